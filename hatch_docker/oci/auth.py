@@ -146,7 +146,7 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
     except ProgramError as error:
         raise RegistryError(f"credentials for {registry}: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise RegistryError(f"{program} did not answer with credentials for {registry}") from None
+        username = secret = None
     if not isinstance(username, str) or not isinstance(secret, str):
         raise RegistryError(f"{program} did not answer with credentials for {registry}")
     if username == "<token>" and secret.isascii():
@@ -193,8 +193,7 @@ def authorize(
 
 
 def _token(
-    client: Client, url: str, challenge: Challenge, credential: Credential | None, scopes: Iterable[str],
-    login: str,
+    client: Client, url: str, challenge: Challenge, credential: Credential | None, scopes: Iterable[str], login: str
 ) -> str:
     realm = check_realm(url, challenge.parameters.get("realm", ""))
     merged = merge_scopes([*scopes, *challenge.parameters.get("scope", "").split()])
@@ -220,17 +219,13 @@ def _token(
         raise RegistryError(f"{urls.redact_url(realm)} {refused} ({response.status}): {login}")
     if response.status != 200:
         raise RegistryError(f"{urls.redact_url(realm)} gives no token ({response.status})")
-    return _read_token(response.body, urls.redact_url(realm))
-
-
-def _read_token(body: bytes, realm: str) -> str:
     try:
-        value: Any = json.loads(body)
+        value: Any = json.loads(response.body)
         token = value.get("token") or value["access_token"]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise RegistryError(f"{realm} did not answer with a token") from None
+        token = None
     if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise RegistryError(f"{realm} did not answer with a token")
+        raise RegistryError(f"{urls.redact_url(realm)} did not answer with a token")
     return token
 
 

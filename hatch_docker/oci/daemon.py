@@ -144,12 +144,7 @@ def _reported(daemon: Daemon) -> Iterator[None]:
 
 
 def load(
-    daemon: Daemon,
-    item: Image | Index,
-    references: Sequence[str],
-    archive: Path,
-    *,
-    host: Platform,
+    daemon: Daemon, item: Image | Index, references: Sequence[str], archive: Path, *, host: Platform,
     log: Callable[[str], None],
 ) -> Loaded:
     """Load an image into a daemon under its names; `archive` is what `write_archive` wrote of it for `host`.
@@ -158,7 +153,9 @@ def load(
     if that fails, which is reported to `log`. Raises DaemonError.
     """
     names = tuple(docker_names(references))
-    ids = _ids(item)
+    configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images_of(item)]
+    # Daemons call the image by the configuration's digest, or with containerd by the manifest's.
+    ids = [item.digest, *configs, *(image.digest for image in images_of(item))]
     if not daemon.url:
         return _load_by_program(daemon, ids, names, archive)
     with _reported(daemon), open_socket(daemon) as path:
@@ -201,13 +198,6 @@ def save(daemon: Daemon, name: str, path: Path) -> None:
             raise DaemonError(f"{daemon} has no image {name}: look at `docker image ls`, or pull it") from error
         with path.open("wb") as out:
             out.writelines(client.get_image(name))
-
-
-def _ids(item: Image | Index) -> list[str]:
-    """Return what daemons may call the image: the configuration's digest, or with containerd the manifest's."""
-    images = images_of(item)
-    configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images]
-    return [item.digest, *configs, *(image.digest for image in images)]
 
 
 def _tag(api: EngineApi, ids: Sequence[str], names: Sequence[str]) -> str:

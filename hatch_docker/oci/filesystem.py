@@ -66,11 +66,12 @@ class _Tree:
                 for name in list(node.children):
                     self._prune(node, name, source[0])
             return None
-        parent = self._walk(parts[:-1], None if entry.kind == "whiteout" else source)
-        if parent is None or entry.kind == "whiteout":
-            if parent is not None:
+        if entry.kind == "whiteout":
+            if (parent := self._walk(parts[:-1], None)) is not None:
                 self._prune(parent, parts[-1], source[0])
             return None
+        parent = self._walk(parts[:-1], source)
+        assert parent is not None
         node = self._node(entry, source, _join(parent, parts[-1]))
         before = parent.children.get(parts[-1])
         if node.is_directory and before is not None and before.is_directory:

@@ -84,7 +84,7 @@ def write_layer(
     _check_paths(ordered)
     sink = _LayerWriter(out, compression)
     for entry in ordered:
-        feed = watch(entry.path) if watch else _ignore
+        feed = watch(entry.path) if watch else lambda _piece: None
         feed(f"{entry.path}\0{entry.target}\0".encode(errors="surrogateescape"))
         if entry.kind != "file":
             sink.write(pack_header(entry, 0))
@@ -113,10 +113,6 @@ def _check_paths(entries: list[Entry]) -> None:
             raise ImageError(f"{path} cannot be in a layer in which {parent} is a {kinds[parent]}")
 
 
-def _ignore(_piece: bytes) -> None:
-    """Ignore a piece of content."""
-
-
 def _write_file(sink: _LayerWriter, entry: Entry, content: Path | Opener | None, feed: Callable[[bytes], None]) -> None:
     if content is None:
         if entry.size:
@@ -128,9 +124,7 @@ def _write_file(sink: _LayerWriter, entry: Entry, content: Path | Opener | None,
     except OSError as error:
         raise ImageError(f"cannot read {entry.path} from {error.filename}: {error.strerror}") from error
     with contextlib.closing(stream):
-        size = entry.size
-        if isinstance(content, Path):
-            size = content.stat().st_size
+        size = content.stat().st_size if isinstance(content, Path) else entry.size
         sink.write(pack_header(entry, size))
         left = size
         while chunk := stream.read(min(CHUNK, left + 1)):

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
@@ -37,7 +36,6 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Opener = Callable[[], BinaryIO]
 """Function that opens the same bytes from their start each time; the caller closes the stream."""
@@ -89,9 +87,8 @@ UNKNOWN = Platform("unknown", "unknown")
 
 def host_platform() -> Platform:
     """Return the Linux platform of this machine's architecture, whatever its operating system is."""
-    names = {"x86_64": "amd64", "aarch64": "arm64"}
     machine = platform.machine().lower()
-    return Platform("linux", names.get(machine, machine))
+    return Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class Descriptor:
     digest: str
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of descriptor.md, without empty optional fields."""
@@ -155,14 +152,12 @@ class Image:
     @property
     def config_json(self) -> dict[str, Any]:
         """The configuration, parsed (config.md)."""
-        value: dict[str, Any] = json.loads(self.config)
-        return value
+        return dict(json.loads(self.config))
 
     @property
     def manifest_json(self) -> dict[str, Any]:
         """The manifest, parsed (manifest.md)."""
-        value: dict[str, Any] = json.loads(self.manifest)
-        return value
+        return dict(json.loads(self.manifest))
 
     @property
     def platform(self) -> Platform:

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 from hatch_docker.core.errors import ImageError
@@ -32,7 +31,6 @@ from hatch_docker.oci.model import (
     digest_of,
 )
 
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 # Docker's notes on the container in which a base was built: they do not describe the new image.
 _BUILD_TRACES = ("container", "container_config", "docker_version", "id", "parent")
 
@@ -47,8 +45,8 @@ class Settings:
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
-    labels: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     workdir: str = ""
     ports: tuple[str, ...] = ()
@@ -77,10 +75,7 @@ def scratch(platform: Platform) -> Image:
 
 
 def build_image(
-    base: Image,
-    additions: Sequence[tuple[Layer, History]],
-    settings: Settings,
-    created: int,
+    base: Image, additions: Sequence[tuple[Layer, History]], settings: Settings, created: int,
     annotations: Mapping[str, str],
 ) -> Image:
     """Return the base with more layers, each with its line of history, and with settings.
@@ -97,10 +92,13 @@ def build_image(
     config["config"] = _settled(config.get("config") or {}, settings)
     layers = (*base.layers, *(layer for layer, _ in additions))
     config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
-    config["history"] = _base_history(config.get("history") or [], len(base.layers))
+    lines = config.get("history") or []
+    if sum(not line.get("empty_layer") for line in lines) != len(base.layers):  # history is optional
+        lines = [{"comment": "a layer of the base"} for _ in base.layers]
     for _, history in additions:
         line = {"created": time, "created_by": history.created_by, "comment": history.comment}
-        config["history"].append({key: value for key, value in line.items() if value})
+        lines.append({key: value for key, value in line.items() if value})
+    config["history"] = lines
     return _image(config, layers, base.descriptor.media_type, annotations)
 
 
@@ -111,31 +109,19 @@ def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
         config.pop("Entrypoint", None)
         config.pop("Cmd", None)
         config.pop("ArgsEscaped", None)
+    env = dict(line.partition("=")[::2] for line in config.get("Env") or [])
+    env.update(sorted(settings.env.items()))  # new values in place, new variables sorted after the base's
     ports = {**(config.get("ExposedPorts") or {}), **{port: {} for port in settings.ports}}
     volumes = {**(config.get("Volumes") or {}), **{volume: {} for volume in settings.volumes}}
     values = {
         "Entrypoint": list(settings.entrypoint), "Cmd": list(settings.cmd),
-        "Env": _merged_env(config.get("Env") or [], settings.env),
+        "Env": [f"{name}={value}" for name, value in env.items()],
         "Labels": {**(config.get("Labels") or {}), **settings.labels},
         "User": settings.user, "WorkingDir": settings.workdir, "StopSignal": settings.stop_signal,
         "ExposedPorts": ports, "Volumes": volumes,
         "Healthcheck": dict(settings.healthcheck) if settings.healthcheck is not None else None,
     }  # fmt: skip
     return {**config, **{key: value for key, value in values.items() if value}}
-
-
-def _merged_env(lines: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """Return the base's variables in their order, with new values in place and new variables sorted after them."""
-    merged = dict(line.partition("=")[::2] for line in lines)
-    merged.update(sorted(env.items()))
-    return [f"{name}={value}" for name, value in merged.items()]
-
-
-def _base_history(history: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
-    """Return the base's history, or one line for each layer if it does not fit them: history is optional."""
-    if sum(not line.get("empty_layer") for line in history) == layers:
-        return history
-    return [{"comment": "a layer of the base"} for _ in range(layers)]
 
 
 def _image(
@@ -183,10 +169,9 @@ def make_index(images: Sequence[Image], annotations: Mapping[str, str]) -> Index
     types = {image.descriptor.media_type for image in ordered}
     if len(types) != 1:
         raise ImageError("an index needs images, all of them with OCI's media types or all with Docker's")
-    platforms = [image.platform for image in ordered]
-    for platform, following in itertools.pairwise(platforms):
-        if platform == following:
-            raise ImageError(f"an index cannot have two images for {platform}")
+    for image, following in itertools.pairwise(ordered):
+        if image.platform == following.platform:
+            raise ImageError(f"an index cannot have two images for {image.platform}")
     docker = types == {DOCKER_MANIFEST}
     children = tuple(
         dataclasses.replace(image, descriptor=dataclasses.replace(image.descriptor, platform=image.platform))

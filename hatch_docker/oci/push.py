@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import BinaryIO, cast
 from urllib.parse import quote
 
@@ -26,7 +25,6 @@ UPLOADS = 4  # blobs that are sent at the same time
 # Errors for a manifest whose blobs the registry does not see yet: docker-registry while another client pushes one of
 # them (it reads the half-written link to it), others if one of their machines lags behind.
 _NOT_YET = (b"DIGEST_INVALID", b"MANIFEST_BLOB_UNKNOWN")
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 FindRepository = Callable[[str], str]
 """Function that returns a repository of the target's registry that has a blob, given its digest, or ""."""
@@ -64,8 +62,7 @@ def push(
     remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: FindRepository = lambda _digest: "",
     task: Task | None = None,
 ) -> Pushed:
-    """Push an image or index to the repository of some references: first blobs, four at a time, then manifests, then
-    tags.
+    """Push an image or index to the repository of some references: first blobs, then manifests, then tags.
 
     Blobs that the repository has are not sent, and layers that are not sent are not opened; blobs that are in another
     repository, by `find`, are mounted. `task` counts the bytes sent. Raises RegistryError or TransientError, which say
@@ -123,14 +120,14 @@ def put_manifest(target: Target, name: str, descriptor: Descriptor, document: by
 
 
 def send_manifest(
-    target: Target, name: str, descriptor: Descriptor, document: bytes, condition: Mapping[str, str] = _NONE
+    target: Target, name: str, descriptor: Descriptor, document: bytes, condition: Mapping[str, str] | None = None
 ) -> Response:
     """As `put_manifest`, on a condition (a header such as If-Match); return the answer."""
     remote = target.remote
     url = remote.url(target.name, f"manifests/{name}")
 
     def attempt() -> Response:
-        headers = {"content-type": descriptor.media_type, **condition}
+        headers = {"content-type": descriptor.media_type, **(condition or {})}
         answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
         if answer.status in (400, 404) and any(code in answer.body for code in _NOT_YET):
             raise Retryable(explain(answer), tries=4, lasting=True)
@@ -151,13 +148,9 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: A
 
     def attempt() -> int | None:
         with undone_on_failure(advance) as report:
-            return _push_blob(target, descriptor, partial(_counted, opener, report))
+            return _push_blob(target, descriptor, lambda: cast("BinaryIO", CountingStream(opener(), report)))
 
     return target.remote.client.retry(what, attempt, size=descriptor.size)
-
-
-def _counted(opener: Opener, advance: Advance) -> BinaryIO:
-    return cast("BinaryIO", CountingStream(opener(), advance))
 
 
 def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
@@ -175,7 +168,6 @@ def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task
     from concurrent.futures import ThreadPoolExecutor
 
     done: dict[str, int | None] = {}
-
     task.expect(sum(descriptor.size for descriptor, _ in blobs))
 
     def work(blob: tuple[Descriptor, Opener]) -> None:

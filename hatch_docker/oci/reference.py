@@ -67,7 +67,12 @@ def parse_reference(text: str) -> Reference:
     last, colon, tag = last.partition(":")
     if colon:
         check_tag(tag, text)
-    registry, repository = _split_registry(head + slash + last)
+    registry, repository = DOCKER_HUB, head + slash + last
+    first, slash, rest = repository.partition("/")
+    if slash and (set(first) & set(".:[") or first == "localhost" or first != first.lower()):
+        registry, repository = DOCKER_HUB if first in _ALIASES else first, rest
+    if registry == DOCKER_HUB and "/" not in repository:
+        repository = f"library/{repository}"
     host = _REGISTRY.fullmatch(registry)
     if not host or int(host[1] or 0) > MAX_PORT:
         raise _wrong(text, f"{registry!r} is not a registry's host name and port")
@@ -76,14 +81,6 @@ def parse_reference(text: str) -> Reference:
     if not _REPOSITORY.fullmatch(repository) or len(registry) + len(repository) > 254:
         raise _wrong(text, f"{repository!r} is not a repository's name")
     return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
-
-
-def _split_registry(name: str) -> tuple[str, str]:
-    first, slash, rest = name.partition("/")
-    if slash and (set(first) & set(".:[") or first == "localhost" or first != first.lower()):
-        registry = DOCKER_HUB if first in _ALIASES else first
-        return registry, f"library/{rest}" if registry == DOCKER_HUB and "/" not in rest else rest
-    return DOCKER_HUB, name if slash else f"library/{name}"
 
 
 def check_tag(tag: str, where: str) -> None:

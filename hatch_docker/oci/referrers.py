@@ -18,7 +18,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from hatch_docker.core.errors import ImageError, RegistryError
@@ -36,7 +35,6 @@ ROUNDS = 40  # of writing a list that other clients write too
 SETTLE = 0.3  # seconds, at least, after which a client that had read the list must have written it
 BUSY = 1.0  # the same, in seconds, while other clients are writing
 CYCLES = 4  # the same, as a multiple of the time for our own read and write: other clients may be as slow
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,8 @@ class Artifact:
 
     media_type: str
     data: bytes
-    annotations: Mapping[str, str] = field(default_factory=lambda: _NONE)
-    notes: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +97,8 @@ def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -
 
 
 def _push(target: Target, data: bytes) -> int:
-    descriptor = Descriptor("application/octet-stream", digest_of(data), len(data))
-    return push_blob(target, descriptor, partial(io.BytesIO, data)) or 0
+    blob = Descriptor("application/octet-stream", digest_of(data), len(data))
+    return push_blob(target, blob, partial(io.BytesIO, data)) or 0
 
 
 def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[bytes]) -> None:
@@ -112,9 +110,12 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
     for manifest in manifests:
         descriptor = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest))
         answer = send_manifest(target, descriptor.digest, descriptor, manifest)
-        # The header says that the registry lists the manifest; without it the client has to.
+        # The header says that the registry lists the manifest; without it the client has to, with its type and
+        # annotations (Pushing Manifests with Subject).
         if answer.headers.get("oci-subject") != subject.digest:
-            unlisted.append(_item(descriptor, manifest))
+            value = parse_json(manifest, descriptor.digest)
+            item = {**descriptor.to_json(), "artifactType": value.get("artifactType") or value["config"]["mediaType"]}
+            unlisted.append(item | ({"annotations": value["annotations"]} if value.get("annotations") else {}))
     if unlisted:
         found, with_api = _list(target, subject.digest)
         known = {item["digest"] for item in found} if with_api else frozenset()
@@ -134,14 +135,6 @@ def referrers(target: Target, digest: str) -> tuple[Attached, ...]:
 def fallback_tag(digest: str) -> str:
     """Return the tag that lists the referrers of a digest (Referrers Tag Schema)."""
     return digest.replace(":", "-")
-
-
-def _item(descriptor: Descriptor, manifest: bytes) -> dict[str, Any]:
-    """Return the entry of a manifest in a list, with its type and annotations (Pushing Manifests with Subject)."""
-    value = parse_json(manifest, descriptor.digest)
-    kind = value.get("artifactType") or value["config"]["mediaType"]
-    item = {**descriptor.to_json(), "artifactType": kind}
-    return {**item, "annotations": value["annotations"]} if value.get("annotations") else item
 
 
 def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
@@ -236,7 +229,7 @@ def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], ent
     data = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(items)})
     if len(data) > DOCUMENT_LIMIT:
         raise RegistryError(f"{target.name.name}: a list of all that is attached to {digest} is too long; delete some")
-    condition = {"if-match": entity} if entity else _NONE
+    condition = {"if-match": entity} if entity else {}
     try:
         send_manifest(target, fallback_tag(digest), Descriptor(OCI_INDEX, digest_of(data), len(data)), data, condition)
     except StatusError as error:
