@@ -166,11 +166,8 @@ def compile_sources(
     given; where the kernel refuses that, a `trusted` one, Debian's own, runs without. Raises BaseImageError if the
     interpreter does not run, SandboxError if the kernel refuses.
     """
-    sources = [
-        (number, *source)
-        for number, unit in enumerate(units)
-        for source in sorted(unit, key=lambda source: source[0])
-    ]
+    ordered = (sorted(unit, key=lambda source: source[0]) for unit in units)
+    sources = [(number, *source) for number, unit in enumerate(ordered) for source in unit]
     compiled = Compiled()
     if not sources:
         return compiled

@@ -3,12 +3,10 @@
 Everything is read from the files, never from labels or variables, which may no longer be true.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from hatch_docker.bases.model import Interpreter, real_path
@@ -16,6 +14,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
+from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image
 
@@ -47,18 +46,6 @@ class Facts:
     suite: str
     unpacked_sizes: tuple[int, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the facts in the form of the store."""
-        return asdict(self) | {"interpreter": astuple(self.interpreter), "directories": sorted(self.directories)}
-
-    @classmethod
-    def of_json(cls, value: Mapping[str, Any]) -> Facts:
-        """Return the facts that `to_json` gave."""
-        users = {name: (user, group) for name, (user, group) in value["users"].items()}
-        lists = {"libc": tuple(value["libc"]), "unpacked_sizes": tuple(value["unpacked_sizes"]), "users": users}
-        interpreter, directories = Interpreter(*value["interpreter"]), frozenset(value["directories"])
-        return cls(**{**value, **lists, "interpreter": interpreter, "directories": directories})
-
 
 def read_facts(image: Image, name: str, ctx: Context) -> Facts:
     """Return the facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
@@ -73,11 +60,12 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
     known = ctx.store.recall("base", key)
     if known is None:
         with ctx.store.lock(f"base facts {key}"):  # another build may be reading them
-            known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx).to_json())
-    return Facts.of_json(known)
+            known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx))
+    return read_record(Facts, known)
 
 
-def _scan(image: Image, name: str, places: list[str], ctx: Context) -> Facts:
+def _scan(image: Image, name: str, places: list[str], ctx: Context) -> dict[str, Any]:
+    """Return the fields of the facts, in the form of the store."""
     from hatch_docker.oci.filesystem import merge_layers
 
     sizes: list[int] = []
@@ -98,12 +86,12 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> Facts:
     pairs = (line.partition("=") for line in lines if "=" in line)
     release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
     codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
-    return Facts(
-        Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
-        read_users(_text(tree, "etc/passwd")),
-        frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
-        codename if re.fullmatch(r"[a-z]{1,32}", codename) else "", tuple(sizes),
-    )  # fmt: skip
+    return {
+        "interpreter": [f"/{python}", _python_version(python, program, tree, name)], "libc": _libc(tree, name),
+        "users": read_users(_text(tree, "etc/passwd")), "symlinks": symlinks, "unpacked_sizes": sizes,
+        "directories": sorted(path for path, entry in tree.items() if entry.kind == "directory"),
+        "suite": codename if re.fullmatch(r"[a-z]{1,32}", codename) else "",
+    }  # fmt: skip
 
 
 def _look(path: str, stream: BinaryIO) -> bytes | None:

@@ -19,10 +19,12 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError
+from hatch_docker.oci.filesystem import merge_layers
 
 RECIPE = 1
 STATUS = "var/lib/dpkg/status"
 STATUS_LIMIT = 16 << 20  # bytes; a desktop has 5 MB
+_NO_FILE = {"filename": "", "size": "0", "sha256": "0" * 64}  # fields that a status or control file lacks
 
 Read = Callable[[Sequence[Package]], list[Package]]
 """Function that returns packages with their dependencies, conflicts and provides, read from their control files."""
@@ -35,24 +37,21 @@ def has_apt(base: Base, ctx: Context) -> bool:
 
 def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
     """Return the packages that dpkg has installed in a base, none without dpkg; its layers are read once."""
-    key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
-    known = ctx.store.recall("dpkg", key)
-    if known is None:
-        from hatch_docker.oci.filesystem import merge_layers
 
+    def read() -> list[object]:
         entry = merge_layers(base.image.layers, _look).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
-        known = [astuple(package) for package in read_status(text)]
-        ctx.store.remember("dpkg", key, known)
-    return tuple(Package(*row) for row in known)
+        return [astuple(package) for package in read_status(text)]
+
+    key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
+    return tuple(Package(*row) for row in ctx.store.remembered("dpkg", key, read))
 
 
 def read_status(text: str) -> list[Package]:
     """Return the installed packages in a status file of dpkg, whose files are not known."""
-    unknown = {"filename": "", "size": "0", "sha256": "0" * 64}
     stanzas = map(parse_fields, text.split("\n\n"))
     known = (fields for fields in stanzas if fields.get("status", "").endswith(" installed"))
-    return [package_of({**unknown, **fields}, "") for fields in known]
+    return [package_of({**_NO_FILE, **fields}, "") for fields in known]
 
 
 def _look(path: str, stream: BinaryIO) -> bytes | None:
@@ -75,12 +74,12 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
         (offered,) = pin(suite, indexes, [step])
         diff_ids = [layer.diff_id for layer in base.image.layers]
         key = key_of("additions", RECIPE, diff_ids, step.names, [package.digest for package in offered])
-        known = ctx.store.recall("additions", key)
-        if known is None:
+
+        def choose() -> list[object]:
             packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(suite, some), base.name)
-            known = [astuple(package)[:7] for package in packages]
-            ctx.store.remember("additions", key, known)
-        return tuple(Package(*row) for row in known)
+            return [astuple(package)[:7] for package in packages]
+
+        return tuple(Package(*row) for row in ctx.store.remembered("additions", key, choose))
 
     return with_snapshot(suite, found)
 
@@ -90,7 +89,7 @@ def _read(suite: Suite, packages: Sequence[Package]) -> list[Package]:
     known = []
     for package, deb in zip(packages, open_debs(suite, packages), strict=True):
         fields = parse_fields(deb.control.decode(errors="replace"))
-        read = package_of({**fields, "filename": "", "size": "0", "sha256": "0" * 64}, package.archive)
+        read = package_of({**fields, **_NO_FILE}, package.archive)
         known.append(replace(package, depends=read.depends, conflicts=read.conflicts, provides=read.provides))
     return known
 

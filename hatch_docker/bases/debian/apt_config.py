@@ -122,10 +122,8 @@ def _of_host(apt: Path) -> Mirrors:
     root = _root(first.uri, str(apt))
     security = _root(second.uri, str(apt)) if second else f"{root}-security"
     settings = read_settings(apt)
-    checked = (
-        first.check_valid_until and (second is None or second.check_valid_until)
-        and not _says_no(settings.get("acquire::check-valid-until", ""))
-    )
+    checked = all(entry.check_valid_until for entry in (first, second) if entry)
+    checked = checked and not _says_no(settings.get("acquire::check-valid-until", ""))
     return Mirrors(with_login(root, apt), with_login(security, apt), f"apt's configuration in {apt}", checked, settings)
 
 
@@ -243,8 +241,7 @@ def proxy_of(url: str, settings: Mapping[str, str]) -> str | None:
     parts = urlsplit(url)
     for scheme in dict.fromkeys((parts.scheme, "http")):
         for name in (f"acquire::{scheme}::proxy::{parts.hostname}", f"acquire::{scheme}::proxy"):
-            value = settings.get(name, "")
-            if value:
+            if value := settings.get(name, ""):
                 return "" if value.upper() == "DIRECT" else value
     return None
 

@@ -112,8 +112,7 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
         )
     files: dict[str, tuple[str, int]] = {}
     for line in fields.get("sha256", "").splitlines():
-        match = re.fullmatch(r"([0-9a-f]{64})\s+(\d{1,15})\s+(\S+)", line.strip())
-        if match:
+        if match := re.fullmatch(r"([0-9a-f]{64})\s+(\d{1,15})\s+(\S+)", line.strip()):
             files[match[3]] = (f"sha256:{match[1]}", int(match[2]))
     if not files:
         raise BaseImageError(f"{where} lists no files with their SHA256")
@@ -217,10 +216,8 @@ def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
 
     @functools.cache
     def find(name: str) -> Package | None:
-        found = [
-            package_of(parse_fields(stanza.decode(errors="replace")), archive)
-            for archive, stanza in stanzas.get(name, ())
-        ]
+        rows = ((parse_fields(text.decode(errors="replace")), archive) for archive, text in stanzas.get(name, ()))
+        found = [package_of(fields, archive) for fields, archive in rows]
         return max(found, key=lambda package: version_key(package.version), default=None)
 
     return PackageIndex(stanzas, find, lambda: _providers(stanzas))

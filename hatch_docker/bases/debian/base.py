@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
@@ -41,13 +40,11 @@ TOOLS = (
     "patch", "perl-base", "pkgconf", "sed", "tar", "tzdata", "xz-utils",
 )  # fmt: skip
 
-ENV: Mapping[str, str] = MappingProxyType(
-    {
-        "LANG": "C.UTF-8",
-        "PATH": DEFAULT_PATH,
-        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries with their own TLS
-    }
-)
+ENV: Mapping[str, str] = {
+    "LANG": "C.UTF-8",
+    "PATH": DEFAULT_PATH,
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries with their own TLS
+}
 
 
 def make_debian_base(
@@ -92,8 +89,8 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
     interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"]))
     made: list[DebianLayer] = []
     cached = True
-    layers: list[Layer] = []
-    for step in steps:
+    additions: list[tuple[Layer, History]] = []
+    for step, comment in zip(steps, ("Python and its libraries", "runtime.packages"), strict=False):
         if not made:
             key, assemble = _first(suite, step, interpreter, compression)
         else:
@@ -101,12 +98,8 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         layer, known = make_once(suite.ctx, key, compression, assemble, title=f"making the base {suite.name}")
         cached = cached and known
         made.append(layer)
-        layers.append(layer_of(suite.ctx.store, key, compression, layer, assemble))
-    comments = ("Python and its libraries", "runtime.packages")
-    additions = [
-        (layer, History(f"hatch-docker: {plan.name}", comment))
-        for layer, comment in zip(layers, comments, strict=False)
-    ]
+        opened = layer_of(suite.ctx.store, key, compression, layer, assemble)
+        additions.append((opened, History(f"hatch-docker: {plan.name}", comment)))
     created = max(item.created for item in made)
     image = build_image(scratch(platform), additions, Settings(env=ENV), created, {})
     return Base(
@@ -165,9 +158,8 @@ def _second(
 
 
 def builder_root(
-    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str,
-    keyring: Path = KEYRING,
-) -> Path:  # fmt: skip
+    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str, keyring: Path = KEYRING
+) -> Path:
     """Return a tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
 
     The mirrors are those of `plan`, which may be another kind of base of the same suite. The tree's name is a key of

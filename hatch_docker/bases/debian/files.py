@@ -70,23 +70,16 @@ def _by_path(entries: Iterable[Entry]) -> Entries:
 def _without_empty_documentation(entries: Entries) -> Entries:
     """Return the entries without the directories that had only documentation."""
     used = {path.rpartition("/")[0] for path in entries}
-    return {
-        path: entry
-        for path, entry in entries.items()
-        if entry.kind != "directory" or path in used or not path.startswith("usr/share/")
-    }
+    used |= {path for path in entries if not path.startswith("usr/share/")}
+    return {path: entry for path, entry in entries.items() if entry.kind != "directory" or path in used}
 
 
 def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter]) -> Entries:
     """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
     prefix = f"usr/lib/python{interpreter.short}/"
-    sources = [
-        (path, entry.content)
-        for path, entry in sorted(entries.items())
-        if path.startswith(prefix) and path.endswith(".py") and isinstance(entry.content, Path)
-    ]
-    tree, runs = compiler
-    found = compile_sources([sources], tree, runs)
+    modules = sorted(path for path in entries if path.startswith(prefix) and path.endswith(".py"))
+    sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
+    found = compile_sources([sources], *compiler)
     return {path: found.entry(path) for path in found}
 
 

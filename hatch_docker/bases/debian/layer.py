@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 from hatch_docker.bases.debian.ldconfig import Library
@@ -19,9 +18,9 @@ from hatch_docker.oci.paths import SOURCE_DATE
 
 KIND = "debian-layer"
 # The users in etc/passwd: user id, group id and home.
-USERS: Mapping[str, tuple[int, int, str]] = MappingProxyType(
-    {"root": (0, 0, "/root"), "nobody": (65534, 65534, "/nonexistent"), "nonroot": (65532, 65532, "/home/nonroot")}
-)
+USERS: Mapping[str, tuple[int, int, str]] = {
+    "root": (0, 0, "/root"), "nobody": (65534, 65534, "/nonexistent"), "nonroot": (65532, 65532, "/home/nonroot"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,17 @@ def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> 
             if "/" in name or not _NAME.fullmatch(name):
                 continue
             file = _followed(entries, path)
-            read = _read(file) if file is not None else None
-            if read is None:
+            if file is None:
                 continue
-            soname = read[0] or name
+            with open_content(file.content) as stream:
+                elf = read_elf(stream)
+            # Not a shared library for a known machine: a linker script, for example.
+            if elf is None or elf.machine not in _FLAGS or (elf.bits, elf.little, elf.shared) != (64, True, True):
+                continue
+            soname = elf.soname or name
             # The loader looks for the soname: a link of that name if there is one, else the file itself.
             if soname == name or (entries[path].kind == "file" and prefix + soname not in entries):
-                found.setdefault(soname, Library(soname, path, read[1]))
+                found.setdefault(soname, Library(soname, path, _FLAGS[elf.machine]))
     return sorted(found.values())
 
 
@@ -82,15 +86,6 @@ def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
     return None
 
 
-def _read(entry: Entry) -> tuple[str, int] | None:
-    """Return SONAME and flags of a shared library for a known machine, None for another file (a linker script)."""
-    with open_content(entry.content) as stream:
-        found = read_elf(stream)
-    if found is None or found.machine not in _FLAGS or (found.bits, found.little, found.shared) != (64, True, True):
-        return None
-    return found.soname, _FLAGS[found.machine]
-
-
 def write_cache(libraries: Iterable[Library]) -> bytes:
     """Return the bytes of etc/ld.so.cache for some libraries."""
     ordered = sorted(libraries, key=lambda item: (_sort_key(item.soname), item.flags, item.path), reverse=True)
@@ -105,17 +100,12 @@ def write_cache(libraries: Iterable[Library]) -> bytes:
             strings.extend(data)
         return places[data]
 
-    rows = b"".join(
-        struct.pack("<iIIIQ", item.flags, place(item.soname), place("/" + _loader_path(item.path)), 0, 0)
-        for item in ordered
-    )
+    rows = bytearray()
+    for item in ordered:  # Debian's ldconfig writes lib/... for usr/lib/..., because ld.so.conf names /lib first
+        path = item.path.removeprefix("usr/") if item.path.startswith("usr/lib/") else item.path
+        rows += struct.pack("<iIIIQ", item.flags, place(item.soname), place(f"/{path}"), 0, 0)
     header = MAGIC + struct.pack("<IIB3xI12x", len(ordered), len(strings), _LITTLE_ENDIAN, 0)
     return header + rows + bytes(strings)
-
-
-def _loader_path(path: str) -> str:
-    """Return a path as Debian's ldconfig writes it: lib/... for usr/lib/... (ld.so.conf names /lib first)."""
-    return path.removeprefix("usr/") if path.startswith("usr/lib/") else path
 
 
 def _sort_key(name: str) -> tuple[tuple[int, int], ...]:

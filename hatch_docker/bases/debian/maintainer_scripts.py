@@ -80,11 +80,8 @@ def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entr
 
 def loader_files(entries: Mapping[str, Entry]) -> dict[str, bytes]:
     """Return the configuration files of the dynamic loader among some entries, by path."""
-    return {
-        path: _content(entry)
-        for path, entry in entries.items()
-        if path == "etc/ld.so.conf" or path.startswith("etc/ld.so.conf.d/")
-    }
+    paths = (path for path in entries if path == "etc/ld.so.conf" or path.startswith("etc/ld.so.conf.d/"))
+    return {path: _content(entries[path]) for path in paths}
 
 
 def loader_cache(libraries: Iterable[Library]) -> Entry:

@@ -119,16 +119,14 @@ def version_key(version: str) -> VersionKey:
 def _parts(text: str) -> tuple[_Part, ...]:
     """Return pairs of text and number. `~` sorts before the end, the end before letters, letters before the rest."""
     found = re.findall(r"([^0-9]*)([0-9]*)", text)
-    parts = [((*map(_order, letters), 0), int(digits or 0)) for letters, digits in found]
+
+    def order(character: str) -> int:
+        return -1 if character == "~" else ord(character) + (0 if character.isalpha() else 256)
+
+    parts = [((*map(order, letters), 0), int(digits or 0)) for letters, digits in found]
     while len(parts) > 1 and parts[-1] == _END:  # the first is the number's of "0", "" and "0~" alike
         parts.pop()
     return (*parts, _END)
-
-
-def _order(character: str) -> int:
-    if character == "~":
-        return -1
-    return ord(character) if character.isalpha() else ord(character) + 256
 
 
 def parse_relations(text: str) -> list[tuple[Relation, ...]]:

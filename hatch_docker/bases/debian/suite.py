@@ -7,7 +7,7 @@ image lock come from the lock, whatever the suite has by now.
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ from hatch_docker.plan.model import BasePlan
 
 TRANSFERS = 4  # .debs at once
 RECIPE = 1  # raise it when the resolution of the same names changes
+# The names in the image lock of a package's first seven fields.
+_LOCKED = ("name", "version", "architecture", "path", "size", "sha256", "archive")
 
 Result = TypeVar("Result")
 
@@ -136,7 +138,8 @@ def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> 
         if pins is not None:
             entry = pins.find("debian", _lock_key(suite, step))
             if entry is not None:
-                found.append(tuple(_package(row) for row in entry["packages"]))
+                rows = ({**row, "sha256": f"sha256:{row['sha256']}"} for row in entry["packages"])
+                found.append(tuple(Package(*(row[name] for name in _LOCKED)) for row in rows))
                 continue
             if not indexes:
                 raise NotPinnedError
@@ -149,13 +152,18 @@ def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> 
                     index = fetch_package_index(indexes, suite.mirrors(), suite.ctx, task)
             names = [package.name for earlier in found for package in earlier]
             installed = [package for package in map(index.get, names) if package is not None]
-            packages = resolve(index, step.names, installed=installed, ignored=step.ignored, where=suite.name)
-            known = [astuple(package)[:7] for package in packages]
+            resolved = resolve(index, step.names, installed=installed, ignored=step.ignored, where=suite.name)
+            known = [astuple(package)[:7] for package in resolved]
             store.remember("debian-resolution", key, known)
         found.append(tuple(Package(*row) for row in known))
         if pins is not None:
-            rows = [_row(package) for package in found[-1]]
-            pins.note("debian", {**_lock_key(suite, step), "as-of": _as_of(suite), "packages": rows})
+            packages = [dict(zip(_LOCKED, astuple(package)[:7], strict=True)) for package in found[-1]]
+            packages = [{**row, "sha256": row["sha256"].removeprefix("sha256:")} for row in packages]
+            # When the newest release in use was signed: the date to look up in an archive of all versions.
+            snapshot = recall_snapshot(store, suite.codename, suite.architecture)
+            assert snapshot is not None  # the indexes came from it
+            signed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(snapshot["dates"].values())))
+            pins.note("debian", {**_lock_key(suite, step), "as-of": signed, "packages": packages})
     return found
 
 
@@ -166,28 +174,6 @@ def _lock_key(suite: Suite, step: Step) -> dict[str, Any]:
         "for": step.purpose, "suite": suite.codename, "architecture": suite.architecture, **slim,
         "asked": sorted(set(step.names)),
     }  # fmt: skip
-
-
-def _row(package: Package) -> dict[str, Any]:
-    return {
-        "name": package.name, "version": package.version, "architecture": package.architecture,
-        "archive": package.archive, "path": package.filename, "size": package.size,
-        "sha256": package.digest.removeprefix("sha256:"),
-    }  # fmt: skip
-
-
-def _package(row: Mapping[str, Any]) -> Package:
-    return Package(
-        row["name"], row["version"], row["architecture"], row["path"], row["size"], f"sha256:{row['sha256']}",
-        row["archive"],
-    )  # fmt: skip
-
-
-def _as_of(suite: Suite) -> str:
-    """Return when the newest release in use was signed: the date to look up in an archive of all versions."""
-    known = recall_snapshot(suite.ctx.store, suite.codename, suite.architecture)
-    assert known is not None  # the indexes came from it
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(known["dates"].values())))
 
 
 def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
@@ -206,7 +192,13 @@ def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
             except TransientError:
                 raise
             except RegistryError as error:
-                raise _missing(suite, package, error) from error
+                if suite.ctx.image_lock is None:
+                    raise
+                raise RegistryError(
+                    f"{error}; {suite.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors drop "
+                    "what a newer version supersedes: `hatch-docker lock --upgrade` takes the newer one, or "
+                    "[tool.hatch-docker.debian] mirror names a snapshot archive, which keeps every version"
+                ) from error
         return store.blob_path(package.digest)
 
     advance: Advance = no_progress
@@ -225,14 +217,3 @@ def open_debs(suite: Suite, packages: Sequence[Package]) -> list[Deb]:
 
     paths = fetch_debs(suite, packages)
     return [open_deb(paths[package.name], package.name) for package in packages]
-
-
-def _missing(suite: Suite, package: Package, error: RegistryError) -> RegistryError:
-    """Return the error for a .deb that is not available, with the ways out if a lock pins it."""
-    if suite.ctx.image_lock is None:
-        return error
-    return RegistryError(
-        f"{error}; {suite.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors drop what a newer "
-        "version supersedes: `hatch-docker lock --upgrade` takes the newer one, or [tool.hatch-docker.debian] mirror "
-        "names a snapshot archive, which keeps every version"
-    )
