@@ -15,7 +15,9 @@ from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.daemon import find_daemon, save
 from hatch_docker.oci.layout import read_layout
 from hatch_docker.oci.model import Image, Index, images_of
+from hatch_docker.oci.pull import pull_item
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.git import DIRTY
@@ -84,8 +86,6 @@ def open_existing(name: str, ctx: Context, *, foreign: bool = False) -> Existing
         return ExistingImage(item, image, tuple(name.tag for name in names), receipt=receipt)
     if name.endswith(ENDINGS) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
-    from hatch_docker.oci.pull import pull_item
-    from hatch_docker.oci.registry import Remote
 
     try:
         reference = parse_reference(name)

@@ -9,7 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hatch_docker.bases.debian.base import base_steps, builder_step
+from hatch_docker.bases.debian.suite import Suite
+from hatch_docker.bases.debian.suite import pin as pin_packages
 from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import compiler_base
+from hatch_docker.config.load import load_config
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
@@ -25,9 +30,16 @@ from hatch_docker.core.image_lock import (
     parse_image_lock,
     question_of,
 )
+from hatch_docker.engines.buildkit.packages import find_system, system_step
+from hatch_docker.engines.common import dependency_build_plan, open_target
+from hatch_docker.engines.embedded import gather
+from hatch_docker.engines.project_wheels import own_projects
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
 from hatch_docker.project.model import Project
+from hatch_docker.wheels.locks.pin import pin, pin_requirements
+from hatch_docker.wheels.target import Target
 
 Entries = list[tuple[str, Entry]]
 
@@ -49,8 +61,6 @@ def open_lock(
 
     Raises ConfigError if the project's options turn locking off, or its lock cannot be read.
     """
-    from hatch_docker.config.load import load_config
-
     table = pyproject.get("tool", {}).get("hatch-docker", {})
     name = load_config(table, environ, root / "pyproject.toml").pins
     if name == "none":
@@ -103,12 +113,6 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
 
     Requirements of sdists that only a machine of that platform can build are left out, with a warning.
     """
-    from hatch_docker.bases.open import compiler_base
-    from hatch_docker.engines.buildkit.packages import find_system
-    from hatch_docker.engines.common import open_target
-    from hatch_docker.engines.embedded import gather
-    from hatch_docker.oci.compression import Compression
-
     compression = Compression(plan.compression)
     try:
         base = gather(plan, platform, project, ctx).base
@@ -174,20 +178,11 @@ def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
 
 
 def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Context) -> None:
-    from hatch_docker.engines.common import dependency_build_plan
-    from hatch_docker.engines.project_wheels import own_projects
-    from hatch_docker.wheels.locks.pin import pin, pin_requirements
-    from hatch_docker.wheels.target import Target
-
     libc = row["libc"].partition(" ")
     target = Target(row["python"], platform, (libc[0], libc[2]))
     if plan.base.kind == "debian":
         _check_packages(plan.base, plan.base.location, platform, None, ctx)
     elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:
-        from hatch_docker.bases.debian.suite import Suite
-        from hatch_docker.bases.debian.suite import pin as pin_packages
-        from hatch_docker.engines.buildkit.packages import system_step
-
         debian = Suite(plan.base, row["suite"], platform.architecture, ctx)
         pin_packages(debian, (), (system_step(plan.base.packages),))
     if plan.lock.kind == "resolve":
@@ -205,8 +200,5 @@ def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Co
 
 def _check_packages(plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context) -> None:
     """Look up the packages of a base, or those of the builder of `build`."""
-    from hatch_docker.bases.debian.base import base_steps, builder_step
-    from hatch_docker.bases.debian.suite import Suite, pin
-
     steps = base_steps(plan, suite) if build is None else (builder_step(suite, build.packages),)
-    pin(Suite(plan, suite, platform.architecture, ctx), (), steps)
+    pin_packages(Suite(plan, suite, platform.architecture, ctx), (), steps)

@@ -9,10 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hatch_docker.build.project import open_project
 from hatch_docker.core.context import Context
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.plan.model import Plan
+from hatch_docker.project.git import is_changed
 from hatch_docker.project.metadata import Metadata
-from hatch_docker.project.model import Project
+from hatch_docker.project.model import DIST, Project
+from hatch_docker.project.sources import read_sources
+from hatch_docker.project.workspace import read_members, workspace_lock, workspaces_of
 
 
 def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) -> Metadata:
@@ -21,14 +26,8 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
     Raises ConfigError. `tables` are its pyproject.toml. Files of members that no commit has count as uncommitted files
     of the project.
     """
-    from hatch_docker.project.git import is_changed
-    from hatch_docker.project.model import DIST
-    from hatch_docker.project.sources import read_sources
-    from hatch_docker.project.workspace import read_members, workspace_lock, workspaces_of
 
     def read(place: Path) -> Metadata:
-        from hatch_docker.core.files import temporary_directory
-
         with temporary_directory() as temporary:
             member = _open(place, tables, temporary, ctx)
             found = member.metadata(ctx.environ, [DIST])
@@ -51,8 +50,6 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
 
 def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context) -> Project:
     """Return a member, on the base and by the image lock of the project whose pyproject.toml is `tables`."""
-    from hatch_docker.build.project import open_project
-
     table = tables.get("tool", {}).get("hatch-docker", {})
     return open_project(place, ctx.environ, directory, pins=ctx.image_lock, table=table)
 
@@ -63,7 +60,6 @@ def with_members(project: Project, plans: Sequence[Plan], ctx: Context) -> Itera
     if not any(plan.members for plan in plans):
         yield project
         return
-    from hatch_docker.core.files import temporary_directory
 
     with temporary_directory() as temporary:
 

@@ -12,14 +12,21 @@ from email import parser
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+
 from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
 from hatch_docker.build.plan_context import open_context_of
+from hatch_docker.config.load import load_config
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.image_lock import ImageLock
 from hatch_docker.core.process import ProcessFailed, run
+from hatch_docker.engines.common import located
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import host_platform
+from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.hatch import Hatchling, hatchling_project, open_hatchling, readable_project, runs_code
 from hatch_docker.project.model import Project
@@ -32,7 +39,9 @@ from hatch_docker.project.pyproject import (
     read_pyproject,
     static_table,
 )
-from hatch_docker.project.tree import Tree
+from hatch_docker.project.repository import run_git
+from hatch_docker.project.tree import Tree, read_tree
+from hatch_docker.wheels.install.compatibility import TREE
 from hatch_docker.wheels.target import Target
 
 RECIPE = 2
@@ -94,9 +103,6 @@ def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bo
 
     It is the plan of the table itself where the project has several images.
     """
-    from hatch_docker.config.load import load_config
-    from hatch_docker.plan.defaults import make_plan
-
     config = load_config(project.table, environ, project.root / "pyproject.toml")
     config = config.model_copy(update={
         "entrypoint": (), "extras": (), "dependency_groups": (), "lock": "none", "debug": False, "debug_shell": False,
@@ -142,11 +148,6 @@ def _open_stage(
     root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: ImageLock | None
 ) -> _Stage:
     """Return the builder stage before the project's dependencies are known: on its base, for this platform."""
-    from hatch_docker.bases.open import open_base
-    from hatch_docker.engines.common import located
-    from hatch_docker.oci.compression import Compression
-    from hatch_docker.wheels.target import Target
-
     plan, ctx = provisional_plan(_static_project(root, tables, system), environ, pinned=pins is None)
     ctx = ctx if pins is None else replace(ctx, image_lock=pins)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
@@ -162,9 +163,6 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
     The name is "" where the backend makes an sdist first. An unpacked sdist is packed as it is. meson-python's sdist
     lacks uncommitted files, so its tree is packed too, unless scripts of the project write files of the sdist.
     """
-    from hatch_docker.project.repository import run_git
-    from hatch_docker.project.tree import read_tree
-
     if (root / "PKG-INFO").is_file() and not (root / ".git").exists():
         metadata = parser.BytesHeaderParser().parsebytes((root / "PKG-INFO").read_bytes())
         return read_tree(root, ctx.environ, versioned=False), _archive(dict(metadata.items()))
@@ -181,10 +179,6 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
 
 def _archive(metadata: Mapping[str, Any]) -> str:
     """Return the name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
-    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
-
-    from hatch_docker.wheels.install.compatibility import TREE
-
     known = {name.lower(): str(value) for name, value in metadata.items()}
     name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
     try:
@@ -213,7 +207,6 @@ def _without_sandbox(stage: _Stage, refused: str) -> Path:
     """Return the tree as an archive, for a stage of BuildKit, where there is no sandbox to make the sdist in."""
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import ALTERNATIVES
-    from hatch_docker.wheels.install.compatibility import TREE
 
     if stage.named == TREE or stage.tree.repository:
         raise SandboxError(

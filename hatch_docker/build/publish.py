@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
 
 from hatch_docker.build.ci_outputs import write_ci_outputs
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
@@ -19,10 +21,11 @@ from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
-from hatch_docker.oci.daemon import Loaded
+from hatch_docker.oci.daemon import Loaded, find_daemon, load
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.debug import debug_tags, is_variant
+from hatch_docker.plan.defaults import sign_plan
 from hatch_docker.plan.model import SignPlan
 from hatch_docker.plan.naming import repositories_of, tags_of
 from hatch_docker.project.git import DIRTY, Revision, read_revision
@@ -47,7 +50,6 @@ def push_archives(
     """
     from hatch_docker.config import PREFIX
     from hatch_docker.config.images import wanted
-    from hatch_docker.plan.defaults import sign_plan
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
@@ -123,8 +125,6 @@ def project_table(root: Path) -> Mapping[str, Any]:
 
 
 def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
-    import tomllib
-
     found: Any = {}
     with contextlib.suppress(OSError, ValueError):
         found = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
@@ -199,8 +199,6 @@ def _filled_tags(
 
     Branch and date come from the project in `root`, if the image's commit is checked out there.
     """
-    from packaging.version import InvalidVersion
-
     fields = "{" in "".join(templates)
     if move and not fields:
         return templates
@@ -277,8 +275,6 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     The receipt beside it then has these names. Raises ConfigError for an archive without names, ImageError for an
     invalid archive, DaemonError if no daemon answers.
     """
-    from hatch_docker.oci.daemon import find_daemon, load
-
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
     names = names or archive_names(archive)

@@ -19,6 +19,7 @@ from typing import Any
 from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.text import abbreviate
+from hatch_docker.core.validation import first_mismatch
 
 NAME = "hatch-docker.lock"
 VERSION = 1
@@ -142,8 +143,6 @@ def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
 def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
     import tomllib
-
-    from hatch_docker.core.validation import first_mismatch
 
     try:
         table = tomllib.loads(data.decode())

@@ -19,6 +19,7 @@ from hatch_docker.core.streams import HashingStream
 from hatch_docker.engines.layer_cache import files_layer_key, layer_by_key, volumes_layer_key
 from hatch_docker.engines.model import LayerInfo
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
+from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import Compression, Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT, safe_path
@@ -148,8 +149,6 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
     key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
 
     def found() -> list[str]:
-        from hatch_docker.oci.filesystem import merge_layers
-
         return sorted(merge_layers(base.image.layers).keys() & wanted)
 
     return frozenset(ctx.store.remembered("base", key, found))

@@ -21,6 +21,9 @@ from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json, images_of
 from hatch_docker.oci.mutate import Settings, build_image
+from hatch_docker.oci.pull import pull
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import DEFAULT_PATH, VENV, Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
@@ -132,10 +135,6 @@ def _is_ours(makers: Sequence[str]) -> bool:
 
 def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
     """Return the old base as its registry, or the cache, has it: the configuration, no layer."""
-    from hatch_docker.oci.pull import pull
-    from hatch_docker.oci.reference import parse_reference
-    from hatch_docker.oci.registry import Remote
-
     if not name:
         raise ImageError(
             f"{image.digest} has the base {digest}, and does not name its place (a layout of the machine that built "

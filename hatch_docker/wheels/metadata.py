@@ -9,6 +9,9 @@ from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 
+from packaging.metadata import parse_email
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.errors import WheelError
 
 LIMIT = 1 << 20  # bytes of METADATA
@@ -35,9 +38,6 @@ def metadata_of(wheel: Path) -> bytes:
 
 def project_table(wheel: Path) -> dict[str, Any]:
     """Return the [project] table of a wheel's core metadata and entry points; raise WheelError, naming the wheel."""
-    from packaging.metadata import parse_email
-    from packaging.utils import canonicalize_name
-
     raw, _unknown = parse_email(metadata_of(wheel))
     lines = raw.get("requires_dist", [])
     table: dict[str, Any] = {
@@ -72,7 +72,6 @@ def programs(wheel: Path) -> list[str]:
 
 def _with(line: str, extra: str) -> str:
     """Return a requirement of an extra as one that applies if the extra is chosen: its marker then names no extra."""
-    from packaging.utils import canonicalize_name
 
     def truth(found: re.Match[str]) -> str:
         return 'python_version >= "3"' if canonicalize_name(found[1]) == extra else 'python_version < "3"'

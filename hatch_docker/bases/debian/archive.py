@@ -5,10 +5,12 @@ So plain http is enough. Format: RepositoryFormat of the Debian wiki.
 """
 
 import contextlib
+import email.utils
 import functools
 import re
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hatch_docker.bases.debian.apt_config import ALTERNATIVES, SECURITY_VARIABLE
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_key
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError
+from hatch_docker.core.http import client as transport
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.progress import Advance, Task
 from hatch_docker.core.streams import pieces
@@ -123,8 +126,6 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
 
 
 def _seconds(date: str, where: str) -> float:
-    import email.utils
-
     try:
         return email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError) as error:
@@ -137,8 +138,6 @@ def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path 
     A mirror without -updates is used with a warning: a point release has those packages later. One without -security
     is an error, because an attacker on the network could hide every fix. Raises BaseImageError and RegistryError.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     keys = keyring.read_bytes()
     wanted = (("main", suite), ("main", f"{suite}-updates"), ("security", f"{suite}-security"))
     with ThreadPoolExecutor(len(wanted)) as pool:
@@ -150,8 +149,6 @@ def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path 
 
 
 def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, keys: bytes) -> Release | None:
-    from hatch_docker.core.http import client as transport
-
     url = f"{mirrors.root(archive)}/dists/{suite}/InRelease"
     signed = transport.read_document(mirrors.client(ctx), url, limit=RELEASE_LIMIT)
     if signed is not None:
@@ -172,7 +169,6 @@ def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: C
 
     Raises RegistryError if a mirror no longer has an index file.
     """
-    from concurrent.futures import ThreadPoolExecutor
 
     def read(index: ArchiveFile) -> tuple[str, bytes]:
         url = fetch_file(index, mirrors, ctx, task.advance)
@@ -194,8 +190,6 @@ def unpack_index(path: Path, name: str) -> bytes:
 
 def fetch_file(file: ArchiveFile, mirrors: Mirrors, ctx: Context, advance: Advance) -> str:
     """Download a file of the archive into the store, if it is not there, and return its URL. Raises RegistryError."""
-    from hatch_docker.core.http import client as transport
-
     url = f"{mirrors.root(file.archive)}/{file.path}"
     transport.fetch(ctx.store, mirrors.client(ctx), url, digest=file.digest, size=file.size, advance=advance)
     return url

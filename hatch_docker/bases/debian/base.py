@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
+from hatch_docker.bases.debian.files import base_entries, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_snapshot
@@ -124,8 +125,6 @@ def _first(
     key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> LayerContents:
-        from hatch_docker.bases.debian.files import base_entries
-
         debs = open_debs(suite, packages)
         compiler = None
         if host is None or not compiled:
@@ -150,8 +149,6 @@ def _second(
     key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
 
     def assemble(place: Path) -> LayerContents:
-        from hatch_docker.bases.debian.files import system_entries
-
         return system_entries(open_debs(suite, packages), place, below, shell=shell)
 
     return key, assemble
@@ -179,8 +176,6 @@ def builder_root(
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
 
         def make(place: Path) -> None:
-            from hatch_docker.bases.debian.files import unpack_builder
-
             debs = open_debs(target, found)
             with ctx.progress.task(f"unpacking {counted(len(debs), 'package')} of {target.name}"):
                 unpack_builder(debs, place, interpreter)

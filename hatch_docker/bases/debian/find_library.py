@@ -15,6 +15,7 @@ from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.streams import pieces
+from hatch_docker.oci.compression import Decompressed
 
 RECIPE = 1
 KIND = "debian-library"
@@ -119,8 +120,6 @@ def _listed(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
 
 def _pieces(index: ArchiveFile, suite: Suite) -> Iterator[bytes]:
     """Yield the lines of a Contents file, many at once."""
-    from hatch_docker.oci.compression import Decompressed
-
     with suite.ctx.store.open(index.digest) as stream:
         rest = b""
         for piece in pieces(Decompressed(stream, LIST_LIMIT, compression="gzip"), CHUNK):

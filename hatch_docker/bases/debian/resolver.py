@@ -4,6 +4,7 @@ Implements deb-version(7) (order of versions) and the relationship fields of deb
 root: Pre-Depends, Depends, alternatives, versions, Provides, Conflicts, Breaks.
 """
 
+import difflib
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -98,8 +99,6 @@ class PackageIndex:
 
     def similar(self, name: str) -> list[str]:
         """Return existing names that are close to a mistyped one."""
-        import difflib
-
         return difflib.get_close_matches(name, list(self._names), 3, 0.8)
 
 

@@ -8,6 +8,7 @@ image lock come from the lock, whatever the suite has by now.
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, recall_snapshot, snapshot_key
-from hatch_docker.bases.debian.deb import Deb
+from hatch_docker.bases.debian.deb import Deb, open_deb
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -178,8 +179,6 @@ def _lock_key(suite: Suite, step: Step) -> dict[str, Any]:
 
 def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
     """Return the .deb of each package by its name, downloaded and verified. Raises RegistryError."""
-    from concurrent.futures import ThreadPoolExecutor
-
     store = suite.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
     mirrors = suite.mirrors() if missing else None
@@ -213,7 +212,5 @@ def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
 
 def open_debs(suite: Suite, packages: Sequence[Package]) -> list[Deb]:
     """Return the .debs of some packages, downloaded if the store does not have them."""
-    from hatch_docker.bases.debian.deb import open_deb
-
     paths = fetch_debs(suite, packages)
     return [open_deb(paths[package.name], package.name) for package in packages]

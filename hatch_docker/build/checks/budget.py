@@ -12,7 +12,9 @@ from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.text import megabytes
 from hatch_docker.engines.model import OURS, BuiltImage
 from hatch_docker.oci.model import Image, Platform
+from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import BudgetPlan, Plan
 
 SHOWN = 8  # rows of a message
@@ -62,9 +64,6 @@ def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Imag
 
     No layer is downloaded. Raises RegistryError, TransientError and ImageError.
     """
-    from hatch_docker.oci.pull import pull
-    from hatch_docker.oci.registry import Remote
-
     remote = Remote(ctx.client, ctx.environ)
     for tag in dict.fromkeys([*reversed(plan.tags), "latest"]):
         name = f"{plan.repositories[0]}:{tag}"

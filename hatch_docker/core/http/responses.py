@@ -3,7 +3,9 @@
 Reads the error documents of the distribution-spec 1.1 (Error Codes).
 """
 
+import base64
 import contextlib
+import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -34,8 +36,6 @@ class StatusError(RegistryError):
 
 def redact_credentials(body: bytes, authorization: str) -> bytes:
     """Return an error's body without the credentials of its request: some servers print the request they refuse."""
-    import base64
-
     scheme, _space, value = authorization.partition(" ")
     words = [value.encode()]
     if scheme == "Basic":
@@ -54,7 +54,6 @@ def check_status(statuses: Iterable[int], response: Response) -> Response:
 
 def explain(response: Response) -> str:
     """Return the status and the server's message, if any (distribution-spec, Error Codes), on one line."""
-    import json
     from http.client import responses
 
     text = f"{response.status} {responses.get(response.status, '')}".strip()

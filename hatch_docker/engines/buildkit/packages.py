@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.debian.additions import find_additions, has_apt, write_debs
+from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.suite import Step
+from hatch_docker.bases.inspection import read_users
 from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, BuildError, ConfigError
@@ -24,6 +26,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.oci.tar import read_tar
 from hatch_docker.plan.model import DEBIAN_PYTHONS
 
 APT_CONF = """\
@@ -81,8 +84,6 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
     A base with apt becomes one itself, so that maintainer scripts run; any other of a known suite gets the builder
     root of the embedded engine.
     """
-    from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
-
     if base.plan.kind != "debian" and has_apt(base, ctx):
         if base.suite in DEBIAN_PYTHONS:
             step = builder_step(base.suite, packages)
@@ -108,8 +109,6 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
 
 def system_step(packages: Sequence[str]) -> Step:
     """Return `runtime.packages` on a base of others as a step of the resolution."""
-    from hatch_docker.bases.debian.suite import Step
-
     return Step(tuple(packages), purpose="system")
 
 
@@ -150,8 +149,6 @@ def write_packages(debs: Debs, base: Base, directory: Path, ctx: Context) -> Non
 
 def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
     """Return the entries of a layer that `stage_diff` wrote, their contents in files beside it."""
-    from hatch_docker.oci.tar import read_tar
-
     made = [directory, directory / "capabilities", directory / "layer.tar"]
     # Foreign code ran where this was made: a link in it must not lead to files of this machine.
     if any(path.is_symlink() or not path.exists() for path in made):
@@ -174,8 +171,6 @@ def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
 
 def layer_facts(entries: Sequence[Entry]) -> dict[str, Any]:
     """Return the facts that a base remembers of a layer on it."""
-    from hatch_docker.bases.inspection import read_users
-
     passwd = [entry.content for entry in entries if entry.path == "etc/passwd" and isinstance(entry.content, Path)]
     return {
         "directories": [entry.path for entry in entries if entry.kind == "directory"],

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.utils import canonicalize_name
 
 LINES = 5000     # of a distribution that are read
@@ -100,8 +101,6 @@ def spread_extras(
 
 def _holds(marker: str, extra: str, environment: Mapping[str, Any]) -> bool:
     """Return whether a marker is true; an invalid one is not."""
-    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
-
     try:
         return Marker(marker).evaluate({**environment, "extra": extra})
     except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):

@@ -8,6 +8,8 @@ from pathlib import Path
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, WheelError
 from hatch_docker.core.streams import HashingStream, drain
+from hatch_docker.oci.compression import Decompressed
+from hatch_docker.oci.tar import read_tar
 from hatch_docker.wheels.target import parse_requirement
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
@@ -31,9 +33,6 @@ class Sdist:
 
 def read_sdist(path: Path, name: str = "") -> Sdist:
     """Read an sdist; `name` is its own if `path` has another. Raise WheelError, naming it, if it cannot be read."""
-    from hatch_docker.oci.compression import Decompressed
-    from hatch_docker.oci.tar import read_tar
-
     name = name or path.name
     if not name.endswith(".tar.gz"):
         raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz is (PEP 625)")

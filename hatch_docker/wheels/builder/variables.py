@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.http.urls import BUNDLES
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.sandbox import BUILD_USER
@@ -67,8 +68,6 @@ def accounts(root: Path) -> dict[str, str]:
 
 def certificates(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the host's certificates by path, so that a build with network trusts a private authority too."""
-    from hatch_docker.core.http.urls import BUNDLES
-
     if not plan.network:
         return {}
     given = [environ[name] for name in BUNDLES if environ.get(name)]

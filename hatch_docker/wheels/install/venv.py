@@ -10,10 +10,13 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from hatch_docker.bases.bytecode import Compiled, SourceFile
+from hatch_docker.bases.bytecode import Compiled, SourceFile, bytecode_path
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.paths import SOURCE_DATE, parents
 from hatch_docker.oci.tar import Entry, parent_entries
+from hatch_docker.wheels.install.archive import WheelArchive
+from hatch_docker.wheels.install.compatibility import check_identity
+from hatch_docker.wheels.install.destination import Installation
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
 
@@ -39,10 +42,6 @@ def wheel_entries(
     missing in RECORD too, and are added to `tally`: kind -> files and bytes. Errors and `warn` are those of
     `Installation`; a wheel whose names or metadata are of another package raises WheelError too.
     """
-    from hatch_docker.wheels.install.archive import WheelArchive
-    from hatch_docker.wheels.install.compatibility import check_identity
-    from hatch_docker.wheels.install.destination import Installation
-
     archive = WheelArchive(wheel, filename or wheel.name)
     check_identity(archive)
     installed = Installation(archive, venv, rules, warn)
@@ -66,8 +65,6 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTar
 
     RECORD does not name them: files that can be made again may be left out (PEP 376).
     """
-    from hatch_docker.bases.bytecode import bytecode_path
-
     files = [
         compiled.entry(path)
         for entry in entries
