@@ -115,7 +115,7 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
     """
     compression = Compression(plan.compression)
     try:
-        base = gather(plan, platform, project, ctx).base
+        base = gather(plan, platform, project, ctx)[0]
     except BuildError as error:
         if platform.architecture == host_platform().architecture:
             raise

@@ -78,13 +78,9 @@ def finish(
             "take a base with OCI's, or labels"
         )
     created = created_time(plan, base, pins)
-    image = build_image(
-        base.image,
-        [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made],
-        image_settings(plan, base, created),
-        created,
-        image_annotations(plan, base, created),
-    )
+    additions = [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made]
+    settings, annotations = image_settings(plan, base, created), image_annotations(plan, base, created)
+    image = build_image(base.image, additions, settings, created, annotations)
     below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     *members, wheel = wheels
     notes = (*below, *(note for _, note in made))

@@ -51,17 +51,13 @@ def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
     return tuple(_build_one(plan, Platform.parse(platform), project, ctx) for platform in plan.platforms)
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The parts of an image before a layer is made: a base, and the wheels of each layer."""
+def gather(
+    plan: Plan, platform: Platform, project: Project, ctx: Context
+) -> tuple[Base, tuple[Pin, ...], list[Group]]:
+    """Return the base of an image, its pins and the wheels of each layer.
 
-    base: Base
-    pins: tuple[Pin, ...]
-    groups: tuple[Group, ...]
-
-
-def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Gathered:
-    """Return the parts of an image; everything that has to be fetched or built to know them is fetched and built."""
+    Everything that has to be fetched or built to know them is fetched and built.
+    """
     base, target = open_target(plan, platform, Compression(plan.compression), project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
@@ -84,7 +80,7 @@ def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Ga
         Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))
         for group in (*([pinned] for pinned in alone), small) if group
     ]  # fmt: skip
-    return Gathered(base, pins, (*dependencies, *own))
+    return base, pins, [*dependencies, *own]
 
 
 def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Project, ctx: Context) -> Wheel:
@@ -107,8 +103,7 @@ def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Pr
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
-    gathered = gather(plan, platform, project, ctx)
-    base, pins, groups = gathered.base, gathered.pins, gathered.groups
+    base, pins, groups = gather(plan, platform, project, ctx)
     site = Site(base, VenvTarget(base.interpreter), compression, ctx)
     layers = _layers(groups, pins, site, project, ctx)
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])

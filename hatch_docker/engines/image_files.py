@@ -74,9 +74,8 @@ def make_files(
     ordered = [entries[path] for path in sorted(entries)]
     key = files_layer_key(ordered, digests)
     layer, cached = layer_by_key(
-        key, compression, ctx, lambda: [_watched(entry, digests.get(entry.path, "")) for entry in ordered],
-        title="layer of your files",
-    )  # fmt: skip
+        key, compression, ctx, lambda: [_watched(entry, digests) for entry in ordered], title="layer of your files"
+    )
     size = layer.unpacked_size or 0
     if large is not None and size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
         raise ConfigError(
@@ -162,12 +161,11 @@ def _readable() -> Iterator[None]:
         raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
 
 
-def _watched(entry: Entry, digest: str) -> Entry:
+def _watched(entry: Entry, digests: Mapping[str, str]) -> Entry:
     """Return an entry whose reading fails if the contents are no longer those of the layer's key."""
-    path = entry.content
-    if not isinstance(path, Path):
+    if not isinstance(path := entry.content, Path):
         return entry
-    return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digest)))
+    return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digests[entry.path])))
 
 
 class _Watched(HashingStream):

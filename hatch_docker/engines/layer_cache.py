@@ -117,12 +117,10 @@ def layer_by_key(
     `key` stands for the entries' contents; `title` is shown while the layer is made. Two builds that want the same
     layer at once make it once. Raises SecretError, and does not keep the layer, if it holds a secret of the build.
     """
-    found = recall_layer(key, compression, ctx)
-    if found is not None:
+    if found := recall_layer(key, compression, ctx):
         return found, True
     with ctx.store.lock(f"{KIND}-{_full(key, compression)}"):
-        found = recall_layer(key, compression, ctx)
-        if found is not None:
+        if found := recall_layer(key, compression, ctx):
             return found, True
         from hatch_docker.oci.layer import without_setid, write_layer
 

@@ -79,16 +79,10 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
         created = int(datetime.fromisoformat(str(time)).timestamp())
     except ValueError:
         raise ImageError(f"{image.digest} has an invalid creation time: {str(time)[:40]!r}; build again") from None
-    rebased = build_image(
-        base.image,
-        [
-            (layer, History(line["created_by"], line.get("comment", "")))
-            for layer, line in zip(layers, history, strict=True)
-        ],
-        _settings(image, old, base, created),
-        created,
-        _renewed(image.manifest_json.get("annotations") or {}, base, created),
-    )
+    lines = (History(line["created_by"], line.get("comment", "")) for line in history)
+    annotations = _renewed(image.manifest_json.get("annotations") or {}, base, created)
+    additions = list(zip(layers, lines, strict=True))
+    rebased = build_image(base.image, additions, _settings(image, old, base, created), created, annotations)
     notes = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     for line in history:
         kind = str(line["created_by"]).removeprefix(OURS)
@@ -114,23 +108,16 @@ def old_base(image: Image, ctx: Context) -> OldBase:
     if name.startswith("debian:"):
         from hatch_docker.bases.debian.base import ENV
 
-        count = sum(maker.startswith(DEBIAN) for maker in makers)
-        if not all(maker.startswith(DEBIAN) for maker in makers[:count]) or not _is_ours(makers[count:]):
-            raise ImageError(f"{image.digest} names the base {name}, and its layers are not that base's; build again")
-        env = [f"{variable}={value}" for variable, value in sorted(ENV.items())]
-        return OldBase(name, digest, {"config": {"Env": env}}, count)
-    found = _opened(name, digest, image, ctx)
-    count = len(found.layers)
-    below = [layer.diff_id for layer in image.layers[:count]]
-    if [layer.diff_id for layer in found.layers] != below or not _is_ours(makers[count:]):
-        where = f"{name}@{digest}"
+        where, count = name, sum(maker.startswith(DEBIAN) for maker in makers)
+        fits = all(maker.startswith(DEBIAN) for maker in makers[:count])
+        config = {"config": {"Env": [f"{variable}={value}" for variable, value in sorted(ENV.items())]}}
+    else:
+        found = _opened(name, digest, image, ctx)
+        where, count, config = f"{name}@{digest}", len(found.layers), found.config_json
+        fits = [layer.diff_id for layer in found.layers] == [layer.diff_id for layer in image.layers[:count]]
+    if not fits or not all(maker.startswith(OURS) for maker in makers[count:]):
         raise ImageError(f"{image.digest} names the base {where}, and its layers are not that base's; build again")
-    return OldBase(name, digest, found.config_json, count)
-
-
-def _is_ours(makers: Sequence[str]) -> bool:
-    """Tell whether all these layers were made by hatch-docker above its base."""
-    return all(maker.startswith(OURS) for maker in makers)
+    return OldBase(name, digest, config, count)
 
 
 def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:

@@ -55,9 +55,8 @@ class Site:
 
 def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
     """Return the layer of some wheels if it is there, and so is what `check_wheels` reads of them."""
-    for wheel in wheels:
-        if known_files(site.venv, wheel.digest, site.ctx, wheel.rules) is None:
-            return None
+    if any(known_files(site.venv, wheel.digest, site.ctx, wheel.rules) is None for wheel in wheels):
+        return None
     return recall_layer(_key(site, wheels, venv), site.compression, site.ctx)
 
 
@@ -146,8 +145,7 @@ def note_uncompiled(
     from hatch_docker.wheels.install.venv import python_sources
 
     sources = (path for path, _ in python_sources(entries, venv))
-    lacking = [path for path in sources if bytecode_path(path, venv.interpreter) not in compiled]
-    if lacking:
+    if lacking := [path for path in sources if bytecode_path(path, venv.interpreter) not in compiled]:
         ctx.store.remember(UNCOMPILED, wheel_facts_key(venv, digest, rules), sorted(lacking))
 
 

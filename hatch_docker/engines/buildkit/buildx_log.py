@@ -74,7 +74,6 @@ class Log:
         said = self._said(self._culprit)
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
-        hint = ""
         if "exec format error" in f"{said}{self.error}":
             hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
         elif self.failed.startswith("exporting cache"):

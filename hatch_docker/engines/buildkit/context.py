@@ -176,10 +176,8 @@ def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler
 
 def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False) -> PreloadedImage:
     """Return a builder root as an image; its layer is compressed only for a remote builder, which it is sent to."""
-    key = compiler_layer_key(tree.name)
-    layer, _ = layer_by_key(
-        key, Compression("gzip" if remote else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
-    )
+    key, compression = compiler_layer_key(tree.name), Compression("gzip" if remote else "none")
+    layer, _ = layer_by_key(key, compression, ctx, lambda: tree_entries(tree), title="packing the compiler")
     additions = [(layer, History("hatch-docker builder"))]
     image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
     return PreloadedImage(_name("builder", image), image)
@@ -244,9 +242,8 @@ def write_tools(directory: Path) -> None:
 
 def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:
     """Write the certificates that this machine trusts, if a build may need them; return whether there are any."""
-    found: dict[str, str] = {}
-    for step in steps:
-        found |= certificates(step.job.plan, ctx.environ) if step.job else {}
+    plans = [step.job.plan for step in steps if step.job]
+    found = {path: text for plan in plans for path, text in certificates(plan, ctx.environ).items()}
     for path, text in found.items():
         place = directory / "certificates" / path.rpartition("/")[2]
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -124,23 +124,17 @@ def render_export(stages: Stages) -> str:
 
 def _below(stages: Stages) -> Iterator[str]:
     """Yield the lines of every stage below the runtime stage."""
-    yield f"FROM {stages.base} AS base"
-    yield ""
+    yield from (f"FROM {stages.base} AS base", "")
     yield "# Our installer: standard library only, run by the base's own Python."
-    yield "FROM scratch AS tools"
-    yield "COPY tools/ /in/tools/"
-    yield ""
+    yield from ("FROM scratch AS tools", "COPY tools/ /in/tools/", "")
     if any(group.build for group in stages.groups):
         yield "# What compiles, and never reaches the image."
         if stages.tools:
             yield from _apt("compiler", stages.tools, stages)
         else:
-            yield f"FROM {stages.compiler or 'base'} AS compiler"
-            yield ""
+            yield from (f"FROM {stages.compiler or 'base'} AS compiler", "")
     if stages.certificates:
-        yield "FROM scratch AS certificates"
-        yield "COPY certificates/ /in/certificates/"
-        yield ""
+        yield from ("FROM scratch AS certificates", "COPY certificates/ /in/certificates/", "")
     if stages.system:
         yield "# runtime.packages, with their maintainer scripts."
         yield from _apt("system", stages.system, stages)
@@ -148,17 +142,13 @@ def _below(stages: Stages) -> Iterator[str]:
         if group.build:
             yield from _build(group.name, group.build, stages)
         else:
-            yield "FROM scratch AS wheels-" + group.name
-            yield f"COPY wheels/{group.name}/ /in/wheels/"
-            yield ""
+            yield from (f"FROM scratch AS wheels-{group.name}", f"COPY wheels/{group.name}/ /in/wheels/", "")
         yield from _install(stages, group)
 
 
 def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
     """Yield a stage: the base with some packages, without files that are useless once these are installed."""
-    yield f"FROM scratch AS packages-{stage}"
-    yield f"COPY packages/{stage}/ /in/packages/"
-    yield ""
+    yield from (f"FROM scratch AS packages-{stage}", f"COPY packages/{stage}/ /in/packages/", "")
     yield f"FROM base AS {stage}"
     yield from _as_root(stages)
     # useradd writes today's date into /etc/shadow; SOURCE_DATE_EPOCH fixes it.
@@ -177,9 +167,7 @@ def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
 
 def _changes(stages: Stages) -> Iterator[str]:
     """Yield a stage that writes the difference of `system` from the base as the tar of a layer."""
-    yield "FROM scratch AS changes-tools"
-    yield "COPY changes/ /in/tools/"
-    yield ""
+    yield from ("FROM scratch AS changes-tools", "COPY changes/ /in/tools/", "")
     yield "FROM base AS changes"
     yield from _as_root(stages)
     yield _run(
@@ -198,12 +186,8 @@ def _as_root(stages: Stages) -> Iterator[str]:
 def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     """Yield the stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
     multiline = multiline_variables(build)
-    yield f"FROM scratch AS requires-{name}"
-    yield f"COPY build/{name}/wheels/ /in/wheels/"
-    yield ""
-    yield f"FROM scratch AS sdist-{name}"
-    yield f"COPY build/{name}/sdist/ /in/sdist/"
-    yield ""
+    yield from (f"FROM scratch AS requires-{name}", f"COPY build/{name}/wheels/ /in/wheels/", "")
+    yield from (f"FROM scratch AS sdist-{name}", f"COPY build/{name}/sdist/ /in/sdist/", "")
     yield f"FROM compiler AS environment-{name}"
     yield _run(
         [stages.python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv", "--empty"],
@@ -220,11 +204,8 @@ def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     mounts = {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"}
     if build.network and stages.certificates:
         mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
-    yield _run(
-        ["/env/bin/python", "/tools/pep517.py", "/sdist/spec.json"],
-        mounts,
-        network=build.network, secrets=build.secrets, ssh=build.ssh,
-    )
+    command = ["/env/bin/python", "/tools/pep517.py", "/sdist/spec.json"]
+    yield _run(command, mounts, network=build.network, secrets=build.secrets, ssh=build.ssh)
     yield ""
 
 

@@ -78,7 +78,6 @@ def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
     base, target = open_target(plan, platform, compression, project, ctx)
-
     inputs = _Inputs(plan, base, target, (), compression, project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
@@ -236,10 +235,9 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     try:
         builder.build(request, ctx)
     except BuildError as failure:
-        more = _more_needed(str(failure), steps)
-        if more is None:
-            raise
-        raise more from None
+        if more := _more_needed(str(failure), steps):
+            raise more from None
+        raise
 
 
 class _MoreNeeded(Exception):
