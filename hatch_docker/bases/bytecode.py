@@ -184,8 +184,7 @@ def compile_sources(
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
         for number, (_, path, _) in enumerate(sources):
-            data = _read_output(directory / str(number))
-            if data is not None:
+            if (data := _read_output(directory / str(number))) is not None:
                 compiled.add(bytecode_path(path, interpreter), data)
                 (directory / str(number)).unlink()
     return compiled

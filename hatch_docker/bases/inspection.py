@@ -152,10 +152,9 @@ def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
     found = [(path, entry.content) for path, entry in tree.items() if _LIBC.fullmatch(path)]
     for kind, pattern in (("glibc", _GLIBC_VERSION), ("musl", _MUSL_VERSION)):
         for path, content in found:
-            if isinstance(content, bytes) and ("musl" in path) == (kind == "musl"):
-                version = pattern.search(content)
-                if version:
-                    return kind, version[1].decode()
+            text = content if isinstance(content, bytes) and ("musl" in path) == (kind == "musl") else b""
+            if version := pattern.search(text):
+                return kind, version[1].decode()
     raise BaseImageError(f"base {name} has no C library that wheels are made for (glibc or musl)")
 
 

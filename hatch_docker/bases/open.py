@@ -21,8 +21,7 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
     if plan.kind == "debian":
         from hatch_docker.bases.debian.base_cache import recall_base, remember_base
 
-        known = recall_base(plan, platform, compression, ctx)
-        if known is not None:
+        if (known := recall_base(plan, platform, compression, ctx)) is not None:
             return known
         from hatch_docker.bases.debian.base import make_debian_base
 

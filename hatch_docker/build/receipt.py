@@ -202,8 +202,7 @@ def costs(platform: PlatformReceipt) -> list[tuple[str, int, int, str]]:
     """
     found = []
     for kind in KINDS:
-        layers = [layer for layer in platform.layers if layer.kind == kind]
-        if layers:
+        if layers := [layer for layer in platform.layers if layer.kind == kind]:
             made = sum(not layer.cached for layer in layers)
             state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} made"
             unpacked = sum(layer.unpacked_size or 0 for layer in layers)

@@ -153,8 +153,7 @@ def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]
             f"{name} has version {table.get('version')!r}, and this hatch-docker reads version {VERSION}; "
             "write it again with this one, or use the hatch-docker that wrote it"
         )
-    unknown = sorted(set(table) - {"version", *QUESTIONS})
-    if unknown:
+    if unknown := sorted(set(table) - {"version", *QUESTIONS}):
         raise ConfigError(f"{name}: the table {unknown[0]!r} is unknown; {RELOCK} without it")
     entries: list[tuple[str, dict[str, Any]]] = []
     for kind, fields in _FIELDS.items():

@@ -57,8 +57,7 @@ def _mismatch_in_table(expected: Mapping[str, Any], value: Any, place: str) -> s
         below = f"{place}.{shown}" if place else shown
         if name not in value or (name not in known and "*" not in expected):
             return below
-        found = first_mismatch(known.get(name, expected.get("*")), value[name], below)
-        if found is not None:
+        if (found := first_mismatch(known.get(name, expected.get("*")), value[name], below)) is not None:
             return found
     return None
 

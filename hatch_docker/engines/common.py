@@ -230,8 +230,7 @@ def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
     """Return the image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
     if plan.created is not None:
         return plan.created
-    known = [pinned.upload_time for pinned in pins if pinned.upload_time is not None]
-    if known:
+    if known := [pinned.upload_time for pinned in pins if pinned.upload_time is not None]:
         return max(known)
     try:
         return int(datetime.fromisoformat(base.image.config_json.get("created", "")).timestamp())

@@ -65,8 +65,7 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
 
     Raises WheelError for a wheel that is not sound.
     """
-    found = recall_wheels(site, wheels, venv=venv)
-    if found is not None:
+    if (found := recall_wheels(site, wheels, venv=venv)) is not None:
         return found, True
     with site.ctx.progress.task(layer_title([wheel.title for wheel in wheels]), part=True):
         return _made(site, wheels, venv)

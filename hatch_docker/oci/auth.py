@@ -58,8 +58,7 @@ def credential_for(registry: str, environ: Mapping[str, str], repository: str = 
             continue
         except OSError as error:
             raise RegistryError(f"cannot read the credentials in {path}: {error.strerror}") from error
-        found = _from_config(data, path, registry, repository, environ)
-        if found:
+        if found := _from_config(data, path, registry, repository, environ):
             return replace(found, source=found.source or str(path))
     return None
 

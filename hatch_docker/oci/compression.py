@@ -213,7 +213,6 @@ class _Xz(io.RawIOBase):
                 piece = self._source.read(XZ_PIECE) or b""
                 if not piece:
                     raise EOFError("the file is cut short")
-            data = self._decompressor.decompress(piece, len(buffer))
-            if data:
+            if data := self._decompressor.decompress(piece, len(buffer)):
                 buffer[: len(data)] = data
                 return len(data)

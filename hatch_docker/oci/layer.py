@@ -167,8 +167,7 @@ def layer_entries(
         plain = Decompressed(stream, LAYER_LIMIT)
         hashed = HashingStream(plain)
         for entry, content in read_tar(hashed):
-            seen = _whiteout(entry)
-            if seen is not None:
+            if (seen := _whiteout(entry)) is not None:
                 yield seen, content
         drain(hashed)
         if hashed.digest != layer.diff_id:

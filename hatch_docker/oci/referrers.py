@@ -15,7 +15,7 @@ that are missing then are written again.
 
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -65,17 +65,15 @@ def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
     """
     data = artifact.data
     blob = Descriptor(artifact.media_type, digest_of(data), len(data), annotations=artifact.notes)
-    return canonical_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "artifactType": artifact.media_type,
-            "config": Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY)).to_json(),
-            "layers": [blob.to_json()],
-            "subject": Descriptor(subject.media_type, subject.digest, subject.size).to_json(),
-            **({"annotations": dict(artifact.annotations)} if artifact.annotations else {}),
-        }
-    )
+    return canonical_json({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": artifact.media_type,
+        "config": Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY)).to_json(),
+        "layers": [blob.to_json()],
+        "subject": Descriptor(subject.media_type, subject.digest, subject.size).to_json(),
+        **({"annotations": dict(artifact.annotations)} if artifact.annotations else {}),
+    })
 
 
 def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -> dict[str, int]:
@@ -142,7 +140,7 @@ def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
     found: list[dict[str, Any]] = []
     url = target.remote.url(target.name, f"referrers/{digest}")
     for page in range(PAGES):
-        response = _get(target, url)
+        response = get_document(target, url, "list what is attached")
         if page == 0 and not _is_index(response):
             return _tagged(target, digest)[0], False
         if response.status != 200:
@@ -160,16 +158,20 @@ def _is_index(response: Response) -> bool:
     return response.status == 200 and response.headers.get("content-type", "").partition(";")[0].strip() == OCI_INDEX
 
 
-def _get(target: Target, url: str) -> Response:
+def get_document(target: Target, url: str, what: str, expected: Container[int] = ()) -> Response:
+    """Return the answer to a GET of a manifest or a list; raise RegistryError for a status that is not `expected`.
+
+    Without `expected` only a refused login is an error.
+    """
+
     def attempt() -> Response:
-        response = target.remote.send(
-            target.name, "GET", url, target.scopes(), headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT
-        )
-        if response.status in (401, 403):
+        headers = {"accept": ACCEPT}
+        response = target.remote.send(target.name, "GET", url, target.scopes(), headers=headers, limit=DOCUMENT_LIMIT)
+        if response.status in (401, 403) or (expected and response.status not in expected):
             raise refuse(target.name, response)
         return response
 
-    return target.remote.client.retry(f"{target.name.name}: list what is attached", attempt)
+    return target.remote.client.retry(f"{target.name.name}: {what}", attempt)
 
 
 def _items(document: bytes, what: str) -> list[dict[str, Any]]:
@@ -188,7 +190,7 @@ def _next(link: str) -> str:
 def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
     """Return the items of the index under the fallback tag, and its entity tag or ""."""
     tag = fallback_tag(digest)
-    response = _get(target, target.remote.url(target.name, f"manifests/{tag}"))
+    response = get_document(target, target.remote.url(target.name, f"manifests/{tag}"), "list what is attached")
     if response.status == 404:
         return [], ""
     if response.status != 200:

@@ -72,8 +72,7 @@ def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tu
         fields = {template: set(re.findall(r"{(\w+)}", template)) for template in templates}
         moving = {"latest", *(name for name, found in fields.items() if found and found <= {"major", "minor"})}
         chosen = [template for template in templates if template not in moving] or ["{version}"]
-        left = [f'"{template}"' for template in templates if template not in chosen]
-        if left:
+        if left := [f'"{template}"' for template in templates if template not in chosen]:
             notes.append(
                 f"{project.version} is a pre-release: not tagged {', '.join(left)} "
                 "(prereleases-move-tags = true does that)"

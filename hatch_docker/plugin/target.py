@@ -79,8 +79,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             # hatchling reads the one above, and takes this directory for the project's all the same
             project = Path(locate_file(self.root, "pyproject.toml") or "").parent
             self.app.abort(f"there is no pyproject.toml in {self.root}: go to the project's directory, {project}")
-        unknown = sorted(set(options.get("versions") or ()) - set(self.get_version_api()))
-        if unknown:
+        if unknown := sorted(set(options.get("versions") or ()) - set(self.get_version_api())):
             known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
         if line := api.run_or_abort(self.app, lambda: api.why_no_image(readable_project(self._hatchling()))):

@@ -109,8 +109,7 @@ def debian_licence(copyright_file: str) -> Licence:
 
 
 def _debian(name: str) -> str:
-    gnu = _GNU.fullmatch(name)
-    if gnu:
+    if gnu := _GNU.fullmatch(name):
         later = "or-later" if gnu[4] else "only"
         return f"{gnu[1].upper()}-{gnu[2]}.{gnu[3] or '0'}-{later}"
     return _DEBIAN.get(name.lower()) or spdx(name) or name

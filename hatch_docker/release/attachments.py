@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -16,7 +15,7 @@ from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, Tr
 from hatch_docker.core.files import atomic_write
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.engines.model import BuiltImage, WheelInfo
-from hatch_docker.oci.model import Descriptor, Image, Index, images_of
+from hatch_docker.oci.model import Descriptor, Image, Index, digest_of, images_of
 from hatch_docker.plan.model import Plan, SignPlan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
@@ -48,10 +47,8 @@ def make_documents(
 
     paths = [project.root / path for path in (plan.lock.path, plan.pins) if path]
     locks = {path.name: file_digest(path) for path in paths if path.is_file()}
-    statement = provenance(
-        plan, item, built, locks=locks, used=ctx.used,
-        documents={sbom.file: sbom.digest for sbom in sboms},
-    )  # fmt: skip
+    documents = {sbom.file: sbom.digest for sbom in sboms}
+    statement = provenance(plan, item, built, locks=locks, used=ctx.used, documents=documents)
     ending, media_type = PROVENANCE
     digest = _keep(statement, ctx)
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
@@ -60,7 +57,7 @@ def make_documents(
 def _keep(value: Mapping[str, Any], ctx: Context) -> str:
     """Put a document into the store and return its digest."""
     data = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    digest = digest_of(data)
     return digest if ctx.store.has(digest) else ctx.store.put(data)
 
 
@@ -131,10 +128,9 @@ def write_documents(documents: Sequence[Document], directory: Path, ctx: Context
     """Write documents beside the image's archive, except those that are there already."""
     for document in documents:
         path = directory / document.file
-        if path.is_file() and file_digest(path) == document.digest:
-            continue
-        with atomic_write(path) as stream:
-            stream.write(read_stored(document, ctx))
+        if not path.is_file() or file_digest(path) != document.digest:
+            with atomic_write(path) as stream:
+                stream.write(read_stored(document, ctx))
 
 
 def read_stored(document: Document, ctx: Context) -> bytes:
@@ -152,7 +148,7 @@ def document_reader(directory: Path) -> Callable[[Document], bytes]:
             data = path.read_bytes()
         except OSError as error:
             raise ConfigError(f"cannot read {path}, made with the image: {error.strerror}; build again") from error
-        if "sha256:" + hashlib.sha256(data).hexdigest() != document.digest:
+        if digest_of(data) != document.digest:
             raise ConfigError(f"{path} is not what was made with the image; build again")
         return data
 

@@ -105,9 +105,8 @@ def push_to_all(
     for references in names:
         registries.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    results = run_concurrently(
-        [partial(_to_registry, remote, item, group, ctx, mount, on_pushed) for group in registries.values()]
-    )
+    pushes = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed) for group in registries.values()]
+    results = run_concurrently(pushes)
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
     for result in ordered:

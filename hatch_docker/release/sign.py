@@ -16,12 +16,11 @@ from typing import Any
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, SignatureError
 from hatch_docker.core.files import temporary_directory
-from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_json
+from hatch_docker.oci.manifest import parse_json
 from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, Image, Index, canonical_json, digest_of
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import Reference, parse_reference
-from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
-from hatch_docker.oci.registry import ACCEPT, refuse
+from hatch_docker.oci.referrers import attach_manifests, fallback_tag, get_document, referrers
 from hatch_docker.plan.model import SignPlan
 from hatch_docker.release.cosign import Cosign, CosignError, check_key, key_identity, key_secrets
 from hatch_docker.release.model import Document
@@ -116,30 +115,19 @@ def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, listed
 def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
     """Return the manifest that cosign wrote under a tag, with its subject added; None if there is no such tag."""
     url = target.remote.url(target.name, f"manifests/{fallback_tag(subject.digest)}{tag}")
-
-    def attempt() -> bytes:
-        response = target.remote.send(
-            target.name, "GET", url, target.scopes(), headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT
-        )
-        if response.status not in (200, 404):
-            raise refuse(target.name, response)
-        return response.body if response.status == 200 else b""
-
-    data = target.remote.client.retry(f"{target.name.name}: look for the signature", attempt)
-    if not data:
+    response = get_document(target, url, "look for the signature", (200, 404))
+    if response.status == 404:
         return None
     what = f"{target.name.name}:{fallback_tag(subject.digest)}{tag}"
-    value = parse_json(data, what)
+    value = parse_json(response.body, what)
     if not isinstance(value.get("config"), dict) or not isinstance(value.get("layers"), list):
         raise ImageError(f"{what} was not written by cosign; delete that tag")
     # As cosign writes it in its mode for OCI 1.1: the artifact type is that of the configuration.
     config = {**value["config"], "mediaType": _TAGS[tag]}
-    return canonical_json(
-        {
-            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": _TAGS[tag], "config": config,
-            "layers": value["layers"], "subject": subject.to_json(),
-        }
-    )  # fmt: skip
+    return canonical_json({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": _TAGS[tag], "config": config,
+        "layers": value["layers"], "subject": subject.to_json(),
+    })  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,17 +137,13 @@ def incompatibility(filename: str, target: Target) -> str:
         return ""
     if not {(tag.interpreter, tag.abi) for tag in tags} & {(tag.interpreter, tag.abi) for tag in known}:
         return "for " + abbreviate(sorted({f"{tag.interpreter}-{tag.abi}" for tag in tags}))
-    if libc := _oldest_libc((tag.platform for tag in tags), target):
-        return f"for {target.libc[0]} {libc} or newer"
-    return "for " + abbreviate(sorted({tag.platform for tag in tags}))
-
-
-def _oldest_libc(platforms: Iterable[str], target: Target) -> str:
-    """Return the oldest C library among platform tags of the target's machine and kind, or ""."""
+    # The C libraries of the tags that are for the target's machine and kind of C library.
     kind = {"glibc": "manylinux", "musl": "musllinux"}[target.libc[0]]
     pattern = re.compile(rf"{kind}_(\d+)_(\d+)_{re.escape(target.machine)}")
-    versions = [(int(found[1]), int(found[2])) for name in platforms if (found := pattern.fullmatch(name))]
-    return "{}.{}".format(*min(versions)) if versions else ""
+    versions = [(int(found[1]), int(found[2])) for tag in tags if (found := pattern.fullmatch(tag.platform))]
+    if versions:
+        return "for {} {}.{} or newer".format(target.libc[0], *min(versions))
+    return "for " + abbreviate(sorted({tag.platform for tag in tags}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,8 +150,7 @@ def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path 
 
 def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, keys: bytes) -> Release | None:
     url = f"{mirrors.root(archive)}/dists/{suite}/InRelease"
-    signed = transport.read_document(mirrors.client(ctx), url, limit=RELEASE_LIMIT)
-    if signed is not None:
+    if (signed := transport.read_document(mirrors.client(ctx), url, limit=RELEASE_LIMIT)) is not None:
         text = verify(signed, keys, redact_url(url))
         now = time.time() if mirrors.check_valid_until else None
         return read_release(text, redact_url(url), suite, archive, now=now)

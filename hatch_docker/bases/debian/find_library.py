@@ -66,8 +66,7 @@ def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) ->
                 seen = any(is_searched(entry.path, library) for deb in debs for entry, _ in deb.members())
                 if seen or library not in found:
                     found[library] = Provider(package.name, seen)
-    unseen = [library for library in libraries if library not in found or not found[library].seen]
-    if unseen:
+    if unseen := [library for library in libraries if library not in found or not found[library].seen]:
         found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, suite).items()}
 
 

@@ -52,8 +52,7 @@ def make_once(
     ctx: Context, key: str, compression: Compression, assemble: Assemble, *, title: str
 ) -> tuple[DebianLayer, bool]:
     """Return the layer of a key, and whether the store had it; else it is assembled, with `title` as the task."""
-    found = _known(ctx.store, key)
-    if found is not None:
+    if (found := _known(ctx.store, key)) is not None:
         return found, True
     with ctx.progress.task(title), ctx.store.lock(f"debian-layer-{key}"):
         return _known(ctx.store, key) or _make(ctx.store, key, compression, assemble), False

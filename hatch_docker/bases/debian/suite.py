@@ -137,8 +137,7 @@ def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> 
     found: list[tuple[Package, ...]] = []
     for count, step in enumerate(steps, 1):
         if pins is not None:
-            entry = pins.find("debian", _lock_key(suite, step))
-            if entry is not None:
+            if (entry := pins.find("debian", _lock_key(suite, step))) is not None:
                 rows = ({**row, "sha256": f"sha256:{row['sha256']}"} for row in entry["packages"])
                 found.append(tuple(Package(*(row[name] for name in _LOCKED)) for row in rows))
                 continue

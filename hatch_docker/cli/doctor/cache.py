@@ -1,5 +1,6 @@
 """Checks of the cache and of the disks: free space, damage, files that killed builds left."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -72,12 +73,9 @@ def _is_damaged(store: Store, path: Path) -> bool:
 def find_leftovers(root: Path) -> tuple[int, int]:
     """Return the number of unfinished files of a store and their bytes; `open_store` removes the old ones."""
     sizes = []
-    for place, _, names in os.walk(root / "tmp"):
-        for name in names:
-            try:
-                sizes.append(Path(place, name).lstat().st_size)
-            except OSError:
-                continue
+    for path in (Path(place, name) for place, _, names in os.walk(root / "tmp") for name in names):
+        with contextlib.suppress(OSError):
+            sizes.append(path.lstat().st_size)
     return len(sizes), sum(sizes)
 
 

@@ -68,3 +68,7 @@ class Check:
     run: Callable[[Setup], Report]
     needed: Callable[[Setup], object] = lambda _setup: False
     remote: bool = False
+
+    def findings(self, setup: Setup) -> list[str | Finding]:
+        """Return all that the check finds."""
+        return list(self.run(setup))

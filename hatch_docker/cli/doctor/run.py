@@ -118,7 +118,7 @@ def run_checks(
         setup = Setup(root, replace(ctx, image_lock=pins), directory, plans, static, offline, deep, leftovers)
         yield from _project_findings(setup, reading.problem(READING))
         checks = (*CHECKS, *network.registry_checks(plans))
-        tasks = [None if offline and check.remote else _Task(partial(_findings, check, setup)) for check in checks]
+        tasks = [None if offline and check.remote else _Task(partial(check.findings, setup)) for check in checks]
         deadline = time.monotonic() + patience
         for check, task in zip(checks, tasks, strict=True):
             if task is None:
@@ -129,10 +129,6 @@ def run_checks(
                 yield finding if isinstance(finding, Finding) else Finding("ok", check.topic, finding)
             if problem := task.problem(patience):
                 yield Finding("problem" if check.needed(setup) else "unneeded", check.topic, problem)
-
-
-def _findings(check: Check, setup: Setup) -> list[str | Finding]:
-    return list(check.run(setup))
 
 
 def _context(environ: Mapping[str, str], patience: float, stack: contextlib.ExitStack) -> Context:

@@ -180,9 +180,10 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
     proposal.guesses.append(f"build-system: hatchling (an image is made of a wheel of {', '.join(places)})")
     path, lines, left_out = read_requirements_file(proposal.root)
     if "project" not in config:
-        name = _project_name(proposal.root)
-        python = f">={_python(proposal.root)}"
-        values = {"name": name, "version": "0.1.0", "requires-python": python, "dependencies": lines}
+        letters = unicodedata.normalize("NFKD", proposal.root.resolve().name.casefold()).encode("ascii", "ignore")
+        name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
+        name = f"{name}-app" if name in required_names(proposal.root, {}) else name  # or it would require itself
+        values = {"name": name, "version": "0.1.0", "requires-python": _python(proposal.root), "dependencies": lines}
         proposal.add(PYPROJECT, ["project"], values)
         proposal.guesses.append(f"project: {name} 0.1.0 (the directory's name)")
     elif "dependencies" not in config["project"] and "dependencies" not in config["project"].get("dynamic", []):
@@ -200,18 +201,11 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
         proposal.notes.append("uv installs the project itself from now on, since it has a [build-system]")
 
 
-def _project_name(root: Path) -> str:
-    """Return a valid name for a project, made of its directory's name; not the name of something that it requires."""
-    letters = unicodedata.normalize("NFKD", root.resolve().name.casefold()).encode("ascii", "ignore")
-    name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
-    return f"{name}-app" if name in required_names(root, {}) else name
-
-
 def _python(root: Path) -> str:
-    """Return the Python version that a project is written for: that of .python-version, else the running one."""
+    """Return the requirement for the Python that a project is written for: .python-version, else the running one."""
     path = root / ".python-version"
     match = re.match(r"(3\.\d+)", path.read_text("utf-8", errors="replace").strip()) if path.is_file() else None
-    return match[1] if match else f"3.{sys.version_info.minor}"
+    return f">={match[1]}" if match else f">=3.{sys.version_info.minor}"
 
 
 def _hatch_targets(proposal: Proposal) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
@@ -294,10 +288,9 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
         return {}
     poetry = table_of(config, "tool", "poetry", "dependencies").get("python", "")
     requires = str(config.get("project", {}).get("requires-python", ""))
-    try:
+    specifiers = SpecifierSet()
+    with contextlib.suppress(InvalidSpecifier):
         specifiers = SpecifierSet(requires)
-    except InvalidSpecifier:
-        specifiers = SpecifierSet()
     for suite, python in sorted(DEBIAN_PYTHONS.items(), key=lambda item: int(item[1][2:]), reverse=True):
         if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
             reason = f"Python {python}, for requires-python {requires}" if requires else f"Python {python}"
@@ -311,8 +304,7 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
 
 def _program(proposal: Proposal, config: Mapping[str, Any], modules: Mapping[str, Path]) -> dict[str, Any]:
     """Return the options that run a server with an application, else a module; none if nothing was found."""
-    apps = find_apps(proposal.root, modules)
-    if apps:
+    if apps := find_apps(proposal.root, modules):
         return _server(proposal, config, apps)
     programs = find_programs(proposal.root, modules)
     if not programs:
@@ -338,8 +330,7 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
     if not present:
         _add_server(proposal, server, app)
     table: dict[str, Any] = {"entrypoint": server_command(app, server), "ports": [PORT]}
-    data = [name for name in DATA if (proposal.root / name).is_dir() and app.path.parts[0] != "src"]
-    if data:
+    if data := [name for name in DATA if (proposal.root / name).is_dir() and app.path.parts[0] != "src"]:
         table["workdir"] = DATA_DIRECTORY
         table["files"] = [{"source": name, "target": f"{DATA_DIRECTORY}/{name}"} for name in data]
         proposal.guesses.append(f"files: {', '.join(data)} in the working directory (no wheel holds them)")

@@ -89,18 +89,14 @@ def _history(image: Image) -> History:
         if match and match["base"]:
             found.append((BASE, match["base"]))
         else:
-            found.append((match["kind"], comment) if match else ("", _instruction(command)))
+            # Of another program the instruction alone, without the shell and comments that builders add.
+            text = re.sub(r"^/bin/sh -c (?:#\(nop\) +)?|\s*# buildkit$", "", command.strip())
+            text = re.sub(r"^(RUN )(?:\|\d+ .*?)?/bin/sh -c ", r"\1", text, flags=re.DOTALL)
+            found.append((match["kind"], comment) if match else ("", " ".join(text.split())))
     if any(kind for kind, _ in found):  # the layers below the first of ours are the base's
         first = next(number for number, (kind, _) in enumerate(found) if kind)
         found[:first] = [(BASE, title) for _, title in found[:first]]
     return found
-
-
-def _instruction(command: str) -> str:
-    """Return the instruction that made a layer, without the shell and comments that builders add."""
-    text = re.sub(r"^/bin/sh -c (?:#\(nop\) +)?|\s*# buildkit$", "", command.strip())
-    text = re.sub(r"^(RUN )(?:\|\d+ .*?)?/bin/sh -c ", r"\1", text, flags=re.DOTALL)
-    return " ".join(text.split())
 
 
 def _system_packages(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -263,8 +259,7 @@ def _kinds(contents: ImageContents) -> Iterator[KindSize]:
     """Return the size of each kind: of layers in our images, of files in those that other programs built."""
     if contents.by_hatch_docker:
         for kind in TITLES:
-            layers = [layer for layer in contents.layers if layer.kind == kind]
-            if layers:
+            if layers := [layer for layer in contents.layers if layer.kind == kind]:
                 yield KindSize(kind, sum(layer.unpacked_size for layer in layers), sum(layer.size for layer in layers))
         return
     sizes = Counter[str]()

@@ -102,8 +102,7 @@ def _packages(contents: ImageContents, *, every: bool) -> Iterator[str]:
 
 def rest_line(sizes: Iterable[int]) -> Iterator[str]:
     """Return a line with the number and sum of the sizes that a table leaves out; none if there are no more."""
-    rest = [*sizes]
-    if rest:
+    if rest := [*sizes]:
         yield size_line(sum(rest), f"in {len(rest)} more (--all)")
 
 

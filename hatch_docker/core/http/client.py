@@ -277,8 +277,7 @@ def fetch(
 
 def read_document(client: Client, url: str, *, limit: int) -> bytes | None:
     """Return a document of at most `limit` bytes, or None if it does not exist (404, or no such file)."""
-    local = _local(url)
-    if local:
+    if local := _local(url):
         data = bytearray()
         if not local.is_file():
             return None

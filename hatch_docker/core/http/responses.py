@@ -79,8 +79,7 @@ def classify_error(error: Exception, url: str, reached: Container[str], idle: fl
 
     host = urlsplit(url).hostname or "the server"
     causes = (error, error.__cause__, error.__context__)
-    slow = next((cause for cause in causes if isinstance(cause, TooSlowError)), None)
-    if slow:
+    if slow := next((cause for cause in causes if isinstance(cause, TooSlowError)), None):
         return Retryable(f"from {host} {slow}", tries=2)
     if isinstance(error, failed.SSLError) or isinstance(error.__cause__, failed.SSLError):
         return _of_tls(error, host)

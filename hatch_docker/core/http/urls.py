@@ -205,8 +205,7 @@ def trust(environ: Mapping[str, str]) -> dict[str, str]:
 
     Raises ConfigError if a variable names a file that does not exist.
     """
-    name = next((name for name in BUNDLES if environ.get(name)), None)
-    if name is not None:
+    if (name := next((name for name in BUNDLES if environ.get(name)), None)) is not None:
         path = Path(environ[name])
         if not os.path.exists(path):  # noqa: PTH110 - as above
             raise ConfigError(f"{name} names {path}, which does not exist")

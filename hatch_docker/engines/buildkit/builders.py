@@ -67,8 +67,7 @@ def _inspect(docker: str, name: str, ctx: Context) -> Builder:
         text = run([docker, "buildx", "inspect", *([name] if name else [])], env=ctx.environ, timeout=30)
     except ProgramError as error:
         raise daemon_error(str(error), name) from None
-    failed = re.search(r"^Error:\s*(.+)$", text, re.MULTILINE)
-    if failed:
+    if failed := re.search(r"^Error:\s*(.+)$", text, re.MULTILINE):
         raise daemon_error(failed[1], name)
     facts = dict(re.findall(r"^(Name|Driver):[ \t]*(\S+)$", text.partition("\nNodes:")[0], re.MULTILINE))
     name, driver = facts.get("Name", name or "default"), facts.get("Driver", "docker")

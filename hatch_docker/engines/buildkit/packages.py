@@ -153,8 +153,7 @@ def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
     # Foreign code ran where this was made: a link in it must not lead to files of this machine.
     if any(path.is_symlink() or not path.exists() for path in made):
         raise BuildError(f"the builder exported nothing for {', '.join(base.plan.packages)}; is its disk full?")
-    capable = made[1].read_text(encoding="utf-8", errors="replace").split()
-    if capable:
+    if capable := made[1].read_text(encoding="utf-8", errors="replace").split():
         ctx.progress.warn(f"{', '.join(capable)} on base {base.name}: file capabilities are not kept in the image")
     entries: list[Entry] = []
     with made[2].open("rb") as stream:

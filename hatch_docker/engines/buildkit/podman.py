@@ -77,8 +77,7 @@ class PodmanLog:
 
     def feed(self, line: str) -> None:
         """Take one line."""
-        step = _STEP.match(line)
-        if step:
+        if step := _STEP.match(line):
             self._step, self._began, self._cached = step["what"], self.clock(), False
             self._lines.clear()
             started = _FROM.match(self._step)

@@ -77,14 +77,12 @@ def _cyclonedx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
         licence = stated_licences[0] if len(stated_licences) == 1 else {}
         supplier = (item.get("supplier") or {}).get("name") or item.get("publisher") or item.get("author")
         authors = [str(author.get("name", "")) for author in item.get("authors") or []]
-        found.append(
-            _part(
-                ref, item, purl=item.get("purl"), requires=needs.get(ref, []),
-                licence=str(licence.get("expression") or (licence.get("license") or {}).get("id") or ""),
-                supplier=str(supplier or ", ".join(filter(None, authors))),
-                hashes={line["alg"]: line["content"] for line in item.get("hashes") or []},
-            )
-        )
+        found.append(_part(
+            ref, item, purl=item.get("purl"), requires=needs.get(ref, []),
+            licence=str(licence.get("expression") or (licence.get("license") or {}).get("id") or ""),
+            supplier=str(supplier or ", ".join(filter(None, authors))),
+            hashes={line["alg"]: line["content"] for line in item.get("hashes") or []},
+        ))
     # Libraries that are packed into the wheel are required by it.
     top = [ref for name in own for ref in needs.get(name, [])]
     return found, top
@@ -116,18 +114,14 @@ def _spdx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
             continue
         purls = [ref["referenceLocator"] for ref in item.get("externalRefs") or [] if ref["referenceType"] == "purl"]
         licence = next((item[key] for key in ("licenseDeclared", "licenseConcluded") if item.get(key)), "")
-        found.append(
-            _part(
-                item["SPDXID"], {**item, "version": item.get("versionInfo")}, purl=(purls or [None])[0],
-                licence="" if licence in ("NOASSERTION", "NONE") else licence,
-                supplier=re.sub(r"^(?:Organization|Person): ", "", str(item.get("supplier") or "")),
-                requires=needs.get(item["SPDXID"], []),
-                hashes={
-                    _SPDX_HASHES.get(line["algorithm"], ""): line["checksumValue"]
-                    for line in item.get("checksums") or []
-                },
-            )
-        )
+        sums = item.get("checksums") or []
+        found.append(_part(
+            item["SPDXID"], {**item, "version": item.get("versionInfo")}, purl=(purls or [None])[0],
+            licence="" if licence in ("NOASSERTION", "NONE") else licence,
+            supplier=re.sub(r"^(?:Organization|Person): ", "", str(item.get("supplier") or "")),
+            requires=needs.get(item["SPDXID"], []),
+            hashes={_SPDX_HASHES.get(line["algorithm"], ""): line["checksumValue"] for line in sums},
+        ))
     return found, [other for subject in own for other in needs.get(subject, [])]
 
 

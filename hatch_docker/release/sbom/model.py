@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
@@ -18,8 +18,8 @@ from hatch_docker.release.sbom.inventory import RELEASES
 from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import Target
 
-if TYPE_CHECKING:
-    Findings = Mapping[str, tuple[int, Mapping[str, Any]]]
+Findings = Mapping[str, tuple[int, Mapping[str, Any]]]
+"""What was found in an image by path, each with the number of its layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,7 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
         licence=next((part.licence for part in runtime if part.ref in project), NO_LICENCE),
         requires=(*(project or (part.ref for part in runtime)), below[0].ref, *added),
     )  # fmt: skip
-    packages = (component for _, component in (*system, *python))
-    components = (*below, *interpreter, *packages)
+    components = (*below, *interpreter, *(component for _, component in (*system, *python)))
     created = int(datetime.fromisoformat(image.config_json["created"]).timestamp())
     return Sbom(root, image.digest, created, components, bool(system))
 

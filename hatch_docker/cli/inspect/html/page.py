@@ -33,9 +33,13 @@ def page(named: NamedImage) -> bytes:
     style, script = (package.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     left_out = "<br>".join(_text(" ".join(line.split())) for line in left_out_lines(named.left_out))
     unpacked, yours = short_size(contents.unpacked_size), short_size(contents.yours)
+    compressed = f"{short_size(contents.size)} compressed" if contents.compressed else ""
+    known = (compressed, str(contents.image.platform), contents.created[:10], contents.platform_text)
+    facts = (f"<span>{_text(fact)}</span>" for fact in known if fact)
     fields = {
         "title": _text(f"{named.name}: {unpacked}, {yours} of it yours"), "name": _text(named.name),
-        "unpacked": unpacked, "yours": yours, "facts": _facts(contents), "kinds": _kinds_bar(contents),
+        "unpacked": unpacked, "yours": yours, "kinds": _kinds_bar(contents),
+        "facts": f"{' · '.join(facts)}<br><code>{escape(contents.image.digest)}</code>",
         "layers": _layers_table(contents, receipt) + (f'<p class="dim">{left_out}</p>' if left_out else ""),
         "timeline": _timeline_table(receipt), "packages": _packages_table(contents), "files": _files_table(contents),
         "settings": _settings_list(contents), "data": tree_json(named.name, contents),
@@ -48,14 +52,6 @@ def page(named: NamedImage) -> bytes:
 def _csp_hash(content: str) -> str:
     """Return the source of an inline script or style in a Content-Security-Policy (CSP 3, hash-source)."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
-
-def _facts(contents: ImageContents) -> str:
-    image = contents.image
-    compressed = f"{short_size(contents.size)} compressed" if contents.compressed else ""
-    facts = (compressed, str(image.platform), contents.created[:10], contents.platform_text)
-    spans = (f"<span>{_text(fact)}</span>" for fact in facts if fact)
-    return f"{' · '.join(spans)}<br><code>{escape(image.digest)}</code>"
 
 
 def short_size(size: int) -> str:

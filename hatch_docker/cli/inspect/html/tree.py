@@ -78,8 +78,7 @@ def _package_nodes(files: Sequence[File], least: int) -> tuple[str, list[Node]]:
         main, depth = largest, depth + 1
     chosen = {file.path for file in main}
     nodes = _nodes(main, least, depth)
-    others = [file for file in files if file.path not in chosen]
-    if others:
+    if others := [file for file in files if file.path not in chosen]:
         nodes = _sorted([*nodes, {**_node("elsewhere", others, least, 0), "d": _directory(others)}])
     return _directory(main), nodes
 
