@@ -84,7 +84,9 @@ def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context
             base = _answer(plan, platform, project, ctx)
             digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
             entry = bases.setdefault(base.name, {"name": base.name, **digest, "platforms": []})
-            row = _base_row(base)
+            row = {"platform": str(base.platform), "python": base.interpreter.version, "libc": " ".join(base.libc)}
+            if base.plan.kind != "debian":  # else it is made of pinned packages; its digest depends on options as well
+                row |= {"digest": base.image.digest, **({"suite": base.suite} if base.suite else {})}
             entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
     for entry in bases.values():
         entry["platforms"].sort(key=lambda row: row["platform"])
@@ -102,9 +104,8 @@ def _platforms(plan: Plan, old: Entries) -> list[Platform]:
     """Return the platforms of a plan; if it names none, this machine's and those locked on others."""
     found = [Platform.parse(text) for text in plan.platforms]
     if any(guess.option == "platforms" for guess in plan.guesses):
-        rows = [row for kind, entry in old if kind == "base" and entry["name"] == plan.base.name
-                for row in entry["platforms"]]
-        found += [Platform.parse(row["platform"]) for row in rows]
+        locked = [entry for kind, entry in old if kind == "base" and entry["name"] == plan.base.name]
+        found += [Platform.parse(row["platform"]) for entry in locked for row in entry["platforms"]]
     return sorted(set(found))
 
 
@@ -129,14 +130,6 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
     find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc
     return base
-
-
-def _base_row(base: Base) -> dict[str, Any]:
-    made = base.plan.kind == "debian"  # of packages, which are pinned; its digest depends on options as well
-    row = {"platform": str(base.platform)}
-    row |= {} if made else {"digest": base.image.digest}
-    row |= {"python": base.interpreter.version, "libc": " ".join(base.libc)}
-    return row | ({} if made or not base.suite else {"suite": base.suite})
 
 
 def _with_old_time(kind: str, entry: Entry, old: Entries) -> tuple[str, Entry]:

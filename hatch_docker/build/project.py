@@ -223,16 +223,16 @@ def _completed(tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[s
     if isinstance(table, dict) and not table.get("dynamic"):
         return dict(table)
     at = stage()
-    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target))
-    found = at.ctx.store.recall("metadata", key)
-    if found is None:
+
+    def read() -> dict[str, Any]:
         from hatch_docker.wheels.builder.build import build_wheel
         from hatch_docker.wheels.metadata import programs, project_table
 
         wheel = build_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, root=at.root)
-        found = {**project_table(wheel), PROGRAMS: programs(wheel)}
-        at.ctx.store.remember("metadata", key, found)
-    return {**found, **static_table(tables)}
+        return {**project_table(wheel), PROGRAMS: programs(wheel)}
+
+    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target))
+    return {**at.ctx.store.remembered("metadata", key, read), **static_table(tables)}
 
 
 def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:

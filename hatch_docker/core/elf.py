@@ -10,12 +10,11 @@ import itertools
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import IO
 
-MACHINES: Mapping[int, str] = MappingProxyType({  # e_machine -> GOARCH
+MACHINES: Mapping[int, str] = {  # e_machine -> GOARCH
     3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
-})  # fmt: skip
+}  # fmt: skip
 MAGIC = b"\x7fELF"
 _DYNAMIC_LIMIT = 1 << 16  # bytes of a dynamic section that are read
 _SEGMENTS = 512

@@ -233,16 +233,10 @@ def image_lock_changes(old: Entries, new: Entries) -> list[str]:
         was, now = before.get((title, name), set()), after.get((title, name), set())
         if was == now:
             continue
-        versions = [", ".join(sorted({version for version, _ in found})) for found in (was, now)]
-        if not was:
-            what = f"{name} {versions[1]} is new"
-        elif not now:
-            what = f"{name} {versions[0]} is no longer there"
-        elif versions[0] != versions[1]:
-            what = f"{name} {versions[0]} -> {versions[1]}"
-        else:
-            what = f"{name} {versions[0]} is another file now"
-        lines.append(f"{title}: {what}")
+        then, since = (", ".join(sorted({version for version, _ in found})) for found in (was, now))
+        what = f"{then} -> {since}" if then != since else f"{then} is another file now"
+        what = f"{since} is new" if not was else f"{then} is no longer there" if not now else what
+        lines.append(f"{title}: {name} {what}")
     return lines
 
 

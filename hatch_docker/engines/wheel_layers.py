@@ -165,9 +165,8 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
 
     To be called when the layers are made: then the files of every wheel are known.
     """
-    key = programs_key(site.venv, [wheel.identity for wheel in wheels])
-    known = site.ctx.store.recall("programs", key)
-    if known is None:
+
+    def find() -> list[str]:
         from hatch_docker.wheels.install.venv import check_owners
 
         files: dict[str, Mapping[str, str]] = {}
@@ -177,9 +176,8 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
                 raise WheelError(f"the cache no longer knows the files of {wheel.filename}; build again")
             files[wheel.title] = brought
         check_owners(files)
-        directory = f"{site.venv.root}/bin/"
-        known = sorted({
-            path.removeprefix(directory) for paths in files.values() for path in paths if path.startswith(directory)
-        })
-        site.ctx.store.remember("programs", key, known)
-    return frozenset(known)
+        directory, paths = f"{site.venv.root}/bin/", {path for brought in files.values() for path in brought}
+        return sorted(path.removeprefix(directory) for path in paths if path.startswith(directory))
+
+    key = programs_key(site.venv, [wheel.identity for wheel in wheels])
+    return frozenset(site.ctx.store.remembered("programs", key, find))

@@ -16,7 +16,6 @@ RATIO_GRACE = 64 << 20
 XZ_MEMORY = 128 << 20  # bytes of memory for unpacking xz; data packed by `xz -9` takes 65 MiB
 XZ_PIECE = 1 << 18     # bytes
 
-_SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd", "none": ""}
 _LEVELS = {"gzip": (6, 1, 9), "zstd": (3, 1, 19), "none": (0, 0, 0)}  # default, lowest, highest
 
 # Method deflate, no flags, no time, OS unknown; the header that the library writes differs between versions.
@@ -53,7 +52,7 @@ class Compression:
     @property
     def media_suffix(self) -> str:
         """Suffix of `...layer.v1.tar` in the media type (layer.md, +gzip and +zstd)."""
-        return _SUFFIXES[self.name]
+        return "" if self.name == "none" else f"+{self.name}"
 
     @property
     def identity(self) -> str:
@@ -73,10 +72,8 @@ class Compression:
         """Start a stream. Give it pieces of CHUNK bytes: their size could change the output."""
         if self.name == "gzip":
             return _Gzip(self.level)
-        if self.name == "zstd":
-            compressor: Compressor = _zstd().ZstdCompressor(level=self.level)
-            return compressor
-        return _Stored()
+        compressor: Compressor = _zstd().ZstdCompressor(level=self.level) if self.name == "zstd" else _Stored()
+        return compressor
 
 
 class _Gzip:

@@ -115,9 +115,8 @@ def _layer(old: Layer, new: Layer) -> list[str]:
     # A file that is made from others comes last: its difference explains nothing.
     found.sort(key=lambda row: (row[0].endswith((".pyc", ".dist-info/RECORD")), row[0].split("/")))
     lines = []
-    listed = found[:FILES]
-    ranges = _ranges(old, new, [path for path, was, now in listed if was and now and was[1] != now[1]])
-    for path, was, now in listed:
+    ranges = _ranges(old, new, [path for path, was, now in found[:FILES] if was and now and was[1] != now[1]])
+    for path, was, now in found[:FILES]:
         if was and now:
             lines.append(f"{path}: " + ", ".join([*ranges.get(path, []), *_fields(was[0], now[0])]))
         else:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.errors import BuildError, ConfigError
+from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
 from hatch_docker.project.model import Project
 from hatch_docker.project.pyproject import parse_toml, read_pyproject
@@ -178,8 +179,6 @@ def hatchling_errors() -> Iterator[None]:
 
 def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
     """Yield the files that hatchling reads for a project's wheel, and with `sdist` for its sdist."""
-    from hatch_docker.core.files import is_output
-
     for builder in [hatchling.wheel_builder(), *([hatchling.sdist_builder()] if sdist else [])]:
         yield from (path for file in builder.recurse_included_files() if not is_output(path := Path(file.path)))
     core = hatchling.metadata.core
@@ -206,7 +205,6 @@ def wheel_files(root: Path) -> dict[str, Path] | None:
 
 def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
     """Make the wheel by the hatchling that is in `installed`: hatchling writes its version into every wheel."""
-    from hatch_docker.core.errors import BuildError
     from hatch_docker.core.process import ProcessFailed, run
 
     path = [str(installed), str(Path(__file__).parent.parent.parent), environ.get("PYTHONPATH", "")]
@@ -247,7 +245,6 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
 
 def _is_excluded(builder: BuilderInterface[Any, Any], file: IncludedFile, secrets: list[str]) -> bool:
     """Return whether a selected file stays out of an artifact; adds the path of a secret to `secrets`."""
-    from hatch_docker.core.files import is_cache, is_output
     from hatch_docker.core.secrets import secret_part
 
     # The image lock pins a build and is no part of what is built: a new lock would compile everything again.

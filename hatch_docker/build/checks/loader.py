@@ -173,10 +173,9 @@ class Loader:
     def has(self, path: str) -> bool:
         """Return whether there is a file that may be a library, or a link to one."""
         if path not in self.known:
-            try:
+            self.known[path] = False
+            with contextlib.suppress(BaseImageError):  # a loop of links
                 self.known[path] = real_path(self.files.links, path.strip("/")) in self.files.names
-            except BaseImageError:  # a loop of links
-                self.known[path] = False
         return self.known[path]
 
     def finds(self, library: str, code: ElfFile) -> bool:

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -52,7 +51,7 @@ OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that forbids network access
 SMALL = 4 << 20  # bytes of an answer that is not a blob
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
-_NONE: Mapping[str, str] = MappingProxyType({})
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -153,8 +152,7 @@ class Client:
 
     @contextlib.contextmanager
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None,
-        redirects: int,
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None, redirects: int
     ) -> Iterator[tuple[urllib3.BaseHTTPResponse, str]]:
         sent = {"user-agent": f"hatch-docker/{__version__}", "accept-encoding": "identity"}
         sent |= {name.lower(): value for name, value in headers.items()}
@@ -183,7 +181,7 @@ class Client:
 
         sent = dict(headers)
         with contextlib.ExitStack() as stack:
-            content: bytes | Iterator[bytes] | None = None
+            content: bytes | Iterator[bytes] | None
             if callable(body):
                 # Opened before the limit of transfers applies: opening may download it, which is a transfer too.
                 stream = stack.enter_context(body())
