@@ -83,9 +83,7 @@ def _change(
 def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
     """Return the contents of all layers of a kind: versions by name; a path has none."""
     return {
-        name: version
-        for layer in platform.layers
-        if layer.kind == kind
+        name: version for layer in platform.layers if layer.kind == kind
         for name, _, version in (content.partition(" ") for content in layer.contents)
     }
 
@@ -106,8 +104,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     """Return the files of the project's wheel that changed, "" if the cache no longer knows both wheels."""
     found = [
         known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)
-        for receipt in (before, after)
-        if receipt.wheel
+        for receipt in (before, after) if receipt.wheel
     ]
     if len(found) != 2 or None in found:
         return ""

@@ -62,7 +62,9 @@ def _kind(item: Image | Index) -> str:
 
 def _image(old: Image, new: Image) -> Iterator[str]:
     count = max(len(old.layers), len(new.layers))
-    titles = _titles(old)
+    lines = [line for line in old.config_json.get("history") or [] if not line.get("empty_layer")]
+    titles = [f" ({line['created_by']})" if line.get("created_by") else "" for line in lines]
+    titles = titles if len(lines) == len(old.layers) else [""] * len(old.layers)  # the history need not fit
     for number, (was, now) in enumerate(zip(old.layers, new.layers, strict=False), 1):
         title = f"layer {number} of {count}{titles[number - 1]}"
         if was.diff_id != now.diff_id:
@@ -82,14 +84,6 @@ def _image(old: Image, new: Image) -> Iterator[str]:
     before, after = ({**image.config_json, "rootfs": None} for image in (old, new))
     yield from _json(before, after, "config")
     yield from _json(old.manifest_json.get("annotations"), new.manifest_json.get("annotations"), "annotations")
-
-
-def _titles(image: Image) -> list[str]:
-    """Return what made each layer, in brackets; empty texts if the history does not have a line for each."""
-    lines = [line for line in image.config_json.get("history") or [] if not line.get("empty_layer")]
-    if len(lines) != len(image.layers):
-        return [""] * len(image.layers)
-    return [f" ({line['created_by']})" if line.get("created_by") else "" for line in lines]
 
 
 def _json(old: Any, new: Any, path: str) -> list[str]:

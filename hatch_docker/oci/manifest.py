@@ -144,19 +144,16 @@ def _descriptor(value: object, where: str) -> Descriptor:
     annotations = value.get("annotations") or {}
     if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
         raise ImageError(f"{where}.annotations is not a map of texts")
-    return Descriptor(media_type, digest, size, _platform(value.get("platform"), where), annotations)
-
-
-def _platform(value: object, where: str) -> Platform | None:
-    if value is None:
-        return None
+    platform = value.get("platform")
+    if platform is None:
+        return Descriptor(media_type, digest, size, None, annotations)
     names = ("os", "architecture", "variant")
-    if isinstance(value, dict):
-        _check_spelling(value, f"{where}.platform")
-    parts = [value.get(name, "") for name in names] if isinstance(value, dict) else []
+    if isinstance(platform, dict):
+        _check_spelling(platform, f"{where}.platform")
+    parts = [platform.get(name, "") for name in names] if isinstance(platform, dict) else []
     if not parts or not all(isinstance(part, str) for part in parts):
         raise ImageError(f"{where}.platform is not a platform")
-    return Platform(*parts)
+    return Descriptor(media_type, digest, size, Platform(*parts), annotations)
 
 
 def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:

@@ -73,7 +73,14 @@ def push(
     # Also of an index that is there: registries' clean-up jobs delete the images of its platforms, which have no tag.
     images = [image for image in images_of(item) if not has_manifest(target, image.digest, image.digest)]
     task = task or remote.client.progress.task("")
-    moved = _push_blobs(target, _blobs(images), task) if images else []
+    blobs: dict[str, tuple[Descriptor, Opener]] = {}
+    for image in images:
+        config = parse_manifest(image.manifest, image.digest).config
+        blobs[config.digest] = (config, partial(io.BytesIO, image.config))
+        blobs.update({layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers})
+    # The largest first: sent last, it would be sent alone.
+    ordered = sorted(blobs.values(), key=lambda blob: (-blob[0].size, blob[0].digest))
+    moved = _push_blobs(target, ordered, task) if images else []
     sent = sum(size for _digest, size in moved)
     sent += sum(put_manifest(target, image.digest, image.descriptor, image.manifest) for image in images)
     if isinstance(item, Index) and not has_manifest(target, item.digest, item.digest):
@@ -153,16 +160,6 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: A
     return target.remote.client.retry(what, attempt, size=descriptor.size)
 
 
-def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
-    """Return every blob once, the largest first: sent last, it would be sent alone."""
-    found: dict[str, tuple[Descriptor, Opener]] = {}
-    for image in images:
-        config = parse_manifest(image.manifest, image.digest).config
-        found[config.digest] = (config, partial(io.BytesIO, image.config))
-        found.update({layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers})
-    return sorted(found.values(), key=lambda pair: (-pair[0].size, pair[0].digest))
-
-
 def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task) -> list[tuple[str, int]]:
     """Push blobs; return the digests of those that were not there, and the bytes sent for each: 0 if mounted."""
     from concurrent.futures import ThreadPoolExecutor
@@ -220,7 +217,15 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
     """Return the URL of a new upload session; None if the blob was mounted from `source`."""
     remote = target.remote
     url = remote.url(target.name, "blobs/uploads/")
-    answer = _mount(target, url, digest, source) if source else None
+    answer = None
+    if source:
+        query = f"?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
+        try:
+            answer = remote.send(target.name, "POST", url + query, target.scopes(source))
+        except TransientError:
+            raise
+        except RegistryError:  # as for users who may not read the source
+            pass
     if answer is None or answer.status not in (201, 202):
         answer = remote.send(target.name, "POST", url, target.scopes())
     if answer.status == 201:
@@ -229,14 +234,3 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
     if answer.status != 202 or not location:
         raise refuse(target.name, answer)
     return urls.follow(answer.url, location)
-
-
-def _mount(target: Target, url: str, digest: str, source: str) -> Response | None:
-    """Return the answer to a mount; None if it was refused, as for users who may not read the source."""
-    query = f"?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
-    try:
-        return target.remote.send(target.name, "POST", url + query, target.scopes(source))
-    except TransientError:
-        raise
-    except RegistryError:
-        return None

@@ -1,4 +1,4 @@
-"""The debug variant of an image, and the parts of wheels that `slim` leaves out."""
+"""The debug variant of an image: the same program under a debugger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.plan.model import DEBUG_PORT, PROGRAMS, Plan, SlimPlan
+from hatch_docker.plan.model import DEBUG_PORT, PROGRAMS, Plan
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -17,18 +17,6 @@ DEBUGGER = "debugpy"
 SHELL = "busybox-static"  # Debian's package
 _LONGEST_TAG = 128
 _WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python that take the next word
-
-
-def slim_plan(config: Config) -> SlimPlan:
-    """Return what is left out of wheels; raises ConfigError for an option without effect."""
-    slim = config.slim
-    if slim.locales and "locales" not in slim.leave_out:
-        raise ConfigError(
-            'tool.hatch-docker.slim.locales: has no effect without "locales" in leave-out: every translation stays'
-        )
-    if slim.keep and not slim.leave_out:
-        raise ConfigError("tool.hatch-docker.slim.keep: has no effect without leave-out: nothing is left out")
-    return SlimPlan(*(tuple(sorted(set(values))) for values in (slim.leave_out, slim.locales, slim.keep)))
 
 
 def variant(plan: Plan, config: Config) -> Plan:

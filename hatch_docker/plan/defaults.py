@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan.debug import slim_plan, variant
+from hatch_docker.plan.debug import variant
 from hatch_docker.plan.model import (
     DEBIAN_PYTHONS,
     BasePlan,
@@ -28,6 +28,7 @@ from hatch_docker.plan.model import (
     MemberPlan,
     Plan,
     SignPlan,
+    SlimPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
 from hatch_docker.project.dependencies import Needs, needs_of
@@ -86,7 +87,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         members=_members(project, config, needs, guesses),
         budget=_budget(config, repositories),
         native_libraries=config.native_libraries,
-        slim=slim_plan(config),
+        slim=_slim(config),
         part=part,
         guesses=tuple(guesses),
         notes=notes,
@@ -336,6 +337,18 @@ def sign_plan(config: Config) -> SignPlan | None:
             raise ConfigError("tool.hatch-docker.sign.transparency-log: nothing is signed; set key or keyless = true")
         return None
     return SignPlan(key, keyless if log is None else log)
+
+
+def _slim(config: Config) -> SlimPlan:
+    """Return what is left out of wheels; raises ConfigError for an option without effect."""
+    slim = config.slim
+    if slim.locales and "locales" not in slim.leave_out:
+        raise ConfigError(
+            'tool.hatch-docker.slim.locales: has no effect without "locales" in leave-out: every translation stays'
+        )
+    if slim.keep and not slim.leave_out:
+        raise ConfigError("tool.hatch-docker.slim.keep: has no effect without leave-out: nothing is left out")
+    return SlimPlan(*(tuple(sorted(set(values))) for values in (slim.leave_out, slim.locales, slim.keep)))
 
 
 def _created(project: Metadata, guesses: list[Guess]) -> int | None:

@@ -132,8 +132,7 @@ def parse_relations(text: str) -> list[tuple[Relation, ...]]:
     """Return a relationship field: all items of the list are needed, one of each tuple. Raises BaseImageError."""
     return [
         tuple(_relation(part.strip(), text) for part in group.split("|"))
-        for group in text.replace("\n", " ").split(",")
-        if group.strip()
+        for group in text.replace("\n", " ").split(",") if group.strip()
     ]
 
 

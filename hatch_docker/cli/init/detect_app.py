@@ -47,9 +47,7 @@ def find_apps(root: Path, modules: Mapping[str, Path]) -> list[App]:
     trees = {name: tree for name, path in modules.items() if (tree := _parse(root / path)) is not None}
     imports = {name: _imported_names(tree, name) for name, tree in trees.items()}
     factories = {
-        f"{module}.{function.name}": made
-        for module, tree in trees.items()
-        for function in tree.body
+        f"{module}.{function.name}": made for module, tree in trees.items() for function in tree.body
         if isinstance(function, ast.FunctionDef) and (made := _made_in(function, imports[module]))
     }
     apps = []

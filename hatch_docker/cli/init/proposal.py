@@ -327,23 +327,17 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
         f"entrypoint: {server} {app.target} ({app.name} {verb} the {app.framework} application in {app.path}{others})"
     )
     proposal.guesses.append(f"ports: {PORT} (where {server} listens)")
-    if not present:
-        _add_server(proposal, server, app)
+    pyproject = proposal.config(PYPROJECT)
+    if not present and ("project" not in pyproject or "dependencies" in pyproject["project"].get("dynamic", [])):
+        proposal.notes.append(f"{server} must be one of the project's dependencies, to serve {app.target}: add it")
+    elif not present:
+        proposal.append(PYPROJECT, ["project", "dependencies"], server)
+        proposal.guesses.append(f"dependencies: {server} (none of them is a server for {app.framework})")
+        for lock in (lock for lock in LOCKS if (proposal.root / lock).is_file()):
+            proposal.notes.append(f"{lock} does not have {server} yet: run `{LOCKS[lock]}`")
     table: dict[str, Any] = {"entrypoint": server_command(app, server), "ports": [PORT]}
     if data := [name for name in DATA if (proposal.root / name).is_dir() and app.path.parts[0] != "src"]:
         table["workdir"] = DATA_DIRECTORY
         table["files"] = [{"source": name, "target": f"{DATA_DIRECTORY}/{name}"} for name in data]
         proposal.guesses.append(f"files: {', '.join(data)} in the working directory (no wheel holds them)")
     return table
-
-
-def _add_server(proposal: Proposal, server: str, app: App) -> None:
-    project = proposal.config(PYPROJECT).get("project", {})
-    if "project" not in proposal.config(PYPROJECT) or "dependencies" in project.get("dynamic", []):
-        proposal.notes.append(f"{server} must be one of the project's dependencies, to serve {app.target}: add it")
-        return
-    proposal.append(PYPROJECT, ["project", "dependencies"], server)
-    proposal.guesses.append(f"dependencies: {server} (none of them is a server for {app.framework})")
-    for lock, command in LOCKS.items():
-        if (proposal.root / lock).is_file():
-            proposal.notes.append(f"{lock} does not have {server} yet: run `{command}`")

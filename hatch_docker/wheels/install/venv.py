@@ -66,8 +66,7 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTar
     RECORD does not name them: files that can be made again may be left out (PEP 376).
     """
     files = [
-        compiled.entry(path)
-        for entry in entries
+        compiled.entry(path) for entry in entries
         if (path := bytecode_path(entry.path, venv.interpreter)) in compiled and entry.path.endswith(".py")
     ]
     directories = sorted({entry.path.rpartition("/")[0] for entry in files})
