@@ -51,7 +51,7 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
             )
         raise error.with_message(f"base {plan.name}: {error}; {way_out}") from error
     check_pinned(image, plan, platform, ctx)
-    for credential in remote.known.credentials.values():
+    for credential in remote.credentials.values():
         if credential is not None:
             ctx.secrets.add(f"the password of {reference.registry}", credential.password or credential.identity_token)
     return base_of(plan, image, ctx, digest=pinned.digest, source=str(pinned))

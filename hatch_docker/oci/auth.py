@@ -36,14 +36,6 @@ class Credential:
     source: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """One challenge of a `WWW-Authenticate` header (RFC 9110 §11.6.1); scheme and keys in lower case."""
-
-    scheme: str
-    parameters: Mapping[str, str]
-
-
 def credential_for(registry: str, environ: Mapping[str, str], repository: str = "") -> Credential | None:
     """Return the credential that the user's tools have for a registry, or None.
 
@@ -158,8 +150,11 @@ _ITEM = re.compile(
 )
 
 
-def parse_challenges(header: str) -> tuple[Challenge, ...]:
-    """Return the challenges of a `WWW-Authenticate` header, up to the first that is not valid."""
+def parse_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the challenges of a `WWW-Authenticate` header (RFC 9110 §11.6.1), up to the first that is not valid.
+
+    Each is a scheme and its parameters; scheme and keys are in lower case.
+    """
     found: list[tuple[str, dict[str, str]]] = []
     position = 0
     while match := _ITEM.match(header, position):
@@ -170,7 +165,7 @@ def parse_challenges(header: str) -> tuple[Challenge, ...]:
             quoted = match["quoted"]
             value = match["bare"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
             found[-1][1].setdefault(match["key"].lower(), value)
-    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
+    return found
 
 
 def authorize(
@@ -181,7 +176,7 @@ def authorize(
     The token has to allow `scopes`; `login` is the advice for users without credentials. Makes one attempt; raises
     RegistryError when it is refused, Retryable when the token server may answer later.
     """
-    challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(header))}
+    challenges = dict(reversed(parse_challenges(header)))
     if "bearer" in challenges:
         return "Bearer " + _token(client, url, challenges["bearer"], credential, scopes, login)
     if "basic" in challenges:
@@ -192,11 +187,12 @@ def authorize(
 
 
 def _token(
-    client: Client, url: str, challenge: Challenge, credential: Credential | None, scopes: Iterable[str], login: str
+    client: Client, url: str, challenge: Mapping[str, str], credential: Credential | None, scopes: Iterable[str],
+    login: str,
 ) -> str:
-    realm = check_realm(url, challenge.parameters.get("realm", ""))
-    merged = merge_scopes([*scopes, *challenge.parameters.get("scope", "").split()])
-    query = [("service", challenge.parameters[name]) for name in ("service",) if name in challenge.parameters]
+    realm = check_realm(url, challenge.get("realm", ""))
+    merged = merge_scopes([*scopes, *challenge.get("scope", "").split()])
+    query = [("service", challenge["service"])] if "service" in challenge else []
     if credential and credential.identity_token:
         form = [
             ("grant_type", "refresh_token"), ("client_id", "hatch-docker"), *query,

@@ -26,22 +26,18 @@ _ADVICE = {  # by the status of an answer that refuses
 }
 
 
-@dataclass(slots=True)
-class _Known:
-    """Credentials and authorization headers of the registries asked so far."""
-
-    guard: threading.Lock = field(default_factory=threading.Lock)
-    headers: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
-    credentials: dict[str, Credential | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Remote:
-    """Access to registries for one build: the HTTP client, the user's credentials, the tokens so far."""
+    """Access to registries for one build: the HTTP client, the user's credentials and the tokens so far.
+
+    `credentials` are by the names of repositories, `headers` (Authorization) by registry and scopes.
+    """
 
     client: Client
     environ: Mapping[str, str]
-    known: _Known = field(default_factory=_Known, repr=False, compare=False)
+    credentials: dict[str, Credential | None] = field(default_factory=dict, repr=False)
+    headers: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict, repr=False)
+    guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def url(self, reference: Reference, path: str) -> str:
         """Return the URL of a path in the reference's repository."""
@@ -84,27 +80,27 @@ class Remote:
             self.client.download(url, write, size=size, headers=fresh)
 
     def _header(self, reference: Reference, scopes: tuple[str, ...]) -> dict[str, str]:
-        value = self.known.headers.get((reference.registry, scopes))
+        value = self.headers.get((reference.registry, scopes))
         return {"authorization": value} if value else {}
 
     def _renew(
         self, reference: Reference, scopes: tuple[str, ...], response: Response, used: str | None
     ) -> dict[str, str]:
         key = (reference.registry, scopes)
-        with self.known.guard:
+        with self.guard:
             # Another thread may have renewed the token after the same refusal.
-            if self.known.headers.get(key) in (None, used):
-                self.known.headers[key] = authorize(
+            if self.headers.get(key) in (None, used):
+                self.headers[key] = authorize(
                     self.client, self.url(reference, ""), response.headers.get("www-authenticate", ""),
                     self._credential(reference), scopes, _login(reference.registry),
                 )
         return self._header(reference, scopes)
 
     def _credential(self, reference: Reference) -> Credential | None:
-        credentials = self.known.credentials
-        if reference.name not in credentials:
-            credentials[reference.name] = credential_for(reference.registry, self.environ, reference.repository)
-        return credentials[reference.name]
+        if reference.name not in self.credentials:
+            found = credential_for(reference.registry, self.environ, reference.repository)
+            self.credentials[reference.name] = found
+        return self.credentials[reference.name]
 
 
 def _login(registry: str) -> str:

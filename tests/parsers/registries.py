@@ -31,8 +31,8 @@ def reference(text: str, _directory: Path) -> None:
     'Basic realm="here", Bearer realm=x,service=\\"q\\"', 'Negotiate, NTLM abc==, Digest a="b\\"c",d=e',
 ))  # fmt: skip
 def www_authenticate(text: str, _directory: Path) -> None:
-    for challenge in parse_challenges(text):
-        check_realm("https://r.example/v2/", challenge.parameters.get("realm", ""))
+    for _scheme, parameters in parse_challenges(text):
+        check_realm("https://r.example/v2/", parameters.get("realm", ""))
 
 
 @parses(of_text('</v2/a/referrers/x?last=1&n=5>; rel="next"', '<https://x.example/>; rel=next, <a>; rel="prev"'))
