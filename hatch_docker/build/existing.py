@@ -59,15 +59,11 @@ class ExistingImage:
         """Return a plan of the same project with the version, names, platforms and commit of this image."""
         revision, version = self.label("revision"), self.label("version")
         return replace(
-            plan,
-            version=version if _VERSION.fullmatch(version) else plan.version,
-            image=self.image or plan.image,
-            tags=self.tags or plan.tags,
-            repositories=(self.repository,) if self.repository else plan.repositories,
-            platforms=tuple(str(image.platform) for image in self.images),
-            revision=revision.removesuffix(DIRTY),
+            plan, version=version if _VERSION.fullmatch(version) else plan.version, image=self.image or plan.image,
+            tags=self.tags or plan.tags, repositories=(self.repository,) if self.repository else plan.repositories,
+            platforms=tuple(str(image.platform) for image in self.images), revision=revision.removesuffix(DIRTY),
             dirty=(revision,) if revision.endswith(DIRTY) else (),
-        )
+        )  # fmt: skip
 
 
 def open_existing(name: str, ctx: Context, *, foreign: bool = False) -> ExistingImage:

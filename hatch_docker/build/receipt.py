@@ -121,28 +121,16 @@ def make_receipt(
     wheels = {image.wheel for image in built}
     pushed = [delivery.reference for delivery in deliveries if not delivery.error]
     return Receipt(
-        schema=1,
-        name=plan.name,
-        version=plan.version,
-        digest=item.digest,
-        references=(*pushed, *loaded),
-        archive=archive,
-        image=plan.image,
-        tags=plan.tags,
-        repositories=plan.repositories,
-        deliveries=tuple(deliveries),
-        revision=plan.revision,
-        dirty=plan.dirty,
+        schema=1, name=plan.name, version=plan.version, digest=item.digest, references=(*pushed, *loaded),
+        archive=archive, image=plan.image, tags=plan.tags, repositories=plan.repositories,
+        deliveries=tuple(deliveries), revision=plan.revision, dirty=plan.dirty,
         platforms=tuple(_platform(result.image, result.notes, result.left_out) for result in built),
-        base={"name": base.name, "digest": base.digest},
-        python=base.interpreter.version,
+        base={"name": base.name, "digest": base.digest}, python=base.interpreter.version,
         wheel=wheels.pop() if len(wheels) == 1 else None,
         sbom=tuple(document for document in documents if document.format != "slsa"),
         provenance=next((document for document in documents if document.format == "slsa"), None),
-        timings={step: round(seconds, 3) for step, seconds in timings.items()},
-        hints=tuple(hints),
-        part=plan.part,
-    )
+        timings={step: round(seconds, 3) for step, seconds in timings.items()}, hints=tuple(hints), part=plan.part,
+    )  # fmt: skip
 
 
 def _platform(image: Image, notes: Sequence[LayerInfo], left_out: tuple[Excluded, ...] = ()) -> PlatformReceipt:

@@ -1,22 +1,5 @@
 """All errors of this program, as help text: one line that says what failed, on what, and what to try next.
 
-    HatchDockerError            the user's mistake or a failure around us; exit status 1, no traceback
-    ├── ConfigError             [tool.hatch-docker], project metadata or a HATCH_DOCKER_* variable
-    ├── BaseImageError          the base cannot be made, read, or does not fit the project
-    ├── WheelError              a lock, a resolution, a wheel or an sdist
-    ├── BuildError              the builder stage or the check failed
-    │   └── SandboxError        the kernel refuses the sandbox
-    ├── ImageError              an image, layer, layout or archive that breaks its specification
-    ├── SecretError             a secret of the build would be in what it makes
-    ├── SignatureError          a signature is missing, or not the expected one
-    ├── RegistryError           a registry, an index or a mirror refused a request
-    │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
-    │       └── OfflineError    it was not asked, because the user forbids network access
-    ├── DaemonError             Docker or Podman answered with a failure
-    │   └── LostError           it was lost in the middle of a build; exit status 75
-    ├── ProgramError            a program is missing or failed
-    └── StoreError              the cache or an output directory cannot be read or written
-
 Any other exception is a bug in hatch-docker and keeps its traceback.
 """
 
@@ -24,17 +7,17 @@ from __future__ import annotations
 
 
 class HatchDockerError(Exception):
-    """A failure that the user can do something about; `str(error)` is the whole message."""
+    """The user's mistake, or a failure around us; `str(error)` is the whole message, shown without a traceback."""
 
     exit_status = 1
 
 
 class ConfigError(HatchDockerError):
-    """The configuration or the project's metadata is wrong."""
+    """[tool.hatch-docker], the project's metadata or a HATCH_DOCKER_* variable is wrong."""
 
 
 class BaseImageError(HatchDockerError):
-    """The base image cannot be had, or does not fit the project."""
+    """The base cannot be made or read, or does not fit the project."""
 
 
 class WheelError(HatchDockerError):
@@ -62,7 +45,7 @@ class SignatureError(HatchDockerError):
 
 
 class RegistryError(HatchDockerError):
-    """A registry, an index or a mirror refused."""
+    """A registry, an index or a mirror refused a request."""
 
     def with_message(self, message: str) -> RegistryError:
         """Return the same kind of error, transient or not, with another message."""
@@ -73,7 +56,7 @@ class RegistryError(HatchDockerError):
 class TransientError(RegistryError):
     """A remote kept failing in a way that may pass: try again later."""
 
-    exit_status = 75
+    exit_status = 75  # EX_TEMPFAIL
 
 
 class OfflineError(TransientError):

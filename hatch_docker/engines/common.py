@@ -186,17 +186,11 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
     base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
     path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
     return Settings(
-        entrypoint=config.entrypoint,
-        cmd=config.cmd,
-        env={"PATH": path, **config.env},
-        labels=merged(base_labels(base, created), config.labels),
-        user=numeric_user(config.user, base),
-        workdir=config.workdir,
-        ports=config.ports,
-        volumes=config.volumes,
-        stop_signal=config.stop_signal,
+        entrypoint=config.entrypoint, cmd=config.cmd, env={"PATH": path, **config.env},
+        labels=merged(base_labels(base, created), config.labels), user=numeric_user(config.user, base),
+        workdir=config.workdir, ports=config.ports, volumes=config.volumes, stop_signal=config.stop_signal,
         healthcheck={key: value for key, value in health.items() if value} or None,
-    )
+    )  # fmt: skip
 
 
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:

@@ -173,22 +173,17 @@ def _settings(image: Image, old: OldBase, base: Base, created: int) -> Settings:
     mine, theirs = (dict(config.get("config") or {}) for config in (image.config_json, old.config))
     # Entry point and command go together: an image that sets one of them drops both of its base.
     same = all(mine.get(name) == theirs.get(name) for name in ("Entrypoint", "Cmd"))
-    user, workdir, signal = (
-        "" if mine.get(name) == theirs.get(name) else str(mine.get(name) or "")
-        for name in ("User", "WorkingDir", "StopSignal")
-    )
+    own = _own(mine, theirs)
     return Settings(
         entrypoint=() if same else tuple(mine.get("Entrypoint") or ()),
         cmd=() if same else tuple(mine.get("Cmd") or ()),
         env=_environment(mine.get("Env") or [], theirs.get("Env") or [], base),
         labels=_renewed(_own(mine.get("Labels"), theirs.get("Labels")), base, created),
-        user=user,
-        workdir=workdir,
+        user=str(own.get("User") or ""), workdir=str(own.get("WorkingDir") or ""),
         ports=tuple(_own(mine.get("ExposedPorts"), theirs.get("ExposedPorts"))),
         volumes=tuple(_own(mine.get("Volumes"), theirs.get("Volumes"))),
-        stop_signal=signal,
-        healthcheck=mine.get("Healthcheck") if mine.get("Healthcheck") != theirs.get("Healthcheck") else None,
-    )
+        stop_signal=str(own.get("StopSignal") or ""), healthcheck=own.get("Healthcheck"),
+    )  # fmt: skip
 
 
 def _own(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> dict[str, Any]:

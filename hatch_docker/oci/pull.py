@@ -1,9 +1,5 @@
 """Images pulled from a registry (distribution-spec 1.1, Pull), with retries.
 
-    resolve      name -> manifest or index
-    pull         name and platform -> Image, whose layers are downloaded when they are opened
-    pull_index   name -> Index with all its platforms
-
 Plain http is used only for this machine and for the registries of HATCH_DOCKER_INSECURE_REGISTRIES.
 """
 

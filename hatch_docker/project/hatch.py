@@ -99,16 +99,10 @@ def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Proj
         return read_metadata(hatchling.metadata, hooks, programs, root, environ, outputs, warn, included)
 
     return Project(
-        root,
-        wheel=artifact,
-        sdist=artifact,
-        name=lambda: str(hatchling.metadata.name),
+        root, wheel=artifact, sdist=artifact, name=lambda: str(hatchling.metadata.name),
         programs=lambda: tuple(sorted({*hatchling.metadata.core.scripts, *programs})),
-        tables=hatchling.metadata.config,
-        output=hatchling.output,
-        read=read,
-        app=hatchling.app,
-    )
+        tables=hatchling.metadata.config, output=hatchling.output, read=read, app=hatchling.app,
+    )  # fmt: skip
 
 
 def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
@@ -124,12 +118,10 @@ def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
         return tuple(dict.fromkeys(asked))
 
     return replace(
-        readable_project(hatchling),
-        wheel=functools.cache(wheel),
+        readable_project(hatchling), wheel=functools.cache(wheel), requires=requires,
         sdist=functools.cache(lambda: _build(hatchling.sdist_builder(), directory)),
-        requires=requires,
         wheel_by=functools.partial(_wheel_by, Path(hatchling.root), directory),
-    )
+    )  # fmt: skip
 
 
 def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:

@@ -75,13 +75,11 @@ def _make(store: Store, key: str, compression: Compression, assemble: Assemble) 
         why = error.strerror or error
         raise StoreError(f"cannot unpack packages in the cache {store.root}: {why}") from error
     layer = DebianLayer(
-        facts,
-        max((entry.mtime for entry in entries.values()), default=SOURCE_DATE),
+        facts, max((entry.mtime for entry in entries.values()), default=SOURCE_DATE),
         tuple(sorted(path for path, entry in entries.items() if entry.kind == "directory")),
         {path: entry.target for path, entry in sorted(entries.items()) if entry.kind == "symlink"},
-        tuple(contents.libraries),
-        tuple(contents.search),
-    )
+        tuple(contents.libraries), tuple(contents.search),
+    )  # fmt: skip
     rows = {"facts": astuple(facts), "libraries": [astuple(library) for library in layer.libraries]}
     store.remember(KIND, key, asdict(layer) | rows)
     return layer
