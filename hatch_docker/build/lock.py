@@ -30,7 +30,7 @@ from hatch_docker.core.image_lock import (
     parse_image_lock,
     question_of,
 )
-from hatch_docker.engines.buildkit.packages import find_system, system_step
+from hatch_docker.engines.buildkit.system_packages import find_system, system_step
 from hatch_docker.engines.common import dependency_build_plan, open_target
 from hatch_docker.engines.embedded import gather
 from hatch_docker.engines.project_wheels import own_projects

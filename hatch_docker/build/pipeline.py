@@ -19,8 +19,8 @@ from hatch_docker.core.errors import DaemonError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
+from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Platform, images_of
-from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations

@@ -18,8 +18,8 @@ from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.make_image import Settings, build_image, rfc3339
 from hatch_docker.oci.model import DOCKER_MANIFEST, History, Layer, Platform
-from hatch_docker.oci.mutate import Settings, build_image, rfc3339
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, Plan

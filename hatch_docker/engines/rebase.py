@@ -19,8 +19,8 @@ from hatch_docker.engines.common import base_labels, located
 from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
+from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json, images_of
-from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote

@@ -13,8 +13,8 @@ from hatch_docker.build.receipt import bare_receipt, read_receipt
 from hatch_docker.cli.main import main
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import Image, Index, digest_of
-from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.plan.naming import PREFIX
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.images import AMD64, small_image, small_index, small_layer

@@ -18,8 +18,8 @@ from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.rebase import old_base, rebase
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
-from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, Plan
 from tests.fakes.bases import file, opened, publish, python_base

@@ -9,8 +9,8 @@ import pytest
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.common import image_annotations, image_settings, lost_annotations
+from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import DOCKER_MANIFEST
-from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.hatch import open_hatchling, readable_project

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
+from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
@@ -26,7 +27,6 @@ from hatch_docker.oci.model import (
     canonical_json,
     digest_of,
 )
-from hatch_docker.oci.mutate import Settings, build_image, scratch
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64", "v8")

@@ -8,8 +8,8 @@ from hatch_docker.bases.image import base_of
 from hatch_docker.core.context import Context
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History
-from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.wheels.target import Pin

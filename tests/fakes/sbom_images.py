@@ -9,8 +9,8 @@ from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import Layer
-from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.project.git import Revision

@@ -12,8 +12,8 @@ from pathlib import Path
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, host_platform
-from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote

@@ -12,8 +12,8 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.filesystem import extract
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import History, Image, Platform
-from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.reference import parse_reference
 from tests.conftest import need, need_docker, run
 from tests.fakes.images import AMD64, layer_of

@@ -7,8 +7,8 @@ import pytest
 
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image
-from hatch_docker.oci.mutate import make_index
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, require, run_build, uv

@@ -11,8 +11,8 @@ from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.progress import Progress
+from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
-from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan.model import BasePlan, BuildPlan
 from hatch_docker.wheels.builder.build import build_wheel
 from hatch_docker.wheels.target import Target

@@ -7,8 +7,8 @@ import pytest
 
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History, Image
-from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import layer_of
 from tests.fakes.registry import FakeRegistry

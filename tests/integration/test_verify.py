@@ -14,8 +14,8 @@ from hatch_docker.build.verify import verify
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.make_image import Settings, build_image, make_index
 from hatch_docker.oci.model import Image, Index, Layer, host_platform
-from hatch_docker.oci.mutate import Settings, build_image, make_index
 from tests.fakes.bases import python_image
 from tests.fakes.images import layer_of, with_config
 from tests.integration.builds import build, check_failed, command, done, install_elsewhere, other_python

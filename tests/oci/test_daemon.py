@@ -23,8 +23,8 @@ from hatch_docker.core.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import find_daemons, load, open_client
 from hatch_docker.oci.engine_api import Daemon, ssh_command
+from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import History, Image, Platform
-from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need, need_docker, run
 from tests.fakes.images import AMD64, layer
 

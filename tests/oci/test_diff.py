@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.diff import differences
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
+from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, History, Image, Layer, Platform, digest_of
-from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 TEXT = bytes(range(256)) * 300  # more than one piece of what is compared at a time

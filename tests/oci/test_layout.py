@@ -11,8 +11,8 @@ import pytest
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import archive_matches, read_archive, write_archive
 from hatch_docker.oci.layout import blob_path, read_layout, write_layout
+from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import Image, Index, Platform, canonical_json, digest_of
-from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, docker_image, image
 from tests.fakes.resource_use import quickest

@@ -10,6 +10,7 @@ import pytest
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.layer import Compression, make_layer, write_layer
+from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
@@ -22,7 +23,6 @@ from hatch_docker.oci.model import (
     canonical_json,
     digest_of,
 )
-from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, docker_image, image, raw_layer
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from hatch_docker.bases.bytecode import python_command
-from hatch_docker.bases.debian.additions import read_status
 from hatch_docker.bases.debian.apt_config import find_mirrors
+from hatch_docker.bases.debian.apt_packages import read_status
 from hatch_docker.bases.debian.archive import read_package_index, read_release
 from hatch_docker.bases.debian.ldconfig import find_libraries, write_cache
 from hatch_docker.bases.debian.resolver import resolve, version_key

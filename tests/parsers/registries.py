@@ -10,9 +10,9 @@ from hatch_docker.core.http.retry import retry_after
 from hatch_docker.oci.auth import check_realm, credential_for, parse_challenges
 from hatch_docker.oci.daemon import find_daemons
 from hatch_docker.oci.layout import read_item
+from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.manifest import assemble, choose, media_type_of, parse_index
 from hatch_docker.oci.model import Platform, digest_of
-from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import _items, _next
 from tests.fakes.damaged_documents import spoilt_text, together

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.reference import check_tag, parse_reference
 from hatch_docker.plan.naming import PREFIX, index_annotations, repositories_of, tag_from, tags_of
 from hatch_docker.project.git import Revision

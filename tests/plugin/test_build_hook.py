@@ -19,8 +19,8 @@ from hatch_docker.build.receipt import make_receipt
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.files import CACHE_TAG
 from hatch_docker.engines.model import BuiltImage, WheelInfo
+from hatch_docker.oci.make_image import make_index, scratch
 from hatch_docker.oci.model import Platform
-from hatch_docker.oci.mutate import make_index, scratch
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plugin import build_hook
 from hatch_docker.plugin.build_hook import is_temporary, project_root, why_not

@@ -10,8 +10,8 @@ import pytest
 
 from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import ConfigError, RegistryError
+from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index
-from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.push import Target, push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import referrers

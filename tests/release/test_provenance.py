@@ -13,7 +13,7 @@ from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
 from hatch_docker.engines.model import BuiltImage
-from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.make_image import make_index
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.project.git import Revision
 from hatch_docker.release.provenance import provenance

@@ -21,8 +21,8 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.text import counted
 from hatch_docker.oci.layer import Compression
+from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Layer, Platform
-from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
 RECIPE = 1  # raise it when the same packages give a different layer

@@ -25,13 +25,13 @@ from hatch_docker.core.http.urls import is_loopback
 from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
 from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
-from hatch_docker.engines.buildkit.packages import Compiler, Debs, find_compiler, write_packages
+from hatch_docker.engines.buildkit.system_packages import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.engines.layer_cache import compiler_layer_key, layer_by_key, packages_layer_key, stage_tree_key
 from hatch_docker.oci import paths
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Image, Platform, digest_of, host_platform
-from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project

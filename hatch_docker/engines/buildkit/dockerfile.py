@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.oci.mutate import Settings
+from hatch_docker.oci.make_image import Settings
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import VENV, BuildPlan
 from hatch_docker.wheels.builder.variables import CERTIFICATES, fixed_env
@@ -244,7 +244,7 @@ def multiline_variables(build: BuildPlan) -> dict[str, str]:
 
 
 def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
-    """Yield the last stage: base, trees and configuration, as `oci.mutate` makes it of the same settings."""
+    """Yield the last stage: base, trees and configuration, as `oci.make_image` makes it of the same settings."""
     yield "# The image: the base and the trees, and nothing that made them."
     yield f"FROM {'system' if stages.system else 'base'} AS runtime"
     for group in stages.groups:

@@ -36,7 +36,7 @@ from hatch_docker.engines.buildkit.context import (
     write_context,
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render_export
-from hatch_docker.engines.buildkit.packages import find_system, layer_facts, read_changes, with_system
+from hatch_docker.engines.buildkit.system_packages import find_system, layer_facts, read_changes, with_system
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,

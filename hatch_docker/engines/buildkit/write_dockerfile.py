@@ -21,7 +21,7 @@ from hatch_docker.engines.buildkit.context import (
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render
 from hatch_docker.engines.buildkit.engine import make_steps
-from hatch_docker.engines.buildkit.packages import find_system
+from hatch_docker.engines.buildkit.system_packages import find_system
 from hatch_docker.engines.common import created_time, image_settings, open_target
 from hatch_docker.engines.image_files import file_layers
 from hatch_docker.oci.archive import write_archive

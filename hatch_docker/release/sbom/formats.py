@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hatch_docker import __version__
-from hatch_docker.oci.mutate import rfc3339
+from hatch_docker.oci.make_image import rfc3339
 from hatch_docker.release.sbom.model import Component, Sbom
 
 UNKNOWN = "NOASSERTION"  # SPDX's word for a value that is not known

@@ -18,8 +18,8 @@ from hatch_docker.core.process import TimedOut
 from hatch_docker.oci.daemon import find_daemons
 from hatch_docker.oci.engine_api import Daemon
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Image, Layer, Platform
-from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.oci.run import run_once
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan

@@ -16,7 +16,7 @@ from hatch_docker.cli.main import main
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.make_image import make_index
 from tests.conftest import need, need_docker
 from tests.fakes.bases import directory, file, link
 from tests.fakes.context import context

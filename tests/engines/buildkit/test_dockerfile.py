@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.buildkit.dockerfile import Group, Packages, Stages, pair, quoted, render, render_export, words
-from hatch_docker.oci.mutate import Settings
+from hatch_docker.oci.make_image import Settings
 from hatch_docker.plan.model import BuildPlan
 
 # What an option may hold, line breaks apart; the names of variables hold neither = nor spaces.

@@ -11,7 +11,7 @@ import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BuildError
-from hatch_docker.engines.buildkit.packages import Debs, layer_facts, read_changes, with_system
+from hatch_docker.engines.buildkit.system_packages import Debs, layer_facts, read_changes, with_system
 from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan

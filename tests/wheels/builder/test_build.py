@@ -22,8 +22,8 @@ import pytest
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, WheelError
+from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
-from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan.model import BasePlan, BuildPlan
 from hatch_docker.wheels.builder.build import BuilderStage, make_builder_stage, wheel_of
 from hatch_docker.wheels.builder.sdist import read_sdist

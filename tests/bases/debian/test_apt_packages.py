@@ -1,11 +1,11 @@
-"""hatch_docker.bases.debian.additions: the packages that an image with apt lacks, no more and none that is older."""
+"""hatch_docker.bases.debian.apt_packages: the packages that an image with apt lacks, no more and none that is older."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases.debian.additions import has_apt, installed, needed
+from hatch_docker.bases.debian.apt_packages import has_apt, installed, needed
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BaseImageError

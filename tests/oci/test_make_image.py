@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hatch_docker.core.errors import ImageError
+from hatch_docker.oci.make_image import Settings, build_image, make_index, rfc3339, scratch
 from hatch_docker.oci.model import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
@@ -16,7 +17,6 @@ from hatch_docker.oci.model import (
     Platform,
     canonical_json,
 )
-from hatch_docker.oci.mutate import Settings, build_image, make_index, rfc3339, scratch
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import CREATED, docker_image, image, layer
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases.debian.additions import find_additions, has_apt, write_debs
+from hatch_docker.bases.debian.apt_packages import find_additions, has_apt, write_debs
 from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.suite import Step
@@ -23,8 +23,8 @@ from hatch_docker.engines.buildkit.dockerfile import COMPILER, Packages
 from hatch_docker.engines.layer_cache import with_packages_key
 from hatch_docker.engines.model import OURS
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History, Layer, host_platform
-from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import read_tar
 from hatch_docker.plan.model import DEBIAN_PYTHONS
