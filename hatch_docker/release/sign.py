@@ -99,12 +99,7 @@ def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, listed
             predicate = value["predicate"] if kind == "slsa" else value
             if check:
                 trust = Trust(key=str(public), log=signer.plan.log)
-                try:
-                    before = _statements(signer.cosign, signer.target.name, trust, PREDICATES[kind], name)
-                except CosignError as error:
-                    if error.transient:
-                        raise
-                    before = []
+                before = _statements(signer.cosign, signer.target.name, trust, PREDICATES[kind], name)
                 if predicate in [statement.get("predicate") for statement in before]:
                     continue
             path = Path(temporary, f"{kind}.json")
@@ -177,16 +172,10 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
         )
     formats = []
     for kind, predicate in PREDICATES.items():
-        try:
-            statements = _statements(cosign, name, trust, predicate, str(name))
-        except CosignError as error:
-            if error.transient:
-                raise
-            continue
         subjects = [
             [_repository(subject["name"]) for subject in statement["subject"]
              if f"sha256:{subject['digest'].get('sha256')}" == name.digest]
-            for statement in statements
+            for statement in _statements(cosign, name, trust, predicate, str(name))
         ]  # fmt: skip
         if any(wanted in found[:1] for found in subjects):
             formats.append(kind)
@@ -194,9 +183,14 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
 
 
 def _statements(cosign: Cosign, name: Reference, trust: Trust, predicate: str, image: str) -> list[dict[str, Any]]:
-    """Return the in-toto statements of a type that are signed for an image."""
+    """Return the in-toto statements of a type that are signed for an image; raise only an error that may pass."""
     flags = ("--output=json", "--type", predicate, *trust.arguments(), *cosign.registry(name))
-    output = cosign.run("verify-attestation", *flags, image)
+    try:
+        output = cosign.run("verify-attestation", *flags, image)
+    except CosignError as error:
+        if error.transient:
+            raise
+        return []
     envelopes = [_json(line) for line in output.splitlines() if line.strip().startswith("{")]
     return [_json(base64.b64decode(envelope["payload"]).decode()) for envelope in envelopes]
 
