@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Protocol, Self
 
 from hatch_docker.core.text import duration, megabytes, sanitize
@@ -120,9 +119,7 @@ class Task:
             self._tell(f"{self.title}{size}")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         took = self.seconds
         if self.progress.screen is not None:
             self.progress.screen.close(self)

@@ -115,8 +115,7 @@ def _layer(old: Layer, new: Layer) -> list[str]:
             lines.append(f"{path}: " + ", ".join([*ranges.get(path, []), *_fields(was[0], now[0])]))
         else:
             lines.append(f"{path} is {'missing' if was else 'new'}")
-    more = len(found) - FILES
-    return [*lines, f"and {more} more"] if more > 0 else lines
+    return [*lines, f"and {len(found) - FILES} more"] if len(found) > FILES else lines
 
 
 def _members(layer: Layer) -> dict[str, tuple[Entry, str]]:

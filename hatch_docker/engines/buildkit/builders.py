@@ -117,13 +117,10 @@ def _endpoints(name: str, directory: Path, environ: Mapping[str, str]) -> list[t
 def _problem(url: str, environ: Mapping[str, str], *, direct: bool) -> str:
     """Return the reason why a URL cannot be reached; "" where it can, or where that cannot be known."""
     try:
-        address = _address(urlsplit(url), environ, direct=direct)
+        if address := _address(urlsplit(url), environ, direct=direct):
+            socket.create_connection(address, timeout=PATIENCE).close()
     except ValueError:  # whose text quotes a part that may be a password
         return "this is no address"
-    if address is None:
-        return ""
-    try:
-        socket.create_connection(address, timeout=PATIENCE).close()
     except OSError as error:
         return error.strerror or f"no answer within {PATIENCE:g} s"
     return ""
