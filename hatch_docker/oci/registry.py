@@ -19,11 +19,6 @@ from hatch_docker.oci.reference import DOCKER_HUB, Reference
 INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # for requests that may return a manifest or an index
 _HUB_API = "registry-1.docker.io"
-_ADVICE = {  # by the status of an answer that refuses
-    404: "; no such image, or you may not see it: check the name",
-    405: "; it accepts no pushes, as a mirror of another registry does",
-    413: "; it, or a proxy in front of it, limits the size of a request (nginx: client_max_body_size)",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +104,15 @@ def _login(registry: str) -> str:
 
 def refuse(reference: Reference, response: Response) -> StatusError:
     """Return the error for an unexpected answer, with advice for the well-known ones."""
-    advice = _ADVICE.get(response.status, "")
+    text = explain(response)
     if response.status in (401, 403):
-        advice = f"; {_login(reference.registry)} as a user who may do this"
+        text += f"; {_login(reference.registry)} as a user who may do this"
+    elif response.status == 404:
+        text += "; no such image, or you may not see it: check the name"
+    elif response.status == 405:
+        text += "; it accepts no pushes, as a mirror of another registry does"
+    elif response.status == 413:
+        text += "; it, or a proxy in front of it, limits the size of a request (nginx: client_max_body_size)"
     elif response.status == 400 and b"HTTPS" in response.body:
-        advice = "; it wants https, and a registry on this machine is asked over http"
-    return StatusError(explain(response) + advice, response)
+        text += "; it wants https, and a registry on this machine is asked over http"
+    return StatusError(text, response)
