@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.build.project import open_project
 from hatch_docker.core.context import Context
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.plan.model import Plan
@@ -50,6 +49,8 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
 
 def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context) -> Project:
     """Return a member, on the base and by the image lock of the project whose pyproject.toml is `tables`."""
+    from hatch_docker.build.project import open_project
+
     table = tables.get("tool", {}).get("hatch-docker", {})
     return open_project(place, ctx.environ, directory, pins=ctx.image_lock, table=table)
 
