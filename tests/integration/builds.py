@@ -43,6 +43,12 @@ class Outcome:
         return value
 
     @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The receipt's layers of the first platform."""
+        found: list[dict[str, Any]] = self.receipt["platforms"][0]["layers"]
+        return found
+
+    @property
     def digest(self) -> str:
         return str(self.receipt["digest"])
 

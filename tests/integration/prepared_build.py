@@ -76,7 +76,7 @@ def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hell
     """A prepared for a project of a kind; a `warm` one's cache has everything."""
     project = write_project(kind, directory / "p", options=options)
     outcome = build(project, cache)
-    layers = {layer["digest"].removeprefix("sha256:") for layer in outcome.receipt["platforms"][0]["layers"]}
+    layers = {layer["digest"].removeprefix("sha256:") for layer in outcome.layers}
     digest = outcome.digest
     shutil.rmtree(project / "dist")
     (directory / "tmp").mkdir()

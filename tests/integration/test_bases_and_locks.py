@@ -32,7 +32,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Image,
 
 
 def wheels_above(outcome: Outcome) -> list[str]:
-    return [layer["diff_id"] for layer in outcome.receipt["platforms"][0]["layers"] if layer["kind"] != "base"]
+    return [layer["diff_id"] for layer in outcome.layers if layer["kind"] != "base"]
 
 
 def test_base_from_a_registry(registry: FakeRegistry, bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
@@ -104,7 +104,7 @@ def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path)
         uv(*LOCKS[name], cwd=project)
         (project / "uv.lock").unlink()
     outcome = build(project, cache, variables={"SOURCE_DATE_EPOCH": "1700000000"})
-    contents = [item for layer in outcome.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
+    contents = [item for layer in outcome.layers[1:] for item in layer["contents"]]
     (idna,) = [item for item in contents if item.startswith("idna ")]
     assert re.fullmatch(r"idna 3\.[0-7](\.\d+)?", idna)
     assert any(item.startswith("colorama ") for item in contents)
@@ -122,5 +122,5 @@ def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path
     require(project, "only-source")
     with index.serving() as serving:
         outcome = build(project, cache, variables={"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*"})
-    contents = [item for layer in outcome.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
+    contents = [item for layer in outcome.layers[1:] for item in layer["contents"]]
     assert contents == ["only-source 1.0", "needed-by-it 2.0", "hello 1.0.0"]

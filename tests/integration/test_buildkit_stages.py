@@ -153,7 +153,7 @@ def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(docker: str, tm
         other = build(made, cache, variables={**BUILDKIT, **asked})
         digest = other.digest
         assert build(made, cache, variables={**PLAIN, **asked}).digest == digest
-    contents = [item for layer in other.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
+    contents = [item for layer in other.layers[1:] for item in layer["contents"]]
     assert contents == ["another 1.0", "one-more 1.0", "needed-by-it 2.0", "hello 1.0.0"]
 
 

@@ -56,7 +56,7 @@ def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: P
 def test_extras_and_groups_bring_what_they_name_and_no_more(tmp_path: Path, cache: Path) -> None:
     options = 'extras = ["all"]\ndependency-groups = ["production"]'
     outcome = build(write_project("extras-and-groups", tmp_path / "p", options=options), cache)
-    contents = [item for layer in outcome.receipt["platforms"][0]["layers"] for item in layer["contents"]]
+    contents = [item for layer in outcome.layers for item in layer["contents"]]
     names = {item.split()[0] for item in contents} & {"idna", "colorama", "h11", "click", "pywin32"}
     assert names == {"idna", "colorama", "h11", "click"}
     outcome.item()
@@ -69,7 +69,7 @@ def test_the_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache:
         write_project("fastapi-numpy", tmp_path / "one"),
         require(write_project("hello", tmp_path / "other"), "numpy>=2"),
     ):
-        layers = build(project, cache).receipt["platforms"][0]["layers"]
+        layers = build(project, cache).layers
         assert (layers[0]["kind"], layers[-1]["kind"]) == ("base", "project")
         assert layers[-1]["size"] < 10_000
         (numpy,) = [layer for layer in layers if layer["contents"][0].startswith("numpy ")]
@@ -188,9 +188,8 @@ def test_system_packages_are_a_layer_of_their_own(tmp_path: Path, cache: Path) -
     )
     outcome = build(write_project("hello", tmp_path / "p", options=options), cache)
     image = outcome.image()
-    layers = outcome.receipt["platforms"][0]["layers"]
-    assert [layer["kind"] for layer in layers] == ["base", "system", "project"]
-    assert any(item.startswith("libpq5 ") for item in layers[1]["contents"])
+    assert [layer["kind"] for layer in outcome.layers] == ["base", "system", "project"]
+    assert any(item.startswith("libpq5 ") for item in outcome.layers[1]["contents"])
     assert "var/lib/dpkg/status.d/libpq5" in paths(image)
 
 

@@ -184,7 +184,7 @@ def become_a_pipe(path: Path) -> None:
 def test_a_damaged_cache_is_mended(warm: Prepared, base: Callable[[Path], None], own: Callable[[Path], None]) -> None:
     """Both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
     (warm.cache / "v2").mkdir()
-    names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]]
+    names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().layers]
     warm.archive.unlink()
     layers = [warm.cache / "v1/blobs" / name for name in names]
     for path, damage in zip(layers, (base, own), strict=True):
@@ -209,7 +209,7 @@ DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pi
 @pytest.mark.parametrize("damage", [pytest.param(how, marks=[pytest.mark.long] * (how is not flip)) for how in DAMAGES])
 def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Prepared) -> None:
     """Each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
-    blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]}
+    blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().layers}
     paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
     paths += [warm.cache / "v1/blobs" / name for name in blobs]
     paths += [path for path in (warm.cache / "v1/trees").rglob("*") if path.is_file() and not path.is_symlink()]

@@ -53,7 +53,7 @@ def test_what_was_built_of_what(tmp_path: Path, cache: Path) -> None:
     assert materials["hatch-docker.lock"]["digest"] == {"sha256": lock}
     base = outcome.receipt["base"]
     assert materials[base["name"]]["digest"] == {"sha256": base["digest"].removeprefix("sha256:")}
-    contents = [line for layer in outcome.receipt["platforms"][0]["layers"] for line in layer["contents"]]
+    contents = [line for layer in outcome.layers for line in layer["contents"]]
     for line in contents:
         package, version = line.split()
         if package != "extras_and_groups":

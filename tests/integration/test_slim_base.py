@@ -70,7 +70,7 @@ command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1'
     check_failed(refused, 'set engine = "buildkit", or base = "debian:trixie"')
 
     outcome = build(made, cache, verb="docker:image,dockerfile", variables={**BUILDKIT, **named})
-    layers = outcome.receipt["platforms"][0]["layers"]
+    layers = outcome.layers
     assert [layer["kind"] for layer in layers] == ["base", "base", "system", "project"]
     assert layers[2]["contents"][-1].startswith("netcat-openbsd 1.")
     found = [entry for entry, _ in layer_entries(outcome.image().layers[2])]
@@ -120,9 +120,9 @@ def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_pa
     named = {**PLAIN, "HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}
     without = build(made, cache, variables={**named, "HATCH_DOCKER_NATIVE_LIBRARIES": "warn"})
     assert "warning: libpq.so.5: take a base with Debian's \"libpq5\", or engine" in without.output
-    expected = without.receipt["platforms"][0]["layers"]
+    expected = without.layers
     slimmer = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
-    layers = slimmer.receipt["platforms"][0]["layers"]
+    layers = slimmer.layers
     assert [layer["kind"] for layer in layers] == ["base", "base", "system", "dependencies", "project"]
     assert [layer["digest"] for layer in layers[:2] + layers[3:]] == [layer["digest"] for layer in expected]
     assert_connects(docker, slimmer)
@@ -191,7 +191,7 @@ def test_another_distribution_has_its_own_archives(
     made = project("hello", tmp_path / "p", options=options)
     variables = {**BUILDKIT, "HATCH_DOCKER_BASE": f"{server.host}/other:1"}
     outcome = build(made, cache, variables=variables)
-    assert outcome.receipt["platforms"][0]["layers"][3]["contents"] == ["demo"]
+    assert outcome.layers[3]["contents"] == ["demo"]
     assert outcome.image().config_json["config"]["User"] == "1234:1234"
     refused = command(made, cache, "lock", **variables)
     assert "cannot pin demo, ... for base" in refused.output
