@@ -102,17 +102,20 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
 def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
     """Write everything that decides each image as JSON; builds nothing."""
     from hatch_docker.core.files import atomic_write
-    from hatch_docker.core.http.urls import redact_url
+    from hatch_docker.core.http.urls import redact_requirement, redact_url
     from hatch_docker.plan.model import plan_json
 
     paths = []
     for plan in open_plans(project, environ)[0]:
-        # Logins of mirrors are in the user's environment, and must not be in a file that is passed on.
+        # Logins of mirrors and of addresses of dependencies must not be in a file that is passed on.
         mirrors = redact_url(plan.base.mirror), redact_url(plan.base.security_mirror)
         base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1])
+        sources = tuple(replace(source, where=redact_url(source.where)) for source in plan.lock.sources)
+        requirements = tuple(map(redact_requirement, plan.lock.requirements))
+        lock = replace(plan.lock, requirements=requirements, sources=sources)
         paths.append(directory / f"{plan.stem}.plan.json")
         with atomic_write(paths[-1]) as stream:
-            document = plan_json(replace(plan, base=base))
+            document = plan_json(replace(plan, base=base, lock=lock))
             stream.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
     return paths
 

@@ -249,6 +249,8 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
     for name, value in environ.items():
         if name.lower().endswith("_proxy"):
             yield f"the password in {name}", _password(value)
+    for source in plan.lock.sources:
+        yield f"the password in {source.table}", _password(source.where)
     indexes = read_indexes(root, environ)
     for index in (*indexes.indexes, *indexes.find_links):
         if index.login is not None:

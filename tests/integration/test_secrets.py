@@ -124,7 +124,17 @@ def needing_gadget(project: Path, *, table: str = "") -> Path:
     return require(project, f"gadget!=0.{time.time_ns()}")
 
 
-@pytest.mark.parametrize("where", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "tool.uv", "netrc"])
+TABLES = {
+    "tool.uv": '[[tool.uv.index]]\nname = "inner"\nurl = "@"\ndefault = true\n',
+    "tool.uv.sources": '[[tool.uv.index]]\nname = "inner"\nurl = "@"\nexplicit = true\n'
+                       '[tool.uv.sources]\ngadget = { index = "inner" }\n',
+    "tool.poetry": '[[tool.poetry.source]]\nname = "inner"\nurl = "@"\npriority = "explicit"\n'
+                   '[tool.poetry.dependencies]\ngadget = { version = "*", source = "inner" }\n',
+    "tool.pdm": '[[tool.pdm.source]]\nname = "inner"\nurl = "@"\ninclude_packages = ["gadget"]\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "netrc", *TABLES])
 def test_the_password_of_an_index(where: str, index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
     """Wherever it stands, the index gets it and nobody else."""
     project = write_project("hello", tmp_path / "p")
@@ -134,8 +144,8 @@ def test_the_password_of_an_index(where: str, index: FakeIndex, home: Path, tmp_
     if where == "netrc":
         (home / ".netrc").write_text(f"machine 127.0.0.1 login user password {mark('index')}\n")
         own = {"UV_INDEX_URL": index.url}
-    elif where == "tool.uv":
-        table = f'\n[[tool.uv.index]]\nname = "inner"\nurl = "{index.url_with_login}"\ndefault = true\n'
+    elif where in TABLES:
+        table = "\n" + TABLES[where].replace("@", index.url_with_login)
     elif where == "UV_INDEX":
         own = {
             "UV_INDEX": f"inner={index.url}", "UV_INDEX_INNER_USERNAME": "user",

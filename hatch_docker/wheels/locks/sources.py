@@ -20,6 +20,7 @@ from hatch_docker.wheels.locks.requirements_txt import LockedPackage
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
 
 Table = Mapping[str, Any]
+REQUIREMENTS = "hatch-docker-requirements"  # the project that requires what is bound, in uv's messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Bound:
                     prefix = f"UV_INDEX_SOURCE_{len(names) - 1}"
                     variables |= {f"{prefix}_USERNAME": place.login[0], f"{prefix}_PASSWORD": place.login[1]}
             sources[name] = {"index": names[place.url]}
-        project = {"name": "hatch-docker-requirements", "version": "0", "dependencies": list(lines)}
+        project = {"name": REQUIREMENTS, "version": "0", "dependencies": list(lines)}
         return {"project": project, "tool": {"uv": {"index": indexes, "sources": sources}}}, variables
 
 

@@ -19,7 +19,7 @@ from hatch_docker.core.http.client import OFFLINE, is_offline
 from hatch_docker.core.http.urls import parse, redact_requirement, redact_url
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.wheels.index import Indexes
-from hatch_docker.wheels.locks.sources import UNBOUND, Bound
+from hatch_docker.wheels.locks.sources import REQUIREMENTS, UNBOUND, Bound
 from hatch_docker.wheels.target import Target, parse_requirement
 
 # Minor versions that uv has names for; of another one, the newest below it is taken.
@@ -176,7 +176,7 @@ def _check_lines(lines: Sequence[str]) -> None:
 def _explain(output: str, target: Target, note: str = "") -> HatchDockerError:
     """Return the error for uv's output, in one line; `note` is about indexes that were not asked."""
     lines = [re.sub(r"^(?:error|cause)\b:?|^\W+", "", line.strip()).strip() for line in output.splitlines()]
-    text = " ".join(line for line in lines if line)
+    text = " ".join(line for line in lines if line).replace(f"{REQUIREMENTS} depends on", "you require")
     if "unexpected argument" in text or "invalid value" in text:
         return WheelError(f"this uv does not suit hatch-docker ({OLDEST} or newer is needed): {text}")
     if re.search(r"401 Unauthorized|403 Forbidden", text):

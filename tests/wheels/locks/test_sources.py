@@ -3,11 +3,15 @@
 The public index has a stranger's package of each name of the private one, in a higher version.
 """
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hatch_docker.build.api import write_plans
 from hatch_docker.build.plans import open_plans
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError, WheelError
@@ -15,6 +19,7 @@ from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.locks.pin import pin, pin_requirements
+from hatch_docker.wheels.locks.uv import find_uv
 from tests.fakes.lock_files import AMD64, names, using
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.workspaces import UV_WORKSPACE, write_member
@@ -302,3 +307,28 @@ def test_a_lock_that_has_a_package_from_elsewhere_is_stale(
     message = f"{kind} is stale: the project takes inner from index a, it has inner from {public.url}; "
     with pytest.raises(WheelError, match=message):
         found(root, tables, ctx, private)
+
+
+def test_a_login_in_an_address_is_not_in_the_written_plan(ctx: Context, private: FakeIndex, root: Path) -> None:
+    tables = f'{UV}inner.url = "https://u:pass-mark@x.example/inner.whl"\n[tool.hatch.metadata]'
+    tables += "\nallow-direct-references = true\n"
+    locked(root, tables, ctx, private, "inner", "six @ https://user:pass-mark@x.example/six.whl")
+    environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root / "cache")}
+    (path,) = write_plans(hatchling_project(open_hatchling(root), root), root, environ)
+    assert {"x.example/inner.whl", "x.example/six.whl"} <= set(re.findall(r"x\.example/\w+\.whl", path.read_text()))
+    assert "pass-mark" not in path.read_text()
+
+
+def test_uvs_own_lock_and_a_resolution_are_the_same(
+    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """uv writes the index without its login; an index of another name has no part in it."""
+    ctx = using(ctx, public)
+    tables = f'[tool.uv]\nconstraint-dependencies = ["inner<99"]\n{UV}inner = {{ index = "a" }}'
+    resolved = pin(locked(root, tables, ctx, private, "app", "six"), root, AMD64, ctx)
+    command = [find_uv(ctx.environ), "lock", "--quiet", "--python", sys.executable]
+    subprocess.run(command, cwd=root, env=dict(ctx.environ), check=True)
+    lock = locked(root, tables, ctx, private, "app", "six")
+    assert lock.path == "uv.lock"
+    assert [file.sha256 for file in pin(lock, root, AMD64, ctx)] == [file.sha256 for file in resolved]
+    assert names(resolved) == ["app-1.0-py3-none-any.whl", *PRIVATE, "six-9.0-py3-none-any.whl"]
