@@ -6,6 +6,8 @@ from typing import Any
 from hatch_docker.core.image_lock import parse_image_lock
 from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import LockPlan
+from hatch_docker.project.pyproject import read_pyproject
+from hatch_docker.project.sources import read_sources
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.locks.pin import _from_table, _table
 from hatch_docker.wheels.locks.poetry_pdm import locked_packages
@@ -126,4 +128,44 @@ def uv_toml(data: bytes, directory: Path) -> None:
 def pip_conf(data: bytes, directory: Path) -> None:
     path = written(directory, "pip.conf", data)
     found = read_indexes(directory, {"HOME": str(directory), "PIP_CONFIG_FILE": str(path)})
+    found.identity(), found.uv_environment({}), found.secrets
+
+
+@parses(of_toml("""\
+[tool.uv.sources]
+app = [{index = "a", marker = "os_name == 'posix'"}, {git = "https://g.example/x", extra = "web", group = "dev"}]
+lib = {workspace = true}
+[tool.poetry.dependencies]
+app = [{version = "^1", source = "a", python = "<3.9"}, {path = "x"}]
+[tool.poetry.group.dev.dependencies]
+tool = {url = "https://f.example/tool.whl"}
+[[tool.poetry.source]]
+name = "a"
+url = "https://i.example/simple"
+priority = "supplemental"
+"""))
+def sources(data: bytes, directory: Path) -> None:
+    written(directory, "pyproject.toml", data)
+    read_sources(directory, read_pyproject(directory), ())
+    read_indexes(directory, {"HOME": str(directory)}).identity()
+
+
+@parses(of_toml("""\
+[[tool.pdm.source]]
+name = "pypi"
+url = "https://${USER}:p@i.example/simple"
+include_packages = ["app*"]
+exclude_packages = ["*"]
+[[tool.pdm.source]]
+name = "b"
+url = "https://j.example/simple"
+username = "u"
+password = "p"
+type = "find_links"
+[tool.pdm.resolution]
+respect-source-order = true
+"""))
+def pdm_sources(data: bytes, directory: Path) -> None:
+    written(directory, "pyproject.toml", data)
+    found = read_indexes(directory, {"HOME": str(directory)})
     found.identity(), found.uv_environment({}), found.secrets

@@ -143,7 +143,7 @@ def _key(lock: LockPlan, target: Target, facts: Any) -> str:
 
 
 def _from_table(
-    lock: LockPlan, data: bytes, root: Path, target: Target, indexes: Indexes | None
+    lock: LockPlan, data: bytes, root: Path, target: Target, indexes: Indexes | None = None
 ) -> tuple[Pin, ...]:
     """Return the pins of a pylock.toml or a uv.lock."""
     from hatch_docker.wheels.locks.pylock import LockFile, pins_of
