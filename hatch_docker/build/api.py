@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.build.plans import about_image, open_plans
-from hatch_docker.core.errors import ConfigError, HatchDockerError
+from hatch_docker.build.unchanged import shown_path
+from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hatch_docker.build.inputs import Notes
     from hatch_docker.build.receipt import Receipt
+    from hatch_docker.build.unchanged import Command
     from hatch_docker.core.context import Context
     from hatch_docker.oci.model import Image, Index
     from hatch_docker.plan.model import Plan
@@ -23,30 +25,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Made = MutableMapping[str, "Receipt"]
 """The receipts of the images that were made already, by the image's name, "" for that of the table itself."""
-
-
-@contextlib.contextmanager
-def friendly_errors() -> Iterator[None]:
-    """Turn signals, and errors of hatchling and of the operating system, into errors of one line."""
-    from hatch_docker.core.os_errors import friendly_os_errors
-    from hatch_docker.core.signals import handle_signals
-    from hatch_docker.project.hatch import hatchling_errors
-
-    with handle_signals(), hatchling_errors(), friendly_os_errors():
-        yield
-
-
-def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
-    """Return what `work` returns; a failure that the user can mend ends the program with one line, by hatch's `app`."""
-    from hatch_docker.core.text import sanitize
-
-    try:
-        with friendly_errors():
-            return work()
-    except HatchDockerError as error:
-        # The name of a file may be no text at all, or control characters for a terminal.
-        app.abort(sanitize(str(error)), code=error.exit_status)
-        raise
 
 
 def why_no_image(project: Project) -> str:
@@ -60,19 +38,31 @@ def why_no_image(project: Project) -> str:
     return f"no image: {project.name()} is a part of a workspace, without a script and [tool.hatch-docker]"
 
 
-def build_images(project: Project, directory: Path, environ: Mapping[str, str], made: Made) -> list[Path]:
+def build_images(
+    project: Project, directory: Path, environ: Mapping[str, str], made: Made, command: Command | None = None
+) -> list[Path]:
     """Make the images of a project, archive and receipt of each in `directory`, and load them; returns the archives.
 
-    What is in `made` with an archive is not made again.
+    What is in `made` with an archive is not made again. The build is remembered as that of `command`.
     """
     if made and all(receipt.archive for receipt in made.values()):
         # by the build hook, in `hatch build -t wheel -t docker`
         return [directory / receipt.archive for receipt in made.values()]
-    plans, ctx = open_plans(project, environ)
+    notes = None
+    if command is not None:
+        from hatch_docker.build.inputs import Notes
+
+        notes = Notes(command)
+    plans, ctx = open_plans(project, environ, notes=notes)
     # docker:push,image: nothing is left to send, and the receipt says so
     pushed = {name for name, receipt in made.items() if receipt.deliveries}
     plans = tuple(replace(plan, push=plan.push or plan.part in pushed) for plan in plans)
-    return make_images(project, plans, directory, ctx, made)
+    archives = make_images(project, plans, directory, ctx, made, notes)
+    if notes is not None:
+        from hatch_docker.build.inputs import remember
+
+        remember(notes, project, plans, directory, ctx)
+    return archives
 
 
 def push_images(project: Project, directory: Path, environ: Mapping[str, str], made: Made) -> list[str]:
@@ -125,11 +115,16 @@ def displayed(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: 
     for receipt in receipts:
         if quiet and receipt.pushed and Path(artifact).name == receipt.archive:
             return "\n".join(receipt.pushed)
-    return os.path.relpath(artifact) if Path(artifact).is_relative_to(root) else artifact
+    return shown_path(artifact, root)
 
 
-def make_images(project: Project, plans: Sequence[Plan], directory: Path, ctx: Context, made: Made) -> list[Path]:
-    """Make the images of some plans, with everything that follows from each in `directory`; returns their archives."""
+def make_images(
+    project: Project, plans: Sequence[Plan], directory: Path, ctx: Context, made: Made, notes: Notes | None = None
+) -> list[Path]:
+    """Make the images of some plans, with everything that follows from each in `directory`; returns their archives.
+
+    `notes` gets what was made.
+    """
     from hatch_docker.build.pipeline import run
     from hatch_docker.core.cache.prune import prune_now_and_then
     from hatch_docker.engines.select import select_engine
@@ -137,7 +132,7 @@ def make_images(project: Project, plans: Sequence[Plan], directory: Path, ctx: C
 
     for plan in plans:
         with about_image(plan.part), _with_members(project, plan, ctx) as whole:
-            made[plan.part] = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx)
+            made[plan.part] = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx, notes)
         prune_now_and_then(ctx.store)
     return [directory / made[plan.part].archive for plan in plans]
 

@@ -32,6 +32,15 @@ def write_ci_outputs(
         _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
 
 
+def is_one_of_several(root: Path, environ: Mapping[str, str]) -> bool:
+    """Return whether a step of a pipeline may build other projects, too: those of the project's workspace."""
+    if not environ.get("GITHUB_OUTPUT"):
+        return False
+    from hatch_docker.project.workspace import is_member
+
+    return is_member(root)
+
+
 def outputs(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
     """Return the items of each output by its name; `size` is in bytes, compressed."""
     first = receipt.pushed or receipt.references

@@ -12,7 +12,8 @@ from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE, temporary_directory
 from hatch_docker.engines.model import Excluded
 from hatch_docker.oci.archive import archive_names, read_archive
-from hatch_docker.oci.daemon import find_daemon, save
+from hatch_docker.oci.daemon import save
+from hatch_docker.oci.find_daemon import find_daemon
 from hatch_docker.oci.layout import read_layout
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.pull import pull_item

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_machine
-from hatch_docker.build.ci_outputs import write_ci_outputs
+from hatch_docker.build.ci_outputs import is_one_of_several, write_ci_outputs
+from hatch_docker.build.inputs import Notes, loaded_line
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
 from hatch_docker.build.summary import closing_lines, previous_receipt
 from hatch_docker.core.cache.store import DamagedBlobError
@@ -19,9 +20,9 @@ from hatch_docker.core.errors import DaemonError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
+from hatch_docker.oci.daemon import Loaded
 from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Platform, images_of
-from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
@@ -29,11 +30,15 @@ from hatch_docker.release.attachments import attach_and_sign, check_secrets, mak
 from hatch_docker.release.push import PushResult, add_push_secrets, check_destinations, push_error, push_to_all
 
 
-def run(plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
+def run(
+    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
+    notes: Notes | None = None,
+) -> Receipt:  # fmt: skip
     """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
 
     Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
-    before the push. An error of a push is raised once the receipt, which names it, is written.
+    before the push. An error of a push is raised once the receipt, which names it, is written. `notes` gets what was
+    made.
     """
     _check_push(plan, project, ctx)
     check_machine(plan, ctx)
@@ -42,30 +47,28 @@ def run(plan: Plan, project: Project, engine: Engine, directory: Path, host: Pla
         check_free(output)
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
-    receipt, daemon = _make_again_if_damaged(plan, project, engine, directory, host, ctx)
+    receipt, loaded = _make_again_if_damaged(plan, project, engine, directory, host, ctx)
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
-            *closing_lines(before, receipt, plan, archive, daemon, host, ctx),
+            *closing_lines(before, receipt, plan, archive, loaded.daemon.kind if loaded else "", host, ctx),
         ):
             ctx.progress.info(line)
-    several = False
-    if ctx.environ.get("GITHUB_OUTPUT"):
-        from hatch_docker.project.workspace import is_member
-
-        several = is_member(project.root)
     dotenv = project.root / plan.dotenv if plan.dotenv else None
+    several = is_one_of_several(project.root, ctx.environ)
     write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
     if error := push_error(receipt.deliveries):
         raise error
+    if notes is not None:
+        notes.add(plan, receipt, (archive, path), loaded, host, ctx)
     return receipt
 
 
 def _make(
     plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
     timings: dict[str, float],
-) -> tuple[Receipt, str]:
-    """Return the receipt of one attempt, and the daemon that has the image: "docker", "podman" or ""."""
+) -> tuple[Receipt, Loaded | None]:
+    """Return the receipt of one attempt, and what a daemon made of the image, None if none has it."""
     archive, path = output_paths(plan, directory)
     with _timed(timings, "build"):
         built = engine(plan, project, ctx)
@@ -80,13 +83,12 @@ def _make(
             write_archive_file(item, plan.references, archive, host, ctx)
     write_documents(documents, directory, ctx)
 
-    loaded: tuple[str, ...] = ()
-    daemon = ""
+    loaded: Loaded | None = None
     deliveries: tuple[PushResult, ...] = ()
     try:
         if plan.load != "never":
             with _timed(timings, "load"):
-                loaded, daemon = _load(plan, item, archive, host, ctx)
+                loaded = _load(plan, item, archive, host, ctx)
         if plan.push:
             with _timed(timings, "push"):
                 on_pushed = attach_and_sign(plan.sign, item, documents, project.root, ctx)
@@ -95,12 +97,12 @@ def _make(
                 deliveries = push_to_all(item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed)
     finally:  # the archive is written in any case, and needs its receipt
         receipt = make_receipt(
-            plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
-            deliveries=deliveries, timings=timings, hints=hints,
+            plan, item, built, archive=archive.name if plan.archive else "", documents=documents,
+            loaded=loaded.references if loaded else (),            deliveries=deliveries, timings=timings, hints=hints,
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
         receipt.write(path)
-    return receipt, daemon
+    return receipt, loaded
 
 
 def _check(
@@ -143,7 +145,7 @@ def _check_push(plan: Plan, project: Project, ctx: Context) -> None:
 
 def _make_again_if_damaged(
     plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context
-) -> tuple[Receipt, str]:
+) -> tuple[Receipt, Loaded | None]:
     """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
 
     A damaged blob has been removed by then, so the next attempt makes or fetches it again. The same blob twice is an
@@ -198,18 +200,19 @@ def write_archive_file(
         write_archive(item, references, CountingStream(stream, task.advance), host=host)
 
 
-def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context) -> tuple[tuple[str, ...], str]:
-    """Load the image into Docker or Podman if one answers; return the names it has there, and which daemon it is."""
-    from hatch_docker.oci.daemon import find_daemons, load
+def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context) -> Loaded | None:
+    """Load the image into Docker or Podman if one answers; return None if it was not loaded."""
+    from hatch_docker.oci.daemon import load
+    from hatch_docker.oci.find_daemon import find_daemons
 
     daemons = find_daemons(ctx.environ)
     if not daemons:
         if plan.load == "always":
             raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
-        return (), ""
+        return None
     if host not in {Platform.parse(platform) for platform in plan.platforms}:
         ctx.progress.detail(f"not loaded: no image for {host} was made")
-        return (), ""
+        return None
     try:
         with ctx.progress.task(f"loading the image into {daemons[0]}", part=True):
             loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
@@ -218,7 +221,6 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
             raise
         # Podman is a program: only running it shows whether it works for this user.
         ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" does not ask Podman')
-        return (), ""
-    names = (parse_reference(name).familiar for name in loaded.references)
-    ctx.progress.info(f"{loaded.daemon}: {', '.join(names)}")
-    return loaded.references, loaded.daemon.kind
+        return None
+    ctx.progress.info(loaded_line(loaded))
+    return loaded

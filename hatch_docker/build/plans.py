@@ -11,6 +11,7 @@ from hatch_docker.build.plan_context import open_context_of
 from hatch_docker.core.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
+    from hatch_docker.build.inputs import Notes
     from hatch_docker.core.context import Context
     from hatch_docker.core.image_lock import ImageLock
     from hatch_docker.plan.model import Plan
@@ -31,13 +32,13 @@ def about_image(name: str) -> Iterator[None]:
 
 def open_plans(
     project: Project, environ: Mapping[str, str], *, given: bool = False, pins: ImageLock | None = None,
-    pinned: bool = True, push: bool = False, every: bool = False,
+    pinned: bool = True, push: bool = False, every: bool = False, notes: Notes | None = None,
 ) -> tuple[tuple[Plan, ...], Context]:
     """Return the plans of a project's images and the context of their build; raises ConfigError.
 
     With `every` these are the plans of all images, whichever the environment selects. With `given` the project's wheel
     exists, so that none is built. The context has `pins`, or with `pinned` those of the image lock. With `push` the
-    images go to their registries and nowhere else.
+    images go to their registries and nowhere else. `notes` gets the commit and the lines that are shown.
     """
     from hatch_docker.config.load import load_configs
     from hatch_docker.oci.model import host_platform
@@ -66,8 +67,11 @@ def open_plans(
         title = f"{name}: " if name else ""
         for guess in plan.guesses:
             ctx.progress.detail(f"{title}{guess.option} = {guess.value} ({guess.reason})")
-        for note in plan.notes:
-            ctx.progress.info(f"{title}{note}")
+        lines = [f"{title}{note}" for note in plan.notes]
+        for line in lines:
+            ctx.progress.info(line)
+        if notes is not None:
+            notes.revision, notes.lines = metadata.revision, [*notes.lines, *lines]
     if len(plans) > 1:
         _check_names(plans)
     return tuple(plans), ctx

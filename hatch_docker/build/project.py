@@ -29,7 +29,7 @@ from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.hatch import Hatchling, hatchling_project, open_hatchling, readable_project, runs_code
-from hatch_docker.project.model import Project
+from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import (
     HATCHLING,
     BuildSystem,
@@ -40,7 +40,7 @@ from hatch_docker.project.pyproject import (
     static_table,
 )
 from hatch_docker.project.repository import run_git
-from hatch_docker.project.tree import Tree, read_tree
+from hatch_docker.project.tree import Tree, read_tree, tree_sources
 from hatch_docker.wheels.install.compatibility import TREE
 from hatch_docker.wheels.target import Target
 
@@ -78,7 +78,16 @@ def open_project(
         wheel=functools.cache(lambda: frontend_wheel(root, directory, environ)),
         sdist=functools.cache(lambda: _sdist(stage())),
         requires=lambda: system[0],
+        sources=lambda isolated: _sources(root, tables, system, environ) if isolated else None,
     )
+
+
+def _sources(
+    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]
+) -> Sources | None:
+    if system[1] in COMMITTED:
+        return None
+    return tree_sources(root, environ, versioned="version" not in static_table(tables))
 
 
 def open_static(root: Path) -> tuple[Project, bool]:

@@ -21,7 +21,8 @@ from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
-from hatch_docker.oci.daemon import Loaded, find_daemon, load
+from hatch_docker.oci.daemon import Loaded, load
+from hatch_docker.oci.find_daemon import find_daemon
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.debug import debug_tags, is_variant

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from hatch_docker.core.context import CACHE_DIR, open_context
+from hatch_docker.core.cache.store import CACHE_DIR
+from hatch_docker.core.context import open_context
 from hatch_docker.core.errors import BuildError, ImageError
 from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.progress import silent

@@ -28,10 +28,11 @@ from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import Running, run_foreground, spawn_detached, start
 from hatch_docker.core.process import run as run_program
 from hatch_docker.core.text import abbreviate
-from hatch_docker.oci.daemon import find_daemons
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.hatch import hatchling_errors, open_hatchling, selected_files
+from hatch_docker.project.hatch import open_hatchling, selected_files
+from hatch_docker.project.hatch_errors import hatchling_errors
 from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproject
 from hatch_docker.project.tree import read_tree
 

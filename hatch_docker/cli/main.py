@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from hatch_docker import __version__
-from hatch_docker.build.api import friendly_errors
+from hatch_docker.build.failures import friendly_errors
 from hatch_docker.cli.commands import build, clean, doctor, init, inspect, load, lock, push, rebase, schema, verify
 from hatch_docker.cli.common import Commands
 from hatch_docker.core.errors import HatchDockerError

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.core.cache.store import Store, open_store
+from hatch_docker.core.cache.store import Store, cache_root, open_store
 from hatch_docker.core.files import remove_abandoned
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.secrets import Secrets
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from hatch_docker.core.image_lock import ImageLock
 
 
-CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 REFRESH = "HATCH_DOCKER_REFRESH"
 
 
@@ -31,7 +29,8 @@ class Context:
     registries, mirrors and indexes are not asked again, None if the project has none. With `lazy` a layer whose digest
     is known counts as present: a registry may have it, and opening it raises DamagedBlobError. `secrets` must not be in
     anything that is made. `used` holds the SHA-256 of what wheels were built with: by ("deb", "gcc 4:14.2.0-1 amd64",
-    suite) and ("pypi", name, version, filename).
+    suite) and ("pypi", name, version, filename). `asked` holds when each answer that is used for a day was given, in
+    seconds since the epoch, by its kind and key in the store.
     """
 
     store: Store
@@ -42,6 +41,7 @@ class Context:
     lazy: bool = False
     secrets: Secrets = field(default_factory=Secrets)
     used: dict[tuple[str, ...], str] = field(default_factory=dict)
+    asked: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def client(self) -> Client:
@@ -52,15 +52,6 @@ class Context:
     def refresh(self) -> bool:
         """True if registries, mirrors and indexes are asked again, however recent their remembered answers are."""
         return self.environ.get(REFRESH, "") not in ("", "0")
-
-
-def cache_root(environ: Mapping[str, str]) -> Path:
-    """Return the directory of the cache: $HATCH_DOCKER_CACHE_DIR, else one in the user's cache directory."""
-    if environ.get(CACHE_DIR):
-        return Path(environ[CACHE_DIR])
-    import platformdirs
-
-    return platformdirs.user_cache_path("hatch-docker", appauthor=False)
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:

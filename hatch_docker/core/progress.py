@@ -41,6 +41,7 @@ class Progress:
     write: Callable[[str], None]
     verbosity: int = 0
     screen: Display | None = None
+    warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # shown or not
 
     def info(self, line: str) -> None:
         """Show a step that takes time, or a result: shown by default."""
@@ -54,6 +55,7 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Show something that the user should know at any verbosity except `-qq`."""
+        self.warnings.append(line)
         if self.verbosity >= -1:
             self._line(sanitize(f"warning: {line}"))
 

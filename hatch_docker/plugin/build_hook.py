@@ -16,7 +16,8 @@ from typing import Any
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-from hatch_docker.build.api import make_images, run_or_abort
+from hatch_docker.build.api import make_images
+from hatch_docker.build.failures import run_or_abort
 from hatch_docker.build.plans import open_plans
 from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import ConfigError

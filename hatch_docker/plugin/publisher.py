@@ -12,7 +12,7 @@ from typing import Any
 
 from hatch.publish.plugin.interface import PublisherInterface
 
-from hatch_docker.build.api import run_or_abort
+from hatch_docker.build.failures import run_or_abort
 
 OPTIONS = ("registries", "tags", "allow-dirty", "dotenv")
 TYPED = {name: f"-o {name}" for name in OPTIONS}

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.project.hatch import hatchling_errors, hatchling_project, open_hatchling
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
+from hatch_docker.project.hatch_errors import hatchling_errors
 
 
 def main(root: str, directory: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import stat
 import sys
 import threading
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
-from hatch_docker.project.model import Project
+from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import parse_toml, read_pyproject
 
 if TYPE_CHECKING:
@@ -121,7 +120,40 @@ def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
         readable_project(hatchling), wheel=functools.cache(wheel), requires=requires,
         sdist=functools.cache(lambda: _build(hatchling.sdist_builder(), directory)),
         wheel_by=functools.partial(_wheel_by, Path(hatchling.root), directory),
+        sources=functools.partial(_sources, hatchling),
     )  # fmt: skip
+
+
+def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
+    """Return what hatchling may read for a project's artifacts; None where hooks and plugins of this machine do.
+
+    The hooks of a wheel that is built `isolated` read its sdist alone, and run elsewhere.
+    """
+    from hatchling.builders.constants import EXCLUDED_DIRECTORIES
+
+    metadata, root = hatchling.metadata, Path(hatchling.root)
+    wheel, sdist = hatchling.wheel_builder().config, hatchling.sdist_builder().config
+    version = metadata.hatch.version.source_name if "version" in metadata.dynamic else "env"
+    hooks = {*(() if isolated else wheel.hook_config), *(sdist.hook_config if isolated else ())} - {OUR_HOOK}
+    if hooks or metadata.hatch.metadata.hook_config or version not in ("env", "regex"):
+        return None
+
+    def excludes(config: Any, path: str) -> bool:
+        spec = config.exclude_spec
+        again = config.artifact_spec is not None or any(pattern.include is False for pattern in spec.patterns)
+        return not again and bool(config.path_is_excluded(f"{path}/"))
+
+    def is_skipped(path: str) -> bool:
+        name = path.rpartition("/")[2]
+        return name in EXCLUDED_DIRECTORIES or (excludes(wheel, path) and excludes(sdist, path))
+
+    core = metadata.core
+    named = [core.readme_path, *core.license_files, metadata.hatch.config.get("version", {}).get("path", "")]
+    named += getattr(wheel, "sbom_files", [])
+    maps = [wheel.shared_data, wheel.shared_scripts, wheel.extra_metadata]
+    maps += [table for config in (wheel, sdist) for table in (config.get_force_include(), config.only_include)]
+    others = {*(path for table in maps for path in table), *(str(root / name) for name in named if name)}
+    return Sources(root, is_skipped, tuple(map(Path, sorted(others))))
 
 
 def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
@@ -144,29 +176,6 @@ def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
 def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = tables.get(name)
     return value if isinstance(value, dict) else {}
-
-
-@contextlib.contextmanager
-def hatchling_errors() -> Iterator[None]:
-    """Turn what hatchling finds wrong in a project's metadata or files into a ConfigError.
-
-    Only where hatchling, or the standard library for it, raised it: an error of a plugin or of ours keeps its
-    traceback.
-    """
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        import traceback
-
-        modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-        while modules and modules[-1].partition(".")[0] in sys.stdlib_module_names:
-            modules.pop()
-        if not modules or modules[-1].partition(".")[0] != "hatchling":
-            raise
-        if isinstance(error, OSError) and error.filename:
-            raise ConfigError(f"cannot read or write {error.filename}: {error.strerror}") from error
-        text = re.sub(r"\n[ ~^]+$", "", str(error))  # packaging points at a place in the line above
-        raise ConfigError(f"pyproject.toml: {' '.join(text.split())}") from error
 
 
 def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:

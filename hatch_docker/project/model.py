@@ -23,6 +23,20 @@ class Application(Protocol):
         """Show a warning, but not to a user who asked for silence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files that a project's artifacts may be made of: those below `top`, and `others`, files and directories.
+
+    `is_skipped` tells of a directory, by its path from `top`, whether nothing is ever taken from it. It depends on
+    nothing but those files, and on whether a file of a name in `marks` is in the directory.
+    """
+
+    top: Path
+    is_skipped: Callable[[str], bool]
+    others: tuple[Path, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Project:
     """A project: its directory, its pyproject.toml, and the functions that make its wheel and its sdist.
@@ -31,7 +45,8 @@ class Project:
     (PEP 508), none where the wheel exists already. `wheel_by` makes the wheel by the build requirements that are
     installed in a directory, in a process with the environment that it gets. `name` returns its name, `programs` those
     of its scripts. `member` returns another project of the workspace, by its path from this one. `tables` is
-    pyproject.toml, parsed; `output` returns the directory that builds write to by default.
+    pyproject.toml, parsed; `output` returns the directory that builds write to by default. `sources` returns what its
+    artifacts are made of, for a wheel that is built in the builder stage or here, None where code decides that.
     """
 
     root: Path
@@ -46,6 +61,7 @@ class Project:
     output: Callable[[], Path] = lambda: Path(DIST)
     read: Callable[[Path, Mapping[str, str], Sequence[str], Callable[[str], None]], Metadata] | None = None
     app: Application | None = None
+    sources: Callable[[bool], Sources | None] = lambda _isolated: None
 
     @property
     def table(self) -> Mapping[str, Any]:

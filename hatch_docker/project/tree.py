@@ -6,13 +6,14 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ConfigError, ProgramError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.secrets import secret_part
+from hatch_docker.project.model import Sources
 from hatch_docker.project.repository import git_directories, repository_of, run_git
 
 RECIPE = 1
@@ -89,6 +90,25 @@ def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
         elif name and not is_output(start / name) and not in_leftover((start / name).parent):
             known.append(name)
     return [name for name in dict.fromkeys(known) if name and os.path.lexists(start / name)]
+
+
+def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> Sources | None:
+    """Return the files that `read_tree` may choose from; None where it asks the repository of another directory."""
+    top = repository_of(root)
+    start, tracked = root, set[str]()
+    tags: tuple[Path, ...] = ()
+    if top is not None:
+        if versioned:
+            if not (top / ".git").is_dir():
+                return None
+            start, tags = top, (top / ".git/refs/tags", top / ".git/packed-refs")
+        known = _git(start, environ, "ls-files", "-z", "--cached", "--recurse-submodules").split("\0")
+        tracked = {str(place) for name in known for place in PurePath(name).parents}
+
+    def is_skipped(path: str) -> bool:
+        return path.rpartition("/")[2] == ".git" or (path not in tracked and _is_leftover(start / path))
+
+    return Sources(start, is_skipped, tags, marks=(*SOURCES, "CACHEDIR.TAG"))
 
 
 def _is_leftover(directory: Path) -> bool:

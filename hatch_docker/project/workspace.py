@@ -84,6 +84,18 @@ def is_member(root: Path) -> bool:
     return any(True for _ in workspaces_of(root))
 
 
+def names_projects(root: Path, *, needs: bool) -> bool:
+    """Return whether dependencies may be other projects here, now or once those exist; `needs` says if there are any.
+    """
+    for place in (root, *root.parents) if needs else ():
+        config = _config_of(place, root)
+        if _tables(config, "workspace") or any({"path", "workspace"} & set(source) for _, source in _sources(config)):
+            return True
+        if (place / ".git").exists():
+            break
+    return False
+
+
 def workspaces_of(root: Path) -> Iterator[tuple[Path, Config]]:
     """Yield the directories above of which a project is a member, the nearest first, each with its pyproject.toml."""
     for place in root.parents:

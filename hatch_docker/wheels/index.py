@@ -215,6 +215,16 @@ def _with_declared(indexes: Indexes, declared: Declared, environ: Mapping[str, s
     )
 
 
+def config_files(root: Path, environ: Mapping[str, str]) -> list[str]:
+    """Return the paths of all files that `read_indexes` would read for a project, whether they exist or not."""
+    names = ("uv.toml", "pyproject.toml")
+    return [
+        *(str(directory / name) for directory in (root, *root.parents) for name in names),
+        *([environ["UV_CONFIG_FILE"]] if environ.get("UV_CONFIG_FILE") else ()), *_uv_files(environ),
+        *filter(None, _pip_files(environ)),
+    ]
+
+
 def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
     """Return the indexes with keyring's passwords; the same indexes if the configuration does not ask for keyring.
 
@@ -329,8 +339,8 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         return {}
     if environ.get("UV_CONFIG_FILE"):
         return _toml(Path(environ["UV_CONFIG_FILE"]), _SETTINGS)
-    machine = [f"{directory}/uv/uv.toml" for directory in _machine_directories(environ)]
-    paths = [f"{_user_directory(environ)}/uv/uv.toml", next(filter(_exists, machine), "/etc/uv/uv.toml")]
+    user, *machine = _uv_files(environ)
+    paths = [user, next(filter(_exists, machine), "")]
     if environ.get("APPDATA"):
         paths.insert(1, f"{environ['APPDATA']}/uv/uv.toml")
     merged: dict[str, Any] = {}
@@ -368,6 +378,12 @@ def _member_indexes(root: Path) -> list[dict[str, Any]]:
     places += member_places(root, _pyproject(root)).values()
     tables = (_pyproject(place).get("tool", {}).get("uv", {}) for place in places)
     return [{**index, "explicit": True, "default": False} for table in tables for index in table.get("index", [])]
+
+
+def _uv_files(environ: Mapping[str, str]) -> list[str]:
+    """Return the path of the user's uv.toml, then those of the machine's, of which uv reads the first."""
+    machine = (f"{directory}/uv/uv.toml" for directory in _machine_directories(environ))
+    return [f"{_user_directory(environ)}/uv/uv.toml", *machine, "/etc/uv/uv.toml"]
 
 
 def _user_directory(environ: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.oci.daemon import PODMAN_SOCKET
+from hatch_docker.oci.find_daemon import PODMAN_SOCKET
 from hatch_docker.oci.layout import write_layout
 from tests.conftest import script
 from tests.fakes.bases import python_image

@@ -21,8 +21,9 @@ import trustme
 
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.daemon import find_daemons, load, open_client
+from hatch_docker.oci.daemon import load, open_client
 from hatch_docker.oci.engine_api import Daemon, ssh_command
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import History, Image, Platform
 from tests.conftest import need, need_docker, run
@@ -132,7 +133,7 @@ def test_no_daemon_is_found(home: Path) -> None:
     environ = {"DOCKER_HOST": f"unix://{home}/dead", "XDG_RUNTIME_DIR": str(home), "PATH": str(home)}
     environ["CONTAINER_HOST"] = f"unix://{home}/missing"
     assert not [daemon for daemon in find_daemons(environ) if daemon.kind == "docker"]
-    code = "import sys, hatch_docker.oci.daemon as d; d.find_daemons({}); print('docker' in sys.modules)"
+    code = "import sys, hatch_docker.oci.find_daemon as d; d.find_daemons({}); print('docker' in sys.modules)"
     assert run(sys.executable, "-c", code).strip() == "False"
 
 

@@ -8,7 +8,7 @@ from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import Response, explain
 from hatch_docker.core.http.retry import retry_after
 from hatch_docker.oci.auth import check_realm, credential_for, parse_challenges
-from hatch_docker.oci.daemon import find_daemons
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.layout import read_item
 from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.manifest import assemble, choose, media_type_of, parse_index

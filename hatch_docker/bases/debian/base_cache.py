@@ -39,6 +39,11 @@ def recall_snapshot(store: Store, suite: str, architecture: str) -> dict[str, An
     return known
 
 
+def note_snapshot(ctx: Context, suite: str, architecture: str, snapshot: Mapping[str, Any]) -> None:
+    """Note that the build uses the snapshot of a suite."""
+    ctx.asked[SNAPSHOT, snapshot_key(suite, architecture)] = snapshot["time"]
+
+
 def is_young(snapshot: Mapping[str, Any], now: float) -> bool:
     """Tell whether a snapshot is used without asking the mirror."""
     asked: float = snapshot["time"]
@@ -96,6 +101,7 @@ def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = F
     snapshot = recall_snapshot(ctx.store, plan.location, platform.architecture)
     if snapshot is None or (young and (ctx.refresh or not is_young(snapshot, time.time()))):
         return None
+    note_snapshot(ctx, plan.location, platform.architecture, snapshot)
     return snapshot["time"]
 
 

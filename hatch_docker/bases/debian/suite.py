@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile, fetch_file, fetch_package_index, fetch_releases
-from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, recall_snapshot, snapshot_key
+from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, note_snapshot, recall_snapshot, snapshot_key
 from hatch_docker.bases.debian.deb import Deb, open_deb
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
 from hatch_docker.core.cache.store import key_of
@@ -92,6 +92,7 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
         indexes = tuple(ArchiveFile(*row) for row in known.get("indexes", ()))
         # Another build may have asked the mirror while this one waited.
         if known and (start <= known["time"] or (not now and is_young(known, start))):
+            note_snapshot(ctx, suite.codename, suite.architecture, known)
             return indexes, False
         try:
             releases = fetch_releases(suite.mirrors(), suite.codename, ctx, keyring=suite.keyring)
@@ -111,6 +112,7 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
             "dates": {release.suite: release.date for release in releases},
         }  # fmt: skip
         ctx.store.remember(SNAPSHOT, key, fact)
+        note_snapshot(ctx, suite.codename, suite.architecture, fact)
         return indexes, True
 
 

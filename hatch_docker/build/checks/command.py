@@ -35,7 +35,7 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
         try:
             status, output = _in_sandbox(image, base, command, ctx, timeout)
         except SandboxError as refused:
-            from hatch_docker.oci.daemon import find_daemons
+            from hatch_docker.oci.find_daemon import find_daemons
             from hatch_docker.oci.run import run_once
 
             daemons = find_daemons(ctx.environ)

@@ -17,7 +17,7 @@ def check_machine(plan: Plan, ctx: Context) -> None:
     out. Warns where the cache has little room.
     """
     if plan.load == "always":
-        from hatch_docker.oci.daemon import find_daemons
+        from hatch_docker.oci.find_daemon import find_daemons
 
         if not find_daemons(ctx.environ):
             raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")

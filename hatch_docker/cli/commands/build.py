@@ -1,15 +1,20 @@
 """`build`, `plan` and `dockerfile`: what `hatch build -t docker:NAME` does, for projects of any build backend."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from hatch_docker.build.receipt import Receipt
+from hatch_docker.build.unchanged import Command, recall, shown_path
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.files import temporary_directory
+
+if TYPE_CHECKING:
+    from hatch_docker.build.receipt import Receipt
 
 SUMMARIES = {
     "build": "build the image, as `hatch build -t docker` does",
@@ -35,13 +40,20 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.build import api
-    from hatch_docker.build.project import open_project
-
-    quiet = set_verbosity(options) < 0
+    verbosity = set_verbosity(options)
     root, output = project_root(options), Path(options.output).resolve() if options.output else None
     if options.name == "build" and (options.watch or options.run_image):
         _watch(options, root, output)
+    command = None
+    if options.name == "build" and not options.push:
+        command = Command(root, ("hatch-docker", str(output or "")), os.environ)
+        if recalled := recall(command, lambda line: print(line, file=sys.stderr), verbosity):
+            print_lines(shown_path(archive, root) for archive in recalled.archives)
+            return
+    from hatch_docker.build import api
+    from hatch_docker.build.project import open_project
+
+    quiet = verbosity < 0
     made: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
         project = open_project(root, os.environ, temporary)
@@ -59,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         elif options.push:
             artifacts = api.push_images(project, directory, os.environ, made)
         else:
-            artifacts = api.build_images(project, directory, os.environ, made)
+            artifacts = api.build_images(project, directory, os.environ, made, command)
     print_lines(api.displayed(str(artifact), root, made.values(), quiet=quiet) for artifact in artifacts)
 
 

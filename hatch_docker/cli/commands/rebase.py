@@ -4,7 +4,6 @@ import argparse
 import os
 from pathlib import Path
 
-from hatch_docker.build.api import archives_of, rebase_image
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import temporary_directory
@@ -23,6 +22,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
+    from hatch_docker.build.api import archives_of, rebase_image
     from hatch_docker.build.project import open_project
 
     set_verbosity(options)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatch_docker.build.api import archives_of, rebuild
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import temporary_directory
@@ -31,6 +30,7 @@ def add(commands: Commands) -> None:
 
 def run_verify(options: argparse.Namespace) -> None:
     """Rebuild an image and compare the digests."""
+    from hatch_docker.build.api import archives_of, rebuild
     from hatch_docker.build.project import open_project
     from hatch_docker.build.verify import Rebuilt, verify
 

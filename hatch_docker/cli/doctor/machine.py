@@ -19,8 +19,9 @@ from hatch_docker.core.http import urls
 from hatch_docker.core.process import run
 from hatch_docker.engines.buildkit.builders import find_builder
 from hatch_docker.engines.buildkit.buildx import Buildx
-from hatch_docker.oci.daemon import docker_daemon, find_daemons, open_client
+from hatch_docker.oci.daemon import open_client
 from hatch_docker.oci.engine_api import Daemon, connect
+from hatch_docker.oci.find_daemon import docker_daemon, find_daemons
 from hatch_docker.project.git import read_revision
 from hatch_docker.release.cosign import check_signing
 from hatch_docker.wheels.builder.sandbox import why_not

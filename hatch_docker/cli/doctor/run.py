@@ -13,8 +13,8 @@ from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_static, provisional_plan
 from hatch_docker.cli.doctor import cache, machine, network
 from hatch_docker.cli.doctor.check import Check, Finding, Setup
-from hatch_docker.core.cache.store import FORMAT
-from hatch_docker.core.context import CACHE_DIR, Context, cache_root, open_context
+from hatch_docker.core.cache.store import CACHE_DIR, FORMAT, cache_root
+from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, StoreError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import Client, is_offline
@@ -23,7 +23,7 @@ from hatch_docker.core.image_lock import ImageLock
 from hatch_docker.core.process import end_running
 from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.hatch import hatchling_errors
+from hatch_docker.project.hatch_errors import hatchling_errors
 
 Result = TypeVar("Result")
 

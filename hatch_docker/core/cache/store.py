@@ -5,7 +5,8 @@
     <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
     <root>/locks/, <root>/tmp/  locks of concurrent builds, and unfinished entries
 
-Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too.
+Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too. The one
+exception is the memory of whole builds (`build/unchanged.py`), which is about the files of one checkout.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -35,6 +36,7 @@ from hatch_docker.core.files import (
 from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingStream
 
+CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 FORMAT = "v1"
 CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its digest covers contents: hashing a compiler takes a second
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
@@ -291,6 +293,15 @@ def _touch(path: Path) -> None:
     """Set an entry's time of last use, for the pruning."""
     with contextlib.suppress(OSError):
         os.utime(path)
+
+
+def cache_root(environ: Mapping[str, str]) -> Path:
+    """Return the directory of the cache: $HATCH_DOCKER_CACHE_DIR, else one in the user's cache directory."""
+    if environ.get(CACHE_DIR):
+        return Path(environ[CACHE_DIR])
+    import platformdirs
+
+    return platformdirs.user_cache_path("hatch-docker", appauthor=False)
 
 
 def open_store(root: Path) -> Store:

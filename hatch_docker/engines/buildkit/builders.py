@@ -17,7 +17,7 @@ from hatch_docker.core.process import run
 from hatch_docker.engines.buildkit.build_request import WAY_OUT, Builder, daemon_error
 from hatch_docker.engines.buildkit.buildx import OLDEST, Buildx
 from hatch_docker.engines.buildkit.podman import Podman
-from hatch_docker.oci.daemon import docker_daemon, docker_directory, read_json
+from hatch_docker.oci.find_daemon import docker_daemon, docker_directory, read_json
 
 UNKNOWN = (0, 0)  # the version of a buildx that was compiled without one
 PATIENCE = 2.0  # seconds

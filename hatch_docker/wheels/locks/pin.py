@@ -295,6 +295,7 @@ def _ask_index(
     fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
     known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
     if known and not ctx.refresh and 0 <= age < RESOLUTION_LIFETIME:
+        ctx.asked[_FACT, key] = fact["at"]
         return known
     from hatch_docker.wheels.locks.resolver import resolve
 
@@ -309,7 +310,9 @@ def _ask_index(
     try:
         with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({why})"):
             pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources, pinned)
-        ctx.store.remember(_FACT, key, _fact_of(pins, root))
+        fact = _fact_of(pins, root)
+        ctx.store.remember(_FACT, key, fact)
+        ctx.asked[_FACT, key] = fact["at"]
         return pins
     except TransientError as error:
         if not known or ctx.refresh:

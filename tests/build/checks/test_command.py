@@ -15,8 +15,8 @@ from hatch_docker.build.checks.command import find_user, run_check
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import TimedOut
-from hatch_docker.oci.daemon import find_daemons
 from hatch_docker.oci.engine_api import Daemon
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Image, Layer, Platform

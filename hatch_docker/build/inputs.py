@@ -1,0 +1,195 @@
+"""The inputs and outputs of a build, noted while it runs and remembered when it ends; see `build/unchanged.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hatch_docker
+from hatch_docker.bases.debian.apt_config import APT
+from hatch_docker.build.receipt import Receipt, size_table
+from hatch_docker.build.summary import closing_lines
+from hatch_docker.build.unchanged import KIND, Command, Facts, Unsuitable, facts, revision_row, walk
+from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.secrets import secret_part
+from hatch_docker.core.text import sanitize
+from hatch_docker.oci.find_daemon import docker_directory, find_daemons
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.project.model import DIST
+from hatch_docker.project.workspace import names_projects
+from hatch_docker.wheels.index import config_files
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.oci.daemon import Loaded
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.plan.model import Plan
+    from hatch_docker.project.git import Revision
+    from hatch_docker.project.model import Project, Sources
+
+Tree = tuple[list[str], dict[str, Facts]]
+"""The directories of a tree that are not entered, and the facts of its files, by their paths from its top."""
+
+ABOVE = ("pyproject.toml", "hatch.toml", ".gitignore", ".hgignore", ".git")  # looked for in directories above a project
+ASKED: Mapping[str, str] = {"debian-snapshot": "time", "pins": "at"}  # by kind of answer: the field with its time
+RECENT = 0.05  # seconds: more than a file system's clock is behind
+COARSE = 2.1   # the same where a file's time is whole seconds, as of some file systems
+
+
+@dataclass(slots=True)
+class Notes:
+    """Notes of a build of a command: the commit, and of each image what was made and shown.
+
+    `names` are the image's IDs in the daemon by name, `tags` the digests of bases by name.
+    """
+
+    command: Command
+    revision: Revision | None = None
+    images: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self, plan: Plan, receipt: Receipt, paths: tuple[Path, Path], loaded: Loaded | None, host: Platform,
+        ctx: Context,
+    ) -> None:
+        """Note one image, with its receipt and its lines as they are when nothing has to be made."""
+        archive, path = paths
+        platforms = tuple(
+            replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
+            for platform in receipt.platforms
+        )
+        again = replace(receipt, platforms=platforms)
+        if loaded is not None:
+            self.names |= dict.fromkeys(loaded.references, loaded.image_id)
+            self.lines.append(loaded_line(loaded))
+        self.lines += size_table(again, short=ctx.progress.screen is not None)
+        self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
+        documents = [str(archive.with_name(document.file)) for document in receipt.documents]
+        self.outputs += [str(archive), str(path), *documents]
+        self.images.append({"archive": str(archive), "path": str(path), "receipt": asdict(again)})
+        if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
+            self.tags[plan.base.location] = receipt.base["digest"]
+
+
+def loaded_line(loaded: Loaded) -> str:
+    """Return the line that says which daemon has an image, and its names there."""
+    return f"{loaded.daemon}: {', '.join(parse_reference(name).familiar for name in loaded.references)}"
+
+
+def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context) -> None:
+    """Remember a build that ended well, unless the next one could not tell whether anything changed."""
+    try:
+        memory = _memory(notes, project, plans, directory, ctx)
+    except (Unsuitable, OSError) as why:
+        ctx.progress.detail(f"an unchanged build will be an ordinary one: {why}")
+        return
+    with contextlib.suppress(HatchDockerError):  # a full disk, which fails the builds that need it
+        ctx.store.remember(KIND, notes.command.key, memory)
+
+
+def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context) -> dict[str, Any]:
+    _check_suitable(project, plans, ctx)
+    isolated = any(plan.build.isolated for plan in plans)
+    sources = project.sources(isolated)
+    if sources is None:
+        raise Unsuitable("code of the project or of a plugin decides what is in it")
+    dotenvs = [plan.dotenv for plan in plans if plan.dotenv]
+    outputs = [*notes.outputs, *(str(project.root / path) for path in dotenvs)]
+    trees = _trees(project, plans, sources, outputs)
+    skipped, found = trees[str(sources.top)]
+    if isolated and any(secret_part(name) for name in found if name not in skipped):
+        raise Unsuitable("files in which people keep secrets are left out, and each build says so")
+    paths = {path: facts(path) for path in _paths(project, plans, sources, trees, ctx.environ)}
+    imports = {path: facts(path, entries=True) for path in sys.path if path and Path(path) != project.root}
+    tables = [paths, imports, *(rows for _, rows in trees.values())]
+    _check_age(notes.command.began, (row for table in tables for row in table.values()))
+    first = [[daemon.kind, daemon.url] for daemon in find_daemons(ctx.environ)[:1]]
+    return {
+        "at": notes.command.began, "asked": [[*key, ASKED[key[0]], time] for key, time in ctx.asked.items()],
+        "trees": trees, "paths": paths, "imports": imports, "outputs": {path: facts(path) for path in outputs},
+        "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
+        "repository": any((place / ".git").exists() for place in (project.root, *project.root.parents)),
+        "daemon": {"first": first, "names": notes.names} if any(plan.load != "never" for plan in plans) else None,
+        "tags": notes.tags, "lines": [sanitize(line) for line in notes.lines], "images": notes.images, "again": False,
+    }  # fmt: skip
+
+
+def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> None:
+    """Raise Unsuitable for a build that must be made, whatever the files are."""
+    budgets = [plan.budget for plan in plans if plan.budget]
+    needs = any(plan.lock.requirements or plan.lock.path for plan in plans)
+    reasons = {
+        "it gave a warning": bool(ctx.progress.warnings),
+        "every server was asked again": ctx.refresh,
+        "it pushes": any(plan.push or not plan.archive for plan in plans),
+        "BuildKit makes it": any(plan.engine != "embedded" for plan in plans),
+        "it is compared with a registry": any(budget.growth or budget.share for budget in budgets),
+        "other projects take part": any(plan.members for plan in plans) or names_projects(project.root, needs=needs),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise Unsuitable(reason)
+
+
+def _trees(
+    project: Project, plans: Sequence[Plan], sources: Sources, outputs: Container[str]
+) -> dict[str, Tree]:
+    """Return the directories that files are taken from, and what is in them."""
+    top, own = sources.top, _tree(sources.top, sources.is_skipped, outputs)
+    if sources.marks and any(name.endswith("/.git") for name in own[1]):
+        raise Unsuitable("it has another repository in it")
+    places = [*sources.others, *(project.root / file.source for plan in plans for file in plan.files), APT]
+    places += [project.root / plan.base.location for plan in plans if plan.base.kind == "oci"]
+    package = Path(hatch_docker.__file__).parent
+    if (package.parent / ".git").exists():  # a checkout, which has one version for many states
+        places.append(package)
+
+    def is_known(path: Path) -> bool:
+        name = str(path.relative_to(top)) if path.is_relative_to(top) else ""
+        return name in own[1] and not any(f"{name}/".startswith(f"{skipped}/") for skipped in own[0])
+
+    more = [path for path in dict.fromkeys(places) if path.is_dir() and path != top and not is_known(path)]
+    return {str(top): own} | {str(path): _tree(path, lambda name: "__pycache__" in name, outputs) for path in more}
+
+
+def _tree(top: Path, is_skipped: Callable[[str], bool], outputs: Container[str]) -> Tree:
+    skipped: list[str] = []
+
+    def noted(name: str) -> bool:
+        if skip := is_skipped(name):
+            skipped.append(name)
+        return skip
+
+    return skipped, walk(str(top), noted, outputs)
+
+
+def _paths(
+    project: Project, plans: Sequence[Plan], sources: Sources, trees: Mapping[str, Tree], environ: Mapping[str, str]
+) -> list[str]:
+    """Return the paths of the other files that a build looks at, whether they exist or not."""
+    root, top = project.root, sources.top
+    named = [place / name for place in root.parents for name in ABOVE]
+    named += [root / path for plan in plans for path in (plan.lock.path, plan.pins) if path]
+    named += [path for path in sources.others if not path.is_dir()]
+    named += [root / file.source for plan in plans for file in plan.files]
+    named += [root / plan.base.location for plan in plans if plan.base.kind == "oci"]
+    named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
+    named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
+    named += [docker_directory(environ) / "config.json"]
+    return [*map(str, named), *config_files(root, environ)]
+
+
+def _check_age(began: float, rows: Iterable[Facts]) -> None:
+    """Raise Unsuitable for a file that may have changed after the build read it."""
+    for row in rows:
+        for nanoseconds in (*row[5:7], *row[13:15]) if row else ():
+            fraction = RECENT if nanoseconds % 1_000_000_000 else COARSE
+            if nanoseconds / 1e9 > began - fraction:
+                raise Unsuitable("a file was written while it ran, or just before")

@@ -1,0 +1,325 @@
+"""Builds of which nothing changed: what they leave out, and that any single change is noticed."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.build.api import make_images
+from hatch_docker.build.inputs import RECENT, Notes, remember
+from hatch_docker.build.plans import open_plans
+from hatch_docker.build.project import open_project
+from hatch_docker.build.unchanged import KIND, LIFETIME, Command, recall
+from hatch_docker.core.context import Context
+from tests.conftest import run as run_program
+from tests.fakes.images import small_image
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import build, environment, run_in
+from tests.integration.prepared_build import push_image, serve_base
+from tests.projects import commit, git, write_files, write_project
+
+pytestmark = pytest.mark.network
+
+Undo = Callable[[], object]
+Edit = Callable[[Path], Undo]
+IGNORED = "made.txt\nimage.env\n"
+FILES = {"data/a": "a", "data/sub/b": "b", "made.txt": "made", "README.md": "read", ".gitignore": IGNORED}
+OPTIONS = """
+files = [{source = "data", target = "/srv/data"}]
+dotenv = "image.env"
+[tool.hatch.build.targets.wheel.force-include]
+"made.txt" = "made.txt"
+"""
+DIST = tuple(f"dist/hello-1.0.0.{ending}" for ending in ("oci.tar", "image.json", "cdx.json", "provenance.json"))
+EXISTING = ("hello.py", "pyproject.toml", *FILES, "data/link", "image.env", *DIST)
+NEW = (
+    "new.py", "data/new", "data/sub/new", "package/__init__.py", "pylock.toml", "uv.lock", "poetry.lock", "pdm.lock",
+    "requirements.txt", "requirements.lock", "hatch-docker.lock", "hatch.toml", "hatch_build.py", "LICENSE",
+    ".hgignore", "uv.toml", ".hidden", "../pyproject.toml", "../hatch.toml", "../.gitignore", "../uv.toml",
+    "../../home/.netrc", "../../home/.pip/pip.conf", "../../home/config/uv/uv.toml", "../../home/config/pip/pip.conf",
+    "../../home/.docker/config.json", "../../imported/plugin.py", "dist/.hello-1.0.0.oci.tar.x.tmp",
+)  # fmt: skip
+VARIABLES = (
+    *(f"HATCH_DOCKER_{name}" for name in (
+        "BASE", "ENV", "LOAD", "PUSH", "TAGS", "IMAGES", "DEBUG", "REFRESH", "OFFLINE", "ENGINE", "USER", "LABELS",
+        "LOCK", "PINS", "SBOM", "COMPRESSION", "PLATFORMS", "PYTHON", "CHECK_COMMAND", "BUILD_ISOLATED",
+    )),
+    "SOURCE_DATE_EPOCH", "HATCH_BUILD_CLEAN", "HATCH_BUILD_HOOKS_ONLY", "HATCH_VERBOSE", "PATH", "HOME", "LANG",
+    "UV_INDEX", "UV_CONFIG_FILE", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "NETRC", "DOCKER_HOST", "DOCKER_CONTEXT",
+    "https_proxy", "GITHUB_REF_NAME", "CI", "BUILD_SECRET", "PYTHONPATH", "TERM",
+)  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """A project whose build in this process is remembered; `remember` remembers it as it is now."""
+
+    root: Path
+    environ: dict[str, str]
+    remember: Callable[[], None]
+    ctx: Context
+    registry: FakeRegistry
+
+    def is_recalled(self, variables: Mapping[str, str] = {}) -> bool:
+        return recall(command(self.root, {**self.environ, **variables}), lambda _line: None, 0) is not None
+
+    def notices(self, edit: Edit) -> bool:
+        """Return whether a build after an edit is an ordinary one; without the edit it is not."""
+        time.sleep(2 * RECENT)
+        self.remember()
+        assert self.is_recalled()
+        undo = edit(self.root)
+        noticed = not self.is_recalled()
+        undo()
+        return noticed
+
+
+BUILD = """
+import sys
+sys.argv = {words}
+from {module} import {name}
+try:
+    {name}()
+finally:
+    print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"pydantic", "urllib3", "docker", "packaging"}}))
+"""
+HATCHLING = BUILD.format(words=["hatchling", "build", "-t", "docker"], module="hatchling.cli", name="hatchling")
+PROGRAM = BUILD.format(words=["hatch-docker", "build"], module="hatch_docker.cli.main", name="main")
+
+
+def command(root: Path, environ: Mapping[str, str]) -> Command:
+    return Command(root, ("test",), environ)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Bench]:
+    """A project in a repository: a base's tag, `files` with a link, an ignored file in its wheel, a dotenv report."""
+    place = tmp_path_factory.mktemp("unchanged")
+    root, imported = place / "above/project", place / "imported"
+    with FakeRegistry() as registry, pytest.MonkeyPatch.context() as patch:
+        base = serve_base(registry, cache, place / "base")
+        write_files(write_project("hello", root, base=base, options=OPTIONS), FILES)
+        (root / "data/link").symlink_to("a")
+        commit(root, "v1")
+        imported.mkdir()
+        patch.syspath_prepend(str(imported))
+        environ = environment(cache, {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")})
+        time.sleep(2 * RECENT)
+        notes = Notes(command(root, environ))
+        project = open_project(root, environ, place)
+        plans, ctx = open_plans(project, environ, notes=notes)
+        make_images(project, plans, root / "dist", ctx, {}, notes)
+
+        def again() -> None:
+            notes.command = command(root, environ)
+            remember(notes, project, plans, root / "dist", ctx)
+
+        yield Bench(root, environ, again, ctx, registry)
+
+
+def restorer(path: Path) -> Undo:
+    """Return a function that brings a file or a link back as it is now, or removes it where there is none."""
+    link = path.readlink() if path.is_symlink() else None
+    data, mode = (path.read_bytes(), path.stat().st_mode) if link is None and path.exists() else (None, 0)
+    above = [parent for parent in path.parents if not parent.exists()]
+
+    def undo() -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        if link is not None:
+            path.symlink_to(link)
+        elif data is not None:
+            path.write_bytes(data)
+            path.chmod(mode)
+        for parent in above[-1:]:
+            shutil.rmtree(parent)
+
+    return undo
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as stream:
+        stream.write(b"#")
+
+
+def swap_a_byte(path: Path) -> None:
+    """Change a byte; size and time of the last change stay."""
+    status = path.stat()
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "longer": append, "a byte": swap_a_byte, "executable": lambda path: path.chmod(path.stat().st_mode ^ 0o100),
+    "touched": lambda path: os.utime(path, (1e9, 1e9)),
+    "another group's": lambda path: os.chown(path, -1, os.getgid() + (os.geteuid() == 0)),
+    "removed": Path.unlink, "a directory": replace_by_directory, "renamed": lambda path: path.rename(f"{path}.old"),
+    "a link": lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), "another file": lambda path: (
+        path.rename(path.with_name("moved")), shutil.copy2(path.with_name("moved"), path),
+    ),
+}  # fmt: skip
+
+
+def changed(name: str, change: Callable[[Path], object]) -> Edit:
+    def edit(root: Path) -> Undo:
+        path = root / name
+        others = [restorer(path.with_name(other)) for other in ("moved", f"{path.name}.old")]
+        others += [restorer(path.resolve())] if path.is_symlink() else []
+        undo = restorer(path)
+        change(path)
+        return lambda: [restore() for restore in (undo, *others)]
+
+    return edit
+
+
+def added(name: str) -> Edit:
+    def edit(root: Path) -> Undo:
+        undo = restorer(root / name)
+        write_files(root, {name: "new"})
+        return undo
+
+    return edit
+
+
+def committed(root: Path) -> Undo:
+    git(root, "commit", "--allow-empty", "-qm", "more")
+    return lambda: git(root, "reset", "-q", "--soft", "HEAD~1")
+
+
+def branched(root: Path) -> Undo:
+    git(root, "checkout", "-q", "-b", "other")
+    return lambda: (git(root, "checkout", "-q", "main"), git(root, "branch", "-qD", "other"))
+
+
+def unversioned(root: Path) -> Undo:
+    (root / ".git").rename(root / "../../git")
+    return lambda: (root / "../../git").rename(root / ".git")
+
+
+def made_directory(root: Path) -> Undo:
+    (root / "data/empty").mkdir()
+    return (root / "data/empty").rmdir
+
+
+EDITS: dict[str, Edit] = {
+    **{f"{name} is {title}": changed(name, change) for name in EXISTING for title, change in CHANGES.items()},
+    **{f"{name} is new": added(name) for name in NEW},
+    "a commit": committed, "a branch": branched, "no repository": unversioned, "an empty directory": made_directory,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [list(EDITS)[start::8] for start in range(8)], ids=str)
+def test_a_single_edit_is_noticed(names: list[str], bench: Bench) -> None:
+    """Sources, ignored files of the wheel, locks, tables, files in dist/, configuration of the user, commits."""
+    assert [name for name in names if not bench.notices(EDITS[name])] == []
+
+
+def test_two_hundred_inputs_are_tried() -> None:
+    assert len(EDITS) + len(VARIABLES) >= 200
+
+
+def test_a_variable_is_noticed(bench: Bench) -> None:
+    time.sleep(2 * RECENT)
+    bench.remember()
+    assert bench.is_recalled({"PWD": "/", "SHLVL": "7", "_": "x"})
+    assert [name for name in VARIABLES if bench.is_recalled({name: "1"})] == []
+
+
+def test_a_tag_that_names_another_base_is_noticed(bench: Bench) -> None:
+    name = f"{bench.registry.host}/base:1"
+
+    def pushed(_root: Path) -> Undo:
+        manifests = bench.registry.repositories["base"].manifests
+        before = manifests["1"]
+        push_image(small_image(), name)
+        return lambda: manifests.update({"1": before})
+
+    assert bench.notices(pushed)
+
+
+def test_a_memory_that_is_damaged_or_a_day_old_is_an_ordinary_build(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.ctx.store.root / "facts" / KIND / command(bench.root, bench.environ).key
+    assert bench.notices(lambda _root: (append(path), restorer(path))[1])
+    now = time.time()
+
+    def later(_root: Path) -> Undo:
+        monkeypatch.setattr(time, "time", lambda: now + 2 * LIFETIME)
+        return monkeypatch.undo
+
+    assert bench.notices(later)
+
+
+@pytest.mark.parametrize("program", [HATCHLING, PROGRAM], ids=["hatchling", "hatch-docker"])
+def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
+    program: str, tmp_path: Path, cache: Path
+) -> None:
+    """The same as an ordinary build without changes: its lines, its receipt, and the outputs of a pipeline."""
+    project = write_project("hello", tmp_path / "p", options='dotenv = "image.env"')
+
+    def run(name: str = "", **variables: str) -> tuple[str, list[Any]]:
+        told = tmp_path / (name or "untold")
+        variables |= {"GITHUB_OUTPUT": str(told)} if name else {}
+        outcome = run_in(project, cache, sys.executable, "-c", program, variables=variables)
+        assert outcome.status == 0, outcome.output
+        *lines, modules = outcome.output.splitlines()
+        texts = [path.read_text() for path in (told, project / "image.env") if path.exists()]
+        return modules, [lines, {**outcome.receipt, "timings": {}}, *texts]
+
+    run()
+    modules, ordinary = run("ordinary", OTHER="1")  # another variable is another memory
+    assert "packaging" in modules
+    run()
+    modules, unchanged = run()
+    assert modules == "[]"
+    assert "nothing changed since the build before" in unchanged[0]
+    assert run("unchanged")[1] == ordinary
+
+
+def test_an_edited_project_is_another_image(tmp_path: Path, cache: Path) -> None:
+    """Whole builds, each after an unchanged one: the digest is that of a build in another directory."""
+    project = write_project("hello", tmp_path / "p")
+    digests = set()
+    edits = {"hello.py": "EDIT = 1\n", "pyproject.toml": 'user = "1000"\n', "hatch.toml": "[build]\nexclude = ['x']\n"}
+    for name, text in {"": "", **edits}.items():
+        if name:
+            with (project / name).open("a") as stream:
+                stream.write(text)
+        found = [build(project, cache).digest for _ in range(3)]
+        other = shutil.copytree(project, tmp_path / f"other-{name}", ignore=shutil.ignore_patterns("dist"))
+        assert {*found} == {build(other, cache).digest}
+        digests |= {*found}
+    assert len(digests) == 3  # hatch.toml excludes nothing that there is
+
+
+@pytest.mark.engine
+def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Path, cache: Path) -> None:
+    project = write_project("hello", tmp_path / "p")
+    name = "hatch-docker-unchanged"
+    variables = {"HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_TAGS": "1"}
+
+    def image_id() -> str:
+        return run_program(docker, "image", "inspect", "--format", "{{.Id}}", f"{name}:1").strip()
+
+    build(project, cache, variables={**variables, "HATCH_DOCKER_TAGS": "2", "HATCH_DOCKER_USER": "1000"})
+    build(project, cache, variables=variables)
+    expected = image_id()
+    for words in (["rmi", "-f", f"{name}:1"], ["tag", f"{name}:2", f"{name}:1"]):
+        run_program(docker, *words)
+        build(project, cache, variables=variables)
+        assert image_id() == expected
+    run_program(docker, "rmi", "-f", f"{name}:1", f"{name}:2")
