@@ -91,6 +91,10 @@ class BuildConfig(Table):
         "extension modules or a backend other than hatchling, or if one of the options above needs it; else hatchling "
         "makes it in this process.",
     )
+    timeout: types.Duration = Field(
+        default=4 * 3600 * values.SECOND,
+        description='The time after which a build in the sandbox is ended; BuildKit has no limit. Default: `"4h"`.',
+    )
 
 
 class RuntimeConfig(Table):

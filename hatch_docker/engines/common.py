@@ -118,7 +118,7 @@ def group_pins(pins: Sequence[Pin], root: Path, ctx: Context) -> tuple[list[Pin]
 
 def dependency_build_plan(build: BuildPlan) -> BuildPlan:
     """Return the build of dependencies: packages and network, without the project's secrets and variables."""
-    return BuildPlan(True, packages=build.packages, network=build.network)
+    return BuildPlan(True, packages=build.packages, network=build.network, timeout=build.timeout)
 
 
 def check_contents(wheel: Path, target: Target) -> None:

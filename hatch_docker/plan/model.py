@@ -71,6 +71,7 @@ class BuildPlan:
     args: Mapping[str, str] = field(default_factory=dict)
     ssh: bool = False                     # the build may ask this machine's SSH agent
     requires: tuple[str, ...] = ()        # PEP 518: what pyproject.toml says that the wheel is made with
+    timeout: float = 4 * 3600             # seconds that it may take in the sandbox
 
 
 @dataclass(frozen=True, slots=True)

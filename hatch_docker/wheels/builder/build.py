@@ -24,7 +24,7 @@ from hatch_docker.core.cache.store import Store, file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.files import remove_tree, temporary_tree
-from hatch_docker.core.process import ProcessFailed
+from hatch_docker.core.process import ProcessFailed, TimedOut
 from hatch_docker.core.text import megabytes
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
@@ -249,8 +249,13 @@ def _run(
             env=env, binds=binds, files={**accounts(stage.root), **certificates(plan, ctx.environ)},
             network=plan.network, cwd="/build", log=ctx.progress.detail,
             secrets=[*(env[name] for name in plan.secrets), *ctx.secrets.values()],
-            merge=True, environ=ctx.environ,
+            merge=True, environ=ctx.environ, timeout=plan.timeout,
         )  # fmt: skip
+    except TimedOut:
+        raise BuildError(
+            f"building {name} took longer than {plan.timeout:g} s and was ended; [tool.hatch-docker.build] timeout "
+            "allows more"
+        ) from None
     except ProcessFailed as failure:
         cause = hint(failure.output, network=plan.network)
         if failure.status == KILLED and not cause:

@@ -231,6 +231,12 @@ def test_a_build_that_is_killed_names_memory(builder: BuilderStage, tmp_path: Pa
         build(builder, tmp_path / "a", backend)
 
 
+def test_a_build_that_never_ends_is_ended(builder: BuilderStage, tmp_path: Path) -> None:
+    backend = "import time\ndef build_wheel(*a): time.sleep(3600)\n"
+    with pytest.raises(BuildError, match=r"took longer than 2 s and was ended; \[tool.hatch-docker.build\] timeout"):
+        build(planned(builder, timeout=2.0), tmp_path / "a", backend)
+
+
 def test_a_wheel_larger_than_the_disk_is_not_copied(
     builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
