@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
+from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ProgramError
 from hatch_docker.core.process import run
@@ -94,12 +95,10 @@ def _line(path: Path) -> str:
 
 
 def _state(root: Path) -> str:
-    """Return a text that is another one when a repository's configuration was written anew, "" without one."""
+    """Return a key of the contents of a repository's configuration, "" without one."""
     top = repository_of(root)
-    if top is None:
-        return ""
-    files = (path for path in _configurations(top) if path.is_file())
-    return " ".join(f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}" for status in (p.stat() for p in files))
+    files = [path for path in _configurations(top) if path.is_file()] if top else []
+    return key_of([path.read_text("utf-8", "surrogateescape") for path in files]) if files else ""
 
 
 def add_git_logins(root: Path, ctx: Context) -> None:

@@ -53,7 +53,7 @@ def lock_of(kind: str, name: str, text: str) -> tuple[Parse, Draw, Any]:
         lock = LockPlan(kind, name, ("app>=1", *(["tool"] if kind == "uv" else [])), extras, groups)
         written(directory, name, data)
         if kind in ("pylock", "uv"):
-            _from_table(lock, data, directory, TARGET)
+            _from_table(lock, data, directory, TARGET, None)
         else:
             locked_packages(kind, _table(lock, data), name, lock.requirements, extras, TARGET)
 
