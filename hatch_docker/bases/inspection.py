@@ -24,6 +24,8 @@ CHUNK = 1 << 20
 OVERLAP = 512            # bytes, more than the longest match of a pattern
 MATCHES = 4096           # of a pattern in a program
 _PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images have theirs in /usr/local
+# Directories of the builder stage, which has the base's Python at its own path beside them.
+_TAKEN = frozenset({"build", "dev", "env", "etc", "out", "proc", "repository", "run", "sys", "tmp"})
 
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
@@ -125,6 +127,11 @@ def _find_python(
             path = real_path(symlinks, candidate)
             content = tree[path].content if path in tree else None
             if _PYTHON.fullmatch(path) and isinstance(content, bytes):
+                if path.partition("/")[0] in _TAKEN:
+                    raise BaseImageError(
+                        f"base {name} has its Python in /{path.rpartition('/')[0]}, a directory that the builder stage "
+                        "needs for other files; take a base that has it in /usr, /usr/local or /opt"
+                    )
                 return path, content
     raise BaseImageError(
         f"base {name} has no Python 3 in /{', /'.join(places)}; "

@@ -12,6 +12,13 @@ class HatchDockerError(Exception):
     exit_status = 1
 
 
+class _LineError(HatchDockerError):
+    """A failure that is told in one line, whatever the names of a stranger's files are."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\\n".join(message.splitlines()))
+
+
 class ConfigError(HatchDockerError):
     """[tool.hatch-docker], the project's metadata or a HATCH_DOCKER_* variable is wrong."""
 
@@ -20,7 +27,7 @@ class BaseImageError(HatchDockerError):
     """The base cannot be made or read, or does not fit the project."""
 
 
-class WheelError(HatchDockerError):
+class WheelError(_LineError):
     """A lock, a resolution, a wheel or an sdist cannot be used."""
 
 
@@ -32,11 +39,11 @@ class SandboxError(BuildError):
     """The kernel refuses what the sandbox needs."""
 
 
-class ImageError(HatchDockerError):
+class ImageError(_LineError):
     """An image, layer, layout or archive breaks its specification."""
 
 
-class SecretError(HatchDockerError):
+class SecretError(_LineError):
     """A secret that the build used is in what it made."""
 
 

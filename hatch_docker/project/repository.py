@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ProgramError
 from hatch_docker.core.process import run
+from hatch_docker.core.secrets import mark
 
 # What a repository's configuration may set to run programs as the user, or to hide changes.
 _OVERRIDES = {
@@ -29,6 +29,7 @@ _KEPT = re.compile(
     re.DOTALL,
 )
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)([^/@\s]+)@", re.IGNORECASE)
+_PERHAPS = re.compile(rb"://[^/\s]*@|extraheader|helper|include|token|pass", re.IGNORECASE)
 _SECRET_KEYS = (".token", ".oauthtoken", ".password", "pass")
 _TOKEN_LENGTH = 20  # characters of a user's name in a URL that is a token; a shorter one is the name of somebody
 
@@ -94,16 +95,24 @@ def _line(path: Path) -> str:
     return path.read_text("utf-8", "surrogateescape").strip()
 
 
-def _state(root: Path) -> str:
-    """Return a key of the contents of a repository's configuration, "" without one."""
+def _state(root: Path, environ: Mapping[str, str]) -> str:
+    """Return marks of the contents of git's configuration files that may hold a login, "" if none may."""
     top = repository_of(root)
-    files = [path for path in _configurations(top) if path.is_file()] if top else []
-    return key_of([path.read_text("utf-8", "surrogateescape") for path in files]) if files else ""
+    home = environ.get("HOME", "/nonexistent")
+    users = Path(home, ".gitconfig"), Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "git/config")
+    found = []
+    for path in (*(_configurations(top) if top is not None else ()), *users, Path("/etc/gitconfig")):
+        try:
+            text = path.read_bytes()
+        except OSError:
+            continue
+        found += [mark(text)] if _PERHAPS.search(text) else []
+    return " ".join(found)
 
 
 def add_git_logins(root: Path, ctx: Context) -> None:
     """Have the logins of git's configuration hidden and looked for; git is asked when something is searched."""
-    if state := _state(root):
+    if state := _state(root, ctx.environ):
         ctx.secrets.add_source(f"logins of git {state}", lambda: git_logins(root, ctx.environ))
 
 

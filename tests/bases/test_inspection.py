@@ -88,6 +88,14 @@ def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
         facts_of(debian_layer(), python_layer("arm64"), tmp_path=tmp_path)
 
 
+@pytest.mark.parametrize("place", ["build", "env", "etc", "out/deep"])
+def test_python_where_the_builder_has_its_own_files(place: str, tmp_path: Path) -> None:
+    """It would hide them there, or they it."""
+    layer = layer_of([file(f"{place}/bin/python3.13", program("amd64", "3.13.1"), 0o755)])
+    with pytest.raises(BaseImageError, match=rf"base test has its Python in /{place}/bin, a directory that"):
+        facts_of(debian_layer(), layer, path=f"/{place}/bin:/usr/bin", tmp_path=tmp_path)
+
+
 @pytest.mark.parametrize(("entries", "message"), [
     ([file("usr/bin/python3.13", b"#!/bin/sh\n")], "not an ELF program"),
     ([file("usr/bin/python3.13", program("amd64", "2.7.18"))], "its /usr/bin/python3.13 has no version of Python"),

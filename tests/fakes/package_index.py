@@ -133,13 +133,14 @@ def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes
 @dataclass
 class FakeIndex:
     """Files by package and name. A fault is [part of the path, what, how often]; what is a status, "cut", "flip",
-    "short" (consistently) or "close" (no answer).
+    "short" (consistently), "close" (no answer) or the address of a redirect. Links to files begin with `place`.
     """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     faults: list[list[object]] = field(default_factory=list)
     login: tuple[str, str] | None = None
     html: bool = False
+    place: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     port: int = 0
 
@@ -205,6 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "close":
             self.close_connection = True
             return
+        if isinstance(fault, str) and ":" in fault:
+            self._answer(302, b"", {"location": fault})
+            return
         if isinstance(fault, int):
             self._answer(fault, b"fault", {"retry-after": "0"})
             return
@@ -236,8 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.fake.files[name]
         if self.fake.html:
             links = "".join(
-                f'<a href="/files/{name}/{file}#sha256={hashlib.sha256(data).hexdigest()}">{file}</a>\n'
-                for file, data in files.items()
+                f'<a href="{self.fake.place}/files/{name}/{file}#sha256={self.fake.sha256(file)}">{file}</a>\n'
+                for file in files
             )
             self._answer(200, f"<!DOCTYPE html><body>{links}</body>".encode(), {"content-type": "text/html"})
             return
@@ -245,8 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
             "meta": {"api-version": "1.1"}, "name": name,
             "files": [
                 {
-                    "filename": file, "url": f"/files/{name}/{file}", "size": len(data), "upload-time": UPLOADED,
-                    "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
+                    "filename": file, "url": f"{self.fake.place}/files/{name}/{file}",
+                    "size": len(data), "upload-time": UPLOADED, "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
                 }
                 for file, data in files.items()
             ],

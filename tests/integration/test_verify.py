@@ -122,7 +122,7 @@ def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -
     done(project, cache, "lock")
     build(project, cache)
     source = project / "hello.py"
-    source.write_text(source.read_text().replace("recorded", "Recording"))
+    source.write_text(source.read_text().replace("world", "World"))
     found = command(project, cache, "verify", "--keep-downloads")
     assert found.status == 1
     first = next(line for line in found.output.splitlines() if ": byte" in line)

@@ -85,6 +85,8 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
         raise _unsigned(where, f"they cannot be checked: {error}; is this machine's clock right?") from error
     if not signed.strip().startswith(ARMOR[0]) or not signed.strip().endswith(ARMOR[1]):
         raise _unsigned(where, "there is text outside of the signature")
+    if any(len(re.findall(rb"^" + line, signed, re.MULTILINE)) > 1 for line in ARMOR):
+        raise _unsigned(where, "there are several signed messages")  # of which readers may take different ones
     return bytes(result.bytes or b"")
 
 

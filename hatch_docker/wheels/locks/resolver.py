@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packaging.metadata import parse_email
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from hatch_docker.core.context import Context
@@ -75,6 +76,7 @@ def resolve(
             raise
         missing = None
         pins = pins_of(table, LockFile("uv's resolution", root, root), target)
+        _check_local(pins, lines, sources, indexes)
         if unexpected := [pin for pin in pins if not pin.is_wheel and pin.name not in sdists]:
             name = unexpected[0].name
             raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
@@ -89,6 +91,17 @@ def resolve(
         for pin in unread:
             sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))
     raise WheelError(f"uv finds no stable answer with the sdists of {', '.join(sorted(sdists))}; lock the project")
+
+
+def _check_local(pins: Sequence[Pin], lines: Sequence[str], sources: Sequence[Source], indexes: Indexes) -> None:
+    """Raise WheelError for a file of this machine that only the page of an index elsewhere names."""
+    named = {source.name for source in sources if source.kind in ("url", "path")} | {
+        canonicalize_name(requirement.name) for requirement in map(Requirement, lines) if requirement.url
+    }
+    if all(place.url.startswith(("http:", "https:")) for place in (*indexes.indexes, *indexes.find_links)):
+        for pin in pins:
+            if pin.url.startswith("file:") and pin.name not in named:
+                raise WheelError(f"the package index has {pin.filename} at {pin.url[:200]}, on this machine: refused")
 
 
 def _dependencies_of(pin: Pin, root: Path, ctx: Context, metadata: SdistMetadata | None) -> Dependencies:

@@ -27,7 +27,9 @@ _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
 # Refusals that last; those that may pass are in `retry.RETRYABLE`.
-_REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required")
+_REFUSED = re.compile(
+    r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required|is not a valid HTTP URI"
+)
 _SOURCES_OFF = ("no-sources", "no-sources-package", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")  # those that we bind hold
 _SCHEMES = ("http", "https", "file")
 # uv is told to build nothing. If it does so anyway, the Python that it starts finds no library. uv asks the Python that

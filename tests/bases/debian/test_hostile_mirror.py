@@ -57,6 +57,13 @@ def text_outside_of_the_signature(fake: FakeArchive) -> None:
     release(fake).write_bytes(evil.encode() + release(fake).read_bytes() + evil.encode())
 
 
+def two_signed_messages(fake: FakeArchive) -> None:
+    """Put an older release, which is signed as well, before the one of today."""
+    text = verify(release(fake).read_bytes(), fake.keyring.read_bytes(), "it")
+    older = fake.sign(text.replace(b"Suite: stable", b"Suite: unstable"))
+    release(fake).write_bytes(older + release(fake).read_bytes())
+
+
 def expired(fake: FakeArchive) -> None:
     resigned(fake, b"Valid-Until: Sat, 01 Jan 2095", b"Valid-Until: Sat, 01 Jan 2022")
 
@@ -100,6 +107,7 @@ def half_synced(fake: FakeArchive) -> None:
 CHANGES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
     "a release that was changed": (tampered, "is not signed by Debian's archive keys"),
     "text outside of what is signed": (text_outside_of_the_signature, "is not signed by Debian's archive keys"),
+    "two signed messages": (two_signed_messages, "there are several signed messages"),
     "a release that expired": (expired, "expired on Sat, 01 Jan 2022"),
     "the signature of another key": (signed_by_another, "is not signed by Debian's archive keys"),
     "weak hashes alone": (weak, "lists no files with their SHA256"),

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.layer import Compression, write_layer
+from hatch_docker.wheels.install.archive import refusal
+from hatch_docker.wheels.install.compatibility import check_fits, check_given
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
+from tests.fakes.lock_files import AMD64
 from tests.fakes.sbom_images import SITE
 from tests.fakes.wheels import VENV, Wheel, install, read, record_hash, with_file
 
@@ -213,3 +216,17 @@ def test_an_archive_that_can_be_read_in_two_ways(case: str, tmp_path: Path) -> N
         assert "demo-1.0-py3-none-any.whl" in str(error)
     else:
         assert found == sound
+
+
+@pytest.mark.parametrize("refuse", [
+    lambda name: check_given(Path(name), AMD64), lambda name: check_fits(name, AMD64),
+    lambda name: check_fits(f"{name}.zip", AMD64),
+])  # fmt: skip
+def test_a_name_of_two_lines_splits_no_error(refuse: Callable[[str], None]) -> None:
+    """A forged line could be taken for one of ours."""
+    name = "demo\nhatch-docker: all is well-1.0-py3-none-win32.whl"
+    with pytest.raises(WheelError) as caught:
+        refuse(name)
+    for error in (caught.value, refusal(name, "why")):
+        assert len(str(error).splitlines()) == 1
+        assert r"demo\nhatch-docker" in str(error)

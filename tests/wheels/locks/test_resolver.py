@@ -43,6 +43,32 @@ def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path
     assert pins[0].upload_time == UPLOADED_SECONDS
 
 
+@pytest.mark.parametrize("html", [False, True])
+def test_a_page_names_no_file_of_this_machine(
+    html: bool, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
+) -> None:
+    """Whose hash it may know, and which would get into an image; an address that the project itself gives may."""
+    name, data = make_wheel("app", "1.0")
+    index.add("app", (name, data)).html, index.place = html, tmp_path.as_uri()
+    file = tmp_path / "files/app" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(data)
+    with pytest.raises(WheelError, match=rf"the package index has {name} at file:///.*, on this machine: refused"):
+        pin(resolving("app"), root, AMD64, using(ctx, index))
+    assert pin(resolving(f"app @ {file.as_uri()}"), root, AMD64, using(ctx, index))[0].url == file.as_uri()
+
+
+@pytest.mark.parametrize("part", ["/simple/", "/files/"])
+def test_a_redirect_to_a_file_is_refused_for_good(part: str, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """Another try gives the same answer: exit status 1."""
+    index.add("app", make_wheel("app", "1.0", requires=["dep"]))
+    index.faults.append([part, "file:///etc/passwd", 99])
+    with pytest.raises(RegistryError) as caught:
+        pin(resolving("app"), root, AMD64, using(ctx, index))
+    assert not isinstance(caught.value, TransientError)
+    assert "\n" not in str(caught.value)
+
+
 def test_resolution_is_remembered(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
     """Unchanged requirements cost no traffic for a day; HATCH_DOCKER_REFRESH asks again."""
     index.add("app", make_wheel("app", "1.0"))
