@@ -91,7 +91,7 @@ def sentences(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for value in node.value.values:
-                yield from templates(value, {})
+                yield from (re.sub(r"{\w+}", HOLE, text) for text in templates(value, {}))
         elif isinstance(node, ast.Return):
             yield from templates(node.value, {})
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Text":

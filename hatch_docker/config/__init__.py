@@ -4,6 +4,8 @@ Only `load` and what it needs import pydantic; this module, `images` and `mispla
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 TABLE = ("tool", "hatch-docker")
 PREFIX = "HATCH_DOCKER_"
@@ -18,3 +20,18 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
     "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
 }
+Location = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    """A mistake: pydantic's type of error or one of ours, its location, the value, and what the error tells.
+
+    The location is below [tool.hatch-docker], below the value of a `variable`, or in a `file`.
+    """
+
+    kind: str
+    location: Location
+    value: Any = None
+    context: Mapping[str, Any] = {}
+    variable: str = ""
+    file: Path | None = None

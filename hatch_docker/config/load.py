@@ -6,17 +6,16 @@ replaced one by one. The options that name an image are derived, so that two ima
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from hatch_docker.config import OTHER_VARIABLES, PREFIX, TABLE
+from hatch_docker.config import OTHER_VARIABLES, PREFIX, Location, Problem
 from hatch_docker.config.images import DEFAULT, NAME, OPTION
 from hatch_docker.config.misplaced import find_misplaced
 from hatch_docker.config.options import Config
-from hatch_docker.config.problem import Location, Problem
 
 NAMES = ("image", "registries")  # what is made from the table's, unless the image says it
 
@@ -32,98 +31,82 @@ def load_configs(table: Mapping[str, Any], environ: Mapping[str, str], pyproject
     HATCH_DOCKER_* variables override the table. Raises ConfigError with one line for each problem. `pyproject`, and
     hatch.toml beside it, are read for the line numbers in them, and for options that stand in another table.
     """
-    overrides = None
-    own: Any = table
-    if isinstance(table, Mapping):
-        own = {name: value for name, value in table.items() if name != OPTION}
-    if isinstance(own, dict) and any(name.startswith(PREFIX) and name not in OTHER_VARIABLES for name in environ):
-        from hatch_docker.config.environ import override
-
-        overrides = override(own, environ)
-        own = overrides.table
-    config, problems = _check(own)
-    configs = {"": config}
-    if isinstance(table, Mapping) and OPTION in table:
-        configs |= _load_images(table, config, environ, problems)
-    problems += find_misplaced(pyproject)
-    if problems or (overrides is not None and overrides.problems):
+    variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
+    variables = {name: value for name, value in variables.items() if name not in OTHER_VARIABLES}
+    several = isinstance(table, Mapping) and OPTION in table
+    own = {name: value for name, value in table.items() if name != OPTION} if several else table
+    top, problems = _check(own, variables)
+    configs = {"": top, **(_load_images(table, top, variables, problems) if several else {})}
+    misplaced = find_misplaced(pyproject)
+    if problems or misplaced:
         from hatch_docker.config.messages import explain
 
-        raise explain(problems, overrides, pyproject)
-    return {name: config for name, config in configs.items() if config is not None}
+        raise explain([*problems, *misplaced], pyproject)
+    return configs
 
 
-def _check(table: Any, location: Location = TABLE) -> tuple[Config | None, list[Problem]]:
-    """Return the Config of a table, None if it has problems, and these."""
+def _check(table: Any, variables: Mapping[str, str]) -> tuple[Config, list[Problem]]:
+    """Return the Config of a table with the variables over it, and its problems; with any it is that of no table."""
+    problems: list[Problem] = []
+    set_by: Mapping[Location, str] = {}
+    if variables and isinstance(table, Mapping):
+        from hatch_docker.config.environ import override
+
+        table, set_by, problems = override(table, variables)
     try:
-        return Config.model_validate(table), []
+        return Config.model_validate(table), problems
     except ValidationError as error:
         found = error.errors(include_url=False)
-    problems = []
     for item in found:
-        path, context = item["loc"], item.get("ctx", {})
-        if item["type"] == "too_short" and item["input"]:
+        path, value = item["loc"], item["input"]
+        if item["type"] == "too_short" and value:
             continue  # a list whose items are all wrong, and are told
         path = path[:-1] if path[1:] and path[-1] == "[key]" else path
-        problems.append(Problem(item["type"], (*location, *path), item["input"], context))
-    return None, problems
+        option = next((option for option in set_by if path[: len(option)] == option), None)
+        path, variable = (path[len(option) :], set_by[option]) if option else (path, "")
+        problems.append(Problem(item["type"], path, value, item.get("ctx", {}), variable))
+    return Config(), problems
 
 
 def _load_images(
-    table: Mapping[str, Any], top: Config | None, environ: Mapping[str, str], problems: list[Problem]
-) -> dict[str, Config | None]:
+    table: Mapping[str, Any], top: Config, variables: Mapping[str, str], problems: list[Problem]
+) -> dict[str, Config]:
     """Return the Config of each image of a table by its name; add what is wrong to `problems`.
 
-    `top` is the table's own Config, None if the table is wrong. Variables override the options of every image.
+    `top` is the table's own Config. Variables override the options of every image.
     """
-    from hatch_docker.config.environ import override
-    from hatch_docker.config.schema import all_options
-
     images = table[OPTION]
     if not isinstance(images, Mapping):
-        problems.append(Problem("dict_type", (*TABLE, OPTION), images))
+        problems.append(Problem("dict_type", (OPTION,), images))
         return {}
     names = [PREFIX + option.upper() for option in NAMES]
-    own = {variable: value for variable, value in environ.items() if variable not in names}
-    tables = {option.name for option in all_options() if option.is_table}
-    found: dict[str, Config | None] = {}
+    variables = {name: value for name, value in variables.items() if name not in names}
+    found = {}
     for name, image in images.items():
-        location = (*TABLE, OPTION, name)
         if not NAME.fullmatch(name) or name == DEFAULT:
             error = ValueError(f'must be in lower case, such as "worker", and not "{DEFAULT}"')
-            problems.append(Problem("value_error", location, {}, {"error": error}))
+            problems.append(Problem("value_error", (OPTION, name), {}, {"error": error}))
         elif not isinstance(image, Mapping):
-            problems.append(Problem("dict_type", location, image))
+            problems.append(Problem("dict_type", (OPTION, name), image))
         else:
-            merged = override(_merged(table, image, tables), own)
-            config, wrong = _check(merged.table, location)
+            config, wrong = _check(_merged(table, image), variables)
             # The problem of a variable, or of the table above, is reported once and there.
-            problems += [problem for problem in wrong if _is_own(problem, image, tuple(merged.variables))]
-            found[name] = _named(config, top, image, name) if config and top else None
+            own = [problem for problem in wrong if problem[:3] not in [other[:3] for other in problems]]
+            problems += [problem._replace(location=(OPTION, name, *problem.location)) for problem in own]
+            found[name] = _named(config, top, image, name)
     return found
 
 
-def _merged(table: Mapping[str, Any], image: Mapping[str, Any], tables: set[str]) -> dict[str, Any]:
+def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
     """Return the table with an image's options over it."""
+    from hatch_docker.config.schema import all_options
+
     merged = {key: value for key, value in table.items() if key not in (OPTION, *NAMES)}
     for key, value in image.items():
-        both = all(isinstance(options, Mapping) for options in (value, merged.get(key)))
-        merged[key] = {**merged[key], **value} if both and key in tables else value
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        is_table = any(option.path == (key,) and option.is_table for option in all_options())
+        merged[key] = {**merged[key], **value} if both and is_table else value
     return merged
-
-
-def _is_own(problem: Problem, image: Mapping[str, Any], variables: Sequence[Location]) -> bool:
-    """Return whether the problem is in the image's own table."""
-    path = problem.location[4:]
-    if any(path[: len(variable)] == variable for variable in variables):
-        return False
-    at: Any = image
-    for part in path[:-1] if problem.kind == "missing" else path:
-        try:
-            at = at[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return True
 
 
 def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> Config:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import TABLE
-from hatch_docker.config.problem import Problem
+from hatch_docker.config import TABLE, Problem
 
 # hatchling's own keys of a target: those of its BuilderConfig.
 TARGET_KEYS = frozenset((
@@ -31,13 +30,13 @@ def find_misplaced(pyproject: Path | None) -> list[Problem]:
         context = {"table": "[tool.hatch-docker]" + ("" if hatch else " of pyproject.toml")}
         target = (*hatch, "build", "targets", "docker")
         misplaced = sorted(_at(tables, target).keys() - TARGET_KEYS)
-        found += [Problem("misplaced_option", (*target, name), None, context, file) for name in misplaced]
+        found += [Problem("misplaced_option", (*target, name), None, context, "", file) for name in misplaced]
         for path in sorted({(), ("tool",), hatch}):
             for name, value in _at(tables, path).items():
                 where = (*path, name)
                 ours = name.lower().replace("-", "").replace("_", "") == "hatchdocker" and (where != TABLE or not hatch)
                 if ours or (where in (("tool", "docker"), (*hatch, "docker")) and _has_options(value)):
-                    found.append(Problem("misplaced_table", where, None, context, file))
+                    found.append(Problem("misplaced_table", where, None, context, "", file))
     return found
 
 

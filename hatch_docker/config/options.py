@@ -5,23 +5,20 @@ are integers. A default that depends on something else is the end of the descrip
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hatch_docker.config import types, values
 from hatch_docker.config.types import Command, Distinct, Lines, ListOf
 
 
-def toml_name(name: str) -> str:
-    """Return the TOML name of a field: kebab-case, without the underscore that makes `from_` a Python name."""
-    return name.rstrip("_").replace("_", "-")
-
-
 class Table(BaseModel):
     """A table of options, which knows no others and does not change once loaded."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=toml_name)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=lambda name: name.rstrip("_").replace("_", "-"),
+    )  # fmt: skip
 
     @field_validator("*", mode="before")
     @classmethod
@@ -34,20 +31,15 @@ class Table(BaseModel):
 class HealthcheckConfig(Table):
     """The command by which the container runtime finds out whether a container is healthy."""
 
-    command: Command = Field(
-        min_length=1,
-        description="The program, and its arguments, that exits with status 0 while the container is healthy.",
-    )
+    command: Command = Field(min_length=1, description="The program, and its arguments, that exits with status 0 while "
+        "the container is healthy.")
     interval: types.Duration = Field(default=0, description='The time between two checks. Default: `"30s"`.')
-    timeout: types.Duration = Field(
-        default=0, description='The time after which a check counts as failed. Default: `"30s"`.'
-    )
-    start_period: types.Duration = Field(
-        default=0, description='The time in which a container may start; failures do not count. Default: `"0s"`.'
-    )
-    retries: int = Field(
-        default=0, ge=0, le=1000, description="The failures in a row that make a container unhealthy. Default: `3`."
-    )
+    timeout: types.Duration = Field(default=0, description="The time after which a check counts as failed. Default: "
+        '`"30s"`.')
+    start_period: types.Duration = Field(default=0, description="The time in which a container may start; failures do "
+        'not count. Default: `"0s"`.')
+    retries: int = Field(default=0, ge=0, le=1000, description="The failures in a row that make a container unhealthy. "
+        "Default: `3`.")
 
 
 class FileConfig(Table):
@@ -55,302 +47,183 @@ class FileConfig(Table):
 
     source: types.Source = Field(description="The file or directory, relative to `pyproject.toml`.")
     target: types.Target = Field(description="The absolute path of the copy in the image.")
-    mode: types.Mode | None = Field(
-        default=None, description='The permission bits of its files. Default: `"0644"`, `"0755"` where executable.'
-    )
+    mode: types.Mode | None = Field(default=None, description='The permission bits of its files. Default: `"0644"`, '
+        '`"0755"` where executable.')
 
 
 class BuildConfig(Table):
     """The builder stage, where the project's wheel is made."""
 
-    packages: ListOf[types.Package] = Field(
-        default=(),
-        description="Debian packages that the build needs in addition to the compiler and Python's headers, such as "
-        "`libpq-dev`.",
-    )
+    packages: ListOf[types.Package] = Field(default=(), description="Debian packages that the build needs in addition "
+        "to the compiler and Python's headers, such as `libpq-dev`.")
     env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the build.")
-    args: Mapping[types.Identifier, types.Argument] = Field(
-        default={},
-        description="Build arguments: environment variables that differ from one build to the next. They are `ARG` in "
-        "the Dockerfile, so that `--build-arg` sets them there. Not for secrets.",
-    )
-    secrets: ListOf[types.Identifier] = Field(
-        default=(),
-        description="Environment variables that the build may read, by name. Their values reach no layer, log or "
-        "receipt.",
-    )
-    ssh: bool = Field(
-        default=False,
-        description="Whether the build may use this machine's SSH agent (`SSH_AUTH_SOCK`), for private Git "
-        "repositories, as with `docker buildx build --ssh default`. No key leaves the agent.",
-    )
+    args: Mapping[types.Identifier, types.Argument] = Field(default={}, description="Build arguments: environment "
+        "variables that differ from one build to the next. They are `ARG` in the Dockerfile, so that `--build-arg` "
+        "sets them there. Not for secrets.")
+    secrets: ListOf[types.Identifier] = Field(default=(), description="Environment variables that the build may read, "
+        "by name. Their values reach no layer, log or receipt.")
+    ssh: bool = Field(default=False, description="Whether the build may use this machine's SSH agent "
+        "(`SSH_AUTH_SOCK`), for private Git repositories, as with `docker buildx build --ssh default`. No key leaves "
+        "the agent.")
     network: bool = Field(default=True, description="Whether the build may use the network.")
-    isolated: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="Whether the project's wheel is made in the builder stage. `auto`: if the project has build hooks, "
-        "extension modules or a backend other than hatchling, or if one of the options above needs it; else hatchling "
-        "makes it in this process.",
-    )
-    timeout: types.Duration = Field(
-        default=4 * 3600 * values.SECOND,
-        description='The time after which a build in the sandbox is ended; BuildKit has no limit. Default: `"4h"`.',
-    )
+    isolated: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the project's wheel is "
+        "made in the builder stage. `auto`: if the project has build hooks, extension modules or a backend other than "
+        "hatchling, or if one of the options above needs it; else hatchling makes it in this process.")
+    timeout: types.Duration = Field(default=4 * 3600 * values.SECOND, description="The time after which a build in the "
+        'sandbox is ended; BuildKit has no limit. Default: `"4h"`.')
 
 
 class RuntimeConfig(Table):
     """Further contents of the image, beside Python and the project."""
 
-    packages: ListOf[types.Package] = Field(
-        default=(),
-        description="Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` the "
-        "base's own apt installs them, with `buildkit` only.",
-    )
+    packages: ListOf[types.Package] = Field(default=(), description="Debian packages that the program needs, such as "
+        "`libpq5`. On a base other than `debian:` the base's own apt installs them, with `buildkit` only.")
 
 
 class SlimConfig(Table):
     """Files of wheels that a running program does not read, and that are left out."""
 
-    leave_out: Distinct[Literal["tests", "stubs", "headers", "symbols", "locales"]] = Field(
-        default=(),
-        description="Files to leave out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` "
-        "and static libraries, debug `symbols` of compiled code (of the project's too), and `locales`: translations. "
-        "The build ends with their size.",
-    )
-    locales: ListOf[types.Language] = Field(
-        default=(), description='The languages whose translations are kept, such as `"de"`; English always does.'
-    )
-    keep: ListOf[types.Pattern] = Field(
-        default=(),
-        description='Files and directories to keep, as patterns of their paths below `site-packages`: `"pandas/tests"`,'
-        ' `"*.pyi"`. A `*` matches `/` too.',
-    )
+    leave_out: Distinct[Literal["tests", "stubs", "headers", "symbols", "locales"]] = Field(default=(), description=
+        "Files to leave out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` and static "
+        "libraries, debug `symbols` of compiled code (of the project's too), and `locales`: translations. The build "
+        "ends with their size.")
+    locales: ListOf[types.Language] = Field(default=(), description="The languages whose translations are kept, such "
+        'as `"de"`; English always does.')
+    keep: ListOf[types.Pattern] = Field(default=(), description="Files and directories to keep, as patterns of their "
+        'paths below `site-packages`: `"pandas/tests"`, `"*.pyi"`. A `*` matches `/` too.')
 
 
 class CacheConfig(Table):
     """A BuildKit cache of every stage, shared by several machines."""
 
-    from_: Lines[types.CacheSource] = Field(
-        default=(),
-        description="Where `buildkit` looks for stages that were built before, in the form of `docker buildx build "
-        "--cache-from`: `type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
-    )
-    to: Lines[types.CacheTarget] = Field(
-        default=(),
-        description="Where `buildkit` stores them, in the form of `--cache-to`; all stages, unless it says `mode=min`. "
-        "Docker's default builder cannot do this: name a `builder` that can.",
-    )
+    from_: Lines[types.CacheSource] = Field(default=(), description="Where `buildkit` looks for stages that were built "
+        "before, in the form of `docker buildx build --cache-from`: `type=registry,ref=registry.example/app:cache`, "
+        "`type=local,src=...`, `type=gha`.")
+    to: Lines[types.CacheTarget] = Field(default=(), description="Where `buildkit` stores them, in the form of "
+        "`--cache-to`; all stages, unless it says `mode=min`. Docker's default builder cannot do this: name a "
+        "`builder` that can.")
 
 
 class SignConfig(Table):
     """Signatures of pushed images, made by cosign."""
 
-    key: types.Line = Field(
-        default="",
-        description="A private key of `cosign generate-key-pair`, or another key that cosign accepts: a file relative "
-        "to `pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password is in `COSIGN_PASSWORD`. "
-        "Default: none.",
-    )
-    keyless: bool = Field(
-        default=False,
-        description="Whether to sign with the identity of the pipeline (GitHub, GitLab and others provide one), "
-        "through Sigstore's public services.",
-    )
-    transparency_log: bool | None = Field(
-        default=None,
-        description="Whether signatures are recorded in Sigstore's public log, which everybody can read. Without it, "
-        "verifiers add `--insecure-ignore-tlog=true`, and need no network. Default: `true` with `keyless`, else "
-        "`false`.",
-    )
+    key: types.Line = Field(default="", description="A private key of `cosign generate-key-pair`, or another key that "
+        "cosign accepts: a file relative to `pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password "
+        "is in `COSIGN_PASSWORD`. Default: none.")
+    keyless: bool = Field(default=False, description="Whether to sign with the identity of the pipeline (GitHub, "
+        "GitLab and others provide one), through Sigstore's public services.")
+    transparency_log: bool | None = Field(default=None, description="Whether signatures are recorded in Sigstore's "
+        "public log, which everybody can read. Without it, verifiers add `--insecure-ignore-tlog=true`, and need no "
+        "network. Default: `true` with `keyless`, else `false`.")
 
 
 class CheckConfig(Table):
     """A command that tests the finished image."""
 
-    command: Command = Field(
-        default=(),
-        description="A program and its arguments, run in the finished image; the build fails if it fails. Default: "
-        "no check.",
-    )
-    timeout: types.Duration = Field(
-        default=60 * values.SECOND, description='The time after which the check counts as failed. Default: `"60s"`.'
-    )
+    command: Command = Field(default=(), description="A program and its arguments, run in the finished image; the "
+        "build fails if it fails. Default: no check.")
+    timeout: types.Duration = Field(default=60 * values.SECOND, description="The time after which the check counts as "
+        'failed. Default: `"60s"`.')
 
 
 class DebianConfig(Table):
     """The sources of Debian's packages, for `debian:` bases and the builder stage."""
 
-    mirror: types.Mirror = Field(
-        default="", description="The URL of a mirror of Debian. Default: the host's apt configuration."
-    )
-    security_mirror: types.Mirror = Field(
-        default="",
-        description="The URL of a mirror of Debian's security archive. Default: `mirror` with `-security` at its end, "
-        "without `mirror` the host's apt configuration.",
-    )
-    slim: bool = Field(
-        default=True,
-        description="Whether to leave out what services do not use: gconv's character sets, OpenSSL's engines, and "
-        "test, idlelib, pydoc and turtle of the standard library.",
-    )
+    mirror: types.Mirror = Field(default="", description="The URL of a mirror of Debian. Default: the host's apt "
+        "configuration.")
+    security_mirror: types.Mirror = Field(default="", description="The URL of a mirror of Debian's security archive. "
+        "Default: `mirror` with `-security` at its end, without `mirror` the host's apt configuration.")
+    slim: bool = Field(default=True, description="Whether to leave out what services do not use: gconv's character "
+        "sets, OpenSSL's engines, and test, idlelib, pydoc and turtle of the standard library.")
 
 
 class Config(Table):
     """Everything about the image that the project's own metadata do not say."""
 
-    image: types.Image = Field(
-        default="",
-        description="The repository of the image, with its registry if it has one. Default: the project's name.",
-    )
-    tags: Distinct[types.Tag] = Field(
-        default=("{version}", "latest"),
-        min_length=1,
-        description="The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and "
-        "`{date}` (of the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. A character that a tag cannot contain "
-        "becomes `-`.",
-    )
-    prereleases_move_tags: bool = Field(
-        default=False,
-        description="Whether a pre-release such as `2.0rc1` also gets the tags that move: `latest`, and those with "
-        "`{major}` and `{minor}` alone.",
-    )
+    image: types.Image = Field(default="", description="The repository of the image, with its registry if it has one. "
+        "Default: the project's name.")
+    tags: Distinct[types.Tag] = Field(default=("{version}", "latest"), min_length=1, description="The image's tags. "
+        "`{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and `{date}` (of the commit, or "
+        "SOURCE_DATE_EPOCH: 20240229) are filled in. A character that a tag cannot contain becomes `-`.")
+    prereleases_move_tags: bool = Field(default=False, description="Whether a pre-release such as `2.0rc1` also gets "
+        "the tags that move: `latest`, and those with `{major}` and `{minor}` alone.")
     push: bool = Field(default=False, description="Whether every build pushes the image; `docker:push` does it once.")
-    registries: Distinct[types.Destination] = Field(
-        default=(),
-        description="Where a push goes: registries, to which the path of `image` is added (`registry.example`, "
-        "`localhost:5000`), and repositories of registries (`registry.example/team/app`). Default: the registry of "
-        "`image`.",
-    )
-    allow_dirty: bool = Field(
-        default=False, description="Whether an image made from uncommitted changes may be pushed."
-    )
-    engine: Literal["embedded", "buildkit"] = Field(
-        default="embedded",
-        description="The engine that makes the image. `embedded` assembles it in this process and needs no Docker. "
-        "`buildkit` compiles and installs in the stages of a Dockerfile, in Docker (buildx) or Podman; the image is "
-        "the same.",
-    )
-    builder: types.Builder = Field(
-        default="",
-        description="The builder for `buildkit`: one of `docker buildx ls`, local or remote, or `podman`. Default: "
-        "Docker's current builder, else Podman.",
-    )
-    base: types.Base = Field(
-        default="",
-        description="The base image: a registry reference (`@sha256:...` pins it), `debian:<suite>` (Python and its "
-        "libraries straight from Debian's signed packages: no shell, no registry), or `oci:PATH` (an OCI layout). "
-        "Debian's own image on a registry is `library/debian:...`. Default: `python:X.Y-slim`, X.Y the newest Python "
-        "that `requires-python` admits.",
-    )
-    python: types.Python = Field(
-        default="", description='The Python that the image must have, such as `"3.13"`. Default: the base\'s.'
-    )
-    platforms: Distinct[Literal["linux/amd64", "linux/arm64"]] = Field(
-        default=(), description="The platforms to build for; several make an index. Default: the host's."
-    )
+    registries: Distinct[types.Destination] = Field(default=(), description="Where a push goes: registries, to which "
+        "the path of `image` is added (`registry.example`, `localhost:5000`), and repositories of registries "
+        "(`registry.example/team/app`). Default: the registry of `image`.")
+    allow_dirty: bool = Field(default=False, description="Whether an image made from uncommitted changes may be "
+        "pushed.")
+    engine: Literal["embedded", "buildkit"] = Field(default="embedded", description="The engine that makes the image. "
+        "`embedded` assembles it in this process and needs no Docker. `buildkit` compiles and installs in the stages "
+        "of a Dockerfile, in Docker (buildx) or Podman; the image is the same.")
+    builder: types.Builder = Field(default="", description="The builder for `buildkit`: one of `docker buildx ls`, "
+        "local or remote, or `podman`. Default: Docker's current builder, else Podman.")
+    base: types.Base = Field(default="", description="The base image: a registry reference (`@sha256:...` pins it), "
+        "`debian:<suite>` (Python and its libraries straight from Debian's signed packages: no shell, no registry), or "
+        "`oci:PATH` (an OCI layout). Debian's own image on a registry is `library/debian:...`. Default: "
+        "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits.")
+    python: types.Python = Field(default="", description='The Python that the image must have, such as `"3.13"`. '
+        "Default: the base's.")
+    platforms: Distinct[Literal["linux/amd64", "linux/arm64"]] = Field(default=(), description="The platforms to build "
+        "for; several make an index. Default: the host's.")
     extras: ListOf[types.Name] = Field(default=(), description="Extras of the project to install.")
     dependency_groups: ListOf[types.Name] = Field(default=(), description="Dependency groups to install.")
-    lock: types.Line = Field(
-        default="auto",
-        description="The lock of the Python dependencies: where their versions come from. `auto`: `pylock.toml`, "
-        "`uv.lock`, `poetry.lock`, `pdm.lock` or requirements with hashes, the first that exists, else a fresh "
-        "resolution. `none`: a fresh resolution. Otherwise a path. (The image lock is the option `pins`.)",
-    )
-    pins: types.Line = Field(
-        default="auto",
-        description="The image lock, written by `hatch-docker lock`: it pins the base image, Debian's packages, and "
-        "all that `lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. `none`: no image lock. Otherwise a "
-        "path.",
-    )
-    entrypoint: Command | None = Field(
-        default=None,
-        description="The program that the container runs, and its first arguments; `[]` for none. Default: the "
-        "project's only script, or the one named like the project.",
-    )
+    lock: types.Line = Field(default="auto", description="The lock of the Python dependencies: where their versions "
+        "come from. `auto`: `pylock.toml`, `uv.lock`, `poetry.lock`, `pdm.lock` or requirements with hashes, the first "
+        "that exists, else a fresh resolution. `none`: a fresh resolution. Otherwise a path. (The image lock is the "
+        "option `pins`.)")
+    pins: types.Line = Field(default="auto", description="The image lock, written by `hatch-docker lock`: it pins the "
+        "base image, Debian's packages, and all that `lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. "
+        "`none`: no image lock. Otherwise a path.")
+    entrypoint: Command | None = Field(default=None, description="The program that the container runs, and its first "
+        "arguments; `[]` for none. Default: the project's only script, or the one named like the project.")
     cmd: Command = Field(default=(), description="The arguments that `docker run IMAGE ...` replaces.")
-    env: Mapping[types.Variable, types.Argument] = Field(
-        default={},
-        description="Environment variables of the container, in addition to `PATH`. Not for secrets. Default: "
-        '`{ PYTHONUNBUFFERED = "1" }`.',
-    )
-    labels: Mapping[types.Key, types.Argument] = Field(
-        default={}, description="Labels, in addition to those from the project's metadata."
-    )
-    annotations: Mapping[types.Key, types.Argument] = Field(
-        default={}, description="Annotations, in addition to those from the project's metadata."
-    )
-    user: types.User = Field(
-        default="65532", description="The user that runs the program: a number, `uid:gid`, or a user of the base."
-    )
-    workdir: types.AbsolutePath = Field(
-        default="", description="The working directory of the program. Default: the base's, else `/`."
-    )
-    ports: ListOf[types.Port] = Field(
-        default=(), description='Ports that the program listens on, such as `8000` or `"53/udp"`.'
-    )
-    volumes: ListOf[types.Directory] = Field(
-        default=(),
-        description="Directories for data that outlives the container. In the image each belongs to `user`, and so "
-        "does a new volume; a directory that the base or `files` has there stays as it is.",
-    )
-    stop_signal: types.Signal = Field(
-        default="", description='The signal that ends the program. Default: the base\'s, else `"SIGTERM"`.'
-    )
+    env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the "
+        'container, in addition to `PATH`. Not for secrets. Default: `{ PYTHONUNBUFFERED = "1" }`.')
+    labels: Mapping[types.Key, types.Argument] = Field(default={}, description="Labels, in addition to those from the "
+        "project's metadata.")
+    annotations: Mapping[types.Key, types.Argument] = Field(default={}, description="Annotations, in addition to those "
+        "from the project's metadata.")
+    user: types.User = Field(default="65532", description="The user that runs the program: a number, `uid:gid`, or a "
+        "user of the base.")
+    workdir: types.AbsolutePath = Field(default="", description="The working directory of the program. Default: the "
+        "base's, else `/`.")
+    ports: ListOf[types.Port] = Field(default=(), description="Ports that the program listens on, such as `8000` or "
+        '`"53/udp"`.')
+    volumes: ListOf[types.Directory] = Field(default=(), description="Directories for data that outlives the "
+        "container. In the image each belongs to `user`, and so does a new volume; a directory that the base or "
+        "`files` has there stays as it is.")
+    stop_signal: types.Signal = Field(default="", description="The signal that ends the program. Default: the base's, "
+        'else `"SIGTERM"`.')
     healthcheck: HealthcheckConfig | None = None
-    files: ListOf[FileConfig] = Field(
-        default=(), description="Files and directories of the project to copy into the image."
-    )
-    debug: bool = Field(
-        default=False,
-        description="Whether to make a debug image: debugpy runs the program and listens on port 5678, every tag ends "
-        "with `-debug`, and the names of its files in `dist/` contain it. Not for production.",
-    )
-    debug_shell: bool = Field(
-        default=False,
-        description="Whether a debug image gets a shell, Debian's static BusyBox; for `debian:` bases, which have "
-        "none.",
-    )
-    compression: Literal["gzip", "zstd", "none"] = Field(
-        default="gzip",
-        description="How layers are compressed. `zstd` is smaller and faster; on Python before 3.14 it needs the extra "
-        "`hatch-docker[zstd]`.",
-    )
-    load: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="Whether the image is loaded into Docker or Podman. `auto`: if one of them answers.",
-    )
-    native_libraries: Literal["auto", "error", "warn", "off"] = Field(
-        default="auto",
-        description="How to treat a shared library that compiled code needs and the dynamic loader cannot find. "
-        "`auto`: an error if the project, or a dependency compiled for this image, needs it; a warning if a published "
-        "wheel does, because parts of it may never be loaded. `off`: no check.",
-    )
-    sbom: Annotated[Distinct[Literal["cyclonedx", "spdx"]], BeforeValidator(values.formats)] = Field(
-        default=("cyclonedx",),
-        json_schema_extra={"type": ["array", "boolean"]},
-        description="The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image "
-        "and attached to it on a push; `false` for none.",
-    )
-    provenance: bool = Field(
-        default=True,
-        description="Whether a provenance statement (SLSA 1, Build L1), which says what the image was made from, is "
-        "written beside it and attached to it on a push.",
-    )
-    max_size: types.Size = Field(
-        default=0,
-        description="The size above which a build fails: of one platform's image as a registry stores it (compressed), "
-        '`"50MB"`. Default: no limit.',
-    )
-    max_growth: types.Growth | None = Field(
-        default=None,
-        description="How much larger than the last pushed image an image may be; beyond that the build fails: "
-        '`"5%"`, `"2MB"`. The last pushed image is the last of `tags`, else `latest`, in the first repository that a '
-        "push goes to. Default: no limit.",
-    )
-    dotenv: types.Line = Field(
-        default="",
-        description="A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: "
-        "`IMAGE_DIGEST=...`, `IMAGE_REFERENCE=...` and others, relative to `pyproject.toml`. Default: none.",
-    )
+    files: ListOf[FileConfig] = Field(default=(), description="Files and directories of the project to copy into the "
+        "image.")
+    debug: bool = Field(default=False, description="Whether to make a debug image: debugpy runs the program and "
+        "listens on port 5678, every tag ends with `-debug`, and the names of its files in `dist/` contain it. Not for "
+        "production.")
+    debug_shell: bool = Field(default=False, description="Whether a debug image gets a shell, Debian's static BusyBox; "
+        "for `debian:` bases, which have none.")
+    compression: Literal["gzip", "zstd", "none"] = Field(default="gzip", description="How layers are compressed. "
+        "`zstd` is smaller and faster; on Python before 3.14 it needs the extra `hatch-docker[zstd]`.")
+    load: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the image is loaded into "
+        "Docker or Podman. `auto`: if one of them answers.")
+    native_libraries: Literal["auto", "error", "warn", "off"] = Field(default="auto", description="How to treat a "
+        "shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error if the project, "
+        "or a dependency compiled for this image, needs it; a warning if a published wheel does, because parts of it "
+        "may never be loaded. `off`: no check.")
+    sbom: types.Formats = Field(default=("cyclonedx",), json_schema_extra={"type": ["array", "boolean"]}, description=
+        "The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image and "
+        "attached to it on a push; `false` for none.")
+    provenance: bool = Field(default=True, description="Whether a provenance statement (SLSA 1, Build L1), which says "
+        "what the image was made from, is written beside it and attached to it on a push.")
+    max_size: types.Size = Field(default=0, description="The size above which a build fails: of one platform's image "
+        'as a registry stores it (compressed), `"50MB"`. Default: no limit.')
+    max_growth: types.Growth | None = Field(default=None, description="How much larger than the last pushed image an "
+        'image may be; beyond that the build fails: `"5%"`, `"2MB"`. The last pushed image is the last of `tags`, else '
+        "`latest`, in the first repository that a push goes to. Default: no limit.")
+    dotenv: types.Line = Field(default="", description="A file for pipelines that read variables, such as GitLab's "
+        "`artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, `IMAGE_REFERENCE=...` and others, relative to "
+        "`pyproject.toml`. Default: none.")
     build: BuildConfig = BuildConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     slim: SlimConfig = SlimConfig()

@@ -1,18 +1,13 @@
-"""The JSON Schema of `[tool.hatch-docker]`, and everything that is read from it: the list of options, docs/options.md.
-"""
+"""The JSON Schema of `[tool.hatch-docker]`, and the list of options that is read from it."""
 
 import copy
 import functools
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema
-
-from hatch_docker.config import OTHER_VARIABLES, PREFIX
+from hatch_docker.config import PREFIX
 from hatch_docker.config.images import NAME, OPTION
 from hatch_docker.config.options import Config
 
@@ -44,41 +39,34 @@ class Option:
         return "properties" in self.schema
 
 
-class _Generator(GenerateJsonSchema):
-    """Pydantic's generator without titles, nulls, and defaults that say nothing."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
-        return False
-
-    def nullable_schema(self, schema: Any) -> dict[str, Any]:
-        return self.generate_inner(schema["schema"])
-
-    def default_schema(self, schema: Any) -> dict[str, Any]:
-        default, found = schema.get("default"), self.generate_inner(schema["schema"])
-        says = default is False or (default and isinstance(default, str | bool | tuple))
-        return found | ({"default": list(default) if isinstance(default, tuple) else default} if says else {})
-
-    def dict_schema(self, schema: Any) -> dict[str, Any]:
-        names, values = (self.generate_inner(schema[part]) for part in ("keys_schema", "values_schema"))
-        return {"type": "object", "propertyNames": names, "additionalProperties": values}
-
-
 def _whole(node: Any, defs: Mapping[str, Any]) -> Any:
-    """Return a schema with its definitions where they are referred to, and its descriptions in one line."""
+    """Return a schema of pydantic's as editors take it.
+
+    Definitions are where they are referred to, descriptions in one line; there are no titles, no null, which TOML does
+    not have, no defaults that say nothing, and all names of a table of strings match the pattern.
+    """
     if isinstance(node, list):
         return [_whole(item, defs) for item in node]
     if not isinstance(node, dict):
         return node
-    node = {**defs[node["$ref"].rpartition("/")[2]], **node} if "$ref" in node else node
-    found = {key: _whole(value, defs) for key, value in node.items() if key not in ("$ref", "$defs", "title")}
+    if "$ref" in node or "anyOf" in node:
+        inner = defs[node["$ref"].rpartition("/")[2]] if "$ref" in node else node["anyOf"][0]
+        return _whole({**inner, **{key: value for key, value in node.items() if key not in ("$ref", "anyOf")}}, defs)
+    found = {key: _whole(value, defs) for key, value in node.items() if key not in ("$defs", "title")}
+    if "patternProperties" in found:
+        ((pattern, found["additionalProperties"]),) = found.pop("patternProperties").items()
+        found["propertyNames"] = {"type": "string", "pattern": pattern}
     if isinstance(found.get("description"), str):
         found["description"] = " ".join(found["description"].split())
+    default = found.get("default")
+    if not (default is False or (default and isinstance(default, bool | str | list))):
+        found.pop("default", None)
     return found
 
 
 @functools.cache
 def _document() -> dict[str, Any]:
-    document = Config.model_json_schema(schema_generator=_Generator)
+    document = Config.model_json_schema()
     found: dict[str, Any] = _whole(document, document["$defs"])
     return found
 
@@ -119,68 +107,3 @@ def schema() -> dict[str, Any]:
 def tool_schema(_tool: str) -> dict[str, Any]:
     """Return the schema for validate-pyproject, which asks by the entry point `validate_pyproject.tool_schema`."""
     return schema()
-
-
-def pyproject_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft-07) of a whole pyproject.toml, which describes only `[tool.hatch-docker]`."""
-    table = {name: value for name, value in schema().items() if name not in ("$schema", "$id")}
-    tool = {"type": "object", "properties": {"hatch-docker": table}}
-    return {"$schema": DRAFT, "title": "pyproject.toml", "type": "object", "properties": {"tool": tool}}
-
-
-def schema_text(value: Mapping[str, Any]) -> str:
-    """Return a schema as printed and shipped."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def options_table() -> str:
-    """Return every option as a Markdown table: name, type, default, description."""
-    rows = ["| option | type | default | what |", "|---|---|---|---|"]
-    for option in all_options():
-        if option.name == "files":
-            rows += map(_row, file_options())
-        elif not option.is_table:
-            rows.append(_row(option))
-    rows.append(f"| `{OPTION}.NAME.*` | tables | none | {IMAGES} |")
-    return "\n".join(rows)
-
-
-def _row(option: Option) -> str:
-    what, _, default = option.schema["description"].partition(" Default: ")
-    value = option.schema.get("default")
-    default = "required" if option.required else default.removesuffix(".") or "none"
-    cells = (f"`{option.name}`", _type(option.schema), default if value is None else f"`{json.dumps(value)}`", what)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _type(value: Mapping[str, Any]) -> str:
-    if "enum" in value:
-        return " or ".join(f'`"{word}"`' for word in value["enum"])
-    names = {"string": "string", "boolean": "boolean", "integer": "number", "object": "table of strings"}
-    if "items" in value:
-        names["array"] = "list of strings or numbers" if "integer" in value["items"]["type"] else "list of strings"
-    kinds = value["type"] if isinstance(value["type"], list) else [value["type"]]
-    return " or ".join(names[kind] for kind in kinds)
-
-
-def variables_table() -> str:
-    """Return the variables that are not options as a Markdown table."""
-    rows = (f"| `{name}` | {what} |" for name, what in OTHER_VARIABLES.items())
-    return "\n".join(["| variable | what |", "|---|---|", *rows])
-
-
-def with_tables(text: str) -> str:
-    """Return a page with current tables between its markers, `<!-- options -->` and `<!-- variables -->`."""
-    for name, table in (("options", options_table), ("variables", variables_table)):
-        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, found, rest = text.partition(start)
-        after = rest.partition(end)[2]
-        if not found or not after:
-            raise ValueError(f"the page has no place for the table of {name}")
-        text = f"{before}{start}{table()}{end}{after}"
-    return text
-
-
-if __name__ == "__main__":  # python -m hatch_docker.config.schema docs/options.md
-    for page in map(Path, sys.argv[1:]):
-        page.write_text(with_tables(page.read_text("utf-8")), "utf-8")

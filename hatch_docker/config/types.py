@@ -6,7 +6,8 @@ JSON Schema.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
@@ -58,93 +59,64 @@ _CONTROL = r"\x00-\x1f\x7f"
 _LINE = f"[^{_CONTROL}]+"
 _OTHER_NAME = rf"[^./{_CONTROL}][^/{_CONTROL}]*|\.[^./{_CONTROL}][^/{_CONTROL}]*|\.\.[^/{_CONTROL}]+"  # than . and ..
 _SEGMENT = rf"(?:{_OTHER_NAME}|\.)"
+_WORD = r"^[^=\x00-\x20\x7f]+$"
+_UNIT = "B|kB|MB|GB|KiB|MiB|GiB"
+_STRING = BeforeValidator(values.string)
 _AMOUNT = r"[0-9]{1,9}(?:\.[0-9]{1,3})? ?"
 _SIGNAL = (
     "ABRT|ALRM|BUS|CHLD|CONT|FPE|HUP|ILL|INT|IO|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|"
     r"TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?"
 )
 
-Image = Annotated[str, Text(
-    'must be a repository in lower case, without a tag, such as registry.example/app; tags go into "tags"',
-    f"^(?:(?:{_NAMED_HOST})/)?{_REPOSITORY}$",
-)]
-Destination = Annotated[str, Text(
-    "must be a registry such as registry.example or docker.io, or a repository of one: registry.example/team/app",
-    f"^(?:{_NAMED_HOST})(?:/{_REPOSITORY})?$",
-)]
-Tag = Annotated[str, Text(  # distribution-spec, "Pulling manifests"
-    'must be a tag such as "stable-1"; {version}, {major}, {minor}, {revision}, {branch} and {date} are filled in',
-    f"^(?:[A-Za-z0-9_]|{_FIELD})(?:[A-Za-z0-9_.-]|{_FIELD}){{0,127}}$",
-)]
-Base = Annotated[str, Text(
-    'must be a reference such as "python:3.13-slim", "debian:" and a suite, or "oci:" and a path',
-    rf"^(?:debian:[a-z][a-z0-9-]*|oci:{_LINE}|{_HOST}{_REPOSITORY}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$",
-)]
+Image = Annotated[str, Text('must be a repository in lower case, without a tag, such as registry.example/app; tags go '
+    'into "tags"', f"^(?:(?:{_NAMED_HOST})/)?{_REPOSITORY}$")]
+Destination = Annotated[str, Text("must be a registry such as registry.example or docker.io, or a repository of one: "
+    "registry.example/team/app", f"^(?:{_NAMED_HOST})(?:/{_REPOSITORY})?$")]
+Tag = Annotated[str, Text('must be a tag such as "stable-1"; {version}, {major}, {minor}, {revision}, {branch} and '
+    "{date} are filled in", f"^(?:[A-Za-z0-9_]|{_FIELD})(?:[A-Za-z0-9_.-]|{_FIELD}){{0,127}}$")]
+Base = Annotated[str, Text('must be a reference such as "python:3.13-slim", "debian:" and a suite, or "oci:" and a '
+    "path", rf"^(?:debian:[a-z][a-z0-9-]*|oci:{_LINE}|{_HOST}{_REPOSITORY}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$")]
 Python = Annotated[str, Text('must be a string such as "3.13"', r"^3\.[0-9]{1,3}$")]
-User = Annotated[str, Text(
-    'must be a number such as "65532", "uid:gid", or a name that the base knows', f"^{_ID}(?::{_ID})?$", values.user
-), BeforeValidator(values.string)]
-Signal = Annotated[str, Text(
-    'must be a signal of Linux such as "SIGINT", or its number', f"^(?:SIG(?:{_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$"
-)]
+User = Annotated[str, Text('must be a number such as "65532", "uid:gid", or a name that the base knows',
+    f"^{_ID}(?::{_ID})?$", values.user), _STRING]
+Signal = Annotated[str, Text('must be a signal of Linux such as "SIGINT", or its number',
+    f"^(?:SIG(?:{_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$")]
 Port = Annotated[str, PlainValidator(values.port), WithJsonSchema({
     "type": ["integer", "string"], "pattern": f"^{_PORT}(?:/(tcp|udp|sctp))?$", "minimum": 1, "maximum": 65535,
 })]
-Variable = Annotated[str, Text(
-    "must be the name of an environment variable, without = and spaces", r"^[^=\x00-\x20\x7f]+$"
-)]
-Identifier = Annotated[str, Text(
-    "must be a name made of letters, digits and _, not starting with a digit", "^[A-Za-z_][A-Za-z0-9_]*$"
-)]
-Key = Annotated[str, Text("must be a name such as org.example.team, without = and spaces", r"^[^=\x00-\x20\x7f]+$")]
-Name = Annotated[str, Text(
-    "must be a name made of letters, digits, ., - and _", "^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$"
-)]
+Variable = Annotated[str, Text("must be the name of an environment variable, without = and spaces", _WORD)]
+Key = Annotated[str, Text("must be a name such as org.example.team, without = and spaces", _WORD)]
+Identifier = Annotated[str, Text("must be a name made of letters, digits and _, not starting with a digit",
+    "^[A-Za-z_][A-Za-z0-9_]*$")]
+Name = Annotated[str, Text("must be a name made of letters, digits, ., - and _",
+    "^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 Package = Annotated[str, Text("must be the name of a Debian package, such as libpq5", "^[a-z0-9][a-z0-9+.-]+$")]
-Mirror = Annotated[str, Text(
-    "must be the http, https or file URL of a mirror: the directory of dists/ and pool/",
-    r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$",
-)]
+Mirror = Annotated[str, Text("must be the http, https or file URL of a mirror: the directory of dists/ and pool/",
+    r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$")]
 Language = Annotated[str, Text('must be a language by its code of two or three letters, such as "de"', "^[a-z]{2,3}$")]
-Builder = Annotated[str, Text(
-    'must be the name of a builder, such as "default" or "podman"', "^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-)]
-Size = Annotated[int, Text(
-    'must be a size such as "50MB" or "1.5GiB"', f"^{_AMOUNT}(?:B|kB|MB|GB|KiB|MiB|GiB)$", values.size
-)]
-Growth = Annotated[tuple[float | None, int | None], Text(
-    'must be a share such as "5%" or a size such as "2MB"',
-    f"^{_AMOUNT}(?:%|B|kB|MB|GB|KiB|MiB|GiB)$", values.growth,
-)]
-Mode = Annotated[int, Text('must be a string of octal digits, such as "0644"', "^0?[0-7]{3}$", values.octal)]
-Duration = Annotated[int, Text(
-    'must be a duration such as "30s", "1m30s" or "500ms"', "^(?:[0-9]{1,9}(?:h|ms|m|s))+$", values.duration
-)]
+Builder = Annotated[str, Text('must be the name of a builder, such as "default" or "podman"',
+    "^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Size = Annotated[int, Text('must be a size such as "50MB" or "1.5GiB"', f"^{_AMOUNT}(?:{_UNIT})$", values.size)]
+Growth = Annotated[tuple[float | None, int | None], Text('must be a share such as "5%" or a size such as "2MB"',
+    f"^{_AMOUNT}(?:%|{_UNIT})$", values.growth)]
+Mode = Annotated[int, Text('must be a string of octal digits, such as "0644"', "^0?[0-7]{3}$", partial(int, base=8))]
+Duration = Annotated[int, Text('must be a duration such as "30s", "1m30s" or "500ms"',
+    "^(?:[0-9]{1,9}(?:h|ms|m|s))+$", values.duration)]
 Line = Annotated[str, Text("must be one line of text without control characters", f"^{_LINE}$")]
-AbsolutePath = Annotated[str, Text(
-    'must be an absolute path in the image, such as /data, without ".."', f"^/+(?:{_SEGMENT}(?:/+{_SEGMENT})*/*)?$"
-)]
-Directory = Annotated[str, Text(
-    'must be an absolute path below /, such as /data, without ".."', f"^(?:/+{_SEGMENT})+/*$"
-)]
-Target = Annotated[str, Text(
-    'must be the absolute path of the file or directory itself, such as /srv/static, without ".." or a / at its end',
-    f"^(?:/+{_SEGMENT})+$",
-)]
-Source = Annotated[str, Text(
-    'must be a path inside the project, relative to pyproject.toml, without ".."',
-    f"^{_SEGMENT}(?:/+{_SEGMENT})*/*$",
-)]
-Pattern = Annotated[str, Text(
-    'must be a path below site-packages, such as "pandas/tests", without ".." or a / at its start',
-    f"^(?:{_OTHER_NAME})(?:/+{_SEGMENT})*/*$",
-)]
-CacheSource = Annotated[Mapping[str, str], Text(
-    "must be one line of text without control characters", f"^{_LINE}$", values.cache_source
-)]
-CacheTarget = Annotated[Mapping[str, str], Text(
-    "must be one line of text without control characters", f"^{_LINE}$", values.cache_target
-)]
-NoNul = Text("must be a string without NUL characters", r"^[^\x00]*$")
-Argument = Annotated[str, NoNul, BeforeValidator(values.string)]
+AbsolutePath = Annotated[str, Text('must be an absolute path in the image, such as /data, without ".."',
+    f"^/+(?:{_SEGMENT}(?:/+{_SEGMENT})*/*)?$")]
+Directory = Annotated[str, Text('must be an absolute path below /, such as /data, without ".."',
+    f"^(?:/+{_SEGMENT})+/*$")]
+Target = Annotated[str, Text("must be the absolute path of the file or directory itself, such as /srv/static, without "
+    '".." or a / at its end', f"^(?:/+{_SEGMENT})+$")]
+Source = Annotated[str, Text('must be a path inside the project, relative to pyproject.toml, without ".."',
+    f"^{_SEGMENT}(?:/+{_SEGMENT})*/*$")]
+Pattern = Annotated[str, Text('must be a path below site-packages, such as "pandas/tests", without ".." or a / at its '
+    "start", f"^(?:{_OTHER_NAME})(?:/+{_SEGMENT})*/*$")]
+CacheSource = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
+    f"^{_LINE}$", partial(values.cache, place="src"))]
+CacheTarget = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
+    f"^{_LINE}$", partial(values.cache, place="dest"))]
+Argument = Annotated[str, Text("must be a string without NUL characters", r"^[^\x00]*$"), _STRING]
 Command = Annotated[ListOf[Argument], BeforeValidator(values.arguments), Field(json_schema_extra={"$comment": WORDS})]
+Formats = Annotated[Distinct[Literal["cyclonedx", "spdx"]], BeforeValidator(values.formats)]

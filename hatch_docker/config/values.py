@@ -15,18 +15,17 @@ MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
 
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 1000}
-# The fields that each type of a cache needs; a local one to read from has `src` instead of `dest`.
+# The fields that each type of a cache needs.
 _NEEDS: dict[str, tuple[str, ...]] = {
-    "registry": ("ref",), "local": ("dest",), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
+    "registry": ("ref",), "local": (), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
 }
 _SECRET = re.compile(r"token|secret|password|access_key")
 
 
 def user(value: str) -> str:
     """Check that the numbers of a user are ones that Docker accepts."""
-    for part in value.split(":"):
-        if part.isdecimal() and (len(part) > 10 or int(part) > MAX_ID):
-            raise ValueError(f"must be at most {MAX_ID}, the greatest number of a user or group")
+    if any(part.isdecimal() and (len(part) > 10 or int(part) > MAX_ID) for part in value.split(":")):
+        raise ValueError(f"must be at most {MAX_ID}, the greatest number of a user or group")
     return value
 
 
@@ -55,11 +54,6 @@ def growth(value: str) -> tuple[float | None, int | None]:
     return (float(value[:-1]) / 100, None) if value.endswith("%") else (None, size(value))
 
 
-def octal(value: str) -> int:
-    """Return permission bits."""
-    return int(value, 8)
-
-
 def arguments(value: Any) -> Any:
     """Check that a command is a list; the message for a string shows the list to write."""
     if isinstance(value, str):
@@ -83,9 +77,8 @@ def string(value: Any) -> Any:
 
 def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     """Check that a list has no item twice."""
-    for item in value:
-        if value.count(item) > 1:
-            raise ValueError(f'names "{item}" twice')
+    if twice := [item for item in value if value.count(item) > 1]:
+        raise ValueError(f'names "{twice[0]}" twice')
     return value
 
 
@@ -94,40 +87,14 @@ def formats(value: Any) -> Any:
     return (("cyclonedx",) if value else ()) if isinstance(value, bool) else value
 
 
-def cache_source(value: str) -> dict[str, str]:
+def cache(value: str, *, place: str) -> dict[str, str]:
     """Return the fields of `type=registry,ref=...`; a lone reference means a registry.
 
-    Raises ValueError, without the value, for a field that BuildKit would ignore silently, and for secrets, which the
-    plan, a log and the list of processes would show.
+    `place` is the field for the directory of a local cache: `src`, or `dest` of one to write, which holds all stages
+    unless it says `mode=min`. Raises ValueError, without the value, for a field that BuildKit would ignore silently,
+    and for secrets, which the plan, a log and the list of processes would show.
     """
-    return _cache(value, target=False)
-
-
-def cache_target(value: str) -> dict[str, str]:
-    """Return the fields of a cache to write, which holds all stages unless it says `mode=min`; see `cache_source`."""
-    fields = _cache(value, target=True)
-    return {**fields, "mode": fields.get("mode", "max")}
-
-
-def _cache(value: str, *, target: bool) -> dict[str, str]:
-    if "=" not in value:
-        fields = {"type": "registry", "ref": value}
-    else:
-        try:
-            (items,) = csv.reader([value], strict=True)
-        except (csv.Error, ValueError):
-            raise ValueError('must be fields between commas, as in "type=registry,ref=registry.example/app"') from None
-        fields = {}
-        for item in items:
-            name, equals, text = item.strip().partition("=")
-            if not equals:
-                raise ValueError(f"the field {name!r} has no value: NAME=VALUE, between commas")
-            fields[name.lower()] = text
-    _check_cache(fields, target=target)
-    return fields
-
-
-def _check_cache(fields: dict[str, str], *, target: bool) -> None:
+    fields = _cache_fields(value) if "=" in value else {"type": "registry", "ref": value}
     kind = fields.get("type", "")
     if kind == "inline":
         raise ValueError(
@@ -136,7 +103,7 @@ def _check_cache(fields: dict[str, str], *, target: bool) -> None:
         )
     if kind not in _NEEDS:
         raise ValueError(f"must be of a type that there is: type={', type='.join(_NEEDS)}")
-    for name in _NEEDS[kind] if target or kind != "local" else ("src",):
+    for name in (place,) if kind == "local" else _NEEDS[kind]:
         if not fields.get(name):
             raise ValueError(f"type={kind} needs {name}=...")
     if fields.get("mode", "max") not in ("min", "max"):
@@ -144,3 +111,15 @@ def _check_cache(fields: dict[str, str], *, target: bool) -> None:
     for name, text in fields.items():
         if _SECRET.search(name) or re.search(r"//[^/]*@", text):
             raise ValueError(f"{name} holds a login; leave it out: BuildKit takes it from the environment")
+    return {**fields, "mode": fields.get("mode", "max")} if place == "dest" else fields
+
+
+def _cache_fields(value: str) -> dict[str, str]:
+    try:
+        (items,) = csv.reader([value], strict=True)
+    except (csv.Error, ValueError):
+        raise ValueError('must be fields between commas, as in "type=registry,ref=registry.example/app"') from None
+    pairs = [item.strip().partition("=") for item in items]
+    for bare in (name for name, equals, _ in pairs if not equals):
+        raise ValueError(f"the field {bare!r} has no value: NAME=VALUE, between commas")
+    return {name.lower(): text for name, _, text in pairs}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.config import OTHER_VARIABLES
-from hatch_docker.config.schema import all_options, options_table, variables_table, with_tables
+from hatch_docker.config.schema import all_options
+from tests.options_page import options_table, variables_table, with_tables
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ROOT / "docs" / "options.md"
@@ -30,6 +31,6 @@ def test_the_documented_tables_are_current() -> None:
 def test_a_command_writes_the_documented_tables(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- options -->\nold\n<!-- /options -->\n<!-- variables -->\nold\n<!-- /variables -->\nend\n")
-    subprocess.run([sys.executable, "-m", "hatch_docker.config.schema", str(page)], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "tests.options_page", str(page)], check=True, cwd=ROOT)
     assert f"{options_table()}\n<!-- /options -->" in page.read_text("utf-8")
     assert page.read_text("utf-8").endswith(f"{variables_table()}\n<!-- /variables -->\nend\n")

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hatch_docker.cli.commands.schema import pyproject_schema
 from hatch_docker.cli.main import main
-from hatch_docker.config.schema import all_options, pyproject_schema, schema
+from hatch_docker.config.schema import all_options, schema
 from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import EVERYTHING, JUNK, load, table
 

@@ -1,6 +1,8 @@
 """`hatch-docker schema`: the JSON Schema of [tool.hatch-docker]."""
 
 import argparse
+import json
+from typing import Any
 
 from hatch_docker.cli.common import Commands, declare
 
@@ -13,6 +15,15 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.config.schema import pyproject_schema, schema, schema_text
+    from hatch_docker.config.schema import schema
 
-    print(schema_text(pyproject_schema() if options.pyproject else schema()))
+    print(json.dumps(pyproject_schema() if options.pyproject else schema(), indent=2, ensure_ascii=False))
+
+
+def pyproject_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft-07) of a whole pyproject.toml, which describes only `[tool.hatch-docker]`."""
+    from hatch_docker.config.schema import DRAFT, schema
+
+    table = {name: value for name, value in schema().items() if name not in ("$schema", "$id")}
+    tool = {"type": "object", "properties": {"hatch-docker": table}}
+    return {"$schema": DRAFT, "title": "pyproject.toml", "type": "object", "properties": {"tool": tool}}
