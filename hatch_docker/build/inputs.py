@@ -14,9 +14,10 @@ from hatch_docker.bases.debian.apt_config import APT
 from hatch_docker.build.receipt import Receipt, size_table
 from hatch_docker.build.summary import closing_lines
 from hatch_docker.build.unchanged import KIND, Command, Facts, Unsuitable, facts, revision_row, walk
-from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.errors import DaemonError, HatchDockerError
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.core.text import sanitize
+from hatch_docker.oci.daemon import podman_images
 from hatch_docker.oci.find_daemon import docker_directory, find_daemons
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.project.model import DIST
@@ -87,7 +88,7 @@ def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: P
     """Remember a build that ended well, unless the next one could not tell whether anything changed."""
     try:
         memory = _memory(notes, project, plans, directory, ctx)
-    except (Unsuitable, OSError) as why:
+    except (Unsuitable, DaemonError, OSError) as why:
         ctx.progress.detail(f"an unchanged build will be an ordinary one: {why}")
         return
     with contextlib.suppress(HatchDockerError):  # a full disk, which fails the builds that need it
@@ -107,16 +108,21 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     if isolated and any(secret_part(name) for name in found if name not in skipped):
         raise Unsuitable("files in which people keep secrets are left out, and each build says so")
     paths = {path: facts(path) for path in _paths(project, plans, sources, trees, ctx.environ)}
+    first = find_daemons(ctx.environ)[:1]
+    if notes.names and first and not first[0].url:
+        images, settings = podman_images(ctx.environ)
+        outputs.append(images)
+        paths |= {path: facts(path) for path in settings}
     imports = {path: facts(path, entries=True) for path in sys.path if path and Path(path) != project.root}
     tables = [paths, imports, *(rows for _, rows in trees.values())]
     _check_age(notes.command.began, (row for table in tables for row in table.values()))
-    first = [[daemon.kind, daemon.url] for daemon in find_daemons(ctx.environ)[:1]]
+    daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
     return {
         "at": notes.command.began, "asked": [[*key, ASKED[key[0]], time] for key, time in ctx.asked.items()],
         "trees": trees, "paths": paths, "imports": imports, "outputs": {path: facts(path) for path in outputs},
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
         "repository": any((place / ".git").exists() for place in (project.root, *project.root.parents)),
-        "daemon": {"first": first, "names": notes.names} if any(plan.load != "never" for plan in plans) else None,
+        "daemon": daemon if any(plan.load != "never" for plan in plans) else None,
         "tags": notes.tags, "lines": [sanitize(line) for line in notes.lines], "images": notes.images, "again": False,
     }  # fmt: skip
 

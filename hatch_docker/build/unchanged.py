@@ -24,8 +24,9 @@ layer is opened, no library is imported. If anything differs, or cannot be told,
                          a lock
     `tags`               the digests of bases without an image    the registry, which is asked again
                          lock
-    `daemon`             the daemon, and its ID of the image by   the daemon, which is asked again
-                         each name
+    `daemon`             the daemon, and its ID of the image by   the daemon, which is asked again; of Podman's program,
+                         each name                                which takes a second, the file of its images counts as
+                                                                  an output
 
 Times are compared exactly, not by age: a file that was written while the build ran, or just before in the resolution
 of the file system's clock, leaves no memory. No content of a file and no variable is in the memory, only a hash of the
@@ -225,7 +226,7 @@ def _has_images(known: Mapping[str, Any] | None, environ: Mapping[str, str]) -> 
         return False
     for daemon in first if known["names"] else ():
         if not daemon.url:
-            return False
+            return True  # Podman's program: the file with its images is an output, which was compared
         with open_socket(daemon) as path:
             api = EngineApi(daemon, path)
             return all(api.inspect_image(name).get("Id") == image_id for name, image_id in known["names"].items())

@@ -103,6 +103,19 @@ def load(
     return Loaded(daemon, found, names, sent)
 
 
+def podman_images(environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the file in which Podman's program keeps the IDs and names of its images, and the files that decide where.
+
+    The file is written anew for each image or name that comes or goes. Raises DaemonError if the program does not tell.
+    """
+    try:
+        place = run(["podman", "info", "--format", "{{.Store.GraphRoot}}/{{.Store.GraphDriverName}}-images"]).strip()
+    except ProgramError as error:
+        raise DaemonError(str(error)) from error
+    user = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
+    return f"{place}/images.json", [f"{top}/containers/storage.conf" for top in ("/etc", "/usr/share", user)]
+
+
 def save(daemon: Daemon, name: str, path: Path) -> None:
     """Write an image of a daemon as an OCI archive; raises DaemonError, also if it has no image of that name."""
     if daemon.kind == "podman":  # its API gives an archive of Docker's old format

@@ -17,6 +17,7 @@ from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
 from hatch_docker.build.unchanged import KIND, LIFETIME, Command, recall
 from hatch_docker.core.context import Context
+from tests.conftest import need
 from tests.conftest import run as run_program
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
@@ -323,3 +324,20 @@ def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Pa
         build(project, cache, variables=variables)
         assert image_id() == expected
     run_program(docker, "rmi", "-f", f"{name}:1", f"{name}:2")
+
+
+@pytest.mark.engine
+def test_podman_is_asked_only_when_its_images_change(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    project, log = write_project("hello", tmp_path / "p"), tmp_path / "log"
+    script = f'#!/bin/sh\necho "$@" >> {log}\nexec {need("podman")} "$@"\n'
+    wrapper = write_files(tmp_path / "bin", {"podman": script})
+    (wrapper / "podman").chmod(0o755)
+    path = {"PATH": f"{wrapper}:{os.environ['PATH']}", "DOCKER_HOST": f"unix://{tmp_path}/none"}
+    variables = {**podman, **path, "HATCH_DOCKER_LOAD": "always", "XDG_RUNTIME_DIR": str(tmp_path)}
+    build(project, cache, variables=variables)
+    asked = log.read_text()
+    build(project, cache, variables=variables)
+    assert log.read_text() == asked
+    run_program("podman", "rmi", "--all", "--force", variables=podman)
+    assert "hello:1.0.0" in build(project, cache, variables=variables).output
+    assert "load" in log.read_text().removeprefix(asked)
