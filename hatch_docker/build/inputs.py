@@ -182,7 +182,8 @@ def _paths(
     """Return the paths of the other files that a build looks at, whether they exist or not."""
     root, top = project.root, sources.top
     named = [place / name for place in root.parents for name in ABOVE]
-    named += [root / path for plan in plans for path in (plan.lock.path, plan.pins) if path]
+    named += [root / path for plan in plans for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path]
+    named += [root / source.where for plan in plans for source in plan.lock.sources if source.kind == "path"]
     named += [path for path in sources.others if not path.is_dir()]
     named += [root / file.source for plan in plans for file in plan.files]
     named += [root / plan.base.location for plan in plans if plan.base.kind == "oci"]

@@ -39,7 +39,7 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
     """Return a parsed TOML file, given its text; raises ConfigError where that is not TOML."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         bom = "it begins with a byte order mark, which TOML does not allow; save it without one"
         why = bom if text[:1] == "\ufeff" else error
         raise ConfigError(f"cannot read {path}: {why}") from error
