@@ -113,7 +113,9 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
         images, settings = podman_images(ctx.environ)
         outputs.append(images)
         paths |= {path: facts(path) for path in settings}
-    imports = {path: facts(path, entries=True) for path in sys.path if path and Path(path) != project.root}
+    # Builds and tools write into these two, of which what matters is in `trees`: the project, and our own checkout.
+    known = {"", str(project.root), str(Path(hatch_docker.__file__).parent.parent) if _is_checkout() else ""}
+    imports = {path: facts(path, entries=True) for path in sys.path if path not in known}
     tables = [paths, imports, *(rows for _, rows in trees.values())]
     _check_age(notes.command.began, (row for table in tables for row in table.values()))
     daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
@@ -153,9 +155,8 @@ def _trees(
         raise Unsuitable("it has another repository in it")
     places = [*sources.others, *(project.root / file.source for plan in plans for file in plan.files), APT]
     places += [project.root / plan.base.location for plan in plans if plan.base.kind == "oci"]
-    package = Path(hatch_docker.__file__).parent
-    if (package.parent / ".git").exists():  # a checkout, which has one version for many states
-        places.append(package)
+    if _is_checkout():
+        places.append(Path(hatch_docker.__file__).parent)
 
     def is_known(path: Path) -> bool:
         name = str(path.relative_to(top)) if path.is_relative_to(top) else ""
@@ -163,6 +164,11 @@ def _trees(
 
     more = [path for path in dict.fromkeys(places) if path.is_dir() and path != top and not is_known(path)]
     return {str(top): own} | {str(path): _tree(path, lambda name: "__pycache__" in name, outputs) for path in more}
+
+
+def _is_checkout() -> bool:
+    """Return whether hatch-docker runs from a checkout, which has one version for many states."""
+    return (Path(hatch_docker.__file__).parent.parent / ".git").exists()
 
 
 def _tree(top: Path, is_skipped: Callable[[str], bool], outputs: Container[str]) -> Tree:
