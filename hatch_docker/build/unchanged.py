@@ -53,6 +53,7 @@ from typing import Any
 from hatch_docker import __version__
 from hatch_docker.core.cache.store import FORMAT, Store, cache_root, key_of
 from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.files import remove_abandoned
 
 KIND = "unchanged"
 RECIPE = 1               # raise it when a memory reads otherwise
@@ -120,6 +121,8 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Re
         known = None if store.root.is_symlink() else store.recall(KIND, command.key)
         if known is None or not _is_unchanged(known, command, store):
             return None
+        for place in (None, store.root / "tmp"):  # as each build does with what killed ones left
+            remove_abandoned(place)
         _write_receipts(known, command, store)
         receipts = tuple(image["receipt"] for image in known["images"])
         for line in known["lines"] if verbosity >= 0 else ():
