@@ -219,14 +219,15 @@ def secret_part(path: str) -> str:
     return next((part for part in path.split("/") if part in _SECRET_DIRECTORIES or looks_secret(part)), "")
 
 
-def refused_link(path: str, root: Path) -> str:
-    """Return a description of the target of a project's link that must not enter a wheel; "" for any other path.
+def refused_path(path: str, root: Path) -> str:
+    """Return a description of a place that a project's path leads to and that must not enter a wheel; "" if it may.
 
-    A link may lead to other parts of the repository, not out of it: its author could otherwise take the user's own
-    files. A path outside of `root` is allowed: the project's `force-include` names it on purpose.
+    A link, or `force-include`, may lead to other parts of the repository, not out of it: the project's author could
+    otherwise take the user's own files.
     """
     real, absolute = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - Path follows links too late
-    if not absolute.startswith(f"{root}{os.sep}") or real == os.path.realpath(root) + absolute.removeprefix(str(root)):
+    inside = absolute.startswith(f"{root}{os.sep}")
+    if inside and real == os.path.realpath(root) + absolute.removeprefix(str(root)):
         return ""
     top = os.path.realpath(next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), root))
     if not Path(real).is_relative_to(top):

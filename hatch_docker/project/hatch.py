@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hatchling.metadata.core import ProjectMetadata
 
 OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
+WRITTEN = {"version": "path", "vcs": "version-file"}  # by hook that runs on this machine: the option with its file
 _EXCLUDE = "mend it, or exclude it by [tool.hatch.build] exclude"
 
 _building = threading.Lock()
@@ -108,13 +109,16 @@ def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
     """Return the project as hatchling builds it in this process, its artifacts in `directory`."""
 
     def wheel() -> Path:
-        made = _build(hatchling.wheel_builder(), directory)
+        builder = hatchling.wheel_builder()
+        _check_written(builder.config.hook_config, Path(hatchling.root))
+        made = _build(builder, directory)
         _check_code(made, hatchling.metadata.core)
         return made
 
     def requires() -> tuple[str, ...]:
-        asked = [*hatchling.metadata.build.requires, *hatchling.wheel_builder().config.dependencies]
-        return tuple(dict.fromkeys(asked))
+        config = hatchling.wheel_builder().config
+        config.dynamic_dependencies = []  # code of a hook tells these: it runs where the wheel is built
+        return tuple(dict.fromkeys([*hatchling.metadata.build.requires, *config.dependencies]))
 
     return replace(
         readable_project(hatchling), wheel=functools.cache(wheel), requires=requires,
@@ -224,15 +228,22 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     """Build one artifact in `directory`, of regular files alone and without secrets; returns its path."""
+    from hatch_docker.core.secrets import refused_path
     from hatch_docker.core.text import sanitize
 
-    files, root = builder.recurse_included_files, Path(builder.root)
-    secrets: list[str] = []
+    files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
+    core, secrets = builder.metadata.core, list[str]()
+    for name in (core.readme_path, *core.license_files):
+        if name and (why := refused_path(str(root / name), root)):
+            raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")
 
     def included() -> Iterator[IncludedFile]:
         return (_checked(file, root) for file in files() if not _is_excluded(builder, file, secrets))
 
     builder.recurse_included_files = included  # type: ignore[method-assign]
+    builder.recurse_explicit_files = (  # type: ignore[method-assign]
+        lambda inclusions: (_checked(file, root) for file in explicit(inclusions))
+    )
     with _temporary_files_in(directory):
         (artifact,) = builder.build(
             directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
@@ -261,6 +272,19 @@ def _is_excluded(builder: BuilderInterface[Any, Any], file: IncludedFile, secret
     # Caches and images are large, and differ after each build.
     directories = [place for place in Path(file.path).parents if place.is_relative_to(builder.root)]
     return is_output(Path(file.path)) or any(is_cache(place) for place in directories if place != Path(builder.root))
+
+
+def _check_written(hooks: Mapping[str, Any], root: Path) -> None:
+    """Raise ConfigError where a hook would write its file outside of the project, or into git's data."""
+    top = root.resolve()
+    for hook, option in WRITTEN.items():
+        name = _table(hooks, hook).get(option)
+        path = (root / name).resolve() if isinstance(name, str) else top
+        if not path.is_relative_to(top) or ".git" in path.relative_to(top).parts:
+            raise ConfigError(
+                f"pyproject.toml: {option} of the build hook {hook} is {name}, which is not a file of the project; "
+                "name one"
+            )
 
 
 @contextlib.contextmanager
@@ -292,7 +316,7 @@ def _check_code(wheel: Path, core: Any) -> None:
 
 def _checked(file: IncludedFile, root: Path) -> IncludedFile:
     """Return a file that hatchling may read; raises ConfigError for a pipe, where it would wait forever, and others."""
-    from hatch_docker.core.secrets import refused_link
+    from hatch_docker.core.secrets import refused_path
 
     name = file.relative_path or file.path
     try:
@@ -301,8 +325,8 @@ def _checked(file: IncludedFile, root: Path) -> IncludedFile:
         raise ConfigError(f"cannot read {name} of the project: {error.strerror}; {_EXCLUDE}") from error
     if not stat.S_ISREG(mode):
         raise ConfigError(f"{name} of the project is not a regular file; {_EXCLUDE}")
-    if why := refused_link(file.path, root):
-        raise ConfigError(f"{name} of the project is a link to {why}; {_EXCLUDE}")
+    if why := refused_path(file.path, root):
+        raise ConfigError(f"{name} of the project leads to {why}; {_EXCLUDE}")
     if not os.access(file.path, os.R_OK):
         raise ConfigError(f"cannot read {name} of the project: Permission denied; {_EXCLUDE}")
     if os.fsencode(file.path) != file.path.encode(errors="replace"):

@@ -84,12 +84,20 @@ def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
     def in_leftover(directory: Path) -> bool:
         return directory != start and (in_leftover(directory.parent) or _is_leftover(directory))
 
+    @functools.cache
+    def is_real(directory: Path) -> bool:
+        if directory == start:
+            return True
+        return directory.name != ".." and not directory.is_symlink() and is_real(directory.parent)
+
     for name in other:
         if name.endswith("/"):  # another repository
             known += [] if in_leftover(start / name) else [name + inner for inner in _walk(start / name)]
         elif name and not is_output(start / name) and not in_leftover((start / name).parent):
             known.append(name)
-    return [name for name in dict.fromkeys(known) if name and os.path.lexists(start / name)]
+    # An index may be made by hand, or older than a link that is now in a directory's place: neither leads out.
+    names = (name for name in dict.fromkeys(known) if name and not name.startswith("/"))
+    return [name for name in names if os.path.lexists(start / name) and is_real((start / name).parent)]
 
 
 def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> Sources | None:

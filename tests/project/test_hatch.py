@@ -1,11 +1,14 @@
-"""Hatchling's view of a project: which configurations run code of the project."""
+"""Hatchling's view of a project: which configurations run code of the project, and reach outside of it."""
 
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.project.hatch import runs_code
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.project.hatch import hatchling_project, open_hatchling, runs_code
+from hatch_docker.project.model import Project
+from tests.projects import write_project
 
 
 @pytest.mark.parametrize(("table", "expected"), [
@@ -30,3 +33,60 @@ def test_configurations_that_run_code(table: str, expected: bool, tmp_path: Path
     if "tool.hatch." in table:
         (tmp_path / "hatch.toml").write_text(table.replace("tool.hatch.", ""))
         assert runs_code(tmp_path, {}) is expected
+
+
+def project(tmp_path: Path, table: str) -> Project:
+    """A project with more tables, opened as hatchling builds it on this machine."""
+    root = write_project("hello", tmp_path / "p")
+    with (root / "pyproject.toml").open("a") as stream:
+        stream.write(table)
+    (tmp_path / "out").mkdir()
+    return hatchling_project(open_hatchling(root), tmp_path / "out")
+
+
+def test_build_requirements_are_listed_without_code(tmp_path: Path) -> None:
+    """A hook may have a method that tells more, which the builder stage asks; `lock` asks here."""
+    found = project(tmp_path, "[tool.hatch.build.hooks.custom]\ndependencies = ['cffi']")
+    (found.root / "hatch_build.py").write_text("raise SystemExit('code of the project runs')")
+    assert found.requires()[1:] == ("cffi",)
+
+
+@pytest.mark.parametrize("path", ["../victim", "link", ".git/config", "sub/.git/hooks/x"])
+def test_a_hook_writes_nothing_outside_of_the_project(path: str, tmp_path: Path) -> None:
+    """Hatchling's own hook writes any text to any file, and runs on this machine."""
+    found = project(tmp_path, f"[tool.hatch.build.hooks.version]\npath = '{path}'\ntemplate = 'evil'")
+    (tmp_path / "victim").write_text("mine")
+    (found.root / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises(ConfigError, match=f"path of the build hook version is {path}, which is not a file"):
+        found.wheel()
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not (found.root / ".git").exists()
+    assert not (found.root / "sub").exists()
+
+
+READS = {
+    "a readme": ("[project]", "[project]\nreadme = {file = 'link', content-type = 'text/plain'}"),
+    "a licence": ("[project]", "[project]\nlicense-files = ['../vic*']"),
+    "a licence that is a link": ("[project]", "[project]\nlicense-files = ['link']"),
+    "force-include": ("[project]", "[tool.hatch.build.targets.wheel.force-include]\n'../victim' = 'x'\n[project]"),
+    "shared data": ("[project]", "[tool.hatch.build.targets.wheel.shared-data]\n'../victim' = 'x'\n[project]"),
+    "a link in a directory": ("[project]", "[tool.hatch.build.targets.wheel.shared-data]\n'sub' = 'x'\n[project]"),
+    "a script": ("[project]", "[tool.hatch.build.targets.wheel.shared-scripts]\n'../victim' = 'x'\n[project]"),
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_no_file_of_the_user_is_read_for_a_wheel(what: str, tmp_path: Path) -> None:
+    """Its author could otherwise take it; other parts of the repository may be named."""
+    found = project(tmp_path, "")
+    (tmp_path / "victim").write_text("mine")
+    for link in ("link", "sub/link"):
+        (found.root / link).parent.mkdir(exist_ok=True)
+        (found.root / link).symlink_to(tmp_path / "victim")
+    text = (found.root / "pyproject.toml").read_text().replace(*READS[what], 1)
+    (found.root / "pyproject.toml").write_text(text + "[tool.hatch.build.targets.wheel]\nexclude = ['/link']\n")
+    found = hatchling_project(open_hatchling(found.root), tmp_path / "out")
+    with pytest.raises(ConfigError, match="leads to a place outside of the project"):
+        found.wheel()
+    (tmp_path / ".git").mkdir()
+    assert found.wheel().is_file()

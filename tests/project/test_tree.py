@@ -1,5 +1,6 @@
 """The tree of a project: every file that may be a source, none that tools leave."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,18 @@ def test_submodules_are_read_file_by_file(tmp_path: Path) -> None:
     assert {"library/Cargo.toml", "library/build/x.c"} < set(before.files)
     (project / "library/build/x.c").write_text("other")
     assert read_tree(project, {}, versioned=False).content != before.content
+
+
+def test_nothing_outside_of_the_tree_is_taken(tmp_path: Path) -> None:
+    """An index made by hand names a file beside the tree; a link stands where git knows a directory."""
+    lay(tmp_path, {"victim", "elsewhere/x"})
+    project = lay(tmp_path / "project", {"pyproject.toml", "xx_victim", "linked/x"})
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    index = project / ".git/index"
+    data = index.read_bytes()[:-20].replace(b"xx_victim", b"../victim")
+    index.write_bytes(data + hashlib.sha1(data, usedforsecurity=False).digest())
+    (project / "xx_victim").unlink()
+    (project / "linked").rename(tmp_path / "moved")
+    (project / "linked").symlink_to("../elsewhere")
+    assert read_tree(project, {}, versioned=False).files == ("linked", "pyproject.toml")
