@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ _OVERRIDES = {
     "gpg.ssh.program": "false", "gpg.x509.program": "false", "log.showSignature": "false",
     "core.fileMode": "true", "core.symlinks": "true", "core.trustctime": "true", "core.checkStat": "default",
 }  # fmt: skip
+_LINK = b"\0\0\xe0\0"  # in an index: the mode of a commit of another repository
 _FILTER = ("clean", "smudge", "process", "required")
 _KEPT = re.compile(
     r"core\.(repositoryformatversion|filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|abbrev|quotepath)"
@@ -46,7 +48,12 @@ def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
     The work tree is the directory with `.git`. git refuses the repository of a user that safe.directory does not have.
     """
     top = repository_of(root) or root
-    settings = [*_OVERRIDES.items(), *_filters_off(top, environ)]
+    return _run(top, root, arguments, environ, [*_OVERRIDES.items(), *_filters_off(top, environ)])
+
+
+def _run(
+    top: Path, root: Path, arguments: Sequence[str], environ: Mapping[str, str], settings: Sequence[tuple[str, str]]
+) -> str:
     env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
     env |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
     env["GIT_CONFIG_COUNT"] = str(len(settings))
@@ -58,7 +65,7 @@ def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
 def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield settings that turn off the filters of a repository's own configuration, and of its submodules'."""
     env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
-    for path in _configurations(top):
+    for path in _configurations(top, environ):
         try:
             text = path.read_bytes().lower()
         except OSError:
@@ -73,7 +80,7 @@ def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, s
                 yield from ((f"{name}.{part}", "false" if part == "required" else "") for part in _FILTER)
 
 
-def _configurations(top: Path) -> Iterator[Path]:
+def _configurations(top: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     """Yield the configuration files of a repository: its own, its work tree's and its submodules'."""
     place, common = git_directories(top)
     yield from (common / "config", place / "config.worktree")
@@ -81,6 +88,18 @@ def _configurations(top: Path) -> Iterator[Path]:
         if "HEAD" in files:
             yield Path(directory, "config")
             names[:] = [name for name in names if name == "modules"]
+    for path in _submodules(top, place, environ):
+        if (path / ".git").exists() and not path.is_symlink():  # its repository may be in the checkout
+            yield from _configurations(path, environ)
+
+
+def _submodules(top: Path, place: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the directories of a checkout that hold commits of other repositories."""
+    indexes = (path for path in (place / "index", *place.glob("sharedindex.*")) if path.is_file())
+    if any(_LINK in path.read_bytes() for path in indexes):  # else git need not be asked
+        with contextlib.suppress(ProgramError):
+            rows = _run(top, top, ["ls-files", "--stage", "-z"], environ, [*_OVERRIDES.items()])
+            yield from (top / row.partition("\t")[2] for row in rows.split("\0") if row.startswith("160000 "))
 
 
 def git_directories(top: Path) -> tuple[Path, Path]:
@@ -101,7 +120,7 @@ def _state(root: Path, environ: Mapping[str, str]) -> str:
     home = environ.get("HOME", "/nonexistent")
     users = Path(home, ".gitconfig"), Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "git/config")
     found = []
-    for path in (*(_configurations(top) if top is not None else ()), *users, Path("/etc/gitconfig")):
+    for path in (*(_configurations(top, environ) if top is not None else ()), *users, Path("/etc/gitconfig")):
         try:
             text = path.read_bytes()
         except OSError:
