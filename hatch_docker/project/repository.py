@@ -54,17 +54,20 @@ def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
 def _run(
     top: Path, root: Path, arguments: Sequence[str], environ: Mapping[str, str], settings: Sequence[tuple[str, str]]
 ) -> str:
-    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
-    env |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+    env = _without_git(environ) | {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
     env["GIT_CONFIG_COUNT"] = str(len(settings))
     for number, (key, value) in enumerate(settings):
         env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return run(["git", "--no-pager", "-C", str(root), f"--work-tree={top}", *arguments], env=env)
 
 
+def _without_git(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+
+
 def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield settings that turn off the filters of a repository's own configuration, and of its submodules'."""
-    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    env = _without_git(environ)
     for path in _configurations(top, environ):
         try:
             text = path.read_bytes().lower()
@@ -108,6 +111,31 @@ def git_directories(top: Path) -> tuple[Path, Path]:
     if place.is_file():
         place = top / _line(place).removeprefix("gitdir:").strip()
     return place, place / _line(place / "commondir") if (place / "commondir").is_file() else place
+
+
+def own_repository(top: Path, environ: Mapping[str, str]) -> Path | None:
+    """Return the common directory of a checkout's git data; None if `.git` leads to those of another checkout.
+
+    They are the checkout's own if they are in it or, of a linked work tree and of a submodule, if they lead back.
+    """
+    place, common = (path.resolve() for path in git_directories(top))
+    if place != common:
+        leads = place.parent == common / "worktrees" and (place / "gitdir").is_file()
+        found = [(place / _line(place / "gitdir")).parent] if leads else []
+    elif place == top.resolve() / ".git":
+        found = [top]
+    else:
+        files = (place / "config", place / "config.worktree")
+        found = [place / path for file in files for path in _worktree(file, environ)]
+    own = any(path.resolve() == top.resolve() for path in found)
+    return common if own and not (common / "objects").is_symlink() else None
+
+
+def _worktree(path: Path, environ: Mapping[str, str]) -> list[str]:
+    try:
+        return run(["git", "config", "--file", str(path), "core.worktree"], env=_without_git(environ)).splitlines()
+    except ProgramError:  # it has none
+        return []
 
 
 def _line(path: Path) -> str:

@@ -14,7 +14,7 @@ from hatch_docker.core.errors import ConfigError, ProgramError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.project.model import Sources
-from hatch_docker.project.repository import git_directories, repository_of, run_git
+from hatch_docker.project.repository import own_repository, repository_of, run_git
 
 RECIPE = 1
 # Directories that tools leave and no sdist needs, in a tree outside version control.
@@ -55,8 +55,7 @@ def read_tree(root: Path, environ: Mapping[str, str], *, versioned: bool) -> Tre
     if top is not None and versioned and _git(top, environ, "rev-parse", "--git-dir"):
         state = _git(top, environ, "describe", "--tags", "--long", "--always", "--dirty")
         state += _git(top, environ, "rev-parse", "HEAD")
-        common = git_directories(top)[1]
-        repository = None if (common / "objects").is_symlink() else common  # it could lead to the user's own files
+        repository = own_repository(top, environ)  # another one would be the user's own
     start = top if repository is not None and top is not None else root
     files = _git_files(start, environ) if top is not None else None
     names = tuple(sorted(name for name in files or _walk(start) if not secret_part(name)))

@@ -153,3 +153,35 @@ def test_links_in_a_repository_lead_nowhere(root: Path, tmp_path: Path, ctx: Con
     (root / ".git/objects").rename(tmp_path / "objects")
     (root / ".git/objects").symlink_to(tmp_path / "objects")
     assert read_tree(root, ctx.environ, versioned=True).repository is None
+
+
+OWN = {
+    "a linked work tree": ["worktree", "add", "-q", "../p2"],
+    "a submodule": ["-c", "protocol.file.allow=always", "submodule", "add", "-q", "../p", "p2"],
+}
+
+
+@pytest.mark.parametrize("kind", [*OWN, "a link", "a file", "a common directory", "a work tree of another"])
+def test_a_builder_gets_no_repository_of_another_checkout(kind: str, root: Path, tmp_path: Path, ctx: Context) -> None:
+    """`.git` of a project that came as files could lead to a private repository of the user's."""
+    if kind in OWN:
+        git(root, *OWN[kind])
+        place = next(path for path in (tmp_path / "p2", root / "p2") if path.exists())
+        assert read_tree(place, ctx.environ, versioned=True).repository == (
+            root / ".git" if kind == "a linked work tree" else root / ".git/modules/p2"
+        )
+        return
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "setup.py").touch()
+    if kind == "a link":
+        (stranger / ".git").symlink_to(root / ".git")
+    elif kind == "a common directory":
+        git(stranger, "init", "-q")
+        (stranger / ".git/commondir").write_text(f"{root}/.git")
+        (stranger / ".git/gitdir").write_text(f"{stranger}/.git")
+    else:
+        git(root, "worktree", "add", "-q", str(tmp_path / "tree"))
+        (stranger / ".git").write_text(f"gitdir: {root}/.git" + ("/worktrees/tree" if "work tree" in kind else ""))
+    assert run_git(stranger, "rev-parse", "--git-dir", environ=ctx.environ)
+    assert read_tree(stranger, ctx.environ, versioned=True).repository is None
