@@ -1,10 +1,11 @@
 """`hatch-docker verify`: build the image of an archive again from the lock, and compare the digests."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from hatch_docker.core.cache.store import CACHE_DIR
+from hatch_docker.core.cache.store import CACHE_DIR, open_store
 from hatch_docker.core.context import open_context
 from hatch_docker.core.errors import BuildError, ImageError
 from hatch_docker.core.files import temporary_tree
@@ -46,8 +47,10 @@ def verify(
     with temporary_tree(store.root / "tmp", "verify-") as cache:  # on the disk of the user's cache
         if keep_downloads:
             # Blobs are verified by their names, and without facts about them a build looks for downloads only.
-            (cache / store.root.name).mkdir()
-            (cache / store.root.name / "blobs").symlink_to(store.root / "blobs")
+            kept = open_store(cache)
+            for blob in (store.root / "blobs").iterdir():
+                with contextlib.suppress(OSError):  # another build removes it, or the file system has no hard links
+                    kept.blob_path(blob.name).hardlink_to(blob)
         made, references = rebuild({**variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:
             lines = "".join(f"\n  {line}" for line in differences(expected, made))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.build.verify import verify
+from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
@@ -89,6 +90,24 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
     assert verify(tmp_path / "x.oci.tar", rebuild, environ)[1] == f"1970-01-01T0{hours[1]}:00:00Z"
     assert given[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
     assert given[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_downloads_that_are_kept(keep: bool, tmp_path: Path) -> None:
+    """A rebuild has them from the user's cache, and nothing that it does changes that."""
+    image = build_image(python_image("amd64"), [], Settings(), 0, {})
+    write(image, tmp_path / "x.oci.tar")
+    store = open_store(tmp_path / "cache")
+    digest = store.put(b"a download")
+
+    def rebuild(variables: Mapping[str, str]) -> tuple[Image, list[str]]:
+        kept = open_store(Path(variables["HATCH_DOCKER_CACHE_DIR"]))
+        assert kept.has(digest) is keep
+        kept.discard(kept.blob_path(digest))
+        return image, ["x:1"]
+
+    verify(tmp_path / "x.oci.tar", rebuild, {"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}, keep_downloads=keep)
+    assert store.has(digest)
 
 
 def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ class Store:
         text = json.dumps(fact, sort_keys=True).encode()
         path = self.root / "facts" / kind / key
         with _writing(self.root):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make(path.parent)
             with temporary_file(self.root / "tmp") as (stream, temporary):
                 stream.write(_fact_sum(key, text) + b"\n" + text)
                 stream.close()
@@ -247,7 +247,7 @@ class Store:
         return False
 
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
             make(temporary)
@@ -307,22 +307,24 @@ def cache_root(environ: Mapping[str, str]) -> Path:
 def open_store(root: Path) -> Store:
     """Open the store under `root`, made if missing, and remove what killed builds left; raise StoreError.
 
-    A store that another user owns or may write to is refused: that user could put code into every image.
+    A store is refused if another user owns it or a directory of it, or if every user may write there: who may could put
+    code into every image.
     """
     store = Store(root / FORMAT)
     try:
         if store.root.is_symlink():
             store.root.unlink()
-        store.root.mkdir(parents=True, exist_ok=True)
+        _make(store.root)
+        _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)  # with the sticky bit, as /tmp, others cannot rename ours
         _check_owner(store.root)
         # Marked, because pipelines keep the cache inside the project, which must not include it.
         if not (store.root / "CACHEDIR.TAG").exists():
             mark_as_cache(store.root)
-        _remove_links(store.root)
+        _check_entries(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
-            (store.root / name).mkdir(parents=True, exist_ok=True)
+            _make(store.root / name)
         for name in ("facts", "trees", "locks"):
-            _remove_links(store.root / name)
+            _check_entries(store.root / name)
         remove_abandoned(store.root / "tmp")
         for path in (store.root / "tmp").iterdir():
             with contextlib.suppress(FileNotFoundError):  # another build may finish or remove its own file meanwhile
@@ -336,25 +338,37 @@ def open_store(root: Path) -> Store:
     return store
 
 
-def _check_owner(root: Path) -> None:
-    status = root.stat()
-    if status.st_uid != os.geteuid():
+def _make(directory: Path) -> None:
+    """Make a directory of the store, into which others may not write, whatever the umask is."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def _check_owner(directory: Path, allowed: int = 0) -> None:
+    """Raise StoreError for a directory of another user but root, or one of every user's unless its mode is allowed."""
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()):
         who = f"belongs to the user {status.st_uid}"
-    elif status.st_mode & stat.S_IWOTH:
+    elif status.st_mode & stat.S_IWOTH and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) != allowed:
         who = "can be written by every user"
     else:
         return
     raise StoreError(
-        f"the cache {root} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a directory of "
-        f"your own, or correct it (chown -R {os.geteuid()}, chmod o-w)"
+        f"the cache {directory} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a directory "
+        f"of your own, or correct it (chown -R {os.geteuid()}, chmod -R o-w)"
     )
 
 
-def _remove_links(directory: Path) -> None:
-    """Remove symbolic links from a directory of the store, which never makes any: cleaning must not leave the store."""
-    for entry in os.scandir(directory):
-        if entry.is_symlink():
-            Path(entry.path).unlink(missing_ok=True)
+def _check_entries(directory: Path) -> None:
+    """Remove symbolic links from a directory of the store, which never makes any: cleaning must not leave the store.
+
+    Raise StoreError for a directory in it that another user owns or may write to.
+    """
+    for entry in list(os.scandir(directory)):
+        with contextlib.suppress(FileNotFoundError):  # another build makes and removes entries meanwhile
+            if entry.is_symlink():
+                Path(entry.path).unlink()
+            elif entry.is_dir():
+                _check_owner(Path(entry.path))
 
 
 @contextlib.contextmanager

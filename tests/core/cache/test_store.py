@@ -308,15 +308,34 @@ def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
     assert key_of("a", "b") != key_of("ab")
 
 
+@pytest.mark.parametrize("place", ["..", "", "trees", "blobs", "facts/pins", "trees/wheel"])
 @pytest.mark.parametrize(
     ("owner", "mode", "words"), [(12345, 0o755, "belongs to the user 12345"), (0, 0o777, "every user")]
 )
-def test_a_cache_that_others_can_write_is_refused(owner: int, mode: int, words: str, tmp_path: Path) -> None:
+def test_a_cache_that_others_can_write_is_refused(
+    owner: int, mode: int, words: str, place: str, tmp_path: Path
+) -> None:
     """They could put code into every image."""
-    root = open_store(tmp_path).root
+    root = open_store(tmp_path).root / place
+    root.mkdir(exist_ok=True)
     if owner and os.geteuid() != 0:
         pytest.skip("needs root")
     os.chown(root, owner or os.geteuid(), -1)
     root.chmod(mode)
     with pytest.raises(StoreError, match=words):
         open_store(tmp_path)
+    if place == ".." and mode == 0o777:
+        root.chmod(0o1777)  # as /tmp
+        open_store(tmp_path)
+
+
+def test_a_cache_is_its_user_s_whatever_the_umask_is(tmp_path: Path) -> None:
+    """A container may have none."""
+    before = os.umask(0)
+    try:
+        store = open_store(tmp_path)
+        store.remember("kind", "key", 1)
+        store.tree("kind", "key", lambda tree: (tree / "file").touch())
+        assert open_store(tmp_path).recall("kind", "key") == 1
+    finally:
+        os.umask(before)
