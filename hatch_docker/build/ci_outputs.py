@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from hatch_docker.build.receipt import Receipt, costs
-from hatch_docker.core.errors import StoreError
+from hatch_docker.core.errors import ConfigError, StoreError
 from hatch_docker.core.files import atomic_write
 from hatch_docker.core.text import megabytes, sanitize
 
@@ -30,6 +30,16 @@ def write_ci_outputs(
         _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory, several=several))
     if environ.get("GITHUB_STEP_SUMMARY"):
         _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
+
+
+def report_path(root: Path, dotenv: str) -> Path | None:
+    """Return the path of the report that a project names, None if it names none; raise ConfigError if a link in it
+    leads out of the project, where the report would replace a file of the user's.
+    """
+    path = root / dotenv
+    if dotenv and not path.parent.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"tool.hatch-docker.dotenv: {dotenv} is behind a link that leads out of the project")
+    return path if dotenv else None
 
 
 def is_one_of_several(root: Path, environ: Mapping[str, str]) -> bool:

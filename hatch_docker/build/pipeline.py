@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_machine
-from hatch_docker.build.ci_outputs import is_one_of_several, write_ci_outputs
+from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
 from hatch_docker.build.inputs import Notes, loaded_line
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
 from hatch_docker.build.summary import closing_lines, previous_receipt
@@ -43,6 +43,7 @@ def run(
     _check_push(plan, project, ctx)
     check_machine(plan, ctx)
     archive, path = output_paths(plan, directory)
+    dotenv = report_path(project.root, plan.dotenv)
     for output in (archive, path):
         check_free(output)
         remove_leftovers(output)
@@ -54,7 +55,6 @@ def run(
             *closing_lines(before, receipt, plan, archive, loaded.daemon.kind if loaded else "", host, ctx),
         ):
             ctx.progress.info(line)
-    dotenv = project.root / plan.dotenv if plan.dotenv else None
     several = is_one_of_several(project.root, ctx.environ)
     write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
     if error := push_error(receipt.deliveries):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from hatch_docker.build.ci_outputs import write_ci_outputs
+from hatch_docker.build.ci_outputs import report_path, write_ci_outputs
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
@@ -72,7 +72,7 @@ def push_archives(
         pushes.append((archive, config, registries, tags))
     names: list[str] = []
     for archive, config, registries, tags in pushes:
-        dotenv = root / config.dotenv if config.dotenv else None
+        dotenv = report_path(root, config.dotenv)
         done = push_archive(
             archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
             sign=sign_plan(config), root=root,

@@ -221,7 +221,7 @@ class Config(Table):
     max_growth: types.Growth | None = Field(default=None, description="How much larger than the last pushed image an "
         'image may be; beyond that the build fails: `"5%"`, `"2MB"`. The last pushed image is the last of `tags`, else '
         "`latest`, in the first repository that a push goes to. Default: no limit.")
-    dotenv: types.Line = Field(default="", description="A file for pipelines that read variables, such as GitLab's "
+    dotenv: types.Source = Field(default="", description="A file for pipelines that read variables, such as GitLab's "
         "`artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, `IMAGE_REFERENCE=...` and others, relative to "
         "`pyproject.toml`. Default: none.")
     build: BuildConfig = BuildConfig()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.build.ci_outputs import write_ci_outputs
-from hatch_docker.core.errors import StoreError
+from hatch_docker.build.ci_outputs import report_path, write_ci_outputs
+from hatch_docker.config.load import load_config
+from hatch_docker.core.errors import ConfigError, StoreError
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.receipts import DIGEST, ONE, RECEIPT, TWO
 
@@ -38,6 +39,17 @@ def test_a_value_with_a_line_break_stays_one_value(tmp_path: Path) -> None:
     write_ci_outputs(evil, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
     found = read_outputs(path)
     assert (found["tags"], found["digest"]) == ("1.0\nend-0\ndigest=evil", DIGEST)
+
+
+@pytest.mark.parametrize("path", ["../.profile", "/etc/profile", "out/.profile"])
+def test_the_report_replaces_no_file_outside_of_the_project(path: str, tmp_path: Path) -> None:
+    """A shell reads such lines as commands; of a link to a file, the link is replaced."""
+    project = tmp_path / "p"
+    project.mkdir()
+    (project / "out").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match=r"must be a path inside the project|behind a link that leads out"):
+        report_path(project, load_config({"dotenv": path}, {}, project / "pyproject.toml").dotenv)
+    assert report_path(project, "") is None
 
 
 def test_gitlab_s_variables(tmp_path: Path) -> None:
