@@ -356,15 +356,25 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _project_table(root: Path) -> dict[str, Any]:
-    """Return uv's table of a project, of a member of a workspace that of the workspace."""
+    """Return uv's table of a project, of a member of a workspace that of the workspace.
+
+    Raise ConfigError for one that another user wrote above the project, as into /tmp: uv would read it.
+    """
+    trusted = {0, os.getuid(), root.stat().st_uid}
     root = next((place for place, _ in workspaces_of(root)), root)
     for directory in (root, *root.parents):
-        if _exists(directory / "uv.toml"):
-            return _toml(directory / "uv.toml", _SETTINGS)
-        if _exists(directory / "pyproject.toml"):
-            table: dict[str, Any] | None = _pyproject(directory).get("tool", {}).get("uv")
-            if table is not None:
-                return table
+        path, table = directory / "uv.toml", None
+        if _exists(path):
+            table = _toml(path, _SETTINGS)
+        elif _exists(path := directory / "pyproject.toml"):
+            table = _pyproject(directory).get("tool", {}).get("uv")
+        if table is not None:
+            if directory != root and path.stat().st_uid not in trusted:
+                raise ConfigError(
+                    f"{path} belongs to the user {path.stat().st_uid}, who could choose your packages: remove it, or "
+                    "move the project"
+                )
+            return table
     return {}
 
 

@@ -1,5 +1,6 @@
 """The user's index configuration: every file and variable in uv's and pip's order; no password is shown."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,19 @@ def test_unreadable_file(home: dict[str, str], tmp_path: Path, place: str) -> No
     del home["PIP_CONFIG_FILE"]
     with pytest.raises(ConfigError, match=place.rpartition("/")[2]):
         read_indexes(tmp_path / "project", home)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("uv.toml", f'index-url = "{A}"'), ("pyproject.toml", f'[tool.uv]\nindex-url = "{A}"'),
+])  # fmt: skip
+def test_a_file_of_another_user_above_the_project(name: str, text: str, home: dict[str, str], tmp_path: Path) -> None:
+    """Anybody may write to /tmp; what lies below it is not theirs to decide."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    write(tmp_path / name, text)
+    assert read_indexes(tmp_path / "project", home).indexes == (Index(A, default=True),)
+    os.chown(tmp_path / name, 12345, 12345)
+    with pytest.raises(ConfigError, match=f"{name} belongs to the user 12345, who could choose your packages"):
+        read_indexes(tmp_path / "project", home)
+    os.chown(tmp_path / "project", 12345, 12345)  # root builds somebody's project
+    assert read_indexes(tmp_path / "project", home).indexes

@@ -152,7 +152,7 @@ BOUNDS = """
 import ctypes, errno, os, resource, socket, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
 for name, number, *arguments in eval(sys.argv[1]):
-    code = 0 if libc.syscall(number, *arguments) >= 0 else ctypes.get_errno()
+    code = 0 if libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)) >= 0 else ctypes.get_errno()
     print(name, errno.errorcode.get(code, "allowed"))
 try:
     socket.socket(40).close()
@@ -175,9 +175,13 @@ def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
 
     Out of memory, the kernel ends the command before other programs of the machine.
     """
-    _, (_, unshare, _), refused = SYSTEM_CALLS[platform.machine()]
+    _, (clone, unshare, _), refused = SYSTEM_CALLS[platform.machine()]
     calls = [(str(number), number, 0, 0, 0) for number in (*refused, *IO_URING)]
-    calls += [("nested", unshare, CLONE_NEWUSER), ("clone3", CLONE3, 0, 0), ("unshare", unshare, 0)]
+    calls += [
+        ("nested", unshare, CLONE_NEWUSER), ("upper bits", unshare, 1 << 40 | CLONE_NEWUSER),
+        ("cloned", clone, 1 << 40 | CLONE_NEWUSER | signal.SIGCHLD), ("x32", 0x40000000 | 39), ("clone3", CLONE3, 0, 0),
+        ("unshare", unshare, 0),
+    ]  # fmt: skip
     lines: list[str] = []
     python = next((python_tree / "usr/bin").iterdir()).name
     with pytest.raises(ProcessFailed, match="File too large"):
@@ -186,10 +190,11 @@ def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
             log=lines.append, merge=True,
         )
     expected = [f"{number} EPERM" for number in (*refused, *IO_URING)]
-    vsock = lines.pop(len(expected) + 3)
+    vsock = lines.pop(len(expected) + 6)
     assert (vsock == "vsock EPERM") is not network
     assert lines[:-3] == [
-        *expected, "nested EPERM", "clone3 ENOSYS", "unshare allowed", "thread", f"{PROCESSES} {LARGEST_FILE}", "1000"
+        *expected, "nested EPERM", "upper bits EPERM", "cloned EPERM", "x32 ENOSYS", "clone3 ENOSYS", "unshare allowed",
+        "thread", f"{PROCESSES} {LARGEST_FILE}", "1000",
     ]  # fmt: skip
 
 
