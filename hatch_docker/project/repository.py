@@ -67,33 +67,32 @@ def _without_git(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield settings that turn off the filters of a repository's own configuration, and of its submodules'."""
-    env = _without_git(environ)
-    for path in _configurations(top, environ):
-        try:
-            text = path.read_bytes().lower()
-        except OSError:
-            continue
-        if b"filter" in text or b"include" in text:  # else git need not be asked
-            names = ["--includes", "-z", "--name-only", "--get-regexp", r"^filter\."]
+    names = set[str]()
+    for place, files in _repositories(top, environ):
+        texts = [path.read_bytes().lower() for path in files if path.is_file()]
+        if any(b"filter" in text or b"include" in text for text in texts):  # else git need not be asked
+            command = ["git", f"--git-dir={place}", f"--work-tree={top}", "config", "--show-scope", "--name-only", "-z"]
             try:
-                keys = run(["git", "config", "--file", str(path), *names], env=env, cwd=top).split("\0")
+                found = run([*command, "--get-regexp", r"^filter\."], env=_without_git(environ), cwd=top).split("\0")
             except ProgramError:  # it has none
                 continue
-            for name in {key.rpartition(".")[0] for key in keys if key}:
-                yield from ((f"{name}.{part}", "false" if part == "required" else "") for part in _FILTER)
+            keys = (key for scope, key in zip(found[::2], found[1::2], strict=False) if scope in ("local", "worktree"))
+            names |= {key.rpartition(".")[0] for key in keys}
+    for name in sorted(names):
+        yield from ((f"{name}.{part}", "false" if part == "required" else "") for part in _FILTER)
 
 
-def _configurations(top: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the configuration files of a repository: its own, its work tree's and its submodules'."""
+def _repositories(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, tuple[Path, ...]]]:
+    """Yield the directory of a checkout's git data with its configuration files, and those of its submodules."""
     place, common = git_directories(top)
-    yield from (common / "config", place / "config.worktree")
+    yield place, (common / "config", place / "config.worktree")
     for directory, names, files in os.walk(common / "modules"):
         if "HEAD" in files:
-            yield Path(directory, "config")
+            yield Path(directory), (Path(directory, "config"), Path(directory, "config.worktree"))
             names[:] = [name for name in names if name == "modules"]
     for path in _submodules(top, place, environ):
         if (path / ".git").exists() and not path.is_symlink():  # its repository may be in the checkout
-            yield from _configurations(path, environ)
+            yield from _repositories(path, environ)
 
 
 def _submodules(top: Path, place: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -148,7 +147,8 @@ def _state(root: Path, environ: Mapping[str, str]) -> str:
     home = environ.get("HOME", "/nonexistent")
     users = Path(home, ".gitconfig"), Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "git/config")
     found = []
-    for path in (*(_configurations(top, environ) if top is not None else ()), *users, Path("/etc/gitconfig")):
+    own = [path for _, files in _repositories(top, environ) for path in files] if top is not None else []
+    for path in (*own, *users, Path("/etc/gitconfig")):
         try:
             text = path.read_bytes()
         except OSError:

@@ -62,6 +62,11 @@ def test_no_program_of_a_repository_runs(place: str, root: Path, tmp_path: Path)
         subprocess.run(["git", "config", *options, key, str(value)], cwd=at, check=True)
     if options:
         subprocess.run(["git", "config", "include.path", str(tmp_path / "included")], cwd=at, check=True)
+    if at != root:  # where only that repository has it
+        name = run("git", "rev-parse", "--absolute-git-dir", cwd=at).strip()
+        run("git", "config", "--rename-section", "filter.evil", "filter.other", cwd=at)
+        (tmp_path / "included").write_text(f'[filter "evil"]\n\tclean = {script}\n')
+        run("git", "config", f"includeIf.gitdir:{name}.path", tmp_path / "included", cwd=at)
     for file in at.rglob("*.py"):
         file.write_text(file.read_text()[:-1] + " ")  # of the same size: git has to read it
     ran.unlink(missing_ok=True)
