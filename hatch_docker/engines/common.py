@@ -32,7 +32,7 @@ from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target
 
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-\w+\.so$")  # the end of a module's name: EXT_SUFFIX
+_EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # the end of a module's name: EXT_SUFFIX
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 
 
@@ -123,7 +123,7 @@ def dependency_build_plan(build: BuildPlan) -> BuildPlan:
 
 def check_contents(wheel: Path, target: Target) -> None:
     """Raise WheelError for a file that is no wheel, and for a wheel of ours with a file in which people keep secrets or
-    an extension module that was compiled for another Python or machine.
+    an extension module that was compiled for another Python, machine or C library.
     """
     import zipfile
 
@@ -139,10 +139,11 @@ def check_contents(wheel: Path, target: Target) -> None:
                 f'exclude it: [tool.hatch.build] exclude = ["{part}"]'
             )
         built = _EXTENSION.search(name)
-        if built and built.groups() != (target.short.replace(".", ""), target.machine):
+        libc = "musl" if target.libc[0] == "musl" else "gnu"
+        if built and built.groups() != (target.short.replace(".", ""), target.machine, libc):
             raise WheelError(
-                f"the project's wheel holds {name}, which an earlier build compiled for another Python or machine than "
-                f"the base's ({target}): remove it, and have git ignore it"
+                f"the project's wheel holds {name}, which an earlier build compiled for another Python, machine or C "
+                f"library than the base's ({target}): remove it, and have git ignore it"
             )
 
 

@@ -40,7 +40,7 @@ def test_a_program_may_be_among_the_files_or_a_link_of_the_base(target: str, tmp
 
 @pytest.mark.parametrize("name", [
     "_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so", "_c.cpython-311-x86_64-linux-gnu.so",
-    "_c.cpython-313-aarch64-linux-gnu.so", "_c.cpython-313t-x86_64-linux-gnu.so",
+    "_c.cpython-313-aarch64-linux-gnu.so", "_c.cpython-313t-x86_64-linux-gnu.so", "_c.cpython-313-x86_64-linux-musl.so",
 ])  # fmt: skip
 def test_an_extension_module_of_another_python_is_refused(name: str, tmp_path: Path) -> None:
     """An editable install leaves one beside the sources, and it gets into the wheel."""
