@@ -1,11 +1,11 @@
 """This machine's SSH agent, forwarded to a build: a socket that leads to it for as long as the build runs.
 
-An agent talks to its owner only, and the sandbox's user is another one. No key leaves the agent.
+An agent talks to its owner only, and the sandbox's user is another one. No key leaves the agent, and none is added or
+removed: a build may list the keys and have them sign, as with BuildKit.
 """
 
 import contextlib
 import os
-import select
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,10 @@ from hatch_docker.core.errors import ConfigError
 
 VARIABLE = "SSH_AUTH_SOCK"
 SOCKET = "/run/ssh-agent.sock"  # in the sandbox
-PIECE = 1 << 16
+# draft-miller-ssh-agent: a message is its length in four bytes, its type in one, and contents.
+ALLOWED = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
+REFUSED = b"\0\0\0\1\5"  # SSH_AGENT_FAILURE
+LONGEST = 1 << 18  # bytes of a message, as OpenSSH's agent has it
 
 
 def check_agent(environ: Mapping[str, str]) -> str:
@@ -65,13 +68,22 @@ def _serve(server: socket.socket, agent: str) -> None:
 
 
 def _forward(client: socket.socket, agent: str) -> None:
-    """Copy everything from each side to the other, until one of them ends."""
+    """Have the agent answer each message of a client that is allowed, until one of them ends."""
     with contextlib.suppress(OSError), client, socket.socket(socket.AF_UNIX) as upstream:
         upstream.connect(agent)
-        other = {client: upstream, upstream: client}
-        while True:
-            for ready in select.select([client, upstream], [], [])[0]:
-                data = ready.recv(PIECE)
-                if not data:
-                    return
-                other[ready].sendall(data)
+        while message := _message(client):
+            answer = REFUSED
+            if message[4] in ALLOWED:
+                upstream.sendall(message)
+                answer = _message(upstream)
+            if not answer:
+                return
+            client.sendall(answer)
+
+
+def _message(connection: socket.socket) -> bytes:
+    """Return the next message with its length, b"" at the end of a connection and for one that is none."""
+    head = connection.recv(4, socket.MSG_WAITALL)
+    size = int.from_bytes(head)
+    body = connection.recv(size, socket.MSG_WAITALL) if len(head) == 4 and 0 < size <= LONGEST else b""
+    return head + body if body and len(body) == size else b""
