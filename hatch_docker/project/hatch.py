@@ -17,7 +17,7 @@ from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
 from hatch_docker.project.model import Project, Sources
-from hatch_docker.project.pyproject import parse_toml, read_pyproject
+from hatch_docker.project.pyproject import read_pyproject, read_toml
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
@@ -167,7 +167,7 @@ def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
     """
     hatch = _table(_table(tables, "tool"), "hatch")
     if (root / "hatch.toml").is_file():
-        hatch = {**hatch, **parse_toml(root / "hatch.toml", (root / "hatch.toml").read_text("utf-8"))}
+        hatch = {**hatch, **read_toml(root / "hatch.toml")}
     sdist = _table(_table(_table(hatch, "build"), "targets"), "sdist")
     return bool(
         _table(hatch, "version").get("source", "regex") not in ("regex", "env")

@@ -26,13 +26,18 @@ def read_pyproject(root: Path) -> dict[str, Any]:
             f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory{above(root)}, or "
             "have `hatch-docker init` write one"
         )
+    config = read_toml(path)
+    check_tables(config)
+    return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file; raises ConfigError where it cannot be read."""
     try:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    config = parse_toml(path, text)
-    check_tables(config)
-    return config
+    return parse_toml(path, text)
 
 
 def parse_toml(path: Path, text: str) -> dict[str, Any]:

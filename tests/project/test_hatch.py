@@ -35,6 +35,13 @@ def test_configurations_that_run_code(table: str, expected: bool, tmp_path: Path
         assert runs_code(tmp_path, {}) is expected
 
 
+@pytest.mark.parametrize("data", [b"\xff", b"[", b"a = " + b"[" * 9999])
+def test_a_hatch_toml_that_cannot_be_read(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "hatch.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"cannot read .*hatch\.toml: "):
+        runs_code(tmp_path, {})
+
+
 def project(tmp_path: Path, table: str) -> Project:
     """A project with more tables, opened as hatchling builds it on this machine."""
     root = write_project("hello", tmp_path / "p")
