@@ -125,12 +125,19 @@ def _config_of(place: Path, root: Path) -> Config:
     if not tables:
         return {}
     own, hatch = tables
-    tool = own.get("tool", {})
-    return {**own, "tool": {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}}
+    tool = _mapping(own.get("tool"))
+    return {**own, "tool": {**tool, "hatch": {**_mapping(tool.get("hatch")), **hatch}}}
 
 
 def workspace_members(place: Path, config: Config) -> set[Path]:
-    """Return the directories of a workspace's members, with its own if that is a project."""
+    """Return the directories of a workspace's members, with its own if that is a project; raises ConfigError."""
+    try:
+        return _members(place, config)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ConfigError(f"the workspace of {place} cannot be read: {error}; see its members and exclude") from error
+
+
+def _members(place: Path, config: Config) -> set[Path]:
     tables = [table for table in _tables(config, "workspace") if table.get("members")]
     if not tables:
         return set()
@@ -158,10 +165,14 @@ def _matching(place: Path, pattern: str) -> Iterator[Path]:
 
 def _tables(config: Config, name: str) -> list[Config]:
     """Return uv's table of a name, hatch's, and those of hatch's environments."""
-    tool = config.get("tool", {})
-    hatch = tool.get("hatch", {})
-    places = [tool.get("uv", {}), hatch, *hatch.get("envs", {}).values()]
-    return [place[name] for place in places if isinstance(place, Mapping) and isinstance(place.get(name), Mapping)]
+    tool = _mapping(config.get("tool"))
+    hatch = _mapping(tool.get("hatch"))
+    places = [tool.get("uv"), hatch, *_mapping(hatch.get("envs")).values()]
+    return [table for place in places if isinstance(table := _mapping(place).get(name), Mapping)]
+
+
+def _mapping(value: Any) -> Config:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _sources(config: Config) -> Iterator[tuple[str, Config]]:

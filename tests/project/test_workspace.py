@@ -177,3 +177,20 @@ def test_a_project_that_is_not_what_its_directory_is_taken_for(tmp_path: Path) -
     write_member(tmp_path / "app", "app", dependencies=["lib"], more='[tool.uv.sources]\nlib = { path = "../lib" }\n')
     with pytest.raises(ConfigError, match="is other-name, but app depends on it as lib"):
         opened(tmp_path / "app", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("members", [
+    "members = ['a**']", "members = [{x = 1}]", "members = 3", "members = ['p']\nexclude = 3",
+])  # fmt: skip
+def test_a_workspace_that_cannot_be_read(members: str, tmp_path: Path) -> None:
+    write_member(tmp_path / "p", "p")
+    (tmp_path / "pyproject.toml").write_text(f"[tool.uv.workspace]\n{members}\n")
+    with pytest.raises(ConfigError, match=f"the workspace of {tmp_path} cannot be read: "):
+        is_member(tmp_path / "p")
+
+
+@pytest.mark.parametrize("text", ["tool = 1", "[tool]\nuv = 1\nhatch = 2", "[tool.hatch]\nenvs = 1"])
+def test_tables_above_that_are_none(text: str, tmp_path: Path) -> None:
+    write_member(tmp_path / "p", "p")
+    (tmp_path / "pyproject.toml").write_text(f"{text} # workspace\n")
+    assert not is_member(tmp_path / "p")
