@@ -241,9 +241,10 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         return (_checked(file, root) for file in files() if not _is_excluded(builder, file, secrets))
 
     builder.recurse_included_files = included  # type: ignore[method-assign]
-    builder.recurse_explicit_files = (  # type: ignore[method-assign]
-        lambda inclusions: (_checked(file, root) for file in explicit(inclusions))
-    )
+    if builder.PLUGIN_NAME == "wheel":  # its shared-data, shared-scripts and others
+        builder.recurse_explicit_files = (  # type: ignore[method-assign]
+            lambda inclusions: (_checked(file, root) for file in explicit(inclusions))
+        )
     with _temporary_files_in(directory):
         (artifact,) = builder.build(
             directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
