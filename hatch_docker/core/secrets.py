@@ -219,17 +219,17 @@ def secret_part(path: str) -> str:
     return next((part for part in path.split("/") if part in _SECRET_DIRECTORIES or looks_secret(part)), "")
 
 
-def refused_path(path: str, root: Path) -> str:
+def refused_path(path: str, root: Path, top: Path) -> str:
     """Return a description of a place that a project's path leads to and that must not enter a wheel; "" if it may.
 
-    A link, or `force-include`, may lead to other parts of the repository, not out of it: the project's author could
-    otherwise take the user's own files.
+    A link, or `force-include`, may lead to other parts of the repository or workspace, whose directory is `top`, not
+    out of it: the project's author could otherwise take the user's own files.
     """
     real, absolute = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - Path follows links too late
     inside = absolute.startswith(f"{root}{os.sep}")
     if inside and real == os.path.realpath(root) + absolute.removeprefix(str(root)):
         return ""
-    top = os.path.realpath(next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), root))
+    top = top.resolve()
     if not Path(real).is_relative_to(top):
         return "a place outside of the project"
     part = secret_part(os.path.relpath(real, top))

@@ -18,6 +18,8 @@ from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import read_pyproject, read_toml
+from hatch_docker.project.repository import repository_of
+from hatch_docker.project.workspace import workspaces_of
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
@@ -233,17 +235,18 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
 
     files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
     core, secrets = builder.metadata.core, list[str]()
+    top = repository_of(root) or next((place for place, _ in workspaces_of(root)), root)
     for name in (core.readme_path, *core.license_files):
-        if name and (why := refused_path(str(root / name), root)):
+        if name and (why := refused_path(str(root / name), root, top)):
             raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")
 
     def included() -> Iterator[IncludedFile]:
-        return (_checked(file, root) for file in files() if not _is_excluded(builder, file, secrets))
+        return (_checked(file, root, top) for file in files() if not _is_excluded(builder, file, secrets))
 
     builder.recurse_included_files = included  # type: ignore[method-assign]
     if builder.PLUGIN_NAME == "wheel":  # its shared-data, shared-scripts and others
         builder.recurse_explicit_files = (  # type: ignore[method-assign]
-            lambda inclusions: (_checked(file, root) for file in explicit(inclusions))
+            lambda inclusions: (_checked(file, root, top) for file in explicit(inclusions))
         )
     with _temporary_files_in(directory):
         (artifact,) = builder.build(
@@ -315,7 +318,7 @@ def _check_code(wheel: Path, core: Any) -> None:
             )
 
 
-def _checked(file: IncludedFile, root: Path) -> IncludedFile:
+def _checked(file: IncludedFile, root: Path, top: Path) -> IncludedFile:
     """Return a file that hatchling may read; raises ConfigError for a pipe, where it would wait forever, and others."""
     from hatch_docker.core.secrets import refused_path
 
@@ -326,7 +329,7 @@ def _checked(file: IncludedFile, root: Path) -> IncludedFile:
         raise ConfigError(f"cannot read {name} of the project: {error.strerror}; {_EXCLUDE}") from error
     if not stat.S_ISREG(mode):
         raise ConfigError(f"{name} of the project is not a regular file; {_EXCLUDE}")
-    if why := refused_path(file.path, root):
+    if why := refused_path(file.path, root, top):
         raise ConfigError(f"{name} of the project leads to {why}; {_EXCLUDE}")
     if not os.access(file.path, os.R_OK):
         raise ConfigError(f"cannot read {name} of the project: Permission denied; {_EXCLUDE}")

@@ -95,5 +95,9 @@ def test_no_file_of_the_user_is_read_for_a_wheel(what: str, tmp_path: Path) -> N
     found = hatchling_project(open_hatchling(found.root), tmp_path / "out")
     with pytest.raises(ConfigError, match="leads to a place outside of the project"):
         found.wheel()
-    (tmp_path / ".git").mkdir()
+    around = tmp_path / "pyproject.toml"
+    around.write_text("[tool.uv.workspace]\nmembers = ['p']\n")
     assert found.wheel().is_file()
+    around.unlink()
+    (tmp_path / ".git").mkdir()
+    assert hatchling_project(open_hatchling(found.root), tmp_path / "out").wheel().is_file()
