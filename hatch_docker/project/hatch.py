@@ -246,7 +246,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     builder.recurse_included_files = included  # type: ignore[method-assign]
     if builder.PLUGIN_NAME == "wheel":  # its shared-data, shared-scripts and others
         builder.recurse_explicit_files = (  # type: ignore[method-assign]
-            lambda inclusions: (_checked(file, root, top) for file in explicit(inclusions))
+            lambda inclusion_map: (_checked(file, root, top) for file in explicit(inclusion_map))
         )
     with _temporary_files_in(directory):
         (artifact,) = builder.build(
