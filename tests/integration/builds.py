@@ -29,7 +29,8 @@ class Outcome:
 
     def __post_init__(self) -> None:
         """Read the receipts, before the next build writes others."""
-        object.__setattr__(self, "receipts", [path.read_bytes() for path in self.directory.glob("*.image.json")])
+        files = [path for path in self.directory.glob("*.image.json") if path.is_file()]
+        object.__setattr__(self, "receipts", [path.read_bytes() for path in files])
 
     @property
     def archive(self) -> Path:

@@ -91,26 +91,6 @@ def test_after_an_edit_only_the_project_is_made_again(tmp_path: Path, cache: Pat
     edited.item()
 
 
-# What takes long to import, and is not needed when nothing has changed: a build would be slow before anybody noticed.
-UNUSED = {
-    "concurrent.futures", "difflib", "docker", "email.parser", "hatch_docker.bases.debian.base",
-    "hatch_docker.oci.pull", "hatch_docker.wheels.builder.build", "hatch_docker.wheels.builder.sandbox",
-    "hatch_docker.wheels.locks.uv", "http.client", "packaging.pylock", "pydantic_core", "pysequoia",
-    "rich",
-    "tomlkit", "urllib3", "zlib_ng.gzip_ng",
-}
-
-
-def test_a_build_of_nothing_new_loads_nothing_that_it_does_not_need(tmp_path: Path, cache: Path) -> None:
-    project = write_project("fastapi-numpy", tmp_path / "p")
-    build(project, cache)
-    again = build(project, cache, variables={"PYTHONPROFILEIMPORTTIME": "1"})
-    loaded = {line.rpartition("|")[2].strip() for line in again.output.splitlines() if line.startswith("import time:")}
-    assert "hatch_docker.engines.embedded" in loaded
-    assert not again.made()
-    assert sorted(UNUSED & loaded) == []
-
-
 def test_an_edit_of_the_c_file_only_recompiles_the_wheel(tmp_path: Path, cache: Path) -> None:
     project = write_project("c-extension", tmp_path / "p", options=check_option("c-extension"))
     build(project, cache)

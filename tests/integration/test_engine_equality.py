@@ -29,7 +29,7 @@ def test_base_from_a_registry(
 ) -> None:
     """The daemon pulls it itself, by its digest."""
     _, dockerfile = written_dockerfile(write_project("hello", tmp_path / "base"), cache)
-    base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar")
+    base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar", foreign=True)  # without names
     push(remote, base, [server.name("python:3.13-slim")])
     made = project(kind, tmp_path / "p")
     named = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
