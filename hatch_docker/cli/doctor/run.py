@@ -1,6 +1,7 @@
 """The run of `doctor`: the project is read, then every check runs in its own thread, with one deadline for all."""
 
 import contextlib
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -109,6 +110,7 @@ def run_checks(
     offline = offline or is_offline(environ)
     directory = cache_root(environ)
     leftovers = cache.find_leftovers(directory / FORMAT)
+    sysconfig.get_config_vars()  # Python 3.11 fills the table without a lock: another thread would read half of it
     with contextlib.ExitStack() as stack:
         stack.callback(end_running)  # programs of checks that took too long
         ctx = _context(environ, patience, stack)

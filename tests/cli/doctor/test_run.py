@@ -2,6 +2,7 @@
 
 import json
 import os
+import sysconfig
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,6 +167,25 @@ def test_programs_that_are_missing_or_too_old(tmp_path: Path) -> None:
     assert found["hatch"][0][0] == "unneeded"
     pure = offline_findings(write(tmp_path / "q"), tmp_path / "cache", PATH=str(shim.parent))
     assert [pure[topic][0][0] for topic in ("uv", "cosign")] == ["unneeded", "unneeded"]
+
+
+def test_two_checks_that_need_pythons_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of sysconfig is whole before the checks run: uv's package reads it in their threads."""
+    fill = sysconfig._init_posix  # type: ignore[attr-defined]
+
+    def fill_slowly(table: dict[str, Any]) -> None:
+        time.sleep(0.3)
+        fill(table)
+
+    monkeypatch.setattr(sysconfig, "_CONFIG_VARS", None)
+    monkeypatch.setattr(sysconfig, "_CONFIG_VARS_INITIALIZED", False, raising=False)
+    monkeypatch.setattr(sysconfig, "_init_posix", fill_slowly)
+    checks = [check for check in CHECKS if check.topic == "uv"] * 2
+    with patch("hatch_docker.cli.doctor.run.CHECKS", checks):
+        found = list(run_checks(tmp_path, {
+            "PATH": str(tmp_path), "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"),
+        }, offline=True, deep=False, patience=20))  # fmt: skip
+    assert [finding.state for finding in found if finding.topic == "uv"] == ["ok", "ok"]
 
 
 def test_a_damaged_cache(tmp_path: Path) -> None:
