@@ -12,6 +12,7 @@ from hatch_docker.bases.debian.apt_config import APT, read_passwords, read_setti
 from hatch_docker.bases.image import base_tree, check_python
 from hatch_docker.bases.model import Base, numeric_user
 from hatch_docker.bases.open import open_base
+from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.core.http.urls import netrc_passwords
@@ -28,6 +29,7 @@ from hatch_docker.project.model import Project
 from hatch_docker.project.repository import add_git_logins
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.install.archive import ZIP_ERRORS
+from hatch_docker.wheels.install.compatibility import check_fits, check_library, says_no_library
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target
 
@@ -114,6 +116,27 @@ def group_pins(pins: Sequence[Pin], root: Path, ctx: Context) -> tuple[list[Pin]
             size = path.stat().st_size
         (alone if size >= OWN_LAYER else small).append(pinned)
     return alone, small
+
+
+def check_pins(pins: Sequence[Pin], target: Target, root: Path, ctx: Context) -> None:
+    """Raise WheelError where the wheel of a dependency cannot run on the target; what was checked is remembered.
+
+    A wheel whose tags say nothing of the C library is fetched, and its code is asked.
+    """
+    names = [pinned.filename for pinned in pins if pinned.is_wheel]
+    asked = [pinned for pinned in pins if pinned.is_wheel and says_no_library(pinned.filename)]
+    key = key_of(str(target), [*names, *(pinned.sha256 for pinned in asked)])
+    if ctx.store.recall("fits", key) is not None:
+        return
+    for name in names:
+        check_fits(name, target)
+    if asked:
+        from hatch_docker.wheels.fetch import fetch
+
+        way_out = "; choose another version or base, or let the builder make the wheel out of its sdist"
+        for pinned, path in zip(asked, fetch(asked, ctx, root=root), strict=True):
+            check_library(path, pinned.filename, target, way_out)
+    ctx.store.remember("fits", key, True)
 
 
 def dependency_build_plan(build: BuildPlan) -> BuildPlan:

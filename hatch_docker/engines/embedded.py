@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.bases.model import Base
-from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.text import counted
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,
+    check_pins,
     dependency_build_plan,
     finish,
     group_pins,
@@ -29,7 +30,6 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
-from hatch_docker.wheels.install.compatibility import check_fits
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
@@ -70,11 +70,7 @@ def gather(
 
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
-    names = [pinned.filename for pinned in pins if pinned.is_wheel]
-    if ctx.store.recall("fits", key := key_of(str(target), names)) is None:
-        for name in names:
-            check_fits(name, target)
-        ctx.store.remember("fits", key, True)
+    check_pins(pins, target, project.root, ctx)
     alone, small = group_pins(pins, project.root, ctx)
     dependencies = [
         Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))

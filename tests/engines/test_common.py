@@ -1,20 +1,25 @@
 """Checks of both engines before an image is made: what it is to run is there, and its wheel is for its base."""
 
+import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.bases.image import base_of
 from hatch_docker.core.errors import ConfigError, WheelError
-from hatch_docker.engines.common import check_commands, check_contents
+from hatch_docker.engines.common import check_commands, check_contents, check_pins
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import Pin, Target
 from tests.fakes.bases import debian_layer, link, python_image, python_layer
 from tests.fakes.context import context
 from tests.fakes.images import image_of, layer_of
+from tests.fakes.package_index import make_wheel
 from tests.fakes.plans import plan as plan_of
+
+TRIXIE = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 
 
 @pytest.mark.parametrize("word", ["", ".", "..", "lib", "x/y", "absent"])
@@ -38,6 +43,21 @@ def test_a_program_may_be_among_the_files_or_a_link_of_the_base(target: str, tmp
     check_commands(made, base, frozenset(), ctx)
 
 
+def test_code_of_a_dependency_that_needs_a_newer_glibc_is_refused(tmp_path: Path) -> None:
+    """The tag of a wheel that somebody built at home says nothing of the C library; in the store it has no name."""
+    wheel, data = make_wheel(
+        "heavy", "1.0", tag="cp313-cp313-linux_x86_64", files={"heavy/_c.so": b"\x7fELF\0GLIBC_2.38\0"}
+    )
+    path = tmp_path / wheel
+    path.write_bytes(data)
+    pinned = Pin("heavy", "1.0", wheel, path.as_uri(), hashlib.sha256(data).hexdigest(), None, None)
+    ctx = context(tmp_path / "cache", [])
+    for _ in range(2):  # an error is not remembered
+        with pytest.raises(WheelError, match=r"heavy/_c\.so in heavy-1.*whl needs glibc 2\.38, .* glibc 2\.36; choose"):
+            check_pins([pinned], replace(TRIXIE, libc=("glibc", "2.36")), tmp_path, ctx)
+    check_pins([pinned], TRIXIE, tmp_path, ctx)
+
+
 @pytest.mark.parametrize("name", [
     "_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so", "_c.cpython-311-x86_64-linux-gnu.so",
     "_c.cpython-313-aarch64-linux-gnu.so", "_c.cpython-313t-x86_64-linux-gnu.so", "_c.cpython-313-x86_64-linux-musl.so",
@@ -47,9 +67,8 @@ def test_an_extension_module_of_another_python_is_refused(name: str, tmp_path: P
     wheel = tmp_path / "demo-1-cp313-cp313-linux_x86_64.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"demo/{name}", b"")
-    target = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
     if name in ("_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so"):
-        check_contents(wheel, target)
+        check_contents(wheel, TRIXIE)
         return
     with pytest.raises(WheelError, match=rf"holds demo/{name}, which an earlier build compiled for another Python"):
-        check_contents(wheel, target)
+        check_contents(wheel, TRIXIE)

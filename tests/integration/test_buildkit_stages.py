@@ -128,6 +128,13 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
     import asked_for
     return _build_wheel(directory)
 """
+VENDORS = """
+FILES |= {
+    "only_source/_vendor/needed_by_it-1.0.dist-info/METADATA":
+        "Metadata-Version: 2.1\\nName: needed-by-it\\nVersion: 1.0\\n",
+    "only_source/_vendor/needed_by_it-1.0.dist-info/RECORD": "needed_by_it/__init__.py,sha256=another,1\\n",
+}
+"""
 LIES = """
 _build = build_wheel
 
@@ -139,13 +146,16 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 
 def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Both ask for a build requirement that no file names, and what they need shows when they are built."""
+    """Both ask for a build requirement that no file names, and what they need shows when they are built.
+
+    What they vendor is not installed: the metadata and RECORD of that say nothing of the image.
+    """
     made = project("hello", tmp_path / "p")
     require(made, "one-more", "another")
     index = FakeIndex()
     # No cache has seen them: the builds are asked, in either engine.
-    index.add("one-more", only_source("one_more", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
-    index.add("another", only_source("another", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    index.add("one-more", only_source("one_more", f"{VENDORS}{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    index.add("another", only_source("another", f"{VENDORS}{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
     index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
     index.add("asked-for", make_wheel("asked-for", "1.0"))
     with index.serving() as serving:

@@ -40,6 +40,7 @@ from hatch_docker.engines.buildkit.system_packages import find_system, layer_fac
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,
+    check_pins,
     created_time,
     dependency_build_plan,
     finish,
@@ -60,7 +61,7 @@ from hatch_docker.wheels.builder.pep517 import MISSING
 from hatch_docker.wheels.builder.ssh_agent import check_agent
 from hatch_docker.wheels.builder.variables import secret_variables
 from hatch_docker.wheels.fetch import fetch
-from hatch_docker.wheels.install.compatibility import check_fits, check_given, check_made
+from hatch_docker.wheels.install.compatibility import check_given, check_made
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
 from hatch_docker.wheels.install.venv import check_owners, wheel_files
@@ -84,7 +85,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
         _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, plan, target, project, ctx)])
         for entry, stream in layer_entries(layer):
-            if entry.path.endswith(".dist-info/METADATA") and stream is not None:
+            if VenvTarget(base.interpreter).is_metadata(entry.path, "METADATA") and stream is not None:
                 return stream.read()
         raise WheelError(f"the wheel that {pinned.filename} gave has no METADATA")
 
@@ -132,9 +133,7 @@ class _Inputs:
 
 def make_steps(plan: Plan, pins: Sequence[Pin], target: Target, project: Project, ctx: Context) -> list[CopyStep]:
     """Return the groups of the embedded engine, in its order, each with a name that no other has."""
-    for pinned in pins:
-        if pinned.is_wheel:
-            check_fits(pinned.filename, target)
+    check_pins(pins, target, project.root, ctx)
     alone, small = group_pins(pins, project.root, ctx)
     rules = slim_rules(plan, "dependencies")
     steps: list[CopyStep] = []
@@ -276,7 +275,7 @@ def _take(step: CopyStep, key: str, inputs: _Inputs, out: Path) -> Layer:
     if any(path.is_symlink() or not path.is_dir() for path in above):
         raise BuildError(f"the builder exported nothing for {', '.join(step.group.contents)}; is its disk full?")
     entries = tree_entries(root, venv.root)
-    records = (entry for entry in entries if entry.kind == "file" and entry.path.endswith(".dist-info/RECORD"))
+    records = (entry for entry in entries if entry.kind == "file" and venv.is_metadata(entry.path, "RECORD"))
     files: dict[str, Mapping[str, str]] = {}
     for entry in records:
         assert isinstance(entry.content, Path)

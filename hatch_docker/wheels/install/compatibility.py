@@ -33,16 +33,29 @@ def check_given(wheel: Path, target: Target) -> None:
         check_fits(wheel.name, target)
     except WheelError as error:
         raise WheelError(f"{str(error).partition(';')[0]}{way_out}") from None
-    if "-linux_" not in wheel.name:
+    check_library(wheel, wheel.name, target, way_out)
+
+
+def check_library(wheel: Path, filename: str, target: Target, way_out: str) -> None:
+    """Raise WheelError where compiled code of a wheel needs another C library than that of the target.
+
+    `filename` is the wheel's own name, which `wheel` need not have; the message ends with `way_out`.
+    """
+    if not says_no_library(filename):
         return  # pure, or made for many systems and checked by whoever did
     kind, version = target.libc
-    for path, needed in _needs(wheel):
+    for path, needed in _needs(wheel, filename):
         if kind != "glibc" or needed > tuple(int(part) for part in version.split(".")[:2]):
             needs = ".".join(map(str, needed))
-            raise WheelError(f"{path} in {wheel.name} needs glibc {needs}, and the base is {target}{way_out}")
+            raise WheelError(f"{path} in {filename} needs glibc {needs}, and the base is {target}{way_out}")
 
 
-def _needs(wheel: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+def says_no_library(filename: str) -> bool:
+    """Tell whether the tags of a wheel name no C library, as linux_x86_64 does."""
+    return "-linux_" in filename
+
+
+def _needs(wheel: Path, filename: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the compiled files of a wheel that need glibc, each with the newest version that it needs."""
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -58,7 +71,7 @@ def _needs(wheel: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
                 if found:
                     yield info.filename, max((int(major), int(minor)) for major, minor in found)
     except ZIP_ERRORS as error:
-        raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
+        raise WheelError(f"cannot read the wheel {filename}: {error}") from error
 
 
 def check_fits(filename: str, target: Target) -> None:

@@ -32,6 +32,14 @@ class VenvTarget:
         """
         return path.endswith(".py") and path.startswith(self.site_packages) and "/tests/" not in path
 
+    def is_metadata(self, path: str, name: str) -> bool:
+        """Tell whether a path is the file `name` of an installed package's .dist-info directory.
+
+        Those directories lie directly in site-packages; one that lies deeper is of a package that another vendors.
+        """
+        directory, _, file = path.rpartition("/")
+        return file == name and directory.endswith(".dist-info") and posixpath.dirname(directory) == self.site_packages
+
     @property
     def python(self) -> str:
         """The absolute path of the environment's interpreter, for the first line of scripts."""

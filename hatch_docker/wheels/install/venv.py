@@ -76,7 +76,7 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTar
 def wheel_files(entries: Iterable[Entry], venv: VenvTarget) -> dict[str, str]:
     """Return the files of an installed wheel by its RECORD: path in the image -> hash ("sha256=...", "" if none)."""
     for entry in entries:
-        if entry.path.endswith(".dist-info/RECORD") and isinstance(entry.content, bytes):
+        if venv.is_metadata(entry.path, "RECORD") and isinstance(entry.content, bytes):
             rows = csv.reader(io.StringIO(entry.content.decode(), newline=""))
             return {posixpath.normpath(f"{venv.site_packages}/{row[0]}"): row[1] for row in rows}
     return {}
