@@ -84,6 +84,7 @@ class Receipt:
     timings: Mapping[str, float]                # seconds by step
     hints: tuple[str, ...] = ()
     part: Annotated[str, "[a-z0-9_-]*"] = ""    # NAME of images.NAME, if the project has several images
+    members: tuple[WheelInfo, ...] = ()         # of the workspace; empty as well if each platform has others
 
     @property
     def pushed(self) -> tuple[str, ...]:
@@ -118,7 +119,7 @@ def make_receipt(
 ) -> Receipt:
     """Return the receipt of what an engine built; `timings` are in seconds and get rounded to milliseconds."""
     base = built[0].base
-    wheels = {image.wheel for image in built}
+    wheels, members = {image.wheel for image in built}, {image.members for image in built}
     pushed = [delivery.reference for delivery in deliveries if not delivery.error]
     return Receipt(
         schema=1, name=plan.name, version=plan.version, digest=item.digest, references=(*pushed, *loaded),
@@ -130,6 +131,7 @@ def make_receipt(
         sbom=tuple(document for document in documents if document.format != "slsa"),
         provenance=next((document for document in documents if document.format == "slsa"), None),
         timings={step: round(seconds, 3) for step, seconds in timings.items()}, hints=tuple(hints), part=plan.part,
+        members=members.pop() if len(members) == 1 else (),
     )  # fmt: skip
 
 

@@ -101,21 +101,30 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
-    """Return the files of the project's wheel that changed, "" if the cache no longer knows both wheels."""
-    found = [
-        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)
-        for receipt in (before, after) if receipt.wheel
-    ]
-    if len(found) != 2 or None in found:
+    """Return the files of our wheels that changed, "" if the cache no longer knows all of them."""
+    then, now = (_own_files(receipt, ctx, rules) for receipt in (before, after))
+    if then is None or now is None:
         return ""
-    # Compared below site-packages, whose path has the version of Python in it.
-    then, now = ({path.partition("/site-packages/")[2] or path: hashed for path, hashed in (files or {}).items()}
-                 for files in found)  # fmt: skip
     differ = sorted(path for path in {*then, *now} if then.get(path) != now.get(path))
     code = [path for path in differ if ".dist-info/" not in path]
     if not code:
         return "its metadata" if differ else "the same files, made differently"
     return f"{counted(len(code), 'file')} changed: {abbreviate(code)}"
+
+
+def _own_files(receipt: Receipt, ctx: Context, rules: Rules) -> dict[str, str] | None:
+    """Return the files of the wheels of the project and its workspace, path -> hash; None if one is not known.
+
+    Paths start below site-packages, which has the version of Python in its own.
+    """
+    found: dict[str, str] = {}
+    for wheel in (*receipt.members, receipt.wheel):
+        venv = VenvTarget(Interpreter("", receipt.python))
+        files = known_files(venv, f"sha256:{wheel.sha256}", ctx, rules) if wheel else None
+        if files is None:
+            return None
+        found |= {path.partition("/site-packages/")[2] or path: hashed for path, hashed in files.items()}
+    return found
 
 
 def how_to_run(

@@ -133,6 +133,17 @@ class Indexes:
         """Return the indexes that are asked for a package of which Poetry's lock names no index."""
         return replace(self, indexes=tuple(index for index in self.indexes if not index.declared), strategy="")
 
+    @property
+    def absent_links(self) -> tuple[str, ...]:
+        """Find-links of this machine that are not there; pip leaves them out with a warning, and uv would fail.
+
+        Of uv's own configuration there are none: uv reads that, and fails.
+        """
+        if self.source in ("", "uv"):
+            return ()
+        paths = ((link.url, unquote(link.url.removeprefix("file://"))) for link in self.find_links)
+        return tuple(url for url, path in paths if "://" not in path and not os.path.exists(path))  # noqa: PTH110
+
     def client(self, ctx: Context) -> Client:
         """Return the HTTP client of a build; it trusts pip's certificates if no variable names others."""
         named = any(ctx.environ.get(name) for name in urls.BUNDLES)
@@ -158,7 +169,8 @@ class Indexes:
             defaults = [_with_login(index) for index in self.indexes if index.default]
             env |= {"UV_DEFAULT_INDEX": defaults[0]} if defaults else {}
             env |= {"UV_INDEX": " ".join(extras)} if extras else {}
-            env |= {"UV_FIND_LINKS": ",".join(map(_with_login, self.find_links))} if self.find_links else {}
+            links = [_with_login(link) for link in self.find_links if link.url not in self.absent_links]
+            env |= {"UV_FIND_LINKS": ",".join(links)} if links else {}
             env |= {"UV_KEYRING_PROVIDER": "subprocess"} if self.keyring else {}
         return env
 

@@ -27,7 +27,7 @@ def made(*layers: LayerReceipt, **options: object) -> Receipt:
     """Another image of the project, with these layers beside the base's."""
     (platform,) = BEFORE.platforms
     platform = replace(platform, digest="sha256:9", layers=(platform.layers[0], *layers))
-    return replace(BEFORE, digest="sha256:9", platforms=(platform,), **options)  # type: ignore[arg-type]
+    return replace(BEFORE, **{"digest": "sha256:9", "platforms": (platform,), **options})  # type: ignore[arg-type]
 
 
 def test_dependencies_are_told_with_their_versions(ctx: Context) -> None:
@@ -78,6 +78,18 @@ def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context)
     assert changes(BEFORE, after, ctx)[1:] == [
         "  your code         5 files changed: app/a.py, app/b.py, app/c.py and 2 more"
     ]
+
+
+def test_files_of_a_member_of_the_workspace_are_ours(ctx: Context) -> None:
+    """Its wheel is another, and the project's is the same."""
+    own, venv = BEFORE.platforms[0].layers[1], VenvTarget(Interpreter("", "3.13.5"))
+    for digit, name in (("0", "app"), ("1", "lib"), ("2", "lib")):
+        remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/{name}.py": f"sha256={digit}"}, ctx)
+    before, after = (
+        made(replace(own, digest=digit), digest=digit, members=(WheelInfo("lib-1.0-py3-none-any.whl", digit * 64),))
+        for digit in "12"
+    )
+    assert changes(before, after, ctx)[1:] == ["  your code         1 file changed: lib.py"]
 
 
 def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:

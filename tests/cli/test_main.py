@@ -9,6 +9,7 @@ import pytest
 
 from hatch_docker.cli.common import set_verbosity
 from hatch_docker.cli.main import main, make_parser, parse
+from hatch_docker.core.cache.store import open_store
 
 _, COMMANDS = make_parser()
 CLEAN = "hatch-docker clean: error: argument --max-{}: must be a number of 0 or more, not {}"
@@ -115,6 +116,22 @@ def test_hatchling_in_a_subdirectory(tmp_path: Path) -> None:
     assert outcome.stderr.splitlines() == [
         f"there is no pyproject.toml in {tmp_path / 'src'}: go to the project's directory, {tmp_path}"
     ]
+
+
+@pytest.mark.parametrize(("options", "why"), [
+    (["--max-size", "1"], ""),
+    (["--max-size", "0.001"], "2.0 MB of them were used within the last hour: a build may still be reading them"),
+    (["--all"], "2.0 MB of them were used within the last minute: a build may still be reading them"),
+])  # fmt: skip
+def test_clean_says_why_it_keeps_more_than_it_was_asked_for(
+    options: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_store(tmp_path).put(bytes(2_000_000))
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path))
+    assert main(["clean", *options]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.endswith("removed 0 entries, 0.0 MB; 2.0 MB remain")
+    assert rest == ([why] if why else [])
 
 
 def test_output_comes_before_the_error(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from hatch_docker.cli.common import Commands, declare, non_negative, print_lines
-from hatch_docker.core.cache.prune import MAX_AGE, MAX_BYTES
+from hatch_docker.core.cache.prune import GRACE, MAX_AGE, MAX_BYTES
 
 DAY = 24 * 3600
 
@@ -24,9 +24,12 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.core.progress import silent
 
     store = open_context(os.environ, silent()).store
+    limit, time, grace = int(options.max_size * 1e9), "hour", GRACE
     if options.all:
-        pruned = prune(store, max_age=0, max_bytes=0, grace=60)
-    else:
-        pruned = prune(store, max_age=options.max_age * DAY, max_bytes=int(options.max_size * 1e9))
-    removed, kept = pruned.removed_bytes / 1e6, pruned.kept_bytes / 1e6
-    print_lines([f"{store.root}: removed {pruned.removed} entries, {removed:.1f} MB; {kept:.1f} MB remain"])
+        limit, time, grace = 0, "minute", 60
+    pruned = prune(store, max_age=0 if options.all else options.max_age * DAY, max_bytes=limit, grace=grace)
+    removed, kept, used = (size / 1e6 for size in (pruned.removed_bytes, pruned.kept_bytes, pruned.used_bytes))
+    lines = [f"{store.root}: removed {pruned.removed} entries, {removed:.1f} MB; {kept:.1f} MB remain"]
+    if pruned.kept_bytes > limit:
+        lines.append(f"{used:.1f} MB of them were used within the last {time}: a build may still be reading them")
+    print_lines(lines)

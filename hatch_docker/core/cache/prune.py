@@ -18,11 +18,12 @@ INTERVAL = 24 * 3600           # seconds between two prunings that builds do on 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The number and bytes of the entries that a pruning removed, and the bytes it kept."""
+    """The number and bytes of the entries that a pruning removed, the bytes it kept, and those of them in use."""
 
     removed: int
     removed_bytes: int
     kept_bytes: int
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,17 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
     now = time.time()
     items = sorted(entries(store), key=lambda item: (item.used, str(item.path)))
     total = kept = sum(item.size for item in items)
-    removed = 0
+    removed = used = 0
     for item in items:
         age = now - item.used
+        if age < grace:
+            used += item.size
         if age < grace or (age <= max_age and kept <= max_bytes):
             continue
         store.discard(item.path)
         kept -= item.size
         removed += 1
-    return Pruned(removed, total - kept, kept)
+    return Pruned(removed, total - kept, kept, used)
 
 
 def prune_now_and_then(store: Store) -> None:

@@ -108,14 +108,15 @@ def build_wheel(
 
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
     """Return the wheel of an sdist out of a builder stage; see `build_wheel`."""
+    copy = "sdist.zip" if source.name.endswith(".zip") else "sdist.tar.gz"
 
     def fill(build: Path) -> None:
         # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
-        shutil.copyfile(source.path, build / "sdist.tar.gz")
+        shutil.copyfile(source.path, build / copy)
 
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
         def write(directory: Path) -> Path:
-            wheel = run_backend("wheel", source, stage, known, pins, directory, fill, sdist="/build/sdist.tar.gz")
+            wheel = run_backend("wheel", source, stage, known, pins, directory, fill, sdist=f"/build/{copy}")
             check_made(wheel.name, source.name, stage.target)
             if stage.plan.secrets:
                 stage.ctx.secrets.check_wheel(wheel)

@@ -21,9 +21,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import sys
 import tarfile
 import traceback
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ MISSING = "the build asks for more requirements: "
 
 def unpack(archive: str, target: str, time: int) -> None:
     """Unpack without the top directory, with fixed owners, modes and times, so that two builds are alike."""
+    if archive.endswith(".zip"):
+        unpack_zip(archive, target, time)
+        return
     with tarfile.open(archive) as tar:
         members = []
         for member in tar.getmembers():
@@ -46,6 +51,21 @@ def unpack(archive: str, target: str, time: int) -> None:
         if hasattr(tarfile, "fully_trusted_filter"):
             tar.extraction_filter = tarfile.fully_trusted_filter  # the sandbox confines it
         tar.extractall(target, members)  # noqa: S202
+
+
+def unpack_zip(archive: str, target: str, time: int) -> None:
+    """Unpack a .zip as `unpack` does."""
+    with zipfile.ZipFile(archive) as files:
+        for info in files.infolist():
+            name = info.filename.partition("/")[2]
+            if not name or info.is_dir():
+                continue
+            path = Path(target, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.open(info) as source, path.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+            path.chmod(0o755 if info.external_attr >> 16 & 0o100 else 0o644)
+            os.utime(path, (time, time))
 
 
 def load(spec: dict[str, Any]) -> Any:

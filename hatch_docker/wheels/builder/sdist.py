@@ -2,14 +2,17 @@
 
 import io
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, WheelError
-from hatch_docker.core.streams import HashingStream, drain
+from hatch_docker.core.streams import HashingStream, Readable, drain
 from hatch_docker.oci.compression import Decompressed
-from hatch_docker.oci.tar import read_tar
+from hatch_docker.oci.paths import safe_path
+from hatch_docker.oci.tar import Entry, read_tar
+from hatch_docker.wheels.install.archive import ZIP_ERRORS, open_archive
 from hatch_docker.wheels.target import parse_requirement
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
@@ -34,26 +37,51 @@ class Sdist:
 def read_sdist(path: Path, name: str = "") -> Sdist:
     """Read an sdist; `name` is its own if `path` has another. Raise WheelError, naming it, if it cannot be read."""
     name = name or path.name
-    if not name.endswith(".tar.gz"):
-        raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz is (PEP 625)")
+    if not name.endswith((".tar.gz", ".zip")):
+        raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz (PEP 625) and .zip are")
     files: list[list[object]] = []
     names = 0
     pyproject = b""
     try:
-        with path.open("rb") as stream:
-            for entry, content in read_tar(Decompressed(stream, LIMIT)):
-                hashed = HashingStream(content or io.BytesIO())
-                if content is not None and entry.path.count("/") == 1 and entry.path.endswith("/pyproject.toml"):
-                    pyproject = hashed.read(PYPROJECT)
-                drain(hashed)
-                names += len(entry.path) + len(entry.target)
-                if len(files) >= MEMBERS or names > NAMES:
-                    raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
-                executable = bool(entry.mode & 0o100)
-                files.append([entry.path, entry.kind, executable, entry.target, hashed.hash.hexdigest()])
+        for entry, content in sdist_members(path, name):
+            hashed = HashingStream(content or io.BytesIO())
+            if content is not None and entry.path.count("/") == 1 and entry.path.endswith("/pyproject.toml"):
+                pyproject = hashed.read(PYPROJECT)
+            drain(hashed)
+            names += len(entry.path) + len(entry.target)
+            if len(files) >= MEMBERS or names > NAMES:
+                raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
+            executable = bool(entry.mode & 0o100)
+            files.append([entry.path, entry.kind, executable, entry.target, hashed.hash.hexdigest()])
     except (OSError, ImageError) as error:
         raise WheelError(f"cannot read the sdist {name}: {error}") from error
     return Sdist(path, name, key_of(sorted(files, key=lambda row: str(row[0]))), *_build_system(pyproject, name))
+
+
+def sdist_members(path: Path, name: str) -> Iterator[tuple[Entry, Readable | None]]:
+    """Yield the members of an sdist with the contents of its files; `name` is its own, and says whether it is a .zip.
+
+    Raise OSError or ImageError where it cannot be read, or unpacks to more than LIMIT bytes.
+    """
+    if name.endswith(".zip"):
+        yield from _zip_members(path)
+        return
+    with path.open("rb") as stream:
+        yield from read_tar(Decompressed(stream, LIMIT))
+
+
+def _zip_members(path: Path) -> Iterator[tuple[Entry, Readable | None]]:
+    try:
+        with open_archive(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            if sum(info.file_size for info in infos) > LIMIT:
+                raise ImageError(f"it unpacks to more than {LIMIT >> 20} MB")
+            for info in infos:
+                mode = info.external_attr >> 16 & 0o777
+                with archive.open(info) as content:
+                    yield Entry(safe_path(info.filename), "file", mode, 0, size=info.file_size), content
+    except ZIP_ERRORS as error:
+        raise ImageError(str(error)) from error
 
 
 def _build_system(pyproject: bytes, name: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:

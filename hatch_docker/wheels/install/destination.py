@@ -186,6 +186,8 @@ class Installation:
     def _warn_of_start(self, path: str, member: Member) -> None:
         name = path.replace(f"{self._venv.site_packages}/", "", 1)
         code = name.endswith(".pth") and re.search(rb"^import[ \t]", member.start(PTH_LIMIT), re.MULTILINE)
+        if name == "distutils-precedence.pth" and self._wheel.dist_info.startswith("setuptools-"):
+            return  # known to everybody, and without effect unless distutils is imported
         if code or name in ("sitecustomize.py", "usercustomize.py"):
             self._warn(f"wheel {self._wheel.filename} brings {name}, whose code runs at every start of Python")
 

@@ -65,7 +65,8 @@ def pins_of(
                 if not file.is_own(choice.path):
                     raise WheelError(
                         f"{file.name}: {package.name} is the directory {choice.path}; only files go into an "
-                        "image: publish it to an index, or build its wheel and lock that"
+                        "image: publish it to an index, build its wheel and lock that, or resolve without the lock "
+                        '(lock = "none")'
                     )
             elif isinstance(choice, PackageVcs):
                 raise WheelError(

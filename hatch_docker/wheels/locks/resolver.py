@@ -16,9 +16,8 @@ from packaging.version import Version
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError, WheelError
-from hatch_docker.oci.compression import Decompressed
-from hatch_docker.oci.tar import read_tar
 from hatch_docker.project.sources import Source
+from hatch_docker.wheels.builder.sdist import sdist_members
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
@@ -33,7 +32,6 @@ Dependencies = tuple[tuple[str, ...], tuple[str, ...]]
 """Requires-Dist and Provides-Extra of core metadata."""
 
 ROUNDS = 20                               # each allows at least one package as an sdist; more never end
-LARGEST = 2 << 30                         # bytes that an sdist may unpack to
 LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproject.toml
 
 
@@ -149,16 +147,15 @@ def static_metadata(path: Path, filename: str) -> Dependencies | None:
 def _documents(path: Path, filename: str) -> dict[str, bytes]:
     """Return PKG-INFO and pyproject.toml of the top directory of an sdist."""
     found: dict[str, bytes] = {}
-    if not filename.endswith((".tar.gz", ".tgz")):
+    if not filename.endswith((".tar.gz", ".tgz", ".zip")):
         return found
     try:
-        with path.open("rb") as stream:
-            for entry, content in read_tar(Decompressed(stream, LARGEST)):
-                name = entry.path.partition("/")[2]
-                if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < LARGEST_DOCUMENT:
-                    found[name] = content.read()
-                if len(found) == 2:
-                    break
+        for entry, content in sdist_members(path, filename):
+            name = entry.path.partition("/")[2]
+            if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < LARGEST_DOCUMENT:
+                found[name] = content.read()
+            if len(found) == 2:
+                break
     except (OSError, ImageError) as error:
         raise WheelError(f"{filename} cannot be read as an sdist: {error}") from error
     return found

@@ -111,6 +111,10 @@ def compile_lock(
         raise OfflineError(f"what {', '.join(lines)[:200]} needs is not in the cache, and {OFFLINE} is set")
     program = find_uv(ctx.environ)
     _check_lines(lines)
+    for link in indexes.absent_links:
+        line = f"find-links {link} is not there, and left out: make the directory, or correct the configuration"
+        if line not in ctx.progress.warnings:
+            ctx.progress.warn(line)
     command = [
         program, "pip", "compile", "--format", "pylock.toml", "--quiet", "--no-header",
         "--python", sys.executable, "--python-version", target.python,

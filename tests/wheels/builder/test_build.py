@@ -122,6 +122,18 @@ def test_the_same_contents_are_built_once(builder: BuilderStage, tmp_path: Path,
     assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
 
 
+def test_a_zip_is_built_as_a_tar_is(builder: BuilderStage, tmp_path: Path) -> None:
+    """Old releases have no other sdist; the same files are the same contents, which are built once."""
+    sdist = tmp_path / "demo-1.0.zip"
+    with zipfile.ZipFile(sdist, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("demo-1.0")
+        archive.writestr("demo-1.0/pyproject.toml", PYPROJECT)
+        archive.writestr("demo-1.0/backend.py", BACKEND)
+    wheel = wheel_of(read_sdist(sdist), builder)
+    assert said(wheel).endswith("/build/src1000")
+    assert build(builder, tmp_path / "a") == wheel
+
+
 def test_our_umask_is_not_the_build_s(builder: BuilderStage, tmp_path: Path) -> None:
     """The sandbox's user needs no permission to read an sdist or a cache that only we may read."""
     before = os.umask(0o077)
@@ -312,8 +324,14 @@ def test_a_wrong_build_system_is_named(tmp_path: Path, text: str) -> None:
 
 def test_an_unreadable_sdist_is_named(tmp_path: Path) -> None:
     """A zip, a damaged archive, a file of the cache."""
-    (tmp_path / "demo-1.0.zip").write_bytes(b"")
-    with pytest.raises(WheelError, match=r"demo-1\.0\.zip is not an sdist"):
+    with pytest.raises(WheelError, match=r"demo-1\.0\.tar\.bz2 is not an sdist"):
+        read_sdist(tmp_path / "demo-1.0.tar.bz2")
+    (tmp_path / "demo-1.0.zip").write_bytes(b"damaged")
+    with pytest.raises(WheelError, match=r"cannot read the sdist demo-1\.0\.zip: .* not a zip"):
+        read_sdist(tmp_path / "demo-1.0.zip")
+    with zipfile.ZipFile(tmp_path / "demo-1.0.zip", "w") as archive:
+        archive.writestr("demo-1.0/../../x", "")
+    with pytest.raises(WheelError, match=r"cannot read the sdist demo-1\.0\.zip: .*\.\./x"):
         read_sdist(tmp_path / "demo-1.0.zip")
     (tmp_path / "hex").write_bytes(b"\x1f\x8b\x08damaged")
     with pytest.raises(WheelError, match=r"cannot read the sdist demo-1\.0\.tar\.gz"):

@@ -19,6 +19,7 @@ from hatch_docker.wheels.install.archive import refusal
 from hatch_docker.wheels.install.compatibility import check_fits, check_given
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
 from tests.fakes.lock_files import AMD64
+from tests.fakes.package_index import make_wheel
 from tests.fakes.sbom_images import SITE
 from tests.fakes.wheels import VENV, Wheel, install, read, record_hash, with_file
 
@@ -92,6 +93,16 @@ def test_paths_in_pth_are_not_worth_a_warning(tmp_path: Path) -> None:
     lines: list[str] = []
     install(with_file("demo.pth", b"demo/more\n"), tmp_path, lines.append)
     assert lines == []
+
+
+@pytest.mark.parametrize(("name", "count"), [("setuptools", 0), ("other", 1)])
+def test_the_start_of_setuptools_is_not_worth_a_warning(name: str, count: int, tmp_path: Path) -> None:
+    """Every release has it; in another package the same file would be news."""
+    lines: list[str] = []
+    wheel, data = make_wheel(name, "80.0", files={"distutils-precedence.pth": b"import os\n"})
+    (tmp_path / wheel).write_bytes(data)
+    wheel_entries(tmp_path / wheel, VENV, warn=lines.append)
+    assert len(lines) == count
 
 
 @pytest.mark.parametrize("size", [2_000_000, 20])

@@ -272,6 +272,20 @@ def test_a_proxy_that_wants_a_password_is_a_lasting_error(ctx: Context, root: Pa
     assert not isinstance(caught.value, TransientError)
 
 
+def test_a_directory_of_pips_that_is_not_there(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """A warning, said once, as pip has it; uv alone would fail."""
+    index.add("app", make_wheel("app", "1.0"))
+    mine = with_environ(ctx, {
+        **ctx.environ, "PIP_INDEX_URL": index.url, "PIP_FIND_LINKS": f"absent file://{root}/none",
+    })  # fmt: skip
+    for name in ("app", "app>=1"):
+        assert [found.name for found in pin(resolving(name), root, AMD64, mine)] == ["app"]
+    assert [line for line in lines if "find-links" in line] == [
+        f"warning: find-links {link} is not there, and left out: make the directory, or correct the configuration"
+        for link in (f"{root}/absent", f"file://{root}/none")
+    ]
+
+
 def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
     """A PEP 503 page without sizes, and a directory of wheels beside it, serve as well."""
     index.html = True
