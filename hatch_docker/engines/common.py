@@ -36,6 +36,7 @@ from hatch_docker.wheels.target import Pin, Target
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # the end of a module's name: EXT_SUFFIX
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
+LAYERS = 100           # of an image at most; Docker's overlay ends near 125
 
 
 def open_target(
@@ -102,20 +103,37 @@ def slim_rules(plan: Plan, kind: str) -> Rules:
     return Rules((SYMBOLS,), keep=slim.keep) if SYMBOLS in slim.leave_out else NONE
 
 
-def group_pins(pins: Sequence[Pin], root: Path, ctx: Context) -> tuple[list[Pin], list[Pin]]:
-    """Return the pins with a layer each, large wheels and what has to be built, and the small wheels that share one."""
-    alone: list[Pin] = []
-    small: list[Pin] = []
-    for pinned in pins:
-        size = pinned.size if pinned.is_wheel else OWN_LAYER
-        if size is None:
-            from hatch_docker.wheels.fetch import fetch
+def free_layers(plan: Plan, base: Base, own: int) -> int:
+    """Return how many dependencies may have a layer each; `own` is the number of our projects.
 
-            digest = f"sha256:{pinned.sha256}"
-            path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([pinned], ctx, root=root)[0]
-            size = path.stat().st_size
-        (alone if size >= OWN_LAYER else small).append(pinned)
-    return alone, small
+    One layer is left for the other dependencies together.
+    """
+    system = base.plan.kind != "debian" and bool(base.plan.packages)  # on Debian they are among the base's layers
+    return LAYERS - len(base.image.layers) - system - own - bool(plan.files) - bool(plan.config.volumes) - 1
+
+
+def group_pins(pins: Sequence[Pin], root: Path, ctx: Context, free: int) -> tuple[list[Pin], list[Pin]]:
+    """Return the pins with a layer each, large wheels and what has to be built, and the wheels that share one.
+
+    Of more than `free` the smallest wheels go into the shared one: another dependency changes that and its own.
+    """
+    built = [pinned for pinned in pins if not pinned.is_wheel]
+    sizes = {pinned: _size(pinned, root, ctx) for pinned in pins if pinned.is_wheel}
+    large = [pinned for pinned, size in sizes.items() if size >= OWN_LAYER]
+    largest = sorted(large, key=lambda pinned: (-sizes[pinned], pinned.name))[:max(free - len(built), 0)]
+    alone = {*built, *largest}
+    return [pinned for pinned in pins if pinned in alone], [pinned for pinned in pins if pinned not in alone]
+
+
+def _size(pinned: Pin, root: Path, ctx: Context) -> int:
+    """Return the bytes of a wheel; where its lock does not say them, those of the file."""
+    if pinned.size is not None:
+        return pinned.size
+    from hatch_docker.wheels.fetch import fetch
+
+    digest = f"sha256:{pinned.sha256}"
+    path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([pinned], ctx, root=root)[0]
+    return path.stat().st_size
 
 
 def check_pins(pins: Sequence[Pin], target: Target, root: Path, ctx: Context) -> None:

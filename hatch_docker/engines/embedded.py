@@ -19,6 +19,7 @@ from hatch_docker.engines.common import (
     check_pins,
     dependency_build_plan,
     finish,
+    free_layers,
     group_pins,
     open_target,
     slim_rules,
@@ -71,7 +72,7 @@ def gather(
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
     check_pins(pins, target, project.root, ctx)
-    alone, small = group_pins(pins, project.root, ctx)
+    alone, small = group_pins(pins, project.root, ctx, free_layers(plan, base, len(own)))
     dependencies = [
         Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))
         for group in (*([pinned] for pinned in alone), small) if group

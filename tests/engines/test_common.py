@@ -9,7 +9,7 @@ import pytest
 
 from hatch_docker.bases.image import base_of
 from hatch_docker.core.errors import ConfigError, WheelError
-from hatch_docker.engines.common import check_commands, check_contents, check_pins
+from hatch_docker.engines.common import OWN_LAYER, check_commands, check_contents, check_pins, group_pins
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.wheels.target import Pin, Target
@@ -56,6 +56,24 @@ def test_code_of_a_dependency_that_needs_a_newer_glibc_is_refused(tmp_path: Path
         with pytest.raises(WheelError, match=r"heavy/_c\.so in heavy-1.*whl needs glibc 2\.38, .* glibc 2\.36; choose"):
             check_pins([pinned], replace(TRIXIE, libc=("glibc", "2.36")), tmp_path, ctx)
     check_pins([pinned], TRIXIE, tmp_path, ctx)
+
+
+def test_an_image_has_a_limited_number_of_layers(tmp_path: Path) -> None:
+    """The largest wheels and what is built keep theirs; another dependency changes two at most, wherever it stands."""
+    ctx, free = context(tmp_path / "cache", []), 95
+
+    def groups(count: int, *more: float) -> list[list[Pin]]:
+        sizes = [*range(10, 20), *range(OWN_LAYER, OWN_LAYER + count), *more]
+        wheels = [Pin(f"p{size}", "1", "p-1-py3-none-any.whl", "", f"{size}", int(size), None) for size in sizes]
+        built = [Pin(name, "1", f"{name}-1.tar.gz", "", name, 1, None) for name in "xyz"]
+        alone, small = group_pins(sorted([*wheels, *built], key=lambda pinned: pinned.name), tmp_path, ctx, free)
+        return [*([pinned] for pinned in alone), small]
+
+    assert [len(groups(count)) for count in (0, 1, 92, 93, 130)] == [4, 5, 96, 96, 96]
+    for count in (50, 91, 92, 93, 130):
+        for size in (15.5, OWN_LAYER + 0.5, OWN_LAYER + 49.5, OWN_LAYER + 200):
+            before, after = groups(count), groups(count, size)
+            assert len([group for group in after if group not in before]) <= 2
 
 
 @pytest.mark.parametrize("name", [

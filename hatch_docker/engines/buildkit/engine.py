@@ -44,6 +44,7 @@ from hatch_docker.engines.common import (
     created_time,
     dependency_build_plan,
     finish,
+    free_layers,
     group_pins,
     open_target,
     slim_rules,
@@ -92,7 +93,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     debs = find_system(base, ctx)
     system = [CopyStep(Group("system", "system", debs.contents), debs=debs)] if debs else []
-    inputs, layers = _trees(inputs, lambda: [*system, *make_steps(plan, pins, target, project, ctx)])
+    inputs, layers = _trees(inputs, lambda: [*system, *make_steps(plan, pins, base, target, project, ctx)])
     facts = [ctx.store.recall(TREES, key) for key in inputs.keys]
     if debs:
         (layer, cached), *layers = layers
@@ -131,10 +132,13 @@ class _Inputs:
         return [step.key(self.base, compiler.key if compiler else "") for step in self.steps]
 
 
-def make_steps(plan: Plan, pins: Sequence[Pin], target: Target, project: Project, ctx: Context) -> list[CopyStep]:
+def make_steps(
+    plan: Plan, pins: Sequence[Pin], base: Base, target: Target, project: Project, ctx: Context
+) -> list[CopyStep]:
     """Return the groups of the embedded engine, in its order, each with a name that no other has."""
     check_pins(pins, target, project.root, ctx)
-    alone, small = group_pins(pins, project.root, ctx)
+    own_steps = [_own(own, plan, target, ctx) for own in own_projects(plan, target, project)]
+    alone, small = group_pins(pins, project.root, ctx, free_layers(plan, base, len(own_steps)))
     rules = slim_rules(plan, "dependencies")
     steps: list[CopyStep] = []
     for pinned in alone:
@@ -145,7 +149,7 @@ def make_steps(plan: Plan, pins: Sequence[Pin], target: Target, project: Project
     if small:
         group = Group("packages", "dependencies", tuple(pinned.title for pinned in small), rules=rules)
         steps.append(CopyStep(group, pins=tuple(small)))
-    steps += [_own(own, plan, target, ctx) for own in own_projects(plan, target, project)]
+    steps += own_steps
     taken: set[str] = set()
     for number, step in enumerate(steps):
         name, count = step.group.name, 2

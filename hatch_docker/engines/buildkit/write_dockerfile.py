@@ -49,7 +49,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     compression = Compression(plan.compression)
     base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, project, ctx)
     pins = pin(plan.lock, project.root, target, ctx)
-    steps = make_steps(plan, pins, target, project, ctx)
+    steps = make_steps(plan, pins, base, target, project, ctx)
     if debs := find_system(base, ctx):
         steps.insert(0, CopyStep(Group("system", "system", debs.contents), debs=debs))
     compiler = compiler_of(base, steps, ctx)
