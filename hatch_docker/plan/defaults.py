@@ -307,10 +307,12 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
             return (name,)
     if config.cmd:
         return ()
-    example = '", "'.join(scripts[:1] or ("python", "-m", "MODULE"))
+    example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'
+    looked = config.model_fields_set  # init writes options where it finds no program, too
     raise ConfigError(
         f"tool.hatch-docker.entrypoint: {project.name} needs one: no script is the obvious choice (it has "
-        f'{", ".join(scripts) or "none"}); set one, as entrypoint = ["{example}"], or let `hatch-docker init` look'
+        f'{", ".join(scripts) or "none"}); set one, as entrypoint = [{example}]'
+        f"{'' if scripts or looked else ', or let `hatch-docker init` look'}"
     )
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.engines.common import LAYERS
 from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
 from tests.conftest import need, need_docker, run
-from tests.integration.builds import Outcome, build
+from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.integration.builds import Outcome, build, require
+from tests.projects import write_project
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -92,6 +95,26 @@ def serving(engine: list[str], *options: str) -> Iterator[tuple[str, str]]:
         yield container, done.stdout
     finally:
         subprocess.run([*engine, "rm", "-f", container], capture_output=True, check=False)
+
+
+def test_130_large_wheels_load_and_run(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """Docker's overlay takes fewer layers than that: the smallest wheels share one."""
+    program, name = need_docker(), "hatch-docker-tests/many:tested"
+    for number in range(130):
+        files = {f"heavy_{number}/__init__.py": b"", f"heavy_{number}/data.bin": bytes(1_100_000 + number)}
+        index.add(f"heavy-{number}", make_wheel(f"heavy-{number}", "1.0", files=files))
+    project = require(write_project("hello", tmp_path / "p"), *index.files)
+    repository, _, tag = name.partition(":")
+    outcome = build(project, cache, variables={
+        "HATCH_DOCKER_IMAGE": repository, "HATCH_DOCKER_TAGS": tag, "UV_DEFAULT_INDEX": index.url, "no_proxy": "*",
+    })  # fmt: skip
+    assert len(outcome.layers) == LAYERS
+    run(program, "load", "-i", outcome.archive)
+    try:
+        code = "import importlib; print(len([importlib.import_module(f'heavy_{n}') for n in range(130)]))"
+        assert run(program, "run", "--rm", *CAREFUL, "--entrypoint", "python", name, "-c", code) == "130\n"
+    finally:
+        run(program, "rmi", "--force", name)
 
 
 def test_docker_builds_it_too(example: Outcome, docker: list[str], tmp_path: Path, cache: Path) -> None:

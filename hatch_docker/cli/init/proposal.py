@@ -253,7 +253,7 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
     proposal.add(PYPROJECT, ["tool", "hatch-docker"], table)
     if script is False and "entrypoint" not in table:
         scripts = _note_scripts(proposal, config)
-        (line,) = _toml_lines({"entrypoint": scripts[:1] or ["python", "-m", "MODULE"]})
+        (line,) = _toml_lines({"entrypoint": ["SCRIPT"] if scripts else ["python", "-m", "MODULE"]})
         proposal.after[PYPROJECT] += f"# {line}\n"
 
 

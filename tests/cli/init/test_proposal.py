@@ -219,7 +219,7 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
 def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
     project = SHOP + '[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
     proposal = propose(write_files(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
-    assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["web"]\n')
+    assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["SCRIPT"]\n')
     assert proposal.notes == [
         "no script has the project's name: choose with entrypoint the one that runs (web, worker)"
     ]
