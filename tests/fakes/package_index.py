@@ -68,6 +68,17 @@ def make_sdist(
     return f"{module}-{version}.tar.gz", buffer.getvalue()
 
 
+def as_zip(sdist: tuple[str, bytes]) -> tuple[str, bytes]:
+    """The file name and the bytes of an sdist as a .zip, as old releases have it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(sdist[1])) as tar, zipfile.ZipFile(buffer, "w") as archive:
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            archive.writestr(member.name, content.read())
+    return f"{sdist[0].removesuffix('.tar.gz')}.zip", buffer.getvalue()
+
+
 def write_sdist(
     path: Path, files: Mapping[str, str], *, mtime: int = 0, links: Mapping[str, str] | None = None
 ) -> Path:

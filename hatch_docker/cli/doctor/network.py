@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import fetch_releases
 from hatch_docker.bases.image import WITHOUT
-from hatch_docker.cli.doctor.check import Check, Report, Setup
+from hatch_docker.cli.doctor.check import Check, Finding, Report, Setup
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import explain
@@ -47,7 +47,9 @@ def check_indexes(setup: Setup) -> Report:
     for index in found.indexes:
         yield f"{urls.redact_url(index.url)} answers, {origin}{_ask_index(index, found, setup)}"
     for link in found.find_links:
-        yield f"find-links {urls.redact_url(link.url)}, {origin}{_login_source(link, setup.ctx.environ)}"
+        line = f"find-links {urls.redact_url(link.url)}, {origin}{_login_source(link, setup.ctx.environ)}"
+        absent = link.url in found.absent_links
+        yield Finding("unneeded", "index", f"{line}: not there, and left out") if absent else line
     if not found.indexes and not found.no_index:
         environ = {**setup.ctx.environ, "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
         target = Target("3.13.0", host_platform(), ("glibc", "2.36"))

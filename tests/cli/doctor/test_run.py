@@ -284,6 +284,10 @@ def test_indexes(tmp_path: Path) -> None:
         (tmp_path / ".netrc").chmod(0o600)
         ((state, text),) = check("index", root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)
         assert (state, text) == ("ok", f"{index.url} answers, by uv's configuration, with the login in netrc")
+        _, line = check(
+            "index", root, tmp_path / "cache", PIP_INDEX_URL=index.url_with_login, PIP_FIND_LINKS="/no/such/place"
+        )
+        assert line == ("unneeded", "find-links /no/such/place, by pip's configuration: not there, and left out")
 
 
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_record_is_sorted_and_speaks_of_what_was_installed(tmp_path: Path) -> No
     """RECORD names every file with its hash (PEP 376), in an order that does not depend on the archive's."""
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     wheel.files["demo/a,b.txt"] = b"comma"
+    vendored = "demo/_vendor/other-1.0.dist-info/RECORD"  # of another package, which is not installed
+    wheel.files = {vendored: b"other.py,,\n", **wheel.files}
     wheel.records["demo/__init__.py"] = f"./demo/__init__.py,{record_hash(wheel.files['demo/__init__.py'])},14\n"
     entries = install(wheel, tmp_path)
     record = entries[f"{SITE}/{INFO}/RECORD"].content
@@ -67,7 +69,7 @@ def test_record_is_sorted_and_speaks_of_what_was_installed(tmp_path: Path) -> No
     rows = list(csv.reader(io.StringIO(record.decode())))
     assert [row[0] for row in rows] == [
         "../../../bin/serve", f"{INFO}/INSTALLER", f"{INFO}/METADATA", f"{INFO}/WHEEL",
-        f"{INFO}/entry_points.txt", "demo/__init__.py", "demo/a,b.txt", f"{INFO}/RECORD",
+        f"{INFO}/entry_points.txt", "demo/__init__.py", vendored, "demo/a,b.txt", f"{INFO}/RECORD",
     ]  # fmt: skip
     files = wheel_files(entries.values(), VENV)
     assert set(files) == {path for path, entry in entries.items() if entry.kind == "file"}

@@ -19,7 +19,7 @@ from hatch_docker.wheels.locks.uv import MissingWheelError, _explain, compile_lo
 from hatch_docker.wheels.target import Pin
 from tests.fakes.context import with_environ
 from tests.fakes.lock_files import AMD64, ARM64, FOREIGN, HOST, OLD, names, resolving, using
-from tests.fakes.package_index import EVIL, UPLOADED_SECONDS, FakeIndex, make_sdist, make_wheel
+from tests.fakes.package_index import EVIL, UPLOADED_SECONDS, FakeIndex, as_zip, make_sdist, make_wheel
 
 
 def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path) -> None:
@@ -101,14 +101,16 @@ def test_old_resolution_serves_while_no_index_answers(
         pin(resolving("app<2"), root, AMD64, ctx)
 
 
-def test_sdist_with_static_metadata(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
+def test_sdist_with_static_metadata(ending: str, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
     """A dependency without a wheel is pinned as its sdist with what it needs, and its code does not run."""
     mark = tmp_path / "ran"
     index.add("app", make_wheel("app", "1.0", requires=["gamma>=1"]))
-    index.add("gamma", make_sdist("gamma", "1.0", requires=["delta"], setup=EVIL.format(mark=str(mark))))
+    sdist = make_sdist("gamma", "1.0", requires=["delta"], setup=EVIL.format(mark=str(mark)))
+    index.add("gamma", as_zip(sdist) if ending == ".zip" else sdist)
     index.add("delta", make_wheel("delta", "3.0"))
     pins = pin(resolving("app"), root, HOST, using(ctx, index))
-    assert names(pins) == ["app-1.0-py3-none-any.whl", "delta-3.0-py3-none-any.whl", "gamma-1.0.tar.gz"]
+    assert names(pins) == ["app-1.0-py3-none-any.whl", "delta-3.0-py3-none-any.whl", f"gamma-1.0{ending}"]
     assert not mark.exists()
 
 
