@@ -153,7 +153,7 @@ def _documents(path: Path, filename: str) -> dict[str, bytes]:
         for entry, content in sdist_members(path, filename):
             name = entry.path.partition("/")[2]
             if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < LARGEST_DOCUMENT:
-                found[name] = content.read()
+                found[name] = content.read(LARGEST_DOCUMENT)
             if len(found) == 2:
                 break
     except (OSError, ImageError) as error:
