@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import stat
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,18 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import hatch_docker
 from hatch_docker.bases.debian.apt_config import APT
-from hatch_docker.build.receipt import Receipt, size_table
+from hatch_docker.build.receipt import Receipt, read_receipt, size_table
 from hatch_docker.build.summary import closing_lines
-from hatch_docker.build.unchanged import KIND, Command, Facts, Unsuitable, facts, revision_row, walk
-from hatch_docker.core.errors import DaemonError, HatchDockerError
+from hatch_docker.build.unchanged import (
+    KIND,
+    Command,
+    Facts,
+    Unsuitable,
+    clock_offset,
+    facts,
+    names_in,
+    revision_row,
+    walk,
+)
+from hatch_docker.core.cache.store import file_digest
+from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.core.text import sanitize
+from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.daemon import podman_images
 from hatch_docker.oci.find_daemon import docker_directory, find_daemons
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.project.model import DIST
 from hatch_docker.project.workspace import names_projects
 from hatch_docker.wheels.index import config_files
+from hatch_docker.wheels.locks.requirements_txt import included
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -35,9 +48,11 @@ if TYPE_CHECKING:
 Tree = tuple[list[str], dict[str, Facts]]
 """The directories of a tree that are not entered, and the facts of its files, by their paths from its top."""
 
+PACKAGE = Path(hatch_docker.__file__).parent
 ABOVE = ("pyproject.toml", "hatch.toml", ".gitignore", ".hgignore", ".git")  # looked for in directories above a project
 ASKED: Mapping[str, str] = {"debian-snapshot": "time", "pins": "at"}  # by kind of answer: the field with its time
 RECENT = 0.05  # seconds: more than a file system's clock is behind
+SKIPPED = ("__pycache__", ".git")  # directories of others than the project's, which no build takes files from
 COARSE = 2.1   # the same where a file's time is whole seconds, as of some file systems
 
 
@@ -45,13 +60,15 @@ COARSE = 2.1   # the same where a file's time is whole seconds, as of some file 
 class Notes:
     """Notes of a build of a command: the commit, and of each image what was made and shown.
 
-    `names` are the image's IDs in the daemon by name, `tags` the digests of bases by name.
+    `made` has archive, receipt's file and receipt of each image, `names` the image's IDs in the daemon by name, `tags`
+    the digests of bases by name.
     """
 
     command: Command
     revision: Revision | None = None
     images: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    made: list[tuple[Path, Path, Receipt]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -74,6 +91,7 @@ class Notes:
         self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
         documents = [str(archive.with_name(document.file)) for document in receipt.documents]
         self.outputs += [str(archive), str(path), *documents]
+        self.made.append((archive, path, receipt))
         self.images.append({"archive": str(archive), "path": str(path), "receipt": asdict(again)})
         if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
             self.tags[plan.base.location] = receipt.base["digest"]
@@ -88,7 +106,7 @@ def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: P
     """Remember a build that ended well, unless the next one could not tell whether anything changed."""
     try:
         memory = _memory(notes, project, plans, directory, ctx)
-    except (Unsuitable, DaemonError, OSError) as why:
+    except (Unsuitable, HatchDockerError, OSError) as why:
         ctx.progress.detail(f"an unchanged build will be an ordinary one: {why}")
         return
     with contextlib.suppress(HatchDockerError):  # a full disk, which fails the builds that need it
@@ -98,35 +116,44 @@ def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: P
 def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context) -> dict[str, Any]:
     _check_suitable(project, plans, ctx)
     isolated = any(plan.build.isolated for plan in plans)
-    sources = project.sources(isolated)
-    if sources is None:
-        raise Unsuitable("code of the project or of a plugin decides what is in it")
+    sources = sources_of(project, plans)
     dotenvs = [plan.dotenv for plan in plans if plan.dotenv]
     outputs = [*notes.outputs, *(str(project.root / path) for path in dotenvs)]
     trees = _trees(project, plans, sources, outputs)
     skipped, found = trees[str(sources.top)]
     if isolated and any(secret_part(name) for name in found if name not in skipped):
         raise Unsuitable("files in which people keep secrets are left out, and each build says so")
-    paths = {path: facts(path) for path in _paths(project, plans, sources, trees, ctx.environ)}
+    paths = {path: facts(path) for path in [*_paths(project, plans, sources, trees, ctx.environ), *ctx.local]}
     first = find_daemons(ctx.environ)[:1]
     if notes.names and first and not first[0].url:
         images, settings = podman_images(ctx.environ)
         outputs.append(images)
         paths |= {path: facts(path) for path in settings}
     # Builds and tools write into these two, of which what matters is in `trees`: the project, and our own checkout.
-    known = {"", str(project.root), str(Path(hatch_docker.__file__).parent.parent) if _is_checkout() else ""}
-    imports = {path: facts(path, entries=True) for path in sys.path if path not in known}
+    known = {"", str(project.root), str(PACKAGE.parent) if _is_checkout() else ""}
+    imports = {path: facts(path, entries=True) for path in notes.command.imports if path not in known}
     tables = [paths, imports, *(rows for _, rows in trees.values())]
-    _check_age(notes.command.began, (row for table in tables for row in table.values()))
+    _check_age(notes.command, (row for table in tables for row in table.values()))
+    _check_directories(notes.command, trees, directory, outputs)
+    made = {path: facts(path) for path in outputs}
+    _check_outputs(notes)
     daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
     return {
         "at": notes.command.began, "asked": [[*key, ASKED[key[0]], time] for key, time in ctx.asked.items()],
-        "trees": trees, "paths": paths, "imports": imports, "outputs": {path: facts(path) for path in outputs},
+        "trees": trees, "paths": paths, "imports": imports, "outputs": made,
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
         "repository": any((place / ".git").exists() for place in (project.root, *project.root.parents)),
         "daemon": daemon if any(plan.load != "never" for plan in plans) else None,
         "tags": notes.tags, "lines": [sanitize(line) for line in notes.lines], "images": notes.images, "again": False,
     }  # fmt: skip
+
+
+def sources_of(project: Project, plans: Sequence[Plan]) -> Sources:
+    """Return what the artifacts of all images are made of; raise Unsuitable where code decides that for one of them."""
+    found = [project.sources(isolated) for isolated in sorted({plan.build.isolated for plan in plans})]
+    if any(sources is None for sources in found) or found[-1] is None:
+        raise Unsuitable("code of the project or of a plugin decides what is in it")
+    return found[-1]
 
 
 def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> None:
@@ -156,19 +183,25 @@ def _trees(
     places = [*sources.others, *(project.root / file.source for plan in plans for file in plan.files), APT]
     places += [project.root / plan.base.location for plan in plans if plan.base.kind == "oci"]
     if _is_checkout():
-        places.append(Path(hatch_docker.__file__).parent)
+        places.append(PACKAGE)
 
     def is_known(path: Path) -> bool:
         name = str(path.relative_to(top)) if path.is_relative_to(top) else ""
-        return name in own[1] and not any(f"{name}/".startswith(f"{skipped}/") for skipped in own[0])
+        gaps = [f"{skipped}/" for skipped in own[0] if not _is_no_source(skipped)]
+        apart = any(gap.startswith(f"{name}/".removeprefix("./")) or f"{name}/".startswith(gap) for gap in gaps)
+        return (name in own[1] or path == top) and not apart
 
-    more = [path for path in dict.fromkeys(places) if path.is_dir() and path != top and not is_known(path)]
-    return {str(top): own} | {str(path): _tree(path, lambda name: "__pycache__" in name, outputs) for path in more}
+    more = [path for path in dict.fromkeys(places) if path.is_dir() and not is_known(path)]
+    return {str(top): own} | {str(path): _tree(path, _is_no_source, outputs) for path in more}
+
+
+def _is_no_source(name: str) -> bool:
+    return name.rpartition("/")[2] in SKIPPED
 
 
 def _is_checkout() -> bool:
     """Return whether hatch-docker runs from a checkout, which has one version for many states."""
-    return (Path(hatch_docker.__file__).parent.parent / ".git").exists()
+    return (PACKAGE.parent / ".git").exists()
 
 
 def _tree(top: Path, is_skipped: Callable[[str], bool], outputs: Container[str]) -> Tree:
@@ -189,7 +222,8 @@ def _paths(
     root, top = project.root, sources.top
     named = [place / name for place in root.parents for name in ABOVE]
     named += [root / path for plan in plans for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path]
-    named += [root / source.where for plan in plans for source in plan.lock.sources if source.kind == "path"]
+    named += [path for plan in plans if plan.lock.kind == "requirements" for path in included(root / plan.lock.path)]
+    named += [path for plan in plans if plan.lock.pinned for path in included(root / plan.lock.pinned)]
     named += [path for path in sources.others if not path.is_dir()]
     named += [root / file.source for plan in plans for file in plan.files]
     named += [root / plan.base.location for plan in plans if plan.base.kind == "oci"]
@@ -199,10 +233,53 @@ def _paths(
     return [*map(str, named), *config_files(root, environ)]
 
 
-def _check_age(began: float, rows: Iterable[Facts]) -> None:
+def _check_age(command: Command, rows: Iterable[Facts]) -> None:
     """Raise Unsuitable for a file that may have changed after the build read it."""
-    for row in rows:
-        for nanoseconds in (*row[5:7], *row[13:15]) if row else ():
-            fraction = RECENT if nanoseconds % 1_000_000_000 else COARSE
-            if nanoseconds / 1e9 > began - fraction:
-                raise Unsuitable("a file was written while it ran, or just before")
+    if clock_offset() < command.offset - RECENT / 2:
+        raise Unsuitable("the clock was set back while it ran")
+    times = (time for row in rows if row for time in (*row[5:7], *row[13:15]))
+    if any(_is_recent(time, command) for time in times):
+        raise Unsuitable("a file was written while it ran, or just before")
+
+
+def _is_recent(nanoseconds: int, command: Command) -> bool:
+    return nanoseconds / 1e9 > command.began - (RECENT if nanoseconds % 1_000_000_000 else COARSE)
+
+
+def _check_directories(
+    command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]
+) -> None:
+    """Raise Unsuitable where a file was made or removed after the build read it: no time of a file tells that.
+
+    The time of its directory does, except of those that the build writes into. Of the project's own directory the
+    names are compared.
+    """
+    written = (directory, *map(Path, outputs))
+    inside = [path.relative_to(command.root) for path in written if path.is_relative_to(command.root)]
+    ours = {part for path in inside for part in path.parts[:1]}
+    apart = {command.root, directory, *(path.parent for path in written)}
+    times = (
+        time for top, (skipped, found) in trees.items() if top != str(PACKAGE)
+        for name in ("", *(name for name, row in found.items() if _is_directory(row) and name not in set(skipped)))
+        if (path := Path(top, name)) not in apart and (status := path.stat())
+        for time in (status.st_mtime_ns, status.st_ctime_ns)
+    )
+    if (command.names ^ names_in(command.root)) - ours or any(_is_recent(time, command) for time in times):
+        raise Unsuitable("a file was made or removed while it ran, or just before")
+
+
+def _is_directory(row: Facts) -> bool:
+    return bool(row) and any(stat.S_ISDIR(mode) for mode in (*row[:1], *row[8:9]))
+
+
+def _check_outputs(notes: Notes) -> None:
+    """Raise Unsuitable where the files of the build are no longer its own: another one wrote there at the same time."""
+    for archive, path, receipt in notes.made:
+        documents = {document.file: document.digest for document in receipt.documents}
+        found = {name: file_digest(archive.with_name(name)) for name in documents}
+        told, ours = (replace(item, timings={}, platforms=()) for item in (read_receipt(path), receipt))
+        names = docker_names(receipt.references)
+        if (found, told) != (documents, ours) or (read_archive(archive).digest, archive_names(archive)) != (
+            receipt.digest, names,
+        ):
+            raise Unsuitable("another build wrote its files at the same time")

@@ -7,9 +7,10 @@ layer is opened, no library is imported. If anything differs, or cannot be told,
     part of the memory   what it holds                            compared with
     key                  project and output directory, the        a hash of the same; another command has another memory
                          whole environment but IGNORED, versions
-                         of Python and hatch-docker, user, machine,
-                         working directory, programs on PATH, and
-                         whether the user looks at a terminal
+                         of Python and hatch-docker, where Python
+                         imports from, user, machine, working
+                         directory, programs on PATH, and whether
+                         the user looks at a terminal
     `trees`              the files that an artifact may be made   type, mode, owner, size, times and inode of each, and
                          of: the project's, those of `files` and  of new ones; a link counts with its target
                          of other places that pyproject.toml
@@ -28,8 +29,9 @@ layer is opened, no library is imported. If anything differs, or cannot be told,
                          each name                                which takes a second, the file of its images counts as
                                                                   an output
 
-Times are compared exactly, not by age: a file that was written while the build ran, or just before in the resolution
-of the file system's clock, leaves no memory. No content of a file and no variable is in the memory, only a hash of the
+Times are compared exactly, not by age: a file that was written, made or removed while the build ran, or just before in
+the resolution of the file system's clock, leaves no memory; nor does a clock that was set back, or another build that
+wrote the same files at the same time. No content of a file and no variable is in the memory, only a hash of the
 variables. It holds for a day at most, like the answers that it rests on, and a damaged one is forgotten.
 
 Never remembered are builds that push, compare with a registry (`max-growth`), use BuildKit, gave a warning, or run code
@@ -72,17 +74,38 @@ class Unsuitable(Exception):
     """There can be no memory of this build; the text says why."""
 
 
+def clock_offset() -> float:
+    """Return the seconds that a clock which is never set is behind the machine's."""
+    return time.time() - time.monotonic()
+
+
+def names_in(directory: Path) -> frozenset[str]:
+    """Return the names in a directory, none if it cannot be read."""
+    try:
+        return frozenset(os.listdir(directory))  # noqa: PTH208
+    except OSError:
+        return frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A build as the user asked for it: the project, the other words that decide it, and the environment.
 
-    `began` is when it did, in seconds since the epoch.
+    `began` is a time before anything of the project was read, in seconds since the epoch, and `offset` what a clock
+    that is never set was behind then. `imports` is where Python imports from, `names` what the project's directory has
+    in it.
     """
 
     root: Path
     words: tuple[str, ...]
     environ: Mapping[str, str]
     began: float = field(default_factory=time.time)
+    offset: float = field(default_factory=clock_offset)
+    imports: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+    names: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", names_in(self.root))
 
     @property
     def key(self) -> str:
@@ -92,7 +115,7 @@ class Command:
         variables = sorted(item for item in self.environ.items() if item[0] not in IGNORED)
         return key_of(
             RECIPE, __version__, sys.version, os.uname().machine, os.getuid(), str(self.root), os.getcwd(),  # noqa: PTH109
-            self.words, programs, sys.stderr is not None and sys.stderr.isatty(), variables,
+            self.words, programs, sys.stderr is not None and sys.stderr.isatty(), variables, self.imports,
         )  # fmt: skip
 
 
@@ -116,6 +139,7 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Re
     """
     if verbosity > 0 or any(command.environ.get(name, "").lower() not in ("", "0", "false") for name in ORDINARY):
         return None
+    began = time.time()
     try:
         store = Store(cache_root(command.environ) / FORMAT)
         known = None if store.root.is_symlink() else store.recall(KIND, command.key)
@@ -123,11 +147,11 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Re
             return None
         for place in (None, store.root / "tmp"):  # as each build does with what killed ones left
             remove_abandoned(place)
-        _write_receipts(known, command, store)
+        _write_receipts(known, command, store, began)
         receipts = tuple(image["receipt"] for image in known["images"])
+        _write_outputs(known, receipts, command.root, command.environ)
         for line in known["lines"] if verbosity >= 0 else ():
             write(line)
-        _write_outputs(known, receipts, command.root, command.environ)
     except (HatchDockerError, Unsuitable, OSError, ValueError, LookupError, TypeError):
         return None
     return Recalled(tuple(image["archive"] for image in known["images"]), receipts)
@@ -251,14 +275,14 @@ def _has_tags(tags: Mapping[str, str], environ: Mapping[str, str], store: Store)
     return all(resolve(remote, parse_reference(name), store)[0].digest == digest for name, digest in tags.items())
 
 
-def _write_receipts(known: Any, command: Command, store: Store) -> None:
+def _write_receipts(known: Any, command: Command, store: Store, began: float) -> None:
     """Write the receipts of an unchanged build, unless the last build did: each layer is one that was there."""
     if known["again"]:
         return
     from hatch_docker.core.files import atomic_write
 
     for image in known["images"]:
-        image["receipt"]["timings"] = {"build": round(time.time() - command.began, 3)}
+        image["receipt"]["timings"] = {"build": round(time.time() - began, 3)}
         path = image["path"]
         with atomic_write(Path(path)) as stream:
             stream.write(json.dumps(image["receipt"], indent=2, ensure_ascii=False).encode() + b"\n")

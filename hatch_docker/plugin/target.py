@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from hatch_docker.project.hatch import Hatchling
     from hatch_docker.project.model import Project
 
+# hatchling imports this before the first of several targets reads what all of them share: pyproject.toml, the readme.
+_STARTED = time.time()
 # By hatchling's metadata object, which all targets of one `hatch build` share.
 _receipts: WeakKeyDictionary[Any, dict[str, Receipt]] = WeakKeyDictionary()
 _recalled: WeakKeyDictionary[Any, Iterable[Mapping[str, Any]]] = WeakKeyDictionary()  # receipts as JSON values
@@ -50,7 +53,7 @@ def _remembered(
     """Return the command of a build that is remembered: of the image alone, which removes nothing; else None."""
     if any(others.values()) or versions not in (None, [], ["image"]):
         return None
-    return Command(Path(root), ("hatch", directory or "", *(versions or ())), os.environ)
+    return Command(Path(root), ("hatch", directory or "", *(versions or ())), os.environ, _STARTED)
 
 
 def _is_one_stream() -> bool:

@@ -144,10 +144,12 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
     if hooks or metadata.hatch.metadata.hook_config or version not in ("env", "regex"):
         return None
 
+    globs = "license-files" in metadata.core.config  # which match in excluded directories, too
+
     def excludes(config: Any, path: str) -> bool:
         spec = config.exclude_spec
         again = config.artifact_spec is not None or any(pattern.include is False for pattern in spec.patterns)
-        return not again and bool(config.path_is_excluded(f"{path}/"))
+        return not (again or globs) and bool(config.path_is_excluded(f"{path}/"))
 
     def is_skipped(path: str) -> bool:
         name = path.rpartition("/")[2]
@@ -155,6 +157,7 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
 
     core = metadata.core
     named = [core.readme_path, *core.license_files, metadata.hatch.config.get("version", {}).get("path", "")]
+    named += [_table(core.config, "license").get("file", "")]
     named += getattr(wheel, "sbom_files", [])
     maps = [wheel.shared_data, wheel.shared_scripts, wheel.extra_metadata]
     maps += [table for config in (wheel, sdist) for table in (config.get_force_include(), config.only_include)]

@@ -104,6 +104,29 @@ def _submodules(top: Path, place: Path, environ: Mapping[str, str]) -> Iterator[
             yield from (top / row.partition("\t")[2] for row in rows.split("\0") if row.startswith("160000 "))
 
 
+def _other_configurations(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the paths of the user's configuration files of git and of the machine's."""
+    home = environ.get("HOME", "/nonexistent")
+    return Path(home, ".gitconfig"), _user_file("config", environ), Path("/etc/gitconfig")
+
+
+def _user_file(name: str, environ: Mapping[str, str]) -> Path:
+    place = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '/nonexistent')}/.config"
+    return Path(place, "git", name)
+
+
+def ignore_files(top: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the paths of what decides, beside .gitignore, which files git ignores, whether they exist or not."""
+    yield from (path for _, files in _repositories(top, environ) for path in files)
+    yield from _other_configurations(environ)
+    yield git_directories(top)[1] / "info/exclude"
+    try:
+        named = run_git(top, "config", "--type=path", "--get", "core.excludesFile", environ=environ).strip()
+    except ProgramError:  # it is not set
+        named = ""
+    yield top / named if named else _user_file("ignore", environ)
+
+
 def git_directories(top: Path) -> tuple[Path, Path]:
     """Return the directory of a checkout's git data and the common one, which is another one for a linked work tree."""
     place = top / ".git"
@@ -144,11 +167,9 @@ def _line(path: Path) -> str:
 def _state(root: Path, environ: Mapping[str, str]) -> str:
     """Return marks of the contents of git's configuration files that may hold a login, "" if none may."""
     top = repository_of(root)
-    home = environ.get("HOME", "/nonexistent")
-    users = Path(home, ".gitconfig"), Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "git/config")
     found = []
     own = [path for _, files in _repositories(top, environ) for path in files] if top is not None else []
-    for path in (*own, *users, Path("/etc/gitconfig")):
+    for path in (*own, *_other_configurations(environ)):
         try:
             text = path.read_bytes()
         except OSError:

@@ -14,7 +14,7 @@ from hatch_docker.core.errors import ConfigError, ProgramError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.project.model import Sources
-from hatch_docker.project.repository import own_repository, repository_of, run_git
+from hatch_docker.project.repository import ignore_files, own_repository, repository_of, run_git
 
 RECIPE = 1
 # Directories that tools leave and no sdist needs, in a tree outside version control.
@@ -103,19 +103,21 @@ def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> 
     """Return the files that `read_tree` may choose from; None where it asks the repository of another directory."""
     top = repository_of(root)
     start, tracked = root, set[str]()
-    tags: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
     if top is not None:
+        others = tuple(ignore_files(top, environ))
         if versioned:
             if not (top / ".git").is_dir():
                 return None
-            start, tags = top, (top / ".git/refs/tags", top / ".git/packed-refs")
+            start = top
+            others += tuple(top / ".git" / name for name in ("refs/tags", "packed-refs", "reftable", "shallow"))
         known = _git(start, environ, "ls-files", "-z", "--cached", "--recurse-submodules").split("\0")
         tracked = {str(place) for name in known for place in PurePath(name).parents}
 
     def is_skipped(path: str) -> bool:
         return path.rpartition("/")[2] == ".git" or (path not in tracked and _is_leftover(start / path))
 
-    return Sources(start, is_skipped, tags, marks=(*SOURCES, "CACHEDIR.TAG"))
+    return Sources(start, is_skipped, others, marks=(*SOURCES, "CACHEDIR.TAG"))
 
 
 def _is_leftover(directory: Path) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -111,16 +112,21 @@ def _note(tool: str, entries: Sequence[Table]) -> str:
 
 
 def _entry(source: Table, environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
-    """Return a source as an entry of uv's, its login in the URL, where `${VARIABLE}` stands for a variable."""
+    """Return a source as an entry of uv's, its login in the URL.
 
-    def expanded(text: Any) -> str:
-        return re.sub(r"\$\{(\w+)\}", lambda found: environ.get(found[1], found[0]), str(text or ""))
+    `${VARIABLE}` stands for a variable in a login of PDM's, and nowhere else: an address is written down and sent.
+    """
 
-    name, url = str(source.get("name", "")), expanded(source.get("url"))
+    def expanded(text: Any, encode: Callable[[str], str] = str) -> str:
+        return re.sub(r"\$\{(\w+)\}", lambda found: encode(environ.get(found[1], found[0])), str(text or ""))
+
+    name, url = str(source.get("name", "")), str(source.get("url") or "")
     variable = f"{prefix}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
     user, password = expanded(source.get("username")), expanded(source.get("password"))
     if prefix:
         user, password = environ.get(f"{variable}_USERNAME", ""), environ.get(f"{variable}_PASSWORD", "")
+    elif match := re.match(r"([^/]*://)([^/]*)(@.*)", url):
+        url = f"{match[1]}{expanded(match[2], functools.partial(quote, safe=''))}{match[3]}"
     scheme, separator, rest = url.partition("://")
     if separator and (user or password):
         url = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest.rpartition('@')[2]}"

@@ -233,6 +233,7 @@ def config_files(root: Path, environ: Mapping[str, str]) -> list[str]:
     return [
         *(str(directory / name) for directory in (root, *root.parents) for name in names),
         *([environ["UV_CONFIG_FILE"]] if environ.get("UV_CONFIG_FILE") else ()), *_uv_files(environ),
+        *([f"{environ['APPDATA']}/uv/uv.toml"] if environ.get("APPDATA") else ()),
         *filter(None, _pip_files(environ)),
     ]
 

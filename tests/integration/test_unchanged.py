@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hatch_docker.build.api import make_images
 from hatch_docker.build.inputs import RECENT, Notes, remember
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
+from hatch_docker.build.receipt import read_receipt
 from hatch_docker.build.unchanged import KIND, LIFETIME, Command, recall
 from hatch_docker.core.context import Context
 from tests.conftest import need
@@ -30,14 +31,20 @@ pytestmark = pytest.mark.network
 Undo = Callable[[], object]
 Edit = Callable[[Path], Undo]
 IGNORED = "made.txt\nimage.env\n"
-FILES = {"data/a": "a", "data/sub/b": "b", "made.txt": "made", "README.md": "read", ".gitignore": IGNORED}
+FILES = {
+    "data/a": "a", "data/sub/b": "b", "data/left-out/c": "c", "made.txt": "made", "README.md": "read",
+    ".gitignore": IGNORED, "../licence.txt": "licence",
+}  # fmt: skip
 OPTIONS = """
 files = [{source = "data", target = "/srv/data"}]
 dotenv = "image.env"
+[tool.hatch.build]
+exclude = ["/data/left-out"]
 [tool.hatch.build.targets.wheel.force-include]
 "made.txt" = "made.txt"
 """
 DIST = tuple(f"dist/hello-1.0.0.{ending}" for ending in ("oci.tar", "image.json", "cdx.json", "provenance.json"))
+LICENCE = 'license = {file = "../licence.txt"}'
 EXISTING = ("hello.py", "pyproject.toml", *FILES, "data/link", "image.env", *DIST)
 NEW = (
     "new.py", "data/new", "data/sub/new", "package/__init__.py", "pylock.toml", "uv.lock", "poetry.lock", "pdm.lock",
@@ -59,11 +66,14 @@ VARIABLES = (
 
 @dataclass
 class Bench:
-    """A project whose build in this process is remembered; `remember` remembers it as it is now."""
+    """A project whose build in this process is remembered.
+
+    `remember` remembers it as it is now, or as it is after a function that is called while the build runs.
+    """
 
     root: Path
     environ: dict[str, str]
-    remember: Callable[[], None]
+    remember: Callable[..., None]
     ctx: Context
     registry: FakeRegistry
 
@@ -106,6 +116,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Ben
     with FakeRegistry() as registry, pytest.MonkeyPatch.context() as patch:
         base = serve_base(registry, cache, place / "base")
         write_files(write_project("hello", root, base=base, options=OPTIONS), FILES)
+        pyproject = root / "pyproject.toml"
+        pyproject.write_text(pyproject.read_text().replace("[project]", f"[project]\n{LICENCE}"))
         (root / "data/link").symlink_to("a")
         commit(root, "v1")
         imported.mkdir()
@@ -117,8 +129,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Ben
         plans, ctx = open_plans(project, environ, notes=notes)
         make_images(project, plans, root / "dist", ctx, {}, notes)
 
-        def again() -> None:
+        def again(meanwhile: Callable[[], object] = lambda: None) -> None:
             notes.command = command(root, environ)
+            meanwhile()
             remember(notes, project, plans, root / "dist", ctx)
 
         yield Bench(root, environ, again, ctx, registry)
@@ -228,6 +241,59 @@ def test_a_single_edit_is_noticed(names: list[str], bench: Bench) -> None:
     assert [name for name in names if not bench.notices(EDITS[name])] == []
 
 
+def moved_away(root: Path) -> Undo:
+    (root / "data/sub").rename(root / "../sub")
+    return lambda: (root / "../sub").rename(root / "data/sub")
+
+
+def set_back(_root: Path) -> Undo:
+    patch, now = pytest.MonkeyPatch(), time.monotonic
+    patch.setattr(time, "monotonic", lambda: now() + 1)
+    return patch.undo
+
+
+def of_another_build(root: Path) -> Undo:
+    """Give the image another name, as a build of other variables does that writes the same files."""
+    undo = restorer(root / DIST[1])
+    receipt = replace(read_receipt(root / DIST[1]), tags=("other",))
+    receipt.write(root / DIST[1])
+    return undo
+
+
+@pytest.mark.parametrize("edit", [
+    changed("data/sub/b", Path.unlink), changed("hello.py", Path.unlink), added("data/sub/new"), moved_away, set_back,
+    of_another_build, changed(DIST[0], swap_a_byte), changed(DIST[2], append),
+])  # fmt: skip
+def test_what_happens_while_the_build_runs_leaves_no_memory(edit: Edit, bench: Bench) -> None:
+    """What a build read is not what is there when it ends: files that went or came, a clock, another build."""
+    time.sleep(2 * RECENT)
+    (bench.ctx.store.root / "facts" / KIND / command(bench.root, bench.environ).key).unlink(missing_ok=True)
+    undo: list[Undo] = []
+    bench.remember(lambda: undo.append(edit(bench.root)))
+    recalled = bench.is_recalled()
+    undo[0]()
+    assert not recalled
+
+
+def test_another_environment_of_python_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have another hatchling, which writes its version into the wheel; its variables may be the same."""
+
+    def other(_root: Path) -> Undo:
+        monkeypatch.setattr(sys, "path", [*sys.path, "/other/site-packages"])
+        return monkeypatch.undo
+
+    assert bench.notices(other)
+
+
+def test_a_pipeline_that_cannot_be_told_is_an_ordinary_build_without_lines(bench: Bench, tmp_path: Path) -> None:
+    time.sleep(2 * RECENT)
+    bench.remember()
+    lines: list[str] = []
+    environ = {**bench.environ, "GITHUB_OUTPUT": str(tmp_path / "none/output")}
+    assert recall(command(bench.root, environ), lines.append, 0) is None
+    assert lines == []
+
+
 def test_two_hundred_inputs_are_tried() -> None:
     assert len(EDITS) + len(VARIABLES) >= 200
 
@@ -305,6 +371,30 @@ def test_an_edited_project_is_another_image(tmp_path: Path, cache: Path) -> None
         assert {*found} == {build(other, cache).digest}
         digests |= {*found}
     assert len(digests) == 3  # hatch.toml excludes nothing that there is
+
+
+LATE = """
+import os, sys, time
+from pathlib import Path
+from hatchling.bridge.app import Application
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
+plugins, root = PluginManager(), os.getcwd()
+metadata, builder = ProjectMetadata(root, plugins), plugins.builder.get("docker")
+metadata.config, metadata.core.name  # as a target before does
+with open("pyproject.toml", "a") as stream:
+    stream.write('user = "1000"\\n')
+time.sleep(0.2)
+list(builder(root, plugins, metadata, Application()).build(directory="dist"))
+"""
+
+
+def test_an_edit_while_another_target_is_built_is_noticed(tmp_path: Path, cache: Path) -> None:
+    """All targets of `hatch build -t wheel -t docker` share the pyproject.toml that the first one read."""
+    project = write_project("hello", tmp_path / "p")
+    late = run_in(project, cache, sys.executable, "-c", LATE)
+    assert late.status == 0, late.output
+    assert build(project, cache).image().config["config"]["User"] == "1000"
 
 
 @pytest.mark.engine

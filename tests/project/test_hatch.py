@@ -8,7 +8,7 @@ import pytest
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.hatch import hatchling_project, open_hatchling, runs_code
 from hatch_docker.project.model import Project
-from tests.projects import write_project
+from tests.projects import write_files, write_project
 
 
 @pytest.mark.parametrize(("table", "expected"), [
@@ -101,3 +101,18 @@ def test_no_file_of_the_user_is_read_for_a_wheel(what: str, tmp_path: Path) -> N
     around.unlink()
     (tmp_path / ".git").mkdir()
     assert hatchling_project(open_hatchling(found.root), tmp_path / "out").wheel().is_file()
+
+
+def test_licences_are_sources_wherever_they_are(tmp_path: Path) -> None:
+    """One outside of the project, and those that a pattern may find in a directory that no artifact is made of."""
+    tables = "[tool.hatch.build]\nexclude = ['/legal']\n[project]\nname = 'a'\nversion = '1'\n"
+    files = {"p/pyproject.toml": f"{tables}license = {{file = '../licence'}}\n", "licence": "", "p/legal/a": ""}
+    root = write_files(tmp_path, files) / "p"
+    sources = hatchling_project(open_hatchling(root), tmp_path).sources(False)
+    assert sources is not None
+    assert root / "../licence" in sources.others
+    assert sources.is_skipped("legal")
+    (root / "pyproject.toml").write_text(f"{tables}license-files = ['legal/*']\n")
+    sources = hatchling_project(open_hatchling(root), tmp_path).sources(False)
+    assert sources is not None
+    assert not sources.is_skipped("legal")

@@ -1,12 +1,13 @@
 """The tree of a project: every file that may be a source, none that tools leave."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.project.tree import read_tree
-from tests.projects import git
+from hatch_docker.project.tree import read_tree, tree_sources
+from tests.projects import git, write_files
 
 SOURCES = {
     "pyproject.toml", "src/pkg/build/__init__.py", "src/pkg/dist/a.py", "src/target/generated.rs",
@@ -76,3 +77,28 @@ def test_nothing_outside_of_the_tree_is_taken(tmp_path: Path) -> None:
     (project / "linked").rename(tmp_path / "moved")
     (project / "linked").symlink_to("../elsewhere")
     assert read_tree(project, {}, versioned=False).files == ("linked", "pyproject.toml")
+
+
+@pytest.mark.parametrize("place", [".git/info/exclude", "home/.config/git/ignore", "ignored", "home/.gitconfig"])
+def test_a_file_by_which_git_ignores_others_is_a_source(place: str, tmp_path: Path) -> None:
+    """An unchanged build must notice it: no file of the project changes, and the commit's marks may stay."""
+    lay(tmp_path, {"pyproject.toml", "new/a.py", "new/b.py"})
+    git(tmp_path, "init", "-q")
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
+    if place == "ignored":
+        git(tmp_path, "config", "core.excludesFile", str(tmp_path / place))
+    (tmp_path / ".git/excluded").write_text("b.py")
+    sources = tree_sources(tmp_path, environ, versioned=False)
+    assert sources is not None
+    assert tmp_path / place in sources.others
+    text = f"[core]\nexcludesFile = {tmp_path}/.git/excluded\n" if place.endswith("config") else "b.py\n"
+    write_files(tmp_path, {place: text})
+    assert "new/b.py" not in read_tree(tmp_path, environ, versioned=False).files
+
+
+@pytest.mark.parametrize("name", ["refs/tags", "packed-refs", "reftable", "shallow"])
+def test_what_names_the_version_is_a_source(name: str, tmp_path: Path) -> None:
+    git(lay(tmp_path, {"pyproject.toml"}), "init", "-q")
+    sources = tree_sources(tmp_path, {"PATH": os.environ["PATH"]}, versioned=True)
+    assert sources is not None
+    assert tmp_path / ".git" / name in sources.others

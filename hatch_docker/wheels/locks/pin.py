@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ConfigError, TransientError, WheelError
@@ -52,6 +53,7 @@ def pin(
     if ctx.environ.get("UV_NO_SOURCES", "").lower() in ("1", "true", "yes", "on"):
         lock = replace(lock, sources=tuple(source for source in lock.sources if not source.is_uvs))
     pins = _locked_pins(lock, root, target, ctx, metadata)
+    ctx.local.update(unquote(urlsplit(pin.url).path) for pin in pins if pin.url.startswith("file:"))
     names = {pin.name for pin in pins}
     missing = [name for name in lock.beside if name not in names]
     if not missing:

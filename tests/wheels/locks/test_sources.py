@@ -17,6 +17,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError, WheelError
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
+from hatch_docker.wheels.declared import declared_indexes
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.locks.pin import pin, pin_requirements
 from hatch_docker.wheels.locks.uv import find_uv
@@ -183,6 +184,17 @@ def test_pdms_variables_in_a_url(ctx: Context, public: FakeIndex, private: FakeI
     assert found(root, named.replace("INDEX", private.url), ctx, private) == PRIVATE
 
 
+@pytest.mark.parametrize(("tool", "url"), [
+    ("pdm", "https://a%2Fb%40:a%2Fb%40@${T}.example/${T}"), ("poetry", "https://${T}:${T}@${T}.example/${T}"),
+])  # fmt: skip
+def test_a_variable_stands_in_no_address(tool: str, url: str) -> None:
+    """As for PDM and Poetry: an address is written into locks and messages, and is whose server is asked."""
+    source = {"name": "a", "url": "https://${T}:${T}@${T}.example/${T}"}
+    declared = declared_indexes({"tool": {tool: {"source": [source]}}}, {"T": "a/b@"})
+    assert declared is not None
+    assert [entry["url"] for entry in declared.indexes] == [url]
+
+
 @pytest.mark.parametrize("tables", ["[tool.uv.sources]\ninner", "[tool.poetry.dependencies]\ninner"])
 def test_a_wheel_at_a_path_or_url(
     tables: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
@@ -197,6 +209,7 @@ def test_a_wheel_at_a_path_or_url(
     pins = pin(locked(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private), root, AMD64, ctx)
     assert names(pins) == [name, "six-9.0-py3-none-any.whl"]
     assert fetch(pins, ctx, root=root)
+    assert ctx.local == {str(root / "wheels" / name)}
     public.add("inner", make_wheel("inner", "2.0"))
     at = f"http://127.0.0.1:{public.port}/files/inner/{name}"
     assert found(root, f'{tables} = {{ url = "{at}" }}', ctx, private) == [name]

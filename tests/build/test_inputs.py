@@ -1,0 +1,25 @@
+"""What a build was made of, where its images differ in how the wheel is made."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hatch_docker.build.inputs import sources_of
+from hatch_docker.build.unchanged import Unsuitable
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
+from tests.projects import write_files
+
+HOOKED = "[project]\nname = 'a'\nversion = '1'\n[tool.hatch.build.targets.wheel.hooks.custom]\n"
+
+
+@pytest.mark.parametrize(("isolated", "told"), [([True], True), ([False], False), ([True, False], False)])
+def test_a_hook_that_runs_here_for_one_of_two_images_decides(isolated: list[bool], told: bool, tmp_path: Path) -> None:
+    root = write_files(tmp_path, {"pyproject.toml": HOOKED, "hatch_build.py": ""})
+    project = hatchling_project(open_hatchling(root), root)
+    plans = [SimpleNamespace(build=SimpleNamespace(isolated=value)) for value in isolated]
+    if told:
+        assert sources_of(project, plans).top == root  # type: ignore[arg-type]
+        return
+    with pytest.raises(Unsuitable, match="code of the project"):
+        sources_of(project, plans)  # type: ignore[arg-type]
