@@ -15,7 +15,7 @@ HOOKED = "[project]\nname = 'a'\nversion = '1'\n[tool.hatch.build.targets.wheel.
 
 @pytest.mark.parametrize(("isolated", "told"), [([True], True), ([False], False), ([True, False], False)])
 def test_a_hook_that_runs_here_for_one_of_two_images_decides(isolated: list[bool], told: bool, tmp_path: Path) -> None:
-    root = write_files(tmp_path, {"pyproject.toml": HOOKED, "hatch_build.py": ""})
+    root = write_files(tmp_path, {"pyproject.toml": HOOKED, "hatch_build.py": "", "a.py": ""})
     project = hatchling_project(open_hatchling(root), root)
     plans = [SimpleNamespace(build=SimpleNamespace(isolated=value)) for value in isolated]
     if told:

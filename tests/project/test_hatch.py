@@ -106,8 +106,8 @@ def test_no_file_of_the_user_is_read_for_a_wheel(what: str, tmp_path: Path) -> N
 def test_licences_are_sources_wherever_they_are(tmp_path: Path) -> None:
     """One outside of the project, and those that a pattern may find in a directory that no artifact is made of."""
     tables = "[tool.hatch.build]\nexclude = ['/legal']\n[project]\nname = 'a'\nversion = '1'\n"
-    files = {"p/pyproject.toml": f"{tables}license = {{file = '../licence'}}\n", "licence": "", "p/legal/a": ""}
-    root = write_files(tmp_path, files) / "p"
+    write_files(tmp_path, {"p/pyproject.toml": f"{tables}license = {{file = '../licence'}}\n", "licence": ""})
+    root = write_files(tmp_path / "p", {"legal/a": "", "a.py": ""})
     sources = hatchling_project(open_hatchling(root), tmp_path).sources(False)
     assert sources is not None
     assert root / "../licence" in sources.others

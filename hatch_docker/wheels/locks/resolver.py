@@ -5,9 +5,11 @@ we read from the sdist itself (static, PEP 643) or that the caller gets by an is
 on this machine.
 """
 
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from packaging.metadata import parse_email
 from packaging.requirements import Requirement
@@ -92,14 +94,31 @@ def resolve(
 
 
 def _check_local(pins: Sequence[Pin], lines: Sequence[str], sources: Sequence[Source], indexes: Indexes) -> None:
-    """Raise WheelError for a file of this machine that only the page of an index elsewhere names."""
+    """Raise WheelError for a file of this machine that only the page of an index elsewhere names.
+
+    uv does not say which index has a file: it must be in a directory of files of the user's, or beside an index here.
+    """
     named = {source.name for source in sources if source.kind in ("url", "path")} | {
         canonicalize_name(requirement.name) for requirement in map(Requirement, lines) if requirement.url
     }
-    if all(place.url.startswith(("http:", "https:")) for place in (*indexes.indexes, *indexes.find_links)):
-        for pin in pins:
-            if pin.url.startswith("file:") and pin.name not in named:
-                raise WheelError(f"the package index has {pin.filename} at {pin.url[:200]}, on this machine: refused")
+    links, pages = ([_local_path(index.url) for index in found] for found in (indexes.find_links, indexes.indexes))
+    if any(path and not Path(path).is_absolute() for path in (*links, *pages)):
+        return  # uv knows where a relative path starts
+    places = [path if Path(path).is_dir() else os.path.split(path)[0] for path in links]
+    places += [os.path.split(path)[0] for path in pages]
+    own = [Path(form(place)) for place in places if place for form in (os.path.normpath, os.path.realpath)]
+    for pin in pins:
+        path = _local_path(pin.url)
+        found = [Path(os.path.normpath(path)), Path(os.path.realpath(path))]
+        if path and pin.name not in named and not any(file.is_relative_to(place) for file in found for place in own):
+            raise WheelError(f"the package index has {pin.filename} at {pin.url[:200]}, on this machine: refused")
+
+
+def _local_path(url: str) -> str:
+    """Return the path of a file or directory on this machine, without a slash at its end, "" for an address elsewhere.
+    """
+    path = unquote(urlsplit(url).path) if url.startswith("file:") else "" if "://" in url else url
+    return path.rstrip("/")
 
 
 def _dependencies_of(pin: Pin, root: Path, ctx: Context, metadata: SdistMetadata | None) -> Dependencies:

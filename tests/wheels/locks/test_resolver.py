@@ -43,19 +43,28 @@ def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path
     assert pins[0].upload_time == UPLOADED_SECONDS
 
 
+@pytest.mark.parametrize("beside", ["", "links"])
 @pytest.mark.parametrize("html", [False, True])
 def test_a_page_names_no_file_of_this_machine(
-    html: bool, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
+    html: bool, beside: str, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
 ) -> None:
-    """Whose hash it may know, and which would get into an image; an address that the project itself gives may."""
+    """Whose hash it may know, and which would get into an image; an address that the project itself gives may.
+
+    The user's own directory of wheels `beside` the index changes nothing, and may have it.
+    """
     name, data = make_wheel("app", "1.0")
     index.add("app", (name, data)).html, index.place = html, tmp_path.as_uri()
     file = tmp_path / "files/app" / name
     file.parent.mkdir(parents=True)
     file.write_bytes(data)
+    (tmp_path / "links").mkdir()
+    ctx = using(ctx, index, **({"UV_FIND_LINKS": str(tmp_path / beside)} if beside else {}))
     with pytest.raises(WheelError, match=rf"the package index has {name} at file:///.*, on this machine: refused"):
-        pin(resolving("app"), root, AMD64, using(ctx, index))
-    assert pin(resolving(f"app @ {file.as_uri()}"), root, AMD64, using(ctx, index))[0].url == file.as_uri()
+        pin(resolving("app"), root, AMD64, ctx)
+    assert pin(resolving(f"app @ {file.as_uri()}"), root, AMD64, ctx)[0].url == file.as_uri()
+    file.rename(own := tmp_path / "links" / name)
+    if beside:
+        assert pin(resolving("app"), root, AMD64, ctx)[0].url == own.as_uri()
 
 
 @pytest.mark.parametrize("part", ["/simple/", "/files/"])
