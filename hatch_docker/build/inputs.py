@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,9 +221,7 @@ def _paths(
     """Return the paths of the other files that a build looks at, whether they exist or not."""
     root, top = project.root, sources.top
     named = [place / name for place in root.parents for name in ABOVE]
-    named += [root / path for plan in plans for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path]
-    named += [path for plan in plans if plan.lock.kind == "requirements" for path in included(root / plan.lock.path)]
-    named += [path for plan in plans if plan.lock.pinned for path in included(root / plan.lock.pinned)]
+    named += [path for plan in plans for path in lock_files(root, plan)]
     named += [path for path in sources.others if not path.is_dir()]
     named += [root / file.source for plan in plans for file in plan.files]
     named += [root / plan.base.location for plan in plans if plan.base.kind == "oci"]
@@ -231,6 +229,13 @@ def _paths(
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
     named += [docker_directory(environ) / "config.json"]
     return [*map(str, named), *config_files(root, environ)]
+
+
+def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
+    """Yield the paths of a plan's locks: of the dependencies, with the files that it includes, and of the image."""
+    yield from (root / path for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path)
+    for path in (plan.lock.path if plan.lock.kind == "requirements" else "", plan.lock.pinned):
+        yield from included(root / path) if path else ()
 
 
 def _check_age(command: Command, rows: Iterable[Facts]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from hatch_docker.build.inputs import lock_files
 from hatch_docker.build.pipeline import output_paths
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
@@ -268,7 +269,7 @@ class WatchedFiles:
         for plan in self._plans:
             isolated[self.root] |= plan.build.isolated
             isolated |= {(self.root / member.path).resolve(): member.build.isolated for member in plan.members}
-            yield from (self.root / name for name in (plan.lock.path, plan.pins) if name)
+            yield from lock_files(self.root, plan)
             for source in (self.root / file.source for file in plan.files):
                 yield from () if source.is_dir() else (source,)
                 yield from (Path(directory, name) for directory, _, names in os.walk(source) for name in names)
