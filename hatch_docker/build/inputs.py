@@ -60,15 +60,15 @@ COARSE = 2.1   # the same where a file's time is whole seconds, as of some file 
 class Notes:
     """Notes of a build of a command: the commit, and of each image what was made and shown.
 
-    `made` has archive, receipt's file and receipt of each image, `names` the image's IDs in the daemon by name, `tags`
-    the digests of bases by name.
+    `made` has of each image the archive, the receipt's file, the receipt and the names, `names` its IDs in the daemon
+    by name, `tags` the digests of bases by name.
     """
 
     command: Command
     revision: Revision | None = None
     images: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    made: list[tuple[Path, Path, Receipt]] = field(default_factory=list)
+    made: list[tuple[Path, Path, Receipt, tuple[str, ...]]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Notes:
         self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
         documents = [str(archive.with_name(document.file)) for document in receipt.documents]
         self.outputs += [str(archive), str(path), *documents]
-        self.made.append((archive, path, receipt))
+        self.made.append((archive, path, receipt, plan.references))
         self.images.append({"archive": str(archive), "path": str(path), "receipt": asdict(again)})
         if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
             self.tags[plan.base.location] = receipt.base["digest"]
@@ -274,17 +274,15 @@ def _check_directories(
 
 
 def _is_directory(row: Facts) -> bool:
-    return bool(row) and any(stat.S_ISDIR(mode) for mode in (*row[:1], *row[8:9]))
+    return any(stat.S_ISDIR(mode) for mode in (*row[:1], *row[8:9])) if row else False
 
 
 def _check_outputs(notes: Notes) -> None:
     """Raise Unsuitable where the files of the build are no longer its own: another one wrote there at the same time."""
-    for archive, path, receipt in notes.made:
+    for archive, path, receipt, names in notes.made:
         documents = {document.file: document.digest for document in receipt.documents}
         found = {name: file_digest(archive.with_name(name)) for name in documents}
         told, ours = (replace(item, timings={}, platforms=()) for item in (read_receipt(path), receipt))
-        names = docker_names(receipt.references)
-        if (found, told) != (documents, ours) or (read_archive(archive).digest, archive_names(archive)) != (
-            receipt.digest, names,
-        ):
+        image = read_archive(archive).digest, archive_names(archive)
+        if (found, told, image) != (documents, ours, (receipt.digest, docker_names(names))):
             raise Unsuitable("another build wrote its files at the same time")
