@@ -70,6 +70,7 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
     config = canonical_json({**image.config_json, "config": old.config.get("config")})
     below = replace(image, config=config, layers=image.layers[: old.layers])
     _check_fits(read_facts(below, old.name, ctx), old, base)
+    _warn_of_older(str(old.config.get("created", "")), str(base.image.config_json.get("created", "")), base.name, ctx)
     history = [line for line in image.config_json["history"] if not line.get("empty_layer")][old.layers :]
     layers = [_kept(layer, ctx) for layer in image.layers[old.layers :]]
     # The new base's time where the image's was the old base's, as no commit or wheel had a date.
@@ -88,6 +89,16 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
         kind = str(line["created_by"]).removeprefix(OURS)
         notes.append(LayerInfo(kind, tuple(line.get("comment", "").split(", ")), cached=True))
     return BuiltImage(rebased, base, tuple(notes), origin=image.digest)
+
+
+def _warn_of_older(was: str, now: str, name: str, ctx: Context) -> None:
+    """Warn where the new base was made before the old one, by RFC 3339's times: mended holes may come back."""
+    try:
+        older = datetime.fromisoformat(now) < datetime.fromisoformat(was)
+    except (ValueError, TypeError):  # a base without a time, or without a time zone
+        return
+    if older:
+        ctx.progress.warn(f"the base {name}, made {now}, is older than the one that the image has, made {was}")
 
 
 def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:

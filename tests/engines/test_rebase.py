@@ -25,7 +25,7 @@ from hatch_docker.plan.model import BasePlan, Plan
 from tests.fakes.bases import file, opened, publish, python_base
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
-from tests.fakes.images import layer_of
+from tests.fakes.images import layer_of, with_config
 from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.registry import FakeRegistry
@@ -221,3 +221,12 @@ def test_a_layer_that_is_not_what_it_says_is_refused(based: Based) -> None:
     broken = replace(old.layers[-1], open=partial(io.BytesIO, b"other bytes"))
     with pytest.raises(ImageError, match="damaged"):
         based.rebased(replace(old, layers=(*old.layers[:-1], broken)))
+
+
+@pytest.mark.parametrize(("newer", "told"), [("2020-01-01T00:00:00Z", True), ("2040-01-01T00:00:00Z", False)])
+def test_an_older_base_is_told(newer: str, told: bool, based: Based, lines: list[str]) -> None:
+    """Its holes may have been mended in the one that the image has."""
+    old, base = python_base(), python_base().config_json
+    publish(based.registry, with_config(old, {**base, "created": "2030-01-01T00:00:00Z"}))
+    based.rebased(based.built(WHEEL), with_config(old, {**base, "created": newer}))
+    assert any("is older than the one that the image has, made 2030-01-01T00:00:00Z" in line for line in lines) is told
