@@ -15,6 +15,7 @@ import argparse
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -109,6 +110,7 @@ def main() -> None:
                 for name in options.projects or LIMITS for case in options.cases
             ]  # fmt: skip
     finally:
+        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves a mount
         remove(directory)
     sys.exit(0 if all(found) else 1)
 
