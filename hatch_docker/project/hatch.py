@@ -156,8 +156,8 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
         return name in EXCLUDED_DIRECTORIES or (excludes(wheel, path) and excludes(sdist, path))
 
     core = metadata.core
-    named = [core.readme_path, *core.license_files, metadata.hatch.config.get("version", {}).get("path", "")]
-    named += [_table(core.config, "license").get("file", "")]
+    named = [core.readme_path, *core.license_files, _licence_file(core)]
+    named += [metadata.hatch.config.get("version", {}).get("path", "")]
     named += getattr(wheel, "sbom_files", [])
     maps = [wheel.shared_data, wheel.shared_scripts, wheel.extra_metadata]
     maps += [table for config in (wheel, sdist) for table in (config.get_force_include(), config.only_include)]
@@ -182,6 +182,11 @@ def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
     )
 
 
+def _licence_file(core: Any) -> str:
+    """Return the path of the file that `license = {file = ...}` names, whose text is in the metadata, "" for none."""
+    return str(_table(core.config, "license").get("file", ""))
+
+
 def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = tables.get(name)
     return value if isinstance(value, dict) else {}
@@ -193,7 +198,7 @@ def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
         yield from (path for file in builder.recurse_included_files() if not is_output(path := Path(file.path)))
     core = hatchling.metadata.core
     version = hatchling.metadata.hatch.config.get("version", {})
-    named = [core.readme_path, *core.license_files, version.get("path", "")]
+    named = [core.readme_path, *core.license_files, _licence_file(core), version.get("path", "")]
     yield from (Path(hatchling.root, name) for name in named if name)
 
 
@@ -239,7 +244,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
     core, secrets = builder.metadata.core, list[str]()
     top = repository_of(root) or next((place for place, _ in workspaces_of(root)), root)
-    for name in (core.readme_path, *core.license_files):
+    for name in (core.readme_path, *core.license_files, _licence_file(core)):
         if name and (why := refused_path(str(root / name), root, top)):
             raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")
 

@@ -33,18 +33,18 @@ Edit = Callable[[Path], Undo]
 IGNORED = "made.txt\nimage.env\n"
 FILES = {
     "data/a": "a", "data/sub/b": "b", "data/left-out/c": "c", "made.txt": "made", "README.md": "read",
-    ".gitignore": IGNORED, "../licence.txt": "licence",
+    ".gitignore": IGNORED, "legal/licence": "text",
 }  # fmt: skip
 OPTIONS = """
 files = [{source = "data", target = "/srv/data"}]
 dotenv = "image.env"
 [tool.hatch.build]
-exclude = ["/data/left-out"]
+exclude = ["/data/left-out", "/legal"]
 [tool.hatch.build.targets.wheel.force-include]
 "made.txt" = "made.txt"
 """
 DIST = tuple(f"dist/hello-1.0.0.{ending}" for ending in ("oci.tar", "image.json", "cdx.json", "provenance.json"))
-LICENCE = 'license = {file = "../licence.txt"}'
+LICENCE = 'license = {file = "legal/licence"}'
 EXISTING = ("hello.py", "pyproject.toml", *FILES, "data/link", "image.env", *DIST)
 NEW = (
     "new.py", "data/new", "data/sub/new", "package/__init__.py", "pylock.toml", "uv.lock", "poetry.lock", "pdm.lock",

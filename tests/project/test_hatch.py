@@ -74,6 +74,7 @@ def test_a_hook_writes_nothing_outside_of_the_project(path: str, tmp_path: Path)
 READS = {
     "a readme": ("[project]", "[project]\nreadme = {file = 'link', content-type = 'text/plain'}"),
     "a licence": ("[project]", "[project]\nlicense-files = ['../vic*']"),
+    "a licence's text": ("[project]", "[project]\nlicense = {file = '../victim'}"),
     "a licence that is a link": ("[project]", "[project]\nlicense-files = ['link']"),
     "force-include": ("[project]", "[tool.hatch.build.targets.wheel.force-include]\n'../victim' = 'x'\n[project]"),
     "shared data": ("[project]", "[tool.hatch.build.targets.wheel.shared-data]\n'../victim' = 'x'\n[project]"),
