@@ -91,11 +91,19 @@ class Target:
         }
 
     def holds(self, marker: Marker | None, extras: Iterable[str] = ()) -> bool:
-        """Return whether a marker is true for the target, without an extra or with one of `extras`; None is true."""
+        """Return whether a marker is true for the target, without an extra or with one of `extras`; None is true.
+
+        Raise WheelError for a variable that only markers of a pylock.toml have.
+        """
         if marker is None:
             return True
+        from packaging.markers import UndefinedEnvironmentName
+
         environment = cast("dict[str, str]", self.marker_environment())
-        return any(marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras))
+        try:
+            return any(marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras))
+        except UndefinedEnvironmentName as error:
+            raise WheelError(f"the marker {str(marker)!r} has the variable {error}, which only locks have") from error
 
 
 @functools.cache

@@ -48,6 +48,7 @@ def pins_of(
     Raise WheelError, naming the lock and the package, for an invalid lock, a target that it does not serve, a file
     without sha256, and everything that is not a file: directories and repositories.
     """
+    from packaging.markers import UndefinedEnvironmentName
     from packaging.pylock import PackageDirectory, PackageVcs, Pylock, PylockSelectError, PylockValidationError
 
     try:
@@ -80,6 +81,10 @@ def pins_of(
                     raise WheelError(f"{file.name}: {package.name}: {error}; lock the project again") from error
     except ValueError as error:  # packaging, of a version with thousands of digits
         raise WheelError(f"{file.name} is not a valid lock: {error}; lock the project again") from error
+    except UndefinedEnvironmentName as error:
+        raise WheelError(
+            f"{file.name} is not a valid lock: `environments` has the variable {error}; lock the project again"
+        ) from error
     except PylockSelectError as error:
         raise _unselected(str(error), lock.packages, file, target) from error
     return tuple(sorted(pins, key=lambda pin: pin.name))

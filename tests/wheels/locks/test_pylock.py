@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from packaging.markers import Marker
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
@@ -97,6 +98,19 @@ def test_bad_pylock(ctx: Context, root: Path, packages: str, target: Target, mes
     with pytest.raises(WheelError, match=message) as caught:
         pin(pylock(root, packages, "app>=1"), root, target, ctx)
     assert "\n" not in str(caught.value)
+
+
+def test_environments_with_a_variable_of_packages(ctx: Context, root: Path) -> None:
+    extra = "environments = [\"'a' in extras\"]"
+    lock = pylock(root, package("app", "app-1.0-py3-none-any.whl"), "app>=1", extra=extra)
+    with pytest.raises(WheelError, match=r"pylock\.toml is not a valid lock: `environments` has the variable 'extras'"):
+        pin(lock, root, AMD64, ctx)
+
+
+@pytest.mark.parametrize("variable", ["extras", "dependency_groups"])
+def test_a_marker_of_a_lock_is_none_of_a_requirement(variable: str) -> None:
+    with pytest.raises(WheelError, match=f"has the variable '{variable}', which only locks have"):
+        AMD64.holds(Marker(f"'a' in {variable}"))
 
 
 def test_lock_for_another_python(ctx: Context, root: Path) -> None:
