@@ -44,17 +44,17 @@ def test_a_machine_that_can(tmp_path: Path, cache: Path) -> None:
     assert lines["debian"][0].endswith("trixie, trixie-updates, trixie-security signed by Debian")
 
 
-def test_refused_namespaces(tmp_path: Path, cache: Path) -> None:
+def test_refused_namespaces(tmp_path: Path) -> None:
     """Nothing can be compiled: the status is that of a build, and the line names the sysctl."""
     need("unshare")
     limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
     prefix = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
-    status, lines = doctor(write_project("c-extension", tmp_path / "p"), cache, "--offline", prefix=prefix)
+    status, lines = doctor(write_project("c-extension", tmp_path / "p"), tmp_path / "cache", "--offline", prefix=prefix)
     assert status == 1
     (line,) = lines["sandbox"]
     assert line.startswith("!! the sandbox cannot be entered (unshare: No space left on device); ")
     assert "sysctl user.max_user_namespaces is too low" in line
-    status, lines = doctor(write_project("hello", tmp_path / "q"), cache, "--offline", prefix=prefix)
+    status, lines = doctor(write_project("hello", tmp_path / "q"), tmp_path / "cache", "--offline", prefix=prefix)
     assert (status, lines["sandbox"][0][:2]) == (0, "--")
 
 
