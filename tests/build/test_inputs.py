@@ -1,4 +1,4 @@
-"""What a build was made of, where its images differ in how the wheel is made."""
+"""The inputs of a build that are remembered, where its images differ in how the wheel is made."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,11 +1,13 @@
 """Roots for the sandbox out of the host's own files: some programs, or a Python."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hatch_docker.wheels.builder.sandbox import why_not
@@ -19,6 +21,15 @@ def need_sandbox() -> None:
     reason = why_not(os.environ)
     if reason is not None:
         missing(reason)
+
+
+@contextlib.contextmanager
+def readable_root(fill: Callable[[Path], Path]) -> Iterator[Path]:
+    """Yield a new root that `fill` makes and every user can read; without a sandbox the test is skipped, not in CI."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield fill(Path(directory))
 
 
 def program_root(root: Path, programs: Iterable[str] = PROGRAMS) -> Path:

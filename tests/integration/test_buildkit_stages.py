@@ -24,7 +24,7 @@ LENT = '''
 import os, pathlib, socket, struct
 
 def identities():
-    """How many keys the agent has: SSH_AGENTC_REQUEST_IDENTITIES of its protocol."""
+    """Return the number of keys that the agent has: SSH_AGENTC_REQUEST_IDENTITIES of its protocol."""
     with socket.socket(socket.AF_UNIX) as agent:
         agent.connect(os.environ["SSH_AUTH_SOCK"])
         agent.sendall(struct.pack(">IB", 1, 11))

@@ -265,7 +265,7 @@ def of_another_build(root: Path) -> Undo:
     of_another_build, changed(DIST[0], swap_a_byte), changed(DIST[2], append),
 ])  # fmt: skip
 def test_what_happens_while_the_build_runs_leaves_no_memory(edit: Edit, bench: Bench) -> None:
-    """What a build read is not what is there when it ends: files that went or came, a clock, another build."""
+    """Files that go or come, a clock set back, another build: no memory is left, as the build read something else."""
     time.sleep(2 * RECENT)
     (bench.ctx.store.root / "facts" / KIND / command(bench.root, bench.environ).key).unlink(missing_ok=True)
     undo: list[Undo] = []

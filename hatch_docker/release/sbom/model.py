@@ -19,7 +19,7 @@ from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import Target
 
 Findings = Mapping[str, tuple[int, Mapping[str, Any]]]
-"""What was found in an image by path, each with the number of its layer."""
+"""Findings in an image by path, each with the number of its layer."""
 
 
 @dataclass(frozen=True, slots=True)

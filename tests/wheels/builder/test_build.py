@@ -31,7 +31,7 @@ from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
 from tests.fakes.context import context
 from tests.fakes.package_index import write_sdist
-from tests.fakes.sandbox_roots import need_sandbox, python_root
+from tests.fakes.sandbox_roots import python_root, readable_root
 
 VERSION = ".".join(str(part) for part in sys.version_info[:3])
 PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
@@ -53,10 +53,8 @@ PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-p
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Path]:
     """A root with a Python."""
-    need_sandbox()
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield python_root(Path(directory))
+    with readable_root(python_root) as path:
+        yield path
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from hatch_docker.wheels.builder.sandbox_init import (
     SYSTEM_CALLS,
 )
 from tests.conftest import need, run
-from tests.fakes.sandbox_roots import need_sandbox, program_root, python_root
+from tests.fakes.sandbox_roots import program_root, python_root, readable_root
 
 ENV = {"PATH": "/usr/bin:/bin"}
 UNSHARE = {"x86_64": 272, "aarch64": 97}
@@ -38,20 +38,16 @@ UNSHARE = {"x86_64": 272, "aarch64": 97}
 
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """A root of some programs, readable by every user; without a sandbox its tests are skipped, and fail in CI."""
-    need_sandbox()
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield program_root(Path(directory))
+    """A root of some programs."""
+    with readable_root(program_root) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
 def python_tree() -> Iterator[Path]:
     """A root with the Python that runs the tests."""
-    need_sandbox()
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield python_root(Path(directory))
+    with readable_root(python_root) as path:
+        yield path
 
 
 def sh(root: Path, script: str, **options: object) -> str:

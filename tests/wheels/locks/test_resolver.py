@@ -48,7 +48,7 @@ def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path
 def test_a_page_names_no_file_of_this_machine(
     html: bool, beside: str, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
 ) -> None:
-    """Whose hash it may know, and which would get into an image; an address that the project itself gives may.
+    """An index may know a file's hash, and the file would get into an image; an address of the project's own may.
 
     The user's own directory of wheels `beside` the index changes nothing, and may have it.
     """
