@@ -90,7 +90,7 @@ def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["missing.oci.tar"], "cannot read the archive missing.oci.tar: No such file or directory"),
+    (["missing.oci.tar"], "there is no archive missing.oci.tar: build it, or name another"),
     (["README"], "cannot read the archive README: a tar"),
     (["empty"], "empty holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ([], "dist holds no .oci.tar"),
