@@ -216,6 +216,8 @@ class FakeArchive:
         self.add("python3.13-minimal", "3.13.5-2+deb13u1", files("python3.13-minimal", {"usr/bin/python3.13": b"elf"}),
                  Depends="libpython3.13-stdlib (= 3.13.5-2+deb13u1)", Pre_Depends="libc6 (>= 2.38)")  # fmt: skip
         self.add("media-types", "13", files("media-types", {"etc/mime.types": b"text/plain txt\n"}))
+        terminals = ("share/terminfo/x/xterm", "share/terminfo/E/Eterm", "lib/terminfo/d/dumb", "share/tabset/std")
+        self.add("ncurses-base", "6", files("ncurses-base", {f"usr/{path}": b"" for path in terminals}))
         self.add("netbase", "6", files("netbase", {"etc/services": b"https 443/tcp\n"}))
         self.add("tzdata", "2025b", files("tzdata", {"usr/share/zoneinfo/Etc/UTC": b"TZif"}))
         return self

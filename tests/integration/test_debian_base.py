@@ -35,13 +35,17 @@ MODULES = (
 REPORT = f"""
 import importlib, json, os, pwd, sys, zoneinfo
 modules = [importlib.import_module(name) for name in "{MODULES}".split()]
-import ssl
+import curses, ssl
+for name in ("xterm", "xterm-256color", "linux", "screen", "tmux-256color", "vt100", "dumb", "ansi"):
+    curses.setupterm(name)
+    assert (curses.tigetnum("cols"), curses.tigetnum("colors")) != (-1, -1)
 print(json.dumps({{
     "version": sys.version.split()[0],
     "uncompiled": [m.__file__ for m in list(sys.modules.values())
                    if getattr(m, "__cached__", None) and not os.path.exists(m.__cached__)],
     "openssl": [ssl.get_default_verify_paths().openssl_cafile, ssl.get_default_verify_paths().openssl_capath],
 }}))
+import _pydecimal, _pyio  # without bytecode, as they are seldom used
 """
 
 
@@ -62,7 +66,8 @@ def run_python(base: Base, ctx: Context, code: str) -> str:
     """Run code in the base's own Python, by the base's own loader; return its standard output."""
     tree = base_tree(base, ctx)
     home = tree / base.interpreter.path.lstrip("/")
-    environ = {"PYTHONHOME": str(home).rpartition("/bin/")[0], "LC_ALL": "C.UTF-8"}
+    (terminals,) = tree.glob("usr/*/terminfo")
+    environ = {"PYTHONHOME": str(home).rpartition("/bin/")[0], "LC_ALL": "C.UTF-8", "TERMINFO": str(terminals)}
     command = [*python_command(tree, base.interpreter), "-S", "-s", "-c", code]
     return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
 

@@ -25,7 +25,7 @@ from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
-RECIPE = 1  # raise it when the same packages give a different layer
+RECIPE = 2  # raise it when the same packages give a different layer
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
 # Only maintainer scripts and interactive shells need them.
@@ -71,7 +71,7 @@ def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
     python = DEBIAN_PYTHONS[suite]
     names = (
         f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
-        "libstdc++6", "media-types", "netbase", "tzdata",
+        "libstdc++6", "media-types", "ncurses-base", "netbase", "tzdata",
     )  # fmt: skip
     first = Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED)
     return (first, Step(plan.packages, IGNORED, "runtime")) if plan.packages else (first,)

@@ -20,18 +20,25 @@ _LIBC_BIN = re.compile(
     r"(usr/sbin/ldconfig|etc/ld\.so\.conf(\.d/.*)?|etc/gai\.conf|usr/lib/locale/C\.utf8/.*"
     r"|usr/share/doc/libc-bin/copyright)"
 )
-# gconv: iconv() of C libraries for rare charsets (Python has its own codecs). _py*: replacements of C modules that
-# Debian's Python always has; _dbm: its library (libdb) is left out.
+# The terminals that people and programs name most; every description of ncurses-base would be 290 kB.
+_TERMINALS = "ansi|dumb|linux|screen(-256color)?|tmux(-256color)?|vt100|vt220|xterm(-256color)?"
+# gconv: iconv() of C libraries for rare charsets (Python has its own codecs). nss_compat: etc/nsswitch.conf does not
+# ask it. _dbm: its library (libdb) is left out.
 _NOT_SLIM = re.compile(
     r"usr/lib/[^/]+/(gconv|engines-3|ossl-modules)(/.*)?"
-    r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|thread_db)\.so[.0-9]*"
+    r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|nss_compat|thread_db)\.so[.0-9]*"
     r"|usr/lib/python3\.\d+/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests)(/.*)?"
-    r"|usr/lib/python3\.\d+/(turtle|_pydecimal|_pydatetime|_pyio)\.py"
+    r"|usr/lib/python3\.\d+/(turtle|asyncio/windows_.*|_pyrepl/windows_.*)\.py"
     r"|usr/lib/python3\.\d+/lib-dynload/(_test|_ctypes_test|_xxtestfuzz|xx|_dbm)[^/]*"
+    r"|etc/terminfo(/.*)?|usr/share/tabset(/.*)?"
+    rf"|usr/(lib|share)/terminfo/.(/(?!({_TERMINALS})$).*)?"
     r"|usr/share/zoneinfo/((right|posix)(/.*)?|tzdata\.zi)|usr/sbin/update-ca-certificates|etc/ca-certificates(/.*)?"
     r"|usr/share/(base-files|dict|binfmts|misc)(/.*)?|usr/(games|src|include)|usr/lib/binfmt\.d(/.*)?|boot"
     r"|var/(backups|mail|local)|etc/(update-motd\.d|skel|default|profile\.d)(/.*)?"
 )
+# Python's own forms of modules in C, which are there: libraries import them by name, seldom. Their bytecode would be
+# half of their size.
+_PYTHON_FORMS = re.compile(r"usr/lib/python3\.\d+/_py(decimal|datetime|io)\.py")
 _CERTIFICATES = "usr/share/ca-certificates/"
 
 
@@ -77,7 +84,10 @@ def _without_empty_documentation(entries: Entries) -> Entries:
 def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter]) -> Entries:
     """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
     prefix = f"usr/lib/python{interpreter.short}/"
-    modules = sorted(path for path in entries if path.startswith(prefix) and path.endswith(".py"))
+    modules = sorted(
+        path for path in entries
+        if path.startswith(prefix) and path.endswith(".py") and not _PYTHON_FORMS.fullmatch(path)
+    )  # fmt: skip
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
     found = compile_sources([sources], *compiler)
     return {path: found.entry(path) for path in found}
