@@ -1,6 +1,7 @@
 """pyproject.toml: read, checked, and its [build-system] table (PEP 518)."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ LEGACY_FILES = ("setup.py", "setup.cfg")
 LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
 BuildSystem = tuple[tuple[str, ...], str, tuple[str, ...]]
 """requires, build-backend and backend-path of [build-system]."""
+OURS = "hatch-docker"  # our table below [tool]
+_HEADER = re.compile(r"\s*(\[[^][]*\]|\[\[[^][]*\]\])\s*(#.*\s*)?")
+_OUR_HEADER = re.compile(rf"""\s*\[\[?\s*["']?tool["']?\s*\.\s*["']?{OURS}["']?\s*[].]""")
 
 
 def read_pyproject(root: Path) -> dict[str, Any]:
@@ -106,3 +110,29 @@ def isolated_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(build, dict):
         return dict(tables)
     return {**tables, "tool": {**tool, "hatch-docker": {**table, "build": {"isolated": "always", **build}}}}
+
+
+def without_our_table(text: str) -> str:
+    """Return the text of a pyproject.toml without the lines of [tool.hatch-docker]; all of it where they mix."""
+    kept: list[str] = []
+    comments: list[str] = []  # before the next table, which they may be about
+    ours = False
+    for line in re.split(r"(?<=\n)", text):
+        if _HEADER.fullmatch(line):
+            ours = bool(_OUR_HEADER.match(line))
+            kept += comments
+            comments = []
+        if not ours:
+            kept.append(line)
+        elif line.lstrip().startswith("#"):
+            comments.append(line)
+        elif line.strip():
+            comments = []
+    rest = "".join(kept)
+    try:
+        tables, left = tomllib.loads(text), tomllib.loads(rest)
+        del tables["tool"][OURS]
+        left.setdefault("tool", {})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text  # there is none, or part of it was taken for another table
+    return rest if left == tables else text

@@ -59,6 +59,7 @@ from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder.pep517 import MISSING
+from hatch_docker.wheels.builder.sdist import note_table
 from hatch_docker.wheels.builder.ssh_agent import check_agent
 from hatch_docker.wheels.builder.variables import secret_variables
 from hatch_docker.wheels.fetch import fetch
@@ -285,7 +286,7 @@ def _take(step: CopyStep, key: str, inputs: _Inputs, out: Path) -> Layer:
         assert isinstance(entry.content, Path)
         title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
-    wheel = _wheel_of(step, inputs.target, out)
+    wheel = _wheel_of(step, inputs, out)
     title = layer_title(step.group.contents)
     layer, _ = layer_by_key(key, inputs.compression, inputs.ctx, lambda: entries, title=title)
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
@@ -315,13 +316,14 @@ def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[i
         raise BuildError(message) from error
 
 
-def _wheel_of(step: CopyStep, target: Target, out: Path) -> list[str]:
+def _wheel_of(step: CopyStep, inputs: _Inputs, out: Path) -> list[str]:
     """Return name and hash of a step's only wheel, for the receipt; it must be of its sdist's package."""
     made: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
     for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
         if step.job:
-            check_made(path.name, step.job.sdist.name, target)
+            check_made(path.name, step.job.sdist.name, inputs.target)
+            note_table(step.job.sdist, path, inputs.ctx.store)
         if step.group.kind == "project":
-            check_contents(path, target)
+            check_contents(path, inputs.target)
         return [path.name, file_digest(path).removeprefix("sha256:")]
     return ["", ""]

@@ -31,7 +31,7 @@ from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
 from hatch_docker.wheels.builder.failure_hints import hint
 from hatch_docker.wheels.builder.sandbox import Bind, run_in
-from hatch_docker.wheels.builder.sdist import Sdist, read_sdist
+from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
 from hatch_docker.wheels.install.compatibility import check_made
@@ -40,6 +40,7 @@ from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Pin, Target, note_used
 
 RECIPE = 1             # to be raised if the same sdist shall give another wheel
+READING = 2            # to be raised if the same sdist is read in another way
 RESULT_LIMIT = 1 << 20  # bytes of result.json
 KILLED = 128 + signal.SIGKILL
 
@@ -118,6 +119,7 @@ def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
         def write(directory: Path) -> Path:
             wheel = run_backend("wheel", source, stage, known, pins, directory, fill, sdist=f"/build/{copy}")
             check_made(wheel.name, source.name, stage.target)
+            note_table(source, wheel, stage.ctx.store)
             if stage.plan.secrets:
                 stage.ctx.secrets.check_wheel(wheel)
             return wheel
@@ -155,14 +157,14 @@ def with_all_requirements(
 def known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
     """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
     name = name or path.name
-    key = key_of(RECIPE, name, file_digest(path))
+    key = key_of(READING, name, file_digest(path))
 
     def read() -> list[object]:
         found = read_sdist(path, name)
-        return [found.content, found.requires, found.backend, found.backend_path]
+        return [found.content, found.requires, found.backend, found.backend_path, found.table]
 
-    content, requires, backend, backend_path = ctx.store.remembered("sdist", key, read)
-    return Sdist(path, name, content, tuple(requires), backend, tuple(backend_path))
+    content, requires, backend, backend_path, table = ctx.store.remembered("sdist", key, read)
+    return with_table(Sdist(path, name, content, tuple(requires), backend, tuple(backend_path), table), ctx.store)
 
 
 def make_builder_stage(

@@ -1,17 +1,20 @@
 """The parts of an sdist that its build depends on: its contents and its build system (PEP 517, PEP 518)."""
 
+import contextlib
+import hashlib
 import io
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.errors import ImageError, WheelError
 from hatch_docker.core.streams import HashingStream, Readable, drain
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.paths import safe_path
 from hatch_docker.oci.tar import Entry, read_tar
+from hatch_docker.project.pyproject import without_our_table
 from hatch_docker.wheels.install.archive import ZIP_ERRORS, open_archive
 from hatch_docker.wheels.target import parse_requirement
 
@@ -19,12 +22,17 @@ LIMIT = 2 << 30         # bytes that an sdist may unpack to
 MEMBERS = 200_000       # files of an sdist
 NAMES = 16 << 20        # characters of their names, which are held in memory
 PYPROJECT = 1 << 20     # bytes of a pyproject.toml
+TABLE = "pyproject-in-wheel"  # of a content: the first `Sdist.table` whose wheel holds a pyproject.toml
 LEGACY = "setuptools.build_meta:__legacy__"
 
 
 @dataclass(frozen=True, slots=True)
 class Sdist:
-    """An sdist that was read: `content` is a key of its files, independent of their times, owners and compression."""
+    """An sdist that was read: `content` is a key of its files, independent of their times, owners and compression.
+
+    [tool.hatch-docker] is left out of it: the options of the builder are keyed by themselves, and no others decide the
+    wheel. `table` is the digest of the whole pyproject.toml, for a wheel that holds a copy.
+    """
 
     path: Path
     name: str                             # of the file, as its index has it
@@ -32,6 +40,7 @@ class Sdist:
     requires: tuple[str, ...]
     backend: str
     backend_path: tuple[str, ...]
+    table: str = ""
 
 
 def read_sdist(path: Path, name: str = "") -> Sdist:
@@ -41,7 +50,7 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
         raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz (PEP 625) and .zip are")
     files: list[list[object]] = []
     names = 0
-    pyproject = b""
+    pyproject, table = b"", ""
     try:
         for entry, content in sdist_members(path, name):
             hashed = HashingStream(content or io.BytesIO())
@@ -51,11 +60,37 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
             names += len(entry.path) + len(entry.target)
             if len(files) >= MEMBERS or names > NAMES:
                 raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
-            executable = bool(entry.mode & 0o100)
-            files.append([entry.path, entry.kind, executable, entry.target, hashed.hash.hexdigest()])
+            executable, digest = bool(entry.mode & 0o100), hashed.hash.hexdigest()
+            if entry.path.endswith("/pyproject.toml") and entry.path.count("/") == 1:
+                table, digest = digest, _without_table(pyproject, digest)
+            files.append([entry.path, entry.kind, executable, entry.target, digest])
     except (OSError, ImageError) as error:
         raise WheelError(f"cannot read the sdist {name}: {error}") from error
-    return Sdist(path, name, key_of(sorted(files, key=lambda row: str(row[0]))), *_build_system(pyproject, name))
+    key = key_of(sorted(files, key=lambda row: str(row[0])))
+    return Sdist(path, name, key, *_build_system(pyproject, name), table)
+
+
+def _without_table(pyproject: bytes, digest: str) -> str:
+    """Return the digest of a pyproject.toml without [tool.hatch-docker]; its own, `digest`, where it has none."""
+    try:
+        text = pyproject.decode() if len(pyproject) < PYPROJECT else ""  # else it may be the beginning alone
+    except UnicodeDecodeError:  # _build_system says so
+        return digest
+    rest = without_our_table(text)
+    return digest if rest == text else hashlib.sha256(rest.encode()).hexdigest()
+
+
+def with_table(source: Sdist, store: Store) -> Sdist:
+    """Return an sdist whose content has the whole pyproject.toml, where its wheel is known to hold a copy of that."""
+    first = store.recall(TABLE, source.content)
+    return source if first in (None, source.table) else replace(source, content=key_of(source.content, source.table))
+
+
+def note_table(source: Sdist, wheel: Path, store: Store) -> None:
+    """Remember that a wheel holds a pyproject.toml, which may be its sdist's: see `with_table`."""
+    with contextlib.suppress(*ZIP_ERRORS), open_archive(wheel) as archive:
+        if any(name.rpartition("/")[2] == "pyproject.toml" for name in archive.namelist()):
+            store.remember(TABLE, source.content, source.table)
 
 
 def sdist_members(path: Path, name: str) -> Iterator[tuple[Entry, Readable | None]]:

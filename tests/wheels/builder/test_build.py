@@ -25,7 +25,7 @@ from hatch_docker.core.errors import BuildError, ConfigError, WheelError
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan, BuildPlan
-from hatch_docker.wheels.builder.build import BuilderStage, make_builder_stage, wheel_of
+from hatch_docker.wheels.builder.build import BuilderStage, known_sdist, make_builder_stage, wheel_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
@@ -118,6 +118,23 @@ def test_the_same_contents_are_built_once(builder: BuilderStage, tmp_path: Path,
     assert sum(line.endswith("in the builder") for line in lines) == 1  # followed by its time if it was slow
     assert build(builder, tmp_path / "c", BACKEND + "\n") != first
     assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_our_table_is_no_reason_to_build_again(
+    builder: BuilderStage, tmp_path: Path, lines: list[str], *, copied: bool
+) -> None:
+    """What [tool.hatch-docker] says does not decide a wheel, unless the wheel has a copy of pyproject.toml."""
+    copy = '        wheel.write("pyproject.toml", "demo/pyproject.toml")\n    return name'
+    backend = BACKEND.replace("    return name", copy) if copied else BACKEND
+    tables = ["", "[tool.hatch-docker]\nports = [1]\n", "[tool.hatch-docker]\nports = [2]\n", ""]
+    wheels = []
+    for number, table in enumerate(tables):
+        sdist = write_sdist(tmp_path / str(number), {"pyproject.toml": PYPROJECT + table, "backend.py": backend})
+        wheels.append(wheel_of(known_sdist(sdist, "", builder.ctx), builder))
+    assert len(set(wheels)) == (3 if copied else 1)
+    assert wheels[0] == wheels[3]
+    assert sum(line.endswith("in the builder") for line in lines) == len(set(wheels))
 
 
 def test_a_zip_is_built_as_a_tar_is(builder: BuilderStage, tmp_path: Path) -> None:
