@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import OTHER_VARIABLES
-from hatch_docker.config.images import OPTION
-from hatch_docker.config.schema import IMAGES, Option, all_options, file_options
+from hatch_docker.config import IMAGES
+from hatch_docker.config.schema import FURTHER, Option, all_options, file_options
+from hatch_docker.core.context import VARIABLES
 
 
 def options_table() -> str:
@@ -19,7 +19,7 @@ def options_table() -> str:
             rows += map(_row, file_options())
         elif not option.is_table:
             rows.append(_row(option))
-    rows.append(f"| `{OPTION}.NAME.*` | tables | none | {IMAGES} |")
+    rows.append(f"| `{IMAGES}.NAME.*` | tables | none | {FURTHER} |")
     return "\n".join(rows)
 
 
@@ -43,7 +43,7 @@ def _type(value: Mapping[str, Any]) -> str:
 
 def variables_table() -> str:
     """Return the variables that are not options as a Markdown table."""
-    rows = (f"| `{name}` | {what} |" for name, what in OTHER_VARIABLES.items())
+    rows = (f"| `{name}` | {what} |" for name, what in VARIABLES.items())
     return "\n".join(["| variable | what |", "|---|---|", *rows])
 
 

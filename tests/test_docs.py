@@ -25,9 +25,9 @@ if not Path(__file__).parent.parent.joinpath("docs").is_dir():
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
 from hatch_docker.cli.main import make_parser, parse
-from hatch_docker.config import OTHER_VARIABLES
 from hatch_docker.config.load import load_config
 from hatch_docker.config.schema import all_options
+from hatch_docker.core.context import VARIABLES
 from hatch_docker.plugin.target import DockerBuilder
 from tests.conftest import missing
 from tests.pages import DOCS, LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
@@ -256,7 +256,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_variables_are_known(page: Path) -> None:
     """A variable that is named is one that is read."""
-    known = {option.variable for option in all_options()} | set(OTHER_VARIABLES)
+    known = {option.variable for option in all_options()} | set(VARIABLES)
     named = set(re.findall(r"\bHATCH_DOCKER_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
     assert not named - known
 
@@ -265,7 +265,7 @@ def test_variables_are_known(page: Path) -> None:
 def test_variables_hold_what_their_options_take(block: Block) -> None:
     """A variable's value on a page is read; the values of a pipeline or a shell are not known here."""
     for name, value in given_variables(block):
-        if name not in OTHER_VARIABLES and "$" not in value:
+        if name not in VARIABLES and "$" not in value:
             load_config({}, {name: value}, None)
 
 

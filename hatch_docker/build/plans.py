@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.build.plan_context import open_context_of
+from hatch_docker.config import DEFAULT
+from hatch_docker.core.context import IMAGES_VARIABLE
 from hatch_docker.core.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
@@ -46,9 +48,7 @@ def open_plans(
 
     configs = load_configs(project.table, environ, project.root / "pyproject.toml")
     if len(configs) > 1 and not every:
-        from hatch_docker.config.images import wanted
-
-        configs = dict(wanted(configs, environ))
+        configs = {name: configs[name] for name in wanted_images(configs, environ)}
     metadata, ctx = open_context_of(project, configs, environ, tell=True, pinned=pinned, pins=pins)
     if _may_have_sources(metadata, project.tables.get("tool", {})):
         from hatch_docker.build.members import find_members
@@ -75,6 +75,19 @@ def open_plans(
     if len(plans) > 1:
         _check_names(plans)
     return tuple(plans), ctx
+
+
+def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the images that a build makes, of those with some names: all, or the ones that the variable names.
+
+    Raises ConfigError for a name that is none.
+    """
+    chosen = [name.strip() for name in environ.get(IMAGES_VARIABLE, "").split(",") if name.strip()]
+    for name in chosen:
+        if ("" if name == DEFAULT else name) not in names:
+            known = ", ".join([DEFAULT, *sorted(filter(None, names))])
+            raise ConfigError(f"{IMAGES_VARIABLE}: there is no image {name!r}; there are: {known}")
+    return [name for name in names if not chosen or (name or DEFAULT) in chosen]
 
 
 def _may_have_sources(metadata: Metadata, tool: Mapping[str, Any]) -> bool:

@@ -49,13 +49,13 @@ def push_archives(
     spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
     two archives may have the same.
     """
+    from hatch_docker.build.plans import wanted_images
     from hatch_docker.config import PREFIX
-    from hatch_docker.config.images import wanted
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
     configs = _configs(table, environ, root, {variable: typed[name] for variable, name in variables.items()})
-    parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
+    parts = wanted_images(configs, environ) if len(configs) > 1 else []
     pushes = []
     for archive in [found for path in archives for found in resolve_archives(path, parts)]:
         receipt = receipt_beside(archive)

@@ -1,26 +1,27 @@
-"""The table [tool.hatch-docker]: its name, and those HATCH_DOCKER_* variables that are not options.
+"""The table [tool.hatch-docker]: its name, those of its images and variables, and a mistake in it.
 
-Only `load` and what it needs import pydantic; this module, `images` and `misplaced` bring no library.
+Importing this module brings no library; `load` and what it needs import pydantic.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hatch_docker.core.context import VARIABLES
+
 TABLE = ("tool", "hatch-docker")
 PREFIX = "HATCH_DOCKER_"
-IMAGES_VARIABLE = "HATCH_DOCKER_IMAGES"
-# They are about this machine or this run, and change no image.
-OTHER_VARIABLES: Mapping[str, str] = {
-    IMAGES_VARIABLE: "The images to make, by their names between commas, `default` for that of the table itself.",
-    "HATCH_DOCKER_CACHE_DIR": "The directory of the cache, instead of the user's cache directory.",
-    "HATCH_DOCKER_REFRESH": "`1` asks index, mirror and registry again instead of remembering their answers for a day.",
-    "HATCH_DOCKER_OFFLINE": "`1` uses the cache alone and fails where it does not suffice.",
-    "HATCH_DOCKER_CA_BUNDLE": "A file of certificates to trust instead of the system's.",
-    "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
-    "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
-}
+IMAGES = "images"  # the table of the further images, [tool.hatch-docker.images.NAME]
+DEFAULT = "default"  # how a variable calls the image of the table itself
+IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 Location = tuple[str | int, ...]
+
+
+def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that override options; an empty one counts as unset."""
+    names = (name for name in environ if name.startswith(PREFIX) and name not in VARIABLES)
+    return {name: environ[name] for name in names if environ[name].strip()}
 
 
 class Problem(NamedTuple):

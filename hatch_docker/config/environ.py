@@ -12,9 +12,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from hatch_docker.config import OTHER_VARIABLES, Location, Problem
+from hatch_docker.config import Location, Problem
 from hatch_docker.config.schema import Option, all_options
 from hatch_docker.config.types import LINES, WORDS
+from hatch_docker.core.context import VARIABLES
 
 _ADDRESS = re.compile(r"\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\]")  # a registry such as [::1]:5000 is no JSON
 _FLAGS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
@@ -45,7 +46,7 @@ def override(
 def _parse(name: str, text: str, options: Mapping[str, Option]) -> tuple[Option, Any]:
     """Return the option of a variable, and the value that its text means; raises ValueError."""
     if name not in options:
-        close = difflib.get_close_matches(name, [*options, *OTHER_VARIABLES], 1, 0.8)
+        close = difflib.get_close_matches(name, [*options, *VARIABLES], 1, 0.8)
         raise ValueError(f"unknown variable; did you mean {close[0]}?" if close else "unknown variable")
     schema = options[name].schema
     return options[name], text if schema["type"] == "string" else _value(schema, text.strip())

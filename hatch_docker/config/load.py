@@ -6,18 +6,23 @@ replaced one by one. The options that name an image are derived, so that two ima
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from hatch_docker.config import OTHER_VARIABLES, PREFIX, Location, Problem
-from hatch_docker.config.images import DEFAULT, NAME, OPTION
-from hatch_docker.config.misplaced import find_misplaced
+from hatch_docker.config import DEFAULT, IMAGE_NAME, IMAGES, PREFIX, TABLE, Location, Problem, variables_of
 from hatch_docker.config.options import Config
 
 NAMES = ("image", "registries")  # what is made from the table's, unless the image says it
+# hatchling's own keys of a target: those of its BuilderConfig.
+TARGET_KEYS = frozenset((
+    "artifacts", "dependencies", "dev-mode-dirs", "dev-mode-exact", "directory", "exclude", "force-include", "hooks",
+    "ignore-vcs", "include", "only-include", "only-packages", "packages", "reproducible",
+    "require-runtime-dependencies", "require-runtime-features", "skip-excluded-dirs", "sources", "versions",
+))  # fmt: skip
 
 
 def load_config(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None) -> Config:
@@ -31,13 +36,12 @@ def load_configs(table: Mapping[str, Any], environ: Mapping[str, str], pyproject
     HATCH_DOCKER_* variables override the table. Raises ConfigError with one line for each problem. `pyproject`, and
     hatch.toml beside it, are read for the line numbers in them, and for options that stand in another table.
     """
-    variables = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value.strip()}
-    variables = {name: value for name, value in variables.items() if name not in OTHER_VARIABLES}
-    several = isinstance(table, Mapping) and OPTION in table
-    own = {name: value for name, value in table.items() if name != OPTION} if several else table
+    variables = variables_of(environ)
+    several = isinstance(table, Mapping) and IMAGES in table
+    own = {name: value for name, value in table.items() if name != IMAGES} if several else table
     top, problems = _check(own, variables)
     configs = {"": top, **(_load_images(table, top, variables, problems) if several else {})}
-    misplaced = find_misplaced(pyproject)
+    misplaced = _find_misplaced(pyproject)
     if problems or misplaced:
         from hatch_docker.config.messages import explain
 
@@ -75,24 +79,24 @@ def _load_images(
 
     `top` is the table's own Config. Variables override the options of every image.
     """
-    images = table[OPTION]
+    images = table[IMAGES]
     if not isinstance(images, Mapping):
-        problems.append(Problem("dict_type", (OPTION,), images))
+        problems.append(Problem("dict_type", (IMAGES,), images))
         return {}
     names = [PREFIX + option.upper() for option in NAMES]
     variables = {name: value for name, value in variables.items() if name not in names}
     found = {}
     for name, image in images.items():
-        if not NAME.fullmatch(name) or name == DEFAULT:
+        if not IMAGE_NAME.fullmatch(name) or name == DEFAULT:
             error = ValueError(f'must be in lower case, such as "worker", and not "{DEFAULT}"')
-            problems.append(Problem("value_error", (OPTION, name), {}, {"error": error}))
+            problems.append(Problem("value_error", (IMAGES, name), {}, {"error": error}))
         elif not isinstance(image, Mapping):
-            problems.append(Problem("dict_type", (OPTION, name), image))
+            problems.append(Problem("dict_type", (IMAGES, name), image))
         else:
             config, wrong = _check(_merged(table, image), variables)
             # The problem of a variable, or of the table above, is reported once and there.
             own = [problem for problem in wrong if problem[:3] not in [other[:3] for other in problems]]
-            problems += [problem._replace(location=(OPTION, name, *problem.location)) for problem in own]
+            problems += [problem._replace(location=(IMAGES, name, *problem.location)) for problem in own]
             found[name] = _named(config, top, image, name)
     return found
 
@@ -101,7 +105,7 @@ def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any
     """Return the table with an image's options over it."""
     from hatch_docker.config.schema import all_options
 
-    merged = {key: value for key, value in table.items() if key not in (OPTION, *NAMES)}
+    merged = {key: value for key, value in table.items() if key not in (IMAGES, *NAMES)}
     for key, value in image.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         is_table = any(option.path == (key,) and option.is_table for option in all_options())
@@ -117,3 +121,36 @@ def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> 
     if "registries" not in image:
         names["registries"] = tuple(f"{entry}-{name}" if "/" in entry else entry for entry in top.registries)
     return config.model_copy(update=names)
+
+
+def _find_misplaced(pyproject: Path | None) -> list[Problem]:
+    """Return the options in the wrong tables of pyproject.toml and of hatch.toml beside it, if they can be read."""
+    if pyproject is None:
+        return []
+    found: list[Problem] = []
+    for file, hatch in ((pyproject, ("tool", "hatch")), (pyproject.with_name("hatch.toml"), ())):
+        try:
+            tables = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        context = {"table": "[tool.hatch-docker]" + ("" if hatch else " of pyproject.toml")}
+        target = (*hatch, "build", "targets", "docker")
+        misplaced = sorted(_at(tables, target).keys() - TARGET_KEYS)
+        found += [Problem("misplaced_option", (*target, name), None, context, "", file) for name in misplaced]
+        for path in sorted({(), ("tool",), hatch}):
+            for name, value in _at(tables, path).items():
+                where = (*path, name)
+                ours = name.lower().replace("-", "").replace("_", "") == "hatchdocker" and (where != TABLE or not hatch)
+                if where in (("tool", "docker"), (*hatch, "docker")):  # another program's, unless it has our options
+                    from hatch_docker.config.suggest import is_option
+
+                    ours = any(map(is_option, _at(value, ())))
+                if ours:
+                    found.append(Problem("misplaced_table", where, None, context, "", file))
+    return found
+
+
+def _at(tables: Any, path: tuple[str, ...]) -> Mapping[str, Any]:
+    for name in path:
+        tables = tables.get(name) if isinstance(tables, Mapping) else None
+    return tables if isinstance(tables, Mapping) else {}

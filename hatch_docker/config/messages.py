@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hatch_docker.config import TABLE, Problem
 from hatch_docker.config.suggest import unknown_option
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.toml_lines import line_of
+from hatch_docker.core.toml_lines import dotted, line_of
 
 SHOWN = 60  # characters of a wrong value in a message
 SECRET = frozenset(("env", "args", "cache"))  # options whose values may be secrets, and are not shown
@@ -47,20 +46,9 @@ def explain(problems: Sequence[Problem], pyproject: Path | None) -> ConfigError:
         line = line_of(file, path) if file and not problem.variable else 0
         where = f"{file.name}:{line}: " if file and line else ""
         order = 2 if problem.variable else int(file != pyproject)
-        found.append((order, line, f"{where}{_dotted(path)}: {_sentence(problem)}"))
+        found.append((order, line, f"{where}{dotted(path)}: {_sentence(problem)}"))
     lines = [text for *_, text in sorted(found, key=lambda item: item[:2])]
     return ConfigError("\n".join(dict.fromkeys(lines)))
-
-
-def _dotted(path: Sequence[Any]) -> str:
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part, ensure_ascii=False)
-            text += f".{name}" if text else name
-    return text
 
 
 def _sentence(problem: Problem) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hatch_docker.config import types, values
+from hatch_docker.config import types
 from hatch_docker.config.types import Command, Distinct, Lines, ListOf
 
 
@@ -69,7 +69,7 @@ class BuildConfig(Table):
     isolated: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the project's wheel is "
         "made in the builder stage. `auto`: if the project has build hooks, extension modules or a backend other than "
         "hatchling, or if one of the options above needs it; else hatchling makes it in this process.")
-    timeout: types.Duration = Field(default=4 * 3600 * values.SECOND, description="The time after which a build in the "
+    timeout: types.Duration = Field(default=4 * 3600 * types.SECOND, description="The time after which a build in the "
         'sandbox is ended; BuildKit has no limit. Default: `"4h"`.')
 
 
@@ -122,7 +122,7 @@ class CheckConfig(Table):
 
     command: Command = Field(default=(), description="A program and its arguments, run in the finished image; the "
         "build fails if it fails. Default: no check.")
-    timeout: types.Duration = Field(default=60 * values.SECOND, description="The time after which the check counts as "
+    timeout: types.Duration = Field(default=60 * types.SECOND, description="The time after which the check counts as "
         'failed. Default: `"60s"`.')
 
 

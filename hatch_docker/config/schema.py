@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.config import PREFIX
-from hatch_docker.config.images import NAME, OPTION
+from hatch_docker.config import IMAGE_NAME, IMAGES, PREFIX
 from hatch_docker.config.options import Config
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-IMAGES = "Further images of the project, each with the options of this table and its own over them."
+FURTHER = "Further images of the project, each with the options of this table and its own over them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +89,18 @@ def file_options() -> Iterator[Option]:
     return options_of(_document()["properties"]["files"]["items"], ("files[]",))
 
 
-def schema() -> dict[str, Any]:
+def schema(_tool: str = "") -> dict[str, Any]:
     """Return the JSON Schema (draft-07) of `[tool.hatch-docker]`."""
     table: dict[str, Any] = json.loads(json.dumps(_document()).replace("`", ""))  # editors show Markdown as it is
     image = copy.deepcopy(table)
     for value in image["properties"].values():
         if "properties" in value:  # a sub-table may be incomplete: that of the table above has the rest
             value.pop("required", None)
-    table["properties"][OPTION] = {
-        "description": IMAGES, "type": "object", "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+    table["properties"][IMAGES] = {
+        "description": FURTHER, "type": "object", "propertyNames": {"pattern": f"^{IMAGE_NAME.pattern}$"},
         "additionalProperties": image,
     }  # fmt: skip
     return {"$schema": DRAFT, "$id": "urn:hatch-docker:tool.hatch-docker", "title": "[tool.hatch-docker]"} | table
 
 
-def tool_schema(_tool: str) -> dict[str, Any]:
-    """Return the schema for validate-pyproject, which asks by the entry point `validate_pyproject.tool_schema`."""
-    return schema()
+tool_schema = schema  # for validate-pyproject, which calls it with the name of the table

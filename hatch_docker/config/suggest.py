@@ -3,8 +3,9 @@
 import difflib
 from collections.abc import Mapping, Sequence
 
-from hatch_docker.config import IMAGES_VARIABLE, OTHER_VARIABLES, PREFIX
+from hatch_docker.config import PREFIX
 from hatch_docker.config.schema import all_options, file_options
+from hatch_docker.core.context import IMAGES_VARIABLE, VARIABLES
 
 # Words that people bring from Dockerfiles, compose files and other tools, by the option that they mean.
 SYNONYMS: Mapping[str, str] = {
@@ -63,7 +64,7 @@ def unknown_option(location: Sequence[str | int]) -> str:
             'unknown option; a build runs no commands: "runtime.packages" adds Debian packages, "files" adds files, '
             "and what a build hook of the project makes goes into its wheel"
         )
-    if variable in OTHER_VARIABLES.keys() - {IMAGES_VARIABLE}:
+    if variable in VARIABLES.keys() - {IMAGES_VARIABLE}:
         return f"unknown option; there is the variable {variable}"
     names = " or ".join(f'"{option}"' for option in _meant(path))
     return f"unknown option; did you mean {names}?" if names else "unknown option"

@@ -1,21 +1,33 @@
 """Types of the options of `[tool.hatch-docker]`: Annotated types with their checks, for the models in options.py.
 
-A check raises ValueError with a sentence that says what the value must be. The patterns are for Python's re and for
-JSON Schema.
+A check returns what Config holds for a value, or raises ValueError with a sentence that says what it must be. The
+patterns are for Python's re and for JSON Schema.
 """
 
+import csv
+import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
-from hatch_docker.config import values
-
 T = TypeVar("T")
 WORDS = "HATCH_DOCKER_*: words, quoted as in a shell"  # a $comment, and how environ.py reads the variable
 LINES = "HATCH_DOCKER_*: a line for each"
+
+SECOND = 1_000_000_000
+MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
+
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 1000}
+# The fields that each type of a cache needs.
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "registry": ("ref",), "local": (), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
+}
+_SECRET = re.compile(r"token|secret|password|access_key")
 
 
 class Text:
@@ -41,8 +53,109 @@ class Text:
         return {"type": "string", "pattern": self.pattern}
 
 
+def user(value: str) -> str:
+    """Check that the numbers of a user are ones that Docker accepts."""
+    if any(part.isdecimal() and (len(part) > 10 or int(part) > MAX_ID) for part in value.split(":")):
+        raise ValueError(f"must be at most {MAX_ID}, the greatest number of a user or group")
+    return value
+
+
+def port(value: Any) -> str:
+    """Return a port in the form of the image's configuration (config.md, ExposedPorts): `8000/tcp`."""
+    if type(value) not in (int, str) or not re.fullmatch(f"{_PORT}(?:/(tcp|udp|sctp))?", text := str(value)):
+        raise ValueError('must be a port from 1 to 65535, such as 8000 or "53/udp"')
+    return text if "/" in text else f"{text}/tcp"
+
+
+def duration(value: str) -> int:
+    """Return a duration in nanoseconds."""
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)(h|ms|m|s)", value))
+
+
+def size(value: str) -> int:
+    """Return a size in bytes."""
+    number = value.rstrip("".join(_BYTES))
+    return round(float(number) * _BYTES[value.removeprefix(number)])
+
+
+def growth(value: str) -> tuple[float | None, int | None]:
+    """Return a share (0.05 for "5%") and None, or None and a size in bytes."""
+    return (float(value[:-1]) / 100, None) if value.endswith("%") else (None, size(value))
+
+
+def arguments(value: Any) -> Any:
+    """Check that a command is a list; the message for a string shows the list to write."""
+    if isinstance(value, str):
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            words = [value]
+        listed = json.dumps(words, ensure_ascii=False).encode(errors="backslashreplace").decode()
+        raise ValueError(f"must be a list of arguments: {listed}")
+    return value
+
+
+def string(value: Any) -> Any:
+    """Check that a value is a string; the message for another type shows what to write."""
+    if isinstance(value, Mapping):
+        raise ValueError("must be a string; a name that contains dots needs quotes")
+    if isinstance(value, bool | int | float):
+        raise ValueError(f'must be a string: "{str(value).lower()}"')
+    return value
+
+
+def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that a list has no item twice."""
+    if twice := [item for item in value if value.count(item) > 1]:
+        raise ValueError(f'names "{twice[0]}" twice')
+    return value
+
+
+def formats(value: Any) -> Any:
+    """Return the formats of the SBOM for true, the default's, and for false, none."""
+    return (("cyclonedx",) if value else ()) if isinstance(value, bool) else value
+
+
+def cache(value: str, *, place: str) -> dict[str, str]:
+    """Return the fields of `type=registry,ref=...`; a lone reference means a registry.
+
+    `place` is the field for the directory of a local cache: `src`, or `dest` of one to write, which holds all stages
+    unless it says `mode=min`. Raises ValueError, without the value, for a field that BuildKit would ignore silently,
+    and for secrets, which the plan, a log and the list of processes would show.
+    """
+    fields = _cache_fields(value) if "=" in value else {"type": "registry", "ref": value}
+    kind = fields.get("type", "")
+    if kind == "inline":
+        raise ValueError(
+            "inline keeps a cache in an image that BuildKit pushes, and this image is put together here; "
+            "use type=registry,ref=REPOSITORY:cache"
+        )
+    if kind not in _NEEDS:
+        raise ValueError(f"must be of a type that there is: type={', type='.join(_NEEDS)}")
+    for name in (place,) if kind == "local" else _NEEDS[kind]:
+        if not fields.get(name):
+            raise ValueError(f"type={kind} needs {name}=...")
+    if fields.get("mode", "max") not in ("min", "max"):
+        raise ValueError("mode must be min or max")
+    for name, text in fields.items():
+        if _SECRET.search(name) or re.search(r"//[^/]*@", text):
+            raise ValueError(f"{name} holds a login; leave it out: BuildKit takes it from the environment")
+    return {**fields, "mode": fields.get("mode", "max")} if place == "dest" else fields
+
+
+def _cache_fields(value: str) -> dict[str, str]:
+    try:
+        (items,) = csv.reader([value], strict=True)
+    except (csv.Error, ValueError):
+        raise ValueError('must be fields between commas, as in "type=registry,ref=registry.example/app"') from None
+    pairs = [item.strip().partition("=") for item in items]
+    for bare in (name for name, equals, _ in pairs if not equals):
+        raise ValueError(f"the field {bare!r} has no value: NAME=VALUE, between commas")
+    return {name.lower(): text for name, _, text in pairs}
+
+
 ListOf = Annotated[tuple[T, ...], Strict(False)]  # a list, which becomes a tuple
-Distinct = Annotated[ListOf[T], AfterValidator(values.distinct), Field(json_schema_extra={"uniqueItems": True})]
+Distinct = Annotated[ListOf[T], AfterValidator(distinct), Field(json_schema_extra={"uniqueItems": True})]
 Lines = Annotated[ListOf[T], Field(json_schema_extra={"$comment": LINES})]
 
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
@@ -61,7 +174,7 @@ _OTHER_NAME = rf"[^./{_CONTROL}][^/{_CONTROL}]*|\.[^./{_CONTROL}][^/{_CONTROL}]*
 _SEGMENT = rf"(?:{_OTHER_NAME}|\.)"
 _WORD = r"^[^=\x00-\x20\x7f]+$"
 _UNIT = "B|kB|MB|GB|KiB|MiB|GiB"
-_STRING = BeforeValidator(values.string)
+_STRING = BeforeValidator(string)
 _AMOUNT = r"[0-9]{1,9}(?:\.[0-9]{1,3})? ?"
 _SIGNAL = (
     "ABRT|ALRM|BUS|CHLD|CONT|FPE|HUP|ILL|INT|IO|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|"
@@ -78,10 +191,10 @@ Base = Annotated[str, Text('must be a reference such as "python:3.13-slim", "deb
     "path", rf"^(?:debian:[a-z][a-z0-9-]*|oci:{_LINE}|{_HOST}{_REPOSITORY}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$")]
 Python = Annotated[str, Text('must be a string such as "3.13"', r"^3\.[0-9]{1,3}$")]
 User = Annotated[str, Text('must be a number such as "65532", "uid:gid", or a name that the base knows',
-    f"^{_ID}(?::{_ID})?$", values.user), _STRING]
+    f"^{_ID}(?::{_ID})?$", user), _STRING]
 Signal = Annotated[str, Text('must be a signal of Linux such as "SIGINT", or its number',
     f"^(?:SIG(?:{_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$")]
-Port = Annotated[str, PlainValidator(values.port), WithJsonSchema({
+Port = Annotated[str, PlainValidator(port), WithJsonSchema({
     "type": ["integer", "string"], "pattern": f"^{_PORT}(?:/(tcp|udp|sctp))?$", "minimum": 1, "maximum": 65535,
 })]
 Variable = Annotated[str, Text("must be the name of an environment variable, without = and spaces", _WORD)]
@@ -96,12 +209,12 @@ Mirror = Annotated[str, Text("must be the http, https or file URL of a mirror: t
 Language = Annotated[str, Text('must be a language by its code of two or three letters, such as "de"', "^[a-z]{2,3}$")]
 Builder = Annotated[str, Text('must be the name of a builder, such as "default" or "podman"',
     "^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
-Size = Annotated[int, Text('must be a size such as "50MB" or "1.5GiB"', f"^{_AMOUNT}(?:{_UNIT})$", values.size)]
+Size = Annotated[int, Text('must be a size such as "50MB" or "1.5GiB"', f"^{_AMOUNT}(?:{_UNIT})$", size)]
 Growth = Annotated[tuple[float | None, int | None], Text('must be a share such as "5%" or a size such as "2MB"',
-    f"^{_AMOUNT}(?:%|{_UNIT})$", values.growth)]
+    f"^{_AMOUNT}(?:%|{_UNIT})$", growth)]
 Mode = Annotated[int, Text('must be a string of octal digits, such as "0644"', "^0?[0-7]{3}$", partial(int, base=8))]
 Duration = Annotated[int, Text('must be a duration such as "30s", "1m30s" or "500ms"',
-    "^(?:[0-9]{1,9}(?:h|ms|m|s))+$", values.duration)]
+    "^(?:[0-9]{1,9}(?:h|ms|m|s))+$", duration)]
 Line = Annotated[str, Text("must be one line of text without control characters", f"^{_LINE}$")]
 AbsolutePath = Annotated[str, Text('must be an absolute path in the image, such as /data, without ".."',
     f"^/+(?:{_SEGMENT}(?:/+{_SEGMENT})*/*)?$")]
@@ -114,9 +227,9 @@ Source = Annotated[str, Text('must be a path inside the project, relative to pyp
 Pattern = Annotated[str, Text('must be a path below site-packages, such as "pandas/tests", without ".." or a / at its '
     "start", f"^(?:{_OTHER_NAME})(?:/+{_SEGMENT})*/*$")]
 CacheSource = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
-    f"^{_LINE}$", partial(values.cache, place="src"))]
+    f"^{_LINE}$", partial(cache, place="src"))]
 CacheTarget = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
-    f"^{_LINE}$", partial(values.cache, place="dest"))]
+    f"^{_LINE}$", partial(cache, place="dest"))]
 Argument = Annotated[str, Text("must be a string without NUL characters", r"^[^\x00]*$"), _STRING]
-Command = Annotated[ListOf[Argument], BeforeValidator(values.arguments), Field(json_schema_extra={"$comment": WORDS})]
-Formats = Annotated[Distinct[Literal["cyclonedx", "spdx"]], BeforeValidator(values.formats)]
+Command = Annotated[ListOf[Argument], BeforeValidator(arguments), Field(json_schema_extra={"$comment": WORDS})]
+Formats = Annotated[Distinct[Literal["cyclonedx", "spdx"]], BeforeValidator(formats)]

@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from hatch_docker.core.http.client import Client
     from hatch_docker.core.image_lock import ImageLock
 
-
 REFRESH = "HATCH_DOCKER_REFRESH"
+IMAGES_VARIABLE = "HATCH_DOCKER_IMAGES"
+VARIABLES: Mapping[str, str] = {
+    IMAGES_VARIABLE: "The images to make, by their names between commas, `default` for that of the table itself.",
+    "HATCH_DOCKER_CACHE_DIR": "The directory of the cache, instead of the user's cache directory.",
+    REFRESH: "`1` asks index, mirror and registry again instead of remembering their answers for a day.",
+    "HATCH_DOCKER_OFFLINE": "`1` uses the cache alone and fails where it does not suffice.",
+    "HATCH_DOCKER_CA_BUNDLE": "A file of certificates to trust instead of the system's.",
+    "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
+    "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
+}
+"""The variables that are about this machine or this run, each with its description; all others are options."""
 
 
 @dataclass(frozen=True, slots=True)

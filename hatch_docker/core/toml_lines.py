@@ -1,5 +1,7 @@
-"""Line numbers of values in TOML files. Imported only where a mistake is told, for it imports tomlkit."""
+"""Names and line numbers of values in TOML files. Imported only where a mistake is told, for it imports tomlkit."""
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,18 @@ def line_of(file: Path, path: Sequence[Any]) -> int:
             pass
         path = path[:-1]
     return 0
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """Return the dotted name of a value, as TOML writes it, with the numbers of items: `tool.a."b c"[0].d`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part, ensure_ascii=False)
+            text += f".{name}" if text else name
+    return text
 
 
 def _marked_line(text: str, path: Sequence[Any]) -> int:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.config import OTHER_VARIABLES
 from hatch_docker.config.options import Config
 from hatch_docker.config.schema import all_options
+from hatch_docker.core.context import VARIABLES
 from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import load, refusal
 
@@ -76,8 +76,8 @@ def test_a_registry_s_address_is_no_json(text: str) -> None:
 
 def test_variables_that_are_no_options_pass() -> None:
     """The machine's variables are documented and are no options."""
-    assert load({}, **dict.fromkeys(OTHER_VARIABLES, "1")) == Config()
-    assert not {option.variable for option in all_options()} & set(OTHER_VARIABLES)
+    assert load({}, **dict.fromkeys(VARIABLES, "1")) == Config()
+    assert not {option.variable for option in all_options()} & set(VARIABLES)
 
 
 def test_every_option_has_a_variable_of_its_own() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from hatch_docker.build.plans import open_plans
-from hatch_docker.config.images import wanted
+from hatch_docker.build.plans import open_plans, wanted_images
 from hatch_docker.config.load import load_configs
 from hatch_docker.config.options import Config
 from hatch_docker.config.schema import schema
@@ -156,7 +155,7 @@ def test_some_of_the_images_may_be_chosen() -> None:
     configs = load()
 
     def chosen(names: str) -> list[str]:
-        return [name for name, _ in wanted(configs, {"HATCH_DOCKER_IMAGES": names})]
+        return wanted_images(configs, {"HATCH_DOCKER_IMAGES": names})
 
     assert chosen("") == ["", "worker", "admin"]
     assert chosen("worker") == ["worker"]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.config import BuilderConfig
 
-from hatch_docker.config.load import load_config
-from hatch_docker.config.misplaced import TARGET_KEYS
+from hatch_docker.config.load import TARGET_KEYS, load_config
 from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import table
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.config import OTHER_VARIABLES
 from hatch_docker.config.schema import all_options
+from hatch_docker.core.context import VARIABLES
 from tests.options_page import options_table, variables_table, with_tables
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,7 +19,7 @@ def test_the_documented_tables_name_every_option() -> None:
     for option in all_options():
         if not option.is_table and option.name != "files":
             assert f"| `{option.name}` |" in options_table()
-    assert all(f"| `{name}` |" in variables_table() for name in OTHER_VARIABLES)
+    assert all(f"| `{name}` |" in variables_table() for name in VARIABLES)
 
 
 @pytest.mark.skipif(not OPTIONS.parent.is_dir(), reason="an sdist has no docs")
