@@ -71,6 +71,9 @@ class BuildConfig(Table):
         "hatchling, or if one of the options above needs it; else hatchling makes it in this process.")
     timeout: types.Duration = Field(default=4 * 3600 * types.SECOND, description="The time after which a build in the "
         'sandbox is ended; BuildKit has no limit. Default: `"4h"`.')
+    memory: types.Size = Field(default=0, description="The memory above which a build in the sandbox is ended, of all "
+        'its processes together, files in `/tmp` included: `"4GB"`; BuildKit has no limit. Default: what the machine '
+        "has.")
 
 
 class RuntimeConfig(Table):

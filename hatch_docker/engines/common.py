@@ -159,7 +159,7 @@ def check_pins(pins: Sequence[Pin], target: Target, root: Path, ctx: Context) ->
 
 def dependency_build_plan(build: BuildPlan) -> BuildPlan:
     """Return the build of dependencies: packages and network, without the project's secrets and variables."""
-    return BuildPlan(True, packages=build.packages, network=build.network, timeout=build.timeout)
+    return BuildPlan(True, packages=build.packages, network=build.network, timeout=build.timeout, memory=build.memory)
 
 
 def check_contents(wheel: Path, target: Target) -> None:

@@ -257,7 +257,7 @@ def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan
         guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
     return BuildPlan(
         isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,
-        dict(sorted(build.args.items())), build.ssh, project.requires, build.timeout / 1e9,
+        dict(sorted(build.args.items())), build.ssh, project.requires, build.timeout / 1e9, build.memory,
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class BuildPlan:
     ssh: bool = False                     # the build may ask this machine's SSH agent
     requires: tuple[str, ...] = ()        # PEP 518: what pyproject.toml says that the wheel is made with
     timeout: float = 4 * 3600             # seconds that it may take in the sandbox
+    memory: int = 0                       # bytes that it may take there; 0 for no limit but the machine's
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,14 +146,15 @@ def _describe(daemon: Daemon) -> str:
 
 
 def check_sandbox(setup: Setup) -> Report:
-    """Check that the builder's namespaces can be entered."""
-    if reason := why_not(setup.ctx.environ):
+    """Check that the builder's namespaces can be entered, and have all their bounds."""
+    lacking: list[str] = []
+    if reason := why_not(setup.ctx.environ, lacking.append):
         raise SandboxError(reason)
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a number without a name
         user = "this user"
-    yield f"namespaces can be entered by {user}"
+    yield "; ".join([f"namespaces can be entered by {user}", *lacking])
 
 
 def check_certificates(setup: Setup) -> Report:

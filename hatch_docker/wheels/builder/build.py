@@ -30,7 +30,7 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
 from hatch_docker.wheels.builder.failure_hints import hint
-from hatch_docker.wheels.builder.sandbox import Bind, run_in
+from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
 from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
@@ -252,13 +252,15 @@ def _run(
             env=env, binds=binds, files={**accounts(stage.root), **certificates(plan, ctx.environ)},
             network=plan.network, cwd="/build", log=ctx.progress.detail,
             secrets=[*(env[name] for name in plan.secrets), *ctx.secrets.values()],
-            merge=True, environ=ctx.environ, timeout=plan.timeout,
+            merge=True, environ=ctx.environ, timeout=plan.timeout, memory=plan.memory,
         )  # fmt: skip
     except TimedOut:
         raise BuildError(
             f"building {name} took longer than {plan.timeout:g} s and was ended; [tool.hatch-docker.build] timeout "
             "allows more"
         ) from None
+    except ExhaustedError as error:
+        raise BuildError(f"building {name}: {error}") from None
     except ProcessFailed as failure:
         cause = hint(failure.output, network=plan.network)
         if failure.status == KILLED and not cause:

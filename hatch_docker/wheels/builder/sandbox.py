@@ -18,12 +18,22 @@ from typing import Any
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import ProcessFailed, redact, run
+from hatch_docker.core.text import megabytes
 
 BUILD_USER = (1000, 1000)
 """User and group of a build: not 0, or tar would try to give files to users that the sandbox does not have."""
 
 HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _EMPTY: Mapping[str, str] = {}
+EXHAUSTED = {
+    "memory": "took more than the {0} of memory that [tool.hatch-docker.build] memory allows",
+    "machine": "left this machine no memory; end other programs, or build with fewer processes at once",
+    "disk": "filled the disk that {1} is on; make room, or let HATCH_DOCKER_CACHE_DIR name another",
+}
+
+
+class ExhaustedError(BuildError):
+    """A command was ended because of the memory or the room on a disk that it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +52,16 @@ def run_in(
     root: Path | Sequence[Path], command: Sequence[str], *, env: Mapping[str, str], binds: Sequence[Bind] = (),
     files: Mapping[str, str] = _EMPTY, network: bool = False, cwd: str = "/", user: tuple[int, int] = BUILD_USER,
     log: Callable[[str], None] | None = None, secrets: Sequence[str] = (), merge: bool = False,
-    timeout: float | None = None, environ: Mapping[str, str] = _EMPTY,
+    timeout: float | None = None, memory: int = 0, environ: Mapping[str, str] = _EMPTY,
 ) -> str:
     """Run a command with `root` as its root directory and return its standard output.
 
     Several roots are merged; the first that has a file wins. `files` are small texts by absolute path, in addition to
     them. `env` is the command's whole environment; it sees nothing of `environ`, ours. Standard error goes to `log` by
     lines, with `secrets` hidden; `merge` sends standard output there too. Raise SandboxError if the kernel refuses,
-    BuildError if the command cannot be started, ProcessFailed if its status is not 0, and TimedOut if it runs longer
-    than `timeout` seconds.
+    BuildError if the command cannot be started, ProcessFailed if its status is not 0, TimedOut if it runs longer than
+    `timeout` seconds, and ExhaustedError if it takes more than `memory` bytes (0: no limit), or leaves the machine no
+    memory or a disk no room.
     """
     roots = [root] if isinstance(root, Path) else list(root)
     spec: dict[str, Any] = {
@@ -58,7 +69,7 @@ def run_in(
         "binds": [[str(item.source.absolute()), _target(item.target), item.writable] for item in binds],
         "files": {_target(path): text for path, text in {**_network_files(network), **files}.items()},
         "command": list(command), "env": dict(env), "cwd": cwd, "uid": user[0], "gid": user[1],
-        "network": network, "merge": merge,
+        "network": network, "merge": merge, "memory": memory,
     }
     targets = ["/proc", "/dev", "/tmp", *spec["files"], *(target for _, target, _ in spec["binds"])]  # noqa: S108
     for target in targets:
@@ -72,11 +83,14 @@ def run_at(root: Path, command: Sequence[str], *, env: Mapping[str, str], direct
     run_in(root, command, env=env, binds=[Bind(directory, cwd, writable=True)], cwd=cwd, merge=True)
 
 
-def why_not(environ: Mapping[str, str]) -> str | None:
-    """Return why this machine has no sandbox, and the ways out; None if it has one."""
+def why_not(environ: Mapping[str, str], log: Callable[[str], None] | None = None) -> str | None:
+    """Return why this machine has no sandbox, and the ways out; None if it has one.
+
+    `log` gets a line for each bound that a sandbox on this machine lacks.
+    """
     try:
         with temporary_directory() as directory:
-            run_in((), (), env={}, binds=[Bind(directory, "/work", writable=True)], environ=environ)
+            run_in((), (), env={}, binds=[Bind(directory, "/work", writable=True)], environ=environ, log=log)
     except SandboxError as error:
         return str(error)
     return None
@@ -120,9 +134,13 @@ def _enter(
     try:
         return run(command, env=env, stdin=text, secrets=secrets, log=listen, timeout=timeout)
     except ProcessFailed as failure:
+        name = Path(spec["command"][0]).name if spec["command"] else "the sandbox"
+        if refused and refused[0] in EXHAUSTED:
+            path = next((source for source, target, _ in spec["binds"] if target == refused[2]), "")
+            reason = EXHAUSTED[refused[0]].format(megabytes(spec["memory"]), path)
+            raise ExhaustedError(f"{name} was ended, because it {reason}") from None
         if refused:
             raise _refusal(*refused) from None
-        name = Path(spec["command"][0]).name if spec["command"] else "the sandbox"
         raise ProcessFailed(
             f"{name} failed with status {failure.status}:\n{redact(failure.output, secrets)}",
             failure.status, failure.output,

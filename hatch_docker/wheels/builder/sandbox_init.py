@@ -4,7 +4,7 @@ It is not imported: a new interpreter with one thread enters the namespaces, so 
 (threads, open files, environment) is forked into them. Standard library only, for any Python.
 
     this process     unshares namespaces, maps one user, composes the new root on a tmpfs
-    └── process 1    mounts /proc, pivots into the new root, reaps, and dies with its parent
+    └── process 1    mounts /proc, pivots into the new root, reaps, watches memory and disk, and dies with its parent
         └── command  no capabilities, no new privileges, no terminal, fewer system calls, bounds
 
 The new root is a tmpfs whose entries are read-only bind mounts of the given trees (the first tree that has a name wins,
@@ -29,6 +29,8 @@ import socket
 import stat
 import struct
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +47,13 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}  # a system call's number
 PROCESSES = 8192    # of the command and all that it starts; before Linux 5.14 of its user on the whole machine
 LARGEST_FILE = 8 << 30  # bytes
+INTERVAL = 0.1      # seconds between two looks at the memory and the room that the command leaves
+SPARE = (256 << 20, 4096)  # bytes and inodes that it leaves free on a disk, or a tenth of what it finds
+SPARE_MEMORY = 0.02  # the share of the machine's memory and swap that it leaves free
+# Fields of /proc/PID/status and /proc/PID/smaps_rollup: memory that is not a file's. The second counts a page that
+# several processes share once, and takes longer.
+MEMORY = (("status", ("RssAnon:", "RssShmem:", "VmSwap:")), ("smaps_rollup", ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")))
+TMPFS = ("/tmp", "/dev/shm")  # noqa: S108
 # By machine: its name in linux/audit.h; the numbers of clone, unshare, socket; those of system calls that are refused,
 # as Docker's default profile does: userfaultfd, keyctl, add_key, request_key, bpf, perf_event_open, setns.
 SYSTEM_CALLS = {
@@ -190,8 +199,14 @@ def compose(sources: list[Path], target: Path, wanted: dict[str, Any]) -> None:
             bind(paths[0], place, writable=False)
 
 
+def make_tmpfs(place: Path, memory: int) -> None:
+    """Mount a directory in memory that everybody may write to, of that many bytes, 0 for half of the machine's."""
+    place.mkdir()
+    mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777" + (f",size={memory}" if memory else ""))
+
+
 def make_devices(top: Path) -> None:
-    """Make a /dev with the devices that every program may use, and new shared memory."""
+    """Make a /dev with the devices that every program may use."""
     top.mkdir()
     for name in DEVICES:
         if Path("/dev", name).exists():
@@ -199,8 +214,6 @@ def make_devices(top: Path) -> None:
             mount(f"/dev/{name}", top / name, None, MS_BIND)
     for name, number in LINKS.items():
         (top / name).symlink_to(f"/proc/self/fd{number}")
-    (top / "shm").mkdir()
-    mount("tmpfs", top / "shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
 
 
 def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None:
@@ -210,8 +223,8 @@ def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None
     compose(trees, NEW_ROOT, wanted_tree(targets))
     make_devices(NEW_ROOT / "dev")
     (NEW_ROOT / "proc").mkdir(0o555)
-    (NEW_ROOT / "tmp").mkdir()
-    mount("tmpfs", NEW_ROOT / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    for target in TMPFS:
+        make_tmpfs(NEW_ROOT / target[1:], spec["memory"])
     for target in targets[3:]:
         (NEW_ROOT / target[1:]).parent.mkdir(parents=True, exist_ok=True)
     for target, text in spec["files"].items():
@@ -277,9 +290,7 @@ def call_filter(machine: str, network: bool) -> bytes:
 
 
 def restrict(spec: dict[str, Any]) -> None:
-    """Set the bounds of the command: system calls, processes, the size of a file; out of memory it is ended first."""
-    with contextlib.suppress(OSError):  # there may be no /proc
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    """Set the bounds of the command that the kernel keeps: system calls, processes, the size of a file."""
     for limit, value in (
         (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, PROCESSES), (resource.RLIMIT_FSIZE, LARGEST_FILE)
     ):
@@ -321,21 +332,82 @@ def init(spec: dict[str, Any]) -> int:
         mount("proc", NEW_ROOT / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except SetupError:
         # In a container that hides parts of its /proc, the kernel mounts no new one. Few builds need it.
-        os.write(2, b"the sandbox has no /proc: the container around it hides parts of its own\n")
+        os.write(2, b"the sandbox has no /proc, and memory no limit: the container around it hides parts of its own\n")
     os.chdir(NEW_ROOT)
     call("pivot_root", "", _libc.pivot_root, b".", b".")
     call("umount", "", _libc.umount2, b".", MNT_DETACH)
     os.chdir("/")
     mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
     if not spec["command"]:
+        restrict(spec)  # which says what this machine lacks
         return 0
     child = os.fork()
     if child == 0:
         run_and_exit(spec, execute)
+    threading.Thread(target=run_and_exit, args=(spec, watch), daemon=True).start()
     while True:
         process, status = os.wait()
         if process == child:
             return exit_status(status)
+
+
+def watch(spec: dict[str, Any]) -> NoReturn:
+    """Wait until the command takes more memory than it may, or leaves the machine or a disk no room: a SetupError.
+
+    It needs no cgroup, which few machines let a user make. If process 1 ends, the kernel ends everything with it.
+    """
+    least = {
+        target: [min(spare, free // 10) for spare, free in zip(SPARE, room(target), strict=True)]
+        for _, target, writable in spec["binds"] if writable
+    }  # fmt: skip
+    sees_memory = Path("/proc/meminfo").exists()
+    while True:
+        for target, spare in least.items():
+            if any(free < least for free, least in zip(room(target), spare, strict=True)):
+                raise SetupError("disk", 0, target)
+        if sees_memory and is_out_of_memory():
+            raise SetupError("machine", 0, "")
+        # The quick figure is never too small.
+        if sees_memory and spec["memory"] and all(used_memory(index) > spec["memory"] for index in (0, 1)):
+            raise SetupError("memory", 0, "")
+        time.sleep(INTERVAL)
+
+
+def room(path: str) -> tuple[int, int]:
+    """Return the bytes and inodes that are free on a file system; one that counts no inodes has enough."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else sys.maxsize
+
+
+def is_out_of_memory() -> bool:
+    """Return whether the machine has almost no memory and swap left."""
+    sizes = {line.partition(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+    total, free = sizes["MemTotal"] + sizes["SwapTotal"], sizes.get("MemAvailable", 0) + sizes["SwapFree"]
+    return "MemAvailable" in sizes and free < SPARE_MEMORY * total
+
+
+def used_memory(exact: int) -> int:
+    """Return the bytes that the sandbox takes: of its processes, files in memory and System V's segments.
+
+    Unless it is exact (1), memory that processes share counts for each of them (0).
+    """
+    used = sum(process_memory(process, exact) for process in filter(str.isdigit, os.listdir("/proc")))  # noqa: PTH208 - names
+    for target in TMPFS:
+        found = os.statvfs(target)
+        used += (found.f_blocks - found.f_bfree) * found.f_frsize
+    with contextlib.suppress(OSError):  # a kernel without them
+        segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+        used += sum(int(size) for line in segments for size in line.split()[-2:])
+    return used
+
+
+def process_memory(process: str, exact: int) -> int:
+    """Return the bytes of memory of a process, 0 for one that has ended."""
+    for name, fields in reversed(MEMORY[:exact + 1]):
+        with contextlib.suppress(OSError):  # some processes cannot be looked at so closely
+            lines = Path("/proc", process, name).read_text().splitlines()
+            return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(fields))
+    return 0
 
 
 def exit_status(status: int) -> int:
@@ -361,6 +433,9 @@ def run_and_exit(spec: dict[str, Any], step: Any) -> NoReturn:
 def launch(spec: dict[str, Any]) -> int:
     """Enter the namespaces, start process 1 and return the command's status."""
     die_with_parent(spec["parent"])
+    with contextlib.suppress(OSError):  # there may be no /proc
+        # Out of memory the kernel ends the command first; if root sets it, the command cannot change it.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if number := KEYCTL.get(os.uname().machine):
         # A new session keyring: the user's may hold tickets, tokens, the keys of disks.
         _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; refused if the kernel has none

@@ -1,5 +1,6 @@
 """`hatch-docker doctor`: each check, its finding for a problem, and no problem for what the project does not need."""
 
+import getpass
 import json
 import os
 import sysconfig
@@ -395,6 +396,12 @@ def test_no_line_shows_a_secret(tmp_path: Path) -> None:
         found = findings(root, tmp_path / "cache", UV_INDEX=broken, https_proxy=broken, DOCKER_HOST=broken,
                      HATCH_DOCKER_DEBIAN_MIRROR=broken, TOKEN=SECRET, KEY=SECRET)
         assert SECRET not in json.dumps(found), broken
+
+
+def test_a_bound_that_the_sandbox_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatch_docker.wheels.builder.sandbox.run_in", lambda *_, log, **__: log("it has no filter"))
+    (found,) = offline_check("sandbox", write(tmp_path / "p"), tmp_path / "cache")
+    assert found == ("ok", f"namespaces can be entered by {getpass.getuser()}; it has no filter")
 
 
 def test_compiled_projects_need_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,13 @@ def test_a_build_that_never_ends_is_ended(builder: BuilderStage, tmp_path: Path)
         build(planned(builder, timeout=2.0), tmp_path / "a", backend)
 
 
+def test_a_build_that_takes_too_much_memory_is_ended(builder: BuilderStage, tmp_path: Path) -> None:
+    backend = "import time\ndef build_wheel(*a):\n    data = b'x' * (300 << 20)\n    time.sleep(3600)\n"
+    with pytest.raises(BuildError, match=r"^building demo.*: python was ended, because it took more than the 200.00 MB "
+                       r"of memory that \[tool.hatch-docker.build\] memory allows$"):
+        build(planned(builder, memory=200_000_000), tmp_path / "a", backend)
+
+
 def test_a_wheel_larger_than_the_disk_is_not_copied(
     builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

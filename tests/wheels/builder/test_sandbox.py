@@ -19,7 +19,7 @@ import pytest
 import hatch_docker
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import ProcessFailed
-from hatch_docker.wheels.builder.sandbox import Bind, run_in
+from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, _capabilities, run_in
 from hatch_docker.wheels.builder.sandbox_init import (
     CLONE3,
     CLONE_NEWUSER,
@@ -33,6 +33,7 @@ from tests.conftest import need, run
 from tests.fakes.sandbox_roots import program_root, python_root, readable_root
 
 ENV = {"PATH": "/usr/bin:/bin"}
+CAP_SYS_RESOURCE = 24  # capabilities(7)
 UNSHARE = {"x86_64": 272, "aarch64": 97}
 
 
@@ -114,7 +115,7 @@ def test_nothing_of_our_environment_gets_in(root: Path, monkeypatch: pytest.Monk
     assert "hunter2" not in text
     assert {line.split("=")[0] for line in text.splitlines() if "=" in line} <= {"PATH", "PWD", "OLDPWD", "_"}
     assert sh(root, "hostname; umask") == "sandbox\n0022\n"
-    assert {word for word in sh(root, "ls /proc").split() if word.isdigit()} <= {"1", "2", "3"}
+    assert {word for word in sh(root, "ls /proc").split() if word.isdigit()} <= {"1", "2", "3", "4"}
 
 
 KEYS = f"""
@@ -159,6 +160,11 @@ thread = threading.Thread(target=print, args=("thread",))
 thread.start(), thread.join()
 print(*(resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE)))
 print(open("/proc/self/oom_score_adj").read().strip(), flush=True)
+try:
+    os.write(os.open("/proc/self/oom_score_adj", os.O_WRONLY), b"0")
+    print("lowered", flush=True)
+except OSError:
+    print("kept", flush=True)
 file = os.open("/tmp/sparse", os.O_CREAT | os.O_WRONLY)
 os.ftruncate(file, resource.getrlimit(resource.RLIMIT_FSIZE)[0] + 1)
 """
@@ -190,8 +196,59 @@ def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
     assert (vsock == "vsock EPERM") is not network
     assert lines[:-3] == [
         *expected, "nested EPERM", "upper bits EPERM", "cloned EPERM", "x32 ENOSYS", "clone3 ENOSYS", "unshare allowed",
-        "thread", f"{PROCESSES} {LARGEST_FILE}", "1000",
+        "thread", f"{PROCESSES} {LARGEST_FILE}", "1000", "kept" if CAP_SYS_RESOURCE in _capabilities() else "lowered",
     ]  # fmt: skip
+
+
+MEMORY = {
+    "its own": "data = b'x' * SIZE",
+    "of many processes": "[os.fork() or ([b'x' * (SIZE // 8), time.sleep(60)]) for _ in range(8)]",
+    "a file in /tmp": "open('/tmp/x', 'wb').write(b'x' * SIZE)",
+    "shared memory": "open('/dev/shm/x', 'wb').write(b'x' * (SIZE * 3 // 4)); data = b'x' * (SIZE // 2)",
+    "mapped, and not a file's": "data = mmap.mmap(-1, SIZE); data.write(b'x' * SIZE)",
+    "of a process that nobody may look at": "libc.prctl(4, 0, 0, 0, 0); data = b'x' * SIZE",
+    "a segment of System V": "libc.memset(libc.shmat(libc.shmget(0, SIZE, 0o1600), 0, 0), 1, SIZE)",
+}
+
+
+@pytest.mark.parametrize("way", MEMORY)
+def test_memory_has_a_limit(way: str, python_tree: Path) -> None:
+    """Wherever the command takes it; and it is ended whatever its processes do with signals."""
+    python = next((python_tree / "usr/bin").iterdir()).name
+    script = (
+        "import ctypes, mmap, os, signal, time\nSIZE = 400 << 20\nlibc = ctypes.CDLL(None)\n"
+        "libc.shmat.restype, libc.memset.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)\n"
+        f"signal.signal(15, signal.SIG_IGN)\n{MEMORY[way]}\ntime.sleep(60)"
+    )
+    with pytest.raises(ExhaustedError, match=rf"{python} was ended, because it took more than the 268.44 MB of memory"):
+        run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", script], env=ENV, memory=256 << 20, timeout=50)
+
+
+def test_memory_that_processes_share_counts_once(python_tree: Path) -> None:
+    python = next((python_tree / "usr/bin").iterdir()).name
+    script = (
+        "import os, time\ndata = b'x' * (100 << 20)\n"
+        "children = [os.fork() or (time.sleep(1), os._exit(0)) for _ in range(8)]\n[os.wait() for _ in children]"
+    )
+    run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", script], env=ENV, memory=256 << 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("script", [
+    "open('/out/x', 'wb').write(b'x' * (31 << 19))", "[open(f'/out/{number}', 'w').close() for number in range(380)]"
+])
+def test_a_disk_keeps_some_room(script: str, python_tree: Path, tmp_path: Path) -> None:
+    """The command ends before the bytes or the inodes of a disk do, with one line."""
+    python = next((python_tree / "usr/bin").iterdir()).name
+    run("mount", "-t", "tmpfs", "-o", "size=16m,nr_inodes=400", "tmpfs", tmp_path)
+    try:
+        with pytest.raises(ExhaustedError, match=rf"it filled the disk that {tmp_path} is on; make room"):
+            run_in(
+                python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", f"import time; {script}; time.sleep(60)"],
+                env=ENV, binds=[Bind(tmp_path, "/out", writable=True)], timeout=50,
+            )
+    finally:
+        run("umount", tmp_path)
 
 
 CALL = """
@@ -359,7 +416,7 @@ def test_a_background_process_ends_with_the_command(root: Path) -> None:
 PROBE = """
 import sys
 from pathlib import Path
-from hatch_docker.wheels.builder.sandbox import Bind, run_in, why_not
+from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, _capabilities, run_in, why_not
 reason = why_not({})
 if reason:
     sys.exit(reason)
