@@ -19,9 +19,9 @@ NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # lo
 
 
 def check_cache(setup: Setup) -> Report:
-    """Check that the cache can be written, and that its entries have the content that their names promise."""
+    """Check that the cache can be written and locked, and its entries have the content that their names promise."""
     store = open_store(setup.cache)
-    with store.writer() as writer:  # raises StoreError if it cannot be written
+    with store.lock("doctor"), store.writer() as writer:  # raise StoreError if it cannot be locked or written
         writer.write(b"?")
     found = list(entries(store))
     size = sum(item.size for item in found)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -35,10 +36,11 @@ from hatch_docker.core.files import (
 )
 from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingStream
+from hatch_docker.core.text import abbreviate
 
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 FORMAT = "v1"
-CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its digest covers contents: hashing a compiler takes a second
+CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
 
 
@@ -58,12 +60,13 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def tree_digest(root: Path) -> str:
-    """Return the hexadecimal digest of a tree: names, types, modes, link targets, sizes, times, of a small tree
-    contents too.
+def tree_digest(root: Path, *, portable: bool) -> str:
+    """Return the hexadecimal digest of a tree: names, types, modes, link targets, sizes and times.
 
-    Times are whole seconds, which archives of a cache keep. Owners do not count, nor do times of directories. Raises
-    OSError for what cannot be read.
+    A portable one has contents too, and is the same after the tree was copied or kept in an archive. The other one has
+    inodes and times of change (ctime), of a small tree contents too: it is quick, and differs after any change.
+    Times are whole seconds, which archives keep. Owners do not count, nor do times of directories. Raises OSError for
+    what cannot be read.
     """
     found = sorted(_walk(root, ""))
     small = sum(status.st_size for _, status in found if stat.S_ISREG(status.st_mode)) <= CONTENTS_LIMIT
@@ -74,7 +77,9 @@ def tree_digest(root: Path) -> str:
             row.append(os.fsencode(os.readlink(root / name)))  # noqa: PTH115 - as it is written
         elif not stat.S_ISDIR(status.st_mode):
             row.append(b"%d %d" % (status.st_size, status.st_mtime))
-            if small and stat.S_ISREG(status.st_mode):
+            if not portable:
+                row.append(b"%d %d" % (status.st_ino, status.st_ctime_ns))
+            if (portable or small) and stat.S_ISREG(status.st_mode):
                 with (root / name).open("rb") as stream:
                     row.append(hashlib.file_digest(stream, "sha256").digest())
         for part in row:
@@ -191,16 +196,33 @@ class Store:
         _touch(path)
         return json.loads(text)
 
-    def is_sound(self, path: Path) -> bool:
+    def is_sound(self, path: Path, *, deep: bool = True) -> bool:
         """Return whether a blob, a fact or a tree matches its name, checksum or digest; raise OSError if it cannot be
         read.
+
+        Unless it is `deep`, the contents of a large tree are read only if an inode or a time of change differs from
+        those that were seen last.
         """
         kind, *names = path.relative_to(self.root).parts
         if kind == "blobs":
             return file_digest(path) == f"sha256:{path.name}"
         if kind == "trees":
-            return bool(tree_digest(path) == self.recall("seal", "-".join(names)))
+            return self._is_sound_tree(path, "-".join(names), deep)
         return _read_fact(path) is not None
+
+    def _is_sound_tree(self, path: Path, key: str, deep: bool) -> bool:
+        seal = self.recall("seal", key)
+        if not isinstance(seal, dict):
+            return False
+        here = tree_digest(path, portable=False)
+        if not deep and here == seal.get("here"):
+            return True
+        if tree_digest(path, portable=True) != seal.get("portable"):
+            return False
+        if here != seal.get("here"):
+            with contextlib.suppress(StoreError):  # a cache that can only be read
+                self.remember("seal", key, {**seal, "here": here})
+        return True
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
         """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
@@ -241,7 +263,7 @@ class Store:
         if not path.is_dir() or path.is_symlink():
             return False
         with contextlib.suppress(OSError):
-            if path in self.verified_trees or self.is_sound(path):
+            if path in self.verified_trees or self.is_sound(path, deep=False):
                 self.verified_trees.add(path)
                 return True
         return False
@@ -251,7 +273,8 @@ class Store:
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
             make(temporary)
-            self.remember("seal", f"{path.parent.name}-{path.name}", tree_digest(temporary))
+            seal = {name: tree_digest(temporary, portable=name == "portable") for name in ("portable", "here")}
+            self.remember("seal", f"{path.parent.name}-{path.name}", seal)
             self.discard(path)
             finish_tree(temporary, path)
 
@@ -264,7 +287,13 @@ class Store:
         with contextlib.ExitStack() as stack:
             with _writing(self.root):
                 stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
+            try:
                 fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                raise StoreError(
+                    f"the cache {self.root.parent} cannot be locked ({error.strerror}), which builds at once need; set "
+                    "HATCH_DOCKER_CACHE_DIR to a directory on a disk of this machine"
+                ) from error
             yield
 
 
@@ -307,13 +336,13 @@ def cache_root(environ: Mapping[str, str]) -> Path:
 def open_store(root: Path) -> Store:
     """Open the store under `root`, made if missing, and remove what killed builds left; raise StoreError.
 
-    A store is refused if another user owns it or a directory of it, or if every user may write there: who may could put
-    code into every image.
+    A store is refused if another user owns it or a directory of it, or may write there, and so put code into images.
     """
     store = Store(root / FORMAT)
     try:
         if store.root.is_symlink():
             store.root.unlink()
+        _make(root)
         _make(store.root)
         _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)  # with the sticky bit, as /tmp, others cannot rename ours
         _check_owner(store.root)
@@ -344,18 +373,36 @@ def _make(directory: Path) -> None:
 
 
 def _check_owner(directory: Path, allowed: int = 0) -> None:
-    """Raise StoreError for a directory of another user but root, or one of every user's unless its mode is allowed."""
+    """Raise StoreError for a directory of another user but root, or that others may write to, by a mode not allowed."""
     status = directory.stat()
     if status.st_uid not in (0, os.geteuid()):
         who = f"belongs to the user {status.st_uid}"
     elif status.st_mode & stat.S_IWOTH and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) != allowed:
         who = "can be written by every user"
+    elif (
+        status.st_mode & stat.S_IWGRP and not status.st_mode & allowed & stat.S_ISVTX
+        and (others := _members(status.st_gid))
+    ):
+        who = f"can be written by {abbreviate(others)}"
     else:
         return
     raise StoreError(
         f"the cache {directory} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a directory "
-        f"of your own, or correct it (chown -R {os.geteuid()}, chmod -R o-w)"
+        f"of your own, or correct it (chown -R {os.geteuid()}, chmod -R go-w)"
     )
+
+
+@functools.cache
+def _members(group: int) -> list[str]:
+    """Return the names of a group's users but for this one and root; on many machines each user has such a group."""
+    import grp
+    import pwd
+
+    users = pwd.getpwall()
+    names = {user.pw_name for user in users if user.pw_gid == group}
+    with contextlib.suppress(KeyError):
+        names.update(grp.getgrgid(group).gr_mem)
+    return sorted(names - {user.pw_name for user in users if user.pw_uid in (0, os.geteuid())})
 
 
 def _check_entries(directory: Path) -> None:

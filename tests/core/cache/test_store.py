@@ -1,7 +1,11 @@
 """The cache: verified on read, written atomically, shared, bounded."""
 
 import errno
+import hashlib
 import os
+import pwd
+import shutil
+import stat
 import subprocess
 import threading
 import time
@@ -198,18 +202,43 @@ def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_of_a_large_tree_times_and_sizes_are_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contents would take a second; a tree that is as it was is not made again, whatever read it or moved it."""
+def test_a_large_tree_is_read_only_if_a_file_of_it_changed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents take a second; a tree that is as it was is not made again, whatever read, moved or copied it."""
     monkeypatch.setattr("hatch_docker.core.cache.store.CONTENTS_LIMIT", 3)
+    read = Mock(side_effect=hashlib.file_digest)
+    monkeypatch.setattr("hatch_docker.core.cache.store.hashlib.file_digest", read)
     make = Mock(side_effect=grow)
     tree = store.tree("t", "k", make)
+    files = read.call_count
     os.utime(tree, (1, 1))
     os.utime(tree / "bin", (1, 1))
     assert open_store(store.root.parent).tree("t", "k", make) == tree
+    assert read.call_count == files
+    shutil.copytree(tree, tree.with_name("copy"), symlinks=True)
+    remove_tree(tree)
+    tree.with_name("copy").rename(tree)
+    for _ in range(2):  # read once, and then known
+        assert open_store(store.root.parent).tree("t", "k", make) == tree
+        assert read.call_count == 2 * files
     assert make.call_count == 1
     os.utime(tree / "file", (1, 1))
     open_store(store.root.parent).tree("t", "k", make)
     assert make.call_count == 2
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_changed_at_equal_size_and_time_is_noticed(
+    replaced: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hatch_docker.core.cache.store.CONTENTS_LIMIT", 3)
+    file = store.tree("t", "k", grow) / "file"
+    before = file.stat()
+    if replaced:
+        file.unlink()
+    file.write_bytes(b"BYTES")
+    file.chmod(stat.S_IMODE(before.st_mode))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (open_store(store.root.parent).tree("t", "k", grow) / "file").read_bytes() == b"bytes"
 
 
 def test_a_tree_is_looked_at_once(store: Store) -> None:
@@ -303,29 +332,45 @@ def test_a_cache_in_a_repository_is_no_part_of_it(tmp_path: Path) -> None:
     assert subprocess.check_output(status) == b"?? mine\n"
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems have none; what needs no lock works."""
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(code, os.strerror(code))))
+    store = open_store(tmp_path / "cache")
+    store.put(b"bytes")
+    with pytest.raises(StoreError, match=rf"^the cache .*/cache cannot be locked \({os.strerror(code)}\), which"):
+        store.tree("kind", "key", grow)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
 def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of("a", "b") != key_of("ab")
 
 
 @pytest.mark.parametrize("place", ["..", "", "trees", "blobs", "facts/pins", "trees/wheel"])
-@pytest.mark.parametrize(
-    ("owner", "mode", "words"), [(12345, 0o755, "belongs to the user 12345"), (0, 0o777, "every user")]
-)
+@pytest.mark.parametrize(("owner", "group", "mode", "words"), [
+    (12345, -1, 0o755, "belongs to the user 12345"), (-1, -1, 0o777, "every user"),
+    (-1, pwd.getpwnam("nobody").pw_gid, 0o775, "can be written by .*; set HATCH_DOCKER_CACHE_DIR"),
+])
 def test_a_cache_that_others_can_write_is_refused(
-    owner: int, mode: int, words: str, place: str, tmp_path: Path
+    owner: int, group: int, mode: int, words: str, place: str, tmp_path: Path
 ) -> None:
-    """They could put code into every image."""
+    """They could put code into every image. In a group of its user nobody else is."""
     root = open_store(tmp_path).root / place
     root.mkdir(exist_ok=True)
-    if owner and os.geteuid() != 0:
+    if max(owner, group) > 0 and os.geteuid() != 0:
         pytest.skip("needs root")
-    os.chown(root, owner or os.geteuid(), -1)
+    os.chown(root, owner, group)
     root.chmod(mode)
     with pytest.raises(StoreError, match=words):
         open_store(tmp_path)
-    if place == ".." and mode == 0o777:
-        root.chmod(0o1777)  # as /tmp
+    if place == ".." and owner == -1:
+        root.chmod(mode | stat.S_ISVTX)  # as /tmp
+        open_store(tmp_path)
+    if group != -1:
+        os.chown(root, -1, 54321)
+        root.chmod(mode)
         open_store(tmp_path)
 
 
@@ -333,9 +378,9 @@ def test_a_cache_is_its_user_s_whatever_the_umask_is(tmp_path: Path) -> None:
     """A container may have none."""
     before = os.umask(0)
     try:
-        store = open_store(tmp_path)
+        store = open_store(tmp_path / "cache")
         store.remember("kind", "key", 1)
         store.tree("kind", "key", lambda tree: (tree / "file").touch())
-        assert open_store(tmp_path).recall("kind", "key") == 1
+        assert open_store(tmp_path / "cache").recall("kind", "key") == 1
     finally:
         os.umask(before)
