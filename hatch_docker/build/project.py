@@ -18,6 +18,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.build.plan_context import open_context_of
 from hatch_docker.config.load import load_config
+from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
@@ -197,11 +198,11 @@ def _archive(metadata: Mapping[str, Any]) -> str:
     return name if "/" not in name else TREE
 
 
-def _sdist(stage: _Stage) -> Path:
+def _sdist(stage: _Stage) -> KeptFile:
     from hatch_docker.wheels.builder.make_sdist import packed_tree, tree_sdist
 
     if stage.packed:
-        return packed_tree(stage.tree, stage.packed, stage.ctx)
+        return given_file(packed_tree(stage.tree, stage.packed, stage.ctx))
     packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
     build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
     try:
@@ -212,7 +213,7 @@ def _sdist(stage: _Stage) -> Path:
         return _without_sandbox(stage, str(refused))
 
 
-def _without_sandbox(stage: _Stage, refused: str) -> Path:
+def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
     """Return the tree as an archive, for a stage of BuildKit, where there is no sandbox to make the sdist in."""
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import ALTERNATIVES
@@ -223,7 +224,7 @@ def _without_sandbox(stage: _Stage, refused: str) -> Path:
             "is known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
         )
     stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
-    return packed_tree(stage.tree, stage.named, stage.ctx)
+    return given_file(packed_tree(stage.tree, stage.named, stage.ctx))
 
 
 def _completed(tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
@@ -234,10 +235,10 @@ def _completed(tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[s
     at = stage()
 
     def read() -> dict[str, Any]:
-        from hatch_docker.wheels.builder.build import build_wheel
+        from hatch_docker.wheels.builder.build import find_wheel
         from hatch_docker.wheels.metadata import programs, project_table
 
-        wheel = build_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, root=at.root)
+        wheel = find_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, at.root).open()
         return {**project_table(wheel), PROGRAMS: programs(wheel)}
 
     key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target))

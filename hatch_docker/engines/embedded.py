@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.bases.model import Base
-from hatch_docker.core.cache.store import file_digest
+from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.text import counted
@@ -91,11 +92,11 @@ def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Pr
     rules = slim_rules(plan, "dependencies")
     if pinned.is_wheel:
         return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules)
-    from hatch_docker.wheels.builder.build import build_wheel
+    from hatch_docker.wheels.builder.build import find_wheel
 
-    build = dependency_build_plan(plan.build)
-    path = build_wheel(get(), build, base, target, ctx, filename=pinned.filename, root=project.root)
-    return Wheel(pinned.title, path.name, file_digest(path), lambda: path, rules)
+    sdist = KeptFile(pinned.filename, f"sha256:{pinned.sha256}", get)
+    wheel = find_wheel(sdist, dependency_build_plan(plan.build), base, target, ctx, project.root)
+    return Wheel(pinned.title, wheel.name, wheel.digest, wheel.open, rules)
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
@@ -121,22 +122,26 @@ def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
     A pure one that the builder made here fits other architectures, too.
     """
     if own.build.isolated:
-        from hatch_docker.wheels.builder.build import build_wheel
+        from hatch_docker.wheels.builder.build import find_wheel
 
-        sdist, root, here = own.project.sdist(), own.project.root, target.builds_here
+        sdist, here = own.project.sdist(), target.builds_here
         builder = (base, target) if here else open_target(
             plan, host_platform(), Compression(plan.compression), own.project, ctx
         )  # fmt: skip
-        path = build_wheel(sdist, own.build, *builder, ctx, filename=sdist.name, root=root)
-        if not here and not path.name.endswith(PURE):
+        made = find_wheel(sdist, own.build, *builder, ctx, own.project.root)
+        if not here and not made.name.endswith(PURE):
             raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
+        key = key_of("contents", made.digest, str(target))
+        if ctx.store.recall("fits", key) is None:
+            check_contents(made.open(), target)
+            ctx.store.remember("fits", key, True)
     else:
         from hatch_docker.wheels.install.compatibility import check_given
 
-        path = own_wheel(own.project, target, ctx)
-        check_given(path, target)
-    check_contents(path, target)
-    wheel = Wheel(own.title, path.name, file_digest(path), lambda: path, slim_rules(plan, "project"))
+        made = given_file(own_wheel(own.project, target, ctx))
+        check_given(made.open(), target)
+        check_contents(made.open(), target)
+    wheel = Wheel(own.title, made.name, made.digest, made.open, slim_rules(plan, "project"))
     return Group("project", (wheel,), venv=own.is_main)
 
 

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
@@ -86,7 +87,7 @@ def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Proj
     """Return a project to be read, whose artifacts somebody else makes; `programs` are scripts beside entry points."""
     root = Path(hatchling.root)
 
-    def artifact() -> Path:
+    def artifact() -> NoReturn:
         raise AssertionError(f"the project at {root} was opened to be read")
 
     def included() -> list[Path]:
@@ -124,7 +125,7 @@ def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
 
     return replace(
         readable_project(hatchling), wheel=functools.cache(wheel), requires=requires,
-        sdist=functools.cache(lambda: _build(hatchling.sdist_builder(), directory)),
+        sdist=functools.cache(lambda: given_file(_build(hatchling.sdist_builder(), directory))),
         wheel_by=functools.partial(_wheel_by, Path(hatchling.root), directory),
         sources=functools.partial(_sources, hatchling),
     )  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
+from hatch_docker.core.cache.kept_file import KeptFile
 from hatch_docker.project.metadata import Metadata
 
 DIST = "dist"  # where hatchling builds, unless it is told otherwise
@@ -51,7 +52,7 @@ class Project:
 
     root: Path
     wheel: Callable[[], Path]
-    sdist: Callable[[], Path]
+    sdist: Callable[[], KeptFile]
     requires: Callable[[], tuple[str, ...]] = tuple
     wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
     name: Callable[[], str] = str
@@ -84,7 +85,7 @@ class Project:
 def with_wheel(project: Project, root: Path, wheel: Path) -> Project:
     """Return a project whose wheel exists: that very wheel is used, and never another one made of its sdist."""
 
-    def sdist() -> Path:
+    def sdist() -> NoReturn:
         raise AssertionError(f"{wheel.name} is given")
 
     return replace(project, root=root, wheel=lambda: wheel, sdist=sdist, requires=tuple, wheel_by=None)

@@ -335,6 +335,6 @@ def test_the_lock_is_in_no_sdist(tmp_path: Path) -> None:
     """It decides how a project is built and is no part of what is: a new lock has nothing compiled again."""
     project = write_project("hello", tmp_path / "p")
     (project / "hatch-docker.lock").write_bytes(image_lock_toml([]))
-    with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist()) as sdist:
+    with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist().open()) as sdist:
         assert "hello-1.0.0/pyproject.toml" in sdist.getnames()
         assert not [name for name in sdist.getnames() if name.endswith(".lock")]

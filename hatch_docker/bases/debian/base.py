@@ -155,12 +155,13 @@ def _second(
 
 
 def builder_root(
-    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str, keyring: Path = KEYRING
+    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str, keyring: Path = KEYRING,
+    unpacked: bool = True,
 ) -> Path:
     """Return a tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
 
     The mirrors are those of `plan`, which may be another kind of base of the same suite. The tree's name is a key of
-    its contents. Raises BaseImageError and RegistryError.
+    its contents, which is all that is there without `unpacked`. Raises BaseImageError and RegistryError.
     """
     if suite not in DEBIAN_PYTHONS or platform.architecture not in ARCHITECTURES:
         known = ", ".join(DEBIAN_PYTHONS)
@@ -169,9 +170,11 @@ def builder_root(
     python = DEBIAN_PYTHONS[suite]
     step = builder_step(suite, packages)
 
-    def unpacked(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
+    def tree_of(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
         (found,) = pin(target, indexes, [step])
         key = key_of("builder root", RECIPE, _ids(found))
+        if not unpacked:
+            return Path(key), found
         version = next(package.version for package in found if package.name == f"python{python}")
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
 
@@ -182,7 +185,7 @@ def builder_root(
 
         return ctx.store.tree("builder", key, make), found
 
-    tree, found = with_snapshot(target, unpacked)
+    tree, found = with_snapshot(target, tree_of)
     note_used(found, suite, ctx)
     return tree
 

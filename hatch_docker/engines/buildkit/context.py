@@ -18,6 +18,7 @@ from hatch_docker.bases.debian.base import ENV
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import base_for
 from hatch_docker.core import errors
+from hatch_docker.core.cache.kept_file import KeptFile
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, BuildError
@@ -188,9 +189,9 @@ def _name(what: str, image: Image) -> str:
     return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
 
 
-def make_job(sdist: Path, filename: str, plan: BuildPlan, target: Target, project: Project, ctx: Context) -> Job:
+def make_job(sdist: KeptFile, plan: BuildPlan, target: Target, project: Project, ctx: Context) -> Job:
     """Return the build of an sdist; its requirements are wheels, resolved in this process."""
-    found = known_sdist(sdist, filename, ctx)
+    found = known_sdist(sdist, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []
     known = (*found.requires, *more)
     return Job(found, plan, known, pin_requirements(known, project.root, target, ctx))
@@ -214,7 +215,7 @@ def write_context(
             build, sdist = directory / "build" / name, step.job.sdist
             _write_pins(step.job.requires, build / "wheels", project, ctx)
             (build / "sdist").mkdir()
-            shutil.copyfile(sdist.path, build / "sdist" / sdist.name)
+            shutil.copyfile(sdist.open(), build / "sdist" / sdist.name)
             spec = {
                 "sdist": f"/sdist/{sdist.name}", "source": "/build/src", "output": WHEEL, "backend": sdist.backend,
                 "backend_path": sdist.backend_path, "known": step.job.known, "time": SOURCE_DATE, "strict": True,

@@ -14,6 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, WheelError
@@ -164,7 +165,7 @@ def make_steps(
 def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, project: Project, ctx: Context) -> CopyStep:
     """Return the step of a dependency without a wheel for the target."""
     build = dependency_build_plan(plan.build)
-    job = make_job(sdist, pinned.filename, build, target, project, ctx)
+    job = make_job(replace(given_file(sdist), name=pinned.filename), build, target, project, ctx)
     rules = slim_rules(plan, "dependencies")
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 
@@ -173,8 +174,7 @@ def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
     name = "project" if own.is_main else own.title.partition(" ")[0].lower()
     group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(plan, "project"))
     if own.build.isolated:
-        sdist = own.project.sdist()
-        job = make_job(sdist, sdist.name, own.build, target, own.project, ctx)
+        job = make_job(own.project.sdist(), own.build, target, own.project, ctx)
         return CopyStep(replace(group, build=own.build), job=job)
     wheel = own_wheel(own.project, target, ctx)
     check_given(wheel, target)

@@ -9,18 +9,20 @@ requirements are wheels, resolved and fetched outside, so that no login of an in
 """
 
 import contextlib
+import functools
 import json
 import shutil
 import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base
-from hatch_docker.core.cache.store import Store, file_digest, key_of
+from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.store import DamagedBlobError, Store, file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.files import remove_tree, temporary_tree
@@ -43,13 +45,17 @@ RECIPE = 1             # to be raised if the same sdist shall give another wheel
 READING = 2            # to be raised if the same sdist is read in another way
 RESULT_LIMIT = 1 << 20  # bytes of result.json
 KILLED = 128 + signal.SIGKILL
+KINDS = ("wheel", "wheel")  # of the cache's tree and of its fact
+MORE = "build-requires"     # what backends ask for beside pyproject.toml
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class BuilderStage:
     """The system that a build runs in: everything that decides its wheel but the sdist."""
 
-    root: Path                            # the compiler's tree; its name is its key
+    root: Path                            # the compiler's tree, perhaps not unpacked; its name is its key
     plan: BuildPlan
     base: Base
     target: Target
@@ -96,24 +102,40 @@ class MoreNeededError(Exception):
 def build_wheel(
     sdist: Path, build: BuildPlan, base: Base, target: Target, ctx: Context, *, root: Path, filename: str = ""
 ) -> Path:
-    """Return the wheel of an sdist for one target, under its own name; from the cache if it was built before.
+    """Return the file of a wheel, which is built if the cache does not have it; see `find_wheel`."""
+    return find_wheel(replace(given_file(sdist), name=filename or sdist.name), build, base, target, ctx, root).open()
 
-    `filename` is the sdist's name if `sdist` has another, as in the cache; `root` is the project whose index
-    configuration the build requirements come from. Raise BuildError with the last lines of a failed build,
-    SandboxError if the kernel refuses the sandbox, and WheelError for an sdist that cannot be read or gives a wheel
-    that does not fit.
+
+def find_wheel(
+    sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ctx: Context, root: Path
+) -> KeptFile:
+    """Return the wheel of an sdist for one target; nothing is unpacked or built if its digest is known.
+
+    `root` is the project whose index configuration the build requirements come from. Raise BuildError with the last
+    lines of a failed build, SandboxError if the kernel refuses the sandbox, and WheelError for an sdist that cannot be
+    read or gives a wheel that does not fit.
     """
-    source = known_sdist(sdist, filename, ctx)
-    return wheel_of(source, make_builder_stage(source, build, base, target, ctx, root))
+    source = known_sdist(sdist, ctx)
+    stage = functools.partial(make_builder_stage, source, build, base, target, ctx, root)
+    packed = stage(unpacked=False)
+
+    def make() -> Path:
+        return wheel_of(source, stage())
+
+    def find(_known: Sequence[str], pins: Sequence[Pin]) -> KeptFile | None:
+        note_used(pins, ctx)
+        return known_file(ctx.store, KINDS, packed.key_with(source, pins), make)
+
+    return with_all_requirements(MORE, source, packed, find) or given_file(make())
 
 
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
-    """Return the wheel of an sdist out of a builder stage; see `build_wheel`."""
+    """Return the file of a wheel out of a builder stage; see `find_wheel`."""
     copy = "sdist.zip" if source.name.endswith(".zip") else "sdist.tar.gz"
 
     def fill(build: Path) -> None:
         # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
-        shutil.copyfile(source.path, build / copy)
+        shutil.copyfile(source.open(), build / copy)
 
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
         def write(directory: Path) -> Path:
@@ -125,17 +147,17 @@ def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
             return wheel
 
         key = stage.key_with(source, pins)
-        wheel = stored_file(stage.ctx.store, ("wheel", "wheel"), key, f"the wheel of {source.name}", write)
+        wheel = stored_file(stage.ctx.store, KINDS, key, f"the wheel of {source.name}", write)
         note_used(pins, stage.ctx)
         return wheel
 
-    return with_all_requirements("build-requires", source, stage, make)
+    return with_all_requirements(MORE, source, stage, make)
 
 
 def with_all_requirements(
-    fact: str, source: Sdist, stage: BuilderStage, make: Callable[[Sequence[str], Sequence[Pin]], Path]
-) -> Path:
-    """Return the file that `make` builds from build requirements and their pins.
+    fact: str, source: Sdist, stage: BuilderStage, make: Callable[[Sequence[str], Sequence[Pin]], Result]
+) -> Result:
+    """Return what `make` builds from build requirements and their pins.
 
     They are the sdist's, and those that its backend asks for beside them (MoreNeededError), which are remembered under
     `fact`. Raise BuildError if the backend asks for more once it has them.
@@ -154,23 +176,26 @@ def with_all_requirements(
     raise BuildError(f"{source.name} never stops asking for build requirements: {', '.join(more)}")
 
 
-def known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
+def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
     """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
-    name = name or path.name
-    key = key_of(READING, name, file_digest(path))
 
     def read() -> list[object]:
-        found = read_sdist(path, name)
+        found = read_sdist(sdist.open(), sdist.name)
         return [found.content, found.requires, found.backend, found.backend_path, found.table]
 
+    key = key_of(READING, sdist.name, sdist.digest)
     content, requires, backend, backend_path, table = ctx.store.remembered("sdist", key, read)
-    return with_table(Sdist(path, name, content, tuple(requires), backend, tuple(backend_path), table), ctx.store)
+    whole = Sdist(sdist.open, sdist.name, content, tuple(requires), backend, tuple(backend_path), table)
+    return with_table(whole, ctx.store)
 
 
 def make_builder_stage(
-    source: Sdist, build: BuildPlan, base: Base, target: Target, ctx: Context, project: Path
+    source: Sdist, build: BuildPlan, base: Base, target: Target, ctx: Context, project: Path, *, unpacked: bool = True
 ) -> BuilderStage:
-    """Return the builder stage for an sdist on a base; raise BuildError if there is no compiler for it."""
+    """Return the builder stage for an sdist on a base; raise BuildError if there is no compiler for it.
+
+    Without `unpacked` its root may be missing: then nothing can be built, but everything built before be found.
+    """
     if not target.builds_here:
         raise BuildError(f"{source.name} cannot be compiled for {base.platform} on this machine; build it there")
     if not base.suite:
@@ -180,8 +205,24 @@ def make_builder_stage(
         )
     from hatch_docker.bases.debian.base import builder_root
 
-    tree = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite)
+    tree = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite, unpacked=unpacked)
     return BuilderStage(tree, build, base, target, ctx, project)
+
+
+def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[], Path]) -> KeptFile | None:
+    """Return the file that `stored_file` made, None if the cache knows nothing of it; `make` is called for its bytes.
+    """
+    known = store.recall(kinds[1], key)
+    if known is None:
+        return None
+
+    def opened() -> Path:
+        path = make()
+        if file_digest(path) != known["digest"]:
+            raise DamagedBlobError(f"{path.name} was made again, and is not what it was: building with the new one")
+        return path
+
+    return KeptFile(known["name"], known["digest"], opened)
 
 
 def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make: Callable[[Path], Path]) -> Path:

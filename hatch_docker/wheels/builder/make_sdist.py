@@ -1,5 +1,6 @@
 """A project's tree to its sdist, by its own backend (PEP 517) in the builder stage."""
 
+import functools
 import gzip
 import shutil
 import tarfile
@@ -7,30 +8,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.repository import add_git_logins, copy_repository
 from hatch_docker.project.tree import Tree
-from hatch_docker.wheels.builder.build import make_builder_stage, run_backend, stored_file, with_all_requirements
+from hatch_docker.wheels.builder.build import (
+    BuilderStage,
+    known_file,
+    make_builder_stage,
+    run_backend,
+    stored_file,
+    with_all_requirements,
+)
 from hatch_docker.wheels.builder.sandbox import Bind
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.target import Pin, Target
 
 OBJECTS = "/repository"  # those of git in the builder, read-only
+KINDS = ("sdist", "tree-sdist")  # of the cache's tree and of its fact
+MORE = "sdist-requires"
 
 
 def tree_sdist(
     tree: Tree, system: tuple[tuple[str, ...], str, tuple[str, ...]], build: BuildPlan, base: Base, target: Target,
     ctx: Context, *, root: Path,
-) -> Path:
-    """Return the sdist of a tree, from the cache if it was made before; `system` is requires, backend, backend-path.
+) -> KeptFile:
+    """Return the sdist of a tree; it is not made if its digest is known. `system` is requires, backend, backend-path.
 
-    `root` is the project whose index configuration the build requirements come from. Raise what `build_wheel` raises.
+    `root` is the project whose index configuration the build requirements come from. Raise what `find_wheel` raises.
     """
-    source = Sdist(root, f"the sdist of {root.name}", tree.content, *system)
-    stage = make_builder_stage(source, build, base, target, ctx, root)
+    source = Sdist(lambda: root, f"the sdist of {root.name}", tree.content, *system)
+    stage = functools.partial(make_builder_stage, source, build, base, target, ctx, root)
+    packed = stage(unpacked=False)
 
+    def make() -> Path:
+        return _make_sdist(tree, source, stage())
+
+    def find(_known: Sequence[str], pins: Sequence[Pin]) -> KeptFile | None:
+        return known_file(ctx.store, KINDS, _key(packed, source, pins), make)
+
+    return with_all_requirements(MORE, source, packed, find) or given_file(make())
+
+
+def _key(stage: BuilderStage, source: Sdist, pins: Sequence[Pin]) -> str:
+    return key_of("sdist", stage.key, source.content, [pin.sha256 for pin in pins])
+
+
+def _make_sdist(tree: Tree, source: Sdist, stage: BuilderStage) -> Path:
+    ctx = stage.ctx
     add_git_logins(tree.top, ctx)
     binds = [Bind(tree.repository / "objects", OBJECTS)] if tree.repository else []
     spec = {} if tree.project == "." else {"project": tree.project}
@@ -42,10 +69,9 @@ def tree_sdist(
                 **spec,
             )
 
-        key = key_of("sdist", stage.key, source.content, [pin.sha256 for pin in pins])
-        return stored_file(ctx.store, ("sdist", "tree-sdist"), key, source.name, write)
+        return stored_file(ctx.store, KINDS, _key(stage, source, pins), source.name, write)
 
-    return with_all_requirements("sdist-requires", source, stage, make)
+    return with_all_requirements(MORE, source, stage, make)
 
 
 def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
@@ -71,7 +97,7 @@ def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
                     tar.addfile(info)
         return path
 
-    return stored_file(ctx.store, ("sdist", "tree-sdist"), key_of("packed", name, tree.content), name, make)
+    return stored_file(ctx.store, KINDS, key_of("packed", name, tree.content), name, make)
 
 
 def _copy_tree(tree: Tree, build: Path, ctx: Context) -> None:

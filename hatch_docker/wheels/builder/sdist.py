@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import io
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Sdist:
     wheel. `table` is the digest of the whole pyproject.toml, for a wheel that holds a copy.
     """
 
-    path: Path
+    open: Callable[[], Path]              # finds or makes the file
     name: str                             # of the file, as its index has it
     content: str
     requires: tuple[str, ...]
@@ -67,7 +67,7 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
     except (OSError, ImageError) as error:
         raise WheelError(f"cannot read the sdist {name}: {error}") from error
     key = key_of(sorted(files, key=lambda row: str(row[0])))
-    return Sdist(path, name, key, *_build_system(pyproject, name), table)
+    return Sdist(lambda: path, name, key, *_build_system(pyproject, name), table)
 
 
 def _without_table(pyproject: bytes, digest: str) -> str:

@@ -105,7 +105,7 @@ def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
     mark_as_cache(project / "kept")
     (project / "kept/blobs").mkdir()
     (project / "kept/blobs/blob").write_text("x")
-    with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist()) as sdist:
+    with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist().open()) as sdist:
         names = sdist.getnames()
     assert any(name.endswith("/pyproject.toml") for name in names)
     assert not [name for name in names if "kept" in name]
@@ -178,7 +178,7 @@ def test_an_image_is_in_no_sdist_wherever_it_was_written(tmp_path: Path) -> None
     for name in ("out/p-1.oci.tar", "out/p-1.image.json", "out/still.image.json"):
         (project / name).touch()
     hatchling = open_hatchling(project)
-    with tarfile.open(hatchling_project(hatchling, tmp_path).sdist()) as sdist:
+    with tarfile.open(hatchling_project(hatchling, tmp_path).sdist().open()) as sdist:
         assert [name.rpartition("/")[2] for name in sdist.getnames() if "/out/" in name] == ["still.image.json"]
     watched = {str(path.relative_to(project)) for path in selected_files(hatchling, sdist=True)}
     assert {name for name in watched if name.startswith("out/")} == {"out/still.image.json"}

@@ -26,7 +26,7 @@ AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 WHEELS = CopyStep(Group("packages", "dependencies", ("numpy 2.4.0",)))
 COMPILED = CopyStep(
     Group("project", "project", ("app 1.0",)),
-    job=Job(Sdist(Path("app-1.0.tar.gz"), "app-1.0.tar.gz", "", (), "", ()), BuildPlan(True), (), ()),
+    job=Job(Sdist(lambda: Path("app-1.0.tar.gz"), "app-1.0.tar.gz", "", (), "", ()), BuildPlan(True), (), ()),
 )
 
 
