@@ -136,12 +136,13 @@ def nested_bomb(path: Path) -> None:
 def read_layer(path: str) -> None:
     from hatch_docker.oci.filesystem import merge_layers
     from hatch_docker.oci.layer import layer_entries
-    from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
+    from hatch_docker.oci.media_types import OCI
+    from hatch_docker.oci.model import Descriptor, Layer
 
     def opened() -> io.BufferedReader:
         return Path(path).open("rb")
 
-    layer = Layer(Descriptor(OCI_LAYER, f"sha256:{'0' * 64}", 1), f"sha256:{'0' * 64}", None, opened)
+    layer = Layer(Descriptor(OCI.layer, f"sha256:{'0' * 64}", 1), f"sha256:{'0' * 64}", None, opened)
     merge_layers([layer])
     list(layer_entries(layer))
 

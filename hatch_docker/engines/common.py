@@ -20,7 +20,8 @@ from hatch_docker.core.secrets import secret_part
 from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import Settings, build_image, rfc3339
-from hatch_docker.oci.model import DOCKER_MANIFEST, History, Layer, Platform
+from hatch_docker.oci.media_types import DOCKER
+from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, Plan
@@ -242,7 +243,7 @@ def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
 
 def lost_annotations(plan: Plan, base: Base) -> list[str]:
     """Return the keys of the user's annotations that the manifest cannot have: Docker's media types know none."""
-    if base.image.descriptor.media_type != DOCKER_MANIFEST:
+    if base.image.descriptor.media_type != DOCKER.manifest:
         return []
     labels = plan.config.labels  # which say the same of the metadata
     return [key for key, value in plan.config.annotations.items() if labels.get(key) != value]

@@ -39,7 +39,8 @@ from hatch_docker.core.secrets import PIECE, mark
 from hatch_docker.core.streams import pieces
 from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, Layer
 from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import Rules
@@ -179,5 +180,5 @@ def _full(key: str, compression: Compression) -> str:
 def _layer(fact: dict[str, Any], compression: Compression, ctx: Context) -> Layer:
     """Return the layer that a remembered LayerFacts describes; its bytes are in the store."""
     digest = fact["digest"]
-    descriptor = Descriptor(OCI_LAYER + compression.media_suffix, digest, fact["size"])
+    descriptor = Descriptor(OCI.layer_type(compression.name), digest, fact["size"])
     return Layer(descriptor, fact["diff_id"], fact["unpacked_size"], lambda: ctx.store.open(digest))

@@ -29,17 +29,8 @@ from hatch_docker.oci.layout import (
     read_item,
 )
 from hatch_docker.oci.manifest import LARGEST, media_type_of, parse_index, parse_json, parse_manifest, parse_value
-from hatch_docker.oci.model import (
-    INDEX_TYPES,
-    UNKNOWN,
-    Descriptor,
-    Image,
-    Index,
-    Layer,
-    Platform,
-    canonical_json,
-    images_of,
-)
+from hatch_docker.oci.media_types import INDEX_TYPES
+from hatch_docker.oci.model import UNKNOWN, Descriptor, Image, Index, Layer, Platform, canonical_json, images_of
 from hatch_docker.oci.paths import shown
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar

@@ -50,11 +50,6 @@ class Compression:
             raise ImageError(f"compression level {self.level} is not between {lowest} and {highest}")
 
     @property
-    def media_suffix(self) -> str:
-        """Suffix of `...layer.v1.tar` in the media type (layer.md, +gzip and +zstd)."""
-        return "" if self.name == "none" else f"+{self.name}"
-
-    @property
     def identity(self) -> str:
         """Compressor, version and level, which together decide the bytes: a part of cache keys.
 

@@ -10,7 +10,8 @@ from typing import BinaryIO
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import CHUNK, HashingStream, Writable, drain
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
-from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener, open_content
+from hatch_docker.oci.media_types import LAYER_TYPES, OCI
+from hatch_docker.oci.model import Descriptor, Layer, Opener, open_content
 from hatch_docker.oci.paths import WHITEOUT, safe_path
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
 
@@ -35,7 +36,7 @@ class LayerFacts:
 
 def make_layer(facts: LayerFacts, compression: Compression, opener: Opener) -> Layer:
     """Return the Layer of a written one, with an OCI media type and an opener for its bytes."""
-    media_type = OCI_LAYER + compression.media_suffix
+    media_type = OCI.layer_type(compression.name)
     return Layer(Descriptor(media_type, facts.digest, facts.size), facts.diff_id, facts.unpacked_size, opener)
 
 

@@ -15,9 +15,8 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import atomic_write
 from hatch_docker.core.streams import HashingStream, Writable, drain, pieces
 from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
+from hatch_docker.oci.media_types import INDEX_TYPES, OCI
 from hatch_docker.oci.model import (
-    INDEX_TYPES,
-    OCI_INDEX,
     UNKNOWN,
     Descriptor,
     Image,
@@ -87,7 +86,7 @@ def index_json(item: Image | Index, annotations: Sequence[dict[str, str]]) -> by
         entry = item.descriptor.to_json()
         entry.pop("annotations", None)
         entries.append({**entry, "annotations": added} if added else entry)
-    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    return canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": entries})
 
 
 def write_layout(item: Image | Index, directory: Path, references: Sequence[str] = ()) -> None:
@@ -148,7 +147,8 @@ def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platfo
     else:
         raise ImageError(f"{what} holds {len(named)} images: only one can be read")
     data = read_document(descriptor, open_blob, what)
-    if media_type_of(data, descriptor.media_type, what) not in INDEX_TYPES:
+    media_type = media_type_of(data, descriptor.media_type, what)
+    if media_type not in INDEX_TYPES:
         return _read_image(descriptor, data, open_blob, what)
     children = parse_index(data, what)
     if platform is not None:
@@ -159,7 +159,7 @@ def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platfo
         for child in children
         if child.platform != UNKNOWN
     )
-    return Index(Descriptor(descriptor.media_type, descriptor.digest, descriptor.size), data, images)
+    return Index(Descriptor(media_type, descriptor.digest, descriptor.size), data, images)
 
 
 def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> bytes:
@@ -190,10 +190,11 @@ def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
 
 
 def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, what: str) -> Image:
-    if media_type_of(manifest, descriptor.media_type, what) in INDEX_TYPES:
+    media_type = media_type_of(manifest, descriptor.media_type, what)
+    if media_type in INDEX_TYPES:
         raise ImageError(f"{what}: an index within an index cannot be read")
     config = read_document(parse_manifest(manifest, what).config, open_blob, what)
     open_sound = _checked(open_blob, what)
     image = assemble(descriptor, manifest, config, lambda layer: partial(open_sound, layer.digest), what)
-    bare = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, image.platform)
+    bare = Descriptor(media_type, descriptor.digest, descriptor.size, image.platform)
     return Image(bare, manifest, config, image.layers)

@@ -11,25 +11,8 @@ from typing import Any
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.manifest import parse_json
-from hatch_docker.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_INDEX,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    LAYER_TYPES,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    History,
-    Image,
-    Index,
-    Layer,
-    Platform,
-    canonical_json,
-    digest_of,
-)
+from hatch_docker.oci.media_types import DOCKER, LAYER_TYPES, OCI, MediaTypes, family_of
+from hatch_docker.oci.model import Descriptor, History, Image, Index, Layer, Platform, canonical_json, digest_of
 
 # Docker's notes on the container in which a base was built: they do not describe the new image.
 _BUILD_TRACES = ("container", "container_config", "docker_version", "id", "parent")
@@ -71,7 +54,7 @@ def scratch(platform: Platform) -> Image:
     }  # fmt: skip
     if platform.variant:
         config["variant"] = platform.variant
-    return _image(config, (), OCI_MANIFEST, {})
+    return _image(config, (), OCI, {})
 
 
 def build_image(
@@ -99,7 +82,7 @@ def build_image(
         line = {"created": time, "created_by": history.created_by, "comment": history.comment}
         lines.append({key: value for key, value in line.items() if value})
     config["history"] = lines
-    return _image(config, layers, base.descriptor.media_type, annotations)
+    return _image(config, layers, family_of(base.descriptor.media_type), annotations)
 
 
 def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -125,36 +108,34 @@ def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def _image(
-    config: dict[str, Any], layers: Sequence[Layer], manifest_type: str, annotations: Mapping[str, str]
+    config: dict[str, Any], layers: Sequence[Layer], types: MediaTypes, annotations: Mapping[str, str]
 ) -> Image:
-    docker = manifest_type == DOCKER_MANIFEST
-    layers = tuple(_retyped(layer, docker=docker) for layer in layers)
+    layers = tuple(_retyped(layer, types) for layer in layers)
     config_bytes = canonical_json(config)
-    config_type = DOCKER_CONFIG if docker else OCI_CONFIG
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
-        "mediaType": manifest_type,
-        "config": Descriptor(config_type, digest_of(config_bytes), len(config_bytes)).to_json(),
+        "mediaType": types.manifest,
+        "config": Descriptor(types.config, digest_of(config_bytes), len(config_bytes)).to_json(),
         "layers": [layer.descriptor.to_json() for layer in layers],
     }
-    if annotations and not docker:
+    if annotations and types is OCI:
         manifest["annotations"] = dict(annotations)
     data = canonical_json(manifest)
     platform = Platform(config["os"], config["architecture"], config.get("variant", ""))
-    return Image(Descriptor(manifest_type, digest_of(data), len(data), platform), data, config_bytes, layers)
+    return Image(Descriptor(types.manifest, digest_of(data), len(data), platform), data, config_bytes, layers)
 
 
-def _retyped(layer: Layer, *, docker: bool) -> Layer:
+def _retyped(layer: Layer, types: MediaTypes) -> Layer:
     """Return the layer with the media type of a family: one image must not mix OCI's and Docker's."""
-    suffix = LAYER_TYPES.get(layer.descriptor.media_type)
-    if suffix is None:
+    compression = LAYER_TYPES.get(layer.descriptor.media_type)
+    if compression is None:
         raise ImageError(f"an image cannot take a layer of the media type {layer.descriptor.media_type!r}")
-    if docker and suffix == "+zstd":
+    if types is DOCKER and compression == "zstd":
         raise ImageError(
             "the base image has Docker's media types, which do not have zstd: "
             'set compression = "gzip" or use a base with OCI media types'
         )
-    media_type = DOCKER_LAYER + suffix.replace("+", ".") if docker else OCI_LAYER + suffix
+    media_type = types.layer_type(compression)
     if media_type == layer.descriptor.media_type:
         return layer
     return dataclasses.replace(layer, descriptor=dataclasses.replace(layer.descriptor, media_type=media_type))
@@ -166,23 +147,23 @@ def make_index(images: Sequence[Image], annotations: Mapping[str, str]) -> Index
     Raises ImageError for none, two of one platform, and images of both families of media types.
     """
     ordered = sorted(images, key=lambda image: image.platform)
-    types = {image.descriptor.media_type for image in ordered}
-    if len(types) != 1:
+    families = {family_of(image.descriptor.media_type) for image in ordered}
+    if len(families) != 1:
         raise ImageError("an index needs images, all of them with OCI's media types or all with Docker's")
     for image, following in itertools.pairwise(ordered):
         if image.platform == following.platform:
             raise ImageError(f"an index cannot have two images for {image.platform}")
-    docker = types == {DOCKER_MANIFEST}
+    (types,) = families
     children = tuple(
         dataclasses.replace(image, descriptor=dataclasses.replace(image.descriptor, platform=image.platform))
         for image in ordered
     )
     value: dict[str, Any] = {
         "schemaVersion": 2,
-        "mediaType": DOCKER_INDEX if docker else OCI_INDEX,
+        "mediaType": types.index,
         "manifests": [image.descriptor.to_json() for image in children],
     }
-    if annotations and not docker:
+    if annotations and types is OCI:
         value["annotations"] = dict(annotations)
     data = canonical_json(value)
-    return Index(Descriptor(value["mediaType"], digest_of(data), len(data)), data, children)
+    return Index(Descriptor(types.index, digest_of(data), len(data)), data, children)

@@ -11,21 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.oci.model import (
-    DIGEST,
-    DOCKER_CONFIG,
-    INDEX_TYPES,
-    LAYER_TYPES,
-    MANIFEST_TYPES,
-    OCI_CONFIG,
-    UNKNOWN,
-    Descriptor,
-    Image,
-    Layer,
-    Opener,
-    Platform,
-    canonical_json,
-)
+from hatch_docker.oci.media_types import CONFIG_TYPES, INDEX_TYPES, LAYER_TYPES, MANIFEST_TYPES
+from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Layer, Opener, Platform, canonical_json
 
 DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: every registry accepts so many
 CONFIG_LIMIT = 8 << 20    # bytes of a configuration
@@ -111,7 +98,7 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
     if not isinstance(layers, list):
         raise ImageError(f"{what}: layers is not a list")
     config = _descriptor(value.get("config"), f"{what}: config")
-    if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+    if config.media_type not in CONFIG_TYPES:
         raise ImageError(f"{what}: not a container image, its config is {config.media_type[:100]!r}")
     read = tuple(_descriptor(layer, f"{what}: layers[{number}]") for number, layer in enumerate(layers))
     for number, layer in enumerate(read):

@@ -17,24 +17,6 @@ from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-
-LAYER_TYPES = {
-    OCI_LAYER: "", OCI_LAYER + "+gzip": "+gzip", OCI_LAYER + "+zstd": "+zstd",
-    DOCKER_LAYER: "", DOCKER_LAYER + ".gzip": "+gzip", DOCKER_LAYER + ".zstd": "+zstd",
-}  # fmt: skip
-"""Media types of layers that can be read, and the compression of each, as the suffix of OCI's types."""
-
-INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
-MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-
 DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 
 Opener = Callable[[], BinaryIO]

@@ -21,17 +21,8 @@ from hatch_docker.oci.manifest import (
     parse_index,
     parse_manifest,
 )
-from hatch_docker.oci.model import (
-    DIGEST,
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    UNKNOWN,
-    Descriptor,
-    Image,
-    Index,
-    Platform,
-    digest_of,
-)
+from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
+from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Index, Platform, digest_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 

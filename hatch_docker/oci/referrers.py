@@ -24,7 +24,8 @@ from hatch_docker.core.errors import ImageError, RegistryError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import Response, StatusError
 from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_index, parse_json
-from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, canonical_json, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import Target, push_blob, send_manifest
 from hatch_docker.oci.registry import ACCEPT, refuse
 
@@ -67,7 +68,7 @@ def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
     blob = Descriptor(artifact.media_type, digest_of(data), len(data), annotations=artifact.notes)
     return canonical_json({
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
+        "mediaType": OCI.manifest,
         "artifactType": artifact.media_type,
         "config": Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY)).to_json(),
         "layers": [blob.to_json()],
@@ -106,7 +107,7 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
     """
     unlisted = []
     for manifest in manifests:
-        descriptor = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest))
+        descriptor = Descriptor(OCI.manifest, digest_of(manifest), len(manifest))
         answer = send_manifest(target, descriptor.digest, descriptor, manifest)
         # The header says that the registry lists the manifest; without it the client has to, with its type and
         # annotations (Pushing Manifests with Subject).
@@ -155,7 +156,7 @@ def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
 
 def _is_index(response: Response) -> bool:
     """Tell whether the API answered: some registries answer unknown requests with 200 and a web page."""
-    return response.status == 200 and response.headers.get("content-type", "").partition(";")[0].strip() == OCI_INDEX
+    return response.status == 200 and response.headers.get("content-type", "").partition(";")[0].strip() == OCI.index
 
 
 def get_document(target: Target, url: str, what: str, expected: Container[int] = ()) -> Response:
@@ -228,12 +229,12 @@ def _list_by_tag(target: Target, digest: str, items: Sequence[dict[str, Any]]) -
 
 
 def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], entity: str) -> None:
-    data = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(items)})
+    data = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": list(items)})
     if len(data) > DOCUMENT_LIMIT:
         raise RegistryError(f"{target.name.name}: a list of all that is attached to {digest} is too long; delete some")
     condition = {"if-match": entity} if entity else {}
     try:
-        send_manifest(target, fallback_tag(digest), Descriptor(OCI_INDEX, digest_of(data), len(data)), data, condition)
+        send_manifest(target, fallback_tag(digest), Descriptor(OCI.index, digest_of(data), len(data)), data, condition)
     except StatusError as error:
         if error.response.status != 412:  # 412: the registry checks the condition, and another client was faster
             raise

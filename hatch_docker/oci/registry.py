@@ -13,7 +13,7 @@ from hatch_docker.core.http.client import SMALL, Client
 from hatch_docker.core.http.responses import Response, StatusError, explain
 from hatch_docker.core.http.retry import Retryable
 from hatch_docker.oci.auth import Credential, authorize, credential_for
-from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES
+from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
 INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"

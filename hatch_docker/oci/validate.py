@@ -9,25 +9,9 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.manifest import parse_index, parse_json, parse_manifest
-from hatch_docker.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_INDEX,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    LAYER_TYPES,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    Image,
-    Index,
-    Layer,
-    digest_of,
-)
+from hatch_docker.oci.media_types import INDEX_TYPES, LAYER_TYPES, MANIFEST_TYPES, MediaTypes, family_of
+from hatch_docker.oci.model import Descriptor, Image, Index, Layer, digest_of
 from hatch_docker.oci.tar import read_tar
-
-_FAMILIES = (("OCI", OCI_MANIFEST, OCI_CONFIG, OCI_LAYER), ("Docker", DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER))
 
 
 def validate(item: Image | Index) -> None:
@@ -40,7 +24,7 @@ def validate(item: Image | Index) -> None:
         return
     _check_bytes(item.index, item.descriptor, "the index")
     listed = parse_index(item.index, "the index")
-    _check_type(json.loads(item.index), item.descriptor, (OCI_INDEX, DOCKER_INDEX))
+    _check_type(json.loads(item.index), item.descriptor, INDEX_TYPES)
     if [entry.digest for entry in listed] != [image.digest for image in item.images]:
         raise ImageError("the index lists other manifests than its images have")
     for entry, image in zip(listed, item.images, strict=True):
@@ -55,10 +39,10 @@ def validate(item: Image | Index) -> None:
 
 def _validate_image(image: Image) -> None:
     _check_bytes(image.manifest, image.descriptor, "the manifest")
-    _check_type(parse_json(image.manifest, "the manifest"), image.descriptor, (OCI_MANIFEST, DOCKER_MANIFEST))
+    _check_type(parse_json(image.manifest, "the manifest"), image.descriptor, MANIFEST_TYPES)
     manifest = parse_manifest(image.manifest, "the manifest")
     _check_bytes(image.config, manifest.config, "the configuration")
-    _check_family(image.descriptor.media_type, manifest.config, manifest.layers)
+    _check_family(family_of(image.descriptor.media_type), manifest.config, manifest.layers)
     if [layer.descriptor for layer in image.layers] != list(manifest.layers):
         raise ImageError("the manifest lists other layers than the image has")
     config = parse_json(image.config, "the configuration")
@@ -76,7 +60,7 @@ def _check_bytes(data: bytes, descriptor: Descriptor, what: str) -> None:
         raise ImageError(f"{what} has {len(data)} bytes, not {descriptor.size}")
 
 
-def _check_type(value: dict[str, Any], descriptor: Descriptor, types: Sequence[str]) -> None:
+def _check_type(value: dict[str, Any], descriptor: Descriptor, types: frozenset[str]) -> None:
     found = value.get("mediaType")
     if descriptor.media_type not in types or found not in (None, descriptor.media_type):
         raise ImageError(f"{descriptor.digest} is listed as {descriptor.media_type!r} and is {found!r}")
@@ -84,13 +68,12 @@ def _check_type(value: dict[str, Any], descriptor: Descriptor, types: Sequence[s
         raise ImageError(f"{descriptor.digest} has the schemaVersion {value.get('schemaVersion')!r}, not 2")
 
 
-def _check_family(manifest_type: str, config: Descriptor, layers: Sequence[Descriptor]) -> None:
-    family, _, config_type, layer_type = next(row for row in _FAMILIES if row[1] == manifest_type)
-    if config.media_type != config_type:
-        raise ImageError(f"an image of {family}'s media types has a configuration {config.media_type!r}")
+def _check_family(types: MediaTypes, config: Descriptor, layers: Sequence[Descriptor]) -> None:
+    if config.media_type != types.config:
+        raise ImageError(f"an image of {types.name}'s media types has a configuration {config.media_type!r}")
     for layer in layers:
-        if not layer.media_type.startswith(layer_type):
-            raise ImageError(f"an image of {family}'s media types has a layer {layer.media_type!r}")
+        if not layer.media_type.startswith(types.layer):
+            raise ImageError(f"an image of {types.name}'s media types has a layer {layer.media_type!r}")
 
 
 def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
@@ -122,7 +105,7 @@ def _validate_layer(layer: Layer) -> None:
         drain(stored)
     if (stored.digest, stored.size) != (descriptor.digest, descriptor.size):
         raise ImageError(f"the bytes of the layer {descriptor.digest} have the digest {stored.digest}")
-    if "+" + unpacked.compression != (LAYER_TYPES[descriptor.media_type] or "+none"):
+    if unpacked.compression != LAYER_TYPES[descriptor.media_type]:
         raise ImageError(f"the layer {descriptor.digest} of {descriptor.media_type} is {unpacked.compression}")
     if plain.digest != layer.diff_id:
         raise ImageError(f"the layer {descriptor.digest} does not unpack to its diff-id {layer.diff_id}")

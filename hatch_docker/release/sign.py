@@ -17,7 +17,8 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, SignatureError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.oci.manifest import parse_json
-from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, Image, Index, canonical_json, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, Image, Index, canonical_json, digest_of
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, get_document, referrers
@@ -120,7 +121,7 @@ def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
     # As cosign writes it in its mode for OCI 1.1: the artifact type is that of the configuration.
     config = {**value["config"], "mediaType": _TAGS[tag]}
     return canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": _TAGS[tag], "config": config,
+        "schemaVersion": 2, "mediaType": OCI.manifest, "artifactType": _TAGS[tag], "config": config,
         "layers": value["layers"], "subject": subject.to_json(),
     })  # fmt: skip
 

@@ -10,7 +10,7 @@ from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.common import image_annotations, image_settings, lost_annotations
 from hatch_docker.oci.make_image import scratch
-from hatch_docker.oci.model import DOCKER_MANIFEST
+from hatch_docker.oci.media_types import DOCKER
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.hatch import open_hatchling, readable_project
@@ -58,7 +58,7 @@ def test_what_a_docker_manifest_cannot_say_is_told() -> None:
     """Only of what the user set himself: labels say the rest."""
     table = {"annotations": {"x": "1", PREFIX + "title": "Mine"}, "labels": {"x": "2"}}
     docker = base()
-    descriptor = replace(docker.image.descriptor, media_type=DOCKER_MANIFEST)
+    descriptor = replace(docker.image.descriptor, media_type=DOCKER.manifest)
     docker = replace(docker, image=replace(docker.image, descriptor=descriptor))
     assert lost_annotations(plan(table), base()) == []
     assert lost_annotations(plan(), docker) == []

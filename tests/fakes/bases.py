@@ -7,7 +7,8 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import Compression, Entry
-from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Image, Index, Layer, Platform
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.images import AMD64, image_of, layer_of, small_index, with_config
 from tests.fakes.registry import FakeRegistry
@@ -69,9 +70,9 @@ def publish(registry: FakeRegistry, item: Image | Index, tag: str = "3.13") -> N
         for layer in image.layers:
             with layer.open() as stream:
                 registry.put_blob("python", stream.read())
-        registry.put_manifest("python", "" if isinstance(item, Index) else tag, OCI_MANIFEST, image.manifest)
+        registry.put_manifest("python", "" if isinstance(item, Index) else tag, OCI.manifest, image.manifest)
     if isinstance(item, Index):
-        registry.put_manifest("python", tag, OCI_INDEX, item.index)
+        registry.put_manifest("python", tag, OCI.index, item.index)
 
 
 BOTH = small_index(python_image("amd64"), python_image("arm64"))

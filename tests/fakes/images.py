@@ -10,23 +10,8 @@ from typing import Any
 
 from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
 from hatch_docker.oci.make_image import Settings, build_image, scratch
-from hatch_docker.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    History,
-    Image,
-    Index,
-    Layer,
-    Platform,
-    canonical_json,
-    digest_of,
-)
+from hatch_docker.oci.media_types import DOCKER, OCI, MediaTypes
+from hatch_docker.oci.model import Descriptor, History, Image, Index, Layer, Platform, canonical_json, digest_of
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64", "v8")
@@ -54,7 +39,7 @@ def small_layer(name: str, content: bytes) -> Layer:
         archive.addfile(item, io.BytesIO(content))
     plain = stream.getvalue()
     packed = gzip.compress(plain, mtime=0)
-    descriptor = Descriptor(f"{OCI_LAYER}+gzip", digest_of(packed), len(packed))
+    descriptor = Descriptor(OCI.layer_type("gzip"), digest_of(packed), len(packed))
     return Layer(descriptor, digest_of(plain), len(plain), partial(io.BytesIO, packed))
 
 
@@ -72,18 +57,23 @@ def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
     return make_layer(facts, Compression("none"), lambda: io.BytesIO(data))
 
 
+def _manifest(config: bytes, layers: tuple[Layer, ...], platform: Platform, types: MediaTypes = OCI) -> Image:
+    """Return an image of a configuration and layers, whose media types are of one family."""
+    manifest = canonical_json({
+        "schemaVersion": 2, "mediaType": types.manifest,
+        "config": Descriptor(types.config, digest_of(config), len(config)).to_json(),
+        "layers": [layer.descriptor.to_json() for layer in layers],
+    })  # fmt: skip
+    return Image(Descriptor(types.manifest, digest_of(manifest), len(manifest), platform), manifest, config, layers)
+
+
 def _image(layers: tuple[Layer, ...], platform: Platform, config: Mapping[str, Any]) -> Image:
     data = canonical_json({
         "os": platform.os, "architecture": platform.architecture,
         **({"variant": platform.variant} if platform.variant else {}), "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
     })  # fmt: skip
-    manifest = canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
-        "config": Descriptor(OCI_CONFIG, digest_of(data), len(data)).to_json(),
-        "layers": [layer.descriptor.to_json() for layer in layers],
-    })  # fmt: skip
-    return Image(Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest), platform), manifest, data, layers)
+    return _manifest(data, layers, platform)
 
 
 def image_of(*layers: Layer, architecture: str = "amd64", path: str = "") -> Image:
@@ -100,9 +90,9 @@ def small_index(*images: Image) -> Index:
     """Return an index of some images, by default of one for amd64 and one for arm64."""
     images = images or (small_image(), small_image(platform=ARM64))
     data = canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images],
+        "schemaVersion": 2, "mediaType": OCI.index, "manifests": [image.descriptor.to_json() for image in images],
     })  # fmt: skip
-    return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
+    return Index(Descriptor(OCI.index, digest_of(data), len(data)), data, images)
 
 
 def with_config(image: Image, config: Any, **manifest: Any) -> Image:
@@ -123,17 +113,11 @@ def image(platform: Platform = AMD64, **settings: Any) -> Image:
 def docker_image(**config: Any) -> Image:
     """Return an image with the media types and the configuration of an old Docker."""
     brought = layer("etc")
-    brought = replace(brought, descriptor=replace(brought.descriptor, media_type=DOCKER_LAYER + ".gzip"))
-    config_bytes = canonical_json({
+    brought = replace(brought, descriptor=replace(brought.descriptor, media_type=DOCKER.layer_type("gzip")))
+    data = canonical_json({
         "architecture": "amd64", "os": "linux", "created": "2020-01-01T00:00:00Z", "container": "abc",
         "container_config": {"Cmd": ["x"]}, "docker_version": "20", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [brought.diff_id]},
         "history": [{"created_by": "ADD file"}, {"created_by": "CMD", "empty_layer": True}],
     })  # fmt: skip
-    manifest = canonical_json({
-        "schemaVersion": 2, "mediaType": DOCKER_MANIFEST,
-        "config": Descriptor(DOCKER_CONFIG, digest_of(config_bytes), len(config_bytes)).to_json(),
-        "layers": [brought.descriptor.to_json()],
-    })  # fmt: skip
-    descriptor = Descriptor(DOCKER_MANIFEST, digest_of(manifest), len(manifest), AMD64)
-    return Image(descriptor, manifest, config_bytes, (brought,))
+    return _manifest(data, (brought,), AMD64, DOCKER)

@@ -15,7 +15,8 @@ import pytest
 
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
-from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, digest_of
 from hatch_docker.oci.push import Target, push, push_blob, put_manifest
 from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
@@ -34,7 +35,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.network]
 
 PASSWORD = "s3cret-pass-word"
 SIGN = '[tool.hatch-docker.sign]\nkey = "cosign.key"'
-ACCEPTED = {"accept": OCI_MANIFEST}
+ACCEPTED = {"accept": OCI.manifest}
 KINDS = {
     "application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json",
     "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
@@ -343,7 +344,7 @@ def test_an_altered_attestation_is_refused(pushed: Pushed, server: Server, keys:
             layer |= {"digest": digest_of(data), "size": len(data)}
             push_blob(target, Descriptor(layer["mediaType"], digest_of(data), len(data)), partial(io.BytesIO, data))
     data = json.dumps(manifest).encode()
-    put_manifest(target, f"{tag}.att", Descriptor(OCI_MANIFEST, digest_of(data), len(data)), data)
+    put_manifest(target, f"{tag}.att", Descriptor(OCI.manifest, digest_of(data), len(data)), data)
     command = [need("cosign"), "verify-attestation", "--insecure-ignore-tlog=true", "--key", str(keys.public), "--type"]
     assert run(*command, "cyclonedx", name).returncode != 0
     altered = verify_signature(keys.public, name, "--signed-as", source)

@@ -13,7 +13,8 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.diff import differences
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
-from hatch_docker.oci.model import OCI_LAYER, Descriptor, History, Image, Layer, Platform, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, History, Image, Layer, Platform, digest_of
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 TEXT = bytes(range(256)) * 300  # more than one piece of what is compared at a time
@@ -96,7 +97,7 @@ def test_the_same_files_in_another_tar() -> None:
                 member.uname = owner
                 archive.addfile(member)
         data = out.getvalue()
-        descriptor = Descriptor(OCI_LAYER, digest_of(data), len(data))
+        descriptor = Descriptor(OCI.layer, digest_of(data), len(data))
         return Layer(descriptor, digest_of(data), len(data), partial(io.BytesIO, data))
 
     (_, line) = differences(image(tar("a", "b")), image(tar("b", "a")))

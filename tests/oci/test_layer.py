@@ -18,7 +18,8 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import read_fully
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, Decompressed
 from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, write_layer
-from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, Layer, digest_of
 from hatch_docker.oci.paths import safe_path
 from hatch_docker.oci.tar import pack_header, read_tar
 from tests.conftest import run
@@ -31,7 +32,7 @@ def written(entries: list[Entry], compression: str = "none") -> bytes:
     return out.getvalue()
 
 
-def read_entries(raw: bytes, media_type: str = OCI_LAYER) -> Iterator[tuple[Entry, BinaryIO | None]]:
+def read_entries(raw: bytes, media_type: str = OCI.layer) -> Iterator[tuple[Entry, BinaryIO | None]]:
     """The entries of a layer that is stored as these bytes; its diff-id is that of whatever they unpack to."""
     try:
         diff_id = digest_of(read_fully(Decompressed(io.BytesIO(raw)), LAYER_LIMIT))
@@ -88,7 +89,7 @@ def test_bytes_do_not_depend_on_how_content_arrives(name: str, tmp_path: Path) -
         written([file("f", lambda: io.BytesIO(data), size=len(data))], name),
     }
     assert len(layers) == 1
-    media_type = OCI_LAYER + Compression(name).media_suffix
+    media_type = OCI.layer_type(name)
     ((entry, content),) = [
         (entry, stream.read() if stream else None)
         for entry, stream in read_entries(layers.pop(), media_type)
@@ -236,7 +237,7 @@ def test_extended_attributes_are_no_entries() -> None:
 def test_a_layer_of_another_type_is_refused() -> None:
     """The error names the media type."""
     with pytest.raises(ImageError, match="encrypted"):
-        next(read_entries(b"", OCI_LAYER + "+encrypted"))
+        next(read_entries(b"", OCI.layer + "+encrypted"))
 
 
 def test_bombs_stop_early() -> None:
@@ -257,7 +258,7 @@ def test_gzip_of_several_members_is_one_stream() -> None:
     """pigz and eStargz write such layers."""
     raw = written([file("f", b"x" * 5000)])
     parts = gzip.compress(raw[:1000]) + gzip.compress(raw[1000:])
-    ((entry, _),) = read_entries(parts, OCI_LAYER + "+gzip")
+    ((entry, _),) = read_entries(parts, OCI.layer_type("gzip"))
     assert entry.path == "f"
 
 
@@ -282,7 +283,7 @@ def test_diff_id_is_checked_after_reading() -> None:
     compression = Compression("gzip")
     facts = write_layer(TREE, out, compression)
     good = make_layer(facts, compression, lambda: io.BytesIO(out.getvalue()))
-    assert good.descriptor.media_type == OCI_LAYER + "+gzip"
+    assert good.descriptor.media_type == OCI.layer_type("gzip")
     assert len(list(layer_entries(good))) == len(TREE)
     other = make_layer(facts, compression, lambda: io.BytesIO(written(TREE[:3])))
     with pytest.raises(ImageError, match="as its image says"):

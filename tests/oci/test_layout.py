@@ -166,6 +166,18 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
         read_archive(tmp_path / "missing")
 
 
+def test_a_manifest_says_its_own_media_type(tmp_path: Path) -> None:
+    """An index.json that another program wrote may name a type that is not an image's; the manifest decides."""
+    write_layout(GOOD, tmp_path)
+    index = json.loads((tmp_path / "index.json").read_bytes())
+    index["manifests"][0]["mediaType"] = "text/plain"
+    (tmp_path / "index.json").write_bytes(canonical_json(index))
+    found = read_layout(tmp_path)
+    assert found.descriptor == GOOD.descriptor
+    assert isinstance(found, Image)
+    assert build_image(found, [], Settings(), 0, {}).digest == build_image(GOOD, [], Settings(), 0, {}).digest
+
+
 def test_attestations_are_no_images(tmp_path: Path) -> None:
     """BuildKit lists them as unknown/unknown; they are passed over."""
     write_layout(BOTH, tmp_path)

@@ -6,17 +6,8 @@ import pytest
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.make_image import Settings, build_image, make_index, rfc3339, scratch
-from hatch_docker.oci.model import (
-    DOCKER_CONFIG,
-    DOCKER_INDEX,
-    DOCKER_LAYER,
-    OCI_INDEX,
-    OCI_LAYER,
-    History,
-    Image,
-    Platform,
-    canonical_json,
-)
+from hatch_docker.oci.media_types import DOCKER, OCI
+from hatch_docker.oci.model import History, Image, Platform, canonical_json
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import CREATED, docker_image, image, layer
 
@@ -81,8 +72,8 @@ def test_media_types_are_of_one_family() -> None:
     made = build_image(docker_image(), [(layer("app"), History("COPY"))], Settings(), CREATED, {"x": "y"})
     validate(made)
     types = [layer["mediaType"] for layer in made.manifest_json["layers"]]
-    assert types == [DOCKER_LAYER + ".gzip"] * 2
-    assert made.manifest_json["config"]["mediaType"] == DOCKER_CONFIG
+    assert types == [DOCKER.layer_type("gzip")] * 2
+    assert made.manifest_json["config"]["mediaType"] == DOCKER.config
     assert "annotations" not in made.manifest_json
     zstd = [(layer("app", compression="zstd"), History("COPY"))]
     with pytest.raises(ImageError, match="zstd"):
@@ -90,7 +81,7 @@ def test_media_types_are_of_one_family() -> None:
     mixed = build_image(scratch(AMD64), [(docker_image().layers[0], History("x")), *zstd], Settings(), 0, {})
     validate(mixed)
     types = [layer["mediaType"] for layer in mixed.manifest_json["layers"]]
-    assert types == [OCI_LAYER + "+gzip", OCI_LAYER + "+zstd"]
+    assert types == [OCI.layer_type("gzip"), OCI.layer_type("zstd")]
 
 
 def test_base_without_a_right_history_gets_one() -> None:
@@ -117,13 +108,13 @@ def test_index_is_sorted_by_platform() -> None:
     index = make_index([arm, image()], {"n": "1"})
     assert index.digest == make_index([image(), arm], {"n": "1"}).digest
     value = json.loads(index.index)
-    assert value["mediaType"] == OCI_INDEX
+    assert value["mediaType"] == OCI.index
     assert [entry["platform"] for entry in value["manifests"]] == [
         {"os": "linux", "architecture": "amd64"},
         {"os": "linux", "architecture": "arm64", "variant": "v8"},
     ]
     validate(index)
-    assert json.loads(make_index([docker_image()], {}).index)["mediaType"] == DOCKER_INDEX
+    assert json.loads(make_index([docker_image()], {}).index)["mediaType"] == DOCKER.index
     for images in ([], [image(), image()], [arm, docker_image()]):
         with pytest.raises(ImageError):
             make_index(images, {})

@@ -13,16 +13,8 @@ from hatch_docker.bases.inspection import read_facts
 from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.errors import BaseImageError, HatchDockerError, ImageError, RegistryError
 from hatch_docker.core.progress import silent
-from hatch_docker.oci.model import (
-    DOCKER_MANIFEST,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Image,
-    Platform,
-    canonical_json,
-    digest_of,
-)
+from hatch_docker.oci.media_types import DOCKER, OCI
+from hatch_docker.oci.model import Descriptor, Image, Platform, canonical_json, digest_of
 from hatch_docker.oci.pull import pull, pull_index, resolve
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
@@ -37,11 +29,11 @@ def test_lying_digests(registry: FakeRegistry, recorded: Recording, store: Store
     """A manifest other than the one asked for, or than the header promises, is not taken."""
     image, other = small_image(), small_image(small_layer("x", b"x"))
     push(recorded.remote, image, [name(registry)])
-    kind = {"content-type": OCI_MANIFEST}
+    kind = {"content-type": OCI.manifest}
     registry.fault("GET", "/manifests/", lambda h: h.reply(200, other.manifest, kind), times=2)
     with pytest.raises(RegistryError, match=r"digest is sha256:\w+ instead of sha256:\w+; gave up after 2 tries"):
         resolve(recorded.remote, name(registry).pinned(image.digest), store)
-    lie = {"content-type": OCI_MANIFEST, "docker-content-digest": "sha256:" + "0" * 64}
+    lie = {"content-type": OCI.manifest, "docker-content-digest": "sha256:" + "0" * 64}
     registry.fault("GET", "/manifests/", lambda h: h.reply(200, image.manifest, lie), times=2)
     with pytest.raises(RegistryError, match="instead of sha256:0000"):
         resolve(recorded.remote, name(registry), store)
@@ -55,7 +47,7 @@ def test_a_tag_moves_between_an_index_and_its_image(registry: FakeRegistry, reco
 
     def move(handler: Handler) -> None:
         handler.route()
-        registry.put_manifest("team/app", "1", OCI_INDEX, other.index)
+        registry.put_manifest("team/app", "1", OCI.index, other.index)
 
     registry.fault("GET", f"/manifests/{index.digest}", move)
     registry.fault("GET", "/manifests/1", move)
@@ -74,37 +66,37 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
 @pytest.mark.parametrize(("data", "media_type", "reason"), [
-    (b"[" * 100_000, OCI_MANIFEST, "not readable as JSON"),
-    (b"\xff", OCI_MANIFEST, "not readable as JSON"),
-    (b"[]", OCI_MANIFEST, "not a JSON object"),
-    (b'{"schemaVersion": NaN}', OCI_MANIFEST, "NaN is not JSON"),
-    (b'{"layers": [], "layers": []}', OCI_MANIFEST, "a key appears twice"),
-    (b'{"schemaVersion": 1, "fsLayers": []}', OCI_MANIFEST, "schema 1"),
-    (manifest_with(manifests=[]), OCI_MANIFEST, "CVE-2021-41190"),
-    (small_index().index, OCI_MANIFEST, "mediaType"),
-    (small_index().index, DOCKER_MANIFEST, "mediaType"),
-    (manifest_with(mediaType=OCI_INDEX), OCI_INDEX, "mediaType"),
+    (b"[" * 100_000, OCI.manifest, "not readable as JSON"),
+    (b"\xff", OCI.manifest, "not readable as JSON"),
+    (b"[]", OCI.manifest, "not a JSON object"),
+    (b'{"schemaVersion": NaN}', OCI.manifest, "NaN is not JSON"),
+    (b'{"layers": [], "layers": []}', OCI.manifest, "a key appears twice"),
+    (b'{"schemaVersion": 1, "fsLayers": []}', OCI.manifest, "schema 1"),
+    (manifest_with(manifests=[]), OCI.manifest, "CVE-2021-41190"),
+    (small_index().index, OCI.manifest, "mediaType"),
+    (small_index().index, DOCKER.manifest, "mediaType"),
+    (manifest_with(mediaType=OCI.index), OCI.index, "mediaType"),
     (manifest_with(mediaType=7), "text/html", "mediaType"),
-    (small_image().manifest, OCI_INDEX, "mediaType"),
-    (manifest_with(layers=None), OCI_MANIFEST, "layers is not a list"),
-    (manifest_with(layers=[1]), OCI_MANIFEST, r"layers\[0\] is not a descriptor"),
-    (manifest_with(layers=[{**LAYER, "size": -1}]), OCI_MANIFEST, r"layers\[0\].size"),
-    (manifest_with(layers=[{**LAYER, "digest": "md5:1"}]), OCI_MANIFEST, r"layers\[0\].digest"),
-    (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI_MANIFEST, "unknown media type 'text/x'"),
-    (manifest_with(layers=[{**LAYER, "mediaType": FOREIGN}]), OCI_MANIFEST, "unknown media type .*foreign"),
-    (manifest_with(layers=[{**LAYER, "size": 1 << 60}]), OCI_MANIFEST, r"layers\[0\].size"),
-    (manifest_with(layers=[{**LAYER, "size": 1 << 40}]), OCI_MANIFEST, "its layer .* has 1099511627776 bytes"),
-    (manifest_with(layers=[{**LAYER, "size": 1.5}]), OCI_MANIFEST, r"layers\[0\].size"),
-    (manifest_with(layers=[{**LAYER, "size": True}]), OCI_MANIFEST, r"layers\[0\].size"),
-    (manifest_with(config=None), OCI_MANIFEST, "config is not a descriptor"),
-    (manifest_with(config={**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}), OCI_MANIFEST,
+    (small_image().manifest, OCI.index, "mediaType"),
+    (manifest_with(layers=None), OCI.manifest, "layers is not a list"),
+    (manifest_with(layers=[1]), OCI.manifest, r"layers\[0\] is not a descriptor"),
+    (manifest_with(layers=[{**LAYER, "size": -1}]), OCI.manifest, r"layers\[0\].size"),
+    (manifest_with(layers=[{**LAYER, "digest": "md5:1"}]), OCI.manifest, r"layers\[0\].digest"),
+    (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI.manifest, "unknown media type 'text/x'"),
+    (manifest_with(layers=[{**LAYER, "mediaType": FOREIGN}]), OCI.manifest, "unknown media type .*foreign"),
+    (manifest_with(layers=[{**LAYER, "size": 1 << 60}]), OCI.manifest, r"layers\[0\].size"),
+    (manifest_with(layers=[{**LAYER, "size": 1 << 40}]), OCI.manifest, "its layer .* has 1099511627776 bytes"),
+    (manifest_with(layers=[{**LAYER, "size": 1.5}]), OCI.manifest, r"layers\[0\].size"),
+    (manifest_with(layers=[{**LAYER, "size": True}]), OCI.manifest, r"layers\[0\].size"),
+    (manifest_with(config=None), OCI.manifest, "config is not a descriptor"),
+    (manifest_with(config={**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}), OCI.manifest,
      "not a container image, its config is 'application/vnd.cncf.helm"),
-    (manifest_with(config={**CONFIG, "size": 9 << 20}), OCI_MANIFEST, "its config has 9437184 bytes"),
-    (manifest_with(layers=[LAYER, LAYER]), OCI_MANIFEST, "2 layers but 1 diff_ids"),
-    (manifest_with(layers=[]), OCI_MANIFEST, "0 layers but 1 diff_ids"),
-    (canonical_json({"manifests": [{**LAYER, "platform": "linux"}]}), OCI_INDEX, r"manifests\[0\].platform"),
-    (canonical_json({"manifests": {}}), OCI_INDEX, "manifests is not a list"),
-    (b" " * (5 << 20), OCI_MANIFEST, "larger than 4194304 bytes"),
+    (manifest_with(config={**CONFIG, "size": 9 << 20}), OCI.manifest, "its config has 9437184 bytes"),
+    (manifest_with(layers=[LAYER, LAYER]), OCI.manifest, "2 layers but 1 diff_ids"),
+    (manifest_with(layers=[]), OCI.manifest, "0 layers but 1 diff_ids"),
+    (canonical_json({"manifests": [{**LAYER, "platform": "linux"}]}), OCI.index, r"manifests\[0\].platform"),
+    (canonical_json({"manifests": {}}), OCI.index, "manifests is not a list"),
+    (b" " * (5 << 20), OCI.manifest, "larger than 4194304 bytes"),
 ])  # fmt: skip
 def test_bad_manifests(
     data: bytes, media_type: str, reason: str, registry: FakeRegistry, recorded: Recording, store: Store
@@ -132,7 +124,7 @@ def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, recorded: Recordi
     with FakeRegistry(address="127.0.0.2") as elsewhere:
         elsewhere.put_blob("x", b"x")
         document = manifest_with(layers=[{**LAYER, "urls": [f"{elsewhere.origin}/v2/x/blobs/{LAYER['digest']}"]}])
-        registry.put_manifest("team/app", "1", OCI_MANIFEST, document)
+        registry.put_manifest("team/app", "1", OCI.manifest, document)
         registry.put_blob("team/app", image.config)
         layer = pull(recorded.remote, name(registry), AMD64, store).layers[0]
         with pytest.raises(RegistryError, match="404 Not Found"):
@@ -147,7 +139,7 @@ def serve(registry: FakeRegistry, config: bytes, **fields: Any) -> None:
     """Offer an image with that configuration, its digests right."""
     registry.put_blob("team/app", config)
     descriptor = {**CONFIG, "digest": digest_of(config), "size": len(config)}
-    registry.put_manifest("team/app", "1", OCI_MANIFEST, manifest_with(config=descriptor, **fields))
+    registry.put_manifest("team/app", "1", OCI.manifest, manifest_with(config=descriptor, **fields))
 
 
 def config_with(**changes: object) -> bytes:
@@ -220,7 +212,7 @@ def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> N
 
     def endless(handler: Handler) -> None:
         handler.send_response(200)
-        handler.send_header("content-type", OCI_MANIFEST)
+        handler.send_header("content-type", OCI.manifest)
         handler.send_header("content-length", str(100_000_000))
         handler.end_headers()
         for _ in range(100):
@@ -230,7 +222,7 @@ def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> N
     if data is None:
         registry.fault("GET", "/manifests/", endless, times=9)
     else:
-        registry.put_manifest("team/app", "1", OCI_MANIFEST, data)
+        registry.put_manifest("team/app", "1", OCI.manifest, data)
     found = measured(read_large, registry.host, str(tmp_path / "cache"))
     assert said in found.said
     assert found.peak < 200 << 20, found
@@ -251,7 +243,7 @@ def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None,
         if platform is None:
             del item["platform"]
         items.append(item)
-    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": items}), images
+    return canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": items}), images
 
 
 @pytest.mark.parametrize(("there", "wanted", "found"), [
@@ -280,7 +272,7 @@ def test_the_right_child_of_an_index(
     index, images = index_for(*there)
     for image in images.values():
         push(recorded.remote, image, [name(registry, "team/app:child")])
-    registry.put_manifest("team/app", "1", OCI_INDEX, index)
+    registry.put_manifest("team/app", "1", OCI.index, index)
     if isinstance(found, str):
         with pytest.raises(ImageError, match=found + "(/v8)?$"):
             pull(recorded.remote, name(registry), wanted, store)
@@ -290,9 +282,9 @@ def test_the_right_child_of_an_index(
 
 def test_an_index_of_too_many_images_is_refused(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Each would be a request, and some of them a large one."""
-    one = Descriptor(OCI_MANIFEST, f"sha256:{'0' * 64}", 1, AMD64).to_json()
-    document = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one] * 101})
-    registry.put_manifest("team/app", "1", OCI_INDEX, document)
+    one = Descriptor(OCI.manifest, f"sha256:{'0' * 64}", 1, AMD64).to_json()
+    document = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": [one] * 101})
+    registry.put_manifest("team/app", "1", OCI.index, document)
     with pytest.raises(RegistryError, match="has 101 images, more than 100: name one by its digest"):
         pull_index(recorded.remote, name(registry), store)
     assert registry.count("GET", "0" * 64) == 0
@@ -304,7 +296,7 @@ def test_attestations_are_no_images(registry: FakeRegistry, recorded: Recording,
     for platform, image in images.items():
         if platform != UNKNOWN:
             push(recorded.remote, image, [name(registry, "team/app:child")])
-    registry.put_manifest("team/app", "1", OCI_INDEX, index)
+    registry.put_manifest("team/app", "1", OCI.index, index)
     found = pull_index(recorded.remote, name(registry), store)
     assert [image.platform for image in found.images] == [AMD64, ARM64]
     assert registry.count("GET", images[UNKNOWN].digest) == 0

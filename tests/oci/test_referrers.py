@@ -11,7 +11,8 @@ from hatch_docker.core.errors import ImageError, RegistryError
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress, silent
-from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, canonical_json, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import Target, push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import Artifact, artifact_manifest, attach, fallback_tag, referrers
@@ -63,14 +64,14 @@ def test_an_artifact_is_what_the_specification_says() -> None:
     value = json.loads(artifact_manifest(sbom("{1}", note="x"), SUBJECT))
     assert value == {
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
+        "mediaType": OCI.manifest,
         "artifactType": SBOM,
         "config": {
             "mediaType": "application/vnd.oci.empty.v1+json",
             "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2,
         },
         "layers": [{"mediaType": SBOM, "digest": digest_of(b"{1}"), "size": 3}],
-        "subject": {"mediaType": OCI_MANIFEST, "digest": SUBJECT.digest, "size": SUBJECT.size},
+        "subject": {"mediaType": OCI.manifest, "digest": SUBJECT.digest, "size": SUBJECT.size},
         "annotations": {"note": "x"},
     }
 
@@ -105,7 +106,7 @@ def test_a_registry_that_does_not_say_that_it_lists(registry: FakeRegistry) -> N
     registry.referrers = True
 
     def keep(handler: Handler) -> None:
-        value = registry.put_manifest("team/app", "", OCI_MANIFEST, handler.body)
+        value = registry.put_manifest("team/app", "", OCI.manifest, handler.body)
         handler.reply(201, b"", {"docker-content-digest": value})
 
     registry.fault("PUT", "/manifests/sha256:", keep)
@@ -133,12 +134,12 @@ def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
     """Unknown fields and the order as well."""
     other = canonical_json({"subject": {"digest": SUBJECT.digest}})
     theirs = {
-        "mediaType": OCI_MANIFEST, "digest": registry.put_manifest("team/app", "", OCI_MANIFEST, other),
+        "mediaType": OCI.manifest, "digest": registry.put_manifest("team/app", "", OCI.manifest, other),
         "size": len(other), "artifactType": "application/other", "data": "e30=", "platform": None,
     }
-    index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [theirs]})
+    index = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": [theirs]})
     tag = fallback_tag(SUBJECT.digest)
-    registry.put_manifest("team/app", tag, OCI_INDEX, index)
+    registry.put_manifest("team/app", tag, OCI.index, index)
     attach(target(registry), SUBJECT, [sbom()])
     value = json.loads(registry.repository("team/app").manifests[tag][1])
     assert value["manifests"][0] == theirs
@@ -147,7 +148,7 @@ def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
 
 def test_a_tag_that_is_no_list(registry: FakeRegistry) -> None:
     """An image under the tag's name is not overwritten."""
-    registry.put_manifest("team/app", fallback_tag(SUBJECT.digest), OCI_MANIFEST, IMAGE.manifest)
+    registry.put_manifest("team/app", fallback_tag(SUBJECT.digest), OCI.manifest, IMAGE.manifest)
     with pytest.raises(ImageError, match="is not an index, so nothing can be attached; delete that tag"):
         attach(target(registry), SUBJECT, [sbom()])
 
@@ -157,16 +158,16 @@ def test_a_lost_update_is_written_again(registry: FakeRegistry, look: int) -> No
     """Somebody who had read the list before overwrites it, even after it was read back: in the end both are in it."""
     tag = fallback_tag(SUBJECT.digest)
     theirs = artifact_manifest(sbom("{theirs}"), SUBJECT)
-    registry.put_manifest("team/app", "", OCI_MANIFEST, theirs)
-    item = Descriptor(OCI_MANIFEST, digest_of(theirs), len(theirs)).to_json()
-    index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [item]})
+    registry.put_manifest("team/app", "", OCI.manifest, theirs)
+    item = Descriptor(OCI.manifest, digest_of(theirs), len(theirs)).to_json()
+    index = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": [item]})
     looks: list[str] = []
 
     def overwritten(handler: Handler) -> None:
         if registry.count("PUT", tag) == 1:
             looks.append(handler.path)
             if len(looks) == look:
-                registry.put_manifest("team/app", tag, OCI_INDEX, index)
+                registry.put_manifest("team/app", tag, OCI.index, index)
         handler.route()
 
     registry.fault("GET", tag, overwritten, times=1000)
@@ -178,10 +179,10 @@ def test_a_lost_update_is_written_again(registry: FakeRegistry, look: int) -> No
 def test_others_that_never_stop(registry: FakeRegistry) -> None:
     """It gives up with a line that says what to do."""
     tag = fallback_tag(SUBJECT.digest)
-    index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
+    index = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": []})
 
     def overwritten(handler: Handler) -> None:
-        registry.put_manifest("team/app", tag, OCI_INDEX, index)
+        registry.put_manifest("team/app", tag, OCI.index, index)
         handler.route()
 
     registry.fault("GET", tag, overwritten, times=1000)

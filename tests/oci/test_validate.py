@@ -11,18 +11,8 @@ import pytest
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.layer import Compression, make_layer, write_layer
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
-from hatch_docker.oci.model import (
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    Descriptor,
-    History,
-    Image,
-    Index,
-    Layer,
-    Platform,
-    canonical_json,
-    digest_of,
-)
+from hatch_docker.oci.media_types import DOCKER
+from hatch_docker.oci.model import Descriptor, History, Image, Index, Layer, Platform, canonical_json, digest_of
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, docker_image, image, raw_layer
 
@@ -65,10 +55,10 @@ def test_good_images_pass() -> None:
         (dataclasses.replace(GOOD, manifest=GOOD.manifest + b" "), "manifest has the digest"),
         (dataclasses.replace(GOOD, config=GOOD.config + b" "), "configuration has the digest"),
         (remade(GOOD, manifest=lambda m: m.update(schemaVersion=1)), "schemaVersion 1"),
-        (remade(GOOD, manifest=lambda m: m.update(mediaType=DOCKER_MANIFEST)), "is listed as"),
+        (remade(GOOD, manifest=lambda m: m.update(mediaType=DOCKER.manifest)), "is listed as"),
         (remade(GOOD, manifest=lambda m: m["layers"].pop()), "other layers"),
         (remade(GOOD, manifest=lambda m: m["layers"].reverse()), "other layers"),
-        (remade(GOOD, manifest=lambda m: m["layers"][0].update(mediaType=DOCKER_LAYER + ".gzip")), "OCI's media"),
+        (remade(GOOD, manifest=lambda m: m["layers"][0].update(mediaType=DOCKER.layer_type("gzip"))), "OCI's media"),
         (remade(GOOD, manifest=lambda m: m["config"].update(size=1)), "not 1"),
         (remade(GOOD, config=lambda c: c["rootfs"]["diff_ids"].pop()), "diff-ids"),
         (remade(GOOD, config=lambda c: c["rootfs"]["diff_ids"].reverse()), "diff-ids"),

@@ -12,7 +12,8 @@ from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.filesystem import extract, merge_layers
 from hatch_docker.oci.layer import Compression, Entry, layer_entries, write_layer
-from hatch_docker.oci.model import OCI_LAYER, Descriptor, Image, Layer, digest_of
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, Image, Layer, digest_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.locks.resolver import static_metadata
 from tests.fakes.damaged_documents import either, mapped, spoilt
@@ -55,7 +56,7 @@ def summed(data: bytes) -> bytes:
 
 @parses((either(mapped(spoilt(TARS), summed), spoilt([TARS[1]])), TARS[0]))
 def layer(data: bytes, directory: Path) -> None:
-    descriptor = replace(IMAGE.layers[0].descriptor, digest=digest_of(data), media_type=OCI_LAYER)
+    descriptor = replace(IMAGE.layers[0].descriptor, digest=digest_of(data), media_type=OCI.layer)
     made = Layer(descriptor, digest_of(data), None, lambda: io.BytesIO(data))
     merge_layers([made], lambda _path, stream: stream.read())
     extract([made], directory)
@@ -69,7 +70,7 @@ def packed(compression: str) -> bytes:
 
 @parses(of_bytes(packed("gzip"), packed("zstd"), gzip.compress(b"") * 3 + gzip.compress(TARS[1])))
 def compressed(data: bytes, _directory: Path) -> None:
-    descriptor = Descriptor(OCI_LAYER, digest_of(data), len(data))
+    descriptor = Descriptor(OCI.layer, digest_of(data), len(data))
     diff_id = digest_of(read_fully(Decompressed(io.BytesIO(data)), LAYER_LIMIT))
     for _, content in layer_entries(Layer(descriptor, diff_id, None, lambda: io.BytesIO(data))):
         if content:

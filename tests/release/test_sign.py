@@ -14,7 +14,8 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError, ProgramError, SignatureError
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
-from hatch_docker.oci.model import OCI_MANIFEST, Platform, canonical_json
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Platform, canonical_json
 from hatch_docker.oci.push import Target, push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import fallback_tag, referrers
@@ -113,11 +114,11 @@ def cosign_wrote(registry: FakeRegistry, ending: str, text: str = "1") -> None:
     """Push what cosign would have pushed under its tag."""
     config, layer = (registry.put_blob("app", data.encode()) for data in ("{}", text))
     manifest = canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "schemaVersion": 2, "mediaType": OCI.manifest,
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
         "layers": [{"mediaType": "application/x", "digest": layer, "size": len(text), "annotations": {"s": "sig"}}],
     })  # fmt: skip
-    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ending, OCI_MANIFEST, manifest)
+    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ending, OCI.manifest, manifest)
 
 
 def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_what_is_signed_is_listed_and_not_signed_again(
 def test_what_others_put_under_cosigns_tag_is_told(
     manifest: bytes, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
-    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ".att", OCI_MANIFEST, manifest)
+    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ".att", OCI.manifest, manifest)
     with pytest.raises(ImageError, match=rf"app:sha256-{IMAGE.digest[7:]}\.att"):
         sign(registry, tmp_path)
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.oci.model import LAYER_TYPES, Image
+from hatch_docker.oci.media_types import LAYER_TYPES
+from hatch_docker.oci.model import Image
 
 BASE, SYSTEM, DEPENDENCIES, PROJECT, FILES = "base", "system", "dependencies", "project", "files"
 OTHER = "other"        # of no package, in images that other programs built
@@ -162,7 +163,7 @@ class ImageContents:
     @property
     def compressed(self) -> bool:
         """Return whether layers are stored compressed; a daemon has plain tars."""
-        return any(LAYER_TYPES[layer.descriptor.media_type] for layer in self.image.layers)
+        return any(LAYER_TYPES[layer.descriptor.media_type] != "none" for layer in self.image.layers)
 
     @property
     def created(self) -> str:
