@@ -50,8 +50,9 @@ ASKED = {
     "validate-pyproject",
 }  # fmt: skip
 TAKEN = {
-    "apt-get", "cd", "cp", "cut", "deploy", "echo", "exit", "git", "grep", "kubectl", "mkdir", "printf", "set", "sleep",
-    ".", "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat", "rm",
+    "apt-get", "autoload", "cd", "compinit", "cp", "cut", "deploy", "echo", "eval", "exit", "git", "grep", "kubectl",
+    "mkdir", "printf", "set", "sleep", ".", "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat",
+    "rm",
 }  # fmt: skip
 
 
@@ -302,7 +303,7 @@ def test_the_navigation_has_every_page_once() -> None:
 def test_the_commands_are_all_on_their_page() -> None:
     """Each with its arguments and options, but for those that many have."""
     _, commands = make_parser()
-    rows = re.findall(r"^\| `([\w-]+)(.*?)` (.*)$", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z][\w-]*)(.*?)` (.*)$", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(name for name, _, _ in rows) == sorted(commands.choices)
     for name, arguments, row in rows:
         places = {str(action.metavar) for action in commands.choices[name]._actions if not action.option_strings}

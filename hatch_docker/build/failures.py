@@ -22,6 +22,18 @@ def friendly_errors() -> Iterator[None]:
         yield
 
 
+def page_about(error: HatchDockerError) -> str:
+    """Return the address of the page about a kind of error, "" if the package names no address of its documentation."""
+    import importlib.metadata
+
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for entry in importlib.metadata.metadata("hatch-docker").get_all("Project-URL") or ():
+            label, _, address = entry.partition(", ")
+            if label.lower() == "documentation":
+                return f"{address.rstrip('/')}/troubleshooting/#{error.section}"
+    return ""
+
+
 def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
     """Return what `work` returns; a failure that the user can mend ends the program with one line, by hatch's `app`."""
     try:
@@ -29,5 +41,6 @@ def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
             return work()
     except HatchDockerError as error:
         # The name of a file may be no text at all, or control characters for a terminal.
-        app.abort(sanitize(str(error)), code=error.exit_status)
+        page = page_about(error)
+        app.abort(sanitize(f"{error}\nhelp: {page}" if page else str(error)), code=error.exit_status)
         raise

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
@@ -33,9 +33,6 @@ from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
 from hatch_docker.release.push import add_push_secrets, check_destinations, push_error, push_to_all
 
-if TYPE_CHECKING:
-    from hatch_docker.config.options import Config
-
 DIST = Path("dist")
 
 
@@ -51,10 +48,13 @@ def push_archives(
     """
     from hatch_docker.build.plans import wanted_images
     from hatch_docker.config import PREFIX
+    from hatch_docker.config.load import load_configs
+    from hatch_docker.config.typed import named_as_typed
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
-    configs = _configs(table, environ, root, {variable: typed[name] for variable, name in variables.items()})
+    with named_as_typed({variable: typed[name] for variable, name in variables.items()}):
+        configs = load_configs(table, environ, root / "pyproject.toml")
     parts = wanted_images(configs, environ) if len(configs) > 1 else []
     pushes = []
     for archive in [found for path in archives for found in resolve_archives(path, parts)]:
@@ -79,21 +79,6 @@ def push_archives(
         )  # fmt: skip
         names += done.pushed
     return names
-
-
-def _configs(
-    table: Mapping[str, Any], environ: Mapping[str, str], root: Path, typed: Mapping[str, str]
-) -> Mapping[str, Config]:
-    """Return the options of each image; errors name the option that was `typed` instead of its variable."""
-    from hatch_docker.config.load import load_configs
-
-    try:
-        return load_configs(table, environ, root / "pyproject.toml")
-    except ConfigError as error:
-        text = str(error)
-        for variable, option in typed.items():
-            text = text.replace(variable, option)
-        raise ConfigError(text) from error
 
 
 def _check_names(

@@ -35,7 +35,8 @@ wrote the same files at the same time. No content of a file and no variable is i
 variables. It holds for a day at most, like the answers that it rests on, and a damaged one is forgotten.
 
 Never remembered are builds that push, compare with a registry (`max-growth`), use BuildKit, gave a warning, or run code
-of the project or of a plugin on this machine; HATCH_DOCKER_REFRESH and -v make an ordinary build.
+of the project or of a plugin on this machine; HATCH_DOCKER_REFRESH, HATCH_DOCKER_NO_CACHE and -v make an ordinary
+build.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker import __version__
-from hatch_docker.core.cache.store import FORMAT, Store, cache_root, key_of
+from hatch_docker.core.cache.store import FORMAT, NO_CACHE, Store, cache_root, key_of
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.files import remove_abandoned
 
@@ -64,7 +65,9 @@ LIMIT = 50_000           # files of a tree; more take longer to look at than to 
 PIPELINE_FILES = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
 IGNORED = frozenset({"_", "OLDPWD", "PWD", "SHLVL", *PIPELINE_FILES})  # variables that decide nothing
 # Variables that make an ordinary build, unless they are "", "0" or "false".
-ORDINARY = ("HATCH_DOCKER_REFRESH", "HATCH_BUILD_CLEAN", "HATCH_BUILD_CLEAN_HOOKS_AFTER", "HATCH_BUILD_HOOKS_ONLY")
+ORDINARY = (
+    "HATCH_DOCKER_REFRESH", NO_CACHE, "HATCH_BUILD_CLEAN", "HATCH_BUILD_CLEAN_HOOKS_AFTER", "HATCH_BUILD_HOOKS_ONLY",
+)  # fmt: skip
 
 Facts = list[Any] | None
 """Properties of a file as JSON, None if there is none."""

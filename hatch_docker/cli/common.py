@@ -11,30 +11,32 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from hatch_docker.cli.parser import Parser, Row
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.progress import Progress
-from hatch_docker.core.terminal import open_progress
+from hatch_docker.core.terminal import has_colors, open_progress, paint
 from hatch_docker.core.text import sanitize
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001, it has no public name
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001, it has no public name
 Run = Callable[[argparse.Namespace], int | None]
 
 
 def declare(
-    commands: Commands, name: str, summary: str, run: Run, *, verbosity: bool = False
-) -> argparse.ArgumentParser:
+    commands: Commands, name: str, summary: str, run: Run, *, verbosity: bool = False, examples: Sequence[Row] = ()
+) -> Parser:
     """Declare a command and return its parser; with `verbosity` it takes -v and -q."""
     command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.summary, command.examples = summary, examples
     command.set_defaults(command=command, run=run)
     if verbosity:
-        command.add_argument("-v", "--verbose", action="count", default=0, help="show every guess and its reason")
+        command.add_argument("-v", "--verbose", action="count", default=0, help="explain every default")
         command.add_argument("-q", "--quiet", action="count", default=0, help="show only the result")
     return command
 
@@ -102,8 +104,9 @@ def stderr_context(options: argparse.Namespace | None = None) -> Context:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines without control characters: names in them may come from anywhere."""
+    colors = has_colors(sys.stdout, os.environ)
     for line in lines:
-        print(sanitize(line))
+        print(paint(sanitize(line)) if colors else sanitize(line))
 
 
 def print_json(value: object) -> None:

@@ -1,80 +1,125 @@
 """The `hatch-docker` command line, which `python -m hatch_docker` runs as well."""
 
 import argparse
-import contextlib
-import difflib
-import re
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
 
 from hatch_docker import __version__
-from hatch_docker.build.failures import friendly_errors
-from hatch_docker.cli.commands import build, clean, doctor, init, inspect, load, lock, push, rebase, schema, verify
-from hatch_docker.cli.common import Commands
+from hatch_docker.build.failures import friendly_errors, page_about
+from hatch_docker.cli.commands import (
+    build,
+    clean,
+    completion,
+    doctor,
+    init,
+    inspect,
+    load,
+    lock,
+    push,
+    rebase,
+    schema,
+    verify,
+)
+from hatch_docker.cli.common import Commands, declare
+from hatch_docker.cli.messages import show_error
+from hatch_docker.cli.parser import Parser
+from hatch_docker.cli.suggest import command_advice, option_advice
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.text import sanitize
 
 # In the order of `--help`.
-COMMANDS = (init, build, inspect, lock, load, rebase, push, verify, doctor, clean, schema)
+GROUPS = {
+    "make an image": (init, build, lock),
+    "distribute an image": (load, push, rebase),
+    "examine an image": (inspect, verify),
+    "other commands": (doctor, clean, schema, completion),
+}
+EXAMPLES = (
+    ("hatch-docker init", "show the few lines that the project needs, and write them"),
+    ("hatch-docker build", "build the image, and load it into Docker or Podman"),
+    ("hatch-docker build -t registry.example/shop:1.2 --push", "build and push"),
+    ("hatch-docker inspect", "show what is in the image"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status; a HatchDockerError is one line on standard error.
+    """Run one command and return the exit status; a HatchDockerError is an error on standard error.
 
     Raises SystemExit with status 2 for a command or an option that does not exist.
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        import argcomplete
+
+        argcomplete.autocomplete(make_parser()[0])
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         with friendly_errors():
             status: int | None = options.run(options)
     except HatchDockerError as error:
-        with contextlib.suppress(OSError):  # in one file, the output stands before the error
-            sys.stdout.flush()
-        sys.stderr.write(sanitize(f"hatch-docker: {error}\n"))
+        show_error(sanitize(str(error)), page_about(error))
         return error.exit_status
     return status or 0
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the options of a command; an error names the command or option that is most like the wrong word."""
+    """Return the options of a command; an error leads to the command or option that is meant."""
     parser, commands = make_parser()
     if not words:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
-    if words[0].startswith("-") and not set(words) & {"-h", "--help", "--version", *commands.choices}:
-        _refuse(parser, words[0])
-    if not words[0].startswith("-") and words[0] not in commands.choices:
-        hint = _did_you_mean(words[0], commands.choices)
-        parser.error(f"unknown command: {words[0]}{hint} (`hatch-docker --help` lists all commands)")
+    first = words[0].partition("=")[0]
+    if first.startswith("-") and first not in ("-h", "--help", "--version"):
+        _refuse_before(parser, commands, first, next((word for word in words if word in commands.choices), ""))
+    if not first.startswith("-") and first not in commands.choices:
+        parser.fail(f"unknown command: {first}", command_advice(first, commands.choices))
     options, rest = parser.parse_known_args(words)
     if rest:
         _refuse(options.command, rest[0].partition("=")[0])
     return options
 
 
-def _refuse(command: argparse.ArgumentParser, word: str) -> NoReturn:
-    known = re.findall(r"(?<!\S)--?[\w-]+", command.format_help())
+def _refuse_before(parser: Parser, commands: Commands, option: str, command: str) -> None:
+    """End the program for an option that stands before the command, or without one."""
+    having = [name for name, other in commands.choices.items() if option in other.options()]
+    if having:
+        name = command if command in having else having[0]
+        parser.fail(f"{option} must come after the command", f"hatch-docker {name} {option}")
+    known = {*parser.options(), *(name for other in commands.choices.values() for name in other.options())}
+    parser.fail(f"unknown option: {option}", option_advice(option, sorted(known)) or "`hatch-docker help` lists all")
+
+
+def _refuse(command: Parser, word: str) -> None:
+    usage = f"`{command.prog} --help` shows what it takes"
     if not word.startswith("-"):
-        command.error(f"unexpected argument: {word}")
-    if word in known:
-        command.error(f"{word} must come after the command: {command.prog} {word}")
-    command.error(f"unknown option: {word}{_did_you_mean(word, known)}")
+        command.fail(f"unexpected argument: {word}", usage)
+    command.fail(f"unknown option: {word}", option_advice(word, command.options()) or usage)
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
-def make_parser() -> tuple[argparse.ArgumentParser, Commands]:
+def make_parser() -> tuple[Parser, Commands]:
     """Return the parser and its commands by name."""
-    parser = argparse.ArgumentParser(
-        "hatch-docker", description="Build container images of Python projects, as `hatch build -t docker` does.",
-        epilog="`hatch-docker COMMAND --help` describes one command.",
+    parser = Parser(
+        "hatch-docker", usage="hatch-docker COMMAND [OPTIONS]",
+        description="Build container images of Python projects, as `hatch build -t docker` does.",
+        epilog="`hatch-docker help COMMAND` describes a command and its options.",
     )
     parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
-    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
-    for command in COMMANDS:
-        command.add(commands)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="hatch-docker")
+    sections = []
+    for title, modules in GROUPS.items():
+        before = set(commands.choices)
+        for module in modules:
+            module.add(commands)
+        sections.append((title, [(name, command.summary) for name, command in commands.choices.items()
+                                 if name not in before]))  # fmt: skip
+
+    def show_help(options: argparse.Namespace) -> None:
+        if options.name and options.name not in commands.choices:
+            parser.fail(f"unknown command: {options.name}", command_advice(options.name, commands.choices))
+        (commands.choices[options.name] if options.name else parser).print_help()
+
+    described = declare(commands, "help", "describe a command, or list all", show_help)
+    described.add_argument("name", nargs="?", metavar="COMMAND", help="default: a list of all")
+    sections[-1][1].append(("help", described.summary))
+    parser.sections, parser.examples = sections, EXAMPLES
     return parser, commands

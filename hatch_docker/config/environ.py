@@ -1,7 +1,8 @@
 """HATCH_DOCKER_* variables that override `[tool.hatch-docker]`: HATCH_DOCKER_BUILD_PACKAGES is `build.packages`.
 
 A variable replaces the whole value of its option; an empty one counts as unset. Lists are JSON or items separated by
-commas (caches: one per line), commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`.
+commas (caches: one per line), commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`. A `+` before a
+table adds to the value.
 """
 
 import copy
@@ -17,6 +18,7 @@ from hatch_docker.config.schema import Option, all_options
 from hatch_docker.config.types import LINES, WORDS
 from hatch_docker.core.context import VARIABLES
 
+ADD = "+"
 _ADDRESS = re.compile(r"\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\]")  # a registry such as [::1]:5000 is no JSON
 _FLAGS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
@@ -38,7 +40,9 @@ def override(
         *above, last = option.path
         place = merged.setdefault(above[0], {}) if above else merged
         if isinstance(place, dict):  # else the check of the whole says that it must be a table
-            place[last] = value
+            before = place.get(last)
+            adds = variables[name].lstrip().startswith(ADD) and isinstance(value, dict)
+            place[last] = {**before, **value} if adds and isinstance(before, dict) else value
             set_by[option.path] = name
     return merged, set_by, problems
 
@@ -60,6 +64,7 @@ def _value(schema: Mapping[str, Any], text: str) -> Any:
         raise ValueError("must be true or false")
     if kind == "integer":
         return int(text) if text.isdecimal() and len(text) < 10 else text
+    text = text.removeprefix(ADD) if kind == "object" else text
     if text.startswith("{" if kind == "object" else "[") and not _ADDRESS.match(text):
         try:
             return json.loads(text)

@@ -70,6 +70,11 @@ def unknown_option(location: Sequence[str | int]) -> str:
     return f"unknown option; did you mean {names}?" if names else "unknown option"
 
 
+def options_meant(name: str) -> Sequence[str]:
+    """Return the options, by their dotted names, that may be meant by a name on the command line."""
+    return _meant([name])
+
+
 def _meant(path: Sequence[str]) -> Sequence[str]:
     """Return the options that may be meant: those that are called so elsewhere, else the most similar one."""
     above, name = path[:-1], _plain(path[-1])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hatch_docker.core.cache.store import Store, cache_root, open_store
+from hatch_docker.core.cache.store import NO_CACHE, Store, cache_root, open_store
 from hatch_docker.core.files import remove_abandoned
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.secrets import Secrets
@@ -22,6 +22,7 @@ VARIABLES: Mapping[str, str] = {
     IMAGES_VARIABLE: "The images to make, by their names between commas, `default` for that of the table itself.",
     "HATCH_DOCKER_CACHE_DIR": "The directory of the cache, instead of the user's cache directory.",
     REFRESH: "`1` asks index, mirror and registry again instead of remembering their answers for a day.",
+    NO_CACHE: "`1` uses nothing of earlier builds: no layer, no wheel, no download.",
     "HATCH_DOCKER_OFFLINE": "`1` uses the cache alone and fails where it does not suffice.",
     "HATCH_DOCKER_CA_BUNDLE": "A file of certificates to trust instead of the system's.",
     "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
@@ -63,6 +64,11 @@ class Context:
     def refresh(self) -> bool:
         """True if registries, mirrors and indexes are asked again, however recent their remembered answers are."""
         return self.environ.get(REFRESH, "") not in ("", "0")
+
+    @property
+    def no_cache(self) -> bool:
+        """True if a builder uses no stage of earlier builds; the cache is empty then."""
+        return self.environ.get(NO_CACHE, "") not in ("", "0")
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:

@@ -10,6 +10,8 @@ class HatchDockerError(Exception):
     """The user's mistake, or a failure around us; `str(error)` is the whole message, shown without a traceback."""
 
     exit_status = 1
+    section = "troubleshooting"
+    """The section of docs/troubleshooting.md, as a fragment."""
 
 
 class _LineError(HatchDockerError):
@@ -22,25 +24,37 @@ class _LineError(HatchDockerError):
 class ConfigError(HatchDockerError):
     """[tool.hatch-docker], the project's metadata or a HATCH_DOCKER_* variable is wrong."""
 
+    section = "configuration"
+
 
 class BaseImageError(HatchDockerError):
     """The base cannot be made or read, or does not fit the project."""
+
+    section = "bases"
 
 
 class WheelError(_LineError):
     """A lock, a resolution, a wheel or an sdist cannot be used."""
 
+    section = "dependencies"
+
 
 class BuildError(HatchDockerError):
     """The builder stage or the check ran and failed."""
+
+    section = "the-builder-stage"
 
 
 class SandboxError(BuildError):
     """The kernel refuses what the sandbox needs."""
 
+    section = "the-sandbox"
+
 
 class ImageError(_LineError):
     """An image, layer, layout or archive breaks its specification."""
+
+    section = "images-that-are-not-as-they-should-be"
 
 
 class SecretError(_LineError):
@@ -50,9 +64,13 @@ class SecretError(_LineError):
 class SignatureError(HatchDockerError):
     """An image is not signed, or not by the expected signer."""
 
+    section = "signing"
+
 
 class RegistryError(HatchDockerError):
     """A registry, an index or a mirror refused a request."""
+
+    section = "registries"
 
     def with_message(self, message: str) -> RegistryError:
         """Return the same kind of error, transient or not, with another message."""
@@ -78,6 +96,8 @@ class OfflineError(TransientError):
 class DaemonError(HatchDockerError):
     """Docker or Podman failed."""
 
+    section = "docker-podman-buildkit"
+
 
 class LostError(DaemonError):
     """A builder ended, or the connection to it, while it built."""
@@ -91,3 +111,5 @@ class ProgramError(HatchDockerError):
 
 class StoreError(HatchDockerError):
     """The cache or an output directory cannot be used."""
+
+    section = "cache-and-disk"

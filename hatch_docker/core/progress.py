@@ -20,6 +20,10 @@ LONG = 1.0  # seconds from which a plain line says how long a task took
 class Display(Protocol):
     """A live view of the tasks that run; the terminal's is in terminal.py."""
 
+    @property
+    def tick(self) -> str:
+        """A mark of one column for a task that is done, or ""."""
+
     def line(self, text: str, /) -> None:
         """Write a line that stays, above the tasks."""
 
@@ -129,7 +133,8 @@ class Task:
             return  # the error says what became of it
         moved = "" if self.unit or not self.done else megabytes(self.done)
         if self.progress.screen is not None:
-            self._tell(f"{duration(took):>8}  {self.title}{moved and f', {moved}'}")
+            tick = self.progress.screen.tick
+            self._tell(f"{tick}{duration(took):>{8 - len(tick)}}  {self.title}{moved and f', {moved}'}")
         elif took >= LONG:
             self._tell(f"{self.title}: {moved and f'{moved} in '}{duration(took)}")
 

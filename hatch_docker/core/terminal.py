@@ -9,7 +9,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
+import shutil
 import sys
+import textwrap
 import threading
 import time
 from collections import deque
@@ -33,6 +36,13 @@ WIDE = 100  # columns from which there is room for bars
 WIDEST = 140  # columns of a row
 BAR = 20  # columns of one
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+TICK = "\N{CHECK MARK}"
+# Colours of a terminal by the kinds of lines.
+STYLES = (
+    (re.compile(r"error:"), "1;31"), (re.compile(r"help:"), "1;36"), (re.compile(r"warning:"), "1;33"),
+    (re.compile(r"  total .*"), "1"), (re.compile(r"ok(?=  )"), "32"), (re.compile(r"!!(?=  )"), "1;31"),
+    (re.compile(TICK), "32"),
+)  # fmt: skip
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -56,12 +66,18 @@ class Screen:
         """Write a line that stays, above the tasks."""
         with self._printing:
             live = self._live
+            styled = paint(wrap(text, sys.stderr))
             if live is None:
-                self.write(text)
+                self.write(styled)
                 return
             from rich.text import Text
 
-            live.console.print(Text(text), soft_wrap=True)
+            live.console.print(Text.from_ansi(styled), soft_wrap=True)
+
+    @property
+    def tick(self) -> str:
+        """A mark for a task that is done, "" for a terminal without Unicode."""
+        return TICK if (sys.stderr.encoding or "").lower().startswith("utf") else ""
 
     def open(self, task: Task) -> None:
         """Show a task, which begins."""
@@ -211,6 +227,35 @@ def _console() -> Console:
     return Whole(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
+def for_terminal(line: str, stream: TextIO, environ: Mapping[str, str]) -> str:
+    """Return a line as a terminal shows it, with colours and wrapped; unchanged for another stream."""
+    wrapped = wrap(line, stream)
+    return paint(wrapped) if has_colors(stream, environ) else wrapped
+
+
+def paint(line: str) -> str:
+    """Return a line with the colours of its kind, those of the terminal's theme."""
+    for style, code in STYLES:
+        if match := style.match(line):
+            return f"\x1b[{code}m{match[0]}\x1b[0m{line[match.end():]}"
+    return line
+
+
+def wrap(line: str, stream: TextIO) -> str:
+    """Return a line that is wrapped between words at the width of a terminal; unchanged for another stream.
+
+    Indented lines hold tables and commands, and stay as they are.
+    """
+    if not _is_terminal(stream) or line[:1].isspace():
+        return line
+    columns = shutil.get_terminal_size().columns
+    hanging = " " * (len(line.partition(": ")[0]) + 2) if line.startswith(("error: ", "help: ", "warning: ")) else ""
+    return textwrap.fill(
+        line, max(columns, NARROW) - 1, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False,
+        expand_tabs=False, replace_whitespace=False,
+    )  # fmt: skip
+
+
 def open_progress(write: Callable[[str], None], verbosity: int, environ: Mapping[str, str]) -> Progress:
     """Return the progress of a command: with a live display if standard error is a suitable terminal."""
     if verbosity < 0 or not is_lively(sys.stderr, environ):
@@ -223,10 +268,16 @@ def is_lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
     NO_COLOR (no-color.org), TERM=dumb and CI count as wishes for plain lines.
     """
-    if environ.get("NO_COLOR") or environ.get("TERM", "dumb") in ("dumb", "unknown"):
-        return False
-    if environ.get("CI", "").lower() not in ("", "0", "false"):
-        return False
+    return environ.get("CI", "").lower() in ("", "0", "false") and has_colors(stream, environ)
+
+
+def has_colors(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether a stream is a terminal with colours, and its user wants them."""
+    wanted = not environ.get("NO_COLOR") and environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    return wanted and _is_terminal(stream)
+
+
+def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
     except (AttributeError, ValueError):  # it is closed or replaced

@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatch_docker.build.api import make_images
 from hatch_docker.build.failures import run_or_abort
 from hatch_docker.build.plans import open_plans
-from hatch_docker.core.cache.store import file_digest
+from hatch_docker.core.cache.store import file_digest, without_cache
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import is_cache
 from hatch_docker.plugin.target import receipts_of
@@ -61,11 +61,14 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
             return [wheel.parent / receipt.archive for receipt in made.values()]
         hatchling = Hatchling(builder.root, builder.metadata, builder.plugin_manager, builder.app)
         project = with_wheel(readable_project(hatchling), root, wheel)
-        plans, ctx = open_plans(project, os.environ, given=True)
-        lock = plans[0].lock
-        if (root / "PKG-INFO").is_file() and lock.kind == "resolve" and lock.requirements:
-            ctx.progress.warn(f"{root.name} is an unpacked sdist without a lock: its dependencies are resolved anew")
-        return make_images(project, plans, wheel.parent, ctx, made)
+        with without_cache(os.environ) as environ:
+            plans, ctx = open_plans(project, environ, given=True)
+            lock = plans[0].lock
+            if (root / "PKG-INFO").is_file() and lock.kind == "resolve" and lock.requirements:
+                ctx.progress.warn(
+                    f"{root.name} is an unpacked sdist without a lock: its dependencies are resolved anew"
+                )
+            return make_images(project, plans, wheel.parent, ctx, made)
 
 
 def why_not(version: str, directory: Path, environ: Mapping[str, str]) -> str:

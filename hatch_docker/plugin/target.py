@@ -102,7 +102,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         gc.freeze()  # what is loaded now stays: to search it again and again takes an eighth of a short build
         gc.set_threshold(20_000, 20, 20)
         self._command = _remembered(self.root, **options)
-        recalled = recall(self._command, self.app.display_warning, self.app.verbosity) if self._command else None
+        recalled = recall(self._command, self._write, self.app.verbosity) if self._command else None
         if recalled is not None:
             _recalled[self.metadata] = recalled.receipts
         for artifact in recalled.archives if recalled is not None else self._artifacts(**options):
@@ -133,6 +133,11 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         while artifact := run_or_abort(self.app, lambda: next(artifacts, None)):
             yield artifact
 
+    def _write(self, line: str) -> None:
+        from hatch_docker.core.terminal import for_terminal
+
+        self.app.display_warning(for_terminal(line, sys.stderr, os.environ))
+
     def _displayed(self, artifact: str) -> str:
         if self.app.verbosity >= 0 or self.metadata not in _receipts:
             return shown_path(artifact, Path(self.root))
@@ -153,13 +158,14 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _run(
         self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str, **_build_data: Any
     ) -> str:
+        from hatch_docker.core.cache.store import without_cache
         from hatch_docker.core.files import temporary_directory
         from hatch_docker.project.hatch import hatchling_project
 
         def run() -> str:
-            with temporary_directory() as temporary:
+            with temporary_directory() as temporary, without_cache(os.environ) as environ:
                 project = hatchling_project(self._hatchling(), temporary)
-                return "\n".join(map(str, verb(project, Path(directory), os.environ)))
+                return "\n".join(map(str, verb(project, Path(directory), environ)))
 
         return run_or_abort(self.app, run)
 

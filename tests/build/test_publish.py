@@ -86,7 +86,7 @@ def test_what_was_typed_is_what_is_complained_of(
 ) -> None:
     """The option, not the variable that it stands above."""
     assert main(["push", str(archive(tmp_path)), option, value]) == 1
-    assert f"hatch-docker: {expected}" in capsys.readouterr().err
+    assert f"error: {expected}" in capsys.readouterr().err
 
 
 def test_templates_are_filled_in_of_what_was_built(

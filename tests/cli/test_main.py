@@ -1,25 +1,33 @@
 """All commands of `hatch-docker`: their help, shared options, exit status and errors of one line."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.cli.common import set_verbosity
 from hatch_docker.cli.main import main, make_parser, parse
+from hatch_docker.core import errors
 from hatch_docker.core.cache.store import open_store
+from tests.fakes.terminal import start
+from tests.pages import ROOT, anchors
 
-_, COMMANDS = make_parser()
-CLEAN = "hatch-docker clean: error: argument --max-{}: must be a number of 0 or more, not {}"
+PARSER, COMMANDS = make_parser()
+CLEAN = "argument --max-{}: must be a number of 0 or more, not {} | `hatch-docker clean --help` shows the options"
+OPTION = "`{}` is an option of [tool.hatch-docker]; HATCH_DOCKER_{} sets it for one run"
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
 VERBOSE = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
 
 
 def test_the_commands_are_all_there() -> None:
-    assert set(COMMANDS.choices) == OF_PROJECTS | OF_IMAGES | VERBOSE | {"verify-signature", "clean", "schema"}
+    others = {"verify-signature", "clean", "schema", "completion", "help"}
+    assert set(COMMANDS.choices) == OF_PROJECTS | OF_IMAGES | VERBOSE | others
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.choices))
@@ -38,26 +46,69 @@ def test_help(name: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["bild"], "hatch-docker: error: unknown command: bild; did you mean build? (`hatch-docker --help`...)"),
-    (["frobnicate"], "hatch-docker: error: unknown command: frobnicate (`hatch-docker --help`...)"),
-    (["build", "--wathc"], "hatch-docker build: error: unknown option: --wathc; did you mean --watch?"),
-    (["build", "--ouput=x"], "hatch-docker build: error: unknown option: --ouput; did you mean --output?"),
-    (["why", "h11", "-x"], "hatch-docker why: error: unknown option: -x"),
-    (["-v", "build"], "hatch-docker build: error: -v must come after the command: hatch-docker build -v"),
-    (["--verson"], "hatch-docker: error: unknown option: --verson; did you mean --version?"),
-    ([], "`hatch-docker COMMAND --help` describes one command."),
-    (["clean", "--max-age", "-1"], CLEAN.format("age", "-1")),
-    (["clean", "--max-size", "nan"], CLEAN.format("size", "nan")),
-    (["clean", "--max-size", "2GB"], CLEAN.format("size", "2GB")),
-    (["clean", "now"], "hatch-docker clean: error: unexpected argument: now"),
+    ("bild", "unknown command: bild | did you mean `hatch-docker build`? `hatch-docker help`..."),
+    ("publish", "unknown command: publish | did you mean `hatch-docker push`? `hatch-docker help`..."),
+    ("updat", "unknown command: updat | did you mean `hatch-docker lock --upgrade`? `hatch-docker help`..."),
+    ("frobnicate", "unknown command: frobnicate | `hatch-docker help`..."),
+    ("help bild", "unknown command: bild | did you mean `hatch-docker build`? `hatch-docker help`..."),
+    ("build --wathc", "unknown option: --wathc | did you mean --watch?"),
+    ("build --ouput=x", "unknown option: --ouput | did you mean --output?"),
+    ("build --label a=b", "unknown option: --label | " + OPTION.format("labels", "LABELS")),
+    ("build --cache-from x", "unknown option: --cache-from | " + OPTION.format("cache.from", "CACHE_FROM")),
+    ("build --secret id=a", "unknown option: --secret | " + OPTION.format("build.secrets", "BUILD_SECRETS")),
+    ("build . -f Dockerfile", "unknown option: -f | a build needs no Dockerfile; `hatch-docker dockerfile` writes one"),
+    ("why h11 -x", "unknown option: -x | `hatch-docker why --help` shows what it takes"),
+    ("-v build", "-v must come after the command | hatch-docker build -v"),
+    ("-t x build", "-t must come after the command | hatch-docker build -t"),
+    ("--files", "--files must come after the command | hatch-docker inspect --files"),
+    ("--verson", "unknown option: --verson | did you mean --version?"),
+    ("clean --max-age -1", CLEAN.format("age", "-1")),
+    ("clean --max-size nan", CLEAN.format("size", "nan")),
+    ("clean --max-size 2GB", CLEAN.format("size", "2GB")),
+    ("clean now", "unexpected argument: now | `hatch-docker clean --help` shows what it takes"),
 ])  # fmt: skip
 def test_a_wrong_word_is_answered_with_the_right_one(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main(words)
+        main(words.split())
     assert end.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].replace(" lists all commands)", "...)") == message
+    error, advice = capsys.readouterr().err.splitlines()
+    what, _, todo = message.replace("...", " lists all commands").partition(" | ")
+    assert (error, advice) == (f"error: {what}", f"help: {todo}")
+
+
+def test_help_lists_every_command_in_a_group_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    text = capsys.readouterr().err
+    assert main(["help"]) == 0
+    assert capsys.readouterr().out == text
+    for name, command in COMMANDS.choices.items():
+        assert len(re.findall(rf"^  {name}(?: |$)", text, re.MULTILINE)) == 1
+        assert main(["help", name]) == 0
+        described = capsys.readouterr().out
+        assert described == command.format_help()
+        assert "\nexamples:\n" in described or name == "help"
+    for line in re.findall(r"^  (hatch-docker .*?)(?:  |$)", text, re.MULTILINE):
+        parse(line.split()[1:])
+
+
+@pytest.mark.parametrize("columns", ["60", "90"])
+def test_help_is_as_wide_as_the_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = [line for parser in (PARSER, COMMANDS.choices["build"]) for line in parser.format_help().splitlines()]
+    widest = max(len(line) for line in lines if not line.startswith("  hatch-docker "))  # commands to copy
+    assert int(columns) - 12 < widest <= int(columns)
+
+
+def test_every_example_is_a_command_that_is_taken() -> None:
+    for command in COMMANDS.choices.values():
+        for example, text in command.examples:
+            assert text
+            if match := re.search(r"(hatch-docker [^>)]*)", example):
+                parse(match[1].split()[1:])
 
 
 def test_both_names_are_the_same_program() -> None:
@@ -84,7 +135,7 @@ def test_no_project_is_one_line(
         monkeypatch.setenv(variable, "")
     assert main([name, *(["--project"] if name in ("rebase", "verify") else []), place]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("hatch-docker: ")
+    assert said.startswith("error: ")
     assert message in said
     assert said.count("\n") == 1
 
@@ -140,7 +191,7 @@ def test_output_comes_before_the_error(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         program = [sys.executable, "-m", "hatch_docker", "init", str(tmp_path)]
         assert subprocess.run(program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode == 1
-    assert (tmp_path / "log").read_text().splitlines()[-1].startswith("hatch-docker: nothing is written")
+    assert (tmp_path / "log").read_text().splitlines()[-1].startswith("error: nothing is written")
 
 
 @pytest.mark.parametrize("given", [
@@ -169,9 +220,9 @@ def test_verbosity_adds_up_with_hatchs_variables(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["push", "--registry", "a.example", "--registry", "No"], "hatch-docker: --registry[1]: must be a registry "),
-    (["push", "--tag", "a b"], "hatch-docker: --tag[0]: must be a tag such as "),
-    (["rebase", "--base", "no:"], "hatch-docker: --base: must be a reference such as "),
+    (["push", "--registry", "a.example", "--registry", "No"], "error: --registry[1]: must be a registry "),
+    (["push", "--tag", "a b"], "error: --tag[0]: must be a tag such as "),
+    (["rebase", "--base", "no:"], "error: --base: must be a reference such as "),
 ])  # fmt: skip
 def test_errors_name_the_option(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -189,3 +240,59 @@ def test_errors_name_the_option(
     (tmp_path / "dist" / "a-1.oci.tar").write_bytes(b"")
     assert main(words) == 1
     assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ("hatch-docker in", {"init", "inspect"}),
+    ("hatch-docker build --no-", {"--no-load", "--no-cache"}),
+    ("hatch-docker completion ", {"bash", "zsh", "fish", "-h", "--help"}),
+])  # fmt: skip
+def test_a_shell_is_told_what_may_follow(line: str, expected: set[str], tmp_path: Path) -> None:
+    """By the protocol of argcomplete: the answer is on descriptor 8, or in a file."""
+    environ = {
+        **os.environ, "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"),
+        "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9",
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-m", "hatch_docker"], env=environ, check=True)
+    words = {word.strip() for word in (tmp_path / "out").read_text().split("\n")}
+    assert words == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_code_for_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    code = capsys.readouterr().out
+    assert "hatch-docker" in code
+    if program := shutil.which(shell):
+        subprocess.run([program, "-n"], input=code, text=True, check=True)
+
+
+@pytest.mark.parametrize(("environ", "colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_errors_have_colours_and_are_wrapped_on_a_terminal(environ: dict[str, str], colours: bool) -> None:
+    terminal = start([sys.executable, "-m", "hatch_docker", "frobnicate"], columns=60, variables=environ)
+    assert terminal.end() == 2
+    assert terminal.lines() == [
+        "error: unknown command: frobnicate", "help: `hatch-docker help` lists all commands",
+    ]
+    assert (b"\x1b[1;31merror:\x1b[0m" in terminal.raw) is colours
+
+
+def test_an_error_names_its_page_where_the_documentation_has_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = Message()
+    metadata["Project-URL"] = "Source, https://src.example"
+    metadata["Project-URL"] = "Documentation, https://docs.example/latest/"
+    monkeypatch.setattr("importlib.metadata.metadata", lambda _name: metadata)
+    assert main(["build", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "help: https://docs.example/latest/troubleshooting/#configuration"
+    ]
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an sdist has no docs")
+def test_every_kind_of_error_has_a_section_of_the_page() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert len(kinds) > 15
+    assert {kind.section for kind in kinds} <= set(anchors(ROOT / "docs/troubleshooting.md"))

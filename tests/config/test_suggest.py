@@ -44,7 +44,7 @@ MEANT = {
     "mode": "files.mdoe",
 }
 NONE = (
-    "version dockerfile context target workers restart hostname no-cache build-stage publish destination description "
+    "version dockerfile context target workers restart hostname build-stage publish destination description "
     "layers images.worker.images files.owner files.user build.compiler sign.private-key"
 )
 

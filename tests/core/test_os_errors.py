@@ -55,7 +55,7 @@ PRINTING = "import sys; from hatch_docker.cli.main import main; sys.exit(main(['
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(("where", "status", "said"), [
-    ("full", 1, "hatch-docker: cannot write to standard output: No space left on device\n"),
+    ("full", 1, "error: cannot write to standard output: No space left on device\n"),
     ("a pipe that nobody reads", 141, ""),
     ("nowhere", 0, ""),
 ])  # fmt: skip

@@ -65,7 +65,7 @@ def test_a_download_is_shown_with_its_rate_and_what_is_left_of_it(columns: int) 
     assert not terminal.has_cursor
     assert terminal.end() == 0
     assert terminal.lines()[0] == "a line of its own"
-    assert re.fullmatch(r" +\d+\.\d s  downloading 3 packages, 6\.00 MB", terminal.lines()[1])
+    assert re.fullmatch(r"\u2713 +\d+\.\d s  downloading 3 packages, 6\.00 MB", terminal.lines()[1])
     assert terminal.lines()[2:] == ["the archive"]
     assert terminal.has_cursor
 
@@ -92,7 +92,7 @@ def test_colours_are_the_terminals_own() -> None:
     terminal = start(program(DOWNLOAD), columns=120, variables={"COLORTERM": "truecolor"})
     assert terminal.end() == 0
     orders = {order for orders in re.findall(rb"\x1b\[([\d;]*)m", terminal.raw) for order in orders.split(b";")}
-    assert {b"2", b"36"} <= orders <= {b"", b"0", b"2", b"36"}
+    assert {b"2", b"36", b"32"} <= orders <= {b"", b"0", b"2", b"36", b"32"}
 
 
 @pytest.mark.parametrize(("columns", "variables"), [(20, {}), (40, {}), (80, {}), (80, ASCII), (200, {}), (200, ASCII)])

@@ -22,7 +22,7 @@ from tests.conftest import need
 from tests.conftest import run as run_program
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, environment, run_in
+from tests.integration.builds import Outcome, build, environment, run_in
 from tests.integration.prepared_build import push_image, serve_base
 from tests.projects import commit, git, write_files, write_project
 
@@ -55,8 +55,8 @@ NEW = (
 )  # fmt: skip
 VARIABLES = (
     *(f"HATCH_DOCKER_{name}" for name in (
-        "BASE", "ENV", "LOAD", "PUSH", "TAGS", "IMAGES", "DEBUG", "REFRESH", "OFFLINE", "ENGINE", "USER", "LABELS",
-        "LOCK", "PINS", "SBOM", "COMPRESSION", "PLATFORMS", "PYTHON", "CHECK_COMMAND", "BUILD_ISOLATED",
+        "BASE", "ENV", "LOAD", "PUSH", "TAGS", "IMAGES", "DEBUG", "REFRESH", "NO_CACHE", "OFFLINE", "ENGINE", "USER",
+        "LABELS", "LOCK", "PINS", "SBOM", "COMPRESSION", "PLATFORMS", "PYTHON", "CHECK_COMMAND", "BUILD_ISOLATED",
     )),
     "SOURCE_DATE_EPOCH", "HATCH_BUILD_CLEAN", "HATCH_BUILD_HOOKS_ONLY", "HATCH_VERBOSE", "PATH", "HOME", "LANG",
     "UV_INDEX", "UV_CONFIG_FILE", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "NETRC", "DOCKER_HOST", "DOCKER_CONTEXT",
@@ -355,6 +355,34 @@ def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
     assert modules == "[]"
     assert "nothing changed since the build before" in unchanged[0]
     assert run("unchanged")[1] == ordinary
+
+
+def test_options_of_the_command_line_are_noticed(tmp_path: Path, cache: Path) -> None:
+    """Each set of them has its own memory; with --no-cache everything is made again, and the user's cache stays."""
+    with FakeRegistry() as registry:
+        project = write_project("hello", tmp_path / "p", base=serve_base(registry, cache, tmp_path / "base"))
+
+        def run(*words: str) -> tuple[bool, Outcome]:
+            program = BUILD.format(words=["hatch-docker", "build", *words], module="hatch_docker.cli.main", name="main")
+            outcome = run_in(project, cache, sys.executable, "-c", program)
+            assert outcome.status == 0, outcome.output
+            return "pydantic" not in outcome.output.splitlines()[-1], outcome
+
+        run("-t", "shop:1")
+        unchanged, first = run("-t", "shop:1")
+        assert unchanged
+        assert (first.receipt["image"], first.receipt["tags"]) == ("shop", ["1"])
+        for tag in ("2", "1"):
+            unchanged, other = run("-t", f"shop:{tag}")
+            assert not unchanged
+            assert (other.receipt["tags"], other.digest, other.made()) == ([tag], first.digest, [])
+        before = len(registry.requests)
+        unchanged, again = run("-t", "shop:1", "--no-cache")
+        assert not unchanged
+        assert (again.digest, again.made()) == (first.digest, ["project"])
+        assert len(registry.requests) > before
+        assert list((cache / "v1/tmp").iterdir()) == []
+        assert run("-t", "shop:1")[1].made() == []
 
 
 def test_an_edited_project_is_another_image(tmp_path: Path, cache: Path) -> None:

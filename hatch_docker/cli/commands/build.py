@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hatch_docker.build.unchanged import Command, recall, shown_path
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
+from hatch_docker.config.typed import named_as_typed
+from hatch_docker.core.cache.store import without_cache
 from hatch_docker.core.files import temporary_directory
+from hatch_docker.core.terminal import for_terminal
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
@@ -21,12 +26,22 @@ SUMMARIES = {
     "plan": "write everything that decides the image as JSON",
     "dockerfile": "write a Dockerfile and its build context",
 }
+EXAMPLES = {
+    "build": (
+        ("hatch-docker build", "the project of this directory"),
+        ("hatch-docker build -t registry.example/shop:1.2 --push", "build and push"),
+        ("hatch-docker build --base debian:trixie --platform linux/arm64", "another base and platform"),
+        ("hatch-docker build --watch --run", "while you develop"),
+    ),
+    "plan": (("hatch-docker plan -o .", "into this directory"),),
+    "dockerfile": (("hatch-docker dockerfile -o .", "into this directory"),),
+}
 
 
 def add(commands: Commands) -> None:
     """Declare the commands."""
     for name, summary in SUMMARIES.items():
-        command = declare(commands, name, summary, run, verbosity=True)
+        command = declare(commands, name, summary, run, verbosity=True, examples=EXAMPLES[name])
         command.set_defaults(name=name)
         add_project(command)
         command.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
@@ -36,27 +51,42 @@ def add(commands: Commands) -> None:
             command.add_argument(
                 "--run", action="store_true", dest="run_image", help="with --watch: run the image after each build"
             )
+        add_flags(command, builds=name == "build")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     verbosity = set_verbosity(options)
     root, output = project_root(options), Path(options.output).resolve() if options.output else None
+    variables, typed = flag_variables(options, os.environ)
+    environ: Mapping[str, str] = {**os.environ, **variables}
     if options.name == "build" and (options.watch or options.run_image):
-        _watch(options, root, output)
+        _watch(options, root, output, environ)
     command = None
     if options.name == "build" and not options.push:
-        command = Command(root, ("hatch-docker", str(output or "")), os.environ)
-        if recalled := recall(command, lambda line: print(line, file=sys.stderr), verbosity):
+        command = Command(root, ("hatch-docker", str(output or "")), environ)
+        if recalled := recall(command, functools.partial(_write, environ=environ), verbosity):
             print_lines(shown_path(archive, root) for archive in recalled.archives)
             return
+    with named_as_typed(typed), without_cache(environ) as environ:
+        _make(options, root, output, environ, command, quiet=verbosity < 0)
+
+
+def _write(line: str, environ: Mapping[str, str]) -> None:
+    print(for_terminal(line, sys.stderr, environ), file=sys.stderr)
+
+
+def _make(
+    options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str], command: Command | None,
+    *, quiet: bool,
+) -> None:
+    """Make what the command is for, and print its artifacts."""
     from hatch_docker.build import api
     from hatch_docker.build.project import open_project
 
-    quiet = verbosity < 0
     made: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
-        project = open_project(root, os.environ, temporary)
+        project = open_project(root, environ, temporary)
         if line := api.why_no_image(project):
             if not quiet:
                 print(line, file=sys.stderr)
@@ -65,17 +95,17 @@ def run(options: argparse.Namespace) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         artifacts: Sequence[object]
         if options.name == "plan":
-            artifacts = api.write_plans(project, directory, os.environ)
+            artifacts = api.write_plans(project, directory, environ)
         elif options.name == "dockerfile":
-            artifacts = api.write_dockerfiles(project, directory, os.environ)
+            artifacts = api.write_dockerfiles(project, directory, environ)
         elif options.push:
-            artifacts = api.push_images(project, directory, os.environ, made)
+            artifacts = api.push_images(project, directory, environ, made)
         else:
-            artifacts = api.build_images(project, directory, os.environ, made, command)
+            artifacts = api.build_images(project, directory, environ, made, command)
     print_lines(api.displayed(str(artifact), root, made.values(), quiet=quiet) for artifact in artifacts)
 
 
-def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
+def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str]) -> NoReturn:
     """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
     from hatch_docker.build.watch import WatchedProject, build_command, watch
     from hatch_docker.core.errors import ConfigError
@@ -88,8 +118,8 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
         raise ConfigError("--push and --watch exclude each other: --watch builds and loads here, and never pushes")
     if not (root / "pyproject.toml").is_file():
         read_pyproject(root)  # raises: a directory without a project is not watched
-    environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
+    environ = {**environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # the next build reports what is found between builds
-    command = build_command(*(("--output", str(output)) if output else ()), str(root))
+    command = build_command(*flag_words(options), *(("--output", str(output)) if output else ()), str(root))
     watched = WatchedProject(root, output, command, environ)
     watch(watched, lambda line: print(sanitize(line), flush=True), run=options.run_image)

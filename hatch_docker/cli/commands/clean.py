@@ -7,11 +7,15 @@ from hatch_docker.cli.common import Commands, declare, non_negative, print_lines
 from hatch_docker.core.cache.prune import GRACE, MAX_AGE, MAX_BYTES
 
 DAY = 24 * 3600
+EXAMPLES = (
+    ("hatch-docker clean --max-age 7 --max-size 2", "keep at most 2 GB, used in the last week"),
+    ("hatch-docker clean --all", "empty the cache"),
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    clean = declare(commands, "clean", "bound the cache by age and size, or empty it", run)
+    clean = declare(commands, "clean", "limit the cache by age and size, or empty it", run, examples=EXAMPLES)
     for option, default, unit in (("--max-age", MAX_AGE / DAY, "DAYS"), ("--max-size", MAX_BYTES / 1e9, "GB")):
         clean.add_argument(option, type=non_negative, default=default, metavar=unit, help="default: %(default)s")
     clean.add_argument("--all", action="store_true", help="remove everything that no build used in the last minute")

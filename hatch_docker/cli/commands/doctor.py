@@ -18,11 +18,17 @@ from hatch_docker.cli.common import (
 PATIENCE = 15.0  # seconds; longer than the HTTP client waits for a connection
 MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}
 TOPIC = 12  # columns
+EXAMPLES = (
+    ("hatch-docker doctor", "check this machine and this project"),
+    ("hatch-docker doctor --offline", "without asking any server"),
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    doctor = declare(commands, "doctor", "check whether a build can work here, and say what to do if not", run)
+    doctor = declare(
+        commands, "doctor", "check whether a build can work here, and say what to do if not", run, examples=EXAMPLES
+    )
     add_project(doctor)
     doctor.add_argument("--offline", action="store_true", help="ask no mirror, index, registry or builder")
     doctor.add_argument("--deep", action="store_true", help="read the whole cache, however long that takes")

@@ -17,10 +17,16 @@ from hatch_docker.core.files import atomic_write
 if TYPE_CHECKING:
     from hatch_docker.cli.init.proposal import Proposal
 
+EXAMPLES = (
+    ("hatch-docker init", "show the lines, then ask"),
+    ("hatch-docker init --yes services/shop", "write them for a project elsewhere"),
+)
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    init = declare(commands, "init", "show the few lines that a project needs, ask, and write them", run)
+    summary = "show the few lines that a project needs, ask, and write them"
+    init = declare(commands, "init", summary, run, examples=EXAMPLES)
     add_project(init)
     init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")
     init.add_argument("-y", "--yes", action="store_true", help="write them without asking")

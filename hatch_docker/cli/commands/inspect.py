@@ -10,10 +10,20 @@ IMAGE = (
     "daemon), or else a name in a registry"
 )
 
+EXAMPLES = {
+    "inspect": (
+        ("hatch-docker inspect", "the archive in dist/"),
+        ("hatch-docker inspect docker:shop:1.2 --html shop.html", "an image of Docker, as a page"),
+    ),
+    "why": (("hatch-docker why numpy", "in the image of dist/"), ("hatch-docker why libssl3t64", "a Debian package")),
+    "diff": (("hatch-docker diff registry.example/shop:1.2 dist", "the last release, and this build"),),
+}
+
 
 def add(commands: Commands) -> None:
     """Declare the commands."""
-    inspect = declare(commands, "inspect", "show what is in an image: layers, packages, files, settings", run_inspect)
+    inspect = declare(commands, "inspect", "show what is in an image: layers, packages, files, settings", run_inspect,
+                      examples=EXAMPLES["inspect"])  # fmt: skip
     inspect.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
     form = inspect.add_mutually_exclusive_group()
     _add_image_options(inspect, form)
@@ -21,13 +31,14 @@ def add(commands: Commands) -> None:
     inspect.add_argument("--files", action="store_true", help="show the largest files, too")
     inspect.add_argument("--all", action="store_true", help="show every package and file, not only the largest")
 
-    why = declare(commands, "why", "show what requires a package of an image, and how much space it takes", run_why)
+    summary = "show what requires a package of an image, and how much space it takes"
+    why = declare(commands, "why", summary, run_why, examples=EXAMPLES["why"])
     why.add_argument("package", metavar="PACKAGE", help="of Python or of the system")
     why.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
     _add_image_options(why, why)
     why.add_argument("--all", action="store_true", help="show every chain and package, not only the first")
 
-    diff = declare(commands, "diff", "show what differs between two images", run_diff)
+    diff = declare(commands, "diff", "show what differs between two images", run_diff, examples=EXAMPLES["diff"])
     diff.add_argument("old", metavar="A", help=IMAGE)
     diff.add_argument("new", metavar="B", help="the other image, named in the same ways")
     _add_image_options(diff, diff)

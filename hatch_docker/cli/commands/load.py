@@ -5,11 +5,16 @@ from pathlib import Path
 
 from hatch_docker.cli.common import Commands, declare, print_lines, stderr_context
 
+EXAMPLES = (
+    ("hatch-docker load", "the archive in dist/"),
+    ("hatch-docker load --tag shop:test --into podman", "under another name, into Podman"),
+)
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     summary = "load an archive that was built into Docker or Podman, without building"
-    load = declare(commands, "load", summary, run, verbosity=True)
+    load = declare(commands, "load", summary, run, verbosity=True, examples=EXAMPLES)
     load.add_argument(
         "archive", type=Path, nargs="?", default=Path("dist"), metavar="ARCHIVE", help="default: the only one in dist/"
     )

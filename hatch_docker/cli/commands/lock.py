@@ -6,11 +6,17 @@ import os
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.files import temporary_directory
 
+EXAMPLES = (
+    ("hatch-docker lock", "write hatch-docker.lock, or complete it"),
+    ("hatch-docker lock --upgrade", "take the newest versions"),
+    ("hatch-docker lock --check", "in a pipeline: fail if it is outdated"),
+)
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     summary = "pin what builds would ask registries, mirrors and indexes for"
-    lock = declare(commands, "lock", summary, run, verbosity=True)
+    lock = declare(commands, "lock", summary, run, verbosity=True, examples=EXAMPLES)
     add_project(lock)
     mode = lock.add_mutually_exclusive_group()
     mode.add_argument("--upgrade", action="store_true", help="take the newest version of everything")

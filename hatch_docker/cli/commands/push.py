@@ -6,11 +6,17 @@ from pathlib import Path
 from hatch_docker.cli.common import Commands, declare, print_lines, stderr_context
 
 TYPED = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}
+EXAMPLES = (
+    ("hatch-docker push", "the archive in dist/, to its registry"),
+    ("hatch-docker push --registry registry.example/team/shop --tag 1.2", "to another place"),
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    push = declare(commands, "push", "push an archive that was built, without building", run, verbosity=True)
+    push = declare(
+        commands, "push", "push an archive that was built, without building", run, verbosity=True, examples=EXAMPLES
+    )
     push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="default: those in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; may be repeated")
     push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; may be repeated")

@@ -5,14 +5,19 @@ import os
 from pathlib import Path
 
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
-from hatch_docker.core.errors import ConfigError
+from hatch_docker.config.typed import named_as_typed
 from hatch_docker.core.files import temporary_directory
+
+EXAMPLES = (
+    ("hatch-docker rebase", "the archive in dist/"),
+    ("hatch-docker rebase registry.example/shop:1.2 --push", "an image of a registry"),
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     summary = "put an image that was built on a newer base, without building"
-    rebase = declare(commands, "rebase", summary, run, verbosity=True)
+    rebase = declare(commands, "rebase", summary, run, verbosity=True, examples=EXAMPLES)
     rebase.add_argument("image", nargs="?", metavar="IMAGE", help="an archive or a reference; default: that in dist/")
     rebase.add_argument("--base", default="", help="instead of the project's base, as the lock pins it")
     rebase.add_argument("--push", action="store_true", help="push it, too: to where it came from, if it was pushed")
@@ -28,14 +33,10 @@ def run(options: argparse.Namespace) -> None:
     set_verbosity(options)
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     environ = {**os.environ, **given, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
-    try:
-        with temporary_directory() as temporary:
-            project = open_project(project_root(options), environ, temporary)
-            directory = options.output or project.output()
-            for image in [options.image] if options.image else archives_of(project, os.environ):
-                receipt = rebase_image(project, str(image), directory, environ)
-                print_lines(receipt.pushed or [os.path.relpath(directory / receipt.archive)])
-    except ConfigError as error:
-        if not options.base:
-            raise
-        raise ConfigError(str(error).replace("HATCH_DOCKER_BASE:", "--base:")) from error
+    typed = {"HATCH_DOCKER_BASE": "--base"} if options.base else {}
+    with named_as_typed(typed), temporary_directory() as temporary:
+        project = open_project(project_root(options), environ, temporary)
+        directory = options.output or project.output()
+        for image in [options.image] if options.image else archives_of(project, os.environ):
+            receipt = rebase_image(project, str(image), directory, environ)
+            print_lines(receipt.pushed or [os.path.relpath(directory / receipt.archive)])

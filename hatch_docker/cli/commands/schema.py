@@ -6,10 +6,12 @@ from typing import Any
 
 from hatch_docker.cli.common import Commands, declare
 
+EXAMPLES = (("hatch-docker schema > schema.json", "for an editor"),)
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    schema = declare(commands, "schema", "print the JSON Schema of [tool.hatch-docker]", run)
+    schema = declare(commands, "schema", "print the JSON Schema of [tool.hatch-docker]", run, examples=EXAMPLES)
     schema.add_argument("--pyproject", action="store_true", help="of a whole pyproject.toml, for editors that need one")
 
 

@@ -9,17 +9,24 @@ from hatch_docker.cli.common import Commands, add_project, declare, print_lines,
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import temporary_directory
 
+EXAMPLES = {
+    "verify": (("hatch-docker verify", "rebuild the archive of dist/, and compare"),),
+    "verify-signature": (("hatch-docker verify-signature registry.example/shop:1.2 --key cosign.pub", "with a key"),),
+}
+
 
 def add(commands: Commands) -> None:
     """Declare the commands."""
     summary = "rebuild an image from the lock and compare the digests"
-    verify = declare(commands, "verify", summary, run_verify, verbosity=True)
+    verify = declare(commands, "verify", summary, run_verify, verbosity=True, examples=EXAMPLES["verify"])
     verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="default: the one in dist/")
     add_project(verify, option=True)
     verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by their hashes")
 
     summary = "check who signed an image, and for which repository (with cosign)"
-    signed = declare(commands, "verify-signature", summary, run_verify_signature)
+    signed = declare(
+        commands, "verify-signature", summary, run_verify_signature, examples=EXAMPLES["verify-signature"]
+    )
     signed.add_argument("reference", metavar="IMAGE", help="registry/repository:tag, or by @digest")
     signed.add_argument("--key", default="", help="the public key, in any form that cosign accepts")
     signed.add_argument("--identity", default="", help="without a key: the identity that the certificate must name")

@@ -39,6 +39,7 @@ from hatch_docker.core.streams import HashingStream
 from hatch_docker.core.text import abbreviate
 
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
+NO_CACHE = "HATCH_DOCKER_NO_CACHE"
 FORMAT = "v1"
 CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
@@ -331,6 +332,19 @@ def cache_root(environ: Mapping[str, str]) -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("hatch-docker", appauthor=False)
+
+
+@contextlib.contextmanager
+def without_cache(environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Yield the variables of a build; with HATCH_DOCKER_NO_CACHE they name an empty cache, which is removed afterwards.
+
+    It is on the disk of the user's cache.
+    """
+    if environ.get(NO_CACHE, "") in ("", "0"):
+        yield environ
+        return
+    with temporary_tree(open_store(cache_root(environ)).root / "tmp", "no-cache-") as cache:
+        yield {**environ, CACHE_DIR: str(cache)}
 
 
 def open_store(root: Path) -> Store:

@@ -49,6 +49,7 @@ class Buildx:
             *(f"--secret=id={name},env={name}" for name in request.secrets),
             *(["--ssh=default"] if request.ssh else []),
             *(f"--build-arg={name}={value}" for name, value in request.proxies.items()),
+            *(["--no-cache"] if ctx.no_cache else []),
             *buildx_caches(request.cache, request.root, self.version, ctx),
         ]  # fmt: skip
         for image in request.images:

@@ -46,6 +46,7 @@ class Podman:
         command = [
             self.program, "build", "--target=export", f"--platform={request.platform}", f"--file={request.dockerfile}",
             f"--output=type=local,dest={request.out.name}", "--layers", "--pull=missing", *options,
+            *(["--no-cache"] if ctx.no_cache else []),
             *(f"--secret=id={name},env={name}" for name in request.secrets),
             *(["--ssh=default"] if request.ssh else []),
         ]  # fmt: skip

@@ -58,7 +58,7 @@ def test_a_person_is_asked(answer: bytes, written: bool, tmp_path: Path) -> None
 
 def test_there_must_be_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "nowhere"]) == 1
-    assert capsys.readouterr().err == "hatch-docker: nowhere is not a directory: name the project's directory\n"
+    assert capsys.readouterr().err == "error: nowhere is not a directory: name the project's directory\n"
 
 
 def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:

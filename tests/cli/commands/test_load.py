@@ -85,7 +85,7 @@ def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
     assert main(["load", "--into", "docker"]) == 1
     assert capsys.readouterr().err == (
-        "hatch-docker: no Docker answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)\n"
+        "error: no Docker answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)\n"
     )
 
 

@@ -246,7 +246,7 @@ def test_nowhere_for_temporary_files(
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert main(["doctor", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("hatch-docker: there is no directory for temporary files")
+    assert line.startswith("error: there is no directory for temporary files")
 
 
 def test_certificates(tmp_path: Path) -> None:
