@@ -91,6 +91,7 @@ def test_a_table_is_a_plan(block: Block, tmp_path: Path) -> None:
         assert set(target) <= HATCH_TABLES
     (tmp_path / "pyproject.toml").write_text(tomlkit.dumps(config), encoding="utf-8")
     (tmp_path / "app.py").write_text("def main() -> None: ...\n", encoding="utf-8")
+    (tmp_path / "requirements.txt").touch()
     environ = {
         "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"),
         "HATCH_DOCKER_OFFLINE": "1",

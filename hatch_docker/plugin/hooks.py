@@ -29,3 +29,11 @@ def hatch_register_build_hook() -> type[Any]:
     from hatch_docker.plugin.build_hook import DockerBuildHook
 
     return DockerBuildHook
+
+
+@hookimpl
+def hatch_register_metadata_hook() -> type[Any]:
+    """Return the metadata hook `docker`, which reads dependencies from requirements files."""
+    from hatch_docker.plugin.metadata_hook import DockerMetadataHook
+
+    return DockerMetadataHook

@@ -20,13 +20,16 @@ from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import read_pyproject, read_toml
 from hatch_docker.project.repository import repository_of
+from hatch_docker.project.requirements_file import included_files, required_files
 from hatch_docker.project.workspace import workspaces_of
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
     from hatchling.metadata.core import ProjectMetadata
 
-OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
+# The build hook that makes the image of a wheel: no part of how the wheel is made. The metadata hook of that name reads
+# requirements files.
+OUR_HOOK = "docker"
 WRITTEN = {"version": "path", "vcs": "version-file"}  # by hook that runs on this machine: the option with its file
 _EXCLUDE = "mend it, or exclude it by [tool.hatch.build] exclude"
 
@@ -142,7 +145,8 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
     wheel, sdist = hatchling.wheel_builder().config, hatchling.sdist_builder().config
     version = metadata.hatch.version.source_name if "version" in metadata.dynamic else "env"
     hooks = {*(() if isolated else wheel.hook_config), *(sdist.hook_config if isolated else ())} - {OUR_HOOK}
-    if hooks or metadata.hatch.metadata.hook_config or version not in ("env", "regex"):
+    metadata_hooks = metadata.hatch.metadata.hook_config
+    if hooks or metadata_hooks.keys() - {OUR_HOOK} or version not in ("env", "regex"):
         return None
 
     globs = "license-files" in metadata.core.config  # which match in excluded directories, too
@@ -162,6 +166,9 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
     named += getattr(wheel, "sbom_files", [])
     maps = [wheel.shared_data, wheel.shared_scripts, wheel.extra_metadata]
     maps += [table for config in (wheel, sdist) for table in (config.get_force_include(), config.only_include)]
+    if OUR_HOOK in metadata_hooks:
+        files = required_files(root, metadata_hooks[OUR_HOOK])
+        named += [str(path) for file in files for path in included_files(file)]
     others = {*(path for table in maps for path in table), *(str(root / name) for name in named if name)}
     return Sources(root, is_skipped, tuple(map(Path, sorted(others))))
 
@@ -177,7 +184,7 @@ def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
     sdist = _table(_table(_table(hatch, "build"), "targets"), "sdist")
     return bool(
         _table(hatch, "version").get("source", "regex") not in ("regex", "env")
-        or _table(_table(hatch, "metadata"), "hooks")
+        or _table(_table(hatch, "metadata"), "hooks").keys() - {OUR_HOOK}
         or _table(sdist, "hooks").keys() - {OUR_HOOK, "version"}
         or _table(tables, "build-system").get("backend-path")
     )

@@ -1,9 +1,12 @@
 """Modules of a project that can be imported in its image, and what a wheel needs to hold them."""
 
+import ast
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from hatch_docker.core.secrets import looks_secret
 from hatch_docker.project.hatch import wheel_files
 
 MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
@@ -13,7 +16,7 @@ SKIPPED = frozenset({
     "__pycache__", "benchmarks", "build", "dist", "doc", "docs", "env", "example", "examples", "htmlcov", "migrations",
     "node_modules", "notebooks", "scripts", "site", "site-packages", "test", "tests", "venv",
 })  # fmt: skip
-TOOLS = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py", "fabfile.py", "dodo.py", "locustfile.py"})
+TOOLS = frozenset({"setup.py", "conftest.py", "noxfile.py", "fabfile.py", "dodo.py", "locustfile.py"})
 DATA = ("assets", "public", "static", "templates")  # directories that a web application reads beside its modules
 
 
@@ -31,6 +34,8 @@ def python_files(directory: Path) -> Iterator[Path]:
             if name.endswith(".py") and name not in TOOLS and not name.startswith("test_"):
                 path = here / name
                 if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_SIZE:
+                    if name == "tasks.py" and re.search(rb"(?m)^(import|from) invoke\b", path.read_bytes()):
+                        continue  # Celery's modules have that name, too
                     yield path.relative_to(directory)
                     count += 1
         if count > MAX_FILES:
@@ -68,11 +73,31 @@ def wheel_modules(root: Path) -> dict[str, Path] | None:
     return files and {module_name(name): path for name, path in files.items() if name.endswith(".py")}
 
 
-def wheel_table(root: Path, name: str, places: list[str]) -> Mapping[str, list[str]]:
-    """Return the [tool.hatch.build.targets.wheel] that hatchling needs to find the code.
+def data_names(root: Path, trees: Iterable[ast.Module], places: list[str]) -> list[str]:
+    """Return the files and directories at a project's root that its modules read: those of DATA, and those named.
+
+    Named are those whose path is a string in a module, as of `open("data/prices.csv")`. Code, hidden files and those
+    that look like secrets are left out.
+    """
+    strings = {node.value for tree in trees for node in ast.walk(tree)
+               if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
+    named = {parts[0] for text in strings if _is_path(text) and (root / text).exists() and (parts := Path(text).parts)}
+    taken = {*SKIPPED, *(Path(place).parts[0] for place in places)}
+    found = (name for name in {*DATA, *named} - taken if (root / name).exists() and not (root / name).is_symlink())
+    return sorted(name for name in found if not (name.startswith(".") or name.endswith(".py") or looks_secret(name)))
+
+
+def _is_path(text: str) -> bool:
+    return 0 < len(text) < 200 and text.isprintable() and not text.startswith("/") and ".." not in text.split("/")
+
+
+def wheel_table(root: Path, name: str, places: list[str], data: list[str]) -> Mapping[str, list[str]]:
+    """Return the [tool.hatch.build.targets.wheel] that hatchling needs to find the code, and `data` beside it.
 
     It is empty if there is a package, or a module, of the project's own name: hatchling finds that by itself.
     """
+    if data:
+        return {"only-include": [*places, *data]}
     own = name.replace("-", "_").replace(".", "_").lower()
     package = places in ([own], [f"src/{own}"]) and (root / places[0] / "__init__.py").is_file()
     if package or places == [f"{own}.py"]:

@@ -13,16 +13,25 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tomlkit
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from tomlkit.items import Item, Table
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
-from hatch_docker.cli.init.detect_app import PORT, App, choose_server, find_apps, find_programs, server_command
-from hatch_docker.cli.init.modules import DATA, find_modules, top_level, wheel_modules, wheel_table
-from hatch_docker.cli.init.requirements import has_script, read_requirements_file, required_names, table_of
+from hatch_docker.cli.init.detect_app import App, find_apps, find_programs, parse
+from hatch_docker.cli.init.django import django_advice
+from hatch_docker.cli.init.documentation import documented_commands, named_script
+from hatch_docker.cli.init.modules import DATA, data_names, find_modules, top_level, wheel_modules, wheel_table
+from hatch_docker.cli.init.requirements import (
+    console_scripts,
+    has_script,
+    read_requirements_file,
+    required_names,
+    table_of,
+)
+from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
@@ -32,17 +41,22 @@ from hatch_docker.project.workspace import workspace_members
 
 PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
 REQUIREMENT = "hatch-docker[uv]"
-HATCHLING_REQUIREMENT = "hatchling>=1.27"
+BUILD_REQUIREMENTS = ("hatchling>=1.27", "hatch-docker")  # the second if requirements.txt has the dependencies
 LOCKS = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "pylock.toml": "hatch lock"}
 NO_PROGRAM = "no program was found: name with entrypoint what runs in the image"
 SEVERAL = "no script has the project's name: choose with entrypoint the one that runs"
 LONG = 100  # characters of a list in TOML, from which each item has its own line
 DATA_DIRECTORY = "/srv"  # working directory of an application that reads files by relative paths
+# Frameworks that look for templates and static files beside the module, wherever the program was started.
+BESIDE = frozenset({"Flask", "Quart", "Django", "Dash"})
 
 
 @dataclass(slots=True)
 class Proposal:
-    """Texts of the files before and after, and the reasons. A new file has the text "" before."""
+    """Texts of the files before and after, and the reasons. A new file has the text "" before.
+
+    `data` are the files and directories at the root that modules read.
+    """
 
     root: Path
     before: dict[str, str] = field(default_factory=dict)
@@ -50,6 +64,16 @@ class Proposal:
     guesses: list[str] = field(default_factory=list)   # "base: debian:trixie (...)"
     notes: list[str] = field(default_factory=list)     # what the user has to do
     backend: str = HATCHLING
+    data: list[str] = field(default_factory=list)
+
+    def read(self, name: str) -> None:
+        """Read a file that may be changed; raise ConfigError if it cannot be read."""
+        path = self.root / name
+        try:
+            text = path.read_bytes().decode() if path.is_file() else ""
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+        self.before[name] = self.after[name] = text
 
     @property
     def changed(self) -> list[str]:
@@ -129,19 +153,18 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     """
     proposal = Proposal(root)
     for name in (PYPROJECT, HATCH):
-        try:
-            text = (root / name).read_bytes().decode() if (root / name).is_file() else ""
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read {root / name}: {error}") from error
-        proposal.before[name] = proposal.after[name] = text
+        proposal.read(name)
     config = proposal.config(PYPROJECT)
     check_tables(config)
     places = top_level(root)
     if _lacks_build_system(root, config):
         if not places:
-            raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
+            _refuse(root)
         _add_build_system(proposal, config, places)
     proposal.backend = build_system(proposal.config(PYPROJECT))[1]
+    if places and not places[0].startswith("src/"):
+        trees = (parse(root / path) for path in find_modules(root, places).values())
+        proposal.data = data_names(root, filter(None, trees), places)
     modules = None
     if proposal.backend == HATCHLING:
         modules = wheel_modules(root) if "build-system" in config else None
@@ -160,6 +183,16 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     return proposal
 
 
+def _refuse(root: Path) -> NoReturn:
+    """Raise ConfigError for a directory without a project and without a Python file."""
+    if notebooks := sorted(path.name for path in root.glob("*.ipynb")):
+        raise ConfigError(
+            f"{root} holds notebooks and no Python file: make a program of one (`jupyter nbconvert --to script "
+            f'"{notebooks[0]}"`) and run init again'
+        )
+    raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
+
+
 def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
     """Return whether nothing says how the project is built: some modules, or an application as `uv init` makes it."""
     if "build-system" in config or any((root / name).is_file() for name in ("setup.py", "setup.cfg")):
@@ -175,27 +208,32 @@ def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
 
 
 def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Sequence[str]) -> None:
-    """Add [build-system], and [project] if it is missing: an image is made of a wheel."""
-    proposal.add(PYPROJECT, ["build-system"], {"requires": [HATCHLING_REQUIREMENT], "build-backend": HATCHLING})
-    proposal.guesses.append(f"build-system: hatchling (an image is made of a wheel of {', '.join(places)})")
+    """Add [build-system], and [project] if it is missing: an image is made of a wheel.
+
+    Requirements files stay the source of the dependencies: a metadata hook reads them.
+    """
     path, lines, left_out = read_requirements_file(proposal.root)
+    project = table_of(config, "project")
+    reads = bool(path) and "dependencies" not in project and "dependencies" not in project.get("dynamic", [])
+    requires = [*BUILD_REQUIREMENTS][: 2 if reads else 1]
+    proposal.add(PYPROJECT, ["build-system"], {"requires": requires, "build-backend": HATCHLING})
+    proposal.guesses.append(f"build-system: hatchling (an image is made of a wheel of {', '.join(places)})")
     if "project" not in config:
         letters = unicodedata.normalize("NFKD", proposal.root.resolve().name.casefold()).encode("ascii", "ignore")
         name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
         name = f"{name}-app" if name in required_names(proposal.root, {}) else name  # or it would require itself
-        values = {"name": name, "version": "0.1.0", "requires-python": _python(proposal.root), "dependencies": lines}
+        values: dict[str, Any] = {"name": name, "version": "0.1.0", "requires-python": _python(proposal.root)}
+        values |= {"dynamic": ["dependencies"]} if reads else {"dependencies": []}
         proposal.add(PYPROJECT, ["project"], values)
         proposal.guesses.append(f"project: {name} 0.1.0 (the directory's name)")
-    elif "dependencies" not in config["project"] and "dependencies" not in config["project"].get("dynamic", []):
-        for line in lines:
-            proposal.append(PYPROJECT, ["project", "dependencies"], line)
-    else:
-        lines = []
-    if lines:
-        proposal.guesses.append(f"dependencies: those of {path}, which is not read from now on")
-        redacted = map(redact_requirement, left_out)
-        proposal.notes += [f"{path}: {line!r} has no place in [project]" for line in redacted]
-    if any("@" in line for line in lines):
+    elif reads:
+        proposal.append(PYPROJECT, ["project", "dynamic"], "dependencies")
+    if reads:
+        proposal.add(PYPROJECT, ["tool", "hatch", "metadata", "hooks", "docker"], {"requirements": [path]})
+        proposal.guesses.append(f"dependencies: those of {path}, which each build reads")
+        redacted = map(redact_requirement, (line for line in left_out if not line.startswith("-")))
+        proposal.notes += [f"{path}: {line!r} has no place among dependencies" for line in redacted]
+    if reads and any("@" in line for line in lines):
         proposal.add(PYPROJECT, ["tool", "hatch", "metadata"], {"allow-direct-references": True})
     if "uv" in config.get("tool", {}) or (proposal.root / "uv.lock").exists():
         proposal.notes.append("uv installs the project itself from now on, since it has a [build-system]")
@@ -224,10 +262,11 @@ def _add_wheel(proposal: Proposal, places: list[str]) -> None:
     """Name the files of the wheel, if hatchling does not find them by the project's name."""
     file, path, targets = _hatch_targets(proposal)
     project = proposal.config(PYPROJECT).get("project", {}).get("name", "")
-    table = wheel_table(proposal.root, project, places) if places else {}
+    table = wheel_table(proposal.root, project, places, proposal.data) if places else {}
     if table and "wheel" not in targets:
         proposal.add(file, (*path, "wheel"), table)
-        proposal.guesses.append(f"wheel: {', '.join(places)} (nothing is named {project}, as hatchling expects)")
+        data = f", and {', '.join(proposal.data)}, which they read" if proposal.data else ""
+        proposal.guesses.append(f"wheel: {', '.join(places)}{data} (hatchling finds only what is named {project})")
 
 
 def _add_target(proposal: Proposal) -> None:
@@ -259,7 +298,7 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
 
 def _note_scripts(proposal: Proposal, config: Mapping[str, Any]) -> list[str]:
     """Note that no program was found, or that there are several scripts, and return these."""
-    scripts = list(table_of(config, "project", "scripts"))
+    scripts = console_scripts(config)
     proposal.notes.append(f"{SEVERAL} ({', '.join(scripts)})" if scripts else NO_PROGRAM)
     return scripts
 
@@ -303,15 +342,22 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
 
 
 def _program(proposal: Proposal, config: Mapping[str, Any], modules: Mapping[str, Path]) -> dict[str, Any]:
-    """Return the options that run a server with an application, else a module; none if nothing was found."""
-    if apps := find_apps(proposal.root, modules):
+    """Return the options that run what the documentation names, else an application, else a module; or none."""
+    commands = documented_commands(proposal.root)
+    if script := named_script(commands, console_scripts(config)):
+        proposal.guesses.append(f"entrypoint: {script} (the script that the documentation names)")
+        return {"entrypoint": [script]}
+    if apps := find_apps(proposal.root, modules, commands):
         return _server(proposal, config, apps)
-    programs = find_programs(proposal.root, modules)
+    programs = find_programs(proposal.root, modules, commands)
     if not programs:
         return {}
     others = f"; others: {', '.join(programs[1:4])}" if len(programs) > 1 else ""
     proposal.guesses.append(f"entrypoint: python -m {programs[0]} (this module can be run{others})")
-    return {"entrypoint": ["python", "-m", programs[0]]}
+    run, framework = program_run(proposal.root, programs[0], modules.get(programs[0]))
+    if framework:
+        proposal.guesses.append(f"ports: {run.ports[0]} (where {framework} listens)")
+    return run.table() | _files(proposal, proposal.data)
 
 
 def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) -> dict[str, Any]:
@@ -323,21 +369,53 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
     server, present = choose_server(app, required)
     others = f"; others: {', '.join(other.target for other in apps if other != app)}" if len(apps) > 1 else ""
     verb = "makes" if app.factory else "is"
+    name = app.name or app.path.name
     proposal.guesses.append(
-        f"entrypoint: {server} {app.target} ({app.name} {verb} the {app.framework} application in {app.path}{others})"
+        f"entrypoint: {server} {app.target} ({name} {verb} the {app.framework} application in {app.path}{others})"
     )
-    proposal.guesses.append(f"ports: {PORT} (where {server} listens)")
+    run = server_run(app, server)
+    if run.ports:
+        proposal.guesses.append(f"ports: {run.ports[0]} (where {server} listens)")
+    if not present:
+        _require(proposal, server, app)
+    table = run.table()
+    if app.framework == "Django":
+        settings, notes = django_advice(proposal.root, app, server)
+        table |= {"env": settings} if settings else {}
+        proposal.notes += notes
+    apart = [name for name in proposal.data if not (app.framework in BESIDE and name in DATA)]
+    script = [app.path.as_posix()] if app.interface == "streamlit" else []
+    pages = [name for name in ("pages", ".streamlit/config.toml") if script and (app.path.parent / name)]
+    beside = [(app.path.parent / name).as_posix() for name in pages]
+    return table | _files(proposal, [*script, *(name for name in beside if (proposal.root / name).exists()), *apart])
+
+
+def _require(proposal: Proposal, server: str, app: App) -> None:
+    """Add a server to the dependencies, where they are."""
     pyproject = proposal.config(PYPROJECT)
-    if not present and ("project" not in pyproject or "dependencies" in pyproject["project"].get("dynamic", [])):
+    hook = table_of(pyproject, "tool", "hatch", "metadata", "hooks", "docker")
+    if "requirements" in hook and "--hash=" not in (proposal.root / hook["requirements"][0]).read_text("utf-8"):
+        place = hook["requirements"][0]
+        proposal.read(place)
+        text = proposal.after[place]
+        proposal.after[place] = f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{server}\n"
+    elif "project" not in pyproject or "dependencies" in pyproject["project"].get("dynamic", []):
         proposal.notes.append(f"{server} must be one of the project's dependencies, to serve {app.target}: add it")
-    elif not present:
+        return
+    else:
+        place = "dependencies"
         proposal.append(PYPROJECT, ["project", "dependencies"], server)
-        proposal.guesses.append(f"dependencies: {server} (none of them is a server for {app.framework})")
-        for lock in (lock for lock in LOCKS if (proposal.root / lock).is_file()):
-            proposal.notes.append(f"{lock} does not have {server} yet: run `{LOCKS[lock]}`")
-    table: dict[str, Any] = {"entrypoint": server_command(app, server), "ports": [PORT]}
-    if data := [name for name in DATA if (proposal.root / name).is_dir() and app.path.parts[0] != "src"]:
-        table["workdir"] = DATA_DIRECTORY
-        table["files"] = [{"source": name, "target": f"{DATA_DIRECTORY}/{name}"} for name in data]
-        proposal.guesses.append(f"files: {', '.join(data)} in the working directory (no wheel holds them)")
-    return table
+    proposal.guesses.append(f"{place}: {server} (none of them is a server for {app.framework})")
+    for lock in (lock for lock in LOCKS if (proposal.root / lock).is_file()):
+        proposal.notes.append(f"{lock} does not have {server} yet: run `{LOCKS[lock]}`")
+
+
+def _files(proposal: Proposal, names: Sequence[str]) -> dict[str, Any]:
+    """Return the options that put files of the project into the working directory, where relative paths find them."""
+    if not names:
+        return {}
+    proposal.guesses.append(f"files: {', '.join(names)} in the working directory, where relative paths find them")
+    return {
+        "workdir": DATA_DIRECTORY,
+        "files": [{"source": name, "target": f"{DATA_DIRECTORY}/{name}"} for name in names],
+    }

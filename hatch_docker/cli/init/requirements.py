@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-FILES = ("requirements.txt", "requirements.in")
+from hatch_docker.project.requirements_file import NAMES, parse_requirement, requirement_lines
+
 # Extras that bring a server along.
 SERVER_EXTRAS = {("fastapi", "standard"): "uvicorn", ("fastapi", "all"): "uvicorn", ("litestar", "standard"): "uvicorn"}
 
@@ -20,35 +20,16 @@ def read_requirements_file(root: Path) -> tuple[str, list[str], list[str]]:
 
     Returns its name, its requirements, and its lines that [project] has no place for; nothing if there is none.
     """
-    name = next((name for name in FILES if (root / name).is_file()), "")
-    lines = [*_logical_lines(root / name, ())] if name else []
-    return name, [*dict.fromkeys(filter(_parse, lines))], [line for line in lines if not _parse(line)]
-
-
-def _logical_lines(path: Path, parents: tuple[Path, ...]) -> Iterator[str]:
-    """Return the lines of a file and of those that it includes, without comments and hashes."""
-    if path in parents or not path.is_file():
-        return
-    text = path.read_text("utf-8-sig", errors="replace").replace("\\\n", " ")
-    for raw in text.splitlines():
-        line = re.sub(r"\s--hash[=\s]\S+", "", re.sub(r"(^|\s)#.*", "", raw)).strip()
-        if included := re.fullmatch(r"(?:-r|--requirement)[=\s]*(\S.*)", line):
-            yield from _logical_lines((path.parent / included[1]).resolve(), (*parents, path))
-        elif line:
-            yield line
-
-
-def _parse(line: str) -> Requirement | None:
-    try:
-        return Requirement(line)
-    except InvalidRequirement:
-        return None
+    name = next((name for name in NAMES if (root / name).is_file()), "")
+    lines = [*requirement_lines(root / name)] if name else []
+    left_out = [line for line in lines if not parse_requirement(line)]
+    return name, [*dict.fromkeys(filter(parse_requirement, lines))], left_out
 
 
 def required_names(root: Path, config: Mapping[str, Any]) -> set[str]:
     """Return the normalised names of what a project requires, as far as they can be read without running code."""
     names: set[str] = set()
-    for requirement in filter(None, map(_parse, _requirement_lines(root, config))):
+    for requirement in filter(None, map(parse_requirement, _requirement_lines(root, config))):
         name = canonicalize_name(requirement.name)
         names.add(name)
         names |= {SERVER_EXTRAS[name, extra] for extra in requirement.extras if (name, extra) in SERVER_EXTRAS}
@@ -72,11 +53,15 @@ def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
         yield from re.findall(r"""["']([A-Za-z][\w.\-]*(?:\[[\w,\- ]*\])?)[^"'\n]*["']""", text)
 
 
+def console_scripts(config: Mapping[str, Any]) -> list[str]:
+    """Return the console scripts that pyproject.toml names."""
+    tables = (("project",), ("tool", "poetry"), ("tool", "flit"))
+    return list(dict.fromkeys(script for path in tables for script in table_of(config, *path, "scripts")))
+
+
 def has_script(root: Path, config: Mapping[str, Any]) -> bool | None:
     """Return whether a project has a console script that the image runs by default; None if only its backend knows."""
-    scripts: set[str] = set(table_of(config, "project").get("scripts", {}))
-    scripts |= set(table_of(config, "tool", "poetry", "scripts")) | set(table_of(config, "tool", "flit", "scripts"))
-    if scripts:
+    if scripts := console_scripts(config):
         name = canonicalize_name(str(table_of(config, "project").get("name", root.name)))
         return len(scripts) == 1 or name in {*map(canonicalize_name, scripts)}
     if "scripts" in table_of(config, "project").get("dynamic", []) or "project" not in config:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from hatch_docker.cli.init.detect_app import App, choose_server, find_apps, find_programs, server_command
+from hatch_docker.cli.init.detect_app import App, find_apps, find_programs
 from hatch_docker.cli.init.modules import find_modules, top_level
+from hatch_docker.cli.init.servers import choose_server, server_run
 from tests.projects import write_files
 
 APPS = """\
@@ -59,10 +60,10 @@ def test_applications_are_found_by_reading(tmp_path: Path) -> None:
 
 def test_commands_for_factories() -> None:
     app = App("m", "make", Path("m.py"), "FastAPI", "asgi", factory=True)
-    assert server_command(app, "uvicorn")[:3] == ["uvicorn", "--factory", "m:make"]
-    assert server_command(app, "hypercorn")[-1] == "m:make()"
-    assert server_command(app, "granian")[3:4] == ["--factory"]
+    assert server_run(app, "uvicorn").command[:3] == ["uvicorn", "--factory", "m:make"]
+    assert server_run(app, "hypercorn").command[-1] == "m:make()"
+    assert server_run(app, "granian").command[3:4] == ["--factory"]
     assert choose_server(app, {"daphne"}) == ("uvicorn", False)
     flask = App("m", "make", Path("m.py"), "Flask", "wsgi", factory=True)
-    assert server_command(flask, "waitress")[-2:] == ["--call", "m:make"]
-    assert server_command(flask, "gunicorn")[-1] == "m:make()"
+    assert server_run(flask, "waitress").command[-2:] == ["--call", "m:make"]
+    assert server_run(flask, "gunicorn").command[-1] == "m:make()"

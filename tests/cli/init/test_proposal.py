@@ -45,14 +45,17 @@ def test_a_directory_of_modules_gets_the_smallest_pyproject(tmp_path: Path) -> N
     })  # fmt: skip
     assert proposal.after["pyproject.toml"] == """\
 [build-system]
-requires = ["hatchling>=1.27"]
+requires = ["hatchling>=1.27", "hatch-docker"]
 build-backend = "hatchling.build"
 
 [project]
 name = "my-shop"
 version = "0.1.0"
 requires-python = ">=3.12"
-dependencies = ["fastapi>=0.115", "httpx==0.28.1", "uvicorn"]
+dynamic = ["dependencies"]
+
+[tool.hatch.metadata.hooks.docker]
+requirements = ["requirements.txt"]
 
 [tool.hatch.build.targets.wheel]
 only-include = ["main.py"]
@@ -65,9 +68,14 @@ base = "debian:trixie"
 entrypoint = ["uvicorn", "main:app", "--host", "0.0.0.0", "--port", "8000"]
 ports = [8000]
 """
-    assert proposal.notes == [
-        "requirements.txt: '--index-url https://***@pypi.example/simple' has no place in [project]"
-    ]
+    assert not proposal.notes
+    assert proposal.changed == ["pyproject.toml", "requirements.txt"]
+    assert proposal.after["requirements.txt"].removeprefix(proposal.before["requirements.txt"]) == "uvicorn\n"
+    (root / "more.txt").write_text("httpx>1\nanyio; python_version > '3'\n")  # an edit counts
+    project, whole = open_static(root)
+    assert whole
+    read = project.read(root, {}, (), print).dependencies
+    assert sorted(map(str, read)) == ["anyio; python_version > '3'", "fastapi>=0.115", "httpx>1", "uvicorn"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +120,7 @@ line-length = 100
     assert config["tool"]["hatch"]["build"]["targets"] == {"docker": {"dependencies": ["hatch-docker[uv]"]}}
     assert ours(proposal) == {
         "base": "debian:bookworm", "ports": [8000],
-        "entrypoint": ["gunicorn", "--bind", "0.0.0.0:8000", "shop:create_app()"],
+        "entrypoint": ["gunicorn", "--bind", "0.0.0.0:8000", "--worker-tmp-dir", "/dev/shm", "shop:create_app()"],
     }  # fmt: skip
     assert proposal.notes == [
         "uv installs the project itself from now on, since it has a [build-system]",

@@ -1,0 +1,136 @@
+"""Applications of a dozen frameworks, as their tutorials have them: `hatch-docker init`, `build`, and run.
+
+    python benchmarks/frameworks.py                    measures all, writes frameworks.json and docs/backends.md
+    python benchmarks/frameworks.py --rows Flask       some rows only; the others keep their figures
+
+Each is written to an empty directory, where `hatch-docker init --yes` and `hatch-docker build` are all that happens.
+Docker runs its image without network, capabilities and a writable root (/tmp is a tmpfs); a process in the container
+asks it for pages. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.framework_projects import APPLICATIONS, Application  # noqa: E402 - the script is run by its path
+
+RESULTS = Path(__file__).with_name("frameworks.json")
+PAGE = ROOT / "docs/backends.md"
+IMAGE = "hatch-docker-frameworks"
+HARD = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
+WAIT = 60  # seconds for an application to answer
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+
+
+def measure(application: Application) -> dict[str, Any]:
+    """Build and run an application's image; the result tells whether it works, and if not, why."""
+    with tempfile.TemporaryDirectory(prefix="framework-") as temporary:
+        project = Path(temporary) / "application"
+        for name, text in application.files.items():
+            path = project / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        program = [sys.executable, "-m", "hatch_docker"]
+        wanted = {"IMAGE": IMAGE, "TAGS": "tried", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), **{f"HATCH_DOCKER_{key}": wanted[key] for key in wanted}}
+        started = time.monotonic()
+        for words in (["init", "--yes", str(project)], ["build", str(project)]):
+            done = subprocess.run([*program, *words], env=variables, text=True, capture_output=True, check=False)
+            if done.returncode:
+                why = done.stdout + done.stderr
+                return {"built": False, "why": why, "date": dt.date.today().isoformat()}  # noqa: DTZ011
+        seconds = time.monotonic() - started
+        (receipt,) = (project / "dist").glob("*.image.json")
+        (platform,) = json.loads(receipt.read_text("utf-8"))["platforms"]
+        table = (project / "pyproject.toml").read_text("utf-8").partition("[tool.hatch-docker]\n")[2]
+    why = run(application)
+    return {
+        "built": True, "works": not why, "why": why, "seconds": round(seconds, 1),
+        "lines": table.rstrip().count("\n") + 1,
+        "size": platform["unpacked_size"], "compressed": platform["size"], "date": dt.date.today().isoformat(),  # noqa: DTZ011
+    }  # fmt: skip
+
+
+def run(application: Application) -> str:
+    """Return what a container of the application does not do, "" if it does its job."""
+    docker = ["docker", "run", "--detach", *HARD, f"{IMAGE}:tried"]
+    container = subprocess.run(docker, text=True, capture_output=True, check=True).stdout.strip()
+    try:
+        end = time.monotonic() + WAIT
+        while why := missing(application, container):
+            if time.monotonic() > end:
+                return f"{why}\n{log(container)}"
+            time.sleep(1)
+        return ""
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=True)
+        subprocess.run(["docker", "rmi", "--force", f"{IMAGE}:tried"], capture_output=True, check=False)
+
+
+def missing(application: Application, container: str) -> str:
+    """Return the first thing that a container has not said or answered yet."""
+    if application.says and application.says not in log(container):
+        return f"it does not say {application.says!r}"
+    for path, text in dict(application.answers).items():
+        url = f"http://127.0.0.1:{application.port}{path}"
+        asked = subprocess.run(
+            ["docker", "exec", container, "python", "-c", ASK, url], text=True, capture_output=True, check=False
+        )
+        if text not in asked.stdout:
+            return f"{path} does not answer {text!r}: {(asked.stdout + asked.stderr)[-300:]}"
+    return ""
+
+
+def log(container: str) -> str:
+    """Return what a container has printed."""
+    done = subprocess.run(["docker", "logs", container], text=True, capture_output=True, check=False)
+    return done.stdout + done.stderr
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures as Markdown."""
+    heads = ("application", "first try", "does its job", "lines", "image", "compressed", "time", "measured")
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---:|---:|---:|---|"]
+    for name, found in ((one.name, results[one.name]) for one in APPLICATIONS if one.name in results):
+        said = ["yes" if found.get(key) else "no" for key in ("built", "works")]
+        sizes = [f"{found.get(key, 0) / 1e6:.1f} MB" for key in ("size", "compressed")]
+        cells = [name, *said, str(found.get("lines", "")), *sizes, f"{found.get('seconds', 0):.0f} s", found["date"]]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Measure the rows that are asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", help="how names begin, between commas; default: all", default="")
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    given = parser.parse_args()
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    rows = [word for word in given.rows.split(",") if word]
+    for application in () if given.render else APPLICATIONS:
+        if not rows or any(application.name.startswith(row) for row in rows):
+            found = results[application.name] = measure(application)
+            print(application.name, {key: value for key, value in found.items() if key != "why"}, flush=True)
+            print(found["why"], file=sys.stderr, flush=True)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = PAGE.read_text("utf-8")
+    text = re.sub(r"(?s)(<!-- frameworks -->\n).*?(\n<!-- /frameworks -->)", rf"\1{table(results)}\2", text)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Commands that run an application or a program in a container, with what they need there."""
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.cli.init.detect_app import App, imported_names, parse
+
+PORT = 8000
+SERVERS = {
+    "asgi": ("uvicorn", "hypercorn", "granian", "daphne"), "wsgi": ("gunicorn", "waitress", "granian"),
+    "celery": ("celery",), "sanic": ("sanic",), "streamlit": ("streamlit",),
+}  # fmt: skip
+# Frameworks of programs that serve by themselves: their default port, and what makes them serve other machines.
+SERVING: Mapping[str, tuple[int, Mapping[str, str]]] = {
+    "gradio": (7860, {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ANALYTICS_ENABLED": "False"}),  # noqa: S104
+    "nicegui": (8080, {}),
+    "aiohttp": (8080, {}),
+    "tornado": (8888, {}),
+}
+STREAMLIT = {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false", "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command, the ports that it listens on, and its variables."""
+
+    command: list[str]
+    ports: list[int]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self) -> dict[str, Any]:
+        """Return the options of [tool.hatch-docker] for it."""
+        values = {"entrypoint": self.command, "ports": self.ports, "env": dict(self.env)}
+        return {name: value for name, value in values.items() if value}
+
+
+def choose_server(app: App, required: Iterable[str]) -> tuple[str, bool]:
+    """Return the server for an application, and whether the project requires it already, given normalised names."""
+    present = set(required) | ({"hypercorn"} if app.framework == "Quart" else set())  # Quart requires it
+    servers = SERVERS[app.interface]
+    fitting = [server for server in servers if server in present and not (app.factory and server == "daphne")]
+    return (fitting[0], True) if fitting else (servers[0], False)
+
+
+def server_run(app: App, server: str) -> Run:
+    """Return how a server serves an application on all addresses of the container, or how a worker works."""
+    if server == "celery":
+        return Run(["celery", "-A", _celery_name(app), "worker", "--loglevel", "INFO"], [])
+    if server == "streamlit":
+        address = ["--server.address", "0.0.0.0", "--server.port", "8501"]  # noqa: S104 - in a container
+        return Run(["streamlit", "run", app.path.name, "--server.headless", "true", *address], [8501], STREAMLIT)
+    return Run(_server_command(app, server), [PORT])
+
+
+def _celery_name(app: App) -> str:
+    """Return the name by which celery finds an application: proj of proj.celery, tasks of tasks:app."""
+    module = app.module.removesuffix(".celery")
+    return module if app.name in ("app", "celery") else f"{app.module}:{app.name}"
+
+
+def _server_command(app: App, server: str) -> list[str]:
+    factory = ["--factory"] if app.factory else []
+    address = ["--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - in a container
+    match server:
+        case "uvicorn":
+            return ["uvicorn", *factory, app.target, *address]
+        case "sanic":
+            return ["sanic", app.target, *factory, *address, "--single-process"]
+        case "granian":
+            return ["granian", "--interface", app.interface, *factory, *address, app.target]
+        case "daphne":
+            return ["daphne", "-b", "0.0.0.0", "-p", str(PORT), app.target]  # noqa: S104
+        case "waitress":
+            return ["waitress-serve", f"--listen=0.0.0.0:{PORT}", *(["--call"] if app.factory else []), app.target]
+        case "gunicorn":  # its workers' heartbeat is a file, and /tmp may be read-only
+            target = f"{app.target}()" if app.factory else app.target
+            return ["gunicorn", "--bind", f"0.0.0.0:{PORT}", "--worker-tmp-dir", "/dev/shm", target]  # noqa: S108
+        case _:
+            return [server, "--bind", f"0.0.0.0:{PORT}", f"{app.target}()" if app.factory else app.target]
+
+
+def program_run(root: Path, module: str, path: Path | None) -> tuple[Run, str]:
+    """Return how a module is run as a program, and the framework by which it serves, "" if by none."""
+    command = ["python", "-m", module]
+    tree = parse(root / path) if path else None
+    if tree is None:
+        return Run(command, []), ""
+    imported = {name.partition(".")[0] for name in imported_names(tree, module).values()}
+    framework = next((name for name in SERVING if name in imported), "")
+    if not framework:
+        return Run(command, []), ""
+    port, env = SERVING[framework]
+    return Run(command, [_port(tree) or port], env), framework
+
+
+def _port(tree: ast.Module) -> int:
+    """Return the port that a module names in a call: port=N, server_port=N or listen(N); 0 if it names none."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            named = [word.value for word in node.keywords if word.arg in ("port", "server_port")]
+            listens = isinstance(node.func, ast.Attribute) and node.func.attr == "listen"
+            for value in [*named, *(node.args[:1] if listens else [])]:
+                if isinstance(value, ast.Constant) and isinstance(value.value, int) and 0 < value.value < 1 << 16:
+                    return value.value
+    return 0

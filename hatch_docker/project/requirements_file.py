@@ -1,0 +1,81 @@
+"""Requirements files (pip's Requirements File Format) as the source of a project's dependencies."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.http.urls import redact_requirement
+
+NAMES = ("requirements.txt", "requirements.in")
+
+
+def parse_requirement(line: str) -> Requirement | None:
+    """Return the requirement of a line (PEP 508), None if it is something else."""
+    try:
+        return Requirement(line)
+    except InvalidRequirement:
+        return None
+
+
+def requirement_lines(path: Path, parents: tuple[Path, ...] = ()) -> Iterator[str]:
+    """Yield the lines of a file and of those that it includes, without comments and hashes."""
+    if path in parents or not path.is_file():
+        return
+    text = path.read_text("utf-8-sig", errors="replace").replace("\\\n", " ")
+    for raw in text.splitlines():
+        line = re.sub(r"\s--hash[=\s]\S+", "", re.sub(r"(^|\s)#.*", "", raw)).strip()
+        if included := re.fullmatch(r"(?:-r|--requirement)[=\s]*(\S.*)", line):
+            yield from requirement_lines((path.parent / included[1]).resolve(), (*parents, path))
+        elif line:
+            yield line
+
+
+def included_files(path: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield a file and those that it includes."""
+    if path in parents or not path.is_file():
+        return
+    yield path
+    text = path.read_text("utf-8-sig", errors="replace")
+    for name in re.findall(r"(?m)^\s*(?:-r|--requirement)[=\s]*(\S+)", text):
+        yield from included_files((path.parent / name).resolve(), (*parents, path))
+
+
+def required_files(root: Path, hook: Any) -> list[Path]:
+    """Return the files that the hook's table names; raise ConfigError if it names none, or others than strings."""
+    names = hook.get("requirements") if isinstance(hook, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        text = 'tool.hatch.metadata.hooks.docker: write requirements = ["requirements.txt"], a list of files'
+        raise ConfigError(text)
+    if unknown := sorted(set(hook) - {"requirements"}):
+        raise ConfigError(
+            f"tool.hatch.metadata.hooks.docker.{unknown[0]}: no option of the hook, which has `requirements` alone"
+        )
+    return [root / name for name in names]
+
+
+def read_dependencies(root: Path, hook: Any) -> list[str]:
+    """Return the requirements of the files that the hook's table names, for `dependencies` of [project].
+
+    pip's options are for pip and left out. Raise ConfigError for a file that is not there or outside of the project,
+    and for a line that is neither a requirement nor an option.
+    """
+    found: dict[str, None] = {}
+    for path in required_files(root, hook):
+        name = path.relative_to(root) if path.is_relative_to(root) else path
+        if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(
+                f"tool.hatch.metadata.hooks.docker.requirements: there is no {name} in {root.resolve().name}/"
+            )
+        for line in requirement_lines(path):
+            if parse_requirement(line):
+                found[line] = None
+            elif not line.startswith("-") or re.match(r"(-e|--editable)\b", line):
+                raise ConfigError(
+                    f"{name}: {redact_requirement(line)!r} has no place among a project's dependencies; "
+                    "write it as `name @ URL`, or name a release"
+                )
+    return list(found)

@@ -1,0 +1,52 @@
+"""The metadata hook `docker`: dependencies out of requirements files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.project import open_static
+from hatch_docker.core.errors import ConfigError
+from tests.projects import write_files
+
+PROJECT = """\
+[build-system]
+requires = ["hatchling", "hatch-docker"]
+build-backend = "hatchling.build"
+[project]
+name = "shop"
+version = "1"
+dynamic = ["dependencies"]
+[tool.hatch.metadata.hooks.docker]
+"""
+FILES = {"shop.py": "", "requirements.txt": "-i https://index.example\nsix>1  # a comment\n-r more.txt\n",
+         "more.txt": "attrs==1 \\\n  --hash=sha256:00\n"}  # fmt: skip
+
+
+def test_any_frontend_reads_them(tmp_path: Path) -> None:
+    """hatchling itself, as pip or build run it: the wheel's metadata have the requirements."""
+    table = 'requirements = ["requirements.txt"]\n'
+    write_files(tmp_path, {"pyproject.toml": PROJECT + table, **FILES})
+    said = subprocess.check_output([sys.executable, "-m", "hatchling", "metadata", "dependencies"], cwd=tmp_path)
+    assert json.loads(said) == ["attrs==1", "six>1"]
+    project, whole = open_static(tmp_path)
+    assert whole  # no code runs for it
+    assert project.read(tmp_path, {}, (), print).dependencies == ("attrs==1", "six>1")
+
+
+@pytest.mark.parametrize(("table", "line", "message"), [
+    ("", "", 'hooks.docker: write requirements = ["requirements.txt"], a list of files'),
+    ("requirements = 'a'", "", "a list of files"),
+    ("requirements = ['a.txt']\nother = 1", "", "hooks.docker.other: no option of the hook"),
+    ("requirements = ['no.txt']", "", "there is no no.txt in shop/"),
+    ("requirements = ['../a.txt']", "", "there is no ../a.txt in shop/"),
+    ("requirements = ['a.txt']", "-e ./here", "a.txt: '-e ./here' has no place among a project's dependencies"),
+    ("requirements = ['a.txt']", "git+https://me:secret@git.example/x", "'git+https://***@git.example/x' has no"),
+])  # fmt: skip
+def test_what_cannot_be_read(table: str, line: str, message: str, tmp_path: Path) -> None:
+    write_files(tmp_path, {"shop/pyproject.toml": PROJECT + table, "shop/a.txt": line, "a.txt": "", "shop/shop.py": ""})
+    with pytest.raises(ConfigError) as raised:
+        open_static(tmp_path / "shop")[0].read(tmp_path / "shop", {}, (), print)
+    assert message in str(raised.value)
