@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hatch_docker.build.plans import about_image, open_plans
+from hatch_docker.build.plan_context import about_image
+from hatch_docker.build.plans import open_plans
 from hatch_docker.build.unchanged import shown_path
 from hatch_docker.core.errors import ConfigError
 

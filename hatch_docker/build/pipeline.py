@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.build.checks.hints import find_hints
-from hatch_docker.build.checks.machine import check_machine
+from hatch_docker.build.checks.machine import check_machine, check_paths
 from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
 from hatch_docker.build.inputs import Notes, loaded_line
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
@@ -40,8 +40,7 @@ def run(
     before the push. An error of a push is raised once the receipt, which names it, is written. `notes` gets what was
     made.
     """
-    _check_push(plan, project, ctx)
-    check_machine(plan, ctx)
+    check_first(plan, project, ctx)
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv)
     for output in (archive, path):
@@ -129,6 +128,13 @@ def _check(
 
         check_budget(plan, built, ctx)
     return hints
+
+
+def check_first(plan: Plan, project: Project, ctx: Context) -> None:
+    """Raise what a build would end with, as far as nothing has to be made or downloaded to know it."""
+    _check_push(plan, project, ctx)
+    check_paths(plan, project.root)
+    check_machine(plan, ctx)
 
 
 def _check_push(plan: Plan, project: Project, ctx: Context) -> None:

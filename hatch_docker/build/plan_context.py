@@ -1,12 +1,15 @@
-"""The context and the metadata that the plans of a project are made of."""
+"""The context and the metadata that the plans of a project are made of, and the names of its images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hatch_docker.core.errors import ConfigError
+from hatch_docker.config import DEFAULT
+from hatch_docker.core.context import IMAGES_VARIABLE
+from hatch_docker.core.errors import ConfigError, HatchDockerError
 from hatch_docker.project.model import DIST
 
 if TYPE_CHECKING:
@@ -15,6 +18,30 @@ if TYPE_CHECKING:
     from hatch_docker.core.image_lock import ImageLock
     from hatch_docker.project.metadata import Metadata
     from hatch_docker.project.model import Project
+
+
+@contextlib.contextmanager
+def about_image(name: str) -> Iterator[None]:
+    """Name the image in the message of a failure, where a project has several; "" is that of the table itself."""
+    try:
+        yield
+    except HatchDockerError as error:
+        if name:
+            error.args = (f"image {name!r}: {error}",)
+        raise
+
+
+def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the images that a build makes, of those with some names: all, or the ones that the variable names.
+
+    Raises ConfigError for a name that is none.
+    """
+    chosen = [name.strip() for name in environ.get(IMAGES_VARIABLE, "").split(",") if name.strip()]
+    for name in chosen:
+        if ("" if name == DEFAULT else name) not in names:
+            known = ", ".join([DEFAULT, *sorted(filter(None, names))])
+            raise ConfigError(f"{IMAGES_VARIABLE}: there is no image {name!r}; there are: {known}")
+    return [name for name in names if not chosen or (name or DEFAULT) in chosen]
 
 
 def open_context_of(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.build.plan_context import open_context_of
-from hatch_docker.config import DEFAULT
-from hatch_docker.core.context import IMAGES_VARIABLE
-from hatch_docker.core.errors import ConfigError, HatchDockerError
+from hatch_docker.build.plan_context import about_image, open_context_of, wanted_images
+from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from hatch_docker.build.inputs import Notes
@@ -19,17 +16,6 @@ if TYPE_CHECKING:
     from hatch_docker.plan.model import Plan
     from hatch_docker.project.metadata import Metadata
     from hatch_docker.project.model import Project
-
-
-@contextlib.contextmanager
-def about_image(name: str) -> Iterator[None]:
-    """Name the image in the message of a failure, where a project has several; "" is that of the table itself."""
-    try:
-        yield
-    except HatchDockerError as error:
-        if name:
-            error.args = (f"image {name!r}: {error}",)
-        raise
 
 
 def open_plans(
@@ -75,19 +61,6 @@ def open_plans(
     if len(plans) > 1:
         _check_names(plans)
     return tuple(plans), ctx
-
-
-def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
-    """Return the images that a build makes, of those with some names: all, or the ones that the variable names.
-
-    Raises ConfigError for a name that is none.
-    """
-    chosen = [name.strip() for name in environ.get(IMAGES_VARIABLE, "").split(",") if name.strip()]
-    for name in chosen:
-        if ("" if name == DEFAULT else name) not in names:
-            known = ", ".join([DEFAULT, *sorted(filter(None, names))])
-            raise ConfigError(f"{IMAGES_VARIABLE}: there is no image {name!r}; there are: {known}")
-    return [name for name in names if not chosen or (name or DEFAULT) in chosen]
 
 
 def _may_have_sources(metadata: Metadata, tool: Mapping[str, Any]) -> bool:

@@ -6,7 +6,8 @@ anyway, and the wheel's metadata complete the table.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from email import parser
 from pathlib import Path
@@ -16,8 +17,9 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
-from hatch_docker.build.plan_context import open_context_of
-from hatch_docker.config.load import load_config
+from hatch_docker.build.plan_context import about_image, open_context_of, wanted_images
+from hatch_docker.config.load import load_config, load_configs
+from hatch_docker.config.options import Config
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -29,23 +31,25 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.hatch import Hatchling, hatchling_project, open_hatchling, readable_project, runs_code
+from hatch_docker.project.hatch import hatchling_project, open_hatchling, readable_project, runs_code
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import (
     HATCHLING,
     BuildSystem,
     build_system,
     check_project,
+    dynamic_fields,
     isolated_tables,
     read_pyproject,
     static_table,
 )
 from hatch_docker.project.repository import run_git
+from hatch_docker.project.static import static_project
 from hatch_docker.project.tree import Tree, read_tree, tree_sources
 from hatch_docker.wheels.install.compatibility import TREE
 from hatch_docker.wheels.target import Target
 
-RECIPE = 2
+RECIPE = 3
 PROGRAMS = "data-scripts"  # a key beside those of [project]: scripts of the wheel that are no entry points
 COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed, and that make none elsewhere
 
@@ -71,11 +75,13 @@ def open_project(
             hatchling.metadata.validate_fields()
             return hatchling_project(hatchling, directory)
         tables = isolated_tables(tables)
+    if table is None:
+        _check_known(root, tables, system, environ)
     stage = functools.cache(lambda: _open_stage(root, tables, system, environ, pins))
-    completed = _completed(tables, stage)
+    completed = _completed(root, tables, stage)
     programs = tuple(completed.pop(PROGRAMS, ()))
     return replace(
-        readable_project(_static_hatchling(root, tables, system, completed), programs),
+        static_project(root, tables, system, completed, programs),
         wheel=functools.cache(lambda: frontend_wheel(root, directory, environ)),
         sdist=functools.cache(lambda: _sdist(stage())),
         requires=lambda: system[0],
@@ -103,9 +109,7 @@ def open_static(root: Path) -> tuple[Project, bool]:
         if not runs_code(root, tables):
             return readable_project(open_hatchling(root)), True
         tables = isolated_tables(tables)
-    table = tables.get("project")
-    whole = isinstance(table, dict) and not table.get("dynamic")
-    return _static_project(root, tables, system), whole
+    return _static_project(root, tables, system), dynamic_fields(tables) == []
 
 
 def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bool = True) -> tuple[Plan, Context]:
@@ -113,26 +117,58 @@ def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bo
 
     It is the plan of the table itself where the project has several images.
     """
-    config = load_config(project.table, environ, project.root / "pyproject.toml")
-    config = config.model_copy(update={
-        "entrypoint": (), "extras": (), "dependency_groups": (), "lock": "none", "debug": False, "debug_shell": False,
-    })
+    config = _provisional(load_config(project.table, environ, project.root / "pyproject.toml"))
     metadata, ctx = open_context_of(project, {"": config}, environ, tell=False, pinned=pinned)
     return make_plan(metadata, config, host_platform(), ""), ctx
 
 
+def _provisional(config: Config, known: Container[str] = ()) -> Config:
+    """Return options without those that only the metadata allow; of these the fields of [project] in `known` decide."""
+    options = {"scripts": "entrypoint", "optional-dependencies": "extras", "dependency-groups": "dependency_groups"}
+    unknown = {option: () for field, option in options.items() if field not in known}
+    return config.model_copy(update={"lock": "none", "debug": False, "debug_shell": False, **unknown})
+
+
+def _check_known(root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]) -> None:
+    """Raise what a build would end with after the compiler, as far as the files of a project tell it.
+
+    Its own table says that it has an image; what is a library of a workspace is not checked.
+    """
+    dynamic = dynamic_fields(tables)
+    if not dynamic or "hatch-docker" not in tables.get("tool", {}):
+        return  # nothing is known, or everything: then nothing is built to know it
+    from hatch_docker.build.pipeline import check_first
+
+    known = {"scripts", "optional-dependencies"} - set(_fields(root, tables, dynamic))
+    project = _static_project(root, tables, system)
+    read = load_configs(project.table, environ, root / "pyproject.toml")
+    names = wanted_images(read, environ) if len(read) > 1 else read
+    configs = {name: _provisional(read[name], {*known, "dependency-groups"}) for name in names}
+    metadata, ctx = open_context_of(project, configs, environ, tell=False, pinned=False)
+    for name, config in configs.items():
+        with about_image(name):
+            check_first(make_plan(metadata, config, host_platform(), name), project, ctx)
+
+
+def _fields(root: Path, tables: Mapping[str, Any], dynamic: list[str]) -> list[str]:
+    """Return the fields of [project] that only the backend knows: the dynamic ones, and scripts that are none of its.
+
+    Where it names no script, the wheel may have others: programs in C or Rust, or scripts as files.
+    """
+    if tables["project"].get("scripts"):
+        return dynamic
+    tool = tables.get("tool", {})
+    build = [tool.get(name) for name in ("setuptools", "maturin", "poetry")]
+    pairs = (("hatch", "build"), ("pdm", "build"), ("uv", "build-backend"))
+    build += [tool[name].get(key) for name, key in pairs if isinstance(tool.get(name), dict)]
+    files = (root / name for name in ("setup.py", "setup.cfg", "CMakeLists.txt", "hatch.toml"))
+    texts = [str(build), *(path.read_text("utf-8", "replace") for path in files if path.is_file())]
+    brings = any(re.search(r"scripts?\b|SCRIPTS_DIR|'bin'", text) for text in texts)
+    return [*dynamic, "scripts"] if brings or (root / "src/main.rs").is_file() else dynamic
+
+
 def _static_project(root: Path, tables: Mapping[str, Any], system: BuildSystem) -> Project:
-    table = {"name": root.name, "version": "0", **static_table(tables)}
-    return readable_project(_static_hatchling(root, tables, system, table))
-
-
-def _static_hatchling(
-    root: Path, tables: Mapping[str, Any], system: BuildSystem, table: Mapping[str, Any]
-) -> Hatchling:
-    """Return hatchling's view of a project with a [project] table in which nothing is dynamic."""
-    build = {"requires": list(system[0]), "build-backend": system[1]}
-    tool = {name: value for name, value in tables.get("tool", {}).items() if name != "hatch"}  # and its plugins
-    return open_hatchling(root, {**tables, "project": dict(table), "build-system": build, "tool": tool})
+    return static_project(root, tables, system, {"name": root.name, "version": "0", **static_table(tables)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,21 +263,28 @@ def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
     return given_file(packed_tree(stage.tree, stage.named, stage.ctx))
 
 
-def _completed(tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
-    """Return [project], completed with what the backend says where the project leaves that to it."""
-    table = tables.get("project")
-    if isinstance(table, dict) and not table.get("dynamic"):
-        return dict(table)
+def _completed(root: Path, tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
+    """Return [project], completed with what the backend says where the project leaves that to it.
+
+    That is in the sdist, so that nothing is compiled to know a version; else it is in the wheel.
+    """
+    dynamic = dynamic_fields(tables)
+    if dynamic == []:
+        return dict(tables["project"])
     at = stage()
+    fields = ["scripts"] if dynamic is None else _fields(root, tables, dynamic)
 
     def read() -> dict[str, Any]:
         from hatch_docker.wheels.builder.build import find_wheel
-        from hatch_docker.wheels.metadata import programs, project_table
+        from hatch_docker.wheels.metadata import programs, project_table, sdist_table
 
-        wheel = find_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, at.root).open()
+        sdist = _sdist(at)
+        if told := sdist_table(sdist.open(), fields):
+            return told
+        wheel = find_wheel(sdist, at.plan.build, at.base, at.target, at.ctx, at.root).open()
         return {**project_table(wheel), PROGRAMS: programs(wheel)}
 
-    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target))
+    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target), sorted(fields))
     return {**at.ctx.store.remembered("metadata", key, read), **static_table(tables)}
 
 

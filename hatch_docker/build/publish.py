@@ -46,7 +46,7 @@ def push_archives(
     spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
     two archives may have the same.
     """
-    from hatch_docker.build.plans import wanted_images
+    from hatch_docker.build.plan_context import wanted_images
     from hatch_docker.config import PREFIX
     from hatch_docker.config.load import load_configs
     from hatch_docker.config.typed import named_as_typed

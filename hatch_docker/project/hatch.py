@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
-from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
+from hatch_docker.project.metadata import IMAGE_LOCK, CoreMetadata, Metadata, read_metadata
 from hatch_docker.project.model import Project, Sources
-from hatch_docker.project.pyproject import read_pyproject, read_toml
+from hatch_docker.project.pyproject import HATCHLING, read_pyproject, read_toml
 from hatch_docker.project.repository import repository_of
 from hatch_docker.project.requirements_file import included_files, required_files
 from hatch_docker.project.workspace import workspaces_of
@@ -73,28 +73,31 @@ class Hatchling:
         return Path(config.directory)
 
 
-def open_hatchling(root: Path, tables: Mapping[str, Any] | None = None) -> Hatchling:
-    """Return hatchling's view of the project in a directory; `tables` stand for its pyproject.toml."""
-    from hatchling.bridge.app import Application
-    from hatchling.metadata.core import HatchMetadata, ProjectMetadata
+def open_hatchling(root: Path) -> Hatchling:
+    """Return hatchling's view of the project in a directory."""
+    from hatchling.metadata.core import ProjectMetadata
     from hatchling.plugin.manager import PluginManager
 
     plugins = PluginManager()
-    metadata = ProjectMetadata(str(root), plugins, None if tables is None else dict(tables))
-    if tables is not None:  # hatch.toml is not theirs
-        metadata._hatch = HatchMetadata(str(root), _table(_table(tables, "tool"), "hatch"), plugins)  # noqa: SLF001
-    return Hatchling(str(root), metadata, plugins, Application().get_safe_application())
+    return Hatchling(str(root), ProjectMetadata(str(root), plugins), plugins, safe_application())
 
 
-def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Project:
-    """Return a project to be read, whose artifacts somebody else makes; `programs` are scripts beside entry points."""
-    root = Path(hatchling.root)
+def safe_application() -> Any:
+    """Return hatchling's application, which shows lines to the user."""
+    from hatchling.bridge.app import Application
+
+    return Application().get_safe_application()
+
+
+def readable_project(hatchling: Hatchling) -> Project:
+    """Return a project to be read, whose artifacts somebody else makes."""
+    root, metadata = Path(hatchling.root), hatchling.metadata
 
     def artifact() -> NoReturn:
         raise AssertionError(f"the project at {root} was opened to be read")
 
     def included() -> list[Path]:
-        if hatchling.metadata.build.build_backend != "hatchling.build":
+        if metadata.build.build_backend != HATCHLING:
             return []  # other backends get what git does not ignore
         with contextlib.suppress(ValueError):  # hatchling says so when it makes the wheel
             return list(selected_files(hatchling, sdist=False))
@@ -102,13 +105,30 @@ def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Proj
 
     def read(root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]) -> Metadata:
         hooks = tuple(hatchling.wheel_builder().config.hook_config)
-        return read_metadata(hatchling.metadata, hooks, programs, root, environ, outputs, warn, included)
+        system = metadata.build.requires, metadata.build.build_backend or HATCHLING
+        core = _core_metadata(metadata)
+        return read_metadata(core, metadata.config, system, hooks, (), root, environ, outputs, warn, included)
 
     return Project(
-        root, wheel=artifact, sdist=artifact, name=lambda: str(hatchling.metadata.name),
-        programs=lambda: tuple(sorted({*hatchling.metadata.core.scripts, *programs})),
-        tables=hatchling.metadata.config, output=hatchling.output, read=read, app=hatchling.app,
+        root, wheel=artifact, sdist=artifact, name=lambda: str(metadata.name),
+        programs=lambda: tuple(sorted(metadata.core.scripts)),
+        tables=metadata.config, output=hatchling.output, read=read, app=hatchling.app,
     )  # fmt: skip
+
+
+def _core_metadata(metadata: ProjectMetadata[Any]) -> CoreMetadata:
+    """Return the core metadata that hatchling makes of a project; raises what hatchling raises."""
+    core = metadata.core
+    stated = str(core.license_expression)
+    if not stated and (core.license or core.classifiers):  # older fields, where they leave no doubt
+        from hatch_docker.project.licences import licence_of
+
+        stated = licence_of({"license": [core.license], "classifier": core.classifiers}).expression
+    return CoreMetadata(
+        core.name, metadata.version, core.description, core.requires_python, stated,
+        (*core.authors_data.get("name", ()), *core.authors_data.get("email", ())), dict(core.urls), core.scripts,
+        tuple(core.dependencies), {name: tuple(values) for name, values in core.optional_dependencies.items()},
+    )
 
 
 def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:

@@ -1,4 +1,4 @@
-"""Metadata: the facts of a project that its image depends on, read by hatchling from the [project] table (PEP 621)."""
+"""Metadata: the facts of a project that its image depends on: core metadata, locks, build system and commit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.git import Revision, read_revision
 from hatch_docker.project.sources import Source
-
-if TYPE_CHECKING:
-    from hatchling.metadata.core import ProjectMetadata
 
 PURE_HOOKS = frozenset({"version", "vcs"})  # they only write Python text: their wheel needs no builder stage
 LOCK_NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
@@ -52,51 +49,58 @@ class Metadata:
     pinned: str = ""                            # a requirements file without hashes at the root, if there is no lock
 
 
-def read_metadata(
-    metadata: ProjectMetadata[Any], hooks: tuple[str, ...], programs: Sequence[str], root: Path,
-    environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None],
-    included: Callable[[], Iterable[Path]] = tuple,
-) -> Metadata:
-    """Return the facts of a project out of hatchling's metadata; raises ConfigError where they cannot be read.
+@dataclass(frozen=True, slots=True)
+class CoreMetadata:
+    """The core metadata of a project, the first fields of `Metadata`; `name` is normalised, `licence` as there."""
 
-    `hooks` are the build hooks of its wheel, `programs` its scripts beside the entry points. `root` is the project's
-    directory; hatchling may have read an unpacked sdist of it. `outputs` are the paths below it that builds write,
-    `warn` is called with what stays unknown, and `included` returns the files of the wheel.
+    name: str
+    version: str
+    description: str
+    requires_python: str
+    licence: str
+    authors: tuple[str, ...]
+    urls: Mapping[str, str]
+    scripts: Mapping[str, str]                  # console scripts, and the objects that they call
+    dependencies: tuple[str, ...]
+    extras: Mapping[str, tuple[str, ...]]
+
+
+def read_metadata(
+    core: CoreMetadata, tables: Mapping[str, Any], system: tuple[Sequence[str], str], hooks: tuple[str, ...],
+    programs: Sequence[str], root: Path, environ: Mapping[str, str], outputs: Sequence[str],
+    warn: Callable[[str], None], included: Callable[[], Iterable[Path]] = tuple,
+) -> Metadata:
+    """Return the facts of a project; raises ConfigError where they cannot be read.
+
+    `tables` is its pyproject.toml, `system` the requirements and the name of its backend. `hooks` are the build hooks
+    of its wheel, `programs` its scripts beside the entry points. `root` is the project's directory; `core` may be that
+    of an unpacked sdist of it. `outputs` are the paths below it that builds write, `warn` is called with what stays
+    unknown, and `included` returns the files of the wheel.
     """
-    core = metadata.core
     revision = read_revision(root, environ, outputs, warn, included)
     return Metadata(
         root=root,
         name=core.name,
         file_name=re.sub(r"[^\w.]+", "_", core.name),  # as hatchling names its artifacts (PEP 427)
-        version=metadata.version,
+        version=core.version,
         description=core.description,
         requires_python=core.requires_python,
-        licence=_licence(core),
-        authors=(*core.authors_data.get("name", ()), *core.authors_data.get("email", ())),
-        urls=dict(core.urls),
+        licence=core.licence,
+        authors=core.authors,
+        urls=core.urls,
         scripts=tuple(sorted({*_scripts(core.scripts), *programs})),
-        dependencies=tuple(core.dependencies),
-        extras={name: tuple(values) for name, values in core.optional_dependencies.items()},
-        groups=_groups(metadata.config.get("dependency-groups", {})),
+        dependencies=core.dependencies,
+        extras=core.extras,
+        groups=_groups(tables.get("dependency-groups", {})),
         locks=(locks := _locks(root)),
         pinned="" if locks else next((name for name in REQUIREMENTS_NAMES if (root / name).is_file()), ""),
         pins=IMAGE_LOCK if (root / IMAGE_LOCK).is_file() else "",
         hooks=hooks,
-        requires=tuple(metadata.build.requires),
-        backend=metadata.build.build_backend or "hatchling.build",
+        requires=tuple(system[0]),
+        backend=system[1],
         revision=revision,
         source_date=_source_date(environ, revision),
     )
-
-
-def _licence(core: Any) -> str:
-    """Return the SPDX expression of the licence, also where older fields leave no doubt; "" where they do."""
-    if core.license_expression or not (core.license or core.classifiers):
-        return str(core.license_expression)
-    from hatch_docker.project.licences import licence_of
-
-    return licence_of({"license": [core.license], "classifier": core.classifiers}).expression
 
 
 def _scripts(table: Mapping[str, str]) -> tuple[str, ...]:

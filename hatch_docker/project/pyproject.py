@@ -102,6 +102,17 @@ def static_table(tables: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name != "dynamic"} if isinstance(table, dict) else {}
 
 
+def dynamic_fields(tables: Mapping[str, Any]) -> list[str] | None:
+    """Return the fields that [project] leaves to the backend, None where there is no such table: then it is all."""
+    table = tables.get("project")
+    if not isinstance(table, dict):
+        return None
+    fields = table.get("dynamic", [])
+    if not isinstance(fields, list) or not all(isinstance(field, str) for field in fields):
+        raise ConfigError(f"pyproject.toml: project.dynamic must be an array of strings, not {fields!r}")
+    return fields
+
+
 def isolated_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables with `build.isolated = "always"` in [tool.hatch-docker], unless they set it themselves."""
     tool = tables.get("tool", {})

@@ -4,7 +4,7 @@ import configparser
 import contextlib
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,18 @@ from typing import Any
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
-from hatch_docker.core.errors import WheelError
+from hatch_docker.core.errors import ImageError, WheelError
+from hatch_docker.wheels.builder.sdist import sdist_members
 
 LIMIT = 1 << 20  # bytes of METADATA
+# Headers of the fields of [project]; scripts have none. Nobody needs those of readme, keywords and maintainers here.
+_HEADERS: Mapping[str, tuple[str, ...]] = {
+    "version": (), "readme": (), "keywords": (), "maintainers": (), "gui-scripts": (), "license-files": (),
+    "description": ("summary",), "requires-python": ("requires-python",), "authors": ("author", "author-email"),
+    "license": ("license", "license-expression"), "classifiers": ("classifier",),
+    "urls": ("home-page", "project-url"), "dependencies": ("requires-dist",),
+    "optional-dependencies": ("requires-dist", "provides-extra"),
+}
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 
 
@@ -38,7 +47,31 @@ def metadata_of(wheel: Path) -> bytes:
 
 def project_table(wheel: Path) -> dict[str, Any]:
     """Return the [project] table of a wheel's core metadata and entry points; raise WheelError, naming the wheel."""
-    raw, _unknown = parse_email(metadata_of(wheel))
+    return {**_table(metadata_of(wheel)), "scripts": _console_scripts(wheel)}
+
+
+def sdist_table(sdist: Path, fields: Iterable[str]) -> dict[str, Any] | None:
+    """Return the [project] table of an sdist's PKG-INFO, without scripts; None where it does not decide some fields.
+
+    Its wheel has the same version, and the same of all that PKG-INFO does not call dynamic (PEP 643).
+    """
+    metadata = b""
+    with contextlib.suppress(OSError, ImageError):  # whoever builds it says so
+        for entry, content in sdist_members(sdist, sdist.name):
+            if content is not None and re.fullmatch(r"[^/]+/PKG-INFO", entry.path) and entry.size <= LIMIT:
+                metadata = content.read(LIMIT)
+                break
+    raw, _unknown = parse_email(metadata)
+    dynamic = {name.lower() for name in raw.get("dynamic", [])}
+    headers = [_HEADERS.get(field) for field in fields]
+    stated = raw.get("metadata_version", "") >= "2.2" or not any(headers)
+    decided = all(names is not None and not dynamic & set(names) for names in headers)
+    return _table(metadata) if raw.get("version") and stated and decided else None
+
+
+def _table(metadata: bytes) -> dict[str, Any]:
+    """Return the [project] table of core metadata, without scripts."""
+    raw, _unknown = parse_email(metadata)
     lines = raw.get("requires_dist", [])
     table: dict[str, Any] = {
         "name": raw.get("name", ""),
@@ -52,7 +85,6 @@ def project_table(wheel: Path) -> dict[str, Any]:
         },
         "authors": list(_people(raw.get("author", ""), raw.get("author_email", ""))),
         "urls": dict(raw.get("project_urls", {})),
-        "scripts": _console_scripts(wheel),
     }
     if home := raw.get("home_page"):
         table["urls"].setdefault("Homepage", home)

@@ -7,7 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from hatch_docker.build.plans import open_plans, wanted_images
+from hatch_docker.build.plan_context import wanted_images
+from hatch_docker.build.plans import open_plans
 from hatch_docker.config.load import load_configs
 from hatch_docker.config.options import Config
 from hatch_docker.config.schema import schema

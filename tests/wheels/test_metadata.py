@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.errors import WheelError
-from hatch_docker.wheels.metadata import programs, project_table
+from hatch_docker.wheels.metadata import programs, project_table, sdist_table
+from tests.fakes.package_index import write_sdist
 
 METADATA = """\
 Metadata-Version: 2.4
@@ -62,3 +63,26 @@ def test_scripts_that_are_files_are_programs(tmp_path: Path) -> None:
 def test_entry_points_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match=r"entry points of my_app-1\.2"):
         project_table(wheel(tmp_path, entry_points="console_scripts\n"))
+
+
+@pytest.mark.parametrize(("before", "after", "fields", "told"), [
+    ("", "", ["version", "dependencies", "readme", "license", "urls"], True),
+    ("", "", ["version", "scripts"], False),           # they are in the wheel alone
+    ("", "", ["version", "entry-points"], False),
+    ("1.2\n", "1.2\nDynamic: Requires-Dist\n", ["version"], True),
+    ("1.2\n", "1.2\nDynamic: Requires-Dist\n", ["dependencies"], False),
+    ("Version: 2.4", "Version: 2.1", ["version"], True),
+    ("Version: 2.4", "Version: 2.1", ["version", "dependencies"], False),
+    ("Version: 1.2\n", "", ["version"], False),
+])  # fmt: skip
+def test_an_sdist_decides_what_it_does_not_call_dynamic(
+    before: str, after: str, fields: list[str], told: bool, tmp_path: Path
+) -> None:
+    """PEP 643; older metadata decide the version alone."""
+    files = {"PKG-INFO": METADATA.replace(before, after), "src/x.egg-info/PKG-INFO": "Version: 9"}
+    sdist = write_sdist(tmp_path, files)
+    table = project_table(wheel(tmp_path))
+    del table["scripts"]
+    assert sdist_table(sdist, fields) == (table if told else None)
+    (tmp_path / "other").mkdir()
+    assert sdist_table(write_sdist(tmp_path / "other", {}), fields) is None

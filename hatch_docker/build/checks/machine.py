@@ -1,9 +1,10 @@
-"""Check of the machine before a first build downloads anything: a daemon to load into, the sandbox, uv, room."""
+"""Checks before a build downloads anything: the paths of a plan; a daemon to load into, the sandbox, uv, room."""
 
 import shutil
+from pathlib import Path
 
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import DaemonError, SandboxError
+from hatch_docker.core.errors import ConfigError, DaemonError, SandboxError
 from hatch_docker.core.text import megabytes
 from hatch_docker.plan.model import Plan
 
@@ -39,3 +40,10 @@ def check_machine(plan: Plan, ctx: Context) -> None:
             f"the cache {ctx.store.root.parent} has {megabytes(free)} of room, and a first build may need "
             f"{megabytes(ROOM)}: make room, or let HATCH_DOCKER_CACHE_DIR name another file system"
         )
+
+
+def check_paths(plan: Plan, root: Path) -> None:
+    """Raise ConfigError for the lock or a file of a plan that is not there."""
+    for path, option in ((plan.lock.path, "lock"), *((item.source, "files") for item in plan.files)):
+        if path and not (root / path).exists():
+            raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")

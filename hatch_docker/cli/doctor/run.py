@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from hatch_docker.build.checks.machine import check_paths
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_static, provisional_plan
 from hatch_docker.cli.doctor import cache, machine, network
 from hatch_docker.cli.doctor.check import Check, Finding, Setup
 from hatch_docker.core.cache.store import CACHE_DIR, FORMAT, cache_root
 from hatch_docker.core.context import Context, open_context
-from hatch_docker.core.errors import ConfigError, HatchDockerError, StoreError
+from hatch_docker.core.errors import HatchDockerError, StoreError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import Client, is_offline
 from hatch_docker.core.http.retry import Policy
@@ -156,9 +157,7 @@ def _read_project(root: Path, environ: Mapping[str, str]) -> tuple[tuple[Plan, .
             plan, ctx = provisional_plan(project, environ)
             plans = (plan,)
     for plan in plans:
-        for path, option in ((plan.lock.path, "lock"), *((item.source, "files") for item in plan.files)):
-            if path and not (root / path).exists():
-                raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")
+        check_paths(plan, root)
     return plans, ctx.image_lock, static
 
 

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, WheelError
 from hatch_docker.oci.make_image import scratch
@@ -131,7 +132,7 @@ def test_our_table_is_no_reason_to_build_again(
     wheels = []
     for number, table in enumerate(tables):
         sdist = write_sdist(tmp_path / str(number), {"pyproject.toml": PYPROJECT + table, "backend.py": backend})
-        wheels.append(wheel_of(known_sdist(sdist, "", builder.ctx), builder))
+        wheels.append(wheel_of(known_sdist(given_file(sdist), builder.ctx), builder))
     assert len(set(wheels)) == (3 if copied else 1)
     assert wheels[0] == wheels[3]
     assert sum(line.endswith("in the builder") for line in lines) == len(set(wheels))

@@ -1,0 +1,123 @@
+"""A project of another backend than hatchling, read from its [project] table (PEP 621).
+
+Only what an image needs is read, and only its type is checked: the rules for the other fields are the backend's, which
+makes the wheel by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.project.hatch import safe_application
+from hatch_docker.project.licences import licence_of
+from hatch_docker.project.metadata import CoreMetadata, Metadata, read_metadata
+from hatch_docker.project.model import DIST, Project
+from hatch_docker.project.pyproject import BuildSystem
+
+Value = TypeVar("Value")
+_KINDS: Mapping[type, str] = {str: "a string", list: "an array", dict: "a table"}
+
+
+def static_project(
+    root: Path, tables: Mapping[str, Any], system: BuildSystem, table: Mapping[str, Any], programs: Sequence[str] = ()
+) -> Project:
+    """Return a project to be read, whose artifacts somebody else makes.
+
+    `tables` is its pyproject.toml; `table` stands for [project], and nothing in it is dynamic. `programs` are scripts
+    beside the entry points.
+    """
+
+    def artifact() -> Any:
+        raise AssertionError(f"the project at {root} was opened to be read")
+
+    def read(root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]) -> Metadata:
+        core = core_metadata(table)
+        return read_metadata(core, tables, system[:2], (), programs, root, environ, outputs, warn)
+
+    return Project(
+        root, wheel=artifact, sdist=artifact, name=lambda: canonicalize_name(_value(table, "name", str)),
+        programs=lambda: tuple(sorted({*_value(table, "scripts", dict), *programs})),
+        tables={**tables, "project": dict(table)}, output=lambda: root / DIST, read=read, app=safe_application(),
+    )  # fmt: skip
+
+
+def core_metadata(table: Mapping[str, Any]) -> CoreMetadata:
+    """Return the core metadata that a [project] table says; raises ConfigError for a value of a wrong type."""
+    name, version, python = (_value(table, field, str) for field in ("name", "version", "requires-python"))
+    for field, value in (("name", name), ("version", version)):
+        if not value:
+            raise ConfigError(f"pyproject.toml: project.{field} is missing")
+    try:
+        version, python = str(Version(version)), str(SpecifierSet(python))
+    except (InvalidVersion, InvalidSpecifier) as error:
+        raise ConfigError(f"pyproject.toml: [project]: {error}") from error
+    extras = _value(table, "optional-dependencies", dict)
+    return CoreMetadata(
+        canonicalize_name(name), version, " ".join(_value(table, "description", str).splitlines()), python,
+        _licence(table), _authors(_strings(_value(table, "authors", list), "authors", dict)),
+        {str(label): str(url) for label, url in _value(table, "urls", dict).items()},
+        {str(label): str(reference) for label, reference in _value(table, "scripts", dict).items()},
+        _requirements(_value(table, "dependencies", list), "dependencies"),
+        {canonicalize_name(extra): _requirements(lines, f"optional-dependencies.{extra}")
+         for extra, lines in sorted(extras.items())},
+    )  # fmt: skip
+
+
+def _value(table: Mapping[str, Any], name: str, kind: type[Value]) -> Value:
+    value = table.get(name, kind())
+    if not isinstance(value, kind):
+        raise ConfigError(f"pyproject.toml: project.{name} must be {_KINDS[kind]}, not {value!r}")
+    return value
+
+
+def _strings(values: Any, name: str, kind: type[Value]) -> list[Value]:
+    """Return the values of an array, which are all of one kind."""
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise ConfigError(f"pyproject.toml: project.{name} must be an array, each item {_KINDS[kind]}")
+    return values
+
+
+def _requirements(lines: Any, name: str) -> tuple[str, ...]:
+    """Return requirements in the form that hatchling gives them, sorted; one that is not valid stays as it is."""
+    return tuple(sorted({_requirement(line) for line in _strings(lines, name, str)}))
+
+
+def _requirement(line: str) -> str:
+    from hatchling.metadata.utils import format_dependency, normalize_requirement
+
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return line  # who needs it says so
+    normalize_requirement(requirement)
+    return str(format_dependency(requirement))
+
+
+def _authors(people: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    from email.headerregistry import Address
+
+    names, addresses = [], []
+    for person in people:
+        name, address = str(person.get("name", "")), str(person.get("email", ""))
+        try:
+            addresses += [str(Address(name, addr_spec=address))] if address else []
+        except (ValueError, IndexError):  # it is no address
+            addresses.append(f"{name} <{address}>")
+        names += [name] if name and not address else []
+    return *names, *addresses
+
+
+def _licence(table: Mapping[str, Any]) -> str:
+    """Return the licence as an SPDX expression, "" where the table does not leave one."""
+    stated = table.get("license", "")
+    text = stated.get("text", "") if isinstance(stated, dict) else stated
+    classifiers = [str(line) for line in _value(table, "classifiers", list)]
+    return licence_of({"license": [str(text)], "classifier": classifiers}).expression
