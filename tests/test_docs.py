@@ -4,7 +4,6 @@ The important commands are run, in integration/test_docs.py.
 """
 
 import functools
-import io
 import re
 import shlex
 import shutil
@@ -15,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import tomlkit
 
@@ -31,6 +29,7 @@ from hatch_docker.core.context import VARIABLES
 from hatch_docker.plugin.target import DockerBuilder
 from tests.conftest import missing
 from tests.pages import DOCS, LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
+from tests.schemas import check_schema, documents, scripts
 
 # What a part of a pyproject.toml is put into.
 PROJECT: dict[str, Any] = {
@@ -213,35 +212,10 @@ def test_a_manifest_keeps_to_its_schema(block: Block) -> None:
 
             kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
             continue
-        kind = "github-workflows" if "jobs" in document else "compose-spec" if "services" in document else "gitlab-ci"
-        check_schema(document, kind)
+        kinds = {"jobs": "github-workflows", "services": "compose-spec", "repos": "pre-commit"}
+        check_schema(document, next((kind for key, kind in kinds.items() if key in document), "gitlab-ci"))
         for script in scripts(document):
             check_script(script)
-
-
-def documents(text: str) -> list[dict[str, Any]]:
-    from ruamel.yaml import YAML
-
-    return list(YAML(typ="safe").load_all(io.StringIO(text)))
-
-
-def check_schema(document: object, kind: str) -> None:
-    from check_jsonschema.builtin_schemas import get_builtin_schema
-
-    schema = get_builtin_schema(f"vendor.{kind}")
-    jsonschema.validators.validator_for(schema)(schema).validate(document)
-
-
-def scripts(document: Any) -> list[str]:
-    """The commands in a pipeline."""
-    if isinstance(document, list):
-        return [script for item in document for script in scripts(item)]
-    if not isinstance(document, dict):
-        return []
-    found = [value for key, value in document.items() if key == "run" and isinstance(value, str)]
-    for key in ("script", "before_script", "after_script"):
-        found += ["\n".join(document[key])] if isinstance(document.get(key), list) else []
-    return found + [script for value in document.values() for script in scripts(value)]
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

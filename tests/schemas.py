@@ -1,0 +1,38 @@
+"""Documents in YAML, by the schemas of those who read them."""
+
+import io
+from typing import Any
+
+import jsonschema
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    from ruamel.yaml import YAML
+
+    return list(YAML(typ="safe").load_all(io.StringIO(text)))
+
+
+def check_schema(document: object, kind: str) -> None:
+    """Check a document by a schema that check-jsonschema brings, such as `github-workflows`, or by pre-commit's own."""
+    if kind == "pre-commit":
+        import cfgv
+        from pre_commit.clientlib import CONFIG_SCHEMA
+
+        cfgv.validate(document, CONFIG_SCHEMA)
+        return
+    from check_jsonschema.builtin_schemas import get_builtin_schema
+
+    schema = get_builtin_schema(f"vendor.{kind}")
+    jsonschema.validators.validator_for(schema)(schema).validate(document)
+
+
+def scripts(document: Any) -> list[str]:
+    """The commands in a pipeline."""
+    if isinstance(document, list):
+        return [script for item in document for script in scripts(item)]
+    if not isinstance(document, dict):
+        return []
+    found = [value for key, value in document.items() if key == "run" and isinstance(value, str)]
+    for key in ("script", "before_script", "after_script"):
+        found += ["\n".join(document[key])] if isinstance(document.get(key), list) else []
+    return found + [script for value in document.values() for script in scripts(value)]

@@ -1,0 +1,69 @@
+"""The files for GitHub, GitLab and pre-commit: their schemas, their scripts, what they name."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from tests.pages import ROOT
+from tests.schemas import check_schema, documents, scripts
+
+if not (ROOT / ".github").is_dir():
+    pytest.skip("an sdist has no workflows", allow_module_level=True)
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+FORMS = sorted(path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
+ACTION, COMPONENT = ROOT / "action.yml", ROOT / "templates/image.yml"
+
+
+@pytest.mark.parametrize(("path", "kind"), [
+    *((path, "github-workflows") for path in WORKFLOWS), *((path, "github-issue-forms") for path in FORMS),
+    (ROOT / ".github/ISSUE_TEMPLATE/config.yml", "github-issue-config"), (ACTION, "github-actions"),
+    (COMPONENT, "gitlab-ci"),
+], ids=lambda value: getattr(value, "name", value))  # fmt: skip
+def test_a_file_keeps_to_its_schema(path: object, kind: str) -> None:
+    for document in documents(path.read_text("utf-8")):  # type: ignore[attr-defined]
+        check_schema(document, kind)
+
+
+def test_hooks_for_users_and_for_us() -> None:
+    from pre_commit import clientlib
+
+    (hook,) = clientlib.load_manifest(str(ROOT / ".pre-commit-hooks.yaml"))
+    assert " ".join([hook["entry"], *hook["args"]]) == "hatch-docker lock --check"
+    for name in ("pyproject.toml", "uv.lock", "requirements-dev.txt", "hatch-docker.lock", "pylock.toml"):
+        assert re.search(hook["files"], name)
+    assert not re.search(hook["files"], "src/app.py")
+    (local,) = clientlib.load_config(str(ROOT / ".pre-commit-config.yaml"))["repos"]
+    assert {hook["entry"].partition(" ")[0] for hook in local["hooks"]} == {"ruff", "mypy", "python"}
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, ACTION, COMPONENT], ids=lambda path: path.name)
+def test_a_script_is_read_by_its_shell_and_gets_inputs_as_variables(path: object) -> None:
+    """What a user types is never a part of a script on GitHub."""
+    text = path.read_text("utf-8")  # type: ignore[attr-defined]
+    for script in scripts(documents(text)):
+        assert "${{" not in script
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    for used in re.findall(r"uses: (\S+)", text):
+        local = used.startswith("./")
+        assert (ROOT / used).is_file() if local else re.fullmatch(r"[\w-]+/[\w/-]+@(v\d+|release/v\d+)", used), used
+
+
+def test_every_python_is_tested() -> None:
+    """From the oldest that may install hatch-docker on, without a gap."""
+    (document,) = documents((ROOT / ".github/workflows/tests.yml").read_text("utf-8"))
+    minors = [int(version.partition(".")[2]) for version in document["jobs"]["quick"]["strategy"]["matrix"]["python"]]
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"]
+    assert oldest == f">=3.{minors[0]}"
+    assert minors == list(range(11, 16))
+
+
+def test_a_release_needs_no_token_and_comes_after_the_tests() -> None:
+    (document,) = documents((ROOT / ".github/workflows/release.yml").read_text("utf-8"))
+    jobs = document["jobs"]
+    assert (jobs["build"]["needs"], jobs["publish"]["needs"]) == ("tests", "build")
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert document["permissions"] == {"contents": "read"}
+    assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text("utf-8")
