@@ -10,9 +10,10 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from hatch_docker.build.receipt import Receipt, costs
-from hatch_docker.core.errors import ConfigError, StoreError
+from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import atomic_write
 from hatch_docker.core.text import megabytes, sanitize
+from hatch_docker.project.workspace import written_path
 
 
 def write_ci_outputs(
@@ -32,14 +33,9 @@ def write_ci_outputs(
         _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
 
 
-def report_path(root: Path, dotenv: str) -> Path | None:
-    """Return the path of the report that a project names, None if it names none; raise ConfigError if a link in it
-    leads out of the project, where the report would replace a file of the user's.
-    """
-    path = root / dotenv
-    if dotenv and not path.parent.resolve().is_relative_to(root.resolve()):
-        raise ConfigError(f"tool.hatch-docker.dotenv: {dotenv} is behind a link that leads out of the project")
-    return path if dotenv else None
+def report_path(root: Path, dotenv: str, environ: Mapping[str, str]) -> Path | None:
+    """Return the path of the report that a project names, None if it names none; raise ConfigError (`written_path`)."""
+    return written_path(root, dotenv, "tool.hatch-docker.dotenv", "HATCH_DOCKER_DOTENV", environ) if dotenv else None
 
 
 def is_one_of_several(root: Path, environ: Mapping[str, str]) -> bool:

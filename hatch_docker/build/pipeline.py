@@ -42,7 +42,7 @@ def run(
     """
     check_first(plan, project, ctx)
     archive, path = output_paths(plan, directory)
-    dotenv = report_path(project.root, plan.dotenv)
+    dotenv = report_path(project.root, plan.dotenv, ctx.environ)
     for output in (archive, path):
         check_free(output)
         remove_leftovers(output)

@@ -72,7 +72,7 @@ def push_archives(
         pushes.append((archive, config, registries, tags))
     names: list[str] = []
     for archive, config, registries, tags in pushes:
-        dotenv = report_path(root, config.dotenv)
+        dotenv = report_path(root, config.dotenv, environ)
         done = push_archive(
             archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
             sign=sign_plan(config), root=root,

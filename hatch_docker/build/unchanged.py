@@ -54,7 +54,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker import __version__
-from hatch_docker.core.cache.store import FORMAT, NO_CACHE, Store, cache_root, key_of
+from hatch_docker.core.cache.store import NO_CACHE, Store, cache_root, find_store, key_of
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.files import remove_abandoned
 
@@ -144,8 +144,8 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Re
         return None
     began = time.time()
     try:
-        store = Store(cache_root(command.environ) / FORMAT)
-        known = None if store.root.is_symlink() else store.recall(KIND, command.key)
+        store = find_store(cache_root(command.environ), KIND)
+        known = store.recall(KIND, command.key)
         if known is None or not _is_unchanged(known, command, store):
             return None
         for place in (None, store.root / "tmp"):  # as each build does with what killed ones left

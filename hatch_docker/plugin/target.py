@@ -115,7 +115,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _artifacts(self, **options: Any) -> Iterator[str]:
         """Yield what hatchling's own way of building makes."""
         from hatch_docker.build import api
-        from hatch_docker.project.hatch import readable_project
+        from hatch_docker.project.hatch import output_directory, readable_project
 
         if not (Path(self.root) / "pyproject.toml").is_file() and self.metadata.has_project_file():
             # hatchling reads the one above, and takes this directory for the project's all the same
@@ -127,6 +127,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if line := run_or_abort(self.app, lambda: api.why_no_image(readable_project(self._hatchling()))):
             self.app.display_info(line)
             return
+        if not options.get("directory"):
+            run_or_abort(self.app, lambda: output_directory(Path(self.root), self.config.directory))
         if not options.get("versions") and run_or_abort(self.app, lambda: self.config.versions) != ["image"]:
             self._command = None  # several verbs, each of which builds
         artifacts = super().build(**options)

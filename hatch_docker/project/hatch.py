@@ -19,9 +19,8 @@ from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.project.metadata import IMAGE_LOCK, CoreMetadata, Metadata, read_metadata
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import HATCHLING, read_pyproject, read_toml
-from hatch_docker.project.repository import repository_of
 from hatch_docker.project.requirements_file import included_files, required_files
-from hatch_docker.project.workspace import workspaces_of
+from hatch_docker.project.workspace import top_of, written_path
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
@@ -70,7 +69,12 @@ class Hatchling:
         if not isinstance(target, dict):
             raise ConfigError("pyproject.toml: tool.hatch.build.targets.docker must be a table")
         config = BuilderConfig(self.wheel_builder(), self.root, "docker", hatch.build_config, target)
-        return Path(config.directory)
+        return output_directory(Path(self.root), config.directory)
+
+
+def output_directory(root: Path, directory: str) -> Path:
+    """Return the directory of the builds that the project's tables name; raise ConfigError (`written_path`)."""
+    return written_path(root, directory, "tool.hatch.build: directory", "")
 
 
 def open_hatchling(root: Path) -> Hatchling:
@@ -271,7 +275,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
 
     files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
     core, secrets = builder.metadata.core, list[str]()
-    top = repository_of(root) or next((place for place, _ in workspaces_of(root)), root)
+    top = top_of(root)
     for name in (core.readme_path, *core.license_files, _licence_file(core)):
         if name and (why := refused_path(str(root / name), root, top)):
             raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")

@@ -18,8 +18,10 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.repository import repository_of
 
 Config = Mapping[str, Any]
+_EMPTY: Mapping[str, str] = {}
 
 
 def read_members(project: Metadata, config: Config, read: Callable[[Path], Metadata]) -> dict[str, Metadata]:
@@ -104,6 +106,26 @@ def workspaces_of(root: Path) -> Iterator[tuple[Path, Config]]:
             yield place, config
         if (place / ".git").exists():
             break
+
+
+def top_of(root: Path) -> Path:
+    """Return the directory that is the user's project as a whole: the repository's or, without git, the workspace's."""
+    return repository_of(root) or next((place for place, _ in workspaces_of(root)), root)
+
+
+def written_path(root: Path, name: str, option: str, variable: str, environ: Mapping[str, str] = _EMPTY) -> Path:
+    """Return the path of what a build writes where an option of the project says, `name`, relative to it.
+
+    Raise ConfigError where that is outside of the repository or in git's data, unless the user set the variable that
+    stands for the option ("": none does): a stranger's project could replace files of the user, or add one that
+    programs run.
+    """
+    top, path = top_of(root).resolve(), (root / name).resolve()
+    inside = path.is_relative_to(top) and ".git" not in path.relative_to(top).parts
+    if not inside and not environ.get(variable):
+        way_out = f"set {variable}" if variable else "name that directory on the command line"
+        raise ConfigError(f"{option}: {name} is not in the project, which may write nowhere else; {way_out}")
+    return root / name
 
 
 def _config_of(place: Path, root: Path) -> Config:

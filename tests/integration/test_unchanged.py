@@ -331,6 +331,19 @@ def test_a_memory_that_is_damaged_or_a_day_old_is_an_ordinary_build(
     assert bench.notices(later)
 
 
+@pytest.mark.parametrize("place", [".", "..", "../.."])
+def test_a_memory_that_others_may_write_is_not_read(place: str, bench: Bench) -> None:
+    """A forged one names files to write."""
+    path = bench.ctx.store.root / "facts" / KIND / place
+    mode = path.stat().st_mode
+
+    def opened(_root: Path) -> Undo:
+        path.chmod(0o777)
+        return lambda: path.chmod(mode)
+
+    assert bench.notices(opened)
+
+
 @pytest.mark.parametrize("program", [HATCHLING, PROGRAM], ids=["hatchling", "hatch-docker"])
 def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
     program: str, tmp_path: Path, cache: Path

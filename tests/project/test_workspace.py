@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.build.lock import open_lock
 from hatch_docker.build.plans import open_plans
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.dependencies import needs_of
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
-from hatch_docker.project.workspace import is_member, member_places, workspace_lock
+from hatch_docker.project.workspace import is_member, member_places, workspace_lock, written_path
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import project
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
@@ -194,3 +195,35 @@ def test_tables_above_that_are_none(text: str, tmp_path: Path) -> None:
     write_member(tmp_path / "p", "p")
     (tmp_path / "pyproject.toml").write_text(f"{text} # workspace\n")
     assert not is_member(tmp_path / "p")
+
+
+@pytest.mark.parametrize(("name", "allowed"), [
+    ("x.lock", True), ("a/../x.lock", True), ("../../x.lock", True), ("../../../x.lock", False), ("/etc/x", False),
+    ("link/x.lock", False), ("link", False), (".git/config", False), ("../../.git/hooks/x", False),
+])
+@pytest.mark.parametrize("whole", [".git", "workspace"])
+def test_nothing_is_written_outside_of_the_whole(whole: str, name: str, allowed: bool, tmp_path: Path) -> None:
+    """The whole is a repository or, without git, a workspace; who sets the variable decides for themselves."""
+    root = write_member(tmp_path / "top/packages/app", "app")
+    (root / "link").symlink_to(tmp_path)
+    if whole == ".git":
+        (tmp_path / "top/.git").mkdir()
+    else:
+        (tmp_path / "top/pyproject.toml").write_text(UV_WORKSPACE)
+    if allowed:
+        assert written_path(root, name, "option", "VARIABLE", {}) == root / name
+        return
+    with pytest.raises(ConfigError, match=f"^option: {name} is not in the project, .*; set VARIABLE$"):
+        written_path(root, name, "option", "VARIABLE", {"VARIABLE": ""})
+    assert written_path(root, name, "option", "VARIABLE", {"VARIABLE": name}) == root / name
+
+
+def test_lock_and_output_are_in_the_project(tmp_path: Path) -> None:
+    """A lock of a project's own choice could be a file that a shell runs."""
+    root = write_member(tmp_path, "app")
+    with pytest.raises(ConfigError, match=r"tool.hatch-docker.pins: ../../.bash_login is not in the project"):
+        open_lock(root, {"tool": {"hatch-docker": {"pins": "../../.bash_login"}}}, {})
+    with (root / "pyproject.toml").open("a") as stream:
+        stream.write('\n[tool.hatch.build]\ndirectory = "../../out"\n')
+    with pytest.raises(ConfigError, match=r"build: directory: .*/out is not in .*; name that directory on the command"):
+        open_hatchling(root).output()

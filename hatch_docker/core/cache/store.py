@@ -381,6 +381,21 @@ def open_store(root: Path) -> Store:
     return store
 
 
+def find_store(root: Path, kind: str) -> Store:
+    """Return the store under `root` for a look at the facts of a kind; nothing is made or removed.
+
+    Raise StoreError where `open_store` would refuse the store or mend it, and OSError without one.
+    """
+    store = Store(root / FORMAT)
+    facts = store.root / "facts"
+    if any(directory.is_symlink() for directory in (store.root, facts, facts / kind)):
+        raise StoreError(f"the cache {root} has a link in it")
+    _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)
+    for directory in (store.root, facts, facts / kind):
+        _check_owner(directory)
+    return store
+
+
 def _make(directory: Path) -> None:
     """Make a directory of the store, into which others may not write, whatever the umask is."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -9,7 +9,9 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import mark_as_cache
 from hatch_docker.plan.model import CachePlan
+from hatch_docker.project.workspace import written_path
 
+TABLE = "tool.hatch-docker.cache"
 CACHE_SECRETS = (
     "ACTIONS_RUNTIME_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET",
     "BUILDKIT_AZURE_STORAGE_SECRET_ACCESS_KEY",
@@ -22,7 +24,8 @@ GHA_RESULTS = (0, 21)  # of buildx: the service that GitHub has had alone since 
 def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: Context) -> list[str]:
     """Return `--cache-from` and `--cache-to` of `docker buildx build`; `root` is the project's, where paths start.
 
-    Raises ConfigError for type=gha where the variables are not there: buildx then keeps nothing, and says nothing.
+    Raises ConfigError for type=gha where the variables are not there: buildx then keeps nothing, and says nothing; and
+    where the project has a cache written outside of it.
     """
     options = []
     for option, many, place in (("from", cache.sources, "src"), ("to", cache.targets, "dest")):
@@ -31,7 +34,9 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
                 _check_gha(option, version, ctx.environ)
             if fields["type"] == "local":
                 path = root / fields[place]
-                if option == "from" and not (path / "index.json").is_file():
+                if option == "to":
+                    written_path(root, fields[place], f"{TABLE}.to", "HATCH_DOCKER_CACHE_TO", ctx.environ)
+                elif not (path / "index.json").is_file():
                     ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
                     continue
                 is_layout = (path / "oci-layout").is_file()
@@ -45,7 +50,7 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
 
 
 def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]) -> None:
-    where = f"tool.hatch-docker.cache.{option}: type=gha"
+    where = f"{TABLE}.{option}: type=gha"
     missing = [] if environ.get("ACTIONS_RUNTIME_TOKEN") else ["ACTIONS_RUNTIME_TOKEN"]
     if not environ.get("ACTIONS_CACHE_URL") and not environ.get("ACTIONS_RESULTS_URL"):
         missing.append("ACTIONS_RESULTS_URL")
@@ -71,7 +76,7 @@ def podman_caches(cache: CachePlan) -> list[str]:
     options = []
     pairs = [*(("from", fields) for fields in cache.sources), *(("to", fields) for fields in cache.targets)]
     for option, fields in pairs:
-        where = f"tool.hatch-docker.cache.{option}"
+        where = f"{TABLE}.{option}"
         if fields["type"] != "registry":
             raise ConfigError(f"{where}: podman keeps its cache in registries only, not in type={fields['type']}")
         ref = fields["ref"]

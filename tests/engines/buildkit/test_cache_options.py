@@ -82,6 +82,16 @@ def test_a_local_cache_is_the_project_s_and_may_be_empty_at_first(tmp_path: Path
     assert lines == ["  nothing in the cache none yet"]
 
 
+@pytest.mark.parametrize("place", ["..", "{}/elsewhere", ".git/objects"])
+def test_a_project_writes_no_cache_elsewhere(place: str, tmp_path: Path) -> None:
+    """A user may say so, by the variable."""
+    plan, root = caches(targets=[f"type=local,dest={place.format(tmp_path)}"]), tmp_path / "p"
+    root.mkdir()
+    with pytest.raises(ConfigError, match=r"cache.to: .* is not in the project, .*; set HATCH_DOCKER_CACHE_TO"):
+        buildx_caches(plan, root, OLDEST, context(tmp_path / "cache"))
+    assert len(buildx_caches(plan, root, OLDEST, context(tmp_path / "cache", HATCH_DOCKER_CACHE_TO="x"))) == 1
+
+
 def test_a_local_cache_says_that_it_is_one(tmp_path: Path) -> None:
     """So that it is in no sdist and makes no checkout dirty; what is no cache is left alone."""
     (tmp_path / "docs").mkdir()
