@@ -218,14 +218,23 @@ def test_permanent_failure_tags_nothing(registry: FakeRegistry, recorded: Record
     assert registry.count("PUT", "/blobs/uploads/") == registry.count("POST", "/blobs/uploads/") == 12
 
 
-@pytest.mark.parametrize(("method", "part"), STEPS)
-def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path: Path) -> None:
-    """A token that dies on whichever step is renewed, once, and the blob goes into a new upload session."""
+@pytest.mark.parametrize(("method", "part", "midway"), [
+    *((*step, False) for step in STEPS), *((*step, True) for step in STEPS if step[0] == "GET")
+])
+def test_expired_token_is_renewed(method: str, part: str, midway: bool, store: Store, tmp_path: Path) -> None:
+    """A token that dies on whichever step is renewed, once, and the blob goes into a new upload session.
+
+    `midway` it dies with the connection, in the middle of a body.
+    """
     with FakeRegistry(password=PASSWORD) as registry:
 
         def expire(handler: Handler) -> None:
+            if midway:
+                handler.mode = "cut"
+                handler.route()
             registry.tokens.clear()
-            handler.route()
+            if not midway:
+                handler.route()
 
         registry.fault(method, part, expire)
         journey(registry, Recording(login(tmp_path, registry)), store)

@@ -47,6 +47,7 @@ def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp
         assert storage.count("GET", "/blobs/") == 3
         assert all("authorization" not in request.headers for request in storage.requests)
         assert all(f"signature={MARK}" in request.path for request in storage.requests)
+        assert registry.count("GET", "/blobs/") == 3, "a signature lives for a while: the next try asks for a new one"
         assert len(recorded.lines) == 1
 
 

@@ -384,12 +384,12 @@ def open_store(root: Path) -> Store:
 def find_store(root: Path, kind: str) -> Store:
     """Return the store under `root` for a look at the facts of a kind; nothing is made or removed.
 
-    Raise StoreError where `open_store` would refuse the store or mend it, and OSError without one.
+    Raise StoreError where `open_store` would refuse the store, OSError where it would make or mend it.
     """
     store = Store(root / FORMAT)
     facts = store.root / "facts"
     if any(directory.is_symlink() for directory in (store.root, facts, facts / kind)):
-        raise StoreError(f"the cache {root} has a link in it")
+        raise NotADirectoryError(store.root)
     _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)
     for directory in (store.root, facts, facts / kind):
         _check_owner(directory)

@@ -17,8 +17,6 @@ from hatch_docker.wheels.builder import failure_hints as missing
 
 FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
-KILLED = re.compile(r"exit (?:code:|status) 137\b|Killed signal terminated program|cannot allocate memory")
-NO_MEMORY = "; something killed it; perhaps the memory ran out"
 _BASE = "[internal] load metadata for "
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
@@ -78,10 +76,8 @@ class Log:
             hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
         elif self.failed.startswith("exporting cache"):
             hint = "; with ignore-error=true in cache.to the build goes on"
-        elif KILLED.search(f"{said}{self.error}"):
-            hint = NO_MEMORY
         else:
-            hint = missing.hint(said, network=True)
+            hint = missing.hint(f"{said}\n{self.error}", network=True)
         return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + (f":\n{said}" if said else "")
 
     def lost(self, why: str) -> str:

@@ -12,7 +12,7 @@ from hatch_docker.core.errors import BuildError, LostError
 from hatch_docker.core.process import LAST_LINES, ProcessFailed, run
 from hatch_docker.core.progress import Progress, Task
 from hatch_docker.engines.buildkit.build_request import BuildRequest, load_image
-from hatch_docker.engines.buildkit.buildx_log import KILLED, NO_MEMORY, pull_failure
+from hatch_docker.engines.buildkit.buildx_log import pull_failure
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, podman_caches
 from hatch_docker.oci.model import host_platform
 from hatch_docker.wheels.builder import failure_hints as missing
@@ -115,5 +115,5 @@ class PodmanLog:
         reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
         said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines
         text = "\n".join([*said, reason])
-        hint = NO_MEMORY if KILLED.search(text) else missing.hint(text, network=True)
+        hint = missing.hint(text, network=True)
         return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(said) if said else "")

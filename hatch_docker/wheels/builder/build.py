@@ -31,7 +31,7 @@ from hatch_docker.core.text import megabytes
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
-from hatch_docker.wheels.builder.failure_hints import hint
+from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint
 from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
 from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
@@ -305,7 +305,7 @@ def _run(
     except ProcessFailed as failure:
         cause = hint(failure.output, network=plan.network)
         if failure.status == KILLED and not cause:
-            cause = " because it was killed, perhaps for want of memory"
+            cause = NO_MEMORY
         raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{failure.output}") from None
 
 

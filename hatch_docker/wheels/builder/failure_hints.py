@@ -18,12 +18,16 @@ _WORDS = (
     (r": line \d+: ([\w.+-]+): command not found|: \d+: ([\w.+-]+): not found", "{}"),  # shells
 )
 _NETWORK = r"Name or service|name resolution|unreachable|ConnectionError|Could not resolve host"
+_KILLED = r"exit (?:code:|status) 137\b|Killed signal terminated program|(?i:cannot allocate memory)"
+NO_MEMORY = "; something killed it; perhaps the memory ran out"
 _WHERE = "[tool.hatch-docker.build] packages"
 
 
 def hint(output: str, *, network: bool) -> str:
     """Return what to try after a failed build, "" if unknown; `network` is True if the build may use the network."""
     output = "\n".join(line[:LONGEST] for line in output.splitlines())
+    if re.search(_KILLED, output):
+        return NO_MEMORY
     for pattern, words in _WORDS:
         if match := re.search(pattern, output):
             named = next(filter(None, match.groups()), "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hatch_docker.wheels.builder.failure_hints import hint
+from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint
 
 ANY = "; add the Debian package that has it"
 ADD = "to [tool.hatch-docker.build] packages"
@@ -61,3 +61,11 @@ def test_what_went_on_without_it_is_not_blamed(output: str) -> None:
 
 def test_a_network_that_was_taken_away_is_named() -> None:
     assert "network = false forbids" in hint("Name or service not known", network=False)
+
+
+@pytest.mark.parametrize("output", [
+    "c++: fatal error: Killed signal terminated program cc1plus", "virtual memory exhausted: Cannot allocate memory",
+    'process "/bin/sh -c make" did not complete successfully: exit code: 137',
+])  # fmt: skip
+def test_memory_that_ran_out_is_named(output: str) -> None:
+    assert hint(output, network=True) == NO_MEMORY
