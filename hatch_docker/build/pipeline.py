@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_machine, check_paths
+from hatch_docker.build.checks.named import check_named
 from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
 from hatch_docker.build.inputs import Notes, loaded_line
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
@@ -108,6 +109,7 @@ def _check(
     plan: Plan, built: Sequence[BuiltImage], host: Platform, ctx: Context, timings: dict[str, float]
 ) -> tuple[str, ...]:
     """Raise BuildError if an image must not leave this machine; return hints that do not stop a build."""
+    check_named(plan, built, ctx)
     if plan.native_libraries != "off":
         with _timed(timings, "libraries"):
             from hatch_docker.build.checks.shared_libraries import check_native

@@ -148,7 +148,7 @@ mode = "0750"
 """
 CASES = {
     "hello": Case(),
-    "no scripts": Case(scripts=False, options='entrypoint = ["python", "-m", "golden"]'),
+    "no scripts": Case(scripts=False, options='entrypoint = ["python", "-c", "import golden"]'),
     "data": Case(DATA),
     "dependencies": Case(wheels=(PURE, SECOND)),
     "large dependency": Case(wheels=(PURE, LARGE)),

@@ -1,0 +1,123 @@
+"""Modules, attributes and files that commands name: those that the image lacks are refused, without running it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.image import base_of
+from hatch_docker.build.checks.named import check_named
+from hatch_docker.build.checks.references import references_of
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.engines.model import BuiltImage, LayerInfo
+from hatch_docker.oci.make_image import Settings, build_image
+from hatch_docker.oci.model import History
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import file, python_image
+from tests.fakes.context import context
+from tests.fakes.images import layer_of
+from tests.fakes.library_images import sealed
+from tests.fakes.plans import plan as plan_of
+from tests.fakes.sbom_images import SITE
+
+APP = """\
+import os as system
+from flask import Flask
+def create_app(): inner = 1
+app, (first, *others) = Flask(__name__), (1, 2)
+try:
+    worker: object = app
+except Exception as error:
+    class Late: ...
+"""
+FILES = {
+    f"{SITE}/shop/__init__.py": "", f"{SITE}/shop/web.py": APP, f"{SITE}/star.py": "from shop.web import *\n",
+    f"{SITE}/lazy.py": "def __getattr__(name): ...\n", f"{SITE}/made.py": "globals()['x'] = 1\n",
+    f"{SITE}/broken.py": "def\n", f"{SITE}/space/one.py": "", f"{SITE}/shop/__main__.py": "",
+    f"{SITE}/code.cpython-313-x86_64-linux-gnu.so": "", "srv/page.py": "name = 1\n",
+}  # fmt: skip
+BASE = {"usr/local/lib/python3.13/http/server.py": ""}
+
+
+def image(
+    tmp_path: Path, command: str, files: Mapping[str, str] = FILES, env: Mapping[str, str] | None = None
+) -> BuiltImage:
+    """Return an image with some files of wheels on a base, and a command in /srv."""
+    python = python_image()
+    base = base_of(BasePlan("registry", "python:x", "python:x"), python, context(tmp_path / "cache"))
+    layers = [(layer_of([file(path, text) for path, text in some.items()]), History("test")) for some in (BASE, files)]
+    settings = Settings(entrypoint=tuple(command.split()), env=dict(env or {}), workdir="/srv")
+    made = build_image(base.image, layers, settings, 0, {})
+    notes = [LayerInfo("base", (), True)] * len(base.image.layers) + [LayerInfo("project", (), False)] * 2
+    return BuiltImage(made, base, tuple(notes))
+
+
+def checked(tmp_path: Path, command: str, **more: Mapping[str, str]) -> str:
+    """Return the error for a command, "" for none; then the image passes again without being opened."""
+    plan = plan_of({"entrypoint": command.split()})
+    built, ctx = image(tmp_path, command, **more), context(tmp_path / "cache")
+    try:
+        check_named(plan, [built], ctx)
+    except ConfigError as error:
+        return str(error)
+    check_named(plan, [sealed(built)], ctx)
+    return ""
+
+
+@pytest.mark.parametrize("command", [
+    "python -m shop", "python -u -m shop.web", "python -m http.server", "python -m space.one", "python page.py",
+    "python -m code", "python -c pass", "python", "python /srv/page.py", "uvicorn shop.web:app --port 80",
+    "uvicorn --factory shop.web:create_app", "gunicorn -k shop.nope:Class shop.web:worker", "gunicorn page:name",
+    "uvicorn shop.web:others", "uvicorn shop.web:Late", "uvicorn shop.web:system.path", "uvicorn shop:web",
+    "uvicorn star:anything", "uvicorn lazy:anything", "uvicorn made:x", "uvicorn broken:x", "uvicorn code:x",
+    "gunicorn --chdir /x nope:app", "gunicorn -c file.py nope:app", "celery -A shop.web worker", "sh -c nope",
+    "celery -A shop.web.app worker -c 4", "flask --app shop.web:create_app('x') run", "flask run",
+    "streamlit run page.py", "streamlit run https://x.example/y.py", "streamlit run --help",
+])  # fmt: skip
+def test_what_is_there_or_cannot_be_told(command: str, tmp_path: Path) -> None:
+    assert checked(tmp_path, command) == ""
+
+
+@pytest.mark.parametrize(("command", "message"), [
+    ("python -m shp", "module 'shp'; did you mean shop?"),
+    ("python -m space", ""),
+    ("python -m shop.wed", "module 'shop.wed'; did you mean shop.web?"),
+    ("python page2.py", "file /srv/page2.py, which 'page2.py' names; add it by `files`"),
+    ("streamlit run web.py", f"file /srv/web.py, which 'web.py' names; it is at /{SITE}/shop/web.py"),
+    ("uvicorn shop.web:ap", "'ap' in the module 'shop.web'; did you mean shop.web:app?"),
+    ("python -m uvicorn.x shop.web:ap", "module 'uvicorn.x'"),
+    ("gunicorn zzz.y:z()", "module 'zzz.y'"),
+    ("uvicorn shop.web:inner", "'inner' in the module 'shop.web'"),
+    ("celery -A nope worker", "module 'nope'"),
+    ("celery --app=shop.web.worked worker", "'worked' in the module 'shop.web'; did you mean shop.web:worker?"),
+    ("flask -A shop.wb:app run", "module 'shop.wb'; did you mean shop.web?"),
+])  # fmt: skip
+def test_what_is_not_there(command: str, message: str, tmp_path: Path) -> None:
+    error = checked(tmp_path, command)
+    assert error.startswith(f"tool.hatch-docker.entrypoint: the image has no {message}") if message else not error
+
+
+def test_a_package_that_cannot_be_run(tmp_path: Path) -> None:
+    error = checked(tmp_path, "python -m pkg", files={f"{SITE}/pkg/__init__.py": ""})
+    assert error.endswith("no module 'pkg.__main__': `python -m` cannot run the package pkg")
+
+
+def test_code_may_be_elsewhere(tmp_path: Path) -> None:
+    """In a directory of PYTHONPATH or of a .pth file, or in a volume; the health check is read as well."""
+    assert checked(tmp_path, "python -m far", files={"opt/far.py": ""}, env={"PYTHONPATH": "/opt"}) == ""
+    assert "'far'" in checked(tmp_path, "python -m far", files={"opt/far.py": ""})
+    assert checked(tmp_path, "python -m far", files={f"{SITE}/x.pth": "/opt\n"}) == ""
+    volume = plan_of({"entrypoint": ["python", "-m", "far"], "volumes": ["/srv"]})
+    check_named(volume, [image(tmp_path, "python -m far")], context(tmp_path / "cache"))
+    built = image(tmp_path, "python -c pass")
+    config = {**built.image.config_json, "config": {"Healthcheck": {"Test": ["CMD", "python", "-m", "far"]}}}
+    built = replace(built, image=replace(built.image, config=json.dumps(config).encode()))
+    with pytest.raises(ConfigError, match=r"healthcheck.command: the image has no module 'far'"):
+        check_named(plan_of({"entrypoint": ["python"]}), [built], context(tmp_path / "cache"))
+
+
+def test_variables_name_flasks_application() -> None:
+    (reference,) = references_of(["flask", "run"], {"FLASK_APP": "shop.web:create_app"})
+    assert (reference.module, reference.attribute) == ("shop.web", "create_app")
