@@ -110,12 +110,13 @@ def _check(
 ) -> tuple[str, ...]:
     """Raise BuildError if an image must not leave this machine; return hints that do not stop a build."""
     check_named(plan, built, ctx)
+    hints: tuple[str, ...] = ()
     if plan.native_libraries != "off":
         with _timed(timings, "libraries"):
             from hatch_docker.build.checks.shared_libraries import check_native
 
-            check_native(plan, built, ctx)
-    hints = find_hints(plan, built, ctx)
+            hints = check_native(plan, built, ctx)
+    hints += find_hints(plan, built, ctx)
     if plan.check:
         with _timed(timings, "check"):
             from hatch_docker.build.checks.command import run_check

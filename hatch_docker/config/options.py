@@ -211,9 +211,9 @@ class Config(Table):
     load: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the image is loaded into "
         "Docker or Podman. `auto`: if one of them answers.")
     native_libraries: Literal["auto", "error", "warn", "off"] = Field(default="auto", description="How to treat a "
-        "shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error if the project, "
-        "or a dependency compiled for this image, needs it; a warning if a published wheel does, because parts of it "
-        "may never be loaded. `off`: no check.")
+        "shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error if the project "
+        "needs it, a dependency compiled for this image, or the first import of one with a published wheel; a hint if "
+        "another part of such a wheel does, which may never be loaded. `off`: no check.")
     sbom: types.Formats = Field(default=("cyclonedx",), json_schema_extra={"type": ["array", "boolean"]}, description=
         "The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image and "
         "attached to it on a push; `false` for none.")

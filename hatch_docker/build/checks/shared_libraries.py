@@ -24,17 +24,20 @@ if TYPE_CHECKING:
 
 RECIPE = 1
 KIND = "native"
+LARGEST = 4 << 20  # bytes of a module that is read
 OPTION = "tool.hatch-docker.native-libraries"
 _LOADER = re.compile(r"/.*/ld(-linux|64|-musl)[^/]*")
 
 
-def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
-    """Warn about libraries that the dynamic loader would not find. Raises BuildError if the plan makes that an error.
+def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[str, ...]:
+    """Look for libraries that the dynamic loader would not find; return hints about those that may never be needed.
 
-    `auto` makes it an error for code compiled for this image: the project's, and dependencies built from sdists.
+    `auto` makes it an error for code compiled for this image, the project's and that of dependencies built from sdists,
+    and for what the first import of its package loads; `warn` makes it a warning. Raises BuildError for an error.
     """
     failed: dict[str, None] = {}
     warned: dict[str, None] = {}
+    hints: dict[str, None] = {}
     for result in built:
         needs = _needs(result, ctx)
         for need in needs:
@@ -50,16 +53,25 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
         for library in missing:
             files = [need for need in needs if need.library == library and not need.apart]
             own = any(_is_own(need, result) for need in files)
+            if plan.native_libraries == "auto" and not own and (loaded := [
+                need for need in files if need.path in _loaded(need, result, ctx)
+            ]):
+                files, own = [*loaded, *(need for need in files if need not in loaded)], True
             others = {1: "", 2: ", and another file"}.get(len(files), f", and {len(files) - 1} other files")
             advice = _advice(library, packages.get(library), plan, result.base)
             line = f"{library}: {advice}; {_file(files[0])} needs it{others}"
-            fatal = plan.native_libraries == "error" or (plan.native_libraries == "auto" and own)
-            (failed if fatal else warned)[line] = None
+            if plan.native_libraries == "error" or (plan.native_libraries == "auto" and own):
+                failed[line] = None
+            elif plan.native_libraries == "auto":
+                hints[f"{line}; only where that is imported"] = None
+            else:
+                warned[line] = None
     for line in warned:
         ctx.progress.warn(line)
     if failed:
         lines = "".join(f"\n  {line}" for line in failed)
         raise BuildError(f'the image lacks shared libraries ({OPTION} = "warn" builds it all the same):{lines}')
+    return tuple(hints)
 
 
 def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
@@ -81,6 +93,34 @@ def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
         known = {"needs": [asdict(need) for need in find_missing(loader, architecture, base)]}
         ctx.store.remember(KIND, key, known)
     return [MissingLibrary(**need) for need in known["needs"]]
+
+
+def _loaded(need: MissingLibrary, built: BuiltImage, ctx: Context) -> Sequence[str]:
+    """Return the paths of the files of a file's wheel that an import of their package loads, remembered by the layer.
+    """
+    layer = built.image.layers[need.layer]
+
+    def read() -> list[str]:
+        from hatch_docker.build.checks.imports import loaded_files
+        from hatch_docker.build.checks.loader import read_files
+        from hatch_docker.oci.layer import layer_entries
+
+        site = need.path.partition("/site-packages/")[0] + "/site-packages/"
+        files = read_files(built.image.layers, len(built.base.image.layers), ctx).code
+        code = {file.path.removeprefix(site): file.elf for file in files if file.owner == need.owner}
+        tops = {path.partition("/")[0] for path in code}
+        sources: dict[str, bytes] = {}
+        for entry, stream in layer_entries(layer):
+            path = entry.path.removeprefix(site)
+            mine = "/" not in path or path.partition("/")[0] in tops
+            if stream is not None and path != entry.path and mine and path.endswith(".py") and entry.size < LARGEST:
+                sources[path] = stream.read()
+        return sorted(site + path for path in loaded_files(sources, code))
+
+    if not need.owner or "/site-packages/" not in need.path:
+        return ()
+    found: Sequence[str] = ctx.store.remembered("native-loaded", key_of(RECIPE, layer.diff_id, need.owner), read)
+    return found
 
 
 def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:

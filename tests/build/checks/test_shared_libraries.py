@@ -201,10 +201,17 @@ def test_musl(tmp_path: Path) -> None:
     assert said(tmp_path, wheel, libc="musl", system=[file("usr/local/lib/libo.so.1")]) == [second]
 
 
-def test_an_error_where_the_project_needs_it_a_warning_where_a_finished_wheel_does(tmp_path: Path) -> None:
+def test_an_error_where_it_is_certain_and_a_hint_where_it_is_not(tmp_path: Path, ctx: Context) -> None:
+    """The project needs it, or the first import of a dependency; else a part of a finished wheel, on demand."""
     wheel = record("Some_Pkg", "1", so("pkg/a.so", "libx.so.1"))
     own = record("app", "1", so("app/a.so", "libx.so.1"))
-    assert len(said(tmp_path, wheel, value="auto")) == 1
+    assert said(tmp_path, wheel, value="auto") == []
+    (hint,) = check_native(plan(), [built(ctx, wheel)], ctx)
+    assert re.fullmatch(r"libx\.so\.1: .*; pkg/a\.so of Some-Pkg 1 needs it; only where that is imported", hint)
+    module = file(f"{SITE}/pkg/__init__.py", "from .b import x\n")
+    sure = [so("pkg/a.so", "libx.so.1"), so("pkg/b.so", "libx.so.1"), module]
+    with pytest.raises(BuildError, match=r"libx\.so\.1: .*; pkg/b\.so of Some-Pkg 1 needs it, and another file"):
+        said(tmp_path, record("Some_Pkg", "1", *sure), value="auto")
     with pytest.raises(BuildError, match=r"lacks shared libraries \(.*native-libraries = \"warn\" .*\n  libx\.so\.1: "):
         said(tmp_path, [], own, value="auto")
     with pytest.raises(BuildError, match=r"libx\.so\.1: .*pkg/a\.so of Some-Pkg 1 needs it"):
