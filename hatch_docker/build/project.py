@@ -46,8 +46,7 @@ from hatch_docker.project.pyproject import (
 from hatch_docker.project.repository import run_git
 from hatch_docker.project.static import static_project
 from hatch_docker.project.tree import Tree, read_tree, tree_sources
-from hatch_docker.wheels.install.compatibility import TREE
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import TREE, Target
 
 RECIPE = 3
 PROGRAMS = "data-scripts"  # a key beside those of [project]: scripts of the wheel that are no entry points

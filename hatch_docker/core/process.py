@@ -115,7 +115,19 @@ def run(
     stdin: bytes | None = None, secrets: Sequence[str] = (), log: Callable[[str], None] | None = None,
     timeout: float | None = None, merged: bool = False,
 ) -> str:
-    """Run a program to its end and return its standard output as text.
+    """Run a program to its end and return its standard output as text; see `run_bytes`."""
+    output = run_bytes(
+        command, env=env, cwd=cwd, stdin=stdin, secrets=secrets, log=log, timeout=timeout, merged=merged
+    )
+    return output.decode(errors="replace")
+
+
+def run_bytes(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    stdin: bytes | None = None, secrets: Sequence[str] = (), log: Callable[[str], None] | None = None,
+    timeout: float | None = None, merged: bool = False,
+) -> bytes:
+    """Run a program to its end and return its standard output.
 
     Standard error is streamed to `log` line by line, secrets hidden; with `merged` standard output too, and
     nothing is returned. Raises ProcessFailed with the last 20 lines when the status is not 0, ProgramError when
@@ -144,11 +156,11 @@ def run(
             threads.append(_in_thread(functools.partial(_feed, process, stdin)))
         if timeout is not None:
             timer.start()
-        output = ""
+        output = b""
         if not merged:
             assert process.stdout is not None
             with process.stdout:
-                output = process.stdout.read().decode(errors="replace")
+                output = process.stdout.read()
         for thread in threads:
             thread.join()
         timer.cancel()
@@ -163,7 +175,7 @@ def run(
     if overdue.is_set():
         raise TimedOut(f"{name} did not finish within {timeout:g} s")
     if process.returncode != 0:
-        text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
+        text = "\n".join(last) or redact("\n".join(output.decode(errors="replace").splitlines()[-LAST_LINES:]), secrets)
         raise ProcessFailed(f"{name} failed with status {process.returncode}:\n{text}", process.returncode, text)
     return output
 

@@ -158,9 +158,13 @@ def check_pins(pins: Sequence[Pin], target: Target, root: Path, ctx: Context) ->
     ctx.store.remember("fits", key, True)
 
 
-def dependency_build_plan(build: BuildPlan) -> BuildPlan:
-    """Return the build of dependencies: packages and network, without the project's secrets and variables."""
-    return BuildPlan(True, packages=build.packages, network=build.network, timeout=build.timeout, memory=build.memory)
+def dependency_build_plan(build: BuildPlan, pinned: Pin | None = None) -> BuildPlan:
+    """Return the build of dependencies: packages and network, without the project's secrets and variables.
+
+    For a dependency whose version comes from its commits the builder stage has git.
+    """
+    packages = tuple(sorted({*build.packages, "git"})) if pinned and pinned.needs_git else build.packages
+    return BuildPlan(True, packages=packages, network=build.network, timeout=build.timeout, memory=build.memory)
 
 
 def check_contents(wheel: Path, target: Target) -> None:

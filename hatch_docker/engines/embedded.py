@@ -4,7 +4,7 @@ No daemon and no registry account. Every layer has a key made of contents; only 
 made, and nothing is fetched, compiled or compressed for the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +64,9 @@ def gather(
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; the build is needed anyway."""
-        from hatch_docker.wheels.builder.build import build_wheel
         from hatch_docker.wheels.metadata import metadata_of
 
-        build = dependency_build_plan(plan.build)
-        return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=project.root))
+        return metadata_of(_built(pinned, lambda: sdist, plan, base, target, project, ctx).open())
 
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
@@ -92,11 +90,18 @@ def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Pr
     rules = slim_rules(plan, "dependencies")
     if pinned.is_wheel:
         return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules)
+    wheel = _built(pinned, get, plan, base, target, project, ctx)
+    return Wheel(pinned.title, wheel.name, wheel.digest, wheel.open, rules)
+
+
+def _built(
+    pinned: Pin, get: Callable[[], Path], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
+) -> KeptFile:
+    """Return the wheel of a pinned sdist out of the builder stage."""
     from hatch_docker.wheels.builder.build import find_wheel
 
-    sdist = KeptFile(pinned.filename, f"sha256:{pinned.sha256}", get)
-    wheel = find_wheel(sdist, dependency_build_plan(plan.build), base, target, ctx, project.root)
-    return Wheel(pinned.title, wheel.name, wheel.digest, wheel.open, rules)
+    sdist = KeptFile(pinned.filename, f"sha256:{pinned.sha256}", get, pinned.subdirectory)
+    return find_wheel(sdist, dependency_build_plan(plan.build, pinned), base, target, ctx, project.root)
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redact_url
+from hatch_docker.project.git_source import git_address
 
 Config = Mapping[str, Any]
 _PLACES = ("index", "git", "url", "path", "workspace")
@@ -22,9 +23,9 @@ _PLACES = ("index", "git", "url", "path", "workspace")
 class Source:
     """A place that a requirement is taken from, where its marker holds, for a chosen extra or group of the project.
 
-    `kind` is "index" (`where` is its name), "url", "path" (relative to the project's root), "git" or "workspace".
-    `table` names the table that says so, for messages. A marker that cannot be told is "?". Only an `indirect` one is
-    also for a dependency of another project.
+    `kind` is "index" (`where` is its name), "url", "path" (relative to the project's root), "git" (`where` is an
+    address as pip has it) or "workspace". `table` names the table that says so, for messages. A marker that cannot be
+    told is "?". Only an `indirect` one is also for a dependency of another project.
     """
 
     name: str
@@ -87,7 +88,7 @@ def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
     for name, given in _table(config, "uv", "sources").items():
         for entry in given if isinstance(given, list) else [given]:
             where = f"[tool.uv.sources] {name}"
-            kind, value = _place(entry, where)
+            kind, value = _place(entry, where, entry)
             if kind == "workspace" and (not value or (root / "PKG-INFO").is_file()):
                 continue  # a published sdist is no longer in the workspace, and its metadata name a release
             conditions = [entry.get(key, "") for key in ("marker", "extra", "group")]
@@ -120,15 +121,24 @@ def _poetry_place(entry: Any, where: str) -> tuple[str, str] | None:
         return None
     kinds = {"source": "index", "git": "git", "url": "url", "path": "path", "file": "path"}
     found = {kind: entry[key] for key, kind in kinds.items() if key in entry}
-    return _place(found, where) if found else None
+    return _place(found, where, entry) if found else None
 
 
-def _place(entry: Any, where: str) -> tuple[str, str]:
-    """Return kind and value of a source's table; raise ConfigError unless it names one place."""
+def _place(entry: Any, where: str, options: Any) -> tuple[str, str]:
+    """Return kind and value of a source's table; raise ConfigError unless it names one place.
+
+    `options` say which commit and which directory of it.
+    """
     kinds = [kind for kind in _PLACES if isinstance(entry, Mapping) and kind in entry]
     if len(kinds) != 1 or not isinstance(entry[kinds[0]], bool if kinds[0] == "workspace" else str):
         raise ConfigError(f"pyproject.toml: {where} must name one of {', '.join(_PLACES)}")
-    return kinds[0], str(entry[kinds[0]] or "")
+    kind, value = kinds[0], str(entry[kinds[0]] or "")
+    below = str(options.get("subdirectory") or "")
+    if kind == "git":
+        names = {"rev": "", "tag": "refs/tags/", "branch": "refs/heads/"}
+        ref = next((f"{start}{options[name]}" for name, start in names.items() if options.get(name)), "")
+        return kind, git_address(value, ref, below)
+    return kind, f"{value}#subdirectory={below}" if below and kind in ("url", "path") else value
 
 
 def normalized(name: str) -> str:

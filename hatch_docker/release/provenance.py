@@ -17,6 +17,7 @@ from hatch_docker.oci.model import Image, Index
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.release.purl import base_purl, purl
+from hatch_docker.wheels.target import Pin
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -120,7 +121,7 @@ def _dependencies(
         uri = {"uri": base_purl(base)} if base_purl(base) else {}
         found.append({"name": _base_name(plan), "digest": _sha256(base.digest), **uri})
         found += [_deb(title, base.suite, digest) for title, digest in sorted(base.hashes.items())]
-        found += [_file(pin.name, pin.version, pin.filename, pin.sha256) for pin in image.pins]
+        found += [_pin(pin) for pin in image.pins]
     uris = {resource.get("uri") for resource in found}
     for (kind, *what), digest in sorted(used.items()):
         tool = _deb(what[0], what[1], digest) if kind == "deb" else _file(what[0], what[1], what[2], digest)
@@ -133,6 +134,14 @@ def _deb(title: str, suite: str, digest: str) -> Resource:
     name, version, architecture = title.split()
     where = {"arch": architecture, "distro": suite}
     return {"uri": purl("deb", name, version, namespace="debian", qualifiers=where), "digest": _sha256(digest)}
+
+
+def _pin(pin: Pin) -> Resource:
+    address, commit = pin.commit
+    if not address:
+        return _file(pin.name, pin.version, pin.filename, pin.sha256)
+    uri = purl("pypi", pin.name, pin.version, qualifiers={"vcs_url": address})
+    return {"uri": uri, "digest": {"gitCommit": commit, **_sha256(pin.sha256)}}
 
 
 def _file(name: str, version: str, filename: str, digest: str) -> Resource:

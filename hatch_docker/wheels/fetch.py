@@ -9,7 +9,9 @@ from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http import client as transport
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import Advance
+from hatch_docker.project.git_source import parse_git
 from hatch_docker.wheels.index import Indexes, read_indexes, with_keyring
+from hatch_docker.wheels.repository import repository_archive
 from hatch_docker.wheels.target import Pin
 
 PARALLEL = 4
@@ -42,9 +44,19 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
 
 def _download(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance: Advance) -> None:
     try:
+        if pin.url.startswith("git+"):
+            _pack(pin, ctx)
+            return
         transport.fetch(
-            ctx.store, client, pin.url, digest=f"sha256:{pin.sha256}", size=pin.size,
+            ctx.store, client, pin.url.partition("#")[0], digest=f"sha256:{pin.sha256}", size=pin.size,
             headers=indexes.authorization(pin.url), advance=advance,
         )
     except RegistryError as error:
         raise error.with_message(f"{pin.title} ({pin.filename}): {error}") from error
+
+
+def _pack(pin: Pin, ctx: Context) -> None:
+    """Make the archive of a commit again; its bytes depend on the commit and on the tags before it alone."""
+    made = repository_archive(parse_git(pin.url, pin.title), ctx)
+    if made.sha256 != pin.sha256:
+        raise RegistryError(f"{pin.url} has other tags than when it was locked, perhaps another version: lock again")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
@@ -27,6 +28,7 @@ MACHINES = {
     "386": "i686", "amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "loong64": "loongarch64",
     "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x",
 }
+TREE = "source.tar.gz"  # the end of the name of a tree's archive, whose version its backend alone knows
 _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 
 
@@ -158,8 +160,9 @@ def incompatibility(filename: str, target: Target) -> str:
 class Pin:
     """One file of one package, by hash; the file may be an sdist.
 
-    `sha256` is hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; both are None if unknown.
-    `url` carries no credentials.
+    The `url` of a git repository starts with "git+" and names a commit; the file is an archive of that. `sha256` is
+    hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; both are None if unknown. `url` carries no
+    credentials.
     """
 
     name: str
@@ -179,6 +182,28 @@ class Pin:
     def is_wheel(self) -> bool:
         """True for a wheel, False for an sdist, which has to be built."""
         return self.filename.endswith(".whl")
+
+    @property
+    def commit(self) -> tuple[str, str]:
+        """The address of a git repository, with the commit, and the commit; ("", "") for other files."""
+        address = self.url.partition("#")[0] if self.url.startswith("git+") else ""
+        return address, address.rpartition("@")[2]
+
+    @property
+    def subdirectory(self) -> str:
+        """The directory in an archive that has the project, "" for its top."""
+        found = re.search(r"#(?:.*&)?subdirectory=([^&]*)", self.url)
+        return unquote(found[1]) if found else ""
+
+    @property
+    def needs_git(self) -> bool:
+        """True if the archive has the commits that its version comes from."""
+        return self.url.startswith("git+") and self.filename.endswith(TREE)
+
+
+def sdist_name(name: str, version: str, like: str = "") -> str:
+    """Return the file name of an sdist (PEP 625), a .zip if it shall end `like` one."""
+    return f"{name.replace('-', '_')}-{version}{'.zip' if like.endswith('.zip') else '.tar.gz'}"
 
 
 def note_used(pins: Iterable[Pin], ctx: Context) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 class KeptFile:
     """A wheel or an sdist: its name, its digest, and `open`, which finds the file in the cache or makes it again.
 
-    `open` raises DamagedBlobError where the file that is made again has another digest.
+    `open` raises DamagedBlobError where the file that is made again has another digest. `subdirectory` is where the
+    project is in an sdist, "" for its top.
     """
 
     name: str
     digest: str
     open: Callable[[], Path]
+    subdirectory: str = ""
 
 
 def given_file(path: Path) -> KeptFile:

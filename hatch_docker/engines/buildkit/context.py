@@ -220,6 +220,7 @@ def write_context(
                 "sdist": f"/sdist/{sdist.name}", "source": "/build/src", "output": WHEEL, "backend": sdist.backend,
                 "backend_path": sdist.backend_path, "known": step.job.known, "time": SOURCE_DATE, "strict": True,
                 "secrets": step.job.plan.secrets, "env": multiline_variables(step.job.plan),
+                **({"project": sdist.subdirectory} if sdist.subdirectory else {}),
             }  # fmt: skip
             text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
             (build / "sdist" / "spec.json").write_text(text, encoding="utf-8")

@@ -164,8 +164,9 @@ def make_steps(
 
 def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, project: Project, ctx: Context) -> CopyStep:
     """Return the step of a dependency without a wheel for the target."""
-    build = dependency_build_plan(plan.build)
-    job = make_job(replace(given_file(sdist), name=pinned.filename), build, target, project, ctx)
+    build = dependency_build_plan(plan.build, pinned)
+    file = replace(given_file(sdist), name=pinned.filename, subdirectory=pinned.subdirectory)
+    job = make_job(file, build, target, project, ctx)
     rules = slim_rules(plan, "dependencies")
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 

@@ -182,12 +182,13 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
         if not pin and number >= own:
             digest = made.get(name, "")
         place = path.removesuffix("/METADATA").removesuffix("/PKG-INFO")
+        origin = {"vcs_url": pin.commit[0]} if pin else {}
         parts, top, documents = _inside(place, refs[path], findings)
         edges = (refs[installed[other][0]] for other in needs.get(name, ()) if other in installed and number >= own)
         yield number, Component(
             refs[path], "library", finding["name"], finding["version"],
-            purl("pypi", finding["name"], finding["version"]), _licence(finding["licence"]), finding["supplier"],
-            {"SHA-256": digest} if digest else {},
+            purl("pypi", finding["name"], finding["version"], qualifiers=origin), _licence(finding["licence"]),
+            finding["supplier"], {"SHA-256": digest} if digest else {},
             (*sorted({*edges} - {refs[path]}), *top), path, pin.sha256 if pin and not pin.is_wheel else "",
             parts, documents,
         )  # fmt: skip

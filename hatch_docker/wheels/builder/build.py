@@ -132,6 +132,7 @@ def find_wheel(
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
     """Return the file of a wheel out of a builder stage; see `find_wheel`."""
     copy = "sdist.zip" if source.name.endswith(".zip") else "sdist.tar.gz"
+    spec = {"sdist": f"/build/{copy}", **({"project": source.subdirectory} if source.subdirectory else {})}
 
     def fill(build: Path) -> None:
         # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
@@ -139,7 +140,7 @@ def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
 
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
         def write(directory: Path) -> Path:
-            wheel = run_backend("wheel", source, stage, known, pins, directory, fill, sdist=f"/build/{copy}")
+            wheel = run_backend("wheel", source, stage, known, pins, directory, fill, spec)
             check_made(wheel.name, source.name, stage.target)
             note_table(source, wheel, stage.ctx.store)
             if stage.plan.secrets:
@@ -180,13 +181,14 @@ def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
     """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
 
     def read() -> list[object]:
-        found = read_sdist(sdist.open(), sdist.name)
+        found = read_sdist(sdist.open(), sdist.name, sdist.subdirectory)
         return [found.content, found.requires, found.backend, found.backend_path, found.table]
 
-    key = key_of(READING, sdist.name, sdist.digest)
+    where = [sdist.subdirectory] if sdist.subdirectory else []
+    key = key_of(READING, sdist.name, sdist.digest, *where)
     content, requires, backend, backend_path, table = ctx.store.remembered("sdist", key, read)
-    whole = Sdist(sdist.open, sdist.name, content, tuple(requires), backend, tuple(backend_path), table)
-    return with_table(whole, ctx.store)
+    system = tuple(requires), backend, tuple(backend_path)
+    return with_table(Sdist(sdist.open, sdist.name, content, *system, table, sdist.subdirectory), ctx.store)
 
 
 def make_builder_stage(
@@ -249,7 +251,7 @@ def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make:
 
 def run_backend(
     made: str, source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin], directory: Path,
-    fill: Callable[[Path], None], *, binds: Sequence[Bind] = (), **spec: str,
+    fill: Callable[[Path], None], spec: Mapping[str, str], binds: Sequence[Bind] = (),
 ) -> Path:
     """Have the backend of `source` make a "wheel" or an "sdist" in the sandbox, and return its copy in `directory`.
 

@@ -65,8 +65,8 @@ def _make_sdist(tree: Tree, source: Sdist, stage: BuilderStage) -> Path:
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
         def write(directory: Path) -> Path:
             return run_backend(
-                "sdist", source, stage, known, pins, directory, lambda build: _copy_tree(tree, build, ctx), binds=binds,
-                **spec,
+                "sdist", source, stage, known, pins, directory, lambda build: _copy_tree(tree, build, ctx), spec,
+                binds,
             )
 
         return stored_file(ctx.store, KINDS, _key(stage, source, pins), source.name, write)

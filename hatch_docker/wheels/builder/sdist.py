@@ -31,7 +31,8 @@ class Sdist:
     """An sdist that was read: `content` is a key of its files, independent of their times, owners and compression.
 
     [tool.hatch-docker] is left out of it: the options of the builder are keyed by themselves, and no others decide the
-    wheel. `table` is the digest of the whole pyproject.toml, for a wheel that holds a copy.
+    wheel. `table` is the digest of the whole pyproject.toml, for a wheel that holds a copy. `subdirectory` is where
+    the project is in it, "" for the top.
     """
 
     open: Callable[[], Path]              # finds or makes the file
@@ -41,9 +42,10 @@ class Sdist:
     backend: str
     backend_path: tuple[str, ...]
     table: str = ""
+    subdirectory: str = ""
 
 
-def read_sdist(path: Path, name: str = "") -> Sdist:
+def read_sdist(path: Path, name: str = "", subdirectory: str = "") -> Sdist:
     """Read an sdist; `name` is its own if `path` has another. Raise WheelError, naming it, if it cannot be read."""
     name = name or path.name
     if not name.endswith((".tar.gz", ".zip")):
@@ -51,23 +53,24 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
     files: list[list[object]] = []
     names = 0
     pyproject, table = b"", ""
+    place = "/".join(filter(None, (subdirectory, "pyproject.toml")))
     try:
         for entry, content in sdist_members(path, name):
             hashed = HashingStream(content or io.BytesIO())
-            if content is not None and entry.path.count("/") == 1 and entry.path.endswith("/pyproject.toml"):
+            if content is not None and entry.path.partition("/")[2] == place:
                 pyproject = hashed.read(PYPROJECT)
             drain(hashed)
             names += len(entry.path) + len(entry.target)
             if len(files) >= MEMBERS or names > NAMES:
                 raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
             executable, digest = bool(entry.mode & 0o100), hashed.hash.hexdigest()
-            if entry.path.endswith("/pyproject.toml") and entry.path.count("/") == 1:
+            if entry.path.partition("/")[2] == place:
                 table, digest = digest, _without_table(pyproject, digest)
             files.append([entry.path, entry.kind, executable, entry.target, digest])
     except (OSError, ImageError) as error:
         raise WheelError(f"cannot read the sdist {name}: {error}") from error
-    key = key_of(sorted(files, key=lambda row: str(row[0])))
-    return Sdist(lambda: path, name, key, *_build_system(pyproject, name), table)
+    key = key_of(sorted(files, key=lambda row: str(row[0])), *([subdirectory] if subdirectory else []))
+    return Sdist(lambda: path, name, key, *_build_system(pyproject, name), table, subdirectory)
 
 
 def _without_table(pyproject: bytes, digest: str) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 PIECE = 1 << 20
-TREE = "source.tar.gz"  # the sdist of a project's tree, whose name and version its backend alone knows
 # The version of a symbol that compiled code takes from glibc, as in the string table of an ELF file.
 _NEEDED = re.compile(rb"\0GLIBC_(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?(?=\0)")
 _LONGEST = 32  # bytes of such a string
@@ -91,10 +90,12 @@ def check_fits(filename: str, target: Target) -> None:
 
 def check_made(filename: str, sdist: str, target: Target) -> None:
     """Raise WheelError where a wheel does not fit the target, or is not of the package and version of its sdist."""
-    from packaging.utils import InvalidSdistFilename, parse_sdist_filename, parse_wheel_filename
+    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
     check_fits(filename, target)
-    if sdist == TREE:
+    if tree := re.fullmatch(r"(?:(.+)\.)?source\.(?:tar\.gz|zip)", sdist):  # see target.TREE
+        if tree[1] and canonicalize_name(tree[1]) != parse_wheel_filename(filename)[0]:
+            raise WheelError(f"the source of {tree[1]} gave {filename}: correct the name of the dependency")
         return
     try:
         wanted = parse_sdist_filename(sdist)

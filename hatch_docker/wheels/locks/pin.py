@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import ConfigError, TransientError, WheelError
 from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import digest_of
 from hatch_docker.plan.model import LockPlan
+from hatch_docker.project.git_source import parse_git
 from hatch_docker.wheels.target import Pin, Target, parse_requirement
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.wheels.index import Indexes
+    from hatch_docker.wheels.locks.archives import SdistMetadata
+    from hatch_docker.wheels.locks.pylock import PinAddress
     from hatch_docker.wheels.locks.requirements_txt import LockedPackage
-    from hatch_docker.wheels.locks.resolver import SdistMetadata
 
 RECIPE = 1
 RESOLUTION_LIFETIME = 24 * 3600           # seconds; until then a resolution without a lock is not repeated
@@ -96,18 +98,43 @@ def _locked_pins(
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
     make: Callable[[], tuple[Pin, ...]]
+    given = functools.partial(_given, lock=lock, root=root, ctx=ctx, metadata=metadata)
     if lock.kind in ("pylock", "uv"):
         data = _read(lock, root)
         indexes = read_indexes(root, ctx.environ) if lock.sources else None
         key = _key(lock, target, [digest_of(data), indexes and indexes.identity()])
-        make = functools.partial(_from_table, lock, data, root, target, indexes)
+        make = functools.partial(_from_table, lock, data, root, target, indexes, given)
     else:
         packages = _hashed_packages(lock, root, target, ctx)
         indexes = read_indexes(root, ctx.environ)
-        rows = [[*astuple(package)[:3], sorted(package.sha256), package.index] for package in packages]
+        rows = [[*astuple(package)[:3], sorted(package.sha256), package.index, package.git] for package in packages]
         key = _key(lock, target, [rows, indexes.identity()])
-        make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx)
-    return _pins_of_fact(ctx.store.remembered(_FACT, key, lambda: _fact_of(make(), root)), root)
+        make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx, given)
+    pins = _pins_of_fact(ctx.store.remembered(_FACT, key, lambda: _fact_of(make(), root)), root)
+    if all(_is_same(pin) for pin in pins):
+        return pins
+    pins = make()
+    ctx.store.remember(_FACT, key, _fact_of(pins, root))
+    return pins
+
+
+def _is_same(pin: Pin) -> bool:
+    """Return whether a file of this machine has its hash; a lock may have none of it."""
+    path = Path(unquote(urlsplit(pin.url).path))
+    return not pin.url.startswith("file:") or (path.is_file() and file_digest(path) == f"sha256:{pin.sha256}")
+
+
+def _given(
+    name: str, version: str, address: str, lock: LockPlan, root: Path, ctx: Context, metadata: SdistMetadata | None
+) -> Pin:
+    """Return the pin of what stands at an address of a lock and has to be built; see pylock.PinAddress."""
+    from hatch_docker.wheels.index import read_indexes
+    from hatch_docker.wheels.locks.archives import given_package, repository_pin
+
+    where = f"{lock.path}: {name}"
+    if version and address.startswith("git+") and (source := parse_git(address, where)).is_pinned:
+        return repository_pin(name, version, source, ctx)
+    return given_package(name, address, where, root, read_indexes(root, ctx.environ), ctx, metadata).pin
 
 
 def _hashed_packages(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[LockedPackage, ...]:
@@ -145,7 +172,8 @@ def _key(lock: LockPlan, target: Target, facts: Any) -> str:
 
 
 def _from_table(
-    lock: LockPlan, data: bytes, root: Path, target: Target, indexes: Indexes | None = None
+    lock: LockPlan, data: bytes, root: Path, target: Target, indexes: Indexes | None = None,
+    given: PinAddress | None = None,
 ) -> tuple[Pin, ...]:
     """Return the pins of a pylock.toml or a uv.lock."""
     from hatch_docker.wheels.locks.pylock import LockFile, pins_of
@@ -155,13 +183,13 @@ def _from_table(
     table = _table(lock, data)
     if lock.kind == "pylock":
         _check_sources(lock, table.get("packages", ()), indexes, target)
-        pins = pins_of(table, file, target, extras=lock.extras, groups=lock.groups)
+        pins = pins_of(table, file, target, extras=lock.extras, groups=lock.groups, given=given)
         check_covers(lock, pins, target)
         return pins
     found, direct = uv_table(table, file, target, lock.extras, lock.groups)
     _check_sources(lock, found["packages"], indexes, target)
     overridden = {entry.get("name") for entry in table.get("manifest", {}).get("overrides", [])}
-    pins = pins_of(found, file, target)
+    pins = pins_of(found, file, target, given=given)
     wanted = check_covers(lock, pins, target, frozenset(overridden))
     direct -= {package["name"] for package in found["packages"] if "directory" in package}
     if lock.requirements and direct - wanted:
@@ -173,17 +201,18 @@ def _from_table(
 
 
 def _from_index(
-    lock: LockPlan, packages: Sequence[LockedPackage], root: Path, target: Target, indexes: Indexes, ctx: Context
+    lock: LockPlan, packages: Sequence[LockedPackage], root: Path, target: Target, indexes: Indexes, ctx: Context,
+    given: PinAddress,
 ) -> tuple[Pin, ...]:
     """Return the pins of a lock without addresses: the index lists the files of each version, the hashes choose."""
-    from hatch_docker.wheels.locks.pylock import LockFile, pins_of
+    from hatch_docker.wheels.locks.pylock import LockFile, pins_of, repository_table
     from hatch_docker.wheels.locks.sources import bind_locked
     from hatch_docker.wheels.locks.uv import compile_lock
 
     rows = ({"name": package.name, "index": package.index} for package in packages)
     _check_sources(lock, rows, indexes if lock.sources else None, target)
     tables: list[dict[str, Any]] = []
-    if indexed := {package.name: package for package in packages if not package.url}:
+    if indexed := {package.name: package for package in packages if not package.url and not package.git}:
         lines = [f"{package.name}=={package.version}" for package in indexed.values()]
         bound = bind_locked(lock.kind, indexed, lines, indexes, root, target)
         listed = compile_lock(
@@ -193,13 +222,16 @@ def _from_index(
         tables = [_only_hashed(table, indexed[table["name"]].sha256, lock) for table in listed]
     for package in packages:
         if package.url:
-            if len(package.sha256) != 1:
-                count = len(package.sha256)
+            count, is_local = len(package.sha256), "://" not in package.url or package.url.startswith("file:")
+            if count != 1 and not (is_local and count == 0):
                 raise WheelError(f"{lock.path}: {package.name} has a URL and {count} hashes; give it one")
-            archive = {"url": package.url, "hashes": {"sha256": min(package.sha256)}}
-            tables.append({"name": package.name, "archive": archive})
+            hashes = {"sha256": min(package.sha256)} if count else {"none": ""}
+            place = {"url" if "://" in package.url else "path": package.url}
+            tables.append({"name": package.name, "archive": {**place, "hashes": hashes}})
+        elif package.git:
+            tables.append(repository_table(package.name, package.version, package.git, f"{lock.path}: {package.name}"))
     table = {"lock-version": "1.0", "created-by": "hatch-docker", "packages": tables}
-    pins = pins_of(table, LockFile(lock.path, (root / lock.path).parent, root), target)
+    pins = pins_of(table, LockFile(lock.path, (root / lock.path).parent, root), target, given=given)
     check_covers(lock, pins, target)
     return pins
 
@@ -290,7 +322,7 @@ def _ask_index(
     from hatch_docker.wheels.index import read_indexes
 
     indexes = read_indexes(root, ctx.environ)
-    files = [root / source.where for source in lock.sources if source.kind == "path"]
+    files = [root / source.where.partition("#")[0] for source in lock.sources if source.kind == "path"]
     pinned = _pinned(lock, root, target, ctx)
     digests = [digest_of(file.read_bytes()) for file in files if file.is_file()]
     key = _key(lock, target, [indexes.identity(), pinned, digests])

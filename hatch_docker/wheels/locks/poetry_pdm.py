@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.validation import ANY, first_mismatch
+from hatch_docker.project.git_source import git_address
+from hatch_docker.wheels.locks.archives import ARCHIVES
 from hatch_docker.wheels.locks.requirements_txt import LockedPackage, sha256_of
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
 
@@ -28,7 +30,7 @@ _FIELDS: Mapping[str, Any] = {
     },
     "pdm": {
         "name": str, "version": str, "marker?": str, "extras?": [str], "dependencies?": [str], "url?": str,
-        "files?": _FILES, "*": ANY,
+        "path?": str, "git?": str, "revision?": str, "subdirectory?": str, "files?": _FILES, "*": ANY,
     },
 }
 
@@ -75,9 +77,10 @@ def locked_packages(
                 requirement.marker = None
                 waiting.append(requirement)
     for package in packages.values():
-        if not package.sha256:
+        if not package.sha256 and not package.git and not package.url.endswith((".whl", *ARCHIVES)):
             raise WheelError(
-                f"{place}: {package.name} {package.version} is not a file with a sha256 hash; publish it to an index"
+                f"{place}: {package.name} {package.version} is not a file with a sha256 hash; publish it to an index, "
+                "or name its directory in the project"
             )
     # Of a package with a URL the address decides, not the version.
     return tuple(replace(package, version="") if package.url else package for _, package in sorted(packages.items()))
@@ -109,18 +112,22 @@ def _admits(wanted: Requirement, version: str) -> bool:
 def _entry(kind: str, table: Mapping[str, Any]) -> _Entry:
     """Return an entry of a lock; a package that is not a file has no hashes."""
     source = table.get("source", {})
+    name, version, git = canonicalize_name(table["name"]), table["version"], ""
     if kind == "pdm":
-        is_file, url = not {"git", "path"} & table.keys(), table.get("url", "")
+        url = table.get("url", "") or table.get("path", "")
+        if "git" in table:
+            git = git_address(*(table.get(key, "") for key in ("git", "revision", "subdirectory")))
         marker, requires = table.get("marker", ""), table.get("dependencies", ())
     else:
-        is_file = source.get("type") not in ("git", "directory", "file")
-        url = source.get("url", "") if source.get("type") == "url" else ""
+        url = source.get("url", "") if source.get("type") in ("url", "file") else ""
+        if source.get("type") == "git":
+            git = git_address(*(source.get(key, "") for key in ("url", "resolved_reference", "subdirectory")))
         marker, requires = table.get("markers", ""), _poetry_requires(table)
         if isinstance(marker, Mapping):  # by group
             marker = " or ".join(f"({condition})" for condition in marker.values())
-    hashes = [file["hash"] for file in table.get("files", ()) if is_file]
+    hashes = [file["hash"] for file in table.get("files", ())]
     index = source.get("url", "") if source.get("type") == "legacy" else ""
-    package = LockedPackage(canonicalize_name(table["name"]), table["version"], url, sha256_of(hashes), index)
+    package = LockedPackage(name, version, url, sha256_of(hashes), index, git)
     return _Entry(package, marker, frozenset(table.get("extras", ()) if kind == "pdm" else ()), tuple(requires))
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
+from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http import urls
 from hatch_docker.core.text import abbreviate
-from hatch_docker.wheels.target import Pin, Target, incompatibility
+from hatch_docker.project.git_source import git_address, parse_git
+from hatch_docker.wheels.target import Pin, Target, incompatibility, sdist_name
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel
+    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
+PinAddress = Callable[[str, str, str], Pin]
+"""Pins what stands at an address and has to be built: name, version or "", address -> pin."""
 
 _FILENAME = r"[^\x00-\x20\x7f/\\]+"  # of a file that is written into the cache's directories
 
@@ -39,14 +44,22 @@ class LockFile:
         return "\0" not in path and os.path.realpath(self.directory / path) in own
 
 
+def repository_table(name: str, version: str, address: str, where: str) -> dict[str, Any]:
+    """Return a package that is a commit as PEP 751 writes it; raise WheelError that begins with `where`."""
+    found = parse_git(address, where)
+    vcs = {"type": "git", "url": found.url, "commit-id": found.ref or "HEAD"}
+    below = {"subdirectory": found.subdirectory} if found.subdirectory else {}
+    return {"name": name, **({"version": version} if version else {}), "vcs": {**vcs, **below}}
+
+
 def pins_of(
     table: Mapping[str, Any], file: LockFile, target: Target,
-    *, extras: Collection[str] = (), groups: Collection[str] = (),
+    *, extras: Collection[str] = (), groups: Collection[str] = (), given: PinAddress | None = None,
 ) -> tuple[Pin, ...]:
     """Return the files that a pylock.toml's table selects for a target, by name of package.
 
-    Raise WheelError, naming the lock and the package, for an invalid lock, a target that it does not serve, a file
-    without sha256, and everything that is not a file: directories and repositories.
+    `given` pins the commits of git repositories. Raise WheelError, naming the lock and the package, for an invalid
+    lock, a target that it does not serve, a file elsewhere without sha256, and a directory that is not the project's.
     """
     from packaging.markers import UndefinedEnvironmentName
     from packaging.pylock import PackageDirectory, PackageVcs, Pylock, PylockSelectError, PylockValidationError
@@ -65,20 +78,17 @@ def pins_of(
             if isinstance(choice, PackageDirectory):
                 if not file.is_own(choice.path):
                     raise WheelError(
-                        f"{file.name}: {package.name} is the directory {choice.path}; only files go into an "
-                        "image: publish it to an index, build its wheel and lock that, or resolve without the lock "
-                        '(lock = "none")'
+                        f"{file.name}: {package.name} is the directory {choice.path}, which the project does not name: "
+                        "add it to [tool.uv.sources] with its path, or to the dependencies as `name @ file://...`"
                     )
-            elif isinstance(choice, PackageVcs):
-                raise WheelError(
-                    f"{file.name}: {package.name} comes from a {choice.type} repository; only files go into "
-                    "an image: lock a release, or the URL of an archive with its hash"
-                )
-            else:
-                try:
-                    pins.append(_pin(package, choice, file, target))
-                except ValueError as error:  # a malformed URL
-                    raise WheelError(f"{file.name}: {package.name}: {error}; lock the project again") from error
+                continue
+            try:
+                if isinstance(choice, PackageVcs):
+                    pins.append(_repository(package, choice, file, target, given))
+                else:
+                    pins.append(_pin(package, choice, file, target, given))
+            except ValueError as error:  # a malformed URL
+                raise WheelError(f"{file.name}: {package.name}: {error}; lock the project again") from error
     except ValueError as error:  # packaging, of a version with thousands of digits
         raise WheelError(f"{file.name} is not a valid lock: {error}; lock the project again") from error
     except UndefinedEnvironmentName as error:
@@ -88,6 +98,28 @@ def pins_of(
     except PylockSelectError as error:
         raise _unselected(str(error), lock.packages, file, target) from error
     return tuple(sorted(pins, key=lambda pin: pin.name))
+
+
+def _repository(
+    package: Package, choice: PackageVcs, file: LockFile, target: Target, given: PinAddress | None
+) -> Pin:
+    """Return the pin of a commit; raise WheelError for another version control and what cannot be built."""
+    where = f"{file.name}: {package.name}"
+    if choice.type != "git" or given is None:
+        raise WheelError(f"{where} comes from a {choice.type} repository, and only git's are known: lock a release")
+    url = choice.url or (file.directory / (choice.path or "")).absolute().as_uri()
+    name, version = str(package.name), str(package.version or "")
+    pin = given(name, version, git_address(url, choice.commit_id, choice.subdirectory or ""))
+    _check_builds(pin, target)
+    return pin
+
+
+def _check_builds(pin: Pin, target: Target) -> None:
+    if not target.builds_here:
+        raise WheelError(
+            f"{pin.title} has no wheel for {target}, and its sdist cannot be compiled for "
+            f"{target.platform} on this machine; {target.alternatives}"
+        )
 
 
 def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str, file: LockFile) -> set[str]:
@@ -107,8 +139,14 @@ def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str,
     return {str(name) for name in found}
 
 
-def _pin(package: Package, choice: PackageWheel | PackageSdist | PackageArchive, file: LockFile, target: Target) -> Pin:
-    """Return the pin of a file; raise WheelError if it has no hash, does not fit, or cannot be built for the target."""
+def _pin(
+    package: Package, choice: PackageWheel | PackageSdist | PackageArchive, file: LockFile, target: Target,
+    given: PinAddress | None,
+) -> Pin:
+    """Return the pin of a file; raise WheelError if it has no hash, does not fit, or cannot be built for the target.
+
+    The hash of a file of this machine is computed where the lock has none.
+    """
     from packaging.pylock import PackageArchive
 
     if isinstance(choice, PackageArchive):
@@ -119,24 +157,45 @@ def _pin(package: Package, choice: PackageWheel | PackageSdist | PackageArchive,
     if not re.fullmatch(_FILENAME, filename):
         raise WheelError(f"{where}: {filename[:100]!r} is not the name of a file; lock the project again")
     sha256 = choice.hashes.get("sha256", "").lower()
+    url = _url(choice.url, choice.path, file.directory)
+    if below := getattr(choice, "subdirectory", None):
+        url += f"#subdirectory={quote(below)}"
+    if not sha256 and url.startswith("file:"):
+        path = Path(unquote(urls.parse(url).path))
+        if not path.is_file():
+            raise WheelError(f"{where}: there is no file {path}; lock the project again")
+        sha256 = file_digest(path).removeprefix("sha256:")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise WheelError(f"{where} has no sha256 hash for {filename}; lock the project again with hashes")
-    if getattr(choice, "subdirectory", None):
-        raise WheelError(f"{where} is in a subdirectory of an archive, which is not supported: lock a release")
+    version = str(package.version or "")
+    if not filename.endswith(".whl") and not _is_sdist(filename):  # an archive that a forge makes of a tag
+        if given is not None and not version:
+            pin = given(str(package.name), "", url)
+            if pin.sha256 != sha256:
+                raise WheelError(f"{where}: {urls.redact_url(url)} has another hash; lock the project again")
+            _check_builds(pin, target)
+            return pin
+        if version:
+            filename = sdist_name(str(package.name), version, filename)
     pin = Pin(
-        str(package.name), str(package.version or _version_of(filename, where)), filename,
-        _url(choice.url, choice.path, file.directory), sha256, choice.size,
+        str(package.name), version or _version_of(filename, where), filename, url, sha256, choice.size,
         None if choice.upload_time is None else int(choice.upload_time.timestamp()),
     )
     if pin.is_wheel:
         if reason := incompatibility(filename, target):
             raise WheelError(f"{filename} is {reason}, but the image is {target}; {target.alternatives}")
-    elif not target.builds_here:
-        raise WheelError(
-            f"{pin.title} has no wheel for {target}, and its sdist cannot be compiled for "
-            f"{target.platform} on this machine; {target.alternatives}"
-        )
+    else:
+        _check_builds(pin, target)
     return pin
+
+
+def _is_sdist(filename: str) -> bool:
+    from packaging.utils import InvalidSdistFilename, parse_sdist_filename
+
+    try:
+        return bool(parse_sdist_filename(filename))
+    except InvalidSdistFilename:
+        return False
 
 
 def _version_of(filename: str, where: str) -> str:

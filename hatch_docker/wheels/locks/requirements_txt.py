@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.progress import Progress, silent
+from hatch_docker.project.git_source import parse_git
 from hatch_docker.wheels.target import Target, parse_requirement
 
 # Options that name indexes: only the user's own configuration does.
@@ -23,7 +24,8 @@ _HASH = re.compile(r"\s--hash[= ](\w+:\w+)")
 class LockedPackage:
     """A package of a lock without addresses: its version or, if the lock has one, its URL; and its files' hashes.
 
-    `index` is the URL of the package index that the lock names, "" if it names none.
+    `index` is the URL of the package index that the lock names, "" if it names none. `git` is the address of a commit,
+    which has no hashes.
     """
 
     name: str
@@ -31,6 +33,7 @@ class LockedPackage:
     url: str
     sha256: frozenset[str]
     index: str = ""
+    git: str = ""
 
 
 def sha256_of(hashes: Iterable[str]) -> frozenset[str]:
@@ -128,16 +131,19 @@ def _parse(where: str, line: str, own: frozenset[Path], directory: Path, target:
     requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
     if not target.holds(requirement.marker):
         return None
+    name, url = canonicalize_name(requirement.name), requirement.url or ""
+    if url.startswith("git+"):
+        if not parse_git(url, where).is_pinned:
+            raise WheelError(f"{where}: {name} is at a branch or a tag, which may move: name a whole commit")
+        return LockedPackage(name, "", "", frozenset(), git=url)
     sha256 = sha256_of(_HASH.findall(f" {line}"))
-    if not sha256:
+    if not sha256 and not url.startswith("file:"):
         raise WheelError(
             f"{where}: {requirement.name} has no --hash=sha256:...; write the file with "
             "`uv pip compile --generate-hashes`"
         )
     exact = [clause.version for clause in requirement.specifier if clause.operator in ("==", "===")]
     versions = [version for version in exact if "*" not in version]
-    if not versions and not requirement.url:
+    if not versions and not url:
         raise WheelError(f"{where}: {requirement.name} is not pinned with ==; lock the project again")
-    return LockedPackage(
-        canonicalize_name(requirement.name), versions[0] if versions else "", requirement.url or "", sha256
-    )
+    return LockedPackage(name, versions[0] if versions else "", url, sha256)

@@ -6,35 +6,33 @@ on this machine.
 """
 
 import os
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from packaging.metadata import parse_email
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import ImageError, WheelError
+from hatch_docker.core.errors import WheelError
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.project.sources import Source
-from hatch_docker.wheels.builder.sdist import sdist_members
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
+from hatch_docker.wheels.locks.archives import (
+    Dependencies,
+    SdistMetadata,
+    StubWheels,
+    built_metadata,
+    split_references,
+    static_metadata,
+)
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
-from hatch_docker.wheels.locks.sources import bind, to_bind
+from hatch_docker.wheels.locks.sources import Bound, bind, to_bind
 from hatch_docker.wheels.locks.uv import MissingWheelError, NotFoundError, compile_lock
 from hatch_docker.wheels.target import Pin, Target
 
-SdistMetadata = Callable[[Pin, Path], bytes]
-"""Builds the core metadata (METADATA) of an sdist in isolation: its pin, its file -> the document's bytes."""
-
-Dependencies = tuple[tuple[str, ...], tuple[str, ...]]
-"""Requires-Dist and Provides-Extra of core metadata."""
-
 ROUNDS = 20                               # each allows at least one package as an sdist; more never end
-LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproject.toml
 
 
 def resolve(
@@ -47,8 +45,26 @@ def resolve(
     them. Raise WheelError if there is no solution, or if only a package's own code knows its dependencies and
     `metadata`, which would run it in isolation, is not given.
     """
+    lines, named = split_references(lines)
+    with temporary_directory() as directory:
+        stubs = StubWheels(directory, root, indexes, ctx, metadata, target)
+        stubs.sources += [*sources, *named]
+        return _resolve(lines, target, root, indexes, ctx, metadata, stubs, pinned)
+
+
+def _resolve(
+    lines: list[str], target: Target, root: Path, indexes: Indexes, ctx: Context, metadata: SdistMetadata | None,
+    stubs: StubWheels, pinned: Sequence[str],
+) -> tuple[Pin, ...]:
+    def bound_now() -> Bound:
+        while True:
+            found = bind(lines, stubs.sources, indexes, root, target, stubs.path)
+            if not (more := [name for name in stubs.required if name not in lines]):
+                return found
+            lines.extend(more)
+
     # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
-    bound, lines = bind(lines, sources, indexes, root, target), [*lines]
+    bound = bound_now()
     unsafe = indexes.keyring and (bound.has_addresses or any(Requirement(line).url for line in lines))
     sdists: dict[str, tuple[str, Dependencies]] = {}  # versions whose dependencies are known
     missing: MissingWheelError | None = None
@@ -61,9 +77,9 @@ def resolve(
             table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bound=bound, pinned=pinned)
         except WheelError as error:
             names = error.names if isinstance(error, NotFoundError) else ()
-            if more := to_bind(names, bound, sources, indexes, target):
+            if more := to_bind(names, bound, stubs.sources, indexes, target):
                 lines += more
-                bound = bind(lines, sources, indexes, root, target)
+                bound = bound_now()
                 continue
             lacking = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
             if isinstance(error, MissingWheelError) and lacking and target.builds_here and not unsafe:
@@ -75,16 +91,17 @@ def resolve(
                 raise WheelError(f"{missing or error}; {target.alternatives}") from error
             raise
         missing = None
-        pins = pins_of(table, LockFile("uv's resolution", root, root), target)
-        _check_local(pins, lines, sources, indexes)
-        if unexpected := [pin for pin in pins if not pin.is_wheel and pin.name not in sdists]:
+        pins = stubs.replaced(pins_of(table, LockFile("uv's resolution", root, root), target))
+        _check_local(pins, lines, stubs.sources, indexes)
+        found = [pin for pin in pins if not pin.is_wheel and not stubs.has(pin)]
+        if unexpected := [pin for pin in found if pin.name not in sdists]:
             name = unexpected[0].name
             raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
-        unread = [pin for pin in pins if not pin.is_wheel and sdists[pin.name][0] != pin.version]
-        if more := to_bind((pin.name for pin in pins), bound, sources, indexes, target):
+        unread = [pin for pin in found if sdists[pin.name][0] != pin.version]
+        if more := to_bind((pin.name for pin in pins), bound, stubs.sources, indexes, target):
             # uv binds only names that it is asked for, and other packages may require these.
             lines += more
-            bound = bind(lines, sources, indexes, root, target)
+            bound = bound_now()
             continue
         if not unread:
             return pins
@@ -124,72 +141,5 @@ def _local_path(url: str) -> str:
 def _dependencies_of(pin: Pin, root: Path, ctx: Context, metadata: SdistMetadata | None) -> Dependencies:
     path, = fetch([pin], ctx, root=root)
     ctx.progress.detail(f"{pin.title} has no wheel: reading what its sdist needs")
-    if (found := static_metadata(path, pin.filename)) is not None:
-        return found
-    if metadata is None:
-        raise WheelError(
-            f"{pin.title} has no wheel, and only running its build tells what it needs; lock "
-            "the project (pylock.toml or uv.lock), or require a version that has a wheel"
-        )
-    return _parse(metadata(pin, path))
-
-
-def static_metadata(path: Path, filename: str) -> Dependencies | None:
-    """Read the dependencies and extras of an sdist without running it; return None if they are not static.
-
-    Static are those of metadata 2.2 or newer whose `Dynamic` does not name them (PEP 643), and of a [project] table
-    whose `dynamic` does not (PEP 621).
-    """
-    documents = _documents(path, filename)
-    if "PKG-INFO" in documents and (found := _static(documents["PKG-INFO"])):
-        return found
-    try:
-        project = tomllib.loads(documents.get("pyproject.toml", b"").decode()).get("project")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(project, dict):
-        return None
-    dynamic, lines = project.get("dynamic", []), project.get("dependencies", [])
-    optional = project.get("optional-dependencies", {})
-    lists = [dynamic, lines, *(optional.values() if isinstance(optional, dict) else [None])]
-    if not all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists):
-        return None  # not valid; its backend will say so
-    if {"dependencies", "optional-dependencies"} & set(dynamic):
-        return None
-    for extra, extra_lines in sorted(optional.items()):
-        for line in extra_lines:
-            head, semicolon, marker = line.partition(";")
-            lines.append(f"{head.strip()} ; extra == '{extra}'" + (f" and ({marker.strip()})" if semicolon else ""))
-    return tuple(lines), tuple(sorted(optional))
-
-
-def _documents(path: Path, filename: str) -> dict[str, bytes]:
-    """Return PKG-INFO and pyproject.toml of the top directory of an sdist."""
-    found: dict[str, bytes] = {}
-    if not filename.endswith((".tar.gz", ".tgz", ".zip")):
-        return found
-    try:
-        for entry, content in sdist_members(path, filename):
-            name = entry.path.partition("/")[2]
-            if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < LARGEST_DOCUMENT:
-                found[name] = content.read(LARGEST_DOCUMENT)
-            if len(found) == 2:
-                break
-    except (OSError, ImageError) as error:
-        raise WheelError(f"{filename} cannot be read as an sdist: {error}") from error
-    return found
-
-
-def _static(document: bytes) -> Dependencies | None:
-    raw, _unknown = parse_email(document)
-    dynamic = {field.lower() for field in raw.get("dynamic", [])}
-    try:
-        old = Version(raw.get("metadata_version", "1.0")) < Version("2.2")
-    except ValueError:  # an invalid version, or a number of 5000 digits
-        return None
-    return None if old or dynamic & {"requires-dist", "provides-extra"} else _parse(document)
-
-
-def _parse(document: bytes) -> Dependencies:
-    raw, _unknown = parse_email(document)
-    return tuple(raw.get("requires_dist", [])), tuple(raw.get("provides_extra", []))
+    found = static_metadata(path, pin.filename)
+    return found if found is not None else built_metadata(pin, path, metadata)[0]

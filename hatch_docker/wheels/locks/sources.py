@@ -5,7 +5,7 @@ uv takes them only from a pyproject.toml, so the bound requirements are written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.project.sources import Source, names_of
 from hatch_docker.wheels.index import Indexes, SimpleIndex
+from hatch_docker.wheels.locks.archives import is_archive
 from hatch_docker.wheels.locks.requirements_txt import LockedPackage
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
 
@@ -67,11 +68,13 @@ UNBOUND = Bound()
 
 
 def bind(
-    lines: Iterable[str], sources: Sequence[Source], indexes: Indexes, root: Path, target: Target
+    lines: Iterable[str], sources: Sequence[Source], indexes: Indexes, root: Path, target: Target,
+    given: Callable[[Source], str],
 ) -> Bound:
     """Return the places of those requirements that are bound to one, by a source, else by patterns of an index.
 
-    Raise WheelError for an index that is not declared, and for a place that no wheel can be taken from.
+    `given` returns the path of a wheel for uv to read, of a source that has to be built. Raise WheelError for an index
+    that is not declared, and for a place that no wheel can be taken from.
     """
     places: dict[str, SimpleIndex | str] = {}
     for line in lines:
@@ -79,7 +82,7 @@ def bind(
         name = canonicalize_name(requirement.name)
         if requirement.url or not target.holds(requirement.marker):
             continue
-        chosen = [_place(source, indexes, root) for source in holding(sources, name, target)]
+        chosen = [_place(source, indexes, root, given) for source in holding(sources, name, target)]
         place = chosen[0] if chosen else index_by_pattern(name, indexes)
         if any(other != place for other in chosen):
             found = " and ".join(str(source) for source in holding(sources, name, target))
@@ -99,7 +102,7 @@ def bind_locked(
 ) -> Bound:
     """Return the indexes of the packages of a lock of `kind`: that which it names, else PDM's by a pattern."""
     if kind != "poetry":
-        return bind(lines, (), indexes, root, target)
+        return bind(lines, (), indexes, root, target, lambda source: source.where)
     known = {index.url.rstrip("/"): index for index in indexes.indexes}
     return Bound({
         name: known.get(package.index.rstrip("/"), SimpleIndex(package.index))
@@ -118,7 +121,9 @@ def holding(sources: Iterable[Source], name: str, target: Target) -> Iterator[So
             yield source
 
 
-def _place(source: Source, indexes: Indexes, root: Path) -> SimpleIndex | str | None:
+def _place(
+    source: Source, indexes: Indexes, root: Path, given: Callable[[Source], str]
+) -> SimpleIndex | str | None:
     """Return the place that a source names; None for any index."""
     where = f"pyproject.toml: {source.table}"
     if source.kind == "index":
@@ -126,10 +131,12 @@ def _place(source: Source, indexes: Indexes, root: Path) -> SimpleIndex | str | 
     if source.kind == "workspace":
         raise WheelError(f"{where} is said to be in the workspace, which has no such project; correct one of them")
     path = source.where.partition("#")[0].partition("?")[0]
-    if source.kind == "git" or not path.endswith(".whl"):
+    if is_archive(source.where):
+        return given(source)
+    if not path.endswith(".whl"):
         raise WheelError(
-            f"{where} is at {redact_url(source.where)[:200]}, which is not a wheel: "
-            "build its wheel and name that as its path or url, or publish it to an index"
+            f"{where} is at {redact_url(source.where)[:200]}, which is no wheel, no sdist and no project: "
+            "correct the path or url"
         )
     if source.kind == "url":
         return source.where

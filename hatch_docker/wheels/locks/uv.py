@@ -35,7 +35,9 @@ _SCHEMES = ("http", "https", "file")
 # uv is told to build nothing. If it does so anyway, the Python that it starts finds no library. uv asks the Python that
 # we name with -I, so that this one works. `keyring`, which uv may have to run, is a Python program as well.
 _NO_BUILD = {"PYTHONHOME": "/nonexistent"}
-_UNKNOWN = re.compile(rf"{_NAME} was not found in the package registry")
+_UNKNOWN = (
+    re.compile(rf"{_NAME} was not found in the package registry"), re.compile(rf"there are no versions of {_NAME}"),
+)
 _LACKING = (
     re.compile(rf"Wheels are required for `{_NAME}"),
     re.compile(rf"{_NAME}(?:[=<>!~]=?\S+)? ha(?:s|ve) no (?:usable wheels|wheels with a matching)"),
@@ -169,8 +171,8 @@ def _check_lines(lines: Sequence[str]) -> None:
         url = parse(parse_requirement(line, "the dependency").url or "file:///.whl")
         if url.scheme not in _SCHEMES or not url.path.endswith(".whl"):
             raise WheelError(
-                f"{line.partition('@')[0].strip()[:100]} is at {redact_url(url.geturl())[:200]}, which is not a wheel: "
-                "publish it to an index, or lock the address of an archive with its hash"
+                f"{line.partition('@')[0].strip()[:100]} is at {redact_url(url.geturl())[:200]}, which is no wheel, "
+                "no sdist and no git repository: correct the address"
             )
         if "\n" in line or "\r" in line:
             raise WheelError(
@@ -205,5 +207,5 @@ def _explain(output: str, target: Target, note: str = "") -> HatchDockerError:
     message = f"cannot resolve the dependencies for {target}: {sentence}{note and f'; {note}'}"
     if names:
         return MissingWheelError(message, names)
-    unknown = tuple(sorted(set(_UNKNOWN.findall(text))))
+    unknown = tuple(sorted({name for pattern in _UNKNOWN for name in pattern.findall(text)}))
     return NotFoundError(message, unknown) if unknown else WheelError(message)

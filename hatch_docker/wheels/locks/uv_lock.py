@@ -11,7 +11,8 @@ from urllib.parse import unquote
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import parse
 from hatch_docker.core.validation import ANY, first_mismatch
-from hatch_docker.wheels.locks.pylock import LockFile
+from hatch_docker.project.git_source import git_address, parse_git
+from hatch_docker.wheels.locks.pylock import LockFile, repository_table
 from hatch_docker.wheels.target import Target, parse_marker
 
 Table = Mapping[str, Any]
@@ -147,8 +148,11 @@ def _package(package: Table, file: LockFile) -> dict[str, Any]:
     if "version" in package:
         value["version"] = package["version"]
     if "git" in source:
-        url, _, commit = source["git"].partition("#")
-        return {**value, "vcs": {"type": "git", "url": url, "commit-id": commit or "HEAD"}}
+        address, _, commit = source["git"].partition("#")
+        where = f"{file.name}: {package['name']}"
+        source = parse_git(address, where)
+        pinned = git_address(source.url, commit or source.ref, source.subdirectory)
+        return repository_table(package["name"], package.get("version", ""), pinned, where)
     for kind in _LOCAL:
         if kind in source:
             return {**value, "directory": {"path": source[kind]}}

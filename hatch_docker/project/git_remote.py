@@ -1,0 +1,274 @@
+"""Git repositories elsewhere: the commit of a branch or a tag, and the files and the history of a commit.
+
+git finds logins as the user's own configuration says: by credential helpers and the SSH agent. Nothing that a
+repository brings is obeyed or run: there is no work tree and no configuration of it, so there are no hooks, filters
+and attributes, and objects are read as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import OfflineError, RegistryError, WheelError
+from hatch_docker.core.files import temporary_tree
+from hatch_docker.core.http.client import is_offline
+from hatch_docker.core.http.retry import Retryable
+from hatch_docker.core.http.urls import parse
+from hatch_docker.core.process import ProcessFailed, run_bytes
+from hatch_docker.project.git_files import GitFile, GitObject
+from hatch_docker.project.git_source import GitSource, git_address, parse_git
+
+_SETTINGS = {
+    "core.hooksPath": "/dev/null", "core.fsmonitor": "false", "core.pager": "cat", "gc.auto": "0",
+    "maintenance.auto": "false", "fetch.recurseSubmodules": "false", "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "60",
+}  # fmt: skip
+_TRANSIENT = re.compile(
+    r"Could not resolve host|Failed to connect|Connection (?:refused|reset|timed out)|timed out|early EOF|RPC failed"
+    r"|unexpected disconnect|returned error: (?:408|429|5\d\d)|remote end hung up|Operation too slow",
+    re.IGNORECASE,
+)
+_BATCH = 32 << 20  # bytes of objects that are read at once, unless one has more
+LIMIT = 1 << 30    # bytes of all files of a commit
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit that was fetched: the repository with its files, and that with its history, None without it."""
+
+    source: GitSource
+    files: Path
+    history: Path | None
+    ctx: Context
+
+    def listed(self) -> list[tuple[GitFile, int]]:
+        """Return the entries of the commit with their sizes in bytes, directories and submodules among them."""
+        output = _local(self.files, "ls-tree", "-r", "-t", "-l", "-z", self.source.ref, ctx=self.ctx)
+        found = []
+        for row in output.decode(errors="surrogateescape").split("\0"):
+            facts, _, path = row.partition("\t")
+            if facts:
+                mode, _, name, size = facts.split()
+                found.append((GitFile(path, mode, name), int(size) if size != "-" else 0))
+        for file, _ in found:
+            if any(part.lower() in ("", ".", "..", ".git") for part in file.path.split("/")):
+                raise WheelError(f"{self.source} has a file {file.path[:100]!r}, a path that git itself refuses")
+        if sum(size for _, size in found) > LIMIT:
+            raise WheelError(f"{self.source} has files of more than {LIMIT >> 20} MB")
+        return found
+
+    def root_tree(self) -> str:
+        """Return the name of the commit's tree."""
+        return _local(self.files, "rev-parse", f"{self.source.ref}^{{tree}}", ctx=self.ctx).decode().strip()
+
+    def submodules(self) -> dict[str, str]:
+        """Return the addresses of submodules by their paths."""
+        try:
+            output = _local(
+                self.files, "config", "--blob", f"{self.source.ref}:.gitmodules", "-z", "--get-regexp",
+                r"^submodule\..*\.(path|url)$", ctx=self.ctx,
+            ).decode(errors="surrogateescape")  # fmt: skip
+        except ProcessFailed:  # there is no such file
+            return {}
+        rows = dict(item.partition("\n")[::2] for item in output.split("\0"))
+        sections = {key.removesuffix(".path") for key in rows if key.endswith(".path")}
+        return {rows[f"{name}.path"]: rows[f"{name}.url"] for name in sorted(sections) if f"{name}.url" in rows}
+
+    def tags(self) -> dict[str, str]:
+        """Return the names of objects of the tags that the commit descends from, by their references."""
+        if self.history is None:
+            return {}
+        options = ["--merged", self.source.ref, "--format=%(refname)%00%(objectname)", "refs/tags"]
+        lines = _local(self.history, "for-each-ref", *options, ctx=self.ctx).decode(errors="replace").splitlines()
+        return dict(line.split("\0") for line in lines)
+
+    def contents(self, names: Sequence[str]) -> Iterator[GitObject]:
+        """Yield objects of the commit by their names."""
+        yield from _objects(self.files, names, self.ctx)
+
+    def history_objects(self) -> Iterator[GitObject]:
+        """Yield the commits that it descends from, with itself, and their annotated tags."""
+        assert self.history is not None
+        names = _local(self.history, "rev-list", self.source.ref, ctx=self.ctx).decode().split()
+        known = {*names}
+        yield from _objects(self.history, names, self.ctx)
+        tags = [name for name in dict.fromkeys(self.tags().values()) if name not in known]
+        while tags:
+            found = [item for item in _objects(self.history, tags, self.ctx) if item.kind == "tag"]
+            yield from found
+            inner = [item.content.split(b"\n", 1)[0].removeprefix(b"object ").decode() for item in found]
+            tags = [name for name in inner if name not in known]  # a tag may be of a tag
+
+
+def resolve_commit(source: GitSource, ctx: Context) -> GitSource:
+    """Return a source with the commit that its branch or tag is now; raise RegistryError or TransientError."""
+    if source.is_pinned:
+        return source
+    with temporary_tree(ctx.store.root / "tmp") as work:  # a repository around it would have its own configuration
+        output = _remote(source, ["ls-remote", "origin"], _new_repository(work / "asked", source, ctx), ctx)
+    rows = (line.partition("\t")[::2] for line in output.decode(errors="replace").splitlines())
+    known = {ref: name for name, ref in rows}
+    ref = source.ref or "HEAD"
+    # As pip and uv: a branch, then a tag. An annotated tag stands for its commit.
+    for name in (f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"{ref}^{{}}", ref):
+        if name in known:
+            return replace(source, ref=known[name])
+    raise WheelError(
+        f"{source.url} has no branch and no tag {source.ref or 'HEAD'}: name one, or a whole commit of 40 digits"
+    )
+
+
+@contextlib.contextmanager
+def fetched(source: GitSource, ctx: Context) -> Iterator[Commit]:
+    """Fetch the files of a commit for the block.
+
+    Raise RegistryError for a repository without it or that refuses, TransientError if it does not answer.
+    """
+    with temporary_tree(ctx.store.root / "tmp") as work, ctx.progress.task(f"fetching {source}"):
+        yield Commit(source, _fetch_files(source, work, ctx), None, ctx)
+
+
+def with_history(commit: Commit) -> Commit:
+    """Return a commit with what it descends from and its tags; raise what `fetched` raises."""
+    source, ctx = commit.source, commit.ctx
+    past = _new_repository(commit.files.with_name("history"), source, ctx)
+    settings = {"remote.origin.promisor": "true", "remote.origin.partialclonefilter": "tree:0"}
+    every = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+    for refs in (every, [source.ref]):
+        if not _has(past, source.ref, ctx):
+            _remote(source, ["fetch", "--quiet", "--filter=tree:0", "origin", *refs], past, ctx, settings)
+    return replace(commit, history=past)
+
+
+def submodule_source(parent: GitSource, address: str, commit: str) -> GitSource:
+    """Return the source of a submodule; a relative address starts at its parent's. Raise WheelError."""
+    if address.startswith(("./", "../")):
+        parts = parse(parent.url)
+        address = parts._replace(path=posixpath.normpath(f"{parts.path}/{address}")).geturl()
+    found = parse_git(git_address(address), f"a submodule of {parent}")
+    if found.is_local and not parent.is_local:
+        raise WheelError(f"{parent} has a submodule on this machine: refused")
+    login = parent.login if found.url.partition("://")[2].startswith(_host(parent)) else ""
+    return replace(found, ref=commit, subdirectory="", login=found.login or login)
+
+
+def _host(source: GitSource) -> str:
+    return source.url.partition("://")[2].partition("/")[0] + "/"
+
+
+def _fetch_files(source: GitSource, work: Path, ctx: Context) -> Path:
+    """Return a repository with the commit and its files; a server that gives no single commit gives all."""
+    repository = _new_repository(work / "files", source, ctx)
+    try:
+        _remote(source, ["fetch", "--quiet", "--depth=1", "--no-tags", "origin", source.ref], repository, ctx)
+    except RegistryError as error:
+        if isinstance(error, OfflineError):
+            raise
+        for lock in repository.glob("shallow*"):
+            lock.unlink()
+        every = ["+refs/*:refs/remotes/origin/*"]
+        _remote(source, ["fetch", "--quiet", "--no-tags", "origin", *every], repository, ctx)
+    if not _has(repository, source.ref, ctx):
+        raise RegistryError(f"{source.url} has no commit {source.ref}: it was removed, or the lock is of another one")
+    return repository
+
+
+def _has(repository: Path, commit: str, ctx: Context) -> bool:
+    with contextlib.suppress(ProcessFailed):
+        _local(repository, "cat-file", "-e", f"{commit}^{{commit}}", ctx=ctx)
+        return True
+    return False
+
+
+def _new_repository(directory: Path, source: GitSource, ctx: Context) -> Path:
+    form = "sha256" if len(source.ref) == 64 else "sha1"
+    run_bytes(
+        ["git", "init", "--quiet", "--bare", "--template=", f"--object-format={form}", str(directory)],
+        env=_environment(ctx.environ, {}, "none"),
+    )
+    return directory
+
+
+def _objects(repository: Path, names: Sequence[str], ctx: Context) -> Iterator[GitObject]:
+    """Yield objects of a repository; their sizes are asked first, so that few are in memory at once."""
+    asked = "".join(f"{name}\n" for name in names).encode()
+    lines = _local(repository, "cat-file", "--batch-check", ctx=ctx, stdin=asked).decode().splitlines()
+    batch: list[str] = []
+    held = 0
+    for name, line in zip(names, lines, strict=True):
+        size = line.rpartition(" ")[2]
+        if not size.isdigit():
+            raise RegistryError(f"the server gave a commit without its object {name}: is the repository damaged?")
+        if batch and held + int(size) > _BATCH:
+            yield from _batch(repository, batch, ctx)
+            batch, held = [], 0
+        batch.append(name)
+        held += int(size)
+    yield from _batch(repository, batch, ctx)
+
+
+def _batch(repository: Path, names: Sequence[str], ctx: Context) -> Iterator[GitObject]:
+    asked = "".join(f"{name}\n" for name in names).encode()
+    output = _local(repository, "cat-file", "--batch", ctx=ctx, stdin=asked)
+    at = 0
+    for _ in names:
+        end = output.index(b"\n", at)
+        name, kind, size = output[at:end].decode().split()
+        at = end + 1 + int(size) + 1
+        yield GitObject(name, kind, output[end + 1:at - 1])
+
+
+def _local(repository: Path, *arguments: str, ctx: Context, stdin: bytes | None = None) -> bytes:
+    """Run git on a repository of ours; it reaches no other."""
+    command = ["git", f"--git-dir={repository}", *arguments]
+    return run_bytes(command, env=_environment(ctx.environ, {}, "none"), stdin=stdin)
+
+
+def _remote(
+    source: GitSource, arguments: Sequence[str], repository: Path, ctx: Context,
+    settings: Mapping[str, str] = {},
+) -> bytes:
+    """Run git with the repository of a source as "origin"; its login stands in no command line.
+
+    Raise OfflineError, RegistryError, or TransientError after some tries.
+    """
+    if is_offline(ctx.environ):
+        raise OfflineError(f"{source} is not in the cache, and HATCH_DOCKER_OFFLINE forbids network access")
+    url = source.url
+    if source.login:
+        url = url.replace("://", f"://{source.login}@", 1)
+        for part in source.login.split(":"):
+            ctx.secrets.add(f"the login of {source.url}", unquote(part))
+    allowed = "https:http:ssh:file" if source.is_local else "https:http:ssh"
+    env = _environment(ctx.environ, {"remote.origin.url": url, **settings}, allowed)
+    secrets = [unquote(part) for part in source.login.split(":") if part]
+
+    def attempt() -> bytes:
+        try:
+            return run_bytes(["git", f"--git-dir={repository}", *arguments], env=env, secrets=secrets)
+        except ProcessFailed as failed:
+            lines = [line.strip() for line in failed.output.splitlines() if re.match(r"fatal|error|remote", line)]
+            text = "; ".join(lines) or " ".join(failed.output.split())
+            if _TRANSIENT.search(failed.output):
+                raise Retryable(text, tries=3) from None
+            advice = "" if source.is_local else "; git's credential helpers and the SSH agent give logins"
+            raise RegistryError(f"{text[:500]}{advice}") from None
+
+    return ctx.client.retry(f"git {source.url}", attempt)
+
+
+def _environment(environ: Mapping[str, str], settings: Mapping[str, str], protocols: str) -> dict[str, str]:
+    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    env |= {"GIT_ALLOW_PROTOCOL": protocols, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    found = {**_SETTINGS, **settings}
+    env["GIT_CONFIG_COUNT"] = str(len(found))
+    for number, (key, value) in enumerate(found.items()):
+        env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return env

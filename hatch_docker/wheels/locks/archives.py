@@ -1,0 +1,279 @@
+"""Dependencies that no index gives as a file with its hash: git repositories, and sdists at an address or a path.
+
+Their name, version and requirements are read from the files if these state them, else a build tells them.
+"""
+
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from packaging.metadata import parse_email
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.version import InvalidVersion, Version
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import ImageError, WheelError
+from hatch_docker.core.http.client import fetch as download
+from hatch_docker.core.http.urls import parse, redact_url
+from hatch_docker.project.git_remote import resolve_commit
+from hatch_docker.project.git_source import GitSource, parse_git
+from hatch_docker.project.sources import Source
+from hatch_docker.wheels.builder.sdist import sdist_members
+from hatch_docker.wheels.index import Indexes
+from hatch_docker.wheels.repository import repository_archive, stated_identity
+from hatch_docker.wheels.target import TREE, Pin, Target, parse_marker, parse_requirement, sdist_name
+
+SdistMetadata = Callable[[Pin, Path], bytes]
+"""Builds the core metadata (METADATA) of an sdist in isolation: its pin, its file -> the document's bytes."""
+
+Dependencies = tuple[tuple[str, ...], tuple[str, ...]]
+"""Requires-Dist and Provides-Extra of core metadata."""
+
+LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproject.toml
+ARCHIVES = (".tar.gz", ".zip")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A package that no index gives: its pin, its requirements (PEP 508) and its extras."""
+
+    pin: Pin
+    requires: tuple[str, ...]
+    extras: tuple[str, ...]
+
+
+def is_archive(address: str) -> bool:
+    """Return whether an address is that of a git repository or of an sdist, which have to be built."""
+    path = address.partition("#")[0].partition("?")[0]
+    return address.startswith("git+") or path.endswith(ARCHIVES)
+
+
+@dataclass(slots=True)
+class StubWheels:
+    """Wheels of metadata alone, by which uv knows the packages that have to be built, in a directory.
+
+    `sources` are the places of the project's requirements, and of those that such packages require at an address; of
+    these `required` are the names that are needed without an extra.
+    """
+
+    directory: Path
+    root: Path
+    indexes: Indexes
+    ctx: Context
+    metadata: SdistMetadata | None
+    target: Target
+    sources: list[Source] = field(default_factory=list)
+    required: list[str] = field(default_factory=list)
+    made: dict[str, tuple[str, Given]] = field(default_factory=dict)
+
+    def path(self, source: Source) -> str:
+        """Return the path of the wheel for a source that has to be built."""
+        if source.where not in self.made:
+            given = given_package(
+                source.name, source.where, source.table, self.root, self.indexes, self.ctx, self.metadata
+            )
+            lines, more = split_references(given.requires, f"a requirement of {given.pin.title}")
+            if unfit := [other for other in more if "file:" in other.where and "file:" not in source.where]:
+                raise WheelError(f"{given.pin.title} requires {unfit[0].name} at a path of this machine: refused")
+            self.sources += [replace(other, indirect=True) for other in more]
+            self.required += _holding(more, self.target)
+            self.made[source.where] = _stub_wheel(self.directory / str(len(self.made)), given, lines), given
+        return self.made[source.where][0]
+
+    def replaced(self, pins: Sequence[Pin]) -> tuple[Pin, ...]:
+        """Return pins with those of the packages themselves for their wheels here."""
+        own = {Path(path).as_uri(): given.pin for path, given in self.made.values()}
+        return tuple(own.get(pin.url, pin) for pin in pins)
+
+    def has(self, pin: Pin) -> bool:
+        """Return whether a pin is of such a package."""
+        return any(given.pin == pin for _, given in self.made.values())
+
+
+def _stub_wheel(directory: Path, given: Given, lines: Sequence[str]) -> str:
+    """Write a wheel that has only the metadata of a package, and return its path."""
+    pin = given.pin
+    stem = f"{pin.name.replace('-', '_')}-{pin.version}"
+    fields = [("Metadata-Version", "2.1"), ("Name", pin.name), ("Version", pin.version)]
+    fields += [("Provides-Extra", extra) for extra in given.extras] + [("Requires-Dist", line) for line in lines]
+    directory.mkdir()
+    path = directory / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{stem}.dist-info/METADATA", "".join(f"{name}: {value}\n" for name, value in fields))
+        wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{stem}.dist-info/RECORD", "")
+    return str(path.absolute())
+
+
+def split_references(lines: Iterable[str], owner: str = "the dependency") -> tuple[list[str], list[Source]]:
+    """Return requirements without the addresses of what has to be built, and these addresses as sources."""
+    found, sources = [], []
+    for line in lines:
+        requirement = parse_requirement(line, owner)
+        url = requirement.url or ""
+        if url and is_archive(url):
+            kind, name = "git" if url.startswith("git+") else "url", canonicalize_name(requirement.name)
+            sources.append(Source(name, kind, url, f"{owner} {name}", str(requirement.marker or "")))
+            requirement.url = None
+            line = str(requirement)
+        found.append(line)
+    return found, sources
+
+
+def _holding(sources: Iterable[Source], target: Target) -> list[str]:
+    """Return the names of the sources whose markers hold on a target."""
+    return [
+        source.name for source in sources
+        if not source.marker or target.holds(parse_marker(source.marker, source.table))
+    ]
+
+
+def given_package(
+    name: str, address: str, where: str, root: Path, indexes: Indexes, ctx: Context, metadata: SdistMetadata | None
+) -> Given:
+    """Return the package at an address: a git repository, or an sdist (a path starts at `root`).
+
+    `where` says who names it, for messages. A branch or a tag becomes the commit that it is now, and is told. Raise
+    WheelError, RegistryError or TransientError.
+    """
+    if address.startswith("git+"):
+        asked = parse_git(address, where)
+        source = resolve_commit(asked, ctx)
+        if not asked.is_pinned:
+            ctx.progress.info(f"{name}: {asked.ref or 'the default branch'} of {asked.url} is commit {source.ref[:12]}")
+        pin = repository_pin(name, "", source, ctx)
+    else:
+        pin = _sdist_pin(name, address, where, root, indexes, ctx)
+    path = ctx.store.blob_path(f"sha256:{pin.sha256}")
+    return _described(pin, path, metadata)
+
+
+def repository_pin(name: str, version: str, source: GitSource, ctx: Context) -> Pin:
+    """Return the pin of a commit; its version is "" if that is not known before it is built."""
+    archive = repository_archive(source, ctx)
+    filename = sdist_name(name, archive.version) if archive.version else f"{name}.{TREE}"
+    return Pin(name, archive.version or version, filename, str(source), archive.sha256, archive.size, None)
+
+
+def _sdist_pin(name: str, address: str, where: str, root: Path, indexes: Indexes, ctx: Context) -> Pin:
+    bare, _, fragment = address.partition("#")
+    url = bare if "://" in bare else (root / bare).absolute().as_uri()
+    local = Path(unquote(parse(url).path)) if url.startswith("file:") else None
+    if local is not None and not local.is_file():
+        raise WheelError(f"{where}: there is no file {redact_url(bare)[:200]}")
+    if not url.startswith(("http:", "https:", "file:")):
+        raise WheelError(f"{where}: {redact_url(url)[:200]} is not an http, https or file URL")
+    digest = download(ctx.store, indexes.client(ctx), url, digest=None, headers=indexes.authorization(url))
+    parts = parse(url)
+    filename = unquote(parts.path.rpartition("/")[2])
+    try:
+        version = str(parse_sdist_filename(filename)[1]) if canonicalize_name(filename).startswith(name) else ""
+    except InvalidSdistFilename:
+        version = ""
+    if not version:  # as of the archives that forges make of a tag
+        filename = f"{name}.{'source.zip' if filename.endswith('.zip') else TREE}"
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=fragment).geturl()
+    size = ctx.store.blob_path(digest).stat().st_size
+    return Pin(name, version, filename, url, digest.removeprefix("sha256:"), size, None)
+
+
+def _described(pin: Pin, path: Path, metadata: SdistMetadata | None) -> Given:
+    """Return a package with its version and what it requires."""
+    pyproject = _documents(path, pin.filename, pin.subdirectory).get("pyproject.toml", b"")
+    name, version = stated_identity(pyproject)
+    _check_name(pin, name or pin.name)
+    version = pin.version or version
+    found = static_metadata(path, pin.filename, pin.subdirectory)
+    if found is None or not version:
+        found, version = built_metadata(pin, path, metadata)
+    try:
+        version = str(Version(version))
+    except InvalidVersion:
+        raise WheelError(f"{pin.name} at {redact_url(pin.url)} has the version {version[:50]!r}: correct it") from None
+    tree = pin.filename.startswith(f"{pin.name}.source.") and not pin.needs_git
+    filename = sdist_name(pin.name, version, pin.filename) if tree else pin.filename
+    return Given(replace(pin, version=version, filename=filename), *found)
+
+
+def _check_name(pin: Pin, name: str) -> None:
+    if canonicalize_name(name) != pin.name:
+        raise WheelError(f"{pin.name} at {redact_url(pin.url)} is {name}: correct the dependency's name")
+
+
+def built_metadata(pin: Pin, path: Path, metadata: SdistMetadata | None) -> tuple[Dependencies, str]:
+    """Return what a package requires, and its version, as building it in isolation tells."""
+    if metadata is None:
+        raise WheelError(
+            f"{pin.title.strip()} has no wheel, and only running its build tells what it needs; lock "
+            "the project (pylock.toml or uv.lock), or require a version that has a wheel"
+        )
+    document = metadata(pin, path)
+    raw, _unknown = parse_email(document)
+    _check_name(pin, raw.get("name", ""))
+    return _parse(document), raw.get("version", "")
+
+
+def static_metadata(path: Path, filename: str, subdirectory: str = "") -> Dependencies | None:
+    """Read the dependencies and extras of an sdist without running it; return None if they are not static.
+
+    Static are those of metadata 2.2 or newer whose `Dynamic` does not name them (PEP 643), and of a [project] table
+    whose `dynamic` does not (PEP 621).
+    """
+    documents = _documents(path, filename, subdirectory)
+    if "PKG-INFO" in documents and (found := _static(documents["PKG-INFO"])):
+        return found
+    try:
+        project = tomllib.loads(documents.get("pyproject.toml", b"").decode()).get("project")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(project, dict):
+        return None
+    dynamic, lines = project.get("dynamic", []), project.get("dependencies", [])
+    optional = project.get("optional-dependencies", {})
+    lists = [dynamic, lines, *(optional.values() if isinstance(optional, dict) else [None])]
+    if not all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists):
+        return None  # not valid; its backend will say so
+    if {"dependencies", "optional-dependencies"} & set(dynamic):
+        return None
+    for extra, extra_lines in sorted(optional.items()):
+        for line in extra_lines:
+            head, semicolon, marker = line.partition(";")
+            lines.append(f"{head.strip()} ; extra == '{extra}'" + (f" and ({marker.strip()})" if semicolon else ""))
+    return tuple(lines), tuple(sorted(optional))
+
+
+def _documents(path: Path, filename: str, subdirectory: str) -> dict[str, bytes]:
+    """Return PKG-INFO and pyproject.toml of the project's directory in an sdist."""
+    found: dict[str, bytes] = {}
+    top = f"{subdirectory}/" if subdirectory else ""
+    if not filename.endswith((".tar.gz", ".tgz", ".zip")):
+        return found
+    try:
+        for entry, content in sdist_members(path, filename):
+            place = entry.path.partition("/")[2]
+            name = place.removeprefix(top) if place.startswith(top) else ""
+            if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < LARGEST_DOCUMENT:
+                found[name] = content.read(LARGEST_DOCUMENT)
+            if len(found) == 2:
+                break
+    except (OSError, ImageError) as error:
+        raise WheelError(f"{filename} cannot be read as an sdist: {error}") from error
+    return found
+
+
+def _static(document: bytes) -> Dependencies | None:
+    raw, _unknown = parse_email(document)
+    dynamic = {field.lower() for field in raw.get("dynamic", [])}
+    try:
+        old = Version(raw.get("metadata_version", "1.0")) < Version("2.2")
+    except ValueError:  # an invalid version, or a number of 5000 digits
+        return None
+    return None if old or dynamic & {"requires-dist", "provides-extra"} else _parse(document)
+
+
+def _parse(document: bytes) -> Dependencies:
+    raw, _unknown = parse_email(document)
+    return tuple(raw.get("requires_dist", [])), tuple(raw.get("provides_extra", []))

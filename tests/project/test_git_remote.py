@@ -1,0 +1,231 @@
+"""Git repositories that dependencies come from: their addresses, and what is fetched of them."""
+
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import HatchDockerError, OfflineError, RegistryError, WheelError
+from hatch_docker.project.git_remote import fetched, resolve_commit
+from hatch_docker.project.git_source import GitSource, git_address, parse_git
+from hatch_docker.wheels.repository import repository_archive
+from tests.conftest import need, run
+from tests.fakes.context import with_environ
+from tests.fakes.repositories import commit_all, make_repository, serving_files
+from tests.projects import git
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """A repository with two commits and a tag."""
+    need("git")
+    make_repository(tmp_path / "there")
+    return tmp_path / "there"
+
+
+def source(there: Path, ref: str = "main") -> GitSource:
+    return parse_git(git_address(there.as_uri(), ref), "the test")
+
+
+@pytest.mark.parametrize(("address", "expected"), [
+    ("git+https://u:p@x.example/a@v1#subdirectory=b%20c&egg=d",
+     GitSource("https://x.example/a", "v1", "b c", "u:p")),
+    ("git+ssh://git@x.example/a.git", GitSource("ssh://git@x.example/a.git")),
+    ("git@x.example:o/a.git", GitSource("ssh://git@x.example/o/a.git")),
+    (git_address("git@x.example:o/a.git", "feature/x", "s"),
+     GitSource("ssh://git@x.example/o/a.git", "feature/x", "s")),
+    ("https://x.example/a?subdirectory=b&rev=v1", GitSource("https://x.example/a", "v1", "b")),
+    ("https://x.example:8443/a?branch=main", GitSource("https://x.example:8443/a", "main")),
+    ("git+file:///a/b", GitSource("file:///a/b")),
+])  # fmt: skip
+def test_addresses_as_tools_write_them(address: str, expected: GitSource) -> None:
+    found = parse_git(address, "the test")
+    assert found == expected
+    assert parse_git(str(found), "x") == GitSource(found.url, found.ref, found.subdirectory)
+    assert "u:p" not in str(found)
+
+
+@pytest.mark.parametrize("address", [
+    "git+ext::sh -c touch% ran", "git+ext::sh", "git+git://x.example/a", "git+https:///a", "git+https://x.example",
+    "git+ssh://-oProxyCommand=x/a", "git+https://x.example/a@--upload-pack=x", "git+https://x.example/a@a..b",
+    "git+https://x.example/a#subdirectory=../b", "git+https://x.example:no/a", "git+-x", "git+file://host/a@-x",
+])  # fmt: skip
+def test_what_git_could_take_for_something_else_is_refused(address: str) -> None:
+    with pytest.raises(WheelError, match=r"^here: ") as caught:
+        parse_git(address, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_branches_tags_and_commits_become_commits(there: Path, ctx: Context) -> None:
+    """An annotated tag stands for its commit; of a branch and a tag of one name the branch is meant."""
+    tagged, newest = (run("git", "rev-parse", f"{name}^{{commit}}", cwd=there).strip() for name in ("v1.5", "main"))
+    git(there, "branch", "v9", "v1.5")
+    git(there, "tag", "v9", "main")
+    expected = {
+        "": newest, "main": newest, "refs/heads/main": newest, "v1.5": tagged, "refs/tags/v1.5": tagged, "v9": tagged,
+        "refs/tags/v9": newest, COMMIT: COMMIT,
+    }  # fmt: skip
+    assert {ref: resolve_commit(source(there, ref), ctx).ref for ref in expected} == expected
+    with pytest.raises(WheelError, match="has no branch and no tag nope: name one, or a whole commit"):
+        resolve_commit(source(there, "nope"), ctx)
+
+
+def members(archive: Path) -> dict[str, str]:
+    """Return the contents of the files of an archive, and the targets of its links."""
+    with tarfile.open(archive) as tar:
+        found = {}
+        for member in tar:
+            content = tar.extractfile(member) if member.isreg() else None
+            found[member.name] = content.read().decode("latin-1") if content else member.linkname
+        return found
+
+
+@pytest.mark.parametrize("server", ["file", "http"])
+def test_a_commit_is_an_archive_of_the_same_bytes(server: str, there: Path, tmp_path: Path, ctx: Context) -> None:
+    """It has the files, and the history that the version comes from, which git reads as that of a clone.
+
+    A server of files alone gives no single commit: all are fetched.
+    """
+    found = resolve_commit(source(there), ctx)
+    first = repository_archive(found, ctx)
+    other = with_environ(ctx, {**ctx.environ, "GIT_DIR": "/nonexistent", "GIT_EXEC_PATH": "/nonexistent"})
+    other = replace(other, store=open_store(tmp_path / "other store"))
+    git(there, "gc", "-q")
+    if server == "http":
+        git(there, "update-server-info")
+        with serving_files(there, paths := []) as url:
+            moved = parse_git(git_address(f"{url}/.git", found.ref), "x")
+            assert repository_archive(moved, other).sha256 == first.sha256
+        assert paths
+    else:
+        assert repository_archive(found, other) == first
+    path = ctx.store.blob_path(f"sha256:{first.sha256}")
+    files = members(path)
+    assert files["source/top_dep/__init__.py"] == "VALUE = 2\n"
+    assert files["source/top_dep/link"] == "data.txt"
+    with tarfile.open(path) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="fully_trusted")
+    at = tmp_path / "unpacked/source"
+    assert run("git", "describe", "--tags", "--long", "--dirty", cwd=at).startswith("v1.5-1-g")
+    assert run("git", "status", "--porcelain", cwd=at) == ""
+    assert run("git", "rev-list", "HEAD", cwd=at) == run("git", "rev-list", "HEAD", cwd=there)
+    assert run("git", "ls-files", "-s", cwd=at) == run("git", "ls-files", "-s", cwd=there)
+    assert b"top_dep/data.txt" in run("git", "archive", "HEAD", cwd=at).encode()
+
+
+def test_a_stated_version_needs_no_history(there: Path, ctx: Context) -> None:
+    found = resolve_commit(parse_git(git_address(there.as_uri(), "main", "sub"), "x"), ctx)
+    archive = repository_archive(found, ctx)
+    assert archive.version == "3.1"
+    assert not [name for name in members(ctx.store.blob_path(f"sha256:{archive.sha256}")) if "/.git/" in name]
+    with pytest.raises(WheelError, match="has no directory nope"):
+        repository_archive(GitSource(found.url, found.ref, "nope"), ctx)
+
+
+def test_submodules_are_in_it(there: Path, tmp_path: Path, ctx: Context) -> None:
+    make_repository(tmp_path / "inner")
+    git(there, "submodule", "--quiet", "add", "../inner", "vendor/inner")
+    commit_all(there)
+    archive = repository_archive(resolve_commit(source(there), ctx), ctx)
+    assert "source/vendor/inner/top_dep/data.txt" in members(ctx.store.blob_path(f"sha256:{archive.sha256}"))
+
+
+def test_nothing_that_a_repository_or_a_template_brings_runs(there: Path, tmp_path: Path, ctx: Context) -> None:
+    """Neither hooks of a template, nor filters of attributes, nor another protocol of a submodule."""
+    ran, script = tmp_path / "ran", tmp_path / "program"
+    script.write_text(f"#!/bin/sh\necho $0 >> {ran}\ncat\n")
+    script.chmod(0o755)
+    (tmp_path / "template/hooks").mkdir(parents=True)
+    for hook in ("post-checkout", "reference-transaction", "post-index-change"):
+        (tmp_path / "template/hooks" / hook).symlink_to(script)
+    home = Path(ctx.environ["HOME"])
+    home.mkdir(exist_ok=True)
+    settings = {
+        "init.templateDir": tmp_path / "template", "core.fsmonitor": script, "filter.evil.smudge": script,
+        "filter.evil.process": script, "protocol.ext.allow": "always", "core.hooksPath": tmp_path / "template/hooks",
+    }  # fmt: skip
+    for key, value in settings.items():
+        run("git", "config", "--file", home / ".gitconfig", key, str(value))
+    (there / ".gitattributes").write_text("* filter=evil\n")
+    commit_all(there)
+    repository_archive(resolve_commit(source(there), ctx), ctx)
+    git(there, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
+    (there / ".gitmodules").write_text(f'[submodule "s"]\n\tpath = mod\n\turl = ext::{script}\n')
+    git(there, "add", ".gitmodules")
+    git(there, "commit", "-qm", "evil")
+    with pytest.raises(WheelError, match=r"a submodule of .* is not the address|by another way"):
+        repository_archive(resolve_commit(source(there), ctx), ctx)
+    assert not ran.exists(), ran.read_text()
+
+
+def test_a_submodule_leads_to_no_repository_of_this_machine(there: Path, ctx: Context) -> None:
+    (there / ".gitmodules").write_text('[submodule "s"]\n\tpath = mod\n\turl = file:///etc\n')
+    git(there, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
+    git(there, "add", ".gitmodules", "pyproject.toml")
+    git(there, "commit", "-qm", "evil")
+    git(there, "update-server-info")
+    with serving_files(there, []) as url, pytest.raises(WheelError, match="has a submodule on this machine: refused"):
+        repository_archive(resolve_commit(parse_git(f"git+{url}/.git@main", "x"), ctx), ctx)
+
+
+@pytest.mark.parametrize("name", ["../out", ".git/hooks/post-checkout", ".GIT"])
+def test_a_path_that_git_itself_refuses(name: str, there: Path, ctx: Context) -> None:
+    blob = run("git", "hash-object", "-w", "pyproject.toml", cwd=there).strip()
+    first, _, rest = name.rpartition("/")
+    entry = f"100644 {rest}".encode() + b"\0" + bytes.fromhex(blob)
+    tree = hash_object(there, "tree", entry)
+    for part in reversed(first.split("/") if first else []):
+        tree = hash_object(there, "tree", f"40000 {part}".encode() + b"\0" + bytes.fromhex(tree))
+    commit = run("git", "-c", "user.name=A", "-c", "user.email=a@b", "commit-tree", "-m", "x", tree, cwd=there).strip()
+    git(there, "branch", "evil", commit)
+    with pytest.raises(WheelError, match="a path that git itself refuses"):
+        repository_archive(resolve_commit(source(there, "evil"), ctx), ctx)
+
+
+def hash_object(there: Path, kind: str, content: bytes) -> str:
+    (there / "object").write_bytes(content)
+    name = run("git", "hash-object", "-w", "--literally", "-t", kind, "object", cwd=there).strip()
+    (there / "object").unlink()
+    return name
+
+
+def test_a_login_reaches_the_server_alone(there: Path, ctx: Context, lines: list[str]) -> None:
+    """It is in no command line (of an address, git writes one), no message and no file of the cache."""
+    git(there, "update-server-info")
+    with serving_files(there, paths := []) as url:
+        address = url.replace("//", "//user:pass-mark@")
+        found = resolve_commit(parse_git(f"git+{address}/.git@main", "x"), ctx)
+        repository_archive(found, ctx)
+        with pytest.raises(RegistryError) as caught, fetched(GitSource(found.url, COMMIT, login=found.login), ctx):
+            pass
+    assert paths
+    kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
+    texts = [str(caught.value), "\n".join(lines), *(path.read_bytes().decode("latin-1") for path in kept)]
+    assert not [text for text in texts if "pass-mark" in text]
+
+
+@pytest.mark.parametrize(("url", "message"), [
+    ("file:///nowhere/at/all", "does not appear to be a git repository"),
+    ("http://127.0.0.1:9/x", "Failed to connect|Connection refused"),
+])
+def test_a_repository_that_is_not_there(url: str, message: str, ctx: Context) -> None:
+    need("git")
+    with pytest.raises(RegistryError, match=message) as caught:
+        resolve_commit(GitSource(url, "main"), ctx)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_commit_that_is_not_there_and_no_network(there: Path, ctx: Context) -> None:
+    with pytest.raises(HatchDockerError, match=f"has no commit {COMMIT}"), fetched(source(there, COMMIT), ctx):
+        pass
+    found = resolve_commit(source(there), ctx)
+    repository_archive(found, ctx)
+    offline = with_environ(ctx, {**ctx.environ, "HATCH_DOCKER_OFFLINE": "1"})
+    assert repository_archive(found, offline)
+    with pytest.raises(OfflineError):
+        resolve_commit(source(there), offline)

@@ -1,0 +1,178 @@
+"""Dependencies that no index has: commits of git, sdists at an address, and files whose hash a lock does not say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import WheelError
+from hatch_docker.plan.model import LockPlan
+from hatch_docker.project.git_source import git_address
+from hatch_docker.project.sources import Source
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.target import Pin
+from tests.conftest import need, run
+from tests.fakes.lock_files import FOREIGN, HOST, names, resolving, using
+from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
+from tests.fakes.repositories import STATIC, commit_all, make_repository
+
+OWN = '\n[[package]]\nname = "proj"\nsource = { editable = "." }\ndependencies = [{ name = "below" }]'
+HG = """lock-version = "1.0"
+created-by = "x"
+[[packages]]
+name = "below"
+vcs = {type = "hg", url = "https://x.example/a", commit-id = "1"}
+"""
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    need("git")
+    make_repository(tmp_path / "there")
+    return tmp_path / "there"
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    with FakeIndex().serving() as serving:
+        yield serving.add("six", make_wheel("six", "1.0")).add("below", make_wheel("below", "9.0"))
+
+
+def built(asked: Pin, path: Path) -> bytes:
+    """Return the metadata of top-dep, as its build would tell them."""
+    assert path.is_file()
+    assert asked.needs_git
+    return f"Metadata-Version: 2.4\nName: {asked.name}\nVersion: 1.6.dev1\nRequires-Dist: six\n".encode()
+
+
+def lock_of(kind: str, there: Path, commit: str) -> str:
+    """Return a lock of `kind` with the package below, of a commit."""
+    url, head = there.as_uri(), '\nname = "below"\nversion = "3.1"\n'
+    return {
+        "uv.lock": f'version = 1\n[[package]]{head}source = {{ git = "{url}?subdirectory=sub&rev=main#{commit}" }}'
+                   f"{OWN}",
+        "pylock.toml": f'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]{head}'
+                       f'vcs = {{type = "git", url = "{url}", commit-id = "{commit}", subdirectory = "sub"}}',
+        "poetry.lock": f'[[package]]{head}files = []\n[package.source]\ntype = "git"\nurl = "{url}"\n'
+                       f'reference = "main"\nresolved_reference = "{commit}"\nsubdirectory = "sub"',
+        "pdm.lock": f'[[package]]{head}git = "{url}"\nref = "main"\nrevision = "{commit}"\nsubdirectory = "sub"',
+        "requirements.txt": f"below @ git+{url}@{commit}#subdirectory=sub",
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "requirements.txt"])
+def test_the_commit_of_a_lock(kind: str, there: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """Its files are fetched again where the cache lost them, and a branch that moved changes nothing."""
+    commit = run("git", "rev-parse", "HEAD", cwd=there).strip()
+    (root / kind).write_text(lock_of(kind, there, commit))
+    lock = LockPlan(kind.partition(".")[0], kind, ("below",))
+    (there / "sub/pyproject.toml").write_text(STATIC.replace("3.1", "4.0"))
+    commit_all(there)
+    found, = pin(lock, root, HOST, using(ctx, index))
+    assert (found.title, found.filename, found.subdirectory) == ("below 3.1", "below-3.1.tar.gz", "sub")
+    assert found.commit == (f"git+{there.as_uri()}@{commit}", commit)
+    ctx.store.discard(ctx.store.blob_path(f"sha256:{found.sha256}"))
+    assert fetch([found], using(ctx, index), root=root)[0].is_file()
+    assert not index.paths("below")
+    with pytest.raises(WheelError, match=r"below 3.1 has no wheel for .*, and its sdist cannot be compiled"):
+        pin(lock, root, FOREIGN, using(ctx, index))
+
+
+@pytest.mark.parametrize("kind", ["reference", "source"])
+def test_a_branch_without_a_lock(
+    kind: str, there: Path, ctx: Context, index: FakeIndex, root: Path, lines: list[str]
+) -> None:
+    """It is the commit that it is now, which is told, and remembered as any resolution is; no index is asked for it."""
+    addresses = {"below": git_address(there.as_uri(), "main", "sub"), "top-dep": git_address(there.as_uri(), "main")}
+    lock = resolving(*(f"{name} @ {address}" for name, address in addresses.items()))
+    if kind == "source":
+        found = (Source(name, "git", address, f"[tool.uv.sources] {name}") for name, address in addresses.items())
+        lock = LockPlan("resolve", requirements=("below", "top-dep"), sources=tuple(found))
+    commit = run("git", "rev-parse", "HEAD", cwd=there).strip()
+    pins = pin(lock, root, HOST, using(ctx, index), metadata=built)
+    assert names(pins) == ["below-3.1.tar.gz", "six-1.0-py3-none-any.whl", "top-dep.source.tar.gz"]
+    assert [found.version for found in pins] == ["3.1", "1.0", "1.6.dev1"]
+    assert pins[0].commit[1] == pins[2].commit[1] == commit
+    assert f"below: main of {there.as_uri()} is commit {commit[:12]}" in lines
+    (there / "more").touch()
+    commit_all(there)
+    assert pin(lock, root, HOST, using(ctx, index)) == pins
+    assert not index.paths("below")
+
+
+def test_a_package_of_a_commit_may_require_another(there: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """At a commit too; a path of this machine it may not name, unless it is on this machine itself."""
+    other = there.parent / "other"
+    make_repository(other)
+    needs = git_address(other.as_uri(), "main")
+    text = STATIC.replace('"six"', f'"six", "top-dep @ {needs} ; python_version > \'3\'"')
+    (there / "sub/pyproject.toml").write_text(text)
+    commit_all(there)
+    lock = resolving(f"below @ {git_address(there.as_uri(), 'main', 'sub')}")
+    found = names(pin(lock, root, HOST, using(ctx, index), metadata=built))
+    assert found == ["below-3.1.tar.gz", "six-1.0-py3-none-any.whl", "top-dep.source.tar.gz"]
+
+
+@pytest.mark.parametrize("place", ["path", "url"])
+def test_an_sdist_at_an_address(place: str, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """The hash that it has now is computed; no index is asked for the name."""
+    name, data = make_sdist("gamma", "2.0", requires=["six"])
+    (root / name).write_bytes(data)
+    index.add("gamma", (name, data))
+    url = f"http://127.0.0.1:{index.port}/files/gamma/{name}" if place == "url" else (root / name).as_uri()
+    source = Source("gamma", place, url if place == "url" else name, "[tool.uv.sources] gamma")
+    for lock in (resolving(f"gamma @ {url}"), LockPlan("resolve", requirements=("gamma",), sources=(source,))):
+        pins = pin(lock, root, HOST, using(ctx, index))
+        assert names(pins) == ["gamma-2.0.tar.gz", "six-1.0-py3-none-any.whl"]
+        assert pins[0].sha256 == index.sha256(name)
+        assert pins[0].url == url
+    assert not index.paths("/simple/gamma")
+
+
+@pytest.mark.parametrize("kind", ["uv.lock", "requirements.txt", "pdm.lock"])
+def test_a_file_of_this_machine_has_the_hash_that_it_has_now(
+    kind: str, ctx: Context, index: FakeIndex, root: Path
+) -> None:
+    """As of the find-links of a uv.lock, which has no hashes of them."""
+    (root / "links").mkdir()
+    name, data = make_wheel("below", "3.1")
+    text = {
+        "uv.lock": f'version = 1\n[[package]]\nname = "below"\nversion = "3.1"\nsource = {{ registry = "links" }}\n'
+                   f'wheels = [{{ path = "{name}" }}]{OWN}',
+        "pdm.lock": f'[[package]]\nname = "below"\nversion = "3.1"\npath = "./links/{name}"',
+        "requirements.txt": f"below @ {(root / 'links' / name).as_uri()}",
+    }[kind]  # fmt: skip
+    (root / kind).write_text(text)
+    lock = LockPlan(kind.partition(".")[0], kind, ("below",))
+    digests = []
+    for content in (data, make_wheel("below", "3.1", requires=["six"])[1]):
+        (root / "links" / name).write_bytes(content)
+        pins = pin(lock, root, HOST, using(ctx, index))
+        assert fetch(pins, ctx, root=root)[0].read_bytes() == content
+        digests.append(pins[0].sha256)
+    assert digests[0] != digests[1]
+    (root / "links" / name).unlink()
+    with pytest.raises(WheelError, match=r"there is no file .*; lock the project again"):
+        pin(lock, root, HOST, using(ctx, index))
+
+
+@pytest.mark.parametrize(("kind", "text", "message"), [
+    ("requirements.txt", "below @ git+https://x.example/a@main", "is at a branch or a tag, which may move: name"),
+    ("uv.lock", f'version = 1\n[[package]]\nname = "below"\nsource = {{ git = "ext::sh#{"a" * 40}" }}{OWN}',
+     "uv.lock: below: .* by another way|not the address"),
+    ("pylock.toml", HG, "comes from a hg repository, and only git's are known"),
+])  # fmt: skip
+def test_what_cannot_be_built_is_refused(
+    kind: str, text: str, message: str, ctx: Context, index: FakeIndex, root: Path
+) -> None:
+    (root / kind).write_text(text)
+    with pytest.raises(WheelError, match=message) as caught:
+        pin(LockPlan(kind.partition(".")[0], kind, ("below",)), root, HOST, using(ctx, index))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_name_than_the_project_has(there: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+    with pytest.raises(WheelError, match=r"other at .* is below: correct the dependency's name"):
+        pin(resolving(f"other @ {git_address(there.as_uri(), 'main', 'sub')}"), root, HOST, using(ctx, index))
