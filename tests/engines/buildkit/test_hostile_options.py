@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import hatch_docker.config
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.text import sanitize
 from hatch_docker.engines.buildkit import buildx
@@ -17,9 +18,11 @@ from hatch_docker.engines.buildkit.buildx import Buildx
 from hatch_docker.engines.buildkit.dockerfile import Group, Packages, Stages, render, render_export
 from hatch_docker.engines.buildkit.write_dockerfile import _head
 from hatch_docker.engines.common import image_settings, slim_rules
-from tests.engines.test_settings import base
+from hatch_docker.oci.make_image import scratch
+from hatch_docker.plan.model import BasePlan
 from tests.fakes.context import context
 from tests.fakes.docker_programs import order
+from tests.fakes.images import AMD64
 from tests.fakes.plans import plan
 
 VALUES = [
@@ -31,6 +34,10 @@ NEEDED: Mapping[str, Any] = {  # what a table must have beside the option
     "healthcheck": {"command": ["x"]}, "files": {"source": "a", "target": "/a"}, "check": {"command": ["x"]},
     "slim": {"leave-out": ["tests"]},
 }  # fmt: skip
+BASE = Base(
+    BasePlan("registry", "x", "x"), "x", "", scratch(AMD64), Interpreter("/usr/bin/python3", "3.13.5"),
+    ("glibc", "2.41"), {}, frozenset(),
+)  # fmt: skip
 INSTRUCTION = r"FROM|COPY|ADD|RUN|ARG|ENV|LABEL|EXPOSE|VOLUME|WORKDIR|STOPSIGNAL|HEALTHCHECK|USER|ENTRYPOINT|CMD"
 OPTION = (
     r"--(progress|target|platform|file|output|provenance|builder|secret|build-arg|cache-from|cache-to)=.*|--ssh=default"
@@ -79,7 +86,7 @@ def test_an_option_is_refused_or_is_data(option: str, tmp_path: Path, monkeypatc
                 tools=Packages(("gcc", *made.build.packages), given=False),
                 system=Packages(("libpq5", *made.base.packages), given=False),
             )  # fmt: skip
-            texts = render(stages, image_settings(made, base(), 0)), render_export(stages)
+            texts = render(stages, image_settings(made, BASE, 0)), render_export(stages)
             request = order(tmp_path)
             request = replace(request, secrets=made.build.secrets, ssh=made.build.ssh, cache=made.cache)
             Buildx("docker", made.builder or "b", "remote").build(request, context(tmp_path / "cache"))
