@@ -139,10 +139,12 @@ def check_python(base: Base, requires_python: str) -> None:
     """Raise BaseImageError, naming both versions, if the project does not run on the base's Python."""
     from packaging.specifiers import SpecifierSet
 
+    from hatch_docker.plan.defaults import fitting_bases
+
     if not SpecifierSet(requires_python).contains(base.interpreter.version, prereleases=True):
         raise BaseImageError(
             f"the project needs Python {requires_python}, but base {base.name} has "
-            f"{base.interpreter.version}; choose another `base` (or `python`), or widen `requires-python`"
+            f"{base.interpreter.version}; set base to {fitting_bases(requires_python)}, or widen `requires-python`"
         )
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hatch_docker.core.errors import HatchDockerError
@@ -20,6 +26,30 @@ def friendly_errors() -> Iterator[None]:
     """Turn signals, and errors of hatchling and of the operating system, into errors of one line."""
     with handle_signals(), hatchling_errors(), friendly_os_errors():
         yield
+
+
+def own_command(*, hatch: bool = False) -> str:
+    """Return the command line of hatch-docker that works in the user's shell.
+
+    hatch and build tools run us in an environment of theirs, whose programs are not in that shell's PATH: with `hatch`
+    they do not count.
+    """
+    if {"archive-v0", "builds-v0"} & set(Path(sys.prefix).parts):  # uvx, uv build: the environment is in uv's cache
+        return "uvx hatch-docker"
+    temporary = re.search(r"/(pip-)?build-env-", sys.prefix)  # of pip or build, which remove it
+    own = str(Path(sys.executable).parent)
+    places = [place for place in os.get_exec_path() if not (hatch and place == own)]
+    if shutil.which("hatch-docker", path=os.pathsep.join(places)) or temporary:
+        return "hatch-docker"
+    return shlex.join([sys.executable, "-m", "hatch_docker"])
+
+
+def told(error: HatchDockerError, *, hatch: bool = False) -> str:
+    """Return the text of an error for a terminal: no control characters, and commands that can be typed here."""
+    text = str(error)
+    if "`hatch-docker " in text:
+        text = text.replace("`hatch-docker ", f"`{own_command(hatch=hatch)} ")
+    return sanitize(text)
 
 
 def page_about(error: HatchDockerError) -> str:
@@ -42,5 +72,6 @@ def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
     except HatchDockerError as error:
         # The name of a file may be no text at all, or control characters for a terminal.
         page = page_about(error)
-        app.abort(sanitize(f"{error}\nhelp: {page}" if page else str(error)), code=error.exit_status)
+        text = told(error, hatch=True)
+        app.abort(f"{text}\nhelp: {page}" if page else text, code=error.exit_status)
         raise

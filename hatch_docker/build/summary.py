@@ -143,7 +143,8 @@ def how_to_run(
         lines.insert(0, shlex.join([program, "load", "-i", shown]))
     elif not daemon and not receipt.pushed:
         return []
-    return ["run it:", *(f"  {line}" for line in lines)]
+    here = bool(daemon or shutil.which(program, path=path))
+    return ["run it:" if here else "run it where Docker is:", *(f"  {line}" for line in lines)]
 
 
 def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str) -> list[str]:

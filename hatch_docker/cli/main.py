@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from hatch_docker import __version__
-from hatch_docker.build.failures import friendly_errors, page_about
+from hatch_docker.build.failures import friendly_errors, page_about, told
 from hatch_docker.cli.commands import (
     build,
     clean,
@@ -26,7 +26,6 @@ from hatch_docker.cli.messages import show_error
 from hatch_docker.cli.parser import Parser
 from hatch_docker.cli.suggest import command_advice, option_advice
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.core.text import sanitize
 
 # In the order of `--help`.
 GROUPS = {
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with friendly_errors():
             status: int | None = options.run(options)
     except HatchDockerError as error:
-        show_error(sanitize(str(error)), page_about(error))
+        show_error(told(error), page_about(error))
         return error.exit_status
     return status or 0
 

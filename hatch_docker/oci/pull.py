@@ -1,6 +1,7 @@
 """Images pulled from a registry (distribution-spec 1.1, Pull), with retries.
 
-Plain http is used only for this machine and for the registries of HATCH_DOCKER_INSECURE_REGISTRIES.
+Plain http is used only for registries on this machine that speak no TLS, and for those of
+HATCH_DOCKER_INSECURE_REGISTRIES.
 """
 
 from pathlib import Path

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hatch_docker.core.http import urls
-from hatch_docker.core.http.client import SMALL, Client
+from hatch_docker.core.http.client import SMALL, Client, is_offline
 from hatch_docker.core.http.responses import Response, StatusError, explain
 from hatch_docker.core.http.retry import Retryable
+from hatch_docker.core.http.tls_probe import speaks_tls
 from hatch_docker.oci.auth import Credential, authorize, credential_for
 from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
 INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # for requests that may return a manifest or an index
+HTTPS_PORT = 443
 _HUB_API = "registry-1.docker.io"
 
 
@@ -25,22 +27,36 @@ _HUB_API = "registry-1.docker.io"
 class Remote:
     """Access to registries for one build: the HTTP client, the user's credentials and the tokens so far.
 
-    `credentials` are by the names of repositories, `headers` (Authorization) by registry and scopes.
+    `credentials` are by the names of repositories, `headers` (Authorization) by registry and scopes, `schemes` by the
+    hosts of registries on this machine.
     """
 
     client: Client
     environ: Mapping[str, str]
     credentials: dict[str, Credential | None] = field(default_factory=dict, repr=False)
     headers: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict, repr=False)
+    schemes: dict[str, str] = field(default_factory=dict, repr=False)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def url(self, reference: Reference, path: str) -> str:
         """Return the URL of a path in the reference's repository."""
         registry = reference.registry
         host = _HUB_API if registry == DOCKER_HUB else registry
-        listed = {item.strip() for item in self.environ.get(INSECURE, "").split(",")}
-        plain = registry in listed or urls.is_loopback(urls.split(f"http://{host}").hostname or "")
-        return f"{'http' if plain else 'https'}://{host}/v2/{reference.repository}/{path}"
+        return f"{self._scheme(registry, host)}://{host}/v2/{reference.repository}/{path}"
+
+    def _scheme(self, registry: str, host: str) -> str:
+        """Return "https", or "http" for a registry that the user lists, or one on this machine without TLS."""
+        if registry in {item.strip() for item in self.environ.get(INSECURE, "").split(",")}:
+            return "http"
+        parts = urls.split(f"http://{host}")
+        if not urls.is_loopback(parts.hostname or ""):
+            return "https"
+        if host not in self.schemes:
+            answer = None if is_offline(self.environ) else speaks_tls(parts.hostname or "", parts.port or HTTPS_PORT)
+            if answer is None:
+                return "http"
+            self.schemes[host] = "https" if answer else "http"
+        return self.schemes[host]
 
     def send(
         self, reference: Reference, method: str, url: str, scopes: tuple[str, ...], *,
@@ -114,5 +130,5 @@ def refuse(reference: Reference, response: Response) -> StatusError:
     elif response.status == 413:
         text += "; it, or a proxy in front of it, limits the size of a request (nginx: client_max_body_size)"
     elif response.status == 400 and b"HTTPS" in response.body:
-        text += "; it wants https, and a registry on this machine is asked over http"
+        text += f"; it wants https: take it out of {INSECURE}"
     return StatusError(text, response)

@@ -97,12 +97,12 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
 def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
-        python = python or next((known for known in KNOWN_PYTHONS if _admits(project, known)), "")
+        python = python or next((known for known in KNOWN_PYTHONS if _admits(project.requires_python, known)), "")
         if not python:
             known = ", ".join(KNOWN_PYTHONS)
             raise ConfigError(
                 f"requires-python {project.requires_python!r} admits none of the CPythons known here ({known}); "
-                "set base"
+                "set base to an image with such a Python"
             )
         name = f"python:{python}-slim"
         reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
@@ -114,7 +114,10 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
             raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
         found = DEBIAN_PYTHONS[location]
         if python and python != found:
-            raise ConfigError(f"python = {python!r} does not fit base {name!r}, whose Python is {found}")
+            raise ConfigError(
+                f"python = {python!r} does not fit base {name!r}, whose Python is {found}; remove `python`, or set "
+                f"base to {fitting_bases(f'=={python}.*')}"
+            )
         python = found
     elif kind != "oci":
         kind, location = "registry", name
@@ -123,11 +126,11 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
             f"tool.hatch-docker.runtime.packages: on base {name!r} only its own apt can install them; set "
             'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
         )
-    if python and not _admits(project, python):
+    if python and not _admits(project.requires_python, python):
         where = name if kind == "debian" else f"python = {python!r}"
         raise ConfigError(
             f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
-            "choose another base or widen requires-python"
+            f"set base to {fitting_bases(project.requires_python)}, or widen requires-python"
         )
     plan = BasePlan(
         kind, name, location, config.debian.mirror, config.debian.security_mirror, config.debian.slim,
@@ -136,8 +139,17 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
     return plan, python
 
 
-def _admits(project: Metadata, python: str) -> bool:
-    specifiers = SpecifierSet(project.requires_python)
+def fitting_bases(requires_python: str) -> str:
+    """Return the names of the first bases whose Python a project admits, for a message."""
+    suites = {python: f"debian:{suite}" for suite, python in DEBIAN_PYTHONS.items()}
+    fitting = [python for python in KNOWN_PYTHONS if _admits(requires_python, python)]
+    found = [suites[python] for python in fitting if python in suites]
+    found += [f"python:{python}-slim" for python in fitting]
+    return " or ".join(found[:3]) or "an image with such a Python"
+
+
+def _admits(requires_python: str, python: str) -> bool:
+    specifiers = SpecifierSet(requires_python)
     # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
 

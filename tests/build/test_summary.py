@@ -150,7 +150,7 @@ def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "run it:", f"  podman run --rm -p 8000:8000 -p 53:53/udp {name}",
     ]  # fmt: skip
     assert how_to_run(BEFORE, planned, archive, "", AMD64, {}) == [
-        "run it:", "  docker load -i dist/app-1.0.oci.tar", f"  docker run --rm {name}",
+        "run it where Docker is:", "  docker load -i dist/app-1.0.oci.tar", f"  docker run --rm {name}",
     ]  # fmt: skip
     foreign = replace(planned, platforms=("linux/arm64",))
     assert how_to_run(BEFORE, foreign, archive, "docker", AMD64, {})[1:] == [
@@ -162,4 +162,5 @@ def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_to_run(pushed, planned, archive, "", AMD64, {})[1:] == ["  docker run --rm two/app:1.0"]
     program = script(tmp_path / "bin/podman", "")
     there = how_to_run(BEFORE, planned, archive, "", AMD64, {"PATH": str(program.parent)})
+    assert there[:1] == ["run it:"]
     assert there[1] == "  podman load -i dist/app-1.0.oci.tar"

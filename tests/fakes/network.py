@@ -47,10 +47,10 @@ def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) 
     return {"DOCKER_CONFIG": str(directory)}
 
 
-def secure(registry: FakeRegistry, authority: trustme.CA) -> None:
-    """Let it speak TLS under a name that is not this machine's, before it serves."""
+def secure(registry: FakeRegistry, authority: trustme.CA, name: str = "registry.example") -> None:
+    """Let it speak TLS under a name, before it serves; by default one that is not this machine's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("registry.example").configure_cert(context)
+    authority.issue_cert(name).configure_cert(context)
     registry.server.socket = context.wrap_socket(registry.server.socket, server_side=True)
 
 

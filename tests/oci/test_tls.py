@@ -18,6 +18,7 @@ import trustme
 
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.http.tls_probe import speaks_tls
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference, parse_reference
@@ -163,3 +164,40 @@ def test_an_early_answer_is_read(registry: FakeRegistry, tmp_path: Path) -> None
     layer = replace(big, descriptor=replace(big.descriptor, size=size), open=lambda: io.BytesIO(bytes(size)))
     with pytest.raises(RegistryError, match="blobs of this size are not welcome here"):
         push(recorded.remote, small_image(layer), [reference])
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_registry_on_this_machine_that_speaks_tls(trusted: bool, tmp_path: Path) -> None:
+    """It is asked by TLS before anything else, and its certificate is checked; one without TLS is asked by http."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with FakeRegistry() as plain, FakeRegistry() as registry:
+        secure(registry, authority, "127.0.0.1")
+        registry.upload_origin = "relative"
+        recorded = Recording({"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")} if trusted else {}, idle=2.0)
+        journey(recorded, parse_reference(f"{plain.host}/team/app:1"), tmp_path)
+        reference = parse_reference(f"{registry.host}/team/app:1")
+        if trusted:
+            journey(recorded, reference, tmp_path)
+            assert recorded.remote.schemes == {plain.host: "http", registry.host: "https"}
+        else:
+            with pytest.raises(RegistryError, match="no trusted TLS connection"):
+                journey(recorded, reference, tmp_path)
+            assert registry.requests == []
+
+
+def test_a_server_that_waits_for_a_line_is_no_tls(tmp_path: Path) -> None:
+    """Whatever random bytes the hello has: it is followed by the end of a line. A port without a server is neither."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            for _ in range(20):
+                client, _ = server.accept()
+                with client, client.makefile("rb") as lines:
+                    lines.readline()
+                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert [speaks_tls("127.0.0.1", port) for _ in range(20)] == [False] * 20
+    assert speaks_tls("127.0.0.1", port) is None

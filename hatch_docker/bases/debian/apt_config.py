@@ -114,8 +114,9 @@ def _of_host(apt: Path) -> Mirrors:
     main = [entry for entry in entries if not _is_security(entry.suite)]
     if not main:
         raise BaseImageError(
-            f"no mirror of Debian is known: apt's configuration in {apt} names none; set {ALTERNATIVES} "
-            "to the URL of one"
+            f"no mirror of Debian is known: apt's configuration in {apt} names none; name one in pyproject.toml,\n"
+            '  [tool.hatch-docker.debian]\n  mirror = "https://HOST/debian"\n'
+            f"or by {MIRROR_VARIABLE}=https://HOST/debian; `hatch-docker doctor` looks for what else is missing"
         )
     first = min(main, key=_doubt)  # stable: apt's own order among equals
     second = min((entry for entry in entries if _is_security(entry.suite)), key=_doubt, default=None)

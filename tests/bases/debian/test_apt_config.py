@@ -1,5 +1,6 @@
 """hatch_docker.bases.debian.apt_config: mirrors named by the user or by the host's apt, its proxies and logins."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hatch_docker.bases.debian.apt_config import (
     read_settings,
     with_login,
 )
+from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.http import client as transport
 from hatch_docker.core.http.urls import basic
@@ -85,12 +87,14 @@ def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
     {"sources.list.d/x.sources": "Types: deb\nURIs: http://a.example/ubuntu\nSuites: noble\nComponents: main\n"},
 ])  # fmt: skip
 def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> None:
-    """Without a mirror of Debian the error names both ways to set one."""
+    """Without a mirror of Debian the error has a form to fill in, in both ways to set one, and names the doctor."""
     with pytest.raises(BaseImageError) as error:
         find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
-    assert "`[tool.hatch-docker.debian] mirror`" in str(error.value)
-    assert "HATCH_DOCKER_DEBIAN_MIRROR" in str(error.value)
-    assert "\n" not in str(error.value)
+    _, *form, last = str(error.value).splitlines()
+    table = tomllib.loads("\n".join(form))["tool"]["hatch-docker"]
+    assert load_config(table, {}, None).debian.mirror == "https://HOST/debian"
+    assert "HATCH_DOCKER_DEBIAN_MIRROR=https://HOST/debian" in last
+    assert "`hatch-docker doctor`" in last
 
 
 def test_order_of_the_settings(tmp_path: Path) -> None:

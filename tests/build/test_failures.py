@@ -1,0 +1,50 @@
+"""Failures as users see them: commands that can be typed where they are."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.failures import own_command, told
+from hatch_docker.core.errors import ConfigError
+
+OWN = Path(sys.executable).parent
+MODULE = shlex.join([sys.executable, "-m", "hatch_docker"])
+
+
+@pytest.mark.parametrize(("path", "prefix", "hatch", "expected"), [
+    (str(OWN), "", False, "hatch-docker"),
+    (str(OWN), "", True, MODULE),
+    ("/nowhere", "", False, MODULE),
+    (f"{OWN}:{{elsewhere}}", "", True, "hatch-docker"),
+    (str(OWN), "/home/u/.cache/uv/archive-v0/x1", False, "uvx hatch-docker"),
+    ("/nowhere", "/tmp/build-env-1x", True, "hatch-docker"),
+])  # fmt: skip
+def test_the_command_that_can_be_typed(
+    path: str, prefix: str, hatch: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The programs of an environment that hatch, uvx or a build tool made are not in the user's PATH."""
+    (tmp_path / "hatch-docker").touch(0o755)
+    monkeypatch.setenv("PATH", path.format(elsewhere=tmp_path))
+    if prefix:
+        monkeypatch.setattr(sys, "prefix", prefix)
+    assert own_command(hatch=hatch) == expected
+    assert told(ConfigError("run `hatch-docker lock`\x1b"), hatch=hatch) == f"run `{expected} lock`\\x1b"
+
+
+def test_advice_of_hatch_works_in_a_shell_without_our_program(tmp_path: Path) -> None:
+    """The command of an error of `hatch build` is run as it stands there."""
+    (tmp_path / "app.py").touch()
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\nversion = '1'\n[tool.hatch-docker]\n")
+    environ = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
+    words = [sys.executable, "-m", "hatchling", "build", "-t", "docker:plan"]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    command = done.stderr.partition("`")[2].partition("`")[0]
+    assert command == f"{MODULE} init"
+    environ["PATH"] = "/usr/bin:/bin"
+    again = subprocess.run(f"{command} --dry-run", shell=True, cwd=tmp_path, env=environ, check=False)
+    assert again.returncode == 0
