@@ -92,23 +92,26 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def sdist(subject: Subject, directory: Path) -> Path:
-    """The unpacked sdist of a release, by its hash from the configured index; none of its code is run."""
+def released(name: str, version: str, directory: Path) -> tuple[Path, str]:
+    """Return the unpacked sdist of a release, of the newest without a version, and its version.
+
+    It comes by its hash from the configured index; none of its code is run.
+    """
     ctx = open_context(os.environ, Progress(lambda line: print(line, file=sys.stderr)))
     target = Target("3.13", host_platform(), ("glibc", "2.41"))
     table = compile_lock(
-        [f"{subject.name}=={subject.version}"], target, directory, read_indexes(directory, os.environ), ctx,
-        metadata={subject.name: {"requires-dist": (), "provides-extra": ()}}, every_file=True,
+        [f"{name}=={version}" if version else name], target, directory, read_indexes(directory, os.environ), ctx,
+        metadata={name: {"requires-dist": (), "provides-extra": ()}}, every_file=True,
     )
     (package,) = table["packages"]
     file = package["sdist"]
-    name = file.get("name") or file["url"].rpartition("/")[2]
-    pin = Pin(subject.name, subject.version, name, file["url"], file["hashes"]["sha256"], file.get("size"), None)
+    filename = file.get("name") or file["url"].rpartition("/")[2]
+    pin = Pin(name, package["version"], filename, file["url"], file["hashes"]["sha256"], file.get("size"), None)
     (path,) = fetch([pin], ctx, root=directory)
     with tarfile.open(path) as tar:
         tar.extractall(directory, filter="data")
     (project,) = (place for place in directory.iterdir() if place.is_dir())
-    return project
+    return project, package["version"]
 
 
 def options(subject: Subject) -> dict[str, str]:
@@ -124,7 +127,7 @@ def options(subject: Subject) -> dict[str, str]:
 def measure(subject: Subject) -> dict[str, Any]:
     """Build and run the image of a release; raises SystemExit, saying what happened, where it does not work."""
     with tempfile.TemporaryDirectory(prefix="backends-") as temporary:
-        project = sdist(subject, Path(temporary))
+        project, _ = released(subject.name, subject.version, Path(temporary))
         build = [sys.executable, "-m", "hatch_docker", "build", str(project)]
         _run(build, {**os.environ, "PYTHONPATH": str(ROOT), **options(subject)})
         (path,) = (project / "dist").glob("*.image.json")

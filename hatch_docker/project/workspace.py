@@ -1,8 +1,8 @@
 """Workspaces: the dependencies of a project that are members of its workspace, or directories that it names.
 
-Reads uv's tables ([tool.uv.workspace], [tool.uv.sources]) and hatch's (`workspace` and `sources` of its environments,
-in pyproject.toml or hatch.toml). A dependency is a member by its name alone; a project of that name in a lock or an
-index is then not used.
+Reads uv's tables ([tool.uv.workspace], [tool.uv.sources]), hatch's (`workspace` and `sources` of its environments, in
+pyproject.toml or hatch.toml), `path` in Poetry's, and `name @ file://DIRECTORY` in requirements. A dependency is a
+member by its name alone; a project of that name in a lock or an index is then not used.
 """
 
 import contextlib
@@ -10,9 +10,10 @@ import fnmatch
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
@@ -30,11 +31,10 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
     `config` is the project's pyproject.toml, `read` reads another project. Raises ConfigError for tables that uv and
     hatch would not take.
     """
-    tables = (project.extras, project.groups)
-    lines = [*project.dependencies, *(line for table in tables for lines in table.values() for line in lines)]
+    lines = _lines(project, project.extras, project.groups)
     if not lines:
         return {}
-    places = member_places(project.root, config)
+    places = {**_references(project.root, lines), **member_places(project.root, config)}
     found: dict[str, Metadata] = {}
     waiting = [_name(line) for line in lines] if places else []
     while waiting:
@@ -44,9 +44,33 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
         member = found[name] = read(places[name])
         if canonicalize_name(member.name) != name:
             raise ConfigError(f"{places[name]} is {member.name}, but {project.name} depends on it as {name}")
-        waiting += [_name(line) for line in member.dependencies]
-        waiting += [_name(line) for lines in member.extras.values() for line in lines]
+        lines = _lines(member, member.extras)
+        waiting += map(_name, lines)
+        more = {**_references(member.root, lines), **_directories(member.root, _own_config(member.root))}
+        places |= {other: path for other, path in more.items() if other not in places}
     return found
+
+
+def _lines(project: Metadata, *tables: Mapping[str, Sequence[str]]) -> list[str]:
+    return [*project.dependencies, *(line for table in tables for lines in table.values() for line in lines)]
+
+
+def _references(root: Path, lines: Iterable[str]) -> dict[str, Path]:
+    """Return the requirements that are directories of projects by their addresses."""
+    found = {}
+    for line in lines:
+        address = re.match(r"[^@;]*@\s*file:(?://)?([^\s;#?]+)", line)
+        # PDM has a variable in it; hatchling's are replaced by now.
+        path = unquote(address[1]).replace("${PROJECT_ROOT}", str(root.absolute())) if address else ""
+        if path and "\0" not in path and _is_project(Path("/" + path.lstrip("/"))):
+            found[_name(line)] = Path("/" + path.lstrip("/")).resolve()
+    return found
+
+
+def _own_config(root: Path) -> Config:
+    with contextlib.suppress(OSError, ValueError):  # its own build reports what is wrong
+        return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    return {}
 
 
 def _name(line: str) -> str:
@@ -198,8 +222,11 @@ def _mapping(value: Any) -> Config:
 
 
 def _sources(config: Config) -> Iterator[tuple[str, Config]]:
-    """Yield each dependency by its name, with a table that tells uv or hatch where to take it from."""
-    for table in _tables(config, "sources"):
+    """Yield each dependency by its name, with a table that tells uv, hatch or Poetry where to take it from."""
+    poetry = _mapping(_mapping(config.get("tool")).get("poetry"))
+    groups = [poetry, *map(_mapping, _mapping(poetry.get("group")).values())]
+    named = [_mapping(table.get(key)) for table in groups for key in ("dependencies", "dev-dependencies")]
+    for table in (*named, *_tables(config, "sources")):
         for name, given in table.items():
             for source in given if isinstance(given, list) else [given]:
                 if isinstance(source, Mapping):
@@ -211,9 +238,13 @@ def _directories(place: Path, config: Config) -> dict[str, Path]:
     found = {}
     for name, source in _sources(config):
         path = place / str(source["path"]) if "path" in source else None
-        if path is not None and any((path / file).is_file() for file in ("pyproject.toml", "setup.py")):
+        if path is not None and _is_project(path):
             found[name] = path.resolve()
     return found
+
+
+def _is_project(path: Path) -> bool:
+    return any((path / file).is_file() for file in ("pyproject.toml", "setup.py"))
 
 
 def _project_name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.dependencies import needs_of
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
-from hatch_docker.project.workspace import is_member, member_places, workspace_lock, written_path
+from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.workspace import is_member, member_places, read_members, workspace_lock, written_path
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import project
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
@@ -70,6 +72,26 @@ vendored = { index = "ours" }
 lib = { workspace = true }
 """)
     assert places(app) == {"lib": "lib", "far": "elsewhere"}
+
+
+@pytest.mark.parametrize("line", ["URI", "file:///${PROJECT_ROOT}/../far", "poetry"])
+def test_directories_that_requirements_and_members_name(line: str, tmp_path: Path) -> None:
+    """By a direct reference or by Poetry's path, outside of the project; and those that such a directory names."""
+    far, near = tmp_path / "far", tmp_path / "near"
+    write_member(near, "near")
+    write_member(far, "far", dependencies=["near"], more='[tool.uv.sources]\nnear = { path = "../near" }\n')
+    named = [f"far @ {line.replace('URI', far.as_uri())}"] if line != "poetry" else ["far"]
+    more = '[tool.poetry.group.x.dependencies]\nfar = { path = "../far", develop = true }\n' * (line == "poetry")
+    write_member(tmp_path / "app", "app", dependencies=named, more=more)
+
+    def read(place: Path) -> Metadata:
+        table = tomllib.loads((place / "pyproject.toml").read_text())["project"]
+        lines = tuple(table.get("dependencies", ()))
+        return replace(project(name=table["name"], dependencies=lines, extras={}, groups={}), root=place)
+
+    config = tomllib.loads((tmp_path / "app/pyproject.toml").read_text())
+    members = read_members(read(tmp_path / "app"), config, read)
+    assert {name: member.root for name, member in members.items()} == {"far": far, "near": near}
 
 
 def test_beyond_the_repository_nothing_counts(tmp_path: Path) -> None:
