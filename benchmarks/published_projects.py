@@ -1,0 +1,149 @@
+"""Published projects, made into images from their sdists as they are: `hatch-docker init`, `build`, and run.
+
+    python benchmarks/published_projects.py                  measures all, writes published_projects.json and the page
+    python benchmarks/published_projects.py --rows nox,flask  some rows only; the others keep their figures
+    python benchmarks/published_projects.py --missing        those without figures
+
+published_projects.toml lists them. Each sdist of the newest release comes from the configured package index, by its
+hash. In its directory, `hatch-docker init --yes` and `hatch-docker build` are all that happens; where that fails and
+the list has lines for [tool.hatch-docker], both are tried again with these. Docker runs the image without network,
+capabilities and a writable root. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.backends import HARD, PAGE, released  # noqa: E402 - the script is run by its path
+
+LIST = Path(__file__).with_suffix(".toml")
+RESULTS = Path(__file__).with_suffix(".json")
+IMAGE = "hatch-docker-published"
+LIMIT = 300  # seconds of a build
+
+
+def measure(name: str, project: Mapping[str, Any]) -> dict[str, Any]:
+    """Build and run the image of a project's newest release; the result tells whether it works, and if not, why."""
+    with tempfile.TemporaryDirectory(prefix="published-") as temporary:
+        place, version = released(name, "", Path(temporary))
+        found: dict[str, Any] = {"version": version, "date": dt.date.today().isoformat(), "lines": 0}  # noqa: DTZ011
+        for lines in ([], project.get("lines", [])):
+            copy = Path(temporary, f"with-{len(lines)}")
+            shutil.copytree(place, copy, symlinks=True)
+            started = time.monotonic()
+            why = _build(copy, lines, code="code" in project)
+            found["seconds"] = round(time.monotonic() - started, 1)
+            if not why:
+                why = _run(project, found, copy)
+            found |= {"works": not why, "first": found.get("first", not why), "lines": len(lines)}
+            found |= {"why": why} if why else {}
+            if not why or not project.get("lines"):
+                break
+    return found
+
+
+def _build(place: Path, lines: Sequence[str], *, code: bool) -> str:
+    """Make the image of a project with lines for its table; return the end of what was said where that failed.
+
+    A library has no program: its image is told to run Python.
+    """
+    wanted = {"IMAGE": IMAGE, "TAGS": "tried", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
+    wanted |= {"ENTRYPOINT": '["python"]'} if code else {}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **{f"HATCH_DOCKER_{key}": wanted[key] for key in wanted}}
+    for words in ([] if code else ["init", "--yes"]), ["build"]:
+        if not words:
+            continue
+        if words == ["build"] and lines:
+            with (place / "pyproject.toml").open("a", encoding="utf-8") as file:
+                file.write("\n[tool.hatch-docker]\n" * code + "".join(f"{line}\n" for line in lines))
+        command = [sys.executable, "-m", "hatch_docker", *words, str(place)]
+        try:
+            done = subprocess.run(
+                command, env=variables, text=True, check=False, timeout=LIMIT, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"{words[0]} took longer than {LIMIT} s"
+        if done.returncode:
+            return f"{words[0]} ended with status {done.returncode}: {done.stdout[-1500:]}"
+    return ""
+
+
+def _run(project: Mapping[str, Any], found: dict[str, Any], place: Path) -> str:
+    """Run the image, note its size, and return what is wrong, "" if nothing is."""
+    (receipt,) = (place / "dist").glob("*.image.json")
+    (platform,) = json.loads(receipt.read_text("utf-8"))["platforms"]
+    found["size"] = platform["unpacked_size"]
+    words = ["-c", project["code"]] if "code" in project else project["run"]
+    command = ["docker", "run", *HARD, "--tmpfs", "/tmp", f"{IMAGE}:tried", *words]
+    done = subprocess.run(
+        command, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT
+    )
+    subprocess.run(["docker", "rmi", "--force", f"{IMAGE}:tried"], capture_output=True, check=False)
+    if done.returncode or project["says"] not in done.stdout:
+        return f"run ended with status {done.returncode}: {done.stdout[-1500:]}"
+    return ""
+
+
+def table(projects: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures as Markdown, with a line that sums them up."""
+    heads = ("project", "backend", "compiled", "lines", "first try", "does its job", "image", "time", "measured")
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---|---|---:|---:|---|"]
+    measured = {name: project for name, project in projects.items() if name in results}
+    for name, project in measured.items():
+        found = results[name]
+        size = f"{found['size'] / 1e6:.0f} MB" if "size" in found else ""
+        yes = ("yes" if found[key] else "no" for key in ("first", "works"))
+        cells = (f"{name} {found['version']}", project.get("backend", "setuptools"), project.get("compiled", ""),
+                 str(found["lines"]), *yes, size, f"{found['seconds']:.0f} s", found["date"])  # fmt: skip
+        rows.append(f"| {' | '.join(cells)} |")
+    plain = [results[name] for name, project in measured.items() if not project.get("lines")]
+    first = sum(found["first"] for found in plain)
+    share = f"{first} of {len(plain)} that need no system package were right at the first try"
+    works = sum(results[name]["works"] for name in measured)
+    return "\n".join([*rows, "", f"{share}; {works} of {len(measured)} do their job."])
+
+
+def rendered(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page with the table of these figures."""
+    made = table(tomllib.loads(LIST.read_text("utf-8"))["projects"], results)
+    return re.sub(r"(?s)(<!-- published -->\n).*?(\n<!-- /published -->)", lambda at: f"{at[1]}{made}{at[2]}", text)
+
+
+def main() -> None:
+    """Measure the rows that are asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", help="projects, between commas; default: all", default="")
+    parser.add_argument("--missing", action="store_true", help="only those without figures")
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    given = parser.parse_args()
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    projects = tomllib.loads(LIST.read_text("utf-8"))["projects"]
+    rows = given.rows.split(",") if given.rows else [*projects]
+    for name in () if given.render else rows:
+        if given.missing and name in results:
+            continue
+        results[name] = measure(name, projects[name])
+        print(name, json.dumps(results[name]), flush=True)
+        RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(rendered(PAGE.read_text("utf-8"), results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
