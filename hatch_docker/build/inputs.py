@@ -235,7 +235,7 @@ def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
     """Yield the paths of a plan's locks: of the dependencies, with the files that it includes, and of the image."""
     yield from (root / path for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path)
     for path in (plan.lock.path if plan.lock.kind == "requirements" else "", plan.lock.pinned):
-        yield from included(root / path) if path else ()
+        yield from included(root / path, root) if path else ()
 
 
 def _check_age(command: Command, rows: Iterable[Facts]) -> None:

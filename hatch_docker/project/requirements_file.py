@@ -9,6 +9,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redact_requirement
+from hatch_docker.project.workspace import check_own
 
 NAMES = ("requirements.txt", "requirements.in")
 
@@ -21,15 +22,19 @@ def parse_requirement(line: str) -> Requirement | None:
         return None
 
 
-def requirement_lines(path: Path, parents: tuple[Path, ...] = ()) -> Iterator[str]:
-    """Yield the lines of a file and of those that it includes, without comments and hashes."""
+def requirement_lines(path: Path, root: Path, parents: tuple[Path, ...] = ()) -> Iterator[str]:
+    """Yield the lines of a file of the project at `root` and of those that it includes, without comments and hashes.
+
+    Raise ConfigError for a file that is not in its repository.
+    """
     if path in parents or not path.is_file():
         return
+    check_own(path, root)
     text = path.read_text("utf-8-sig", errors="replace").replace("\\\n", " ")
     for raw in text.splitlines():
         line = re.sub(r"\s--hash[=\s]\S+", "", re.sub(r"(^|\s)#.*", "", raw)).strip()
         if included := re.fullmatch(r"(?:-r|--requirement)[=\s]*(\S.*)", line):
-            yield from requirement_lines((path.parent / included[1]).resolve(), (*parents, path))
+            yield from requirement_lines((path.parent / included[1]).resolve(), root, (*parents, path))
         elif line:
             yield line
 
@@ -70,7 +75,7 @@ def read_dependencies(root: Path, hook: Any) -> list[str]:
             raise ConfigError(
                 f"tool.hatch.metadata.hooks.docker.requirements: there is no {name} in {root.resolve().name}/"
             )
-        for line in requirement_lines(path):
+        for line in requirement_lines(path, root):
             if parse_requirement(line):
                 found[line] = None
             elif not line.startswith("-") or re.match(r"(-e|--editable)\b", line):

@@ -137,6 +137,15 @@ def top_of(root: Path) -> Path:
     return repository_of(root) or next((place for place, _ in workspaces_of(root)), root)
 
 
+def check_own(path: Path, root: Path) -> None:
+    """Raise ConfigError for a file that the files of a project name and that is not in its repository.
+
+    It may be one of the user's, with secrets in lines that an error would show.
+    """
+    if not path.resolve().is_relative_to(top_of(root).resolve()):
+        raise ConfigError(f"{path.name}: {path} is not in the project, which may read no other requirements")
+
+
 def written_path(root: Path, name: str, option: str, variable: str, environ: Mapping[str, str] = _EMPTY) -> Path:
     """Return the path of what a build writes where an option of the project says, `name`, relative to it.
 

@@ -36,17 +36,23 @@ def test_any_frontend_reads_them(tmp_path: Path) -> None:
     assert project.read(tmp_path, {}, (), print).dependencies == ("attrs==1", "six>1")
 
 
+SECRET = "machine git.example login me password hunter2"
+
+
 @pytest.mark.parametrize(("table", "line", "message"), [
     ("", "", 'hooks.docker: write requirements = ["requirements.txt"], a list of files'),
     ("requirements = 'a'", "", "a list of files"),
     ("requirements = ['a.txt']\nother = 1", "", "hooks.docker.other: no option of the hook"),
     ("requirements = ['no.txt']", "", "there is no no.txt in shop/"),
     ("requirements = ['../a.txt']", "", "there is no ../a.txt in shop/"),
+    ("requirements = ['a.txt']", "-r ../netrc", "netrc is not in the project, which may read no other requirements"),
     ("requirements = ['a.txt']", "-e ./here", "a.txt: '-e ./here' has no place among a project's dependencies"),
     ("requirements = ['a.txt']", "git+https://me:secret@git.example/x", "'git+https://***@git.example/x' has no"),
 ])  # fmt: skip
 def test_what_cannot_be_read(table: str, line: str, message: str, tmp_path: Path) -> None:
-    write_files(tmp_path, {"shop/pyproject.toml": PROJECT + table, "shop/a.txt": line, "a.txt": "", "shop/shop.py": ""})
+    files = {"shop/pyproject.toml": PROJECT + table, "shop/a.txt": line, "shop/shop.py": ""}
+    write_files(tmp_path, {**files, "a.txt": "", "netrc": SECRET})
     with pytest.raises(ConfigError) as raised:
         open_static(tmp_path / "shop")[0].read(tmp_path / "shop", {}, (), print)
     assert message in str(raised.value)
+    assert "hunter2" not in str(raised.value)

@@ -21,7 +21,7 @@ def read_requirements_file(root: Path) -> tuple[str, list[str], list[str]]:
     Returns its name, its requirements, and its lines that [project] has no place for; nothing if there is none.
     """
     name = next((name for name in NAMES if (root / name).is_file()), "")
-    lines = [*requirement_lines(root / name)] if name else []
+    lines = [*requirement_lines(root / name, root)] if name else []
     left_out = [line for line in lines if not parse_requirement(line)]
     return name, [*dict.fromkeys(filter(parse_requirement, lines))], left_out
 

@@ -312,7 +312,7 @@ def _pinned(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[s
         return ()
     from hatch_docker.wheels.locks.requirements_txt import read_pins
 
-    return read_pins(root / lock.pinned, target, ctx.progress)
+    return read_pins(root / lock.pinned, root, target, ctx.progress)
 
 
 def _ask_index(

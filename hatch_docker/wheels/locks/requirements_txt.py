@@ -9,6 +9,7 @@ from pathlib import Path
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.project.git_source import parse_git
+from hatch_docker.project.workspace import check_own
 from hatch_docker.wheels.target import Target, parse_requirement
 
 # Options that name indexes: only the user's own configuration does.
@@ -52,20 +53,20 @@ def read_requirements(
     """
     found: dict[str, LockedPackage] = {}
     own = frozenset(directory.resolve() for directory in (root, *(root / member for member in members)))
-    for where, line in _lines(path, progress):
+    for where, line in _lines(path, root, progress):
         package = _parse(where, line, own, path.parent, target)
         if package is not None and found.setdefault(package.name, package) != package:
             raise WheelError(f"{where}: {package.name} is there twice for {target}; lock the project again")
     return tuple(found[name] for name in sorted(found))
 
 
-def read_pins(path: Path, target: Target, progress: Progress) -> tuple[str, ...]:
+def read_pins(path: Path, root: Path, target: Target, progress: Progress) -> tuple[str, ...]:
     """Return the pins (`name==version`) of a file without hashes, and of those that it includes, that hold on a target.
 
     Lines that pin nothing are left out: they are the requirements of the file, not of the project.
     """
     found = []
-    for where, line in _lines(path, progress):
+    for where, line in _lines(path, root, progress):
         if not re.match(r"[A-Za-z0-9]", line):
             continue
         requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
@@ -75,20 +76,22 @@ def read_pins(path: Path, target: Target, progress: Progress) -> tuple[str, ...]
     return tuple(sorted(set(found)))
 
 
-def included(path: Path) -> list[Path]:
+def included(path: Path, root: Path) -> list[Path]:
     """Return the paths of a requirements file and of those that it includes; raises WheelError as reading it does."""
     found: list[Path] = []
-    list(_lines(path, silent(), found=found))
+    list(_lines(path, root, silent(), found=found))
     return found
 
 
 def _lines(
-    path: Path, progress: Progress, parents: tuple[Path, ...] = (), found: list[Path] | None = None
+    path: Path, root: Path, progress: Progress, parents: tuple[Path, ...] = (), found: list[Path] | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield logical lines with file and number: continuations joined, comments cut, included files in their place.
 
-    The path of each file is added to `found`.
+    The path of each file is added to `found`. The project at `root` may name files of its repository alone.
     """
+    if parents or path.is_relative_to(root):
+        check_own(path, root)
     if found is not None:
         found.append(path)
     try:
@@ -108,7 +111,7 @@ def _lines(
         where, joined, start = f"{path.name}:{start}", "", 0
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in ("-r", "--requirement"):
-            yield from _lines(path.parent / value.strip(), progress, (*parents, real), found)
+            yield from _lines(path.parent / value.strip(), root, progress, (*parents, real), found)
         elif option in _INDEXES:
             progress.warn(f"{where}: {option} is not followed; files come from the index of your own configuration")
         elif line and option not in _IGNORED:

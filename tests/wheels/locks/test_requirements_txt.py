@@ -6,7 +6,7 @@ import pytest
 
 from hatch_docker.build.plans import open_plans
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import WheelError
+from hatch_docker.core.errors import ConfigError, WheelError
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.locks.pin import pin
@@ -57,6 +57,18 @@ def test_bad_requirements(ctx: Context, index: FakeIndex, root: Path, text: str,
         pin(requirements(root, text), root, AMD64, using(ctx, index))
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_no_file_of_the_user_is_read(link: bool, ctx: Context, root: Path, tmp_path: Path) -> None:
+    """An error would show its lines."""
+    (tmp_path / "netrc").write_text("machine git.example login me password hunter2")
+    lock = requirements(root, f"-r {tmp_path}/netrc\n")
+    if link:
+        (root / "requirements.txt").unlink()
+        (root / "requirements.txt").symlink_to(tmp_path / "netrc")
+    with pytest.raises(ConfigError, match=r"netrc is not in the project|requirements.txt is not in the project"):
+        pin(lock, root, AMD64, ctx)
+
+
 def test_pinned_sdist(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
     """An sdist pinned by hash is taken without reading its metadata."""
     mark = tmp_path / "ran"
@@ -92,7 +104,7 @@ def test_pins_without_hashes_hold(ctx: Context, index: FakeIndex, root: Path, li
     (root / "more.txt").write_text("dep == 1.0 ; python_version > '3'\ntool==7\nother==3; sys_platform == 'win32'\n")
     (root / "requirements.txt").write_text("-r more.txt\n-e .\napp[x]==1.0\nunpinned>=3\n")
     assert found() == ["app 1.0", "dep 1.0"]
-    assert included(root / "requirements.txt") == [root / "requirements.txt", root / "more.txt"]
+    assert included(root / "requirements.txt", root) == [root / "requirements.txt", root / "more.txt"]
     assert any("requirements.txt pins app==1.0, dep==1.0, tool==7; with hashes" in line for line in lines)
     assert found(HATCH_DOCKER_LOCK="none") == ["app 2.0", "dep 2.0"]
     (root / "requirements.txt").write_text("app==3.0\n")
