@@ -1,4 +1,4 @@
-"""The context and the metadata that the plans of a project are made of, and the names of its images."""
+"""The context, the options and the metadata that the plans of a project are made of, and the names of its images."""
 
 from __future__ import annotations
 
@@ -44,23 +44,30 @@ def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[st
     return [name for name in names if not chosen or (name or DEFAULT) in chosen]
 
 
-def open_context_of(
-    project: Project, configs: Mapping[str, Config], environ: Mapping[str, str], *, tell: bool, pinned: bool,
-    pins: ImageLock | None = None,
-) -> tuple[Metadata, Context]:
-    """Return the metadata of a project and the context of its builds; raises ConfigError.
-
-    `configs` are those of its images. With `tell` warnings about the project are shown, else they are details. The
-    context has `pins`, or with `pinned` those of the image lock that the configurations name.
+def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[str, Config], Context]:
+    """Return the options of a project's images, by the image's name, and the context of its builds; raises ConfigError.
     """
+    from hatch_docker.build.configs import read_configs
     from hatch_docker.core.context import open_context
     from hatch_docker.core.terminal import open_progress
 
     assert project.app is not None
     progress = open_progress(project.app.display_warning, project.app.verbosity, environ)
     ctx = open_context(environ, progress)
+    return read_configs(project.table, environ, project.root / "pyproject.toml", ctx.store), ctx
+
+
+def metadata_of(
+    project: Project, configs: Mapping[str, Config], ctx: Context, *, tell: bool, pinned: bool,
+    pins: ImageLock | None = None,
+) -> tuple[Metadata, Context]:
+    """Return the metadata of a project and the context with its image lock; raises ConfigError.
+
+    `configs` are those of the images to make. With `tell` warnings about the project are shown, else they are details.
+    The context has `pins`, or with `pinned` those of the image lock that the configurations name.
+    """
     outputs = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
-    metadata = project.metadata(environ, outputs, progress.warn if tell else progress.detail)
+    metadata = project.metadata(ctx.environ, outputs, ctx.progress.warn if tell else ctx.progress.detail)
     if pins is None and pinned:
         names = {metadata.pins if config.pins == "auto" else config.pins for config in configs.values()}
         if len(names) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.build.plan_context import about_image, open_context_of, wanted_images
+from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
 from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def open_plans(
     exists, so that none is built. The context has `pins`, or with `pinned` those of the image lock. With `push` the
     images go to their registries and nowhere else. `notes` gets the commit and the lines that are shown.
     """
-    from hatch_docker.config.load import load_configs
+    from hatch_docker.build.configs import with_options
     from hatch_docker.oci.model import host_platform
     from hatch_docker.plan.defaults import make_plan
 
-    configs = load_configs(project.table, environ, project.root / "pyproject.toml")
+    configs, ctx = open_context_of(project, environ)
     if len(configs) > 1 and not every:
         configs = {name: configs[name] for name in wanted_images(configs, environ)}
-    metadata, ctx = open_context_of(project, configs, environ, tell=True, pinned=pinned, pins=pins)
+    metadata, ctx = metadata_of(project, configs, ctx, tell=True, pinned=pinned, pins=pins)
     if _may_have_sources(metadata, project.tables.get("tool", {})):
         from hatch_docker.build.members import find_members
 
@@ -43,10 +43,10 @@ def open_plans(
     plans = []
     for name, config in configs.items():
         if given:
-            build = config.build.model_copy(update={"isolated": "never", "args": {}, "env": {}, "ssh": False})
-            config = config.model_copy(update={"build": build})
+            build = with_options(config.build, isolated="never", args={}, env={}, ssh=False)
+            config = with_options(config, build=build)
         if push:
-            config = config.model_copy(update={"push": True, "load": "never"})
+            config = with_options(config, push=True, load="never")
         with about_image(name):
             plan = replace(make_plan(metadata, config, host_platform(), name), archive=not push)
         plans.append(plan)

@@ -11,15 +11,14 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from email import parser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
-from hatch_docker.build.plan_context import about_image, open_context_of, wanted_images
-from hatch_docker.config.load import load_config, load_configs
-from hatch_docker.config.options import Config
+from hatch_docker.build.configs import with_options
+from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -47,6 +46,9 @@ from hatch_docker.project.repository import run_git
 from hatch_docker.project.static import static_project
 from hatch_docker.project.tree import Tree, read_tree, tree_sources
 from hatch_docker.wheels.target import TREE, Target
+
+if TYPE_CHECKING:
+    from hatch_docker.config.options import Config
 
 RECIPE = 3
 PROGRAMS = "data-scripts"  # a key beside those of [project]: scripts of the wheel that are no entry points
@@ -116,16 +118,17 @@ def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bo
 
     It is the plan of the table itself where the project has several images.
     """
-    config = _provisional(load_config(project.table, environ, project.root / "pyproject.toml"))
-    metadata, ctx = open_context_of(project, {"": config}, environ, tell=False, pinned=pinned)
+    configs, ctx = open_context_of(project, environ)
+    config = _provisional(configs[""])
+    metadata, ctx = metadata_of(project, {"": config}, ctx, tell=False, pinned=pinned)
     return make_plan(metadata, config, host_platform(), ""), ctx
 
 
-def _provisional(config: Config, known: Container[str] = ()) -> Config:
+def _provisional(config: "Config", known: Container[str] = ()) -> "Config":
     """Return options without those that only the metadata allow; of these the fields of [project] in `known` decide."""
     options = {"scripts": "entrypoint", "optional-dependencies": "extras", "dependency-groups": "dependency_groups"}
     unknown = {option: () for field, option in options.items() if field not in known}
-    return config.model_copy(update={"lock": "none", "debug": False, "debug_shell": False, **unknown})
+    return with_options(config, lock="none", debug=False, debug_shell=False, **unknown)
 
 
 def _check_known(root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]) -> None:
@@ -140,10 +143,10 @@ def _check_known(root: Path, tables: Mapping[str, Any], system: BuildSystem, env
 
     known = {"scripts", "optional-dependencies"} - set(_fields(root, tables, dynamic))
     project = _static_project(root, tables, system)
-    read = load_configs(project.table, environ, root / "pyproject.toml")
+    read, ctx = open_context_of(project, environ)
     names = wanted_images(read, environ) if len(read) > 1 else read
     configs = {name: _provisional(read[name], {*known, "dependency-groups"}) for name in names}
-    metadata, ctx = open_context_of(project, configs, environ, tell=False, pinned=False)
+    metadata, ctx = metadata_of(project, configs, ctx, tell=False, pinned=False)
     for name, config in configs.items():
         with about_image(name):
             check_first(make_plan(metadata, config, host_platform(), name), project, ctx)

@@ -1,0 +1,77 @@
+"""The options of a project's images, remembered: pydantic is imported where something that decides them is new.
+
+Its import and the models take a sixth of a short build. What they make of a table depends on the table, the variables,
+and the files that are searched for options in other tables; it is kept in the cache under a hash of all of these.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import hatch_docker.config
+from hatch_docker import __version__
+from hatch_docker.config import variables_of
+from hatch_docker.core.cache.store import Store, key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.config.options import Config
+
+Table = TypeVar("Table")
+KIND = "config"
+_LOGIN = re.compile(r"//[^/]*@")  # in a URL
+
+
+def read_configs(
+    table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path, store: Store
+) -> dict[str, Config]:
+    """Return what `config.load.load_configs` returns; each Config is a plain object with the attributes of the model.
+
+    Raises ConfigError. Where a login or another secret may be among the options, they are not remembered.
+    """
+    variables = variables_of(environ)
+    models = sorted(Path(hatch_docker.config.__file__).parent.glob("*.py"))  # a checkout has one version for many
+    files = [pyproject, pyproject.with_name("hatch.toml"), *models]
+    texts = [path.read_bytes().hex() if path.is_file() else None for path in files]
+    key = key_of(__version__, sys.version, repr(table), variables, texts)
+    rows = store.recall(KIND, key)
+    if rows is None:
+        from hatch_docker.config.load import load_configs
+
+        configs = load_configs(table, environ, pyproject)
+        rows = [[name, _as_json(config)] for name, config in configs.items()]
+        secret = any(config.build.env or config.build.args for config in configs.values())
+        if not secret and not _LOGIN.search(repr(rows)):
+            store.remember(KIND, key, rows)
+    return {name: cast("Config", _from_json(config)) for name, config in rows}
+
+
+def with_options(table: Table, **options: object) -> Table:
+    """Return a Config of `read_configs`, or a table of one, with other values of some options."""
+    return cast("Table", SimpleNamespace(**{**vars(table), **options}))
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value of a Config as JSON, which keeps the order of its tables."""
+    if hasattr(value, "model_fields_set"):
+        names = [*type(value).model_fields, "model_fields_set"]
+        return {"options": [[name, _as_json(getattr(value, name))] for name in names]}
+    if isinstance(value, Mapping):
+        return {"table": [[name, _as_json(item)] for name, item in value.items()]}
+    if isinstance(value, tuple | set):
+        return [_as_json(item) for item in (sorted(value) if isinstance(value, set) else value)]
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_from_json, value))
+    if isinstance(value, dict):
+        ((kind, rows),) = value.items()
+        found = {name: _from_json(item) for name, item in rows}
+        return SimpleNamespace(**found) if kind == "options" else found
+    return value

@@ -1,0 +1,78 @@
+"""The options of a project's images, remembered without the models that read them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hatch_docker.build.configs import KIND, read_configs, with_options
+from hatch_docker.config.load import load_configs
+from hatch_docker.core.cache.store import Store, open_store
+from hatch_docker.core.errors import ConfigError
+from tests.fakes.every_option import EVERYTHING, table
+from tests.projects import write_files
+
+SEVERAL = EVERYTHING + '[tool.hatch-docker.images.worker]\nuser = "0"\nlabels = {b = "1", a = "2"}\n'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "cache")
+
+
+def remembered(store: Store) -> list[Path]:
+    return list((store.root / "facts" / KIND).glob("*"))
+
+
+def dumped(value: Any) -> Any:
+    """Return an object of options as the model's `model_dump` returns it."""
+    if isinstance(value, SimpleNamespace):
+        return {name: dumped(item) for name, item in vars(value).items() if name != "model_fields_set"}
+    return tuple(map(dumped, value)) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_they_are_those_of_the_models(secret: bool, store: Store, tmp_path: Path) -> None:
+    """Every option, in the order of the tables, as it is read for the first time and when it is remembered."""
+    text = SEVERAL if secret else SEVERAL.replace('env = { CFLAGS = "-O2" }\nargs = { EDITION = "full" }\n', "")
+    path = write_files(tmp_path, {"pyproject.toml": text}) / "pyproject.toml"
+    models = load_configs(table(text), {}, path)
+    for _ in range(2):
+        found = read_configs(table(text), {}, path, store)
+        assert repr([*map(dumped, found.values())]) == repr([model.model_dump() for model in models.values()])
+        assert [set(config.model_fields_set) for config in found.values()] == [
+            model.model_fields_set for model in models.values()
+        ]
+    assert list(found) == ["", "worker"]
+    assert len(remembered(store)) == (not secret)
+    assert with_options(found[""], load="always").load == "always"
+
+
+@pytest.mark.parametrize(("name", "text", "environ"), [
+    ("pyproject.toml", "[tool.docker]\nbase = 'x'\n", {}), ("hatch.toml", "[docker]\nbase = 'x'\n", {}),
+    ("", "", {"HATCH_DOCKER_USER": "1 2"}), ("", "", {"HATCH_DOCKER_BASSE": "x"}),
+])  # fmt: skip
+def test_another_input_is_read_again(
+    name: str, text: str, environ: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    """A mistake in a file or a variable that was not there is told."""
+    assert read_configs({}, {}, tmp_path / "pyproject.toml", store)[""].user == "65532"
+    assert read_configs({}, {"HATCH_DOCKER_USER": "7"}, tmp_path / "pyproject.toml", store)[""].user == "7"
+    write_files(tmp_path, {name: text} if name else {})
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            read_configs({}, environ, tmp_path / "pyproject.toml", store)
+
+
+@pytest.mark.parametrize(("options", "environ"), [
+    ({}, {"HATCH_DOCKER_DEBIAN_MIRROR": "https://me:planted@mirror.example/debian"}),
+    ({"debian": {"security-mirror": "https://planted@mirror.example/debian"}}, {}),
+    ({"build": {"env": {"TOKEN": "planted"}}}, {}), ({}, {"HATCH_DOCKER_BUILD_ARGS": "TOKEN=planted"}),
+    ({"images": {"worker": {"build": {"args": {"TOKEN": "planted"}}}}}, {}),
+])  # fmt: skip
+def test_what_may_be_a_secret_is_not_remembered(
+    options: dict[str, object], environ: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    read_configs(options, environ, tmp_path / "pyproject.toml", store)
+    assert remembered(store) == []
