@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from hatch_docker.build.unchanged import (
 from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.secrets import secret_part
+from hatch_docker.core.terminal import is_lively
 from hatch_docker.core.text import sanitize
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.daemon import podman_images
@@ -87,7 +89,7 @@ class Notes:
         if loaded is not None:
             self.names |= dict.fromkeys(loaded.references, loaded.image_id)
             self.lines.append(loaded_line(loaded))
-        self.lines += size_table(again, short=ctx.progress.screen is not None)
+        self.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
         self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
         documents = [str(archive.with_name(document.file)) for document in receipt.documents]
         self.outputs += [str(archive), str(path), *documents]

@@ -63,7 +63,8 @@ RECIPE = 1               # raise it when a memory reads otherwise
 LIFETIME = 24 * 3600     # seconds that a memory holds: a day, so that what an ordinary build uses stays in the cache
 LIMIT = 50_000           # files of a tree; more take longer to look at than to build
 PIPELINE_FILES = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
-IGNORED = frozenset({"_", "OLDPWD", "PWD", "SHLVL", *PIPELINE_FILES})  # variables that decide nothing
+# Variables that decide nothing that is made; -q and -v only what is shown.
+IGNORED = frozenset({"_", "OLDPWD", "PWD", "SHLVL", "HATCH_QUIET", "HATCH_VERBOSE", *PIPELINE_FILES})
 # Variables that make an ordinary build, unless they are "", "0" or "false".
 ORDINARY = (
     "HATCH_DOCKER_REFRESH", NO_CACHE, "HATCH_BUILD_CLEAN", "HATCH_BUILD_CLEAN_HOOKS_AFTER", "HATCH_BUILD_HOOKS_ONLY",

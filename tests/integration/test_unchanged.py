@@ -58,7 +58,7 @@ VARIABLES = (
         "BASE", "ENV", "LOAD", "PUSH", "TAGS", "IMAGES", "DEBUG", "REFRESH", "NO_CACHE", "OFFLINE", "ENGINE", "USER",
         "LABELS", "LOCK", "PINS", "SBOM", "COMPRESSION", "PLATFORMS", "PYTHON", "CHECK_COMMAND", "BUILD_ISOLATED",
     )),
-    "SOURCE_DATE_EPOCH", "HATCH_BUILD_CLEAN", "HATCH_BUILD_HOOKS_ONLY", "HATCH_VERBOSE", "PATH", "HOME", "LANG",
+    "SOURCE_DATE_EPOCH", "HATCH_BUILD_CLEAN", "HATCH_BUILD_HOOKS_ONLY", "PATH", "HOME", "LANG",
     "UV_INDEX", "UV_CONFIG_FILE", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "NETRC", "DOCKER_HOST", "DOCKER_CONTEXT",
     "https_proxy", "GITHUB_REF_NAME", "CI", "BUILD_SECRET", "PYTHONPATH", "TERM",
 )  # fmt: skip
@@ -302,6 +302,10 @@ def test_a_variable_is_noticed(bench: Bench) -> None:
     time.sleep(2 * RECENT)
     bench.remember()
     assert bench.is_recalled({"PWD": "/", "SHLVL": "7", "_": "x"})
+    lines: list[str] = []  # -q shows none and -v all, whichever build is remembered
+    for verbosity, variables in ((-1, {"HATCH_QUIET": "1"}), (1, {"HATCH_VERBOSE": "1"})):
+        found = recall(command(bench.root, {**bench.environ, **variables}), lines.append, verbosity)
+        assert (found is not None, lines) == (verbosity < 0, [])
     assert [name for name in VARIABLES if bench.is_recalled({name: "1"})] == []
 
 
