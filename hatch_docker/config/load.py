@@ -125,10 +125,9 @@ def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> 
 
 def _find_misplaced(pyproject: Path | None) -> list[Problem]:
     """Return the options in the wrong tables of pyproject.toml and of hatch.toml beside it, if they can be read."""
-    if pyproject is None:
-        return []
     found: list[Problem] = []
-    for file, hatch in ((pyproject, ("tool", "hatch")), (pyproject.with_name("hatch.toml"), ())):
+    files = ((pyproject, ("tool", "hatch")), (pyproject.with_name("hatch.toml"), ())) if pyproject else ()
+    for file, hatch in files:
         try:
             tables = tomllib.loads(file.read_text("utf-8"))
         except (OSError, ValueError):

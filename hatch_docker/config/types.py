@@ -17,7 +17,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Str
 T = TypeVar("T")
 WORDS = "HATCH_DOCKER_*: words, quoted as in a shell"  # a $comment, and how environ.py reads the variable
 LINES = "HATCH_DOCKER_*: a line for each"
-
 SECOND = 1_000_000_000
 MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
 
@@ -27,7 +26,6 @@ _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 100
 _NEEDS: dict[str, tuple[str, ...]] = {
     "registry": ("ref",), "local": (), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
 }
-_SECRET = re.compile(r"token|secret|password|access_key")
 
 
 class Text:
@@ -138,7 +136,7 @@ def cache(value: str, *, place: str) -> dict[str, str]:
     if fields.get("mode", "max") not in ("min", "max"):
         raise ValueError("mode must be min or max")
     for name, text in fields.items():
-        if _SECRET.search(name) or re.search(r"//[^/]*@", text):
+        if re.search("token|secret|password|access_key", name) or re.search(r"//[^/]*@", text):
             raise ValueError(f"{name} holds a login; leave it out: BuildKit takes it from the environment")
     return {**fields, "mode": fields.get("mode", "max")} if place == "dest" else fields
 
