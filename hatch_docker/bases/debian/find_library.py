@@ -7,13 +7,13 @@ package with the library in it; else by the archive's Contents file, which takes
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.base_cache import is_young
 from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.errors import HatchDockerError, RegistryError
 from hatch_docker.core.streams import pieces
 from hatch_docker.oci.compression import Decompressed
 
@@ -95,26 +95,42 @@ def is_searched(path: str, library: str) -> bool:
 
 def _listed(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
     """Return the packages that the archive's Contents file names for some libraries."""
-    releases = fetch_releases(suite.mirrors(), suite.codename, suite.ctx, keyring=suite.keyring)
-    name = f"main/Contents-{suite.architecture}.gz"
-    if name not in releases[0].files:
-        return {}
-    index = releases[0].file(name)
-    ctx = suite.ctx
-    title = f"looking for {', '.join(libraries)} in the list of all files of {suite.name}"
-    with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
-        fetch_file(index, suite.mirrors(), ctx, task.advance)
-    found: dict[str, list[str]] = {}
     names = b"|".join(re.escape(library.encode()) for library in libraries)
-    pattern = re.compile(rb"(?m)^(\S*/)(" + names + rb")[ \t]+(\S+)$")
-    for piece in _pieces(index, suite):
-        for place, name, packages in pattern.findall(piece):
-            library = name.decode()
-            if is_searched((place + name).decode(errors="replace"), library):
-                found.setdefault(library, []).extend(packages.decode(errors="replace").split(","))
+    found: dict[str, list[str]] = {}
+    for path, packages in search_contents(rb"\S*/(?:" + names + rb")", suite, ", ".join(libraries)):
+        library = path.rpartition("/")[2]
+        if is_searched(path, library):
+            found.setdefault(library, []).extend(packages)
     # A library's own package before what brings a copy along, such as a cross compiler.
     best = {name: min(some, key=lambda path: ("libs" not in path.split("/"), path)) for name, some in found.items()}
     return {library: package.rpartition("/")[2] for library, package in best.items()}
+
+
+def search_contents(
+    pattern: bytes, suite: Suite, title: str, name: str = ""
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the paths of all packages of a suite that match a pattern, and their packages: "libs/zlib1g".
+
+    `title` says what is looked for, `name` is the architecture of another Contents file, "all". Raises
+    HatchDockerError if a mirror fails.
+    """
+    releases = fetch_releases(suite.mirrors(), suite.codename, suite.ctx, keyring=suite.keyring)
+    file = f"main/Contents-{name or suite.architecture}.gz"
+    if file not in releases[0].files:
+        return
+    index = releases[0].file(file)
+    ctx = suite.ctx
+    title = f"looking for {title} in the list of all files of {suite.name}"
+    with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
+        try:
+            fetch_file(index, suite.mirrors(), ctx, task.advance)
+        except RegistryError:  # some mirrors have by-hash for Packages alone
+            plain = replace(index, path=f"dists/{releases[0].suite}/{file}")
+            fetch_file(plain, suite.mirrors(), ctx, task.advance)
+    lines = re.compile(rb"(?m)^(" + pattern + rb")[ \t]+(\S+)$")
+    for piece in _pieces(index, suite):
+        for path, packages in lines.findall(piece):
+            yield path.decode(errors="replace"), packages.decode(errors="replace").split(",")
 
 
 def _pieces(index: ArchiveFile, suite: Suite) -> Iterator[bytes]:

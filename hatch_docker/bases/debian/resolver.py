@@ -97,6 +97,10 @@ class PackageIndex:
         ranks = {priority: rank for rank, priority in enumerate(_PRIORITIES)}
         return sorted(found, key=lambda package: (ranks.get(package.priority, len(ranks)), package.name))
 
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names that a regular expression matches as a whole, the shortest first."""
+        return sorted(filter(re.compile(pattern).fullmatch, self._names), key=lambda name: (len(name), name))
+
     def similar(self, name: str) -> list[str]:
         """Return existing names that are close to a mistyped one."""
         return difflib.get_close_matches(name, list(self._names), 3, 0.8)

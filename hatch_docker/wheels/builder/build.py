@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
@@ -31,7 +32,7 @@ from hatch_docker.core.text import megabytes
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
-from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint
+from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint, remedy
 from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
 from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
@@ -305,10 +306,16 @@ def _run(
     except ExhaustedError as error:
         raise BuildError(f"building {name}: {error}") from None
     except ProcessFailed as failure:
-        cause = hint(failure.output, network=plan.network)
+        cause, lines = remedy(failure.output, plan.packages, _suite_of(stage))
+        cause = cause or hint(failure.output, network=plan.network)
         if failure.status == KILLED and not cause:
             cause = NO_MEMORY
-        raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{failure.output}") from None
+        text = "\n".join(filter(None, [failure.output, lines]))
+        raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{text}") from None
+
+
+def _suite_of(stage: BuilderStage) -> Suite:
+    return Suite(stage.base.plan, stage.base.suite, stage.base.platform.architecture, stage.ctx)
 
 
 def _made_file(output: Path, kind: str, source: str) -> Path:
