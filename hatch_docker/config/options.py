@@ -210,6 +210,9 @@ class Config(Table):
         "`zstd` is smaller and faster; on Python before 3.14 it needs the extra `hatch-docker[zstd]`.")
     load: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the image is loaded into "
         "Docker or Podman. `auto`: if one of them answers.")
+    wheel_records: Literal["repair", "refuse"] = Field(default="repair", description="How to treat a dependency's "
+        "wheel that is the one which the index or the lock names, and whose RECORD is wrong about its files. `repair`: "
+        "a warning, and the image has a RECORD that is right. `refuse`: an error.")
     native_libraries: Literal["auto", "error", "warn", "off"] = Field(default="auto", description="How to treat a "
         "shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error if the project "
         "needs it, a dependency compiled for this image, or the first import of one with a published wheel; a hint if "

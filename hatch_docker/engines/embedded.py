@@ -27,7 +27,15 @@ from hatch_docker.engines.common import (
 )
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
-from hatch_docker.engines.wheel_layers import Site, Wheel, check_wheels, left_out, make_wheels, recall_wheels
+from hatch_docker.engines.wheel_layers import (
+    Site,
+    Wheel,
+    check_records,
+    check_wheels,
+    left_out,
+    make_wheels,
+    recall_wheels,
+)
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan.model import Plan
@@ -89,7 +97,7 @@ def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Pr
 
     rules = slim_rules(plan, "dependencies")
     if pinned.is_wheel:
-        return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules)
+        return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules, published=True)
     wheel = _built(pinned, get, plan, base, target, project, ctx)
     return Wheel(pinned.title, wheel.name, wheel.digest, wheel.open, rules)
 
@@ -109,6 +117,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     base, pins, groups = gather(plan, platform, project, ctx)
     site = Site(base, VenvTarget(base.interpreter), compression, ctx)
     layers = _layers(groups, pins, site, project, ctx)
+    check_records(pins, ctx, refuse=plan.wheel_records == "refuse")
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_commands(plan, base, programs, ctx)
     made = [

@@ -1,6 +1,6 @@
 """Layers of wheels: a virtual environment on one base, into which wheels are installed a layer at a time."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from hatch_docker.bases.open import compiler_tree
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
+from hatch_docker.core.text import counted, sanitize
 from hatch_docker.engines.layer_cache import (
     layer_by_key,
     layer_title,
@@ -22,9 +23,11 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
+from hatch_docker.wheels.target import Pin
 
 LEFT_OUT = "left out"
 UNCOMPILED = "uncompiled"
+RECORD_FAULTS = "record-faults"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Wheel:
     digest: str
     open: Callable[[], Path]
     rules: Rules = NONE                       # what is left out of it
+    published: bool = False                   # an index or a lock says its digest
 
     @property
     def identity(self) -> object:
@@ -63,12 +67,20 @@ def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer |
 def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Layer, bool]:
     """Return a layer of wheels and their .pyc, and whether it was there; `venv` adds the environment's own files.
 
-    Raises WheelError for a wheel that is not sound.
+    Raises WheelError for a wheel that is not sound. The RECORD of a published one is put right.
     """
     if (found := recall_wheels(site, wheels, venv=venv)) is not None:
         return found, True
+    from hatch_docker.wheels.install.archive import RecordError
+
     with site.ctx.progress.task(layer_title([wheel.title for wheel in wheels]), part=True):
-        return _made(site, wheels, venv)
+        try:
+            return _made(site, wheels, venv)
+        except RecordError:
+            for wheel in wheels:
+                if wheel.published:
+                    find_record_faults(wheel.open(), wheel.filename, wheel.digest, site.ctx)
+            return _made(site, wheels, venv)
 
 
 def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
@@ -79,7 +91,8 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
     for wheel in wheels:
         tally: dict[str, list[int]] = {}
         entries.append(install.wheel_entries(
-            wheel.open(), site.venv, filename=wheel.filename, warn=ctx.progress.warn, rules=wheel.rules, tally=tally
+            wheel.open(), site.venv, filename=wheel.filename, warn=ctx.progress.warn, rules=wheel.rules, tally=tally,
+            repair=wheel.published and bool(record_faults(wheel.digest, ctx)),
         ))
         if wheel.rules.leave_out:
             ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)
@@ -105,6 +118,38 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
         return list(everything.values())
 
     return layer_by_key(key, site.compression, ctx, make)
+
+
+def find_record_faults(path: Path, filename: str, digest: str, ctx: Context) -> Sequence[str]:
+    """Return what is wrong with the RECORD of a wheel, all of whose files are read once; remembered by its digest."""
+    from hatch_docker.wheels.install.archive import WheelArchive
+
+    def find() -> list[str]:
+        return WheelArchive(path, filename, repair=True).faults
+
+    found: Sequence[str] = ctx.store.remembered(RECORD_FAULTS, key_of(digest), find)
+    return found
+
+
+def record_faults(digest: str, ctx: Context) -> Sequence[str]:
+    """Return what is known to be wrong with the RECORD of a wheel."""
+    return ctx.store.recall(RECORD_FAULTS, key_of(digest)) or ()
+
+
+def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
+    """Warn of each wheel that has a wrong RECORD, or with `refuse` raise WheelError for it.
+
+    To be called when the layers are made: then those that have one are known.
+    """
+    for pinned in pins:
+        faults = record_faults(f"sha256:{pinned.sha256}", ctx)
+        if not faults:
+            continue
+        others = f", and {counted(len(faults) - 1, 'other fault')}" if len(faults) > 1 else ""
+        line = f"wheel {pinned.filename} has a wrong RECORD: {sanitize(faults[0])}{others}"
+        if refuse:
+            raise WheelError(f'{line}; pin another version, or leave out wheel-records = "refuse"')
+        ctx.progress.warn(f"{line}; its own hash is right, and the image has a RECORD that is, too")
 
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:

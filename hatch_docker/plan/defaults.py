@@ -86,6 +86,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         pins=_pins(project, config, guesses),
         members=_members(project, config, needs, guesses),
         budget=_budget(config, repositories),
+        wheel_records=config.wheel_records,
         native_libraries=config.native_libraries,
         slim=_slim(config),
         part=part,

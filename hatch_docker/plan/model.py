@@ -201,6 +201,7 @@ class Plan:
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
     budget: BudgetPlan | None = None
+    wheel_records: str = "repair"         # what a wrong RECORD of a published wheel is: "repair", "refuse"
     native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     slim: SlimPlan = SlimPlan()           # what is left out of wheels

@@ -43,6 +43,7 @@ compression = "zstd"
 debug = true
 debug-shell = true
 load = "never"
+wheel-records = "refuse"
 native-libraries = "warn"
 dotenv = "image.env"
 sbom = ["spdx"]

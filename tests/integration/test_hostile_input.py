@@ -24,6 +24,7 @@ from tests.fakes.bases import file
 from tests.fakes.images import image_of, layer_of, raw_layer, with_config
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
+from tests.fakes.wheels import record_hash
 from tests.integration.builds import Outcome, build, check_failed, require, run_build, written
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
@@ -83,6 +84,24 @@ def test_a_bad_wheel(what: str, tmp_path: Path, cache: Path) -> None:
     with index.serving():
         outcome = run_build(needing("gadget", tmp_path / "p"), cache, variables={"UV_DEFAULT_INDEX": index.url})
     refused(outcome, "gadget", said)
+
+
+def test_a_wheel_with_a_wrong_record_is_installed_with_a_right_one(tmp_path: Path, cache: Path) -> None:
+    """Its own hash is the index's, so it is what its makers published; also when its layer is known already."""
+    stamp = str(time.time_ns()).encode()  # a wheel that no cache knows
+    index = FakeIndex().add("gadget", edited(lambda files: files.update({"gadget/__init__.py": stamp})))
+    project = needing("gadget", tmp_path / "p")
+    with index.serving():
+        variables = {"UV_DEFAULT_INDEX": index.url}
+        strict = {**variables, "HATCH_DOCKER_WHEEL_RECORDS": "refuse"}
+        refused(run_build(project, cache, variables=strict), "has a wrong RECORD: gadget/__init__.py differs", "refuse")
+        for _ in range(2):
+            outcome = build(project, cache, variables=variables)
+            assert "wheel gadget-1.0-py3-none-any.whl has a wrong RECORD: gadget/__init__.py" in outcome.output
+    layer = outcome.image().layers[-2]
+    texts = {entry.path: content.read() for entry, content in layer_entries(layer) if content is not None}
+    (record,) = (text for path, text in texts.items() if path.endswith("gadget-1.0.dist-info/RECORD"))
+    assert record_hash(stamp) in record.decode()
 
 
 def sdist(*members: tuple[str, bytes], name: str = "gadget-1.0", headers: Mapping[str, str] = {}) -> tuple[str, bytes]:

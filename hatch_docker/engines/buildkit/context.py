@@ -26,8 +26,10 @@ from hatch_docker.core.http.urls import is_loopback
 from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
 from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
+from hatch_docker.engines.buildkit.stage_install import REPAIRED
 from hatch_docker.engines.buildkit.system_packages import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.engines.layer_cache import compiler_layer_key, layer_by_key, packages_layer_key, stage_tree_key
+from hatch_docker.engines.wheel_layers import find_record_faults
 from hatch_docker.oci import paths
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
@@ -258,6 +260,8 @@ def _write_pins(pins: Sequence[Pin], directory: Path, project: Project, ctx: Con
     if pins:
         for pinned, path in zip(pins, fetch(pins, ctx, root=project.root), strict=True):
             shutil.copyfile(path, directory / pinned.filename)
+            if find_record_faults(path, pinned.filename, f"sha256:{pinned.sha256}", ctx):
+                (directory / f"{pinned.filename}{REPAIRED}").touch()
 
 
 def tree_entries(root: Path, top: str = "") -> list[Entry]:

@@ -53,7 +53,7 @@ from hatch_docker.engines.common import (
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
-from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
+from hatch_docker.engines.wheel_layers import check_records, note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Layer, Platform
@@ -101,6 +101,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         (layer, cached), *layers = layers
         created = created_time(replace(plan, created=None), base, ())
         base = replace(with_system(base, layer, facts.pop(0), debs, created), cached=base.cached and cached)
+    check_records(pins, ctx, refuse=plan.wheel_records == "refuse")
     check_owners({title: files for fact in facts for title, files in fact["files"].items()})
     check_commands(plan, base, frozenset(name for fact in facts for name in fact["programs"]), ctx)
     steps = inputs.steps[len(system):]

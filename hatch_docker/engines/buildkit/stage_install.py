@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from hatch_docker.wheels.install.destination import InstalledFile
     from hatch_docker.wheels.install.layout import VenvTarget
 
-DATE = 315532800   # 1980-01-01, as SOURCE_DATE
+DATE = 315532800      # 1980-01-01, as SOURCE_DATE
+REPAIRED = ".repair"  # after the name of a wheel: an empty file beside it says that its RECORD is put right
 
 
 def target(root: str) -> VenvTarget:
@@ -96,7 +97,8 @@ def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) 
             (out / venv.root / link).symlink_to(end)
     units, tallies = [], {}
     for wheel in wheels:
-        installed = Installation(WheelArchive(wheel, wheel.name), venv, rules, print)
+        repair = Path(f"{wheel}{REPAIRED}").exists()
+        installed = Installation(WheelArchive(wheel, wheel.name, repair=repair), venv, rules, print)
         tallies[wheel.name] = installed.left_out
         for file in installed.files.values():
             write(file, out)

@@ -2,7 +2,7 @@
 
 Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too
 (`engines.buildkit.stage_install`). pip and uv do not compare files with RECORD; here a file that differs from RECORD
-never gets into a layer.
+never gets into a layer, unless the wheel is known by its own hash and its RECORD is repaired.
 """
 
 from __future__ import annotations
@@ -48,11 +48,19 @@ class BadWheelError(Exception):
     """A fault of a wheel; `refusing` turns it into the user's error."""
 
 
-def refusal(filename: str, why: str) -> WheelError:
+class BadRecordError(BadWheelError):
+    """A fault of a wheel's RECORD, which does not describe its files."""
+
+
+class RecordError(WheelError):
+    """A wheel whose RECORD does not describe its files: installed only if that is repaired."""
+
+
+def refusal(filename: str, why: str, kind: type[WheelError] = WheelError) -> WheelError:
     """Return the error for a wheel that is not installed; `why` may quote any character that the wheel holds."""
     short = why if len(why) <= SHOWN else f"{why[:SHOWN]}..."
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
-    return WheelError(f"wheel {filename} cannot be installed: {printable}; pin another version, or tell its makers")
+    return kind(f"wheel {filename} cannot be installed: {printable}; pin another version, or tell its makers")
 
 
 @contextlib.contextmanager
@@ -61,7 +69,8 @@ def refusing(filename: str) -> Iterator[None]:
     try:
         yield
     except (BadWheelError, ImageError, csv.Error) as error:
-        raise refusal(filename, str(error)) from error
+        kind = RecordError if isinstance(error, BadRecordError) else WheelError
+        raise refusal(filename, str(error), kind) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise refusal(filename, f"the archive is damaged ({error})") from error
 
@@ -127,18 +136,24 @@ class Member:
         except ZIP_ERRORS as error:
             raise refusal(self._wheel, f"the archive is damaged ({error})") from error
         if record_hash(digest) != self.hash:
-            raise refusal(self._wheel, f"{self.name} differs from what RECORD says")
+            raise refusal(self._wheel, f"{self.name} differs from what RECORD says", RecordError)
 
 
 class WheelArchive:
-    """A wheel whose names and RECORD were checked; `filename` is its own, which `path` need not have."""
+    """A wheel whose names and RECORD were checked; `filename` is its own, which `path` need not have.
 
-    def __init__(self, path: Path, filename: str) -> None:
+    With `repair` its RECORD is compared with every file at once, and put right: `faults` says what was wrong. Else that
+    is a RecordError, for contents where they are read.
+    """
+
+    def __init__(self, path: Path, filename: str, *, repair: bool = False) -> None:
         try:
             self._archive = open_archive(path)  # stays open for the files that are read later
         except ZIP_ERRORS as error:
             raise refusal(filename, f"it is no zip file that can be read ({error})") from error
         self.filename = filename
+        self.faults: list[str] = []
+        self._repair = repair
         with refusing(filename):
             self._infos = _read_infos(self._archive, path.stat().st_size)
             tops = {top for top, slash, _ in (name.partition("/") for name in self._infos) if slash}
@@ -187,30 +202,50 @@ class WheelArchive:
         return Parser().parsestr(self.read_metadata(name).partition("\n\n")[0], headersonly=True)
 
     def _read_record(self) -> dict[str, str]:
-        """Return the hashes of RECORD; raises BadWheelError where one of the files has none, or a weak one."""
+        """Return the hashes of RECORD; raises BadRecordError where one of the files has none, or a weak one."""
         rows: dict[str, tuple[str, str]] = {}
         for row in csv.reader(io.StringIO(self.read_metadata("RECORD"), newline="")):
             if len(rows) > MEMBERS:
                 raise BadWheelError(f"RECORD names more than {MEMBERS} files")
             if len(row) != 3:
-                raise BadWheelError(f"a line of RECORD has {len(row)} fields, not three")
+                self._note(f"a line of RECORD has {len(row)} fields, not three")
+                continue
             path = posixpath.normpath(row[0].replace("\\", "/"))  # some write "./module.py"
             if rows.setdefault(path, (row[1], row[2]))[0] != row[1]:
-                raise BadWheelError(f"RECORD names {path} twice")
+                self._note(f"RECORD names {path} twice")
         hashes: dict[str, str] = {}
         for path, info in self._infos.items():
             if path in [f"{self.dist_info}/{name}" for name in ("RECORD", *_SIGNATURES)]:
                 continue
             text, size = rows.get(path, ("", ""))
             algorithm, _, value = text.partition("=")
+            told = f"{algorithm}={value.rstrip('=')}"
             if not text:
-                raise BadWheelError(f"RECORD has no hash of {path}")
-            if algorithm not in _HASHES:
-                raise BadWheelError(f"RECORD has a weak hash of {path} ({algorithm})")
-            if size and size.strip() != str(info.file_size):
-                raise BadWheelError(f"{path} differs from what RECORD says: {info.file_size} bytes")
-            hashes[path] = f"{algorithm}={value.rstrip('=')}"
+                self._note(f"RECORD has no hash of {path}")
+            elif algorithm not in _HASHES:
+                self._note(f"RECORD has a weak hash of {path} ({algorithm})")
+            elif size and size.strip() != str(info.file_size):
+                self._note(f"{path} differs from what RECORD says: {info.file_size} bytes")
+            elif self._repair and told != self._hash(info, algorithm):
+                self._note(f"{path} differs from what RECORD says")
+            else:
+                hashes[path] = told
+                continue
+            hashes[path] = self._hash(info, "sha256")
         return hashes
+
+    def _note(self, fault: str) -> None:
+        if not self._repair:
+            raise BadRecordError(fault)
+        self.faults.append(fault)
+
+    def _hash(self, info: zipfile.ZipInfo, algorithm: str) -> str:
+        """Return the hash of a file as RECORD writes it."""
+        digest = hashlib.new(algorithm)
+        with self._archive.open(info) as stream:
+            while data := stream.read(CHUNK):
+                digest.update(data)
+        return record_hash(digest)
 
 
 class _ArchiveFile(io.BufferedReader):

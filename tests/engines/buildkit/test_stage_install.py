@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.context import STAGE_MODULES, tree_entries, write_tools
+from hatch_docker.engines.buildkit.stage_install import REPAIRED
 from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.builder import pep517
 from hatch_docker.wheels.install.layout import VenvTarget
@@ -40,9 +42,10 @@ RICH = {
 }
 
 
-def rich(directory: Path) -> Path:
-    directory.mkdir()
-    wheel = Wheel(files=dict(RICH), modes={"demo/_native.so": 0o755}, scripts="[console_scripts]\ndemo = demo:main\n")
+def rich(directory: Path, **changes: Any) -> Path:
+    directory.mkdir(exist_ok=True)
+    scripts = "[console_scripts]\ndemo = demo:main\n"
+    wheel = Wheel(files=dict(RICH), modes={"demo/_native.so": 0o755}, scripts=scripts, **changes)
     return wheel.write(directory / "demo-1.0-py3-none-any.whl")
 
 
@@ -108,6 +111,16 @@ def test_a_stage_leaves_out_what_the_embedded_engine_leaves_out(tmp_path: Path) 
     assert json.loads((tmp_path / "work/slim/left-out.json").read_text()) == {wheel.name: tally}
     assert {kind: files for kind, (files, _) in tally.items()} == dict.fromkeys(KINDS, 1)
     assert tally["symbols"] == [1, len(library) - len(strip_bytes(library))]
+
+
+def test_a_stage_repairs_the_record_of_the_wheels_that_are_marked(tmp_path: Path) -> None:
+    wheel = rich(tmp_path / "wheels")
+    sound = facts(embedded(wheel))
+    rich(tmp_path / "wheels", unrecorded={"demo-1.0.dist-info/WHEEL"})
+    (tmp_path / f"wheels/{wheel.name}{REPAIRED}").touch()
+    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    assert done.returncode == 0, done.stderr
+    assert facts(tree_entries(tmp_path / "work/out", VENV.root)) == sound
 
 
 def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 import stat
 import struct
 import zlib
@@ -15,13 +16,13 @@ from hypothesis import strategies as st
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.layer import Compression, write_layer
-from hatch_docker.wheels.install.archive import refusal
+from hatch_docker.wheels.install.archive import RecordError, WheelArchive, refusal
 from hatch_docker.wheels.install.compatibility import check_fits, check_given
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
 from tests.fakes.lock_files import AMD64
 from tests.fakes.package_index import make_wheel
 from tests.fakes.sbom_images import SITE
-from tests.fakes.wheels import VENV, Wheel, install, read, record_hash, with_file
+from tests.fakes.wheels import INFO, VENV, Wheel, install, read, record_hash, with_file
 
 
 def mismatched() -> Wheel:
@@ -121,6 +122,26 @@ def test_a_file_is_compared_with_record_when_it_is_read(size: int, tmp_path: Pat
     entries = wheel_entries(wheel.write(path), VENV)
     with pytest.raises(WheelError, match=r"demo-1.0-py3-none-any.whl.*demo/large.bin"):
         write_layer(entries, io.BytesIO(), Compression("none"))
+
+
+@pytest.mark.parametrize(("wheel", "fault"), [
+    (mismatched(), "demo/__init__.py differs from what RECORD says"),
+    (Wheel(records={"demo/__init__.py": f"demo/__init__.py,{record_hash(b'x')},3\n"}), "says: 14 bytes"),
+    (Wheel(records={"demo/__init__.py": "demo/__init__.py,md5=x,14\n"}), "a weak hash of demo/__init__.py"),
+    (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=x\n"}), "a line of RECORD has 2 fields"),
+    (Wheel(unrecorded={"demo/__init__.py"}), "RECORD has no hash of demo/__init__.py"),
+    (Wheel(unrecorded={f"{INFO}/WHEEL"}), "RECORD has no hash of demo-1.0.dist-info/WHEEL"),  # as sentry-cli 3.8
+])  # fmt: skip
+def test_a_wrong_record_is_repaired_where_the_wheel_is_known_by_its_hash(
+    wheel: Wheel, fault: str, tmp_path: Path
+) -> None:
+    """What is installed is what a sound wheel installs, with its RECORD."""
+    sound = read(wheel_entries(Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl"), VENV))
+    path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
+    with pytest.raises(RecordError, match=re.escape(fault)):
+        read(wheel_entries(path, VENV))
+    assert fault in WheelArchive(path, path.name, repair=True).faults[0]
+    assert read(wheel_entries(path, VENV, repair=True)) == sound
 
 
 def test_scripts_are_held_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
