@@ -155,12 +155,13 @@ def submodule_source(parent: GitSource, address: str, commit: str) -> GitSource:
     found = parse_git(git_address(address), f"a submodule of {parent}")
     if found.is_local and not parent.is_local:
         raise WheelError(f"{parent} has a submodule on this machine: refused")
-    login = parent.login if found.url.partition("://")[2].startswith(_host(parent)) else ""
+    # To the same origin only: by http the login would be readable on the way.
+    login = parent.login if _origin(found) == _origin(parent) else ""
     return replace(found, ref=commit, subdirectory="", login=found.login or login)
 
 
-def _host(source: GitSource) -> str:
-    return source.url.partition("://")[2].partition("/")[0] + "/"
+def _origin(source: GitSource) -> list[str]:
+    return source.url.split("/", 3)[:3]
 
 
 def _fetch_files(source: GitSource, work: Path, ctx: Context) -> Path:

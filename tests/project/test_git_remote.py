@@ -9,7 +9,7 @@ import pytest
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError, OfflineError, RegistryError, WheelError
-from hatch_docker.project.git_remote import fetched, resolve_commit
+from hatch_docker.project.git_remote import fetched, resolve_commit, submodule_source
 from hatch_docker.project.git_source import GitSource, git_address, parse_git
 from hatch_docker.wheels.repository import repository_archive
 from tests.conftest import need, run
@@ -192,6 +192,17 @@ def hash_object(there: Path, kind: str, content: bytes) -> str:
     name = run("git", "hash-object", "-w", "--literally", "-t", kind, "object", cwd=there).strip()
     (there / "object").unlink()
     return name
+
+
+@pytest.mark.parametrize(("address", "login"), [
+    ("https://forge.example/b", "me:token"), ("../b", "me:token"), ("https://own:x@forge.example/b", "own:x"),
+    ("http://forge.example/b", ""), ("https://forge.example:8443/b", ""), ("https://forge.example.evil.example/b", ""),
+    ("ssh://git@forge.example/b", ""),
+])  # fmt: skip
+def test_a_submodule_gets_the_login_of_its_origin_alone(address: str, login: str) -> None:
+    """A stranger's repository names it: by http the login could be read on the way."""
+    parent = GitSource("https://forge.example/a", COMMIT, login="me:token")
+    assert submodule_source(parent, address, COMMIT).login == login
 
 
 def test_a_login_reaches_the_server_alone(there: Path, ctx: Context, lines: list[str]) -> None:
