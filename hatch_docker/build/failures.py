@@ -8,11 +8,11 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.errors import ConfigError, HatchDockerError
 from hatch_docker.core.os_errors import friendly_os_errors
 from hatch_docker.core.signals import handle_signals
 from hatch_docker.core.text import sanitize
@@ -74,4 +74,17 @@ def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
         page = page_about(error)
         text = told(error, hatch=True)
         app.abort(f"{text}\nhelp: {page}" if page else text, code=error.exit_status)
+        raise
+
+
+@contextlib.contextmanager
+def named_as_typed(typed: Mapping[str, str]) -> Iterator[None]:
+    """Name in ConfigErrors of the block the options that the user typed, by the variables that carry their values."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        for variable, option in typed.items():
+            text = re.sub(rf"\b{variable}(?=[:.\[])", option, text)
+        error.args = (text,)
         raise

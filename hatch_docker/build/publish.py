@@ -46,10 +46,10 @@ def push_archives(
     spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
     two archives may have the same.
     """
+    from hatch_docker.build.failures import named_as_typed
     from hatch_docker.build.plan_context import wanted_images
     from hatch_docker.config import PREFIX
     from hatch_docker.config.load import load_configs
-    from hatch_docker.config.typed import named_as_typed
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}

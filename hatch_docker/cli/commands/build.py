@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from hatch_docker.build.failures import named_as_typed
 from hatch_docker.build.unchanged import Command, recall, shown_path
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
-from hatch_docker.config.typed import named_as_typed
 from hatch_docker.core.cache.store import without_cache
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.terminal import for_terminal

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from hatch_docker.build.failures import named_as_typed
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
-from hatch_docker.config.typed import named_as_typed
 from hatch_docker.core.files import temporary_directory
 
 EXAMPLES = (
