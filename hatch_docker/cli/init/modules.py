@@ -88,7 +88,9 @@ def data_names(root: Path, trees: Iterable[ast.Module], places: list[str]) -> li
 
 
 def _is_path(text: str) -> bool:
-    return 0 < len(text) < 200 and text.isprintable() and not text.startswith("/") and ".." not in text.split("/")
+    # A file system bounds a name's bytes, not its characters.
+    bounded = text.isprintable() and 0 < len(text.encode()) < 200
+    return bounded and not text.startswith("/") and ".." not in text.split("/")
 
 
 def wheel_table(root: Path, name: str, places: list[str], data: list[str]) -> Mapping[str, list[str]]:

@@ -219,6 +219,8 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
     assert ours(proposed(tmp_path / "script", {"work.py": "print(1)\n"}))["entrypoint"] == ["python", "-m", "work"]
     files = {"main.py": "for one in ():\n    pass\n", "setup_logs.py": "print(1)\n"}
     assert ours(proposed(tmp_path / "loop", files))["entrypoint"] == ["python", "-m", "main"]
+    long = proposed(tmp_path / "long", {"work.py": f"print({'ж' * 190!r}, {chr(0xD800)!r})\n"})
+    assert ours(long)["entrypoint"] == ["python", "-m", "work"]
     proposal = proposed(tmp_path / "two", {"work.py": "def main(): ...\n"})
     assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
     assert proposal.notes == ["no program was found: name with entrypoint what runs in the image"]
