@@ -9,8 +9,19 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
-from tests.integration.builds import build, check_failed, run_build
-from tests.integration.compare_engines import BUILDKIT, PLAIN, SIX, check_agreement, project, stages, written_dockerfile
+from tests.fakes.repositories import commit_all, make_repository
+from tests.fakes.workspaces import write_member
+from tests.integration.builds import build, check_failed, run_build, uv
+from tests.integration.compare_engines import (
+    BUILDKIT,
+    PLAIN,
+    SIX,
+    check_agreement,
+    materials,
+    project,
+    stages,
+    written_dockerfile,
+)
 from tests.integration.docker_registry import Server
 from tests.projects import write_project
 
@@ -38,6 +49,28 @@ def test_base_from_a_registry(
     assert "install-project" in stages(other)
     assert other.digest == digest
     assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
+
+
+def test_commits_of_git_and_a_directory_of_poetrys(docker: str, tmp_path: Path, cache: Path) -> None:
+    """By uv's own lock: one whose version its tags tell, one in a subdirectory; the branch has moved since."""
+    commit = make_repository(tmp_path / "there")
+    write_member(tmp_path / "beside", "beside", code="VALUE = 3")
+    where = f'{{ git = "{(tmp_path / "there").as_uri()}", branch = "main"'
+    code = "import below, beside, top_dep; assert (top_dep.VALUE, beside.VALUE) == (2, 3)"
+    more = f'[tool.uv.sources]\ntop-dep = {where} }}\nbelow = {where}, subdirectory = "sub" }}\n'
+    more += '[tool.poetry.dependencies]\nbeside = { path = "../beside", develop = true }\n'
+    more += '[tool.hatch-docker]\nbase = "debian:trixie"\nentrypoint = ["python", "-m", "app"]\n'
+    more += '[tool.hatch-docker.check]\ncommand = ["python", "-m", "app"]\n'
+    made = tmp_path / "app"
+    write_member(made, "app", dependencies=["top-dep", "below"], more=more, code=code)
+    uv("lock", "-q", cwd=made)
+    (made / "pyproject.toml").write_text((made / "pyproject.toml").read_text().replace('"below"', '"below", "beside"'))
+    (tmp_path / "there/top_dep/__init__.py").write_text("VALUE = 9\n")
+    commit_all(tmp_path / "there")
+    embedded, other = (build(made, cache, variables=engine) for engine in (PLAIN, BUILDKIT))
+    assert other.digest == embedded.digest
+    assert f"pkg:pypi/top-dep@1.6.dev1%2Bg{commit[:9]}" in "".join(materials(embedded))
+    assert f"%40{commit}" in "".join(materials(embedded))
 
 
 def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_path: Path, cache: Path) -> None:
