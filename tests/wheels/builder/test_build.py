@@ -232,7 +232,7 @@ def test_the_ssh_agent_is_forwarded_to_a_build_that_asks(
 
 
 def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path: Path) -> None:
-    """Twenty lines, in order, and the next thing to try if they name it."""
+    """Twenty lines, in order, and then the lines of configuration if they name what is missing."""
     backend = (
         "def build_wheel(*arguments):\n    for number in range(30): print('line', number)\n"
         "    raise SystemExit('x.c:1:10: fatal error: libpq-fe.h: No such file or directory')\n"
@@ -240,12 +240,12 @@ def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path
     with pytest.raises(BuildError) as failure:
         build(builder, tmp_path / "a", backend)
     first, *rest = str(failure.value).splitlines()
-    assert first == (
-        "building demo-1.0.tar.gz failed with status 1 because libpq-fe.h is missing; "
-        "add the Debian package that has it to [tool.hatch-docker.build] packages:"
-    )
+    assert first == "building demo-1.0.tar.gz failed with status 1 because libpq-fe.h is missing:"
     assert rest[0] == "line 11"
-    assert len(rest) == 20
+    assert rest[20:] == [
+        "libpq-dev of Debian has libpq-fe.h; add to pyproject.toml:", "  [tool.hatch-docker.build]",
+        '  packages = ["libpq-dev"]',
+    ]  # fmt: skip
     assert not list((builder.ctx.store.root / "tmp").iterdir())
 
 
