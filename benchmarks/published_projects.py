@@ -66,12 +66,11 @@ def _build(place: Path, lines: Sequence[str], *, code: bool) -> str:
     wanted = {"IMAGE": IMAGE, "TAGS": "tried", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
     wanted |= {"ENTRYPOINT": '["python"]'} if code else {}
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **{f"HATCH_DOCKER_{key}": wanted[key] for key in wanted}}
-    for words in ([] if code else ["init", "--yes"]), ["build"]:
-        if not words:
-            continue
+    for words in ["init", "--yes"], ["build"]:
         if words == ["build"] and lines:
-            with (place / "pyproject.toml").open("a", encoding="utf-8") as file:
-                file.write("\n[tool.hatch-docker]\n" * code + "".join(f"{line}\n" for line in lines))
+            table = place / "pyproject.toml"
+            head, mark, rest = table.read_text("utf-8").partition("[tool.hatch-docker]\n")
+            table.write_text("".join([head, mark, *(f"{line}\n" for line in lines), rest]), encoding="utf-8")
         command = [sys.executable, "-m", "hatch_docker", *words, str(place)]
         try:
             done = subprocess.run(

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import OfflineError, RegistryError, WheelError
+from hatch_docker.core.errors import OfflineError, RegistryError, TransientError, WheelError
 from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.http.client import is_offline
 from hatch_docker.core.http.retry import Retryable
@@ -170,7 +170,7 @@ def _fetch_files(source: GitSource, work: Path, ctx: Context) -> Path:
     try:
         _remote(source, ["fetch", "--quiet", "--depth=1", "--no-tags", "origin", source.ref], repository, ctx)
     except RegistryError as error:
-        if isinstance(error, OfflineError):
+        if isinstance(error, TransientError):
             raise
         for lock in repository.glob("shallow*"):
             lock.unlink()

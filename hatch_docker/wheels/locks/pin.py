@@ -209,7 +209,10 @@ def _from_index(
     from hatch_docker.wheels.locks.sources import bind_locked
     from hatch_docker.wheels.locks.uv import compile_lock
 
-    rows = ({"name": package.name, "index": package.index} for package in packages)
+    rows = [
+        repository_table(package.name, "", package.git, f"{lock.path}: {package.name}") if package.git
+        else {"name": package.name, "index": package.index} for package in packages
+    ]
     _check_sources(lock, rows, indexes if lock.sources else None, target)
     tables: list[dict[str, Any]] = []
     if indexed := {package.name: package for package in packages if not package.url and not package.git}:
@@ -254,9 +257,11 @@ def _check_sources(
     lock: LockPlan, packages: Iterable[Mapping[str, Any]], indexes: Indexes | None, target: Target
 ) -> None:
     """Raise WheelError for a lock that has a package from elsewhere than the project takes it."""
+    from hatch_docker.wheels.locks.archives import split_references
     from hatch_docker.wheels.locks.sources import stale_source
 
-    if indexes is not None and (text := stale_source(lock.sources, packages, indexes, target)):
+    named = [source for source in split_references(lock.requirements)[1] if source.kind == "git"]
+    if (lock.sources or named) and (text := stale_source((*lock.sources, *named), packages, indexes, target)):
         raise WheelError(f"{lock.path} is stale: {text}; {_RELOCK[lock.kind]}")
 
 

@@ -44,12 +44,16 @@ class LockFile:
         return "\0" not in path and os.path.realpath(self.directory / path) in own
 
 
-def repository_table(name: str, version: str, address: str, where: str) -> dict[str, Any]:
-    """Return a package that is a commit as PEP 751 writes it; raise WheelError that begins with `where`."""
+def repository_table(name: str, version: str, address: str, where: str, revision: str = "") -> dict[str, Any]:
+    """Return a package that is a commit as PEP 751 writes it; raise WheelError that begins with `where`.
+
+    `revision` is the branch or tag that the commit was locked for, "" if the lock does not say.
+    """
     found = parse_git(address, where)
     vcs = {"type": "git", "url": found.url, "commit-id": found.ref or "HEAD"}
     below = {"subdirectory": found.subdirectory} if found.subdirectory else {}
-    return {"name": name, **({"version": version} if version else {}), "vcs": {**vcs, **below}}
+    asked = {"requested-revision": revision} if revision else {}
+    return {"name": name, **({"version": version} if version else {}), "vcs": {**vcs, **asked, **below}}
 
 
 def pins_of(

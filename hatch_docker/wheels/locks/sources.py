@@ -5,6 +5,7 @@ uv takes them only from a pyproject.toml, so the bound requirements are written 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import redact_url
+from hatch_docker.project.git_source import parse_git
 from hatch_docker.project.sources import Source, names_of
 from hatch_docker.wheels.index import Indexes, SimpleIndex
 from hatch_docker.wheels.locks.archives import is_archive
@@ -195,20 +197,39 @@ def to_bind(
     ]
 
 
-def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes, target: Target) -> str:
+def stale_source(
+    sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes | None, target: Target
+) -> str:
     """Return which source a lock's packages (as PEP 751 has them) do not follow, "" if they follow all.
 
     A package without `index`, and an index without a URL, tell nothing.
     """
     locked: dict[str, list[str]] = {}     # indexes of a package, "elsewhere" for a directory, a repository, an archive
+    commits: dict[str, Table] = {}
     for package in packages:
+        if "vcs" in package:
+            commits[canonicalize_name(package["name"])] = package["vcs"]
         other = "elsewhere" if {"vcs", "directory", "archive"} & package.keys() else ""
         locked.setdefault(canonicalize_name(package["name"]), []).append(package.get("index", other).rstrip("/"))
     for name, places in locked.items():
         for source in holding(sources, name, target):
-            index = index_of(source, indexes) if source.kind == "index" else None
+            if source.kind == "git" and name in commits:
+                if has := _other_commit(source, commits[name]):
+                    return f"the project takes {source}, it has {name} from {has}"
+                continue
+            index = index_of(source, indexes) if source.kind == "index" and indexes else None
             expected = index.url.rstrip("/") if index else ("" if source.kind == "index" else "elsewhere")
             told = [place for place in places if "://" in place or place == "elsewhere"]
             if told and expected not in told and ("://" in expected or expected == "elsewhere"):
                 return f"the project takes {source}, it has {name} from {redact_url(told[0])}"
     return ""
+
+
+def _other_commit(source: Source, vcs: Table) -> str:
+    """Return the place of a locked commit (`vcs` of PEP 751) if a source of git's names another, "" for the same."""
+    wanted = parse_git(source.where, f"pyproject.toml: {source.table}")
+    url, commit, asked = (str(vcs.get(key, "")) for key in ("url", "commit-id", "requested-revision"))
+    ref = re.sub(r"^refs/(heads|tags)/", "", wanted.ref)
+    follows = not ref or ref in (commit, asked) or (not asked and not wanted.is_pinned)
+    same = url.rstrip("/").removesuffix(".git") == wanted.url.rstrip("/").removesuffix(".git")
+    return "" if follows and same else f"{redact_url(url)} at {asked or commit}"

@@ -152,7 +152,7 @@ def _package(package: Table, file: LockFile) -> dict[str, Any]:
         where = f"{file.name}: {package['name']}"
         source = parse_git(address, where)
         pinned = git_address(source.url, commit or source.ref, source.subdirectory)
-        return repository_table(package["name"], package.get("version", ""), pinned, where)
+        return repository_table(package["name"], package.get("version", ""), pinned, where, source.ref)
     for kind in _LOCAL:
         if kind in source:
             return {**value, "directory": {"path": source[kind]}}

@@ -80,6 +80,28 @@ def test_the_commit_of_a_lock(kind: str, there: Path, ctx: Context, index: FakeI
         pin(lock, root, FOREIGN, using(ctx, index))
 
 
+@pytest.mark.parametrize(("kind", "ref", "stale"), [
+    ("uv.lock", "main", False), ("uv.lock", "", False), ("uv.lock", "refs/heads/main", False), ("uv.lock", "v9", True),
+    ("poetry.lock", "a" * 40, True), ("requirements.txt", "main", False), ("pdm.lock", "https://x.example/a", True),
+])  # fmt: skip
+def test_a_lock_of_another_commit_than_the_project_names(
+    kind: str, ref: str, stale: bool, there: Path, ctx: Context, index: FakeIndex, root: Path
+) -> None:
+    """After an edit of the project the tool would lock again."""
+    (root / kind).write_text(lock_of(kind, there, run("git", "rev-parse", "HEAD", cwd=there).strip()))
+    address = git_address(ref if "://" in ref else there.as_uri(), "" if "://" in ref else ref, "sub")
+    source = Source("below", "git", address, "[tool.uv.sources] below")
+    for lock in (
+        LockPlan(kind.partition(".")[0], kind, (f"below @ {address}",)),
+        LockPlan(kind.partition(".")[0], kind, ("below",), sources=(source,)),
+    ):
+        if stale:
+            with pytest.raises(WheelError, match=f"{kind} is stale: the project takes below from git .*, it has below"):
+                pin(lock, root, HOST, using(ctx, index))
+        else:
+            assert pin(lock, root, HOST, using(ctx, index))
+
+
 @pytest.mark.parametrize("kind", ["reference", "source"])
 def test_a_branch_without_a_lock(
     kind: str, there: Path, ctx: Context, index: FakeIndex, root: Path, lines: list[str]
