@@ -6,13 +6,15 @@ one has `runtime.packages`.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.files import base_entries, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
+from hatch_docker.bases.debian.rootfs import Known
 from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
@@ -23,8 +25,10 @@ from hatch_docker.core.text import counted
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Layer, Platform
+from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
+UNPACKED = "builder-packages"  # of the name of a builder root: its packages' digests and entries
 RECIPE = 2  # raise it when the same packages give a different layer
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
@@ -179,15 +183,34 @@ def builder_root(
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
 
         def make(place: Path) -> None:
-            debs = open_debs(target, found)
-            with ctx.progress.task(f"unpacking {counted(len(debs), 'package')} of {target.name}"):
-                unpack_builder(debs, place, interpreter)
+            digests = {package.name: package.digest for package in found}
+            rows: dict[str, Any] = {}
+
+            def note(name: str, entries: Sequence[Entry]) -> None:
+                rows[name] = [digests[name], [astuple(replace(entry, content=None)) for entry in entries]]
+
+            debs, known = open_debs(target, found), _unpacked(digests, ctx)
+            with ctx.progress.task(f"unpacking {counted(len(debs) - len(known), 'package')} of {target.name}"):
+                unpack_builder(debs, place, interpreter, known, note)
+            ctx.store.remember(UNPACKED, key, rows)
 
         return ctx.store.tree("builder", key, make), found
 
     tree, found = with_snapshot(target, tree_of)
     note_used(found, suite, ctx)
     return tree
+
+
+def _unpacked(digests: Mapping[str, str], ctx: Context) -> Known:
+    """Return the packages of some digests that another builder root has, of the one that has most of them."""
+    best: dict[str, tuple[Path, list[Entry]]] = {}
+    directory = ctx.store.root / "trees/builder"
+    for tree in sorted(directory.iterdir()) if directory.is_dir() else ():
+        rows = ctx.store.recall(UNPACKED, tree.name) or {}
+        shared = [name for name, (digest, _) in rows.items() if digests.get(name) == digest]
+        if len(shared) > len(best) and ctx.store.is_sound(tree, deep=False):
+            best = {name: (tree, [Entry(*row) for row in rows[name][1]]) for name in shared}
+    return best
 
 
 def note_used(packages: Iterable[Package], suite: str, ctx: Context) -> None:

@@ -1,7 +1,7 @@
 """The files of a Debian base: those of the packages that it keeps, and the generated ones."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
 from hatch_docker.bases.debian.maintainer_scripts import alternatives, loader_cache, loader_files, root_files, status
-from hatch_docker.bases.debian.rootfs import Entries, unpack, wanted_at_run_time, with_parents, write_into
+from hatch_docker.bases.debian.rootfs import Entries, Known, unpack, wanted_at_run_time, with_parents, write_into
 from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.paths import SOURCE_DATE
@@ -121,9 +121,15 @@ def system_entries(debs: Sequence[Deb], place: Path, below: DebianLayer, *, shel
     return LayerContents(entries, libraries, search)
 
 
-def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -> None:
-    """Unpack a root to compile in, for this machine's architecture: everything but documentation."""
-    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
+def unpack_builder(
+    debs: Sequence[Deb], place: Path, interpreter: Interpreter, there: Known,
+    note: Callable[[str, Sequence[Entry]], object],
+) -> None:
+    """Unpack a root to compile in, for this machine's architecture: everything but documentation.
+
+    `there` and `note` are those of `unpack`.
+    """
+    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), there, note)
     added = root_files(debs, entries)
     write_into(place, added)
     entries = with_parents({**entries, **_by_path(added)})

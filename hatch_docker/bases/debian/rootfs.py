@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from hatch_docker.bases.debian.deb import Deb
@@ -22,6 +24,9 @@ Keep = Callable[[str, Entry], bool]
 """Function that tells whether an entry is unpacked, by the package's name and the entry after the usr-merge."""
 
 Entries = dict[str, Entry]
+
+Known = Mapping[str, tuple[Path, Sequence[Entry]]]
+"""Packages that are unpacked already, by their names: the tree, and the entries of the package in it."""
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
 # The links of a merged /usr and of base-files' postinst. Bookworm's packages still have directories there.
@@ -49,15 +54,21 @@ def wanted_at_run_time(path: str) -> bool:
     return _DOCUMENTATION.fullmatch(path) is None
 
 
-def unpack(debs: Sequence[Deb], tree: Path, keep: Keep) -> Entries:
+def unpack(
+    debs: Sequence[Deb], tree: Path, keep: Keep, there: Known = MappingProxyType({}),
+    note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None,
+) -> Entries:
     """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
 
-    Files come first and links last, so that no link can lead a file out of the tree. Only the entries have owners.
-    Raises BaseImageError for a damaged package, a device, or a path that two packages have.
+    Packages that are `there`, kept by the same rules, are copied. `note` gets the entries of each package. Files come
+    first and links last, so that no link can lead a file out of the tree. Only the entries have owners. Raises
+    BaseImageError for a damaged package, a device, or a path that two packages have.
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4) as pool:
         debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first: it takes longest
-        unpacked = list(pool.map(lambda deb: _unpack(deb, tree, keep), debs))
+        unpacked = list(pool.map(lambda deb: _copy(there, deb, tree) or _unpack(deb, tree, keep), debs))
+    for deb, members in zip(debs, unpacked, strict=True):
+        note(deb.name, members)
     entries: Entries = {}
     owners: dict[str, str] = {}
     # base-files first: it has the right modes of the directories that many packages have.
@@ -97,6 +108,27 @@ def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
         elif entry.kind == "directory":
             (tree / entry.path).mkdir(parents=True, exist_ok=True)
             entry = replace(entry, mtime=SOURCE_DATE)
+        members.append(entry)
+    return members
+
+
+def _copy(known: Known, deb: Deb, tree: Path) -> list[Entry]:
+    """Copy the files and directories of a package that is known, and return its entries, none if it is not.
+
+    Its links are made with all others, at the end.
+    """
+    source, entries = known.get(deb.name, (tree, ()))
+    members = []
+    for entry in entries:
+        place = tree / entry.path
+        if entry.kind == "directory":
+            place.mkdir(parents=True, exist_ok=True)
+        elif entry.kind == "file":
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with (source / entry.path).open("rb") as content, place.open("xb") as copy:
+                shutil.copyfileobj(content, copy, CHUNK)
+            place.chmod(0o755 if entry.mode & 0o111 else 0o644)
+            entry = replace(entry, content=place)
         members.append(entry)
     return members
 

@@ -56,11 +56,15 @@ class RecordError(WheelError):
     """A wheel whose RECORD does not describe its files: installed only if that is repaired."""
 
 
-def refusal(filename: str, why: str, kind: type[WheelError] = WheelError) -> WheelError:
-    """Return the error for a wheel that is not installed; `why` may quote any character that the wheel holds."""
+def refusal(filename: str, why: str, *, record: bool = False) -> WheelError:
+    """Return the error for a wheel that is not installed; `why` may quote any character that the wheel holds.
+
+    With `record` it is a RecordError.
+    """
     short = why if len(why) <= SHOWN else f"{why[:SHOWN]}..."
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
-    return kind(f"wheel {filename} cannot be installed: {printable}; pin another version, or tell its makers")
+    line = f"wheel {filename} cannot be installed: {printable}; pin another version, or tell its makers"
+    return RecordError(line) if record else WheelError(line)
 
 
 @contextlib.contextmanager
@@ -69,8 +73,7 @@ def refusing(filename: str) -> Iterator[None]:
     try:
         yield
     except (BadWheelError, ImageError, csv.Error) as error:
-        kind = RecordError if isinstance(error, BadRecordError) else WheelError
-        raise refusal(filename, str(error), kind) from error
+        raise refusal(filename, str(error), record=isinstance(error, BadRecordError)) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise refusal(filename, f"the archive is damaged ({error})") from error
 
@@ -136,7 +139,7 @@ class Member:
         except ZIP_ERRORS as error:
             raise refusal(self._wheel, f"the archive is damaged ({error})") from error
         if record_hash(digest) != self.hash:
-            raise refusal(self._wheel, f"{self.name} differs from what RECORD says", RecordError)
+            raise refusal(self._wheel, f"{self.name} differs from what RECORD says", record=True)
 
 
 class WheelArchive:

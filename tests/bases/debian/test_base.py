@@ -251,12 +251,17 @@ def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.Monkey
         base_of(fake, ctx)
 
 
-def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
-    """The builder's tree has whole packages, the links of alternatives and certificates; it is made once."""
+def add_tools(fake: FakeArchive) -> None:
+    """Add the packages of a builder that nothing else is said of."""
     for name in ("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "g++", "grep", "gzip",
                  "hostname", "libc6-dev", "make", "patch", "perl-base", "pkgconf", "sed", "tar", "xz-utils",
                  "python3.13-dev"):  # fmt: skip
         fake.add(name, "1", {f"usr/share/x/{name}": b"x"})
+
+
+def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
+    """The builder's tree has whole packages, the links of alternatives and certificates; it is made once."""
+    add_tools(fake)
     fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
     gcc = "update-alternatives --quiet --install /usr/bin/cc cc /usr/bin/gcc 20 --slave /x x /y"
     fake.add("gcc", "4:14", {"usr/bin/gcc": b"gcc"}, Depends="python3.13", postinst=gcc)
@@ -280,6 +285,39 @@ def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
     assert builder_root(plan, AMD64, (), ctx, suite="trixie", keyring=fake.keyring) != root
     with pytest.raises(BaseImageError, match="there is no compiler"):
         builder_root(plan, AMD64, (), ctx, suite="", keyring=fake.keyring)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_path: Path, *, lost: bool) -> None:
+    """Only packages that it lacks are unpacked, and the tree is the same, unless a file of the other one is lost."""
+    add_tools(fake)
+    fake.add("gcc", "4:14", {"usr/bin/gcc": b"gcc"}, Depends="python3.13")
+    fake.add("mawk", "1.3", {"usr/bin/mawk": b"mawk", "usr/bin/awk": ("symlink", "mawk")}, Provides="awk")
+    fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
+    fake.add("libfoo-dev", "1", {"usr/include/foo.h": b"foo", "usr/share/y/foo": ("hardlink", "usr/include/foo.h")})
+    fake.write()
+    plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
+
+    def made(cache: str, *packages: str) -> tuple[Path, str]:
+        lines: list[str] = []
+        ctx = context(tmp_path / cache, lines)
+        tree = builder_root(plan, AMD64, packages, ctx, suite="trixie", keyring=fake.keyring)
+        return tree, next(line for line in lines if line.startswith("unpacking"))
+
+    def facts(tree: Path) -> list[object]:
+        paths = sorted(tree.rglob("*"))
+        return [(str(path.relative_to(tree)), path.lstat().st_mode, path.is_symlink() and path.readlink(),
+                 path.is_file() and not path.is_symlink() and path.read_bytes()) for path in paths]  # fmt: skip
+
+    scratch, _ = made("one", "libfoo-dev")
+    other, line = made("two")
+    if lost:
+        (other / "usr/share/x/make").unlink()
+    derived, more = made("two", "libfoo-dev")
+    assert facts(derived) == facts(scratch)
+    assert derived.name == scratch.name
+    assert more.startswith("unpacking 1 package of") == (not lost)
+    assert not line.startswith("unpacking 1 package of")
 
 
 def test_upstream_versions() -> None:
