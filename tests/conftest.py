@@ -65,7 +65,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `long`, unless `-m` names that mark."""
+    """Leave out the tests marked `long`, unless `-m` names that mark. Put the files of whole builds first.
+
+    Workers take a file after the other: at the end no worker should be alone with one that takes minutes.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("engine")}
+    items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
     if "long" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("long")]

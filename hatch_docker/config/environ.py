@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hatch_docker.config import Location, Problem
-from hatch_docker.config.schema import Option, all_options
+from hatch_docker.config.schema import Option, shipped_options
 from hatch_docker.config.types import LINES, WORDS
 from hatch_docker.core.context import VARIABLES
 
@@ -27,7 +27,7 @@ def override(
     table: Mapping[str, Any], variables: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[Location, str], list[Problem]]:
     """Return a copy of a table with the variables applied, the variable of each option, and their problems."""
-    options = {option.variable: option for option in all_options() if not option.is_table}
+    options = {option.variable: option for option in shipped_options() if not option.is_table}
     merged: dict[str, Any] = copy.deepcopy(dict(table))
     set_by: dict[Location, str] = {}
     problems: list[Problem] = []

@@ -5,6 +5,7 @@ import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import IMAGE_NAME, IMAGES, PREFIX
@@ -82,6 +83,13 @@ def options_of(schema: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterat
 def all_options() -> tuple[Option, ...]:
     """Return every option except those of `files`; a table comes before its options."""
     return tuple(options_of(_document()))
+
+
+def shipped_options() -> Iterator[Option]:
+    """Yield the same options as schema.json has them: a build with a variable needs them at once."""
+    table = json.loads(Path(__file__).with_name("schema.json").read_bytes())
+    del table["properties"][IMAGES]
+    return options_of(table)
 
 
 def file_options() -> Iterator[Option]:
