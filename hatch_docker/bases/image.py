@@ -10,6 +10,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
+from hatch_docker.core.text import counted
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layout import read_layout
 from hatch_docker.oci.manifest import check_platform
@@ -154,4 +155,11 @@ def base_tree(base: Base, ctx: Context) -> Path:
 
     layers = base.image.layers
     key = key_of("base tree", 1, [layer.diff_id for layer in layers])
-    return ctx.store.tree("base", key, lambda root: extract(layers, root))
+
+    def make(root: Path) -> None:
+        size = sum(layer.descriptor.size for layer in layers)
+        title = f"unpacking {counted(len(layers), 'layer')} of {base.name}"
+        with ctx.progress.task(title, size, quick=True) as task:
+            extract(layers, root, task.advance)
+
+    return ctx.store.tree("base", key, make)

@@ -14,6 +14,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
+from hatch_docker.core.text import counted
 from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image
@@ -72,8 +73,9 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> dict[str,
 
     sizes: list[int] = []
     try:
-        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}", quick=True):
-            tree = merge_layers(image.layers, _look, sizes)
+        title, size = f"reading {counted(len(image.layers), 'layer')} of {name}", len(image.layers)
+        with ctx.progress.task(title, size, unit="layers", quick=True) as task:
+            tree = merge_layers(image.layers, _look, sizes, advance=task.advance)
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}

@@ -85,7 +85,7 @@ class Notes:
             replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
             for platform in receipt.platforms
         )
-        again = replace(receipt, platforms=platforms)
+        again = replace(receipt, platforms=platforms, steps=())
         if loaded is not None:
             self.names |= dict.fromkeys(loaded.references, loaded.image_id)
             self.lines.append(loaded_line(loaded))

@@ -41,6 +41,7 @@ def run(
     before the push. An error of a push is raised once the receipt, which names it, is written. `notes` gets what was
     made.
     """
+    ctx.progress.long.clear()  # those of another image
     check_first(plan, project, ctx)
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv, ctx.environ)
@@ -98,7 +99,8 @@ def _make(
     finally:  # the archive is written in any case, and needs its receipt
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents,
-            loaded=loaded.references if loaded else (),            deliveries=deliveries, timings=timings, hints=hints,
+            loaded=loaded.references if loaded else (), deliveries=deliveries, timings=timings,
+            steps=ctx.progress.long, hints=hints,
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
         receipt.write(path)
@@ -223,8 +225,8 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
         ctx.progress.detail(f"not loaded: no image for {host} was made")
         return None
     try:
-        with ctx.progress.task(f"loading the image into {daemons[0]}", part=True):
-            loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
+        with ctx.progress.task(f"loading the image into {daemons[0]}", part=True) as task:
+            loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail, task=task)
     except DaemonError as error:
         if plan.load == "always" or daemons[0].url:
             raise

@@ -272,8 +272,8 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     for layer in {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}.values():
         layer.open().close()  # which compares it with its digest
     daemon = find_daemon(ctx.environ, kind)
-    with ctx.progress.task(f"loading the image into {daemon}", part=True):
-        loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail)
+    with ctx.progress.task(f"loading the image into {daemon}", part=True) as task:
+        loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail, task=task)
     if path is not None:
         pushed = [name for name in receipt.references if "@" in name]
         replace(receipt, references=(*pushed, *loaded.references)).write(path)

@@ -55,6 +55,14 @@ class PlatformReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a build that took a second or more, and its seconds."""
+
+    title: Line
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The result of a build; `digest` is that of the manifest, or of the index if there are several platforms.
 
@@ -82,6 +90,7 @@ class Receipt:
     sbom: tuple[Document, ...]
     provenance: Document | None
     timings: Mapping[str, float]                # seconds by step
+    steps: tuple[Step, ...] = ()                # of those timings, each that took a second or more, as it was shown
     hints: tuple[str, ...] = ()
     part: Annotated[str, "[a-z0-9_-]*"] = ""    # NAME of images.NAME, if the project has several images
     members: tuple[WheelInfo, ...] = ()         # of the workspace; empty as well if each platform has others
@@ -115,9 +124,9 @@ class Receipt:
 def make_receipt(
     plan: Plan, item: Image | Index, built: Sequence[BuiltImage], *,
     archive: str, documents: Sequence[Document], loaded: Sequence[str], deliveries: Sequence[PushResult],
-    timings: Mapping[str, float], hints: Sequence[str] = (),
+    timings: Mapping[str, float], steps: Sequence[tuple[str, float]] = (), hints: Sequence[str] = (),
 ) -> Receipt:
-    """Return the receipt of what an engine built; `timings` are in seconds and get rounded to milliseconds."""
+    """Return the receipt of what an engine built; times are in seconds and get rounded to milliseconds."""
     base = built[0].base
     wheels, members = {image.wheel for image in built}, {image.members for image in built}
     pushed = [delivery.reference for delivery in deliveries if not delivery.error]
@@ -130,7 +139,8 @@ def make_receipt(
         wheel=wheels.pop() if len(wheels) == 1 else None,
         sbom=tuple(document for document in documents if document.format != "slsa"),
         provenance=next((document for document in documents if document.format == "slsa"), None),
-        timings={step: round(seconds, 3) for step, seconds in timings.items()}, hints=tuple(hints), part=plan.part,
+        timings={step: round(seconds, 3) for step, seconds in timings.items()},
+        steps=tuple(Step(title, round(seconds, 3)) for title, seconds in steps), hints=tuple(hints), part=plan.part,
         members=members.pop() if len(members) == 1 else (),
     )  # fmt: skip
 

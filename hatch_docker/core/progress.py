@@ -14,7 +14,7 @@ from hatch_docker.core.text import duration, megabytes, sanitize
 Advance = Callable[[int], None]
 """Is told how much more is done."""
 
-LONG = 1.0  # seconds from which a plain line says how long a task took
+LONG = 1.0  # seconds from which a plain line, and the receipt, says how long a task took
 
 
 class Display(Protocol):
@@ -46,6 +46,7 @@ class Progress:
     verbosity: int = 0
     screen: Display | None = None
     warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # shown or not
+    long: list[tuple[str, float]] = field(default_factory=list, repr=False, compare=False)  # tasks done, seconds
 
     def info(self, line: str) -> None:
         """Show a step that takes time, or a result: shown by default."""
@@ -131,6 +132,8 @@ class Task:
             self.progress.screen.close(self)
         if kind is not None:
             return  # the error says what became of it
+        if took >= LONG:
+            self.progress.long.append((self.title, took))
         moved = "" if self.unit or not self.done else megabytes(self.done)
         if self.progress.screen is not None:
             tick = self.progress.screen.tick

@@ -56,6 +56,7 @@ class Screen:
 
     write: Callable[[str], None]
     tasks: tuple[Task, ...] = ()
+    stream: TextIO = field(default_factory=lambda: sys.stderr)  # which rich replaces while it displays
     _printing: threading.Lock = field(default_factory=threading.Lock)  # taken before the other one
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _rates: dict[Task, deque[tuple[float, int]]] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class Screen:
         """Write a line that stays, above the tasks."""
         with self._printing:
             live = self._live
-            styled = paint(wrap(text, sys.stderr))
+            styled = paint(wrap(text, self.stream))
             if live is None:
                 self.write(styled)
                 return
@@ -77,7 +78,7 @@ class Screen:
     @property
     def tick(self) -> str:
         """A mark for a task that is done, "" for a terminal without Unicode."""
-        return TICK if (sys.stderr.encoding or "").lower().startswith("utf") else ""
+        return TICK if (self.stream.encoding or "").lower().startswith("utf") else ""
 
     def open(self, task: Task) -> None:
         """Show a task, which begins."""

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.errors import DaemonError, ProgramError
 from hatch_docker.core.process import run
+from hatch_docker.core.progress import Task, undone_on_failure
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
 from hatch_docker.oci.engine_api import LOAD_TIMEOUT, Daemon, EngineApi, connect, open_socket
 from hatch_docker.oci.manifest import parse_manifest
@@ -69,12 +70,12 @@ def _reported(daemon: Daemon) -> Iterator[None]:
 
 def load(
     daemon: Daemon, item: Image | Index, references: Sequence[str], archive: Path, *, host: Platform,
-    log: Callable[[str], None],
+    log: Callable[[str], None], task: Task | None = None,
 ) -> Loaded:
     """Load an image into a daemon under its names; `archive` is what `write_archive` wrote of it for `host`.
 
     An image that is there already is only named. Docker's own store is sent the layers that it lacks, and everything
-    if that fails, which is reported to `log`. Raises DaemonError.
+    if that fails, which is reported to `log`. `task` is told the bytes. Raises DaemonError.
     """
     names = tuple(docker_names(references))
     configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images_of(item)]
@@ -91,12 +92,12 @@ def load(
         if not found and daemon.kind == "docker":
             image = item if isinstance(item, Image) else child_for(item, host)
             if present := _count_present(api, image, named):
-                sent = _load_partial(api, image, references, present, log)
+                sent = _load_partial(api, image, references, present, log, task)
                 found = _tag(api, ids, names) if sent else ""
         if not found:
-            with archive.open("rb") as stream:
-                api.load_image(stream)
             sent = archive.stat().st_size
+            with archive.open("rb") as stream:
+                _send(api, stream, sent, task)
             found = _tag(api, ids, names)
     if not found:
         raise DaemonError(f"{daemon} took the archive {archive} and does not have the image: look at its log")
@@ -169,7 +170,8 @@ def _count_present(api: EngineApi, image: Image, named: Sequence[Mapping[str, An
 
 
 def _load_partial(
-    api: EngineApi, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
+    api: EngineApi, image: Image, references: Sequence[str], present: int, log: Callable[[str], None],
+    task: Task | None,
 ) -> int:
     """Load an image without its `present` lowest layers; returns the bytes sent, 0 if Docker refused them.
 
@@ -180,11 +182,20 @@ def _load_partial(
         size = stream.tell()
         stream.flush()
         try:
-            api.load_image(stream)
+            _send(api, stream, size, task)
         except DaemonError as error:
             log(f"loading only the new layers failed ({error}): loading all of them")
             return 0
         return size
+
+
+def _send(api: EngineApi, stream: BinaryIO, size: int, task: Task | None) -> None:
+    if task is None:
+        api.load_image(stream)
+        return
+    with undone_on_failure(task.advance) as advance:
+        task.expect(size)
+        api.load_image(stream, advance)
 
 
 def _load_by_program(daemon: Daemon, ids: Sequence[str], names: tuple[str, ...], archive: Path) -> Loaded:

@@ -19,11 +19,13 @@ from hatch_docker.core.errors import DaemonError, ProgramError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.process import ProcessFailed, listen_stdio
+from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.text import sanitize
 
 ANSWER_LIMIT = 16 << 20  # bytes of an answer
 ANSWER_TIMEOUT = 60      # seconds without a byte, while a request is answered
 LOAD_TIMEOUT = 600       # the same while an image is loaded
+PIECE = 4 << 20          # bytes of an image between two reports of progress
 SSH_TIMEOUT = 30         # seconds until ssh is connected, as Docker's own program has it
 
 
@@ -105,9 +107,9 @@ class EngineApi:
         repository, _, tag = name.rpartition(":")
         self._request("POST", f"/images/{image_id}/tag?repo={quote(repository, safe='')}&tag={tag}")
 
-    def load_image(self, archive: BinaryIO) -> None:
-        """Load a file, from its start; raises DaemonError if the daemon refuses it."""
-        for line in (self._request("POST", "/images/load?quiet=1", archive) or b"").splitlines():
+    def load_image(self, archive: BinaryIO, advance: Advance = no_progress) -> None:
+        """Load a file, from its start, and tell `advance` the bytes; raises DaemonError if the daemon refuses it."""
+        for line in (self._request("POST", "/images/load?quiet=1", archive, advance) or b"").splitlines():
             try:
                 refusal = json.loads(line)["error"]
             except (ValueError, TypeError, KeyError):
@@ -121,7 +123,9 @@ class EngineApi:
         except ValueError as error:
             raise DaemonError(f"{self.daemon} failed: its answer is not JSON") from error
 
-    def _request(self, method: str, target: str, body: BinaryIO | None = None) -> bytes | None:
+    def _request(
+        self, method: str, target: str, body: BinaryIO | None = None, advance: Advance = no_progress
+    ) -> bytes | None:
         """Return the answer to a request, None for a status of 404."""
         size = os.fstat(body.fileno()).st_size if body else 0
         prefix = "" if self.path else urlsplit(self.daemon.url).path.rstrip("/")
@@ -133,8 +137,9 @@ class EngineApi:
             connection.settimeout(LOAD_TIMEOUT if body else ANSWER_TIMEOUT)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it answered before the end
                 connection.sendall("\r\n".join(lines).encode())
-                if body:
-                    connection.sendfile(body)
+                for start in range(0, size, PIECE):
+                    assert body is not None
+                    advance(connection.sendfile(body, start, PIECE))
             with connection.makefile("rb") as stream:
                 head, _, answer = stream.read(ANSWER_LIMIT).partition(b"\r\n\r\n")
         status = (*head.split(b" ", 2), b"")[1].decode(errors="replace")

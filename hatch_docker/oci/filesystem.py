@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.core.errors import ImageError
+from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.streams import pieces
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer, open_content
@@ -170,7 +171,7 @@ def _join(parent: _Node, name: str) -> str:
 
 def _merge(
     layers: Sequence[Layer], read_file: FileReader | None,
-    every: list[_Node] | None = None, sizes: list[int] | None = None,
+    every: list[_Node] | None = None, sizes: list[int] | None = None, advance: Advance = no_progress,
 ) -> _Tree:
     tree = _Tree()
     room = KEPT_LIMIT
@@ -186,19 +187,22 @@ def _merge(
                 if room < 0:
                     raise ImageError(f"{entry.path} and others of the layers are too large to keep in memory")
                 node.entry = dataclasses.replace(node.entry, content=kept)
+        advance(1)
     return tree
 
 
 def merge_layers(
-    layers: Sequence[Layer], read_file: FileReader | None = None, sizes: list[int] | None = None
+    layers: Sequence[Layer], read_file: FileReader | None = None, sizes: list[int] | None = None,
+    advance: Advance = no_progress,
 ) -> dict[str, Entry]:
     """Return the merged tree of some layers, base first: entries by real path, sorted, parents first.
 
     Whiteouts are applied, hard links are files, directories that are in no layer get the mode 0755.
     What `read_file` returns for a file becomes `Entry.content`. Each layer is read once, and its diff-id checked; the
-    size of its tar in bytes is added to `sizes`. Raises ImageError.
+    size of its tar in bytes is added to `sizes`, and `advance` is told of it. Raises ImageError.
     """
-    return {node.entry.path: node.entry for node in _merge(layers, read_file, sizes=sizes).nodes()}
+    tree = _merge(layers, read_file, sizes=sizes, advance=advance)
+    return {node.entry.path: node.entry for node in tree.nodes()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +234,12 @@ def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -
     return members, sizes
 
 
-def extract(layers: Sequence[Layer], root: Path) -> None:
+def extract(layers: Sequence[Layer], root: Path, advance: Advance = no_progress) -> None:
     """Write the merged tree of some layers into the empty directory `root`, as any user.
 
     Owners, devices, and the set-user-ID and set-group-ID bits are left out; the owner can write directories and read
-    files. Raises ImageError, and OSError if the disk cannot be written.
+    files. `advance` is told the size of each layer, as stored. Raises ImageError, and OSError if the disk cannot be
+    written.
     """
     nodes = {node.entry.path: node for node in _merge(layers, None).nodes()}
     for path, node in nodes.items():
@@ -251,6 +256,7 @@ def extract(layers: Sequence[Layer], root: Path) -> None:
                 paths = files.get((number, ordinal))
                 if paths and stream is not None:
                     _write_file(root, paths, entry, stream)
+        advance(layer.descriptor.size)
     for path, node in nodes.items():
         if node.entry.kind == "symlink":
             (root / path).symlink_to(node.entry.target)

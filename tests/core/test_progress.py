@@ -1,5 +1,6 @@
 """Progress of a build: plain lines, and on a terminal a display that leaves nothing behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -291,3 +292,15 @@ def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
         pass
     assert not is_lively(stream, {"TERM": "xterm"})
     assert not is_lively(None, {"TERM": "xterm"})  # type: ignore[arg-type]
+
+
+def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts too; not those that failed, nor those of less than a second."""
+    clock = iter([0.0, 0.9, 1.0, 3.5, 4.0, 9.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    progress = silent()
+    for title in ("short", "long", "failed"):
+        with contextlib.suppress(ValueError), progress.task(title, part=True):
+            if title == "failed":
+                raise ValueError
+    assert progress.long == [("long", 2.5)]

@@ -365,7 +365,7 @@ def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
         assert outcome.status == 0, outcome.output
         *lines, modules = outcome.output.splitlines()
         texts = [path.read_text() for path in (told, project / "image.env") if path.exists()]
-        return modules, [lines, {**outcome.receipt, "timings": {}}, *texts]
+        return modules, [lines, {**outcome.receipt, "timings": {}, "steps": []}, *texts]
 
     run()
     modules, ordinary = run("ordinary", OTHER="1")  # another variable is another memory

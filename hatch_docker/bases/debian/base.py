@@ -103,7 +103,7 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         layer, known = make_once(suite.ctx, key, compression, assemble, title=f"making the base {suite.name}")
         cached = cached and known
         made.append(layer)
-        opened = layer_of(suite.ctx.store, key, compression, layer, assemble)
+        opened = layer_of(suite.ctx, key, compression, layer, assemble)
         additions.append((opened, History(f"hatch-docker: {plan.name}", comment)))
     created = max(item.created for item in made)
     image = build_image(scratch(platform), additions, Settings(env=ENV), created, {})
@@ -139,7 +139,7 @@ def _first(
             plan = replace(suite.plan, packages=())
             own = make_debian_base(plan, host, suite.ctx, compression=compression, keyring=suite.keyring)
             compiler = base_tree(own, suite.ctx), own.interpreter
-        return base_entries(debs, place, interpreter, compiler, slim=slim, compiled=compiled)
+        return base_entries(debs, place, interpreter, compiler, suite.ctx.progress, slim=slim, compiled=compiled)
 
     return key, assemble
 
@@ -153,7 +153,7 @@ def _second(
     key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
 
     def assemble(place: Path) -> LayerContents:
-        return system_entries(open_debs(suite, packages), place, below, shell=shell)
+        return system_entries(open_debs(suite, packages), place, below, suite.ctx.progress, shell=shell)
 
     return key, assemble
 
@@ -190,8 +190,9 @@ def builder_root(
                 rows[name] = [digests[name], [astuple(replace(entry, content=None)) for entry in entries]]
 
             debs, known = open_debs(target, found), _unpacked(digests, ctx)
-            with ctx.progress.task(f"unpacking {counted(len(debs) - len(known), 'package')} of {target.name}"):
-                unpack_builder(debs, place, interpreter, known, note)
+            new = counted(len(debs) - len(known), "package")
+            with ctx.progress.task(f"making the builder of {target.name}, {new} to unpack"):
+                unpack_builder(debs, place, interpreter, ctx.progress, known, note)
             ctx.store.remember(UNPACKED, key, rows)
 
         return ctx.store.tree("builder", key, make), found

@@ -13,6 +13,8 @@ from hatch_docker.bases.debian.maintainer_scripts import alternatives, loader_ca
 from hatch_docker.bases.debian.rootfs import Entries, Known, unpack, wanted_at_run_time, with_parents, write_into
 from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.progress import Progress
+from hatch_docker.core.text import counted
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry
 
@@ -44,7 +46,7 @@ _CERTIFICATES = "usr/share/ca-certificates/"
 
 def base_entries(
     debs: Sequence[Deb], place: Path, interpreter: Interpreter, compiler: tuple[Path, Interpreter] | None,
-    *, slim: bool, compiled: bool,
+    progress: Progress, *, slim: bool, compiled: bool,
 ) -> LayerContents:
     """Return the base layer, unpacked in `place`.
 
@@ -56,7 +58,7 @@ def base_entries(
             return False
         return wanted_at_run_time(entry.path) and not (slim and _NOT_SLIM.fullmatch(entry.path))
 
-    entries = unpack(debs, place, keep)
+    entries = unpack(debs, place, keep, progress)
     added = root_files(debs, entries)
     if slim:  # the certificates are in one file now
         entries = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(_CERTIFICATES)}
@@ -66,7 +68,7 @@ def base_entries(
     libraries = find_libraries(entries, search)
     entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
     if compiled:
-        entries |= _compiled(entries, interpreter, compiler or (place, interpreter))
+        entries |= _compiled(entries, interpreter, compiler or (place, interpreter), progress)
     return LayerContents(with_parents(entries), libraries, search)
 
 
@@ -81,7 +83,9 @@ def _without_empty_documentation(entries: Entries) -> Entries:
     return {path: entry for path, entry in entries.items() if entry.kind != "directory" or path in used}
 
 
-def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter]) -> Entries:
+def _compiled(
+    entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter], progress: Progress
+) -> Entries:
     """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
     prefix = f"usr/lib/python{interpreter.short}/"
     modules = sorted(
@@ -89,16 +93,19 @@ def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, 
         if path.startswith(prefix) and path.endswith(".py") and not _PYTHON_FORMS.fullmatch(path)
     )  # fmt: skip
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
-    found = compile_sources([sources], *compiler)
+    with progress.task(f"compiling {counted(len(sources), 'module')} of Python", part=True):
+        found = compile_sources([sources], *compiler)
     return {path: found.entry(path) for path in found}
 
 
-def system_entries(debs: Sequence[Deb], place: Path, below: DebianLayer, *, shell: bool = False) -> LayerContents:
+def system_entries(
+    debs: Sequence[Deb], place: Path, below: DebianLayer, progress: Progress, *, shell: bool = False
+) -> LayerContents:
     """Return the layer of some packages on a base; with `shell` BusyBox is /bin/sh.
 
     No directory of the base is written again. Raises BaseImageError if a package would replace one.
     """
-    unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
+    unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), progress)
     entries: Entries = {}
     for entry in unpacked.values():
         parent, _, name = entry.path.rpartition("/")
@@ -122,19 +129,19 @@ def system_entries(debs: Sequence[Deb], place: Path, below: DebianLayer, *, shel
 
 
 def unpack_builder(
-    debs: Sequence[Deb], place: Path, interpreter: Interpreter, there: Known,
+    debs: Sequence[Deb], place: Path, interpreter: Interpreter, progress: Progress, there: Known,
     note: Callable[[str, Sequence[Entry]], object],
 ) -> None:
     """Unpack a root to compile in, for this machine's architecture: everything but documentation.
 
     `there` and `note` are those of `unpack`.
     """
-    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), there, note)
+    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), progress, there, note)
     added = root_files(debs, entries)
     write_into(place, added)
     entries = with_parents({**entries, **_by_path(added)})
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
-    compiled = _compiled(entries, interpreter, (place, interpreter))
+    compiled = _compiled(entries, interpreter, (place, interpreter), progress)
     write_into(place, [loader_cache(libraries), *compiled.values()])
     # The sandbox's user must be able to enter every directory, whatever our umask is.
     everything = with_parents({**entries, **compiled})

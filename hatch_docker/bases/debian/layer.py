@@ -15,6 +15,7 @@ from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, without_setid, write_layer
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.oci.tar import Entry
 
 KIND = "debian-layer"
 # The users in etc/passwd: user id, group id and home.
@@ -55,7 +56,7 @@ def make_once(
     if (found := _known(ctx.store, key)) is not None:
         return found, True
     with ctx.progress.task(title), ctx.store.lock(f"debian-layer-{key}"):
-        return _known(ctx.store, key) or _make(ctx.store, key, compression, assemble), False
+        return _known(ctx.store, key) or _make(ctx, key, compression, assemble), False
 
 
 def _known(store: Store, key: str) -> DebianLayer | None:
@@ -63,13 +64,20 @@ def _known(store: Store, key: str) -> DebianLayer | None:
     return read_record(DebianLayer, fact) if fact is not None and store.has(fact["facts"][0]) else None
 
 
-def _make(store: Store, key: str, compression: Compression, assemble: Assemble) -> DebianLayer:
+def _make(ctx: Context, key: str, compression: Compression, assemble: Assemble) -> DebianLayer:
+    store = ctx.store
     try:
         with temporary_tree(store.root / "tmp") as place:
             contents = assemble(place)
             entries = contents.entries
-            with store.writer() as writer:
-                facts = write_layer(map(without_setid, entries.values()), writer, compression)
+            size = sum(entry.size for entry in entries.values())
+            with ctx.progress.task("packing the layer", size, part=True) as task, store.writer() as writer:
+
+                def shown(entry: Entry) -> Entry:
+                    task.advance(entry.size)
+                    return without_setid(entry)
+
+                facts = write_layer(map(shown, entries.values()), writer, compression)
                 writer.commit()
     except OSError as error:
         why = error.strerror or error
@@ -85,14 +93,14 @@ def _make(store: Store, key: str, compression: Compression, assemble: Assemble) 
     return layer
 
 
-def layer_of(store: Store, key: str, compression: Compression, made: DebianLayer, assemble: Assemble) -> Layer:
+def layer_of(ctx: Context, key: str, compression: Compression, made: DebianLayer, assemble: Assemble) -> Layer:
     """Return the layer as images have it; it is made again if its bytes are lost or damaged."""
 
     def opened() -> BinaryIO:
-        path = store.get(made.facts.digest)
+        path = ctx.store.get(made.facts.digest)
         if path is None:
-            again = _make(store, key, compression, assemble)
-            path = store.get(again.facts.digest)
+            again = _make(ctx, key, compression, assemble)
+            path = ctx.store.get(again.facts.digest)
             if path is None or again.facts != made.facts:
                 raise BaseImageError(
                     "a layer of the base was missing from the cache, and making it again gave other bytes: build again"

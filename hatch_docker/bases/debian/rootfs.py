@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.progress import Progress
+from hatch_docker.core.text import counted
 from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
@@ -55,7 +57,7 @@ def wanted_at_run_time(path: str) -> bool:
 
 
 def unpack(
-    debs: Sequence[Deb], tree: Path, keep: Keep, there: Known = MappingProxyType({}),
+    debs: Sequence[Deb], tree: Path, keep: Keep, progress: Progress, there: Known = MappingProxyType({}),
     note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None,
 ) -> Entries:
     """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
@@ -64,9 +66,17 @@ def unpack(
     first and links last, so that no link can lead a file out of the tree. Only the entries have owners. Raises
     BaseImageError for a damaged package, a device, or a path that two packages have.
     """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4) as pool:
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+    title = f"unpacking {counted(len(debs), 'package')}"
+    with progress.task(title, len(debs), unit="packages", part=True) as task, ThreadPoolExecutor(workers) as pool:
+
+        def unpack_one(deb: Deb) -> list[Entry]:
+            members = _copy(there, deb, tree) or _unpack(deb, tree, keep)
+            task.advance(1)
+            return members
+
         debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first: it takes longest
-        unpacked = list(pool.map(lambda deb: _copy(there, deb, tree) or _unpack(deb, tree, keep), debs))
+        unpacked = list(pool.map(unpack_one, debs))
     for deb, members in zip(debs, unpacked, strict=True):
         note(deb.name, members)
     entries: Entries = {}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hatch_docker.bases.debian.deb import open_deb
 from hatch_docker.bases.debian.rootfs import unpack
 from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.progress import silent
 from hatch_docker.oci.layer import Entry
 from tests.conftest import need, run
 from tests.fakes.debian_archive import Content, make_ar, make_deb, make_tar
@@ -36,7 +37,7 @@ def unpacked(tmp_path: Path, *debs: bytes) -> tuple[dict[str, Entry], Path]:
     (tmp_path / "canary").write_bytes(b"canary")
     opened = [open_deb(written(tmp_path / f"{number}.deb", deb), f"p{number}") for number, deb in enumerate(debs)]
     try:
-        return unpack(opened, tree, keep_all), tree
+        return unpack(opened, tree, keep_all, silent()), tree
     finally:
         assert (tmp_path / "canary").read_bytes() == b"canary"
         assert [path.name for path in (tmp_path / "outer").iterdir()] == ["tree"]

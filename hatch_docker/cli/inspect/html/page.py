@@ -177,6 +177,10 @@ def _timeline_table(receipt: Receipt | None) -> str:
         bar = _bar("step", took, whole, start)
         rows.append([_header(_text(STEPS.get(step, step))), _cell(f"{seconds:.2f} s", "n"), _cell(bar)])
         start += took
+    rows += [
+        [_header(_text(f"of these: {step.title}")), _cell(f"{step.seconds:.2f} s", "n"), _cell("")]
+        for step in sorted(receipt.steps, key=lambda step: -step.seconds)
+    ]
     layers = [layer for platform in receipt.platforms for layer in platform.layers]
     made = sum(not layer.cached for layer in layers)
     table = _table("timeline", [("step", ""), ("time", "n"), ("", "")], rows)

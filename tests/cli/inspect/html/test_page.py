@@ -316,8 +316,12 @@ def test_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_receipt_adds_the_build(tmp_path: Path) -> None:
     """A receipt adds the time of each step and the layers that were made; without one both are left out."""
-    path = written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}})
+    steps = [{"title": "layer of a", "seconds": 1.1}, {"title": "unpacking <b>", "seconds": 1.25}]
+    path = written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}, "steps": steps})
     text = path.read_text()
+    assert re.findall("of these: ([^<]+)<.*?>([0-9.]+ s)<", text, re.DOTALL) == [
+        ("unpacking &lt;b&gt;", "1.25 s"), ("layer of a", "1.10 s"),
+    ]
     assert "<p>2.00 s; 2 of 3 layers had to be made.</p>" in text
     assert "make the layers" in text
     assert re.findall("<td>(made|reused)</td>", text) == ["reused", "made", "made"]
