@@ -47,7 +47,9 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
             text = f"the check `{' '.join(command)}` did not finish within {timeout:g} s; check.timeout allows more"
             raise BuildError(text) from None
     if status != 0:
-        said = f":\n{output}" if output else " and printed nothing"
+        from hatch_docker.build.checks.wants import advice_after
+
+        said = f":\n{output}{advice_after(output, base, ctx)}" if output else " and printed nothing"
         raise BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
     ctx.store.remember("check", key, True)
 

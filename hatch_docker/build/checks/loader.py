@@ -6,6 +6,8 @@ Each layer is read once, and what the loader uses of it is remembered by its dif
     links    symbolic links
     texts    configuration of the loader: etc/ld.so.conf, etc/ld.so.conf.d/*.conf, musl's etc/ld-musl-*.path
     code     programs and shared libraries; in the base, only its Python
+    programs files in the directories of programs
+    scripts  first lines of programs that are texts, without #!; none of the base's
     gone     paths that a layer removes
 
 A library that a file needs (DT_NEEDED) is searched in the file's RPATH or RUNPATH, in the image's LD_LIBRARY_PATH, and
@@ -34,13 +36,15 @@ from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
 
-RECIPE = 1                # raise it if the same layers must be read differently
+RECIPE = 2                # raise it if the same layers must be read differently
 KIND = "native-files"
 AT_HAND = 8 << 20         # bytes of a file that are held in memory; a larger one goes to a disk
 TEXT_LIMIT = 1 << 20      # bytes of a text that is read
 CHUNK = 1 << 20
 _TEXT = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?|etc/ld-musl-[^/]+\.path")
 _PYTHON = re.compile(r"(?:.*/)?bin/python3\.\d{1,2}")
+_PROGRAM = re.compile(r"(?:usr/(?:local/)?|opt/venv/)?s?bin/[^/]+")
+_LINE = 200                # bytes of a script's first line
 _RECORD = re.compile(r"(?P<site>.*)/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
 TRIPLETS = {
     "386": "i386-linux-gnu", "amd64": "x86_64-linux-gnu", "arm": "arm-linux-gnueabihf", "arm64": "aarch64-linux-gnu",
@@ -72,6 +76,8 @@ class ImageFiles:
     links: Mapping[str, str]
     texts: Mapping[str, str]
     code: tuple[ElfFile, ...]
+    programs: frozenset[str] = frozenset()
+    scripts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
@@ -80,12 +86,14 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
     links: dict[str, str] = {}
     texts: dict[str, str] = {}
     code: dict[str, ElfFile] = {}
+    programs: dict[str, None] = {}
+    scripts: dict[str, str] = {}
     for number, layer in enumerate(layers):
         whole = number >= base
         key = key_of(RECIPE, layer.diff_id, whole)
         found = ctx.store.remembered(KIND, key, partial(_read, layer, whole=whole))
         for path, below in found["gone"]:
-            for table in (names, links, texts, code):
+            for table in (names, links, texts, code, programs, scripts):
                 for other in list(table):  # "" is the root (layer.md)
                     if (other == path and not below) or other.startswith(f"{path}/") or not path:
                         del table[other]
@@ -96,15 +104,19 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
         names |= dict.fromkeys(found["names"])
         links |= found["links"]
         texts |= found["texts"]
+        programs |= dict.fromkeys(found["programs"])
+        scripts |= found["scripts"]
         code |= {
             path: ElfFile(path, read_record(Elf, row["elf"]), row["size"], row["sha256"], row["owner"], number)
             for path, row in found["code"].items()
         }  # fmt: skip
-    return ImageFiles(frozenset(names), links, texts, tuple(code[path] for path in sorted(code)))
+    ordered = tuple(code[path] for path in sorted(code))
+    return ImageFiles(frozenset(names), links, texts, ordered, frozenset(programs), scripts)
 
 
 def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
+    found |= {"programs": [], "scripts": {}}
     owners: dict[str, str] = {}
     for entry, stream in layer_entries(layer):
         path = entry.path
@@ -114,6 +126,8 @@ def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
             found["links"][path] = entry.target
         if entry.kind in ("file", "hardlink") and ".so" in path.rpartition("/")[2]:
             found["names"].append(path)
+        if entry.kind in ("file", "hardlink", "symlink") and _PROGRAM.fullmatch(path):
+            found["programs"].append(path)
         if stream is None:
             continue
         if _TEXT.fullmatch(path):
@@ -123,16 +137,20 @@ def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
             rows = csv.reader(io.StringIO(stream.read().decode(errors="replace"), newline=""))
             with contextlib.suppress(csv.Error):  # of RECORD (PEP 376)
                 owners |= {posixpath.normpath(f"{match['site']}/{row[0]}"): title for row in rows if row}
-        elif (whole or _PYTHON.fullmatch(path)) and (read := _read_elf(entry, stream)):
-            found["code"][path] = read
+        elif whole or _PYTHON.fullmatch(path):
+            start = stream.read(len(MAGIC))
+            if read := _read_elf(entry, start, stream):
+                found["code"][path] = read
+            elif start[:2] == b"#!" and entry.mode & 0o111 and "/site-packages/" not in path:
+                line = (start + stream.read(_LINE)).partition(b"\n")[0]
+                found["scripts"][path] = line[2:].decode(errors="replace").strip()
     for path, read in found["code"].items():
         read["owner"] = owners.get(path, "")
     return found
 
 
-def _read_elf(entry: Entry, stream: BinaryIO) -> dict[str, Any] | None:
-    """Read an ELF file, through a temporary one if it is large; return None for any other file."""
-    piece = stream.read(len(MAGIC))
+def _read_elf(entry: Entry, piece: bytes, stream: BinaryIO) -> dict[str, Any] | None:
+    """Read an ELF file that starts with `piece`, through a temporary one if it is large; return None for another."""
     if piece != MAGIC:
         return None
     digest = hashlib.sha256()

@@ -1,0 +1,72 @@
+"""Programs and libraries that code asks for by name: hints about those that an image lacks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.image import base_of
+from hatch_docker.build.checks.wants import OPENED, advice_after, find_wants
+from hatch_docker.engines.model import BuiltImage
+from hatch_docker.oci.layer import Entry
+from hatch_docker.plan.model import BasePlan
+from hatch_docker.wheels.target import Pin
+from tests.fakes.bases import file, python_image
+from tests.fakes.context import context
+from tests.fakes.debian_archive import library_archive, suite_of
+from tests.fakes.elf import make_elf
+from tests.fakes.library_images import LIB, built, sealed
+
+PYTHON = file("opt/venv/bin/tool", "#!/opt/venv/bin/python\n", 0o755)
+
+
+def image(tmp_path: Path, *own: Entry, system: tuple[Entry, ...] = (), requires: tuple[str, ...] = ()) -> BuiltImage:
+    """Return an image with some packages and files; its base is of no suite."""
+    pins = tuple(Pin(name, "1", f"{name}-1-py3-none-any.whl", "", "00", 1, None) for name in requires)
+    python = file("opt/venv/bin/python", "", 0o755)
+    return built(context(tmp_path / "cache"), [python], own, system=system, pins=pins)
+
+
+def test_scripts_name_their_interpreter(tmp_path: Path) -> None:
+    """Programs of the environment, and the user's files; not the scripts that packages carry about."""
+    scripts = [
+        PYTHON, file("opt/venv/bin/run", "#!/bin/sh -e\n", 0o755), file("srv/start", "#!/usr/bin/env bash\n", 0o755),
+        file("srv/text", "#!/bin/zsh\n"), file("opt/venv/lib/python3.13/site-packages/x/run", "#!/bin/ksh\n", 0o755),
+    ]  # fmt: skip
+    lines = find_wants(image(tmp_path, *scripts), context(tmp_path / "cache"))
+    assert [line.partition(": ")[0] for line in lines] == [
+        "/opt/venv/bin/run starts with #!/bin/sh -e, which the image lacks",
+        "/srv/start starts with #!/usr/bin/env bash, which the image lacks",
+    ]
+    assert all(line.endswith(": add the package that has it to runtime.packages") for line in lines)
+    tools = tuple(file(f"usr/bin/{name}", "", 0o755) for name in ("sh", "env", "bash"))
+    assert find_wants(image(tmp_path, *scripts, system=tools), context(tmp_path / "cache")) == []
+
+
+def test_packages_that_open_by_name(tmp_path: Path) -> None:
+    """Unless the image has it, or another package brings it; the layers are read once."""
+    ctx = context(tmp_path / "cache")
+    found = image(tmp_path, requires=("GitPython", "python-magic", "psycopg", "psycopg-binary"))
+    lines = find_wants(found, ctx)
+    assert [line.partition(",")[0] for line in lines] == ["gitpython runs git", "python-magic opens libmagic.so.1"]
+    assert find_wants(sealed(found), ctx) == lines
+    system = (file("usr/bin/git", "", 0o755), file(f"{LIB}/libmagic.so.1", make_elf("libmagic.so.1")))
+    assert find_wants(image(tmp_path, system=system, requires=("gitpython", "python-magic")), ctx) == []
+    assert all(name == name.lower() for name in OPENED)
+
+
+@pytest.mark.parametrize(("output", "line"), [
+    ("FileNotFoundError: [Errno 2] No such file or directory: '/bin/sh'", 'the image lacks sh: add "dash" to'),
+    ("git.exc.GitCommandNotFound: Bad git executable.", 'the image lacks git: add "git" to runtime.packages'),
+    ("OSError: cannot load library 'libcairo.so.2': libcairo.so.2: ", 'the image lacks libcairo.so.2: add "libcairo2"'),
+    ("OSError: libpq.so.5: cannot open shared object file: No such", 'the image lacks libpq.so.5: add "libpq5" to'),
+    ("ImportError: failed to find libmagic.  Check your installation", "the image lacks libmagic.so.1: add "),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'data'", ""),
+    ("ValueError: no", ""),
+])  # fmt: skip
+def test_a_failed_check_names_what_it_missed(output: str, line: str, tmp_path: Path) -> None:
+    ctx = context(tmp_path / "cache")
+    suite = suite_of(library_archive(tmp_path / "mirror"), ctx)
+    base = base_of(BasePlan("registry", "python:x", "python:x", mirror=suite.plan.mirror), python_image(), ctx)
+    said = advice_after(f"Traceback\n{output}\n", replace(base, suite="trixie"), ctx)
+    assert said.startswith(f"\n{line}") if line else not said
