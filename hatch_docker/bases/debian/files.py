@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.bases.bytecode import compile_sources
+from hatch_docker.bases.bytecode import bytecode_path, compile_sources
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
@@ -87,15 +87,38 @@ def _compiled(
     entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter], progress: Progress
 ) -> Entries:
     """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
-    prefix = f"usr/lib/python{interpreter.short}/"
-    modules = sorted(
-        path for path in entries
-        if path.startswith(prefix) and path.endswith(".py") and not _PYTHON_FORMS.fullmatch(path)
-    )  # fmt: skip
+    modules = _modules(entries, interpreter)
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
     with progress.task(f"compiling {counted(len(sources), 'module')} of Python", part=True):
         found = compile_sources([sources], *compiler)
     return {path: found.entry(path) for path in found}
+
+
+def _modules(paths: Iterable[str], interpreter: Interpreter) -> list[str]:
+    """Return the modules of the standard library that are compiled, which are one unit of `compile_sources`."""
+    prefix = f"usr/lib/python{interpreter.short}/"
+    return sorted(
+        path for path in paths
+        if path.startswith(prefix) and path.endswith(".py") and not _PYTHON_FORMS.fullmatch(path)
+    )  # fmt: skip
+
+
+def compiled_there(entries: Entries, interpreter: Interpreter, there: Known) -> Entries:
+    """Return the .pyc of the standard library in the tree that some packages are from, none if it has other modules."""
+    known = {entry.path for _, members in there.values() for entry in members}
+    modules = _modules(entries, interpreter)
+    if not modules or not known.issuperset(modules):
+        return {}
+    tree = next(tree for tree, _ in there.values())
+    found = [path for path in (tree / f"usr/lib/python{interpreter.short}").rglob("*.py*") if not path.is_symlink()]
+    names = {str(path.relative_to(tree)): path for path in found}
+    if _modules(names, interpreter) != [path for path in modules if entries[path].kind == "file"]:
+        return {}
+    wanted = {bytecode_path(path, interpreter) for path in modules}
+    return {
+        name: Entry(name, "file", 0o644, SOURCE_DATE, size=path.stat().st_size, content=path)
+        for name, path in names.items() if name in wanted
+    }  # fmt: skip
 
 
 def system_entries(
@@ -141,7 +164,8 @@ def unpack_builder(
     write_into(place, added)
     entries = with_parents({**entries, **_by_path(added)})
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
-    compiled = _compiled(entries, interpreter, (place, interpreter), progress)
+    compiled = compiled_there(entries, interpreter, there)
+    compiled = compiled or _compiled(entries, interpreter, (place, interpreter), progress)
     write_into(place, [loader_cache(libraries), *compiled.values()])
     # The sandbox's user must be able to enter every directory, whatever our umask is.
     everything = with_parents({**entries, **compiled})

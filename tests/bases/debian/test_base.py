@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.bases.bytecode import bytecode_path
 from hatch_docker.bases.debian.base import IGNORED, builder_root, make_debian_base, upstream_version
+from hatch_docker.bases.debian.files import compiled_there
 from hatch_docker.bases.debian.ldconfig import Library, conf_directories, find_libraries, write_cache
-from hatch_docker.bases.model import Base
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, RegistryError, StoreError
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
@@ -318,6 +320,28 @@ def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_pat
     assert derived.name == scratch.name
     assert (", 1 package to unpack" in more) == (not lost)
     assert ", 1 package to unpack" not in line
+
+
+@pytest.mark.parametrize(("more", "known", "there"), [
+    ((), ("a", "d/b"), True),
+    (("c",), ("a", "d/b"), False),        # the other tree has a module more: the unit is another one
+    ((), ("a",), False),                   # its module is of another version
+])  # fmt: skip
+def test_bytecode_of_the_same_modules_is_copied(
+    more: tuple[str, ...], known: tuple[str, ...], tmp_path: Path, *, there: bool
+) -> None:
+    """The bytes of a .pyc may depend on the other modules of its unit."""
+    python, site = Interpreter("/usr/bin/python3.13", "3.13.5"), "usr/lib/python3.13"
+    for name in ("a", "d/b", *more):
+        path = tmp_path / site / f"{name}.py"
+        for file in (path, tmp_path / bytecode_path(str(path.relative_to(tmp_path)), python)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(name)
+    wanted = {f"{site}/{name}.py": Entry(f"{site}/{name}.py", "file", 0o644, 0) for name in ("a", "d/b")}
+    members = [Entry(f"{site}/{name}.py", "file", 0o644, 0) for name in known]
+    found = compiled_there(wanted, python, {"libpython": (tmp_path, members)})
+    compiled = [bytecode_path(path, python) for path in wanted] if there else []
+    assert {path: entry.content for path, entry in found.items()} == {path: tmp_path / path for path in compiled}
 
 
 def test_upstream_versions() -> None:
