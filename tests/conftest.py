@@ -50,6 +50,9 @@ for number, (key, value) in enumerate(GIT.items(), int(os.environ.get("GIT_CONFI
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# The programs of this environment are in PATH, as in one that is activated: messages name our program as it is typed.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
 # Builds tell a pipeline what they made, and ask it when and of what: not the one that runs the tests.
 PIPELINES = ("ACTIONS_", "BUILDKITE", "CI_", "GITHUB_", "GITLAB_", "SOURCE_DATE_EPOCH")
 for name in [name for name in os.environ if name.startswith(PIPELINES)]:

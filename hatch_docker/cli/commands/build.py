@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SUMMARIES = {
     "build": "build the image, as `hatch build -t docker` does",
-    "plan": "write everything that decides the image as JSON",
-    "dockerfile": "write a Dockerfile and its build context",
+    "plan": "write every decision about the image as JSON, and build nothing",
+    "dockerfile": "write a Dockerfile and its build context, and build nothing",
 }
 EXAMPLES = {
     "build": (

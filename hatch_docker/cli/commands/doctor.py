@@ -27,11 +27,11 @@ EXAMPLES = (
 def add(commands: Commands) -> None:
     """Declare the command."""
     doctor = declare(
-        commands, "doctor", "check whether a build can work here, and say what to do if not", run, examples=EXAMPLES
+        commands, "doctor", "check that a build can work here, and say what to do if not", run, examples=EXAMPLES
     )
     add_project(doctor)
     doctor.add_argument("--offline", action="store_true", help="ask no mirror, index, registry or builder")
-    doctor.add_argument("--deep", action="store_true", help="read the whole cache, however long that takes")
+    doctor.add_argument("--deep", action="store_true", help="read the whole cache, which may take minutes")
     add_json(doctor, "docs/troubleshooting.md")
     doctor.add_argument(
         "--patience", type=non_negative, default=PATIENCE, metavar="SECONDS",

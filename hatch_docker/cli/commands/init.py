@@ -26,7 +26,7 @@ EXAMPLES = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "show the few lines that a project needs, ask, and write them"
+    summary = "propose the few lines that a project needs, and write them if you agree"
     init = declare(commands, "init", summary, run, examples=EXAMPLES)
     add_project(init)
     init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")

@@ -31,9 +31,9 @@ def add(commands: Commands) -> None:
     inspect.add_argument("--files", action="store_true", help="show the largest files, too")
     inspect.add_argument("--all", action="store_true", help="show every package and file, not only the largest")
 
-    summary = "show what requires a package of an image, and how much space it takes"
+    summary = "show what requires a package, and how much space it takes"
     why = declare(commands, "why", summary, run_why, examples=EXAMPLES["why"])
-    why.add_argument("package", metavar="PACKAGE", help="of Python or of the system")
+    why.add_argument("package", metavar="PACKAGE", help="the name of a package, of Python or Debian")
     why.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
     _add_image_options(why, why)
     why.add_argument("--all", action="store_true", help="show every chain and package, not only the first")
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_image_options(command: argparse.ArgumentParser, form: argparse._ActionsContainer) -> None:
-    command.add_argument("--platform", default="", help="of an image for several; default: this machine's")
+    command.add_argument("--platform", default="", help="which platform of the image; default: this machine's")
     add_json(form, "docs/inspect.md")
 
 

@@ -13,13 +13,17 @@ EXAMPLES = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "load an archive that was built into Docker or Podman, without building"
+    summary = "load a built archive into Docker or Podman"
     load = declare(commands, "load", summary, run, verbosity=True, examples=EXAMPLES)
     load.add_argument(
-        "archive", type=Path, nargs="?", default=Path("dist"), metavar="ARCHIVE", help="default: the only one in dist/"
+        "archive", type=Path, nargs="?", default=Path("dist"), metavar="ARCHIVE",
+        help="the archive; default: the only one in dist/",
     )
     load.add_argument("--into", choices=("docker", "podman"), default="", help="default: the first that answers")
-    load.add_argument("--tag", action="append", default=[], metavar="NAME:TAG", help="instead of the archive's names")
+    load.add_argument(
+        "--tag", action="append", default=[], metavar="NAME:TAG",
+        help="a name instead of those of the build; may be repeated",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ EXAMPLES = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "pin what builds would ask registries, mirrors and indexes for"
+    summary = "pin everything that builds take from registries, mirrors and indexes"
     lock = declare(commands, "lock", summary, run, verbosity=True, examples=EXAMPLES)
     add_project(lock)
     mode = lock.add_mutually_exclusive_group()

@@ -15,9 +15,9 @@ EXAMPLES = (
 def add(commands: Commands) -> None:
     """Declare the command."""
     push = declare(
-        commands, "push", "push an archive that was built, without building", run, verbosity=True, examples=EXAMPLES
+        commands, "push", "push a built archive to its registries", run, verbosity=True, examples=EXAMPLES
     )
-    push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="default: those in dist/")
+    push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="an archive; default: those in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; may be repeated")
     push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; may be repeated")
     push.add_argument("--allow-dirty", action="store_true", help="push even if it was built from uncommitted changes")

@@ -16,11 +16,11 @@ EXAMPLES = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "put an image that was built on a newer base, without building"
+    summary = "put a built image on a newer base, without building it again"
     rebase = declare(commands, "rebase", summary, run, verbosity=True, examples=EXAMPLES)
     rebase.add_argument("image", nargs="?", metavar="IMAGE", help="an archive or a reference; default: that in dist/")
-    rebase.add_argument("--base", default="", help="instead of the project's base, as the lock pins it")
-    rebase.add_argument("--push", action="store_true", help="push it, too: to where it came from, if it was pushed")
+    rebase.add_argument("--base", default="", help="the new base; default: the project's, as the lock pins it")
+    rebase.add_argument("--push", action="store_true", help="push the result, too: back to where it came from")
     rebase.add_argument("-o", "--output", type=Path, metavar="DIRECTORY", help="where the archive goes; default: dist")
     add_project(rebase, option=True)
 

@@ -19,9 +19,9 @@ def add(commands: Commands) -> None:
     """Declare the commands."""
     summary = "rebuild an image from the lock and compare the digests"
     verify = declare(commands, "verify", summary, run_verify, verbosity=True, examples=EXAMPLES["verify"])
-    verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="default: the one in dist/")
+    verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="the archive; default: that in dist/")
     add_project(verify, option=True)
-    verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by their hashes")
+    verify.add_argument("--keep-downloads", action="store_true", help="use downloads of the cache, by their hashes")
 
     summary = "check who signed an image, and for which repository (with cosign)"
     signed = declare(
@@ -32,7 +32,10 @@ def add(commands: Commands) -> None:
     signed.add_argument("--identity", default="", help="without a key: the identity that the certificate must name")
     signed.add_argument("--issuer", default="", help="the URL of the issuer of that identity")
     signed.add_argument("--transparency-log", action="store_true", help="with --key: require it in the public log")
-    signed.add_argument("--signed-as", default="", metavar="REPOSITORY", help="of a mirror: the repository it copies")
+    signed.add_argument(
+        "--signed-as", default="", metavar="REPOSITORY",
+        help="for a copy in a mirror: the repository that it was signed for",
+    )
 
 
 def run_verify(options: argparse.Namespace) -> None:
