@@ -70,7 +70,8 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "requirements": {
         "platform": _PLATFORM, "python": _PYTHON, "libc": _LIBC, "asked": [_LINE],
         "files": [{
-            "name": "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", "version": _WORD, "file": r"[^\x00-\x20\x7f/\\]+", "url": r"(?:https?://|file:///|project:)\S+",
+            "name": "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", "version": _WORD, "file": r"[^\x00-\x20\x7f/\\]+",
+            "url": r"(?:https?://|file:///|project:|git\+(?:https?|ssh|file)://)\S+",
             "sha256": _SHA256, "size?": int, "uploaded?": _is_time,
         }],
     },

@@ -1,5 +1,6 @@
 """A lock holds what the world once answered: the file is exact, a build with it asks nobody, a stale one says why."""
 
+import os
 import random
 import shutil
 import tarfile
@@ -33,15 +34,18 @@ from hatch_docker.oci.model import Image, Platform
 from hatch_docker.plan.model import BasePlan, LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.project.sources import Source
-from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.locks.pin import _without_login, pin
 from hatch_docker.wheels.target import Target
+from tests.conftest import need
 from tests.fakes.bases import BOTH, publish, python_image
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, serving
 from tests.fakes.images import small_index
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
-from tests.projects import write_project
+from tests.fakes.repositories import commit_all, make_repository
+from tests.projects import git, write_project
 
 AMD64 = Platform("linux", "amd64")
 TARGET = Target("3.13.5", AMD64, ("glibc", "2.41"))
@@ -329,6 +333,27 @@ def test_a_find_links_file_below_the_project_is_locked_relative_to_it(tmp_path: 
     build = locked(context(tmp_path / "cache"), writer)
     (found,) = pin(lock, tmp_path / "two", TARGET, build)
     assert found.url == (tmp_path / "two/wheels" / found.filename).as_uri()
+
+
+def test_a_commit_of_git_is_locked(tmp_path: Path) -> None:
+    """The branch may move; a tag that changes the version is told. A login of the address is not written."""
+    need("git")
+    there, environ = tmp_path / "there", {"UV": UV, "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    commit = make_repository(there)
+    metadata = b"Metadata-Version: 2.4\nName: top-dep\nVersion: 1.6.dev1\n"
+    lock = LockPlan("resolve", requirements=(f"top-dep @ git+{there.as_uri()}@main",))
+    writer = asking(context(tmp_path / "cache", **environ))
+    pin(lock, tmp_path, TARGET, writer, metadata=lambda _pin, _path: metadata)
+    (there / "more").touch()
+    commit_all(there)
+    build = locked(context(tmp_path / "another", **environ), writer)
+    (found,) = pin(lock, tmp_path, TARGET, build)
+    assert found.commit == (f"git+{there.as_uri()}@{commit}", commit)
+    assert fetch([found], build, root=tmp_path)[0].is_file()
+    git(there, "tag", "v2", commit)
+    with pytest.raises(RegistryError, match="has other tags than when it was locked"):
+        fetch([found], context(tmp_path / "third", **environ), root=tmp_path)
+    assert _without_login("a @ git+https://u:p@x.example/y@main") == "a @ git+https://x.example/y@main"
 
 
 def test_the_lock_is_in_no_sdist(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ resolves; the answer stands in the project's hatch-docker.lock if there is one.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -301,7 +302,7 @@ def _resolved(
     held = [f"{line} of {lock.pinned}" for line in _pinned(lock, root, target, ctx)]
     question = {
         "platform": str(target.platform), "python": target.python, "libc": " ".join(target.libc),
-        "asked": sorted([*lock.requirements, *map(str, lock.sources), *held]),
+        "asked": sorted([*map(_without_login, lock.requirements), *map(str, lock.sources), *held]),
     }  # fmt: skip
     entry = ctx.image_lock.find("requirements", question)
     if entry is not None:
@@ -309,6 +310,10 @@ def _resolved(
     pins = _ask_index(lock, root, target, ctx, metadata)
     ctx.image_lock.note("requirements", {**question, "files": [_row_of_pin(_relative(pin, root)) for pin in pins]})
     return pins
+
+
+def _without_login(line: str) -> str:
+    return re.sub(r"://[^/@\s]+@", "://", line)
 
 
 def _pinned(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, ...]:
