@@ -38,7 +38,8 @@ class Base:
 
     `digest` is that of the name: the index's if there is one, because tools that look for newer bases compare it.
     `contents` and `kinds` have one item for each layer, as in the receipt. `plan` and `source` lead to the same base
-    for another architecture (`open.compiler_tree`).
+    for another architecture (`open.compiler_tree`). `made_of` are kinds and keys of the facts that a Debian base is
+    made of.
     """
 
     plan: BasePlan
@@ -56,6 +57,7 @@ class Base:
     cached: bool = True                       # nothing of it had to be made or downloaded
     hashes: Mapping[str, str] = field(default_factory=dict)    # debian: "libc6 2.41-12 amd64" -> the digest of its .deb
     source: str = ""                          # registry: repository@digest of the index that named this image
+    made_of: tuple[tuple[str, str], ...] = ()
 
     @property
     def platform(self) -> Platform:

@@ -180,6 +180,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     from hatch_docker.core.context import REFRESH
     from hatch_docker.engines.rebase import rebase
     from hatch_docker.oci.model import host_platform
+    from hatch_docker.plan.model import CachePlan
 
     plans, ctx = open_plans(project, environ, every=True)
     if ctx.image_lock is None:
@@ -187,7 +188,9 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     existing = open_existing(image, ctx)
     wheel = existing.receipt.wheel if existing.receipt else None
     engine = rebase(existing.item, wheel, existing.left_out)
-    return run(existing.plan(matching_plan(image, plans)), project, engine, directory, host_platform(), ctx)
+    none = ({"type": "none"},)  # the shared cache is that of the build, and knows more
+    plan = replace(existing.plan(matching_plan(image, plans)), cache=CachePlan(none, none))
+    return run(plan, project, engine, directory, host_platform(), ctx)
 
 
 def archives_of(project: Project, environ: Mapping[str, str]) -> list[Path]:

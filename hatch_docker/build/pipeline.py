@@ -14,6 +14,7 @@ from hatch_docker.build.checks.named import check_named
 from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
 from hatch_docker.build.inputs import Notes, loaded_line
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
+from hatch_docker.build.shared_cache import shared_of, with_shared_cache, write_shared_cache
 from hatch_docker.build.summary import closing_lines, previous_receipt
 from hatch_docker.core.cache.store import DamagedBlobError
 from hatch_docker.core.context import Context
@@ -49,6 +50,7 @@ def run(
         check_free(output)
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
+    ctx = with_shared_cache(plan, project.root, ctx, project.shared() if plan.build.isolated else None)
     receipt, loaded = _make_again_if_damaged(plan, project, engine, directory, host, ctx)
     if ctx.progress.verbosity >= 0:
         for line in (
@@ -95,7 +97,13 @@ def _make(
                 on_pushed = attach_and_sign(plan.sign, item, documents, project.root, ctx)
                 below = [layer.descriptor.digest for result in built for layer in result.base.image.layers]
                 mount = dict.fromkeys(below, built[0].base.source) if built[0].base.source else {}
-                deliveries = push_to_all(item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed)
+                deliveries = push_to_all(
+                    item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed,
+                    made=None if plan.sign is not None else _made(built),  # cosign needs the image to be there
+                )  # fmt: skip
+        if shared_of(ctx) is not None and push_error(deliveries) is None:
+            with _timed(timings, "cache"):
+                write_shared_cache(plan, project, built, plan.repositories if plan.push else (), ctx)
     finally:  # the archive is written in any case, and needs its receipt
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents,
@@ -177,6 +185,14 @@ def _make_again_if_damaged(
                 raise
             damages.add(str(damage))
             ctx.progress.warn(str(damage))
+
+
+def _made(built: Sequence[BuiltImage]) -> frozenset[str]:
+    """Return the digests of the layers that this build made."""
+    return frozenset(
+        layer.descriptor.digest for result in built
+        for layer, note in zip(result.image.layers, result.notes, strict=True) if not note.cached
+    )  # fmt: skip
 
 
 def image_or_index(built: Sequence[BuiltImage]) -> Image | Index:

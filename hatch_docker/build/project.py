@@ -19,6 +19,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.build.configs import with_options
 from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
+from hatch_docker.build.shared_cache import shared_of, with_shared_cache
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -57,12 +58,13 @@ COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed,
 
 def open_project(
     root: Path, environ: Mapping[str, str], directory: Path, *, pins: ImageLock | None = None,
-    table: Mapping[str, Any] | None = None,
+    table: Mapping[str, Any] | None = None, push: bool = False,
 ) -> Project:
     """Return the project in a directory, whatever its backend; raises ConfigError without one.
 
     Its artifacts are made in `directory`. With `pins`, those of a lock that is being written, its builder stage adds
-    what it asks. `table` stands for its own [tool.hatch-docker] where it is part of another project's image.
+    what it asks. `table` stands for its own [tool.hatch-docker] where it is part of another project's image. With
+    `push` its image will be pushed.
     """
     tables = read_pyproject(root)
     check_project(root, tables)
@@ -78,7 +80,7 @@ def open_project(
         tables = isolated_tables(tables)
     if table is None:
         _check_known(root, tables, system, environ)
-    stage = functools.cache(lambda: _open_stage(root, tables, system, environ, pins))
+    stage = functools.cache(lambda: _open_stage(root, tables, system, environ, pins, push))
     completed = _completed(root, tables, stage)
     programs = tuple(completed.pop(PROGRAMS, ()))
     return replace(
@@ -86,6 +88,7 @@ def open_project(
         wheel=functools.cache(lambda: frontend_wheel(root, directory, environ)),
         sdist=functools.cache(lambda: _sdist(stage())),
         requires=lambda: system[0],
+        shared=lambda: shared_of(stage().ctx),
         sources=lambda isolated: _sources(root, tables, system, environ) if isolated else None,
     )
 
@@ -193,11 +196,13 @@ class _Stage:
 
 
 def _open_stage(
-    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: ImageLock | None
+    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: ImageLock | None,
+    push: bool,
 ) -> _Stage:
     """Return the builder stage before the project's dependencies are known: on its base, for this platform."""
     plan, ctx = provisional_plan(_static_project(root, tables, system), environ, pinned=pins is None)
     ctx = ctx if pins is None else replace(ctx, image_lock=pins)
+    ctx = with_shared_cache(replace(plan, push=plan.push or push), root, ctx)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     table = static_table(tables)
     tree, packed = _read(root, table, system, ctx)

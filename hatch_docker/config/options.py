@@ -97,14 +97,15 @@ class SlimConfig(Table):
 
 
 class CacheConfig(Table):
-    """A BuildKit cache of every stage, shared by several machines."""
+    """A cache shared by several machines."""
 
-    from_: Lines[types.CacheSource] = Field(default=(), description="Where `buildkit` looks for stages that were built "
-        "before, in the form of `docker buildx build --cache-from`: `type=registry,ref=registry.example/app:cache`, "
-        "`type=local,src=...`, `type=gha`.")
-    to: Lines[types.CacheTarget] = Field(default=(), description="Where `buildkit` stores them, in the form of "
-        "`--cache-to`; all stages, unless it says `mode=min`. Docker's default builder cannot do this: name a "
-        "`builder` that can.")
+    from_: Lines[types.CacheSource] = Field(default=(), description="Where a build looks for what other machines made, "
+        "in the form of `docker buildx build --cache-from`: `type=registry,ref=registry.example/app:cache`, "
+        "`type=local,src=...`, for `buildkit` also `type=gha`; `none` for nowhere. Default: for a push by `embedded`, "
+        "the first repository that it goes to.")
+    to: Lines[types.CacheTarget] = Field(default=(), description="Where it is stored, in the form of `--cache-to`; by "
+        "`buildkit` all stages, unless it says `mode=min`, and not by Docker's default builder: name a `builder` that "
+        "can. Default: as for `cache.from`.")
 
 
 class SignConfig(Table):

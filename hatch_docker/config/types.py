@@ -115,12 +115,14 @@ def formats(value: Any) -> Any:
 
 
 def cache(value: str, *, place: str) -> dict[str, str]:
-    """Return the fields of `type=registry,ref=...`; a lone reference means a registry.
+    """Return the fields of `type=registry,ref=...`; a lone reference means a registry, `none` no cache.
 
     `place` is the field for the directory of a local cache: `src`, or `dest` of one to write, which holds all stages
     unless it says `mode=min`. Raises ValueError, without the value, for a field that BuildKit would ignore silently,
     and for secrets, which the plan, a log and the list of processes would show.
     """
+    if value == "none":
+        return {"type": "none"}
     fields = _cache_fields(value) if "=" in value else {"type": "registry", "ref": value}
     kind = fields.get("type", "")
     if kind == "inline":

@@ -164,6 +164,9 @@ def _layers(
 ) -> list[tuple[Layer, bool]]:
     """Return the layers of some groups in their order; missing ones are fetched together and made in parallel."""
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
+    costly = any(layer is None and group.kind != "project" for group, layer in zip(groups, known, strict=True))
+    if costly and ctx.store.look_elsewhere():
+        known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
     from concurrent.futures import ThreadPoolExecutor

@@ -110,7 +110,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
             everything |= {entry.path: entry for entry in group}
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
-            trusted = not site.base.interpreter_trust_key
+            trusted = not site.base.interpreter_trust_key and not ctx.store.borrowed
             compiled = compile_sources(units, *compiler, sandbox=run_at, trusted=trusted)
             for wheel, group in zip(wheels, entries, strict=True):
                 note_uncompiled(site.venv, wheel.digest, group, compiled, ctx, wheel.rules)

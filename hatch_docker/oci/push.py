@@ -46,11 +46,18 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A repository to push to; `find` returns the repository that a blob can be mounted from."""
+    """A repository to push to; `find` returns the repository that a blob can be mounted from.
+
+    `known` are digests of blobs that it is known to have, `made` those of blobs that were just made, which nobody can
+    have: neither is asked for. `new` says that nobody can have the image.
+    """
 
     remote: Remote
     name: Reference
     find: FindRepository
+    known: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
+    new: bool = False
 
     def scopes(self, source: str = "") -> tuple[str, ...]:
         """Return the scopes that a token must allow."""
@@ -64,15 +71,24 @@ def push(
 ) -> Pushed:
     """Push an image or index to the repository of some references: first blobs, then manifests, then tags.
 
+    See `push_blobs`.
+    """
+    (name,) = {replace(reference, tag="", digest="") for reference in references}
+    target = Target(remote, name, find)
+    pushed = push_blobs(target, item, task or remote.client.progress.task(""))
+    tagged = put_tags(target, item, [reference.tag for reference in references if reference.tag])
+    return replace(pushed, sent=pushed.sent + tagged)
+
+
+def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: bool = True) -> Pushed:
+    """Push the blobs of an image or index, then its manifests, for `put_tags`; without `manifest` not the item's own.
+
     Blobs that the repository has are not sent, and layers that are not sent are not opened; blobs that are in another
     repository, by `find`, are mounted. `task` counts the bytes sent. Raises RegistryError or TransientError, which say
     what is there already: the next push goes on from that.
     """
-    (name,) = {replace(reference, tag="", digest="") for reference in references}
-    target = Target(remote, name, find)
     # Also of an index that is there: registries' clean-up jobs delete the images of its platforms, which have no tag.
-    images = [image for image in images_of(item) if not has_manifest(target, image.digest, image.digest)]
-    task = task or remote.client.progress.task("")
+    images = [image for image in images_of(item) if target.new or not has_manifest(target, image.digest, image.digest)]
     blobs: dict[str, tuple[Descriptor, Opener]] = {}
     for image in images:
         config = parse_manifest(image.manifest, image.digest).config
@@ -82,10 +98,10 @@ def push(
     ordered = sorted(blobs.values(), key=lambda blob: (-blob[0].size, blob[0].digest))
     moved = _push_blobs(target, ordered, task) if images else []
     sent = sum(size for _digest, size in moved)
-    sent += sum(put_manifest(target, image.digest, image.descriptor, image.manifest) for image in images)
+    for image in images if manifest or isinstance(item, Index) else ():
+        sent += put_manifest(target, image.digest, image.descriptor, image.manifest)
     if isinstance(item, Index) and not has_manifest(target, item.digest, item.digest):
         sent += put_manifest(target, item.digest, item.descriptor, item.index)
-    sent += put_tags(target, item, [reference.tag for reference in references if reference.tag])
     return Pushed(item.digest, sent, tuple(digest for digest, _size in moved), sum(not size for _digest, size in moved))
 
 
@@ -95,7 +111,7 @@ def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
     Raises RegistryError or TransientError, which name the tags that are done.
     """
     document = item.index if isinstance(item, Index) else item.manifest
-    missing = [tag for tag in dict.fromkeys(tags) if not has_manifest(target, tag, item.digest)]
+    missing = [tag for tag in dict.fromkeys(tags) if target.new or not has_manifest(target, tag, item.digest)]
     for number, tag in enumerate(missing):
         try:
             put_manifest(target, tag, item.descriptor, document)
@@ -190,11 +206,14 @@ def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task
 def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
     """Make one attempt in a new upload session: in an old one the registry would append to what it has."""
     remote, digest = target.remote, descriptor.digest
-    found = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
-    if found.status == 200:
+    if digest in target.known:
         return None
-    if found.status in (401, 403):
-        raise refuse(target.name, found)
+    if digest not in target.made:
+        found = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
+        if found.status == 200:
+            return None
+        if found.status in (401, 403):
+            raise refuse(target.name, found)
     source = target.find(digest)
     opened = _open_session(target, digest, source if source != target.name.repository else "")
     if opened is None:

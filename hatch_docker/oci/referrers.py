@@ -16,7 +16,7 @@ that are missing then are written again.
 import io
 import random
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from hatch_docker.core.http.responses import Response, StatusError
 from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_index, parse_json
 from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
-from hatch_docker.oci.push import Target, push_blob, send_manifest
+from hatch_docker.oci.push import UPLOADS, Target, push_blob, send_manifest
 from hatch_docker.oci.registry import ACCEPT, refuse
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -84,15 +84,17 @@ def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -
     The subject may be pushed before or after. Raises RegistryError or TransientError.
     """
     manifests = {artifact_manifest(artifact, subject): artifact.data for artifact in artifacts}
-    known = {item["digest"] for item in _list(target, subject.digest)[0]}
+    known = frozenset() if target.new else {item["digest"] for item in _list(target, subject.digest)[0]}
     missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in known}
-    sent = {digest_of(manifest): len(manifest) for manifest in missing}
+    sizes: list[int] = []
     if missing:
-        _push(target, EMPTY)
-        for manifest, data in missing.items():
-            sent[digest_of(manifest)] += _push(target, data)
+        from concurrent.futures import ThreadPoolExecutor
+
+        made = frozenset(map(digest_of, missing.values())) if target.new else frozenset()
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            sizes = list(pool.map(partial(_push, replace(target, made=made)), [*missing.values(), EMPTY]))
         attach_manifests(target, subject, list(missing))
-    return sent
+    return {digest_of(manifest): len(manifest) + size for manifest, size in zip(missing, sizes, strict=False)}
 
 
 def _push(target: Target, data: bytes) -> int:
@@ -115,7 +117,7 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
             value = parse_json(manifest, descriptor.digest)
             item = {**descriptor.to_json(), "artifactType": value.get("artifactType") or value["config"]["mediaType"]}
             unlisted.append(item | ({"annotations": value["annotations"]} if value.get("annotations") else {}))
-    if unlisted:
+    if unlisted and not target.new:
         found, with_api = _list(target, subject.digest)
         known = {item["digest"] for item in found} if with_api else frozenset()
         unlisted = [item for item in unlisted if item["digest"] not in known]

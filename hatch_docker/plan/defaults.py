@@ -330,12 +330,24 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
 
 
 def _cache(config: Config) -> CachePlan:
-    """Return the shared cache of BuildKit; raises ConfigError for options that the other engine would ignore."""
-    given = {"builder": config.builder, "cache.from": config.cache.from_, "cache.to": config.cache.to}
-    for option, value in given.items():
-        if value and config.engine != "buildkit":
-            raise ConfigError(f'tool.hatch-docker.{option}: is for engine = "buildkit", not {config.engine!r}')
-    return CachePlan(tuple(config.cache.from_), tuple(config.cache.to))
+    """Return the shared cache; raises ConfigError for options that the engine would ignore."""
+    given = {"cache.from": tuple(config.cache.from_), "cache.to": tuple(config.cache.to)}
+    if config.engine == "buildkit":
+        return CachePlan(*(tuple(item for item in row if item["type"] != "none") for row in given.values()))
+    if config.builder:
+        raise ConfigError(f'tool.hatch-docker.builder: is for engine = "buildkit", not {config.engine!r}')
+    for option, rows in given.items():
+        for fields in rows:
+            if fields["type"] not in ("registry", "local", "none"):
+                raise ConfigError(
+                    f'tool.hatch-docker.{option}: type={fields["type"]} is for engine = "buildkit", not '
+                    f"{config.engine!r}, which knows type=registry and type=local"
+                )
+            if unknown := sorted(fields.keys() - {"type", "ref", "src", "dest", "mode"}):
+                raise ConfigError(
+                    f'tool.hatch-docker.{option}: {unknown[0]}=... is for engine = "buildkit", not {config.engine!r}'
+                )
+    return CachePlan(*given.values())
 
 
 def sign_plan(config: Config) -> SignPlan | None:

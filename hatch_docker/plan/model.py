@@ -105,7 +105,10 @@ class MemberPlan:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """BuildKit's own cache, read from `sources`, written to `targets`: the fields for `docker buildx build`."""
+    """The shared cache, read from `sources`, written to `targets`: the fields of `docker buildx build`.
+
+    Without any, the embedded engine has one beside the image; the type "none" is none.
+    """
 
     sources: tuple[Mapping[str, str], ...] = ()
     targets: tuple[Mapping[str, str], ...] = ()
@@ -198,7 +201,7 @@ class Plan:
     sign: SignPlan | None = None          # who signs what is pushed
     dotenv: str = ""                      # a file of variables for pipelines, relative to the project's root
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
-    cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
+    cache: CachePlan = CachePlan()        # a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
     budget: BudgetPlan | None = None
     wheel_records: str = "repair"         # what a wrong RECORD of a published wheel is: "repair", "refuse"

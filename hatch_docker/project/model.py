@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from hatch_docker.core.cache.kept_file import KeptFile
+from hatch_docker.core.cache.shared import Shared
 from hatch_docker.project.metadata import Metadata
 
 DIST = "dist"  # where hatchling builds, unless it is told otherwise
@@ -48,6 +49,7 @@ class Project:
     of its scripts. `member` returns another project of the workspace, by its path from this one. `tables` is
     pyproject.toml, parsed; `output` returns the directory that builds write to by default. `sources` returns what its
     artifacts are made of, for a wheel that is built in the builder stage or here, None where code decides that.
+    `shared` returns the shared cache that its builder stage looks in, None if it has none.
     """
 
     root: Path
@@ -63,6 +65,7 @@ class Project:
     read: Callable[[Path, Mapping[str, str], Sequence[str], Callable[[str], None]], Metadata] | None = None
     app: Application | None = None
     sources: Callable[[bool], Sources | None] = lambda _isolated: None
+    shared: Callable[[], Shared | None] = lambda: None
 
     @property
     def table(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
@@ -15,17 +15,19 @@ from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryErro
 from hatch_docker.core.secrets import mark
 from hatch_docker.core.text import abbreviate, counted, megabytes
 from hatch_docker.core.validation import Line
-from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.model import Image, Index, digest_of, images_of
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.plan.model import SignPlan
 
 if TYPE_CHECKING:
-    from hatch_docker.oci.push import FindRepository, Target
+    from hatch_docker.oci.push import FindRepository, Pushed, Target
     from hatch_docker.oci.registry import Remote
 
 Result = TypeVar("Result")
 
 KIND = "pushed"  # the repository of a registry that got a blob, by registry and digest
+THERE = "there"  # the digests of blobs that a repository has since an earlier push, the newest first
+MOST = 1000      # of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,14 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
 
 def push_to_all(
     item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *,
-    mount: Mapping[str, str] = {}, on_pushed: OnPushed = lambda _target: (),
+    mount: Mapping[str, str] = {}, on_pushed: OnPushed = lambda _target: (), made: frozenset[str] | None = None,
 ) -> tuple[PushResult, ...]:
     """Push an image to some repositories under some tags: registries side by side, those of one registry in order.
 
     A registry receives a blob once; its other repositories mount it. `mount` are references to images that are known
-    to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures. A failure stops no
-    other registry: look at each result's `error`, or call `push_error`.
+    to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures; with `made`, the
+    digests of layers that were just made, it runs while the image is pushed. A failure stops no other registry: look at
+    each result's `error`, or call `push_error`.
     """
     from hatch_docker.oci.registry import Remote
 
@@ -105,7 +108,7 @@ def push_to_all(
     for references in names:
         registries.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    pushes = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed) for group in registries.values()]
+    pushes = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made) for group in registries.values()]
     results = run_concurrently(pushes)
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
@@ -144,7 +147,7 @@ def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
 
 def _to_registry(
     remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context,
-    mount: Mapping[str, str], on_pushed: OnPushed,
+    mount: Mapping[str, str], on_pushed: OnPushed, made: frozenset[str] | None,
 ) -> list[PushResult]:
     """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
     registry = group[0][0].registry
@@ -161,7 +164,7 @@ def _to_registry(
 
     results = []
     for references in group:
-        results.append(_to_repository(remote, item, references, ctx, find, on_pushed))
+        results.append(_to_repository(remote, item, references, ctx, find, on_pushed, made))
         if not results[-1].error:
             complete.append(references[0].repository)
     return results
@@ -169,27 +172,71 @@ def _to_registry(
 
 def _to_repository(
     remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: FindRepository,
-    on_pushed: OnPushed,
+    on_pushed: OnPushed, made: frozenset[str] | None,
 ) -> PushResult:
-    from hatch_docker.oci.push import Target, push, put_tags
+    from hatch_docker.oci.push import Target
 
     started = time.perf_counter()
     first = references[0]
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
-    target = Target(remote, replace(first, tag="", digest=""), find)
+    blobs, config = _blobs(item)
+    key = key_of(first.name)
+    there: list[str] = ctx.store.recall(THERE, key) or []
+    target = Target(remote, replace(first, tag="", digest=""), find, frozenset(there))
+    if made and config and config not in there:
+        target = replace(target, new=True, made=made | {config})
     try:
-        # The tags come last: an image that is pulled by a tag then has its documents and signatures.
-        with ctx.progress.task(f"pushing to {first.name}", part=True) as task:
-            pushed = push(remote, item, [first.pinned(item.digest)], find=find, task=task)
-            attached = on_pushed(target)
-            tagged = put_tags(target, item, tags)
+        try:
+            pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, at_once=bool(made))
+        except RegistryError:
+            if not there:
+                raise
+            # The registry may have removed what it had: now it is asked for everything.
+            target = replace(target, known=frozenset(), made=frozenset(), new=False)
+            pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, at_once=False)
     except DamagedBlobError:
         raise  # the build makes the blob again, and then pushes again
     except HatchDockerError as error:
         took = time.perf_counter() - started
         transient = error.exit_status == TransientError.exit_status
         return PushResult(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
+    if not blobs <= set(there):
+        ctx.store.remember(THERE, key, [*sorted(blobs), *(digest for digest in there if digest not in blobs)][:MOST])
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
     sent = pushed.sent + sum(attached) + tagged
     return PushResult(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
+
+
+def _deliver(
+    target: Target, item: Image | Index, tags: Sequence[str], ctx: Context, on_pushed: OnPushed, *, at_once: bool
+) -> tuple[Pushed, Sequence[int], int]:
+    """Push an item, add its documents, and tag it; return what was pushed, and the bytes sent for documents and tags.
+
+    `at_once` adds the documents while the blobs are pushed. The tags come last in any case: an image that is pulled by
+    a tag then has its documents and signatures.
+    """
+    from hatch_docker.oci.push import push_blobs, put_tags
+
+    with ctx.progress.task(f"pushing to {target.name.name}", part=True) as task:
+        if at_once and target.new:
+            work: list[Callable[[], Any]] = [
+                partial(push_blobs, target, item, task, manifest=False), partial(on_pushed, target),
+            ]  # fmt: skip
+            pushed, attached = run_concurrently(work)
+        else:
+            pushed = push_blobs(target, item, task)
+            attached = on_pushed(target)
+        return pushed, attached, put_tags(target, item, tags)
+
+
+def _blobs(item: Image | Index) -> tuple[set[str], str]:
+    """Return the digests of the blobs of an item, and that of an image's configuration, "" for an index."""
+    from hatch_docker.oci.manifest import parse_manifest
+    from hatch_docker.oci.referrers import EMPTY
+
+    blobs, config = {digest_of(EMPTY)}, ""
+    for image in images_of(item):
+        config = parse_manifest(image.manifest, image.digest).config.digest
+        blobs |= {config, *(layer.descriptor.digest for layer in image.layers)}
+    return blobs, config if isinstance(item, Image) else ""

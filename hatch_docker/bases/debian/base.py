@@ -12,7 +12,7 @@ from typing import Any
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.files import base_entries, system_entries, unpack_builder
-from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
+from hatch_docker.bases.debian.layer import KIND, USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.rootfs import Known
 from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_snapshot
@@ -89,7 +89,8 @@ def builder_step(suite: str, packages: Sequence[str]) -> Step:
 def _base(suite: Suite, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
     plan = suite.plan
     python = DEBIAN_PYTHONS[suite.codename]
-    steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename)) if step]
+    made_of: list[tuple[str, str]] = []
+    steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename), made_of) if step]
     versions = {package.name: package.version for package in steps[0]}
     interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"]))
     made: list[DebianLayer] = []
@@ -103,6 +104,7 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         layer, known = make_once(suite.ctx, key, compression, assemble, title=f"making the base {suite.name}")
         cached = cached and known
         made.append(layer)
+        made_of.append((KIND, key))
         opened = layer_of(suite.ctx, key, compression, layer, assemble)
         additions.append((opened, History(f"hatch-docker: {plan.name}", comment)))
     created = max(item.created for item in made)
@@ -115,7 +117,7 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
         suite=suite.codename, kinds=("base", "system")[: len(steps)], cached=cached,
         contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
-        hashes={package.title: package.digest for step in steps for package in step},
+        hashes={package.title: package.digest for step in steps for package in step}, made_of=tuple(made_of),
     )  # fmt: skip
 
 

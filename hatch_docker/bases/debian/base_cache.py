@@ -60,7 +60,8 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
         Layer(Descriptor(media_type, digest, size), diff_id, unpacked_size, partial(ctx.store.open, digest))
         for media_type, digest, size, diff_id, unpacked_size in fact["layers"]
     )
-    if not all(ctx.store.has(layer.descriptor.digest) or ctx.lazy for layer in layers):
+    digests = [layer.descriptor.digest for layer in layers]
+    if not all(ctx.store.has(digest) or ctx.lazy or ctx.store.obtainable(digest) for digest in digests):
         return None
     descriptor, manifest, config = fact["image"]
     return Base(
@@ -70,7 +71,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
         users={name: (uid, gid) for name, (uid, gid) in fact["users"].items()},
         directories=frozenset(fact["directories"]), symlinks=fact["symlinks"], suite=plan.location,
         contents=tuple(tuple(row) for row in fact["contents"]), kinds=tuple(fact["kinds"]),
-        hashes=fact["hashes"],
+        hashes=fact["hashes"], made_of=tuple((kind, key) for kind, key in fact.get("made_of", ())),
     )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
         "layers": [[*_row(layer.descriptor), layer.diff_id, layer.unpacked_size] for layer in image.layers],
         "interpreter": astuple(base.interpreter), "libc": base.libc, "users": dict(base.users),
         "directories": sorted(base.directories), "symlinks": dict(base.symlinks), "contents": base.contents,
-        "kinds": base.kinds, "hashes": dict(base.hashes),
+        "kinds": base.kinds, "hashes": dict(base.hashes), "made_of": base.made_of,
     }  # fmt: skip
     ctx.store.remember(KIND, _key(base.plan, base.platform, compression, ctx), fact)
 

@@ -28,6 +28,7 @@ from hatch_docker.plan.model import BasePlan
 
 TRANSFERS = 4  # .debs at once
 RECIPE = 1  # raise it when the resolution of the same names changes
+KIND = "debian-resolution"
 # The names in the image lock of a package's first seven fields.
 _LOCKED = ("name", "version", "architecture", "path", "size", "sha256", "archive")
 
@@ -128,8 +129,12 @@ class Step:
     purpose: str = "base"
 
 
-def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
+def pin(
+    suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step], made_of: list[tuple[str, str]] | None = None
+) -> list[tuple[Package, ...]]:
     """Return the packages that each step needs beyond the steps before it, sorted by name.
+
+    `made_of` gets kind and key of each fact that says so.
 
     They come from the image lock if there is one, else they are remembered by the digests of the indexes. Raises
     BaseImageError if names cannot be resolved, ConfigError for a lock that is out of date.
@@ -147,7 +152,9 @@ def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> 
                 raise NotPinnedError
         inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
         key = key_of("resolution", RECIPE, [file.digest for file in indexes], inputs)
-        known = store.recall("debian-resolution", key)
+        if made_of is not None:
+            made_of.append((KIND, key))
+        known = store.recall(KIND, key)
         if known is None:
             if index is None:
                 with suite.ctx.progress.task(f"reading the packages of {suite.name}") as task:
@@ -156,7 +163,7 @@ def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> 
             installed = [package for package in map(index.get, names) if package is not None]
             resolved = resolve(index, step.names, installed=installed, ignored=step.ignored, where=suite.name)
             known = [astuple(package)[:7] for package in resolved]
-            store.remember("debian-resolution", key, known)
+            store.remember(KIND, key, known)
         found.append(tuple(Package(*row) for row in known))
         if pins is not None:
             packages = [dict(zip(_LOCKED, astuple(package)[:7], strict=True)) for package in found[-1]]

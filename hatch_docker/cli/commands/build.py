@@ -86,7 +86,7 @@ def _make(
 
     made: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
-        project = open_project(root, environ, temporary)
+        project = open_project(root, environ, temporary, push=getattr(options, "push", False))
         if line := api.why_no_image(project):
             if not quiet:
                 print(line, file=sys.stderr)

@@ -128,6 +128,11 @@ class Store:
     root: Path
     verified_trees: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that matched their digest
 
+    @property
+    def borrowed(self) -> bool:
+        """True if anything that this build does may rest on a fact of a shared cache."""
+        return False
+
     def blob_path(self, digest: str) -> Path:
         """Return the path of the bytes of a digest, whether they are there or not."""
         return self.root / "blobs" / digest.removeprefix("sha256:")
@@ -137,6 +142,14 @@ class Store:
         path = self.blob_path(digest)
         _touch(path)
         return path.is_file()
+
+    def look_elsewhere(self) -> bool:
+        """Return whether facts of a shared cache were added, so that to recall again may find more."""
+        return False
+
+    def obtainable(self, digest: str) -> bool:
+        """Return whether `get` may give a blob; `has` does not look elsewhere."""
+        return self.has(digest)
 
     def get(self, digest: str) -> Path | None:
         """Return the path of a verified blob, or None; a blob with other bytes is removed."""

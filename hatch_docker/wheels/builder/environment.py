@@ -34,7 +34,8 @@ def build_environment(
         wheels = fetch(pins, ctx, root=project)
         installed = [wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)]
         sources = [python_sources(entries, venv) for entries in installed]
-        compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at, trusted=not trust_key)
+        trusted = not trust_key and not ctx.store.borrowed
+        compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at, trusted=trusted)
         for entries in (venv_entries(venv), *installed):
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 

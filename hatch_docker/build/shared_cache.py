@@ -1,0 +1,330 @@
+"""The shared cache of a build: where it is read and written (`cache.from`, `cache.to`), and both.
+
+Without these options it lies beside the image, under a tag of the first repository that is pushed to, and a build that
+does not push neither reads nor writes it. `verify` does not come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
+from hatch_docker.core.cache.store import NO_CACHE, Store, key_of
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import ConfigError, HatchDockerError, ImageError, SecretError
+from hatch_docker.core.text import megabytes
+from hatch_docker.oci.model import Descriptor, digest_of
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.model import Project
+
+if TYPE_CHECKING:
+    from hatch_docker.engines.model import BuiltImage
+    from hatch_docker.oci.reference import Reference
+    from hatch_docker.release.cache_artifact import CacheArtifact
+
+WRITTEN = "shared-cache"  # the digest of the artifact that this machine wrote or read last, by its place
+TAG = "hatch-docker-cache"
+LONGEST_TAG = 128
+
+
+def default_place(plan: Plan) -> dict[str, str]:
+    """Return the shared cache of an image beside it: a tag of its first repository for its name and its platforms."""
+    words = [TAG, *filter(None, [plan.part]), *(platform.replace("/", "-") for platform in plan.platforms)]
+    return {"type": "registry", "ref": f"{plan.repositories[0]}:{'-'.join(words)[:LONGEST_TAG]}"}
+
+
+def _places(
+    given: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[str, str]
+) -> list[Mapping[str, str]]:
+    if plan.engine != "embedded" or environ.get(NO_CACHE, "") not in ("", "0"):
+        return []
+    if given:
+        return [fields for fields in given if fields["type"] != "none"]
+    return [default_place(plan)] if plan.push and plan.repositories else []
+
+
+def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | None = None) -> Context:
+    """Return the context of a build with its shared cache, `ctx` itself if it neither reads nor writes one.
+
+    `root` is the project's directory. `before` is that of an earlier step of the same build.
+    """
+    sources, targets = (_places(given, plan, ctx.environ) for given in (plan.cache.sources, plan.cache.targets))
+    if sources and not _may_read(plan, ctx):
+        sources = []
+    if not sources and not targets:
+        return ctx
+    from hatch_docker.release.cache_artifact import COSTLY, KINDS
+
+    places = [fields.get("ref") or str(root / fields["src"]) for fields in sources]
+    scope = key_of("shared cache", places, plan.sign and plan.sign.key) if sources else ""
+    if before is not None and before.scope == scope:
+        shared = before
+    else:
+        shared = Shared(scope, partial(_read, sources, plan, root, ctx), KINDS, COSTLY, ctx.progress)
+        shared.noted |= before.noted if before is not None else {}
+    return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified_trees, shared=shared))
+
+
+def shared_of(ctx: Context) -> Shared | None:
+    """Return the shared cache of a context, None if it has none."""
+    return ctx.store.shared if isinstance(ctx.store, SharedStore) else None
+
+
+def _may_read(plan: Plan, ctx: Context) -> bool:
+    """Return whether a plan may use what others made; say why not.
+
+    Debian's own Python runs here without a sandbox where the kernel refuses one. It must then be Debian's: a base out
+    of a shared cache is not.
+    """
+    why = ""
+    if plan.sign is not None and not plan.sign.key:
+        why = "sign.keyless names no identity whose signature it must have"
+    elif plan.base.kind == "debian":
+        from hatch_docker.wheels.builder.sandbox import why_not
+
+        if reason := why_not(ctx.environ):
+            why = f"a Python that others may have changed runs in the sandbox only; {reason}"
+    if why:
+        ctx.progress.detail(f"the shared cache is not read: {why}")
+    return not why
+
+
+def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Context, store: Store) -> Found:
+    """Return the contents of some shared caches, the first of which wins."""
+    facts: list[Fact] = []
+    blobs: dict[str, Callable[[Store], object]] = {}
+    for fields in reversed(sources):
+        name = fields.get("ref") or fields["src"]
+        with ctx.progress.task(f"reading the shared cache {name}", quick=True):
+            read = _read_registry if fields["type"] == "registry" else _read_directory
+            found = read(fields, plan, root, ctx, store)
+        if found is None:
+            ctx.progress.detail(f"nothing is in the shared cache {name} yet")
+            continue
+        facts += list(found.facts)
+        blobs |= found.blobs
+    return Found(facts, blobs)
+
+
+def _read_registry(
+    fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store
+) -> Found | None:
+    from hatch_docker.oci.manifest import DOCUMENT_LIMIT
+    from hatch_docker.oci.media_types import OCI
+    from hatch_docker.oci.pull import fetch_blob
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote, refuse
+
+    reference = parse_reference(fields["ref"])
+    remote = Remote(ctx.client, ctx.environ)
+    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
+
+    def attempt() -> bytes | None:
+        scopes = (f"repository:{reference.repository}:pull",)
+        answer = remote.send(reference, "GET", url, scopes, headers={"accept": OCI.manifest}, limit=DOCUMENT_LIMIT)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise refuse(reference, answer)
+        return answer.body
+
+    manifest = remote.client.retry(f"{reference}: get the shared cache", attempt)
+    if manifest is None:
+        return None
+    digest = digest_of(manifest)
+    if reference.digest not in ("", digest):
+        raise ImageError(f"the registry delivers other bytes for {reference}: they are {digest}")
+    if plan.sign is not None:
+        _verify(reference.pinned(digest), plan, root, ctx)
+    store.remember(WRITTEN, key_of(str(reference)), digest)
+
+    def fetch(descriptor: Descriptor, store: Store) -> Path:
+        return fetch_blob(remote, reference, descriptor, store)
+
+    return _found(manifest, lambda first: fetch(first, store).read_bytes(), fetch, str(reference), ctx)
+
+
+def _read_directory(
+    fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store
+) -> Found | None:
+    from hatch_docker.oci.layout import blob_path, read_document
+    from hatch_docker.oci.manifest import parse_index
+
+    directory = root / fields["src"]
+    if not (directory / "index.json").is_file():
+        return None
+    what = f"the shared cache {fields['src']}"
+
+    def open_blob(digest: str) -> Any:
+        try:
+            return (directory / blob_path(digest)).open("rb")
+        except OSError as error:
+            raise ImageError(f"{what} has no blob {digest}: {error.strerror}") from error
+
+    def read_whole(descriptor: Descriptor) -> bytes:
+        with open_blob(descriptor.digest) as stream:
+            data: bytes = stream.read(descriptor.size + 1)
+        if digest_of(data) != descriptor.digest:
+            raise ImageError(f"{what}: the blob {descriptor.digest} is damaged")
+        return data
+
+    def copy(descriptor: Descriptor, store: Store) -> None:
+        import shutil
+
+        with open_blob(descriptor.digest) as stream, store.writer() as writer:
+            shutil.copyfileobj(stream, writer)
+            if writer.digest != descriptor.digest:
+                raise ImageError(f"{what}: the blob {descriptor.digest} is damaged")
+            writer.commit()
+
+    entries = parse_index((directory / "index.json").read_bytes(), what)
+    if len(entries) != 1:
+        raise ImageError(f"{what} is another layout: it has {len(entries)} manifests")
+    return _found(read_document(entries[0], open_blob, what), read_whole, copy, what, ctx)
+
+
+def _found(
+    manifest: bytes, read: Callable[[Descriptor], bytes], fetch: Callable[[Descriptor, Store], object], what: str,
+    ctx: Context,
+) -> Found:
+    """Return the contents of a shared cache, of its manifest and functions that read a blob and put one into a store.
+    """
+    from hatch_docker.release.cache_artifact import read_facts, read_manifest
+
+    first, layers = read_manifest(manifest, what)
+    facts, wrong = read_facts(read(first), what)
+    if wrong:
+        ctx.progress.warn(f"{what}: {wrong} of its facts are not as they should be, and are not used")
+    return Found(facts, {layer.digest: partial(fetch, layer) for layer in layers})
+
+
+def _verify(name: Reference, plan: Plan, root: Path, ctx: Context) -> None:
+    """Raise SignatureError if a shared cache is not signed with the key that the plan signs with."""
+    from hatch_docker.core.files import temporary_directory
+    from hatch_docker.release.cosign import Cosign, key_secrets
+    from hatch_docker.release.sign import Trust, verify_image
+
+    assert plan.sign is not None
+    cosign = Cosign(root, ctx)
+    with temporary_directory() as temporary:
+        public = temporary / "key.pub"
+        secrets = key_secrets(plan.sign, ctx.environ)
+        public.write_text(cosign.run("public-key", "--key", cosign.key(plan.sign.key), secrets=secrets))
+        verify_image(cosign, name, Trust(key=str(public), log=plan.sign.log))
+
+
+def write_shared_cache(
+    plan: Plan, project: Project, built: Sequence[BuiltImage], pushed: Sequence[str], ctx: Context
+) -> None:
+    """Write what a build used and learned to its shared caches; a failure is a warning.
+
+    `pushed` are the repositories that have the images now. Raises SecretError if a secret of the build is in it.
+    """
+    shared, targets = shared_of(ctx), _places(plan.cache.targets, plan, ctx.environ)
+    if shared is None or not targets:
+        return
+    from hatch_docker.release.cache_artifact import make_artifact
+
+    _note_all(built, ctx)
+    try:
+        artifact = make_artifact(shared.noted, (layer for result in built for layer in result.image.layers))
+        ctx.secrets.check("the shared cache", artifact.text)
+        for fields in targets:
+            name = fields.get("ref") or fields["dest"]
+            if fields["type"] == "local":
+                _write_directory(project.root / name, artifact)
+            else:
+                _push(name, artifact, pushed, plan, project.root, ctx)
+            ctx.progress.detail(f"the shared cache {name} has {megabytes(len(artifact.facts))} of facts")
+    except SecretError:
+        raise
+    except (HatchDockerError, OSError) as error:
+        ctx.progress.warn(f"the shared cache was not written: {error}")
+
+
+def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
+    """Have the store note facts that this build did not ask for, because it knew what was made of them."""
+    from hatch_docker.build.checks import loader
+    from hatch_docker.release.sbom import inventory
+
+    for result in built:
+        for layer in result.image.layers:
+            ctx.store.recall(inventory.KIND, key_of(inventory.RECIPE, layer.diff_id))
+            for whole in (False, True):
+                ctx.store.recall(loader.KIND, key_of(loader.RECIPE, layer.diff_id, whole))
+        for kind, key in result.base.made_of:
+            ctx.store.recall(kind, key)
+
+
+def _push(
+    name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan, root: Path, ctx: Context
+) -> None:
+    """Push an artifact to a tag, unless this machine wrote or read it there last; sign it if images are signed."""
+    import io
+
+    from hatch_docker.oci.push import Target, push_blob, put_manifest
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.referrers import EMPTY, EMPTY_TYPE
+    from hatch_docker.oci.registry import Remote
+    from hatch_docker.release.cache_artifact import FACTS
+
+    reference, digest = parse_reference(name), artifact.descriptor.digest
+    if reference.digest:
+        raise ConfigError(f"tool.hatch-docker.cache.to: {name} is a digest, which cannot be written; name a tag")
+    assert isinstance(ctx.store, SharedStore)
+    key = key_of(str(reference))
+    if ctx.store.own.recall(WRITTEN, key) == digest:
+        return
+    names = [parse_reference(repository) for repository in pushed]
+    mount = next((known.repository for known in names if known.registry == reference.registry), "")
+    remote = Remote(ctx.client, ctx.environ)
+    target = Target(remote, replace(reference, tag=""), lambda _digest: mount)
+    for media_type, data in ((EMPTY_TYPE, EMPTY), (FACTS, artifact.facts)):
+        push_blob(target, Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))
+    if reference.name not in [known.name for known in names]:
+        for layer in artifact.layers:
+            push_blob(target, layer.descriptor, layer.open)
+    put_manifest(target, reference.tag, artifact.descriptor, artifact.manifest)
+    if plan.sign is not None:
+        from hatch_docker.release.cosign import Cosign
+        from hatch_docker.release.sign import Signer
+
+        signer = Signer(Cosign(root, ctx), plan.sign, target)
+        signer.run(*signer.arguments("sign"), str(reference.pinned(digest)))
+    ctx.store.own.remember(WRITTEN, key, digest)
+
+
+def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
+    """Write an artifact as an OCI layout with its layers, and remove the blobs of an earlier one."""
+    from hatch_docker.core.files import atomic_write, mark_as_cache
+    from hatch_docker.oci.layout import LAYOUT, blob_path, copy_layer
+    from hatch_docker.oci.media_types import OCI
+    from hatch_docker.oci.model import canonical_json
+    from hatch_docker.oci.referrers import EMPTY
+
+    if any(directory.glob("*")) and not (directory / "oci-layout").is_file():
+        raise ImageError(f"{directory} has other files than a shared cache: name an empty directory")
+    mark_as_cache(directory)
+    kept = set()
+
+    def write(digest: str, copy: Callable[[Any], object]) -> None:
+        path = directory / blob_path(digest)
+        kept.add(path)
+        if not path.is_file():
+            with atomic_write(path) as out:
+                copy(out)
+
+    for data in (EMPTY, artifact.facts, artifact.manifest):
+        write(digest_of(data), lambda out, data=data: out.write(data))  # type: ignore[misc]
+    for layer in artifact.layers:
+        write(layer.descriptor.digest, partial(copy_layer, layer))
+    index = {"schemaVersion": 2, "mediaType": OCI.index, "manifests": [artifact.descriptor.to_json()]}
+    for name, data in (("oci-layout", LAYOUT), ("index.json", canonical_json(index))):
+        with atomic_write(directory / name) as out:
+            out.write(data)
+    for path in set((directory / "blobs/sha256").iterdir()) - kept:
+        path.unlink(missing_ok=True)

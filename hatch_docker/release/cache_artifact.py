@@ -1,0 +1,202 @@
+"""A shared cache as an OCI artifact (manifest.md, Guidelines for Artifact Usage): what a build knows, and its layers.
+
+    artifact type   ARTIFACT
+    config          the empty one
+    layers          first the facts, gzip of {"facts": [[kind, key, value], ...]}, sorted; then the layers of the image
+                    that the facts name, so that a registry keeps them as long as the artifact
+
+The same facts give the same bytes. What is read may have been written by anybody who may write there: every value has
+the shape that the code which uses it expects (`KINDS`), or it is left out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hatch_docker.bases.debian.layer import KIND as DEBIAN_LAYER
+from hatch_docker.bases.debian.layer import DebianLayer
+from hatch_docker.bases.inspection import Facts
+from hatch_docker.core.cache.shared import Fact
+from hatch_docker.core.elf import Elf
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import CHUNK
+from hatch_docker.core.validation import first_mismatch, read_record
+from hatch_docker.engines.layer_cache import KIND as LAYER
+from hatch_docker.oci.compression import Compression, Decompressed
+from hatch_docker.oci.manifest import parse_json
+from hatch_docker.oci.media_types import OCI
+from hatch_docker.oci.model import Descriptor, Layer, canonical_json, digest_of
+from hatch_docker.oci.referrers import EMPTY, EMPTY_TYPE
+from hatch_docker.wheels.builder.sdist import TABLE
+
+ARTIFACT = "application/vnd.hatch-docker.cache.v1"
+FACTS = "application/vnd.hatch-docker.cache.facts.v1+json+gzip"
+LIMIT = 16 << 20     # bytes of the facts, compressed
+UNPACKED = 256 << 20  # bytes of the facts
+MOST = 1000          # layers of an artifact
+
+_HEX, _DIGEST, _LINE = "[a-f0-9]{64}", "sha256:[a-f0-9]{64}", r"[^\x00-\x1f\x7f]*"
+_LICENCE = {"expression": str, "names": [str]}
+_PACKAGE = {
+    "name": str, "version": str, "architecture": str, "source": str, "supplier": str, "licence": _LICENCE,
+    "requires": [[str]], "provides": [str],
+}  # fmt: skip
+_FINDING = (  # of release.sbom.inventory
+    {"kind": "python", "name": str, "version": str, "licence": _LICENCE, "requires": [str], "supplier": str},
+    {"kind": "system", "type": "deb|apk", "packages": [_PACKAGE]},
+    {"kind": "copyright", "of": str, "licence?": _LICENCE, "like?": str},
+    {"kind": "release", "ID?": str, "VERSION_ID?": str, "PRETTY_NAME?": str, "NAME?": str},
+    {"kind": "bundled", "of": str, "sha256": _HEX, "format": str, "parts": [{"requires": [int], "*": object}],
+     "top": [int]},
+    {"kind": "whiteout|opaque"},
+)  # fmt: skip
+
+
+def _is(kind: type, *digests: str) -> Callable[[object], bool]:
+    """Return a function that tells whether a value can be read as a record, whose fields in `digests` hold digests."""
+
+    def check(value: object) -> bool:
+        try:
+            record: Any = read_record(kind, value)
+        except ValueError:
+            return False
+        facts = [getattr(getattr(record, "facts", record), name) for name in digests]
+        return all(first_mismatch(_DIGEST, item) is None for item in facts)
+
+    return check
+
+
+def _is_package(row: object) -> bool:
+    """Tell whether a value is a row of a resolution: the first seven fields of a Package."""
+    expected = [_LINE, _LINE, _LINE, r"(?!/)(?!.*\.\.)[\w./+~:%=-]+", int, _DIGEST, "main|security"]
+    return isinstance(row, list) and len(row) == len(expected) and all(
+        first_mismatch(kind, item) is None for kind, item in zip(expected, row, strict=True)
+    )  # fmt: skip
+
+
+def _is_sdist(value: object) -> bool:
+    """Tell whether a value is what `known_sdist` remembers."""
+    expected = [_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"]
+    return isinstance(value, list) and len(value) == len(expected) and all(
+        first_mismatch(kind, item) is None for kind, item in zip(expected, value, strict=True)
+    )  # fmt: skip
+
+
+_FILE = {"name": r"[^\x00-\x1f\x7f/]+", "digest": _DIGEST}
+KINDS: Mapping[str, Any] = {
+    LAYER: {"digest": _DIGEST, "size": int, "diff_id": _DIGEST, "unpacked_size": int},
+    DEBIAN_LAYER: _is(DebianLayer, "digest", "diff_id"),
+    "base": (_is(Facts), [_LINE]),
+    "debian-resolution": [_is_package],
+    "files": {"*": _LINE},
+    "left out": {"*": lambda row: first_mismatch([int], row) is None and len(row) == 2},
+    "uncompiled": [_LINE],
+    "programs": [_LINE],
+    "fits": lambda value: value is True,
+    "wheel": _FILE,
+    "tree-sdist": _FILE,
+    "sdist": _is_sdist,
+    TABLE: f"({_HEX})?",
+    "build-requires": [_LINE],
+    "sdist-requires": [_LINE],
+    "metadata": {"*": object},
+    "inventory": {"*": _FINDING},
+    "native-files": {
+        "names": [_LINE], "links": {"*": _LINE}, "texts": {"*": str},
+        "code": {"*": {"elf": _is(Elf), "size": int, "sha256": _HEX, "owner": _LINE}},
+        "gone": [lambda row: isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)],
+    },
+}  # fmt: skip
+"""The shape of each kind of fact that a shared cache has, as `first_mismatch` reads it."""
+COSTLY = frozenset({DEBIAN_LAYER, "base", "debian-resolution", "wheel", "tree-sdist"})
+"""Kinds of facts for which a shared cache is read: without them something is made that takes seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheArtifact:
+    """The manifest of a shared cache, its facts as text and compressed, and the layers of the image that it lists."""
+
+    manifest: bytes
+    text: bytes
+    facts: bytes
+    layers: tuple[Layer, ...]
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The descriptor of the manifest."""
+        return Descriptor(OCI.manifest, digest_of(self.manifest), len(self.manifest))
+
+
+def make_artifact(noted: Mapping[tuple[str, str], Any], layers: Iterable[Layer]) -> CacheArtifact:
+    """Return the artifact of the facts that a build used; `layers` are those of its images.
+
+    Facts about other layers are left out, and so is the list of a layer that no fact names. Raises ImageError if it is
+    too large.
+    """
+    known = {layer.descriptor.digest: layer for layer in layers}
+    rows, named = [], {}
+    for (kind, key), value in sorted(noted.items(), key=lambda item: item[0]):
+        if kind in (LAYER, DEBIAN_LAYER):
+            facts = value if kind == LAYER else value["facts"]
+            digest = facts["digest"] if isinstance(facts, dict) else facts[0]
+            if digest not in known:
+                continue
+            named[digest] = known[digest]
+        rows.append([kind, key, value])
+    text = canonical_json({"facts": rows})
+    compressor = Compression("gzip").compressor()
+    pieces = (text[start : start + CHUNK] for start in range(0, len(text), CHUNK))
+    data = b"".join(map(compressor.compress, pieces)) + compressor.flush()
+    if len(data) > LIMIT or len(text) > UNPACKED or len(named) > MOST:
+        raise ImageError(f"the shared cache would have {len(data)} bytes, too many")
+    listed = tuple(named[digest] for digest in sorted(named))
+    manifest = canonical_json({
+        "schemaVersion": 2, "mediaType": OCI.manifest, "artifactType": ARTIFACT,
+        "config": Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY)).to_json(),
+        "layers": [
+            Descriptor(FACTS, digest_of(data), len(data)).to_json(),
+            *(layer.descriptor.to_json() for layer in listed),
+        ],
+    })  # fmt: skip
+    return CacheArtifact(manifest, text, data, listed)
+
+
+def read_manifest(data: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]:
+    """Return the descriptor of the facts and those of the layers that a manifest lists; raises ImageError."""
+    value = parse_json(data, what)
+    row = {"mediaType": str, "digest": _DIGEST, "size": int, "annotations?": object}
+    expected = {"schemaVersion": int, "mediaType": OCI.manifest.replace("+", r"\+"), "artifactType": str,
+                "config": object, "layers": [row], "annotations?": object}  # fmt: skip
+    wrong = first_mismatch(expected, value)
+    if wrong is not None or value["artifactType"] != ARTIFACT or not 0 < len(value["layers"]) <= MOST:
+        raise ImageError(f"{what} is not a shared cache of this version: {wrong or 'its artifactType'} is another")
+    first, *layers = [Descriptor(item["mediaType"], item["digest"], item["size"]) for item in value["layers"]]
+    if first.media_type != FACTS or first.size > LIMIT:
+        raise ImageError(f"{what}: its facts are of another format, or have {first.size} bytes, more than {LIMIT}")
+    return first, layers
+
+
+def read_facts(data: bytes, what: str) -> tuple[list[Fact], int]:
+    """Return the facts of an artifact, and the number of those left out because their kind, key or value is wrong.
+
+    Raises ImageError for bytes that are no facts.
+    """
+    stream = Decompressed(io.BytesIO(data), UNPACKED)
+    text = bytearray()
+    while piece := stream.read(CHUNK):
+        text += piece
+    rows = parse_json(bytes(text), what).get("facts")
+    if not isinstance(rows, list):
+        raise ImageError(f"{what} has no facts")
+    found = [tuple(row) for row in rows if _is_fact(row)]
+    return found, len(rows) - len(found)
+
+
+def _is_fact(row: object) -> bool:
+    return (
+        isinstance(row, list) and len(row) == 3 and isinstance(row[0], str) and row[0] in KINDS
+        and first_mismatch(_HEX, row[1]) is None and first_mismatch(KINDS[row[0]], row[2]) is None
+    )  # fmt: skip
