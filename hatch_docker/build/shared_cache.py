@@ -248,12 +248,13 @@ def write_shared_cache(
 
 def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
     """Have the store note facts that this build did not ask for, because it knew what was made of them."""
-    from hatch_docker.build.checks import loader
+    from hatch_docker.build.checks import loader, named
     from hatch_docker.release.sbom import inventory
 
     for result in built:
         for layer in result.image.layers:
             ctx.store.recall(inventory.KIND, key_of(inventory.RECIPE, layer.diff_id))
+            ctx.store.recall(named.FILES, key_of(named.RECIPE, layer.diff_id))
             for whole in (False, True):
                 ctx.store.recall(loader.KIND, key_of(loader.RECIPE, layer.diff_id, whole))
         for kind, key in result.base.made_of:

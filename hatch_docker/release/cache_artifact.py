@@ -103,9 +103,10 @@ KINDS: Mapping[str, Any] = {
     "build-requires": [_LINE],
     "sdist-requires": [_LINE],
     "metadata": {"*": object},
+    "modules": [_LINE],
     "inventory": {"*": _FINDING},
     "native-files": {
-        "names": [_LINE], "links": {"*": _LINE}, "texts": {"*": str},
+        "names": [_LINE], "links": {"*": _LINE}, "texts": {"*": str}, "programs": [_LINE], "scripts": {"*": str},
         "code": {"*": {"elf": _is(Elf), "size": int, "sha256": _HEX, "owner": _LINE}},
         "gone": [lambda row: isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)],
     },
