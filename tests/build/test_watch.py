@@ -46,6 +46,7 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
 
 
 def test_members_files_and_locks_are_watched_before_they_are_there(project: Path, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()  # one repository: requirements may include files of it alone
     (tmp_path / "lib").mkdir()
     write_project("hello", tmp_path / "lib")
     files = WatchedFiles(project, {})
