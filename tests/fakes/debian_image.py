@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.base import builder_step
+from hatch_docker.bases.debian.rootfs import wanted_at_run_time
 from hatch_docker.bases.debian.suite import Suite, open_debs, pin, with_snapshot
 from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import silent
@@ -31,7 +32,7 @@ PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def slim_image(cache: Path, work: Path) -> Image:
     """Return the image for this machine's platform; it is kept beside the cache."""
-    kept = cache / "tests" / "slim-1.oci.tar"
+    kept = cache / "tests" / "slim-2.oci.tar"
     if not kept.exists():
         image = image_of(
             layer_of(list(_debian(work))), layer_of(list(_python(cache, work))), path=PATH,
@@ -47,7 +48,7 @@ def slim_image(cache: Path, work: Path) -> Image:
 
 
 def _debian(work: Path) -> Iterator[Entry]:
-    """Yield the entries that mmdebstrap makes, without devices."""
+    """Yield the entries that mmdebstrap makes, without devices and, as in slim images, without documentation."""
     plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
     mirrors = find_mirrors(plan, os.environ)
     suites = [(mirrors.main, SUITE), (mirrors.main, f"{SUITE}-updates"), (mirrors.security, f"{SUITE}-security")]
@@ -58,12 +59,12 @@ def _debian(work: Path) -> Iterator[Entry]:
     subprocess.run([*command, SUITE, str(work / "slim.tar"), "-"], input=sources.encode(), check=True)
     with (work / "slim.tar").open("rb") as stream:
         for entry, content in read_tar(stream):
-            if entry.kind in ("file", "directory", "symlink", "hardlink"):
+            if entry.kind in ("file", "directory", "symlink", "hardlink") and wanted_at_run_time(entry.path):
                 yield replace(entry, content=content.read()) if content is not None else entry
 
 
 def _python(cache: Path, work: Path) -> Iterator[Entry]:
-    """Return Debian's Python with its headers, in /usr/local."""
+    """Yield Debian's Python with its headers, in /usr/local, without libraries to link statically."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     suite = Suite(BasePlan("debian", f"debian:{SUITE}", SUITE), SUITE, host_platform().architecture, ctx)
     (packages,) = with_snapshot(suite, lambda indexes: pin(suite, indexes, [builder_step(SUITE, ())]))
@@ -71,7 +72,7 @@ def _python(cache: Path, work: Path) -> Iterator[Entry]:
     for deb in open_debs(suite, [package for package in packages if PYTHON in package.name]):
         for entry, content in deb.members():
             parts = entry.path.split("/")
-            if parts[0] != "usr" or parts[1:2] not in (["bin"], ["lib"], ["include"]):
+            if parts[0] != "usr" or parts[1:2] not in (["bin"], ["lib"], ["include"]) or entry.path.endswith(".a"):
                 continue
             path = "/".join(["usr", "local", *parts[1:]])
             target = entry.target.replace("usr/", "usr/local/", 1) if entry.kind == "hardlink" else entry.target
