@@ -16,6 +16,7 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.validate import validate
 from tests.conftest import need
+from tests.integration.forked_python import is_forkable, run_module
 from tests.projects import BUILD_SYSTEM, KINDS, write_files
 
 
@@ -79,10 +80,16 @@ def environment(cache: Path, variables: Mapping[str, str] = {}) -> dict[str, str
 def run_in(
     project: Path, cache: Path, *command: str, variables: Mapping[str, str] = {}, timeout: float = 600, **options: Any
 ) -> Outcome:
-    """Run a program in a project's directory; return what it printed and what is in dist/."""
+    """Run a program in a project's directory; return what it printed and what is in dist/.
+
+    `options` are for `subprocess.run`; without any, a command of hatchling or hatch_docker is a fork.
+    """
+    environ = environment(cache, variables)
+    if not options and is_forkable(command, environ):
+        return Outcome(*run_module(command, project, environ, timeout), project / "dist")
     done = subprocess.run(
-        command, cwd=project, env=environment(cache, variables), text=True, timeout=timeout, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
+        command, cwd=project, env=environ, text=True, timeout=timeout, check=False, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, **options,
     )  # fmt: skip
     return Outcome(done.returncode, done.stdout, project / "dist")
 
