@@ -107,8 +107,10 @@ def _serve(requests: socket.socket) -> list[str]:
         os.write(answers, f"{os.waitstatus_to_exitcode(status):10}".encode())
         os._exit(0)
     request = json.loads(data)
-    os.dup2(output, 1), os.dup2(output, 2)
-    os.close(output), os.close(answers)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.close(answers)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ |= request["environ"]
