@@ -5,7 +5,6 @@ import hashlib
 import io
 import lzma
 import tarfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, pin, with_s
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.elf import make_elf
+from tests.fakes.http_server import running
 
 Content = bytes | tuple[str, str] | None
 """A file's bytes, ("symlink" or "hardlink" or "fifo", target), or None for a directory."""
@@ -224,7 +224,7 @@ class FakeArchive:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         pass
 
     def do_GET(self) -> None:
@@ -238,14 +238,8 @@ def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(directory)))
     server.daemon_threads = True
     server.requests = requests = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", requests
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(server):
+        yield f"http://127.0.0.1:{server.server_port}", requests
 
 
 def library_archive(root: Path) -> FakeArchive:

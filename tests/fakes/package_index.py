@@ -7,7 +7,6 @@ import io
 import json
 import ssl
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from hatch_docker.wheels.target import Pin
+from tests.fakes.http_server import running
 
 UPLOADED = "2024-05-06T07:08:09.123456Z"
 UPLOADED_SECONDS = 1714979289
@@ -187,17 +187,12 @@ class FakeIndex:
         class Handler(_Handler):
             fake = index
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.port = server.server_port
-            if tls is not None:
-                server.socket = tls.wrap_socket(server.socket, server_side=True)
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            try:
-                yield self
-            finally:
-                server.shutdown()
-                thread.join()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = server.server_port
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        with running(server):
+            yield self
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import gc
 import importlib
-import io
 import json
 import os
 import runpy
@@ -44,7 +43,7 @@ def is_forkable(command: Sequence[str], environ: Mapping[str, str]) -> bool:
 def run_module(command: Sequence[str], directory: Path, environ: Mapping[str, str], timeout: float) -> tuple[int, str]:
     """Run `python -m MODULE ...` in a fork of the server; return its status and its output, both streams in one."""
     request = json.dumps({"words": command[2:], "directory": str(directory), "environ": dict(environ)}).encode()
-    with tempfile.TemporaryFile("w+b") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb", buffering=0) as answers:
             try:
@@ -57,7 +56,7 @@ def run_module(command: Sequence[str], directory: Path, environ: Mapping[str, st
                 raise subprocess.TimeoutExpired(command, timeout)
             status = int(answers.read(10))
         output.seek(0)
-        return status, io.TextIOWrapper(output, encoding="utf-8").read()
+        return status, output.read()
 
 
 @dataclass(frozen=True)

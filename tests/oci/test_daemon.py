@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +26,7 @@ from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import History, Image, Platform
 from tests.conftest import need, need_docker, run
+from tests.fakes.http_server import running
 from tests.fakes.images import AMD64, layer
 
 NAME = "registry.example/hatch-docker-tests/daemon"
@@ -114,12 +114,8 @@ def fake(home: Path) -> Iterator[type[Fake]]:
     class Handler(Fake):
         images, loads, refuse, grant = {}, [], [], {}
 
-    with Server(str(home / "sock"), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Server(str(home / "sock"), Handler)):
         yield Handler
-        server.shutdown()
-        thread.join()
 
 
 def known(item: Image) -> dict[str, Any]:
@@ -402,15 +398,10 @@ def test_a_port_with_tls_wants_certificates_of_both_sides(fake: type[Fake], home
         certificate.private_key_pem.write_to_path(home / name / "key.pem")
         certificate.cert_chain_pems[0].write_to_path(home / name / "cert.pem")
         authority.cert_pem.write_to_path(home / name / "ca.pem")
-    with ThreadingHTTPServer(("127.0.0.1", 0), fake) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        url = f"tcp://127.0.0.1:{server.server_port}"
-        try:
-            assert load(Daemon("docker", url, home / "right"), item, NAMES, archive, host=AMD64, log=print).sent == 0
-            with pytest.raises(DaemonError, match=r"^cannot talk to Docker at tcp://127\.0\.0\.1:.*$"):
-                load(Daemon("docker", url, home / "wrong"), item, NAMES, archive, host=AMD64, log=print)
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), fake)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"tcp://127.0.0.1:{server.server_port}"
+    with running(server):
+        assert load(Daemon("docker", url, home / "right"), item, NAMES, archive, host=AMD64, log=print).sent == 0
+        with pytest.raises(DaemonError, match=r"^cannot talk to Docker at tcp://127\.0\.0\.1:.*$"):
+            load(Daemon("docker", url, home / "wrong"), item, NAMES, archive, host=AMD64, log=print)

@@ -4,10 +4,8 @@ Each function changes a mirror that a first build has used, after a fix was publ
 goes on with the known packages and a warning; no changed file is kept.
 """
 
-import contextlib
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +16,7 @@ from hatch_docker.bases.debian.archive import verify
 from hatch_docker.core.errors import BaseImageError, HatchDockerError
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, fetched, suite_of
+from tests.fakes.http_server import running
 
 SUITE = "dists/trixie"
 REFRESH = {"HATCH_DOCKER_REFRESH": "1"}
@@ -167,25 +166,12 @@ class _Round(BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
-def going_round() -> Iterator[str]:
-    """Provide a mirror that redirects every request to itself."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Round)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/debian"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def test_a_mirror_that_redirects_in_a_circle(fake: FakeArchive, tmp_path: Path) -> None:
     """A redirect loop is an error, too."""
     fake.write()
     first = fetched(suite_of(fake, context(tmp_path / "cache")), "tool")
-    with going_round() as url:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), _Round)) as server:
+        url = f"http://127.0.0.1:{server.server_port}/debian"
         lines: list[str] = []
         asking = context(tmp_path / "cache", lines, **REFRESH)
         assert fetched(suite_of(fake, asking, url), "tool") == first

@@ -2,7 +2,6 @@
 
 import hashlib
 import ssl
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.locks.uv import MissingWheelError, _explain, compile_lock
 from hatch_docker.wheels.target import Pin
 from tests.fakes.context import with_environ
+from tests.fakes.http_server import running
 from tests.fakes.lock_files import AMD64, ARM64, FOREIGN, HOST, OLD, names, resolving, using
 from tests.fakes.package_index import EVIL, UPLOADED_SECONDS, FakeIndex, as_zip, make_sdist, make_wheel
 
@@ -268,18 +268,14 @@ def test_a_proxy_that_wants_a_password_is_a_lasting_error(ctx: Context, root: Pa
         def log_message(self, *_arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        try:
-            environ = {
-                **ctx.environ, "UV_DEFAULT_INDEX": "https://index.invalid/simple", "UV_HTTP_RETRIES": "0",
-                "HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}",
-            }
-            mine = with_environ(ctx, environ)
-            with pytest.raises(RegistryError, match=r"refuses uv.*proxy") as caught:
-                pin(resolving("app"), root, AMD64, mine)
-        finally:
-            server.shutdown()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Proxy)) as server:
+        environ = {
+            **ctx.environ, "UV_DEFAULT_INDEX": "https://index.invalid/simple", "UV_HTTP_RETRIES": "0",
+            "HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}",
+        }
+        mine = with_environ(ctx, environ)
+        with pytest.raises(RegistryError, match=r"refuses uv.*proxy") as caught:
+            pin(resolving("app"), root, AMD64, mine)
     assert not isinstance(caught.value, TransientError)
 
 
