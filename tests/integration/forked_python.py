@@ -42,17 +42,19 @@ def is_forkable(command: Sequence[str], environ: Mapping[str, str]) -> bool:
 
 def run_module(command: Sequence[str], directory: Path, environ: Mapping[str, str], timeout: float) -> tuple[int, str]:
     """Run `python -m MODULE ...` in a fork of the server; return its status and its output, both streams in one."""
-    request = json.dumps({"words": command[2:], "directory": str(directory), "environ": dict(environ)}).encode()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        json.dump({"words": command[2:], "directory": str(directory), "environ": dict(environ)}, output)
+        output.flush()
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb", buffering=0) as answers:
             try:
-                socket.send_fds(_server().requests, [request], [output.fileno(), writer])
+                socket.send_fds(_server().requests, [b"fork"], [output.fileno(), writer])
             finally:
                 os.close(writer)
             process = int(answers.read(10))
             if not select.select([answers], [], [], timeout)[0]:
                 os.kill(process, signal.SIGKILL)
+                answers.read(10)
                 raise subprocess.TimeoutExpired(command, timeout)
             status = int(answers.read(10))
         output.seek(0)
@@ -84,15 +86,16 @@ def _server() -> _Server:
 
 def _serve(requests: socket.socket) -> list[str]:
     """Fork for each request, and in the fork again; return in the second fork, with the words of its command."""
+    del sys.path[0]  # this file's directory
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()
     while True:
-        data, files, _, _ = socket.recv_fds(requests, 1 << 20, 2)
+        asked, files, _, _ = socket.recv_fds(requests, 10, 2)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if not data:
+        if not asked:
             sys.exit()
         if not os.fork():
             break
@@ -105,15 +108,18 @@ def _serve(requests: socket.socket) -> list[str]:
         _, status = os.waitpid(process, 0)
         os.write(answers, f"{os.waitstatus_to_exitcode(status):10}".encode())
         os._exit(0)
-    request = json.loads(data)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
     os.close(answers)
+    with os.fdopen(output, "r+") as stream:  # it holds the request, until there is output
+        stream.seek(0)
+        request = json.load(stream)
+        stream.seek(0)
+        stream.truncate()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ |= request["environ"]
-    sys.path[0] = str(Path.cwd())
+    sys.path.insert(0, str(Path.cwd()))
     sys.argv = request["words"]
     words: list[str] = request["words"]
     return words

@@ -1,0 +1,35 @@
+"""Forks, in which whole builds run, are like new processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.forked_python import is_forkable, run_module
+
+
+@pytest.mark.parametrize("words", [
+    ("hatch_docker", "--version"), ("hatch_docker", "no-such-command"), ("hatch_docker", "build", "no-such-directory"),
+    ("hatchling", "build", "-t", "docker"),
+])  # fmt: skip
+def test_a_fork_says_what_a_process_says(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Status and output; in the directory and with the variables that it is given."""
+    command, environ = (sys.executable, "-m", *words), {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
+    assert is_forkable(command, environ)
+    process = subprocess.run(
+        command, cwd=tmp_path, env=environ, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert run_module(command, tmp_path, environ, 60) == (process.returncode, process.stdout)
+
+
+def test_what_a_process_reads_when_it_starts_is_for_no_fork() -> None:
+    command = (sys.executable, "-m", "hatch_docker")
+    assert not is_forkable(command, {**os.environ, "PYTHONHASHSEED": "7"})
+    assert not is_forkable((sys.executable, "-c", "pass"), os.environ)
+
+
+def test_a_fork_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_module((sys.executable, "-m", "timeit", "-n", "1", "while True: pass"), tmp_path, os.environ, 0.5)
