@@ -122,7 +122,7 @@ def table(projects: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mappi
 def rendered(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page with the table of these figures."""
     made = table(tomllib.loads(LIST.read_text("utf-8"))["projects"], results)
-    return re.sub(r"(?s)(<!-- published -->\n).*?(\n<!-- /published -->)", lambda at: f"{at[1]}{made}{at[2]}", text)
+    return re.sub(r"(?s)(<!-- published -->\n).*?(<!-- /published -->)", lambda at: f"{at[1]}{made}\n{at[2]}", text)
 
 
 def main() -> None:

@@ -39,4 +39,5 @@ def test_compilers_of_debian(files: dict[str, str], name: str, tmp_path: Path, c
 def test_the_page_has_what_was_measured(results: Path, written: Callable[[str, Any], str]) -> None:
     text = PAGE.read_text("utf-8")
     assert "| meson-python |" in text
+    assert "right at the first try" in text
     assert written(text, json.loads(results.read_text("utf-8"))) == text
