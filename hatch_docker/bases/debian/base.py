@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
+from hatch_docker.bases.debian.base_cache import LAYER_RECIPE
 from hatch_docker.bases.debian.files import base_entries, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import KIND, USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
@@ -29,7 +30,6 @@ from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
 UNPACKED = "builder-packages"  # of the name of a builder root: its packages' digests and entries
-RECIPE = 2  # raise it when the same packages give a different layer
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
 # Only maintainer scripts and interactive shells need them.
@@ -128,7 +128,7 @@ def _first(
     host = runnable_platform()
     compiled = host is not None and host.architecture in ARCHITECTURES
     slim = suite.plan.slim
-    key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
+    key = key_of("debian base", LAYER_RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> LayerContents:
         debs = open_debs(suite, packages)
@@ -152,7 +152,7 @@ def _second(
     """Return the key and the assembler of the layer with `runtime.packages`."""
     shell = suite.plan.busybox
     more = ("shell",) if shell else ()
-    key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
+    key = key_of("debian system", LAYER_RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
 
     def assemble(place: Path) -> LayerContents:
         return system_entries(open_debs(suite, packages), place, below, suite.ctx.progress, shell=shell)
@@ -178,7 +178,7 @@ def builder_root(
 
     def tree_of(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
         (found,) = pin(target, indexes, [step])
-        key = key_of("builder root", RECIPE, _ids(found))
+        key = key_of("builder root", LAYER_RECIPE, _ids(found))
         if not unpacked:
             return Path(key), found
         version = next(package.version for package in found if package.name == f"python{python}")

@@ -18,6 +18,7 @@ from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
 from hatch_docker.plan.model import BasePlan
 
 LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
+LAYER_RECIPE = 2      # raise it when the same packages give a different layer
 RECIPE = 3            # raise it when a remembered base reads otherwise
 KIND = "debian-base"
 SNAPSHOT_RECIPE = 3   # raise it when the content of a snapshot changes
@@ -109,7 +110,8 @@ def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = F
 def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> str:
     # A base for each lock, so that projects keep theirs.
     pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
-    return key_of(RECIPE, plan.location, plan.slim, plan.packages, str(platform), compression.identity, *pinned)
+    recipes = (RECIPE, LAYER_RECIPE)
+    return key_of(recipes, plan.location, plan.slim, plan.packages, str(platform), compression.identity, *pinned)
 
 
 def _row(descriptor: Descriptor) -> list[Any]:
