@@ -4,7 +4,6 @@ A check returns what Config holds for a value, or raises ValueError with a sente
 patterns are for Python's re and for JSON Schema.
 """
 
-import csv
 import json
 import re
 import shlex
@@ -14,6 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
+from hatch_docker.core.cache.fields import read_fields
+
 T = TypeVar("T")
 WORDS = "HATCH_DOCKER_*: words, quoted as in a shell"  # a $comment, and how environ.py reads the variable
 LINES = "HATCH_DOCKER_*: a line for each"
@@ -22,10 +23,6 @@ MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
 
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 1000}
-# The fields that each type of a cache needs.
-_NEEDS: dict[str, tuple[str, ...]] = {
-    "registry": ("ref",), "local": (), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
-}
 
 
 class Text:
@@ -114,46 +111,6 @@ def formats(value: Any) -> Any:
     return (("cyclonedx",) if value else ()) if isinstance(value, bool) else value
 
 
-def cache(value: str, *, place: str) -> dict[str, str]:
-    """Return the fields of `type=registry,ref=...`; a lone reference means a registry, `none` no cache.
-
-    `place` is the field for the directory of a local cache: `src`, or `dest` of one to write, which holds all stages
-    unless it says `mode=min`. Raises ValueError, without the value, for a field that BuildKit would ignore silently,
-    and for secrets, which the plan, a log and the list of processes would show.
-    """
-    if value == "none":
-        return {"type": "none"}
-    fields = _cache_fields(value) if "=" in value else {"type": "registry", "ref": value}
-    kind = fields.get("type", "")
-    if kind == "inline":
-        raise ValueError(
-            "inline keeps a cache in an image that BuildKit pushes, and this image is put together here; "
-            "use type=registry,ref=REPOSITORY:cache"
-        )
-    if kind not in _NEEDS:
-        raise ValueError(f"must be of a type that there is: type={', type='.join(_NEEDS)}")
-    for name in (place,) if kind == "local" else _NEEDS[kind]:
-        if not fields.get(name):
-            raise ValueError(f"type={kind} needs {name}=...")
-    if fields.get("mode", "max") not in ("min", "max"):
-        raise ValueError("mode must be min or max")
-    for name, text in fields.items():
-        if re.search("token|secret|password|access_key", name) or re.search(r"//[^/]*@", text):
-            raise ValueError(f"{name} holds a login; leave it out: BuildKit takes it from the environment")
-    return {**fields, "mode": fields.get("mode", "max")} if place == "dest" else fields
-
-
-def _cache_fields(value: str) -> dict[str, str]:
-    try:
-        (items,) = csv.reader([value], strict=True)
-    except (csv.Error, ValueError):
-        raise ValueError('must be fields between commas, as in "type=registry,ref=registry.example/app"') from None
-    pairs = [item.strip().partition("=") for item in items]
-    for bare in (name for name, equals, _ in pairs if not equals):
-        raise ValueError(f"the field {bare!r} has no value: NAME=VALUE, between commas")
-    return {name.lower(): text for name, _, text in pairs}
-
-
 ListOf = Annotated[tuple[T, ...], Strict(False)]  # a list, which becomes a tuple
 Distinct = Annotated[ListOf[T], AfterValidator(distinct), Field(json_schema_extra={"uniqueItems": True})]
 Lines = Annotated[ListOf[T], Field(json_schema_extra={"$comment": LINES})]
@@ -227,9 +184,9 @@ Source = Annotated[str, Text('must be a path inside the project, relative to pyp
 Pattern = Annotated[str, Text('must be a path below site-packages, such as "pandas/tests", without ".." or a / at its '
     "start", f"^(?:{_OTHER_NAME})(?:/+{_SEGMENT})*/*$")]
 CacheSource = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
-    f"^{_LINE}$", partial(cache, place="src"))]
+    f"^{_LINE}$", partial(read_fields, place="src"))]
 CacheTarget = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
-    f"^{_LINE}$", partial(cache, place="dest"))]
+    f"^{_LINE}$", partial(read_fields, place="dest"))]
 Argument = Annotated[str, Text("must be a string without NUL characters", r"^[^\x00]*$"), _STRING]
 Command = Annotated[ListOf[Argument], BeforeValidator(arguments), Field(json_schema_extra={"$comment": WORDS})]
 Formats = Annotated[Distinct[Literal["cyclonedx", "spdx"]], BeforeValidator(formats)]
