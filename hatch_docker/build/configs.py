@@ -44,7 +44,7 @@ def read_configs(
 
         configs = load_configs(table, environ, pyproject)
         rows = [[name, _as_json(config)] for name, config in configs.items()]
-        secret = any(config.build.env or config.build.args for config in configs.values())
+        secret = any(map(_may_hold_secret, configs.values()))
         if not secret and not _LOGIN.search(repr(rows)):
             store.remember(KIND, key, rows)
     return {name: cast("Config", _from_json(config)) for name, config in rows}
@@ -53,6 +53,15 @@ def read_configs(
 def with_options(table: Table, **options: object) -> Table:
     """Return a Config of `read_configs`, or a table of one, with other values of some options."""
     return cast("Table", SimpleNamespace(**{**vars(table), **options}))
+
+
+def _may_hold_secret(config: Config) -> bool:
+    """Return whether an option has a value that people write freely: only later a build looks for secrets in it."""
+    texts = (
+        config.env, config.labels, config.annotations, config.entrypoint, config.cmd, config.healthcheck,
+        config.check.command, config.build.env, config.build.args,
+    )  # fmt: skip
+    return any(texts)
 
 
 def _as_json(value: Any) -> Any:

@@ -33,9 +33,13 @@ def dumped(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("secret", [True, False])
-def test_they_are_those_of_the_models(secret: bool, store: Store, tmp_path: Path) -> None:
+def test_they_are_those_of_the_models(
+    secret: bool, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every option, in the order of the tables, as it is read for the first time and when it is remembered."""
-    text = SEVERAL if secret else SEVERAL.replace('env = { CFLAGS = "-O2" }\nargs = { EDITION = "full" }\n', "")
+    if not secret:
+        monkeypatch.setattr("hatch_docker.build.configs._may_hold_secret", lambda _config: False)
+    text = SEVERAL
     path = write_files(tmp_path, {"pyproject.toml": text}) / "pyproject.toml"
     models = load_configs(table(text), {}, path)
     for _ in range(2):
@@ -68,6 +72,8 @@ def test_another_input_is_read_again(
 @pytest.mark.parametrize(("options", "environ"), [
     ({}, {"HATCH_DOCKER_DEBIAN_MIRROR": "https://me:planted@mirror.example/debian"}),
     ({"debian": {"security-mirror": "https://planted@mirror.example/debian"}}, {}),
+    ({"env": {"TOKEN": "planted"}}, {}), ({"labels": {"a": "planted"}}, {}), ({"cmd": ["planted"]}, {}),
+    ({"entrypoint": ["app", "planted"]}, {}), ({"check": {"command": ["app", "planted"]}}, {}),
     ({"build": {"env": {"TOKEN": "planted"}}}, {}), ({}, {"HATCH_DOCKER_BUILD_ARGS": "TOKEN=planted"}),
     ({"images": {"worker": {"build": {"args": {"TOKEN": "planted"}}}}}, {}),
 ])  # fmt: skip
