@@ -12,6 +12,7 @@ exception is the memory of whole builds (`build/unchanged.py`), which is about t
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -42,6 +43,7 @@ CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 NO_CACHE = "HATCH_DOCKER_NO_CACHE"
 FORMAT = "v1"
 CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without flock
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
 
 
@@ -301,13 +303,15 @@ class Store:
         with contextlib.ExitStack() as stack:
             with _writing(self.root):
                 stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError as error:
-                raise StoreError(
-                    f"the cache {self.root.parent} cannot be locked ({error.strerror}), which builds at once need; set "
-                    "HATCH_DOCKER_CACHE_DIR to a directory on a disk of this machine"
-                ) from error
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX)
+                except OSError as error:
+                    if error.errno not in NO_LOCKS:
+                        raise
+                    raise StoreError(
+                        f"the cache {self.root.parent} cannot be locked ({error.strerror}), which builds at once need; "
+                        "set HATCH_DOCKER_CACHE_DIR to a directory on a disk of this machine"
+                    ) from error
             yield
 
 
