@@ -231,10 +231,10 @@ def test_the_dockerfile_is_built_as_the_page_says(reader: Reader) -> None:
 
 
 def job(heading: str, name: str) -> dict[str, Any]:
-    """A job of a recipe in pipelines.md."""
+    """A job of pipelines.md, step by step: the last recipe below a heading."""
     from ruamel.yaml import YAML
 
-    (block,) = blocks("yaml", page="docs/pipelines.md", heading=heading)
+    *_, block = blocks("yaml", page="docs/pipelines.md", heading=heading)
     document = YAML(typ="safe").load(block.text)
     found: dict[str, Any] = document.get("jobs", document)[name]
     return found

@@ -30,7 +30,7 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
     "missing script": (("", ""), 'entrypoint = ["serve"]', ("entrypoint", "'serve'", "the wheels bring: hello")),
     "no script": (('hello = "hello:main"', ""), "", ("entrypoint", "it has none", '"python", "-m"')),
     "bad script": (("hello:main", "hello main"), "", ("project.scripts.hello", "'hello main'", "module:function")),
-    "Python mismatch": ((">=3.11", ">=3.14"), "", ("3.13", ">=3.14", "another base or widen requires-python")),
+    "Python mismatch": ((">=3.11", ">=3.14"), "", ("3.13", ">=3.14", "python:3.14-slim, or widen")),
     "Python asked for": (("", ""), 'python = "3.12"', ("'3.12'", "debian:trixie", "3.13")),
     "bad requires-python": ((">=3.11", "=>3.11"), "", ("pyproject.toml", "requires-python", "=>3.11")),
     "bad version": (('"1.0.0"', '"one"'), "", ("pyproject.toml", "project.version", "`one`")),
@@ -46,7 +46,7 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
     "unknown user": (("", ""), 'user = "bob"', ("tool.hatch-docker.user", "'bob'", "nonroot")),
     "no such layout": (("debian:trixie", "oci:nowhere"), "", ("oci:nowhere", "does not exist")),
     "no such file": (("", ""), FILES, ("tool.hatch-docker.files", "data")),
-    "no such lock": (("", ""), 'lock = "pylock.prod.toml"', ("pylock.prod.toml", "No such file")),
+    "no such lock": (("", ""), 'lock = "pylock.prod.toml"', ("pylock.prod.toml", "does not exist")),
 }
 
 
@@ -167,7 +167,7 @@ def test_files_do_not_lead_out_of_the_project_or_in_circles(target: str, tmp_pat
 def test_a_link_to_no_lock_is_not_the_lack_of_a_lock(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "pylock.toml").symlink_to("gone")
-    check_error(run_build(made, cache), "pylock.toml", "No such file")
+    check_error(run_build(made, cache), "pylock.toml", "does not exist")
 
 
 @pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])

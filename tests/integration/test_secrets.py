@@ -319,7 +319,7 @@ def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
         outcomes = [run_build(project, own_cache, verb="docker:push", variables=own)]
         assert outcomes[0].status == 0, outcomes[0].output
         assert all(fault.times == 0 for fault in registry.faults), registry.faults
-        for method, part in (("GET", "/token"), ("HEAD", "/blobs/"), ("PUT", "/manifests/")):
+        for method, part in (("GET", "/token"), ("POST", "/blobs/uploads/"), ("PUT", "/manifests/")):
             registry.tokens.clear()
             registry.fault(method, part, 403, times=99)
             (project / "hello.py").write_text(f"def main() -> None: print({method!r}, {part!r})\n")

@@ -23,6 +23,7 @@ STEPS = {
     "build": "make the layers", "libraries": "look for shared libraries", "check": "run the check",
     "documents": "write SBOM and provenance",
     "archive": "write the archive", "load": "load it into the daemon", "push": "push it",
+    "cache": "write the shared cache",
 }  # fmt: skip
 
 
