@@ -142,7 +142,7 @@ def check_own(path: Path, root: Path) -> None:
 
     It may be one of the user's, with secrets in lines that an error would show.
     """
-    if not path.resolve().is_relative_to(top_of(root).resolve()):
+    if "\0" in str(path) or not path.resolve().is_relative_to(top_of(root).resolve()):
         raise ConfigError(f"{path.name}: {path} is not in the project, which may read no other requirements")
 
 
