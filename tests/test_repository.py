@@ -41,7 +41,7 @@ def test_hooks_for_users_and_for_us() -> None:
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, ACTION, COMPONENT], ids=lambda path: path.name)
 def test_a_script_is_read_by_its_shell_and_gets_inputs_as_variables(path: object) -> None:
-    """What a user types is never a part of a script on GitHub."""
+    """An input of the action is never a part of a script on GitHub."""
     text = path.read_text("utf-8")  # type: ignore[attr-defined]
     for script in scripts(documents(text)):
         assert "${{" not in script

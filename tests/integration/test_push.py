@@ -309,7 +309,7 @@ def test_an_archive_and_a_push_in_one_command(tmp_path: Path, cache: Path) -> No
 
 @pytest.mark.parametrize("referrers", [True, False], ids=["with the API", "without"])
 def test_an_edit_is_pushed_in_few_requests(tmp_path: Path, cache: Path, *, referrers: bool) -> None:
-    """What is known to be there, or cannot be there, is not asked for; the tags come last."""
+    """No request asks for a blob that is known to be there or that cannot be; the tags come last."""
     with FakeRegistry(referrers=referrers) as registry:
         made = project(tmp_path / "p", f"{registry.host}/edited")
         variables = {"HATCH_DOCKER_CACHE_TO": "none"}

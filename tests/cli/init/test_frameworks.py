@@ -42,7 +42,7 @@ def table_of(proposal: Proposal) -> dict[str, Any]:
 
 @pytest.mark.parametrize("application", APPLICATIONS, ids=lambda application: application.name)
 def test_a_tutorials_application(application: Application, tmp_path: Path) -> None:
-    """What runs, where it listens, and the files that it reads from its working directory."""
+    """The command, the port, and the files that the application reads from its working directory."""
     proposal = propose(write_files(tmp_path / "application", application.files), MIRROR)
     table = table_of(proposal)
     files = " ".join(file["source"] for file in table.get("files", []))

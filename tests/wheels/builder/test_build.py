@@ -125,7 +125,7 @@ def test_the_same_contents_are_built_once(builder: BuilderStage, tmp_path: Path,
 def test_our_table_is_no_reason_to_build_again(
     builder: BuilderStage, tmp_path: Path, lines: list[str], *, copied: bool
 ) -> None:
-    """What [tool.hatch-docker] says does not decide a wheel, unless the wheel has a copy of pyproject.toml."""
+    """An edit of [tool.hatch-docker] leaves the wheel, unless the wheel has a copy of pyproject.toml."""
     copy = '        wheel.write("pyproject.toml", "demo/pyproject.toml")\n    return name'
     backend = BACKEND.replace("    return name", copy) if copied else BACKEND
     tables = ["", "[tool.hatch-docker]\nports = [1]\n", "[tool.hatch-docker]\nports = [2]\n", ""]

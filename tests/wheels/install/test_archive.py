@@ -135,7 +135,7 @@ def test_a_file_is_compared_with_record_when_it_is_read(size: int, tmp_path: Pat
 def test_a_wrong_record_is_repaired_where_the_wheel_is_known_by_its_hash(
     wheel: Wheel, fault: str, tmp_path: Path
 ) -> None:
-    """What is installed is what a sound wheel installs, with its RECORD."""
+    """A wheel with a wrong RECORD is installed as a sound one, with a right RECORD."""
     sound = read(wheel_entries(Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl"), VENV))
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
     with pytest.raises(RecordError, match=re.escape(fault)):
