@@ -57,6 +57,12 @@ def test_bad_requirements(ctx: Context, index: FakeIndex, root: Path, text: str,
         pin(requirements(root, text), root, AMD64, using(ctx, index))
 
 
+def test_an_included_name_that_no_file_has_is_refused(ctx: Context, root: Path) -> None:
+    """The kernel takes no NUL in a name, and Python raises ValueError for it."""
+    with pytest.raises(ConfigError, match="is not in the project"):
+        pin(requirements(root, "-r more\0.txt\n"), root, AMD64, ctx)
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_no_file_of_the_user_is_read(link: bool, ctx: Context, root: Path, tmp_path: Path) -> None:
     """An error would show its lines."""
