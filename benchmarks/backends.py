@@ -1,7 +1,7 @@
 """A published project of each build backend, made into an image from its sdist, and run.
 
     python benchmarks/backends.py                     measures all, writes backends.json and docs/backends.md
-    python benchmarks/backends.py --rows maturin      some rows only; the others keep their figures
+    python benchmarks/backends.py --rows docutils     some rows only; the others keep their figures
     python benchmarks/backends.py --render            the table again, of the figures that are there
 
 Each sdist comes from the package index that uv or pip is configured for, by its hash. `hatch-docker build`, a process
@@ -12,11 +12,9 @@ HATCH_DOCKER_CACHE_DIR names another; maturin's row brings a compiler of 400 MB 
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import json
 import os
-import re
 import subprocess
 import sys
 import tarfile
@@ -29,7 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hatch_docker.core.context import open_context  # noqa: E402 - the script is run by its path
+from benchmarks.page_table import PageTable  # noqa: E402 - the script is run by its path
+from hatch_docker.core.context import open_context  # noqa: E402
 from hatch_docker.core.progress import Progress  # noqa: E402
 from hatch_docker.oci.model import host_platform  # noqa: E402
 from hatch_docker.wheels.fetch import fetch  # noqa: E402
@@ -37,8 +36,6 @@ from hatch_docker.wheels.index import read_indexes  # noqa: E402
 from hatch_docker.wheels.locks.uv import compile_lock  # noqa: E402
 from hatch_docker.wheels.target import Pin, Target  # noqa: E402
 
-RESULTS = Path(__file__).with_name("backends.json")
-PAGE = ROOT / "docs/backends.md"
 BASE = "debian:trixie"
 IMAGES = "hatch-docker-backends"  # the repository of the images, which are removed again
 HARD = ("--rm", "--interactive", "--network", "none", "--read-only", "--cap-drop", "ALL")
@@ -171,26 +168,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def rendered(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page with the table of these figures."""
-    return re.sub(r"(?s)(<!-- backends -->\n).*?(\n<!-- /backends -->)", rf"\1{table(results)}\2", text)
-
-
-def main() -> None:
-    """Measure the rows that are asked for, and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", help="backends, between commas; default: all", default="")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    given = parser.parse_args()
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    rows = [word for word in given.rows.split(",") if word]
-    for subject in () if given.render else SUBJECTS:
-        if not rows or any(subject.backend.startswith(row) for row in rows):
-            results[subject.name] = measure(subject)
-            print(subject.name, subject.version, results[subject.name], flush=True)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(rendered(PAGE.read_text("utf-8"), results), encoding="utf-8")
-
+TABLE = PageTable("backends", Path(__file__).with_suffix(".json"), {one.name: one for one in SUBJECTS}, measure, table)
 
 if __name__ == "__main__":
-    main()
+    TABLE.main(__doc__)

@@ -10,11 +10,9 @@ asks it for pages. Needs docker, and the network for packages. HATCH_DOCKER_CACH
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -27,9 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.framework_projects import APPLICATIONS, Application  # noqa: E402 - the script is run by its path
+from benchmarks.page_table import PageTable  # noqa: E402
 
-RESULTS = Path(__file__).with_name("frameworks.json")
-PAGE = ROOT / "docs/backends.md"
 IMAGE = "hatch-docker-frameworks"
 HARD = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
 WAIT = 60  # seconds for an application to answer
@@ -113,24 +110,9 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
-    """Measure the rows that are asked for, and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", help="how names begin, between commas; default: all", default="")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    given = parser.parse_args()
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    rows = [word for word in given.rows.split(",") if word]
-    for application in () if given.render else APPLICATIONS:
-        if not rows or any(application.name.startswith(row) for row in rows):
-            found = results[application.name] = measure(application)
-            print(application.name, {key: value for key, value in found.items() if key != "why"}, flush=True)
-            print(found["why"], file=sys.stderr, flush=True)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    text = PAGE.read_text("utf-8")
-    text = re.sub(r"(?s)(<!-- frameworks -->\n).*?(\n<!-- /frameworks -->)", rf"\1{table(results)}\2", text)
-    PAGE.write_text(text, encoding="utf-8")
-
+TABLE = PageTable(
+    "frameworks", Path(__file__).with_suffix(".json"), {one.name: one for one in APPLICATIONS}, measure, table
+)
 
 if __name__ == "__main__":
-    main()
+    TABLE.main(__doc__)

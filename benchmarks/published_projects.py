@@ -12,11 +12,9 @@ capabilities and a writable root. Needs docker, and the network for packages. HA
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -30,18 +28,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.backends import HARD, PAGE, released  # noqa: E402 - the script is run by its path
+from benchmarks.backends import HARD, released  # noqa: E402 - the script is run by its path
+from benchmarks.page_table import PageTable  # noqa: E402
 
-LIST = Path(__file__).with_suffix(".toml")
-RESULTS = Path(__file__).with_suffix(".json")
+PROJECTS = {
+    name: {"name": name, **project}
+    for name, project in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["projects"].items()
+}
 IMAGE = "hatch-docker-published"
 LIMIT = 900  # seconds of a build
 
 
-def measure(name: str, project: Mapping[str, Any]) -> dict[str, Any]:
+def measure(project: Mapping[str, Any]) -> dict[str, Any]:
     """Build and run the image of a project's newest release; the result tells whether it works, and if not, why."""
     with tempfile.TemporaryDirectory(prefix="published-") as temporary:
-        place, version = released(name, "", Path(temporary))
+        place, version = released(project["name"], "", Path(temporary))
         found: dict[str, Any] = {"version": version, "date": dt.date.today().isoformat(), "lines": 0}  # noqa: DTZ011
         for lines in ([], project.get("lines", [])):
             copy = Path(temporary, f"with-{len(lines)}")
@@ -100,11 +101,11 @@ def _run(project: Mapping[str, Any], found: dict[str, Any], place: Path) -> str:
     return ""
 
 
-def table(projects: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> str:
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the figures as Markdown, with a line that sums them up."""
     heads = ("project", "backend", "compiled", "lines", "first try", "does its job", "image", "time", "measured")
     rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---|---|---:|---:|---|"]
-    measured = {name: project for name, project in projects.items() if name in results}
+    measured = {name: project for name, project in PROJECTS.items() if name in results}
     for name, project in measured.items():
         found = results[name]
         size = f"{found['size'] / 1e6:.0f} MB" if "size" in found else ""
@@ -119,30 +120,7 @@ def table(projects: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mappi
     return "\n".join([*rows, "", f"{share}; {works} of {len(measured)} do their job."])
 
 
-def rendered(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the page with the table of these figures."""
-    made = table(tomllib.loads(LIST.read_text("utf-8"))["projects"], results)
-    return re.sub(r"(?s)(<!-- published -->\n).*?(<!-- /published -->)", lambda at: f"{at[1]}{made}\n{at[2]}", text)
-
-
-def main() -> None:
-    """Measure the rows that are asked for, and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", help="projects, between commas; default: all", default="")
-    parser.add_argument("--missing", action="store_true", help="only those without figures")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    given = parser.parse_args()
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    projects = tomllib.loads(LIST.read_text("utf-8"))["projects"]
-    rows = given.rows.split(",") if given.rows else [*projects]
-    for name in () if given.render else rows:
-        if given.missing and name in results:
-            continue
-        results[name] = measure(name, projects[name])
-        print(name, json.dumps(results[name]), flush=True)
-        RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(rendered(PAGE.read_text("utf-8"), results), encoding="utf-8")
-
+TABLE = PageTable("published", Path(__file__).with_suffix(".json"), PROJECTS, measure, table)
 
 if __name__ == "__main__":
-    main()
+    TABLE.main(__doc__)

@@ -1,0 +1,56 @@
+"""A table of docs/backends.md between two comments: rows that are asked for are measured, the others keep figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/backends.md"
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """The table `name`, which stands between `<!-- name -->` and `<!-- /name -->`.
+
+    `results` is the file of the figures, `rows` are the subjects by their names, `measure` returns the figures of one,
+    and `table` all figures as Markdown.
+    """
+
+    name: str
+    results: Path
+    rows: Mapping[str, Any]
+    measure: Callable[[Any], dict[str, Any]]
+    table: Callable[[Results], str]
+
+    def read(self) -> dict[str, Any]:
+        """Return the figures that are there."""
+        found: dict[str, Any] = json.loads(self.results.read_text("utf-8")) if self.results.exists() else {}
+        return found
+
+    def rendered(self, text: str) -> str:
+        """Return the page's text with the table of the figures that are there."""
+        made = self.table(self.read())
+        comments = rf"(?s)(<!-- {self.name} -->\n).*?(\n<!-- /{self.name} -->)"
+        return re.sub(comments, lambda found: f"{found[1]}{made}{found[2]}", text)
+
+    def main(self, description: str | None) -> None:
+        """Measure the rows that the command line asks for, and write the table."""
+        parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+        parser.add_argument("--rows", help="how their names begin, between commas; default: all", default="")
+        parser.add_argument("--missing", action="store_true", help="only those without figures")
+        parser.add_argument("--render", action="store_true", help="measure nothing")
+        given = parser.parse_args()
+        known = self.read()
+        for name, subject in () if given.render else self.rows.items():
+            if name.startswith(tuple(given.rows.split(","))) and not (given.missing and name in known):
+                known[name] = self.measure(subject)
+                print(name, json.dumps(known[name]), flush=True)
+                ordered = {row: known[row] for row in self.rows if row in known}
+                self.results.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(self.rendered(PAGE.read_text("utf-8")), encoding="utf-8")
