@@ -14,6 +14,7 @@ from hatch_docker.wheels.builder.sandbox import why_not
 from tests.conftest import missing, need
 
 PROGRAMS = ("sh", "cat", "id", "ls", "touch", "sleep", "env", "stat", "hostname", "mkdir")
+UNSHARE = {"x86_64": 272, "aarch64": 97}  # the number of the system call
 
 
 def need_sandbox() -> None:
