@@ -169,7 +169,7 @@ def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> byt
     with contextlib.closing(open_blob(descriptor.digest)) as stream:
         data = stream.read(descriptor.size + 1)
     if len(data) != descriptor.size or digest_of(data) != descriptor.digest:
-        raise ImageError(f"{what}: the blob {descriptor.digest} is damaged")
+        raise ImageError(f"{what}: the blob {descriptor.digest} is damaged; copy it again, or build it again")
     return data
 
 
@@ -182,7 +182,7 @@ def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
             with HashingStream(open_blob(digest)) as stream:
                 drain(stream)
             if stream.digest != digest:
-                raise ImageError(f"{what}: the blob {digest} is damaged")
+                raise ImageError(f"{what}: the blob {digest} is damaged; copy it again, or build it again")
             sound.add(digest)
         return open_blob(digest)
 
