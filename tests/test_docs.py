@@ -53,6 +53,8 @@ TAKEN = {
     "mkdir", "printf", "set", "sleep", ".", "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat",
     "rm",
 }  # fmt: skip
+# What a page of the site loads.
+LOADED = re.compile(r"<(?:link|script|img|source|iframe)\b[^>]*?\b(?:href|src)=[\"']?([^\s\"'>]+)")
 
 
 def shown(value: object) -> str:
@@ -301,6 +303,7 @@ def test_the_map_of_the_packages_is_whole() -> None:
 
 
 def test_mkdocs_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
+    """Nothing that a page of the site loads is on another host."""
     # Without --quiet, which takes the warnings away before --strict can count them.
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
@@ -308,4 +311,7 @@ def test_mkdocs_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     for page in (ROOT / "docs").glob("*.md"):
-        assert (tmp_path / "site" / page.stem / "index.html").is_file() or page.stem == "index"
+        path = tmp_path / "site" / ("index.html" if page.stem == "index" else f"{page.stem}/index.html")
+        loaded = LOADED.findall(path.read_text("utf-8"))
+        assert loaded
+        assert not [address for address in loaded if re.match(r"(https?:)?//", address)]

@@ -8,29 +8,29 @@ import pytest
 
 from hatch_docker.config.schema import all_options
 from hatch_docker.core.context import VARIABLES
-from tests.options_page import options_table, variables_table, with_tables
+from tests.options_page import options_page, variables_page, with_sections
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ROOT / "docs" / "options.md"
 
 
-def test_the_documented_tables_name_every_option() -> None:
+def test_the_sections_name_every_option() -> None:
     """No option and no variable is left out of the documentation."""
     for option in all_options():
         if not option.is_table and option.name != "files":
-            assert f"| `{option.name}` |" in options_table()
-    assert all(f"| `{name}` |" in variables_table() for name in VARIABLES)
+            assert f"### `{option.name}`\n" in options_page()
+    assert all(f"- `{name}`: " in variables_page() for name in VARIABLES)
 
 
 @pytest.mark.skipif(not OPTIONS.parent.is_dir(), reason="an sdist has no docs")
-def test_the_documented_tables_are_current() -> None:
-    """The tables between the markers match the code; CONTRIBUTING.md has the command that writes them."""
-    assert with_tables(OPTIONS.read_text("utf-8")) == OPTIONS.read_text("utf-8")
+def test_the_sections_are_current() -> None:
+    """The sections between the markers match the code; CONTRIBUTING.md has the command that writes them."""
+    assert with_sections(OPTIONS.read_text("utf-8")) == OPTIONS.read_text("utf-8")
 
 
 def test_a_command_writes_the_documented_tables(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- options -->\nold\n<!-- /options -->\n<!-- variables -->\nold\n<!-- /variables -->\nend\n")
     subprocess.run([sys.executable, "-m", "tests.options_page", str(page)], check=True, cwd=ROOT)
-    assert f"{options_table()}\n<!-- /options -->" in page.read_text("utf-8")
-    assert page.read_text("utf-8").endswith(f"{variables_table()}\n<!-- /variables -->\nend\n")
+    assert f"{options_page()}\n<!-- /options -->" in page.read_text("utf-8")
+    assert page.read_text("utf-8").endswith(f"{variables_page()}\n<!-- /variables -->\nend\n")
