@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,12 +84,8 @@ def cached(outcome: Outcome) -> list[str]:
 
 def forget(cache: Path, place: Path) -> Path:
     """The cache of a machine that has the same packages and bases, and never built a stage."""
-    for path in (cache / "v1").iterdir():
-        for part in path.iterdir() if path.name == "facts" else [path]:
-            target = place / part.relative_to(cache)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if part.name != "stage tree":
-                target.symlink_to(part)
+    shutil.copytree(cache, place, symlinks=True)
+    shutil.rmtree(place / "v1/facts/stage tree")
     return place
 
 
