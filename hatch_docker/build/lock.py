@@ -194,5 +194,5 @@ def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Co
 
 def _check_packages(plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context) -> None:
     """Look up the packages of a base, or those of the builder of `build`."""
-    steps = base_steps(plan, suite) if build is None else (builder_step(suite, build.packages),)
+    steps = base_steps(plan, suite) if build is None else (builder_step(plan, suite, build.packages),)
     pin_packages(Suite(plan, suite, platform.architecture, ctx), (), steps)

@@ -137,6 +137,8 @@ class DebianConfig(Table):
         "configuration.")
     security_mirror: types.Mirror = Field(default="", description="The URL of a mirror of Debian's security archive. "
         "Default: `mirror` with `-security` at its end, without `mirror` the host's apt configuration.")
+    check_valid_until: bool = Field(default=True, description="Whether a release whose `Valid-Until` has passed is "
+        "refused, as apt does. `false` for an archive of snapshots, which keeps what a mirror had on one day.")
     slim: bool = Field(default=True, description="Whether to leave out what services do not use: gconv's character "
         "sets, OpenSSL's engines, and test, idlelib, pydoc and turtle of the standard library.")
 
@@ -166,8 +168,8 @@ class Config(Table):
         "`debian:<suite>` (Python and its libraries straight from Debian's signed packages: no shell, no registry), or "
         "`oci:PATH` (an OCI layout). Debian's own image on a registry is `library/debian:...`. Default: "
         "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits.")
-    python: types.Python = Field(default="", description='The Python that the image must have, such as `"3.13"`. '
-        "Default: the base's.")
+    python: types.Python = Field(default="", description='The Python that the image must have, such as `"3.13"`; '
+        "of a suite of Debian with several, the one to take. Default: the base's.")
     platforms: Distinct[Literal["linux/amd64", "linux/arm64"]] = Field(default=(), description="The platforms to build "
         "for; several make an index. Default: the host's.")
     extras: ListOf[types.Name] = Field(default=(), description="Extras of the project to install.")

@@ -15,6 +15,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.debug import variant
 from hatch_docker.plan.model import (
     DEBIAN_PYTHONS,
+    UNRELEASED,
     BasePlan,
     BudgetPlan,
     BuildPlan,
@@ -37,7 +38,8 @@ from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 if TYPE_CHECKING:
     from hatch_docker.config.options import BuildConfig, Config
 
-KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")  # whose wheels most projects publish, newest first
+# Whose wheels most projects publish, newest first; then those that only a project which admits no other gets.
+KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10", "3.15")
 
 
 def make_plan(project: Metadata, config: Config, host: Platform, part: str = "") -> Plan:
@@ -113,13 +115,7 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         if location not in DEBIAN_PYTHONS:
             known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
             raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
-        found = DEBIAN_PYTHONS[location]
-        if python and python != found:
-            raise ConfigError(
-                f"python = {python!r} does not fit base {name!r}, whose Python is {found}; remove `python`, or set "
-                f"base to {fitting_bases(f'=={python}.*')}"
-            )
-        python = found
+        python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
     elif kind != "oci":
         kind, location = "registry", name
     if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
@@ -135,14 +131,30 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         )
     plan = BasePlan(
         kind, name, location, config.debian.mirror, config.debian.security_mirror, config.debian.slim,
-        tuple(sorted(set(config.runtime.packages))),
+        tuple(sorted(set(config.runtime.packages))), python=python if kind == "debian" else "",
+        check_valid_until=config.debian.check_valid_until,
     )
     return plan, python
 
 
+def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
+    """Return the Python to take of those that a suite has, its default first; raises ConfigError for another one."""
+    if python in known:
+        return python
+    if python:
+        raise ConfigError(
+            f"python = {python!r} does not fit base {name!r}, whose Python is {' or '.join(known)}; remove `python`, "
+            f"or set base to {fitting_bases(f'=={python}.*')}"
+        )
+    found = next((one for one in known if _admits(project.requires_python, one)), known[0])
+    if found != known[0]:
+        guesses.append(Guess("python", found, f"requires-python {project.requires_python} admits no {known[0]}"))
+    return found
+
+
 def fitting_bases(requires_python: str) -> str:
     """Return the names of the first bases whose Python a project admits, for a message."""
-    suites = {python: f"debian:{suite}" for suite, python in DEBIAN_PYTHONS.items()}
+    suites = {found[0]: f"debian:{suite}" for suite, found in DEBIAN_PYTHONS.items() if suite not in UNRELEASED}
     fitting = [python for python in KNOWN_PYTHONS if _admits(requires_python, python)]
     found = [suites[python] for python in fitting if python in suites]
     found += [f"python:{python}-slim" for python in fitting]

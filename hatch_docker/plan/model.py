@@ -8,8 +8,14 @@ from typing import Any
 
 from hatch_docker.project.sources import Source
 
-DEBIAN_PYTHONS: Mapping[str, str] = {"bookworm": "3.11", "trixie": "3.13"}
-"""The Debian suites that a base can be made of, and the Python that each has."""
+DEBIAN_PYTHONS: Mapping[str, tuple[str, ...]] = {
+    "bookworm": ("3.11",), "trixie": ("3.13",), "forky": ("3.14", "3.13", "3.15"), "sid": ("3.14", "3.13", "3.15"),
+}  # fmt: skip
+"""The Debian suites that a base can be made of, oldest first, and the Pythons of each, its default first."""
+UNRELEASED = frozenset({"forky", "sid"})
+"""The suites that are not proposed to anybody, because their packages change every day."""
+UNDIVIDED = frozenset({"sid"})
+"""The suites that get every update in place: they have neither -updates nor -security."""
 
 VENV = "opt/venv"
 """The virtual environment in every image, relative to its root."""
@@ -42,6 +48,8 @@ class BasePlan:
     slim: bool = True                     # debian: leave out gconv, test, idlelib, ...
     packages: tuple[str, ...] = ()        # runtime.packages
     busybox: bool = False                 # debian: it is /bin/sh
+    python: str = ""                      # debian: the Python of the suite, "" for its default
+    check_valid_until: bool = True        # debian: a release that has run out is refused
 
 
 @dataclass(frozen=True, slots=True)

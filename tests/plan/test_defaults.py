@@ -40,7 +40,8 @@ def test_labels_come_from_the_metadata_and_the_users_win() -> None:
 
 @pytest.mark.parametrize(
     ("requires", "base"),
-    [("", "3.14"), ("<3.13", "3.12"), (">=3.11,<3.12", "3.11"), ("~=3.13.2", "3.13"), ("==3.12.*", "3.12")],
+    [("", "3.14"), ("<3.13", "3.12"), (">=3.11,<3.12", "3.11"), ("~=3.13.2", "3.13"), ("==3.12.*", "3.12"),
+     (">=3.15", "3.15")],
 )
 def test_the_default_base_is_the_newest_python_that_the_project_admits(requires: str, base: str) -> None:
     assert plan(requires_python=requires).base.location == f"python:{base}-slim"
@@ -48,10 +49,22 @@ def test_the_default_base_is_the_newest_python_that_the_project_admits(requires:
     assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13"), "the suite has its Python"
 
 
+@pytest.mark.parametrize(("python", "requires", "found"), [
+    ("", ">=3.11", "3.14"), ("3.15", ">=3.11", "3.15"), ("", "==3.13.*", "3.13"), ("", ">=3.15", "3.15"),
+])  # fmt: skip
+def test_a_suite_with_several_pythons_gives_the_one_that_is_asked_for(python: str, requires: str, found: str) -> None:
+    made = plan({"base": "debian:forky", **({"python": python} if python else {})}, requires_python=requires)
+    assert (made.python, made.base.python) == (found, found)
+    assert [guess.value for guess in made.guesses if guess.option == "python"] == (
+        [] if python or found == "3.14" else [found]
+    )
+
+
 @pytest.mark.parametrize(("table", "facts", "message"), [
     ({"base": "debian:trixie"}, {"requires_python": ">=3.14"}, r"Python 3.13, but My.App requires-python '>=3.14'"),
-    ({"base": "debian:woody"}, {}, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
-    ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13"),
+    ({"base": "debian:woody"}, {}, "known: debian:bookworm, debian:trixie, debian:forky, debian:sid"),
+    ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13; .*debian:bookworm"),
+    ({"base": "debian:sid", "python": "3.12"}, {}, "whose Python is 3.14 or 3.13 or 3.15; .* python:3.12-slim"),
     ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
     ({}, {"scripts": ()}, r'\(it has none\); .*\["python", "-m", "MODULE"\], or let .*init` look$'),
     ({"base": "debian:trixie"}, {"scripts": ()}, r'no script is the obvious choice \(it has none\); .*"MODULE"\]$'),

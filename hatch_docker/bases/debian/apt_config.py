@@ -50,7 +50,7 @@ class AptEntry:
 class Mirrors:
     """The roots of Debian's two archives, URLs without a slash at the end, and the setting that names them.
 
-    `check_valid_until` is False only if the host's administrator told apt to ignore that date. `apt` has the settings
+    `check_valid_until` is False only if the user, or the host's administrator for apt, said so. `apt` has the settings
     of apt if the mirrors come from there.
     """
 
@@ -83,6 +83,7 @@ def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT)
         found = Mirrors(main, f"{main}-security", origin)
     else:
         found = _of_host(apt)
+    found = replace(found, check_valid_until=found.check_valid_until and plan.check_valid_until)
     return replace(found, security=_root(security, "the security mirror")) if security else found
 
 

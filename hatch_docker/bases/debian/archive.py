@@ -23,6 +23,7 @@ from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.progress import Advance, Task
 from hatch_docker.core.streams import pieces
 from hatch_docker.oci.compression import Decompressed
+from hatch_docker.plan.model import UNDIVIDED
 
 KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
@@ -113,7 +114,8 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
     if expiry and now is not None and _seconds(expiry, where) < now:
         raise BaseImageError(
             f"{where} expired on {expiry}: the mirror is out of date (or this machine's clock is wrong); "
-            f"set another one with {ALTERNATIVES}"
+            f"set another one with {ALTERNATIVES}; a snapshot needs `check-valid-until = false` there, and a build "
+            "with a hatch-docker.lock reads no release at all"
         )
     files: dict[str, tuple[str, int]] = {}
     for line in fields.get("sha256", "").splitlines():
@@ -135,16 +137,17 @@ def _seconds(date: str, where: str) -> float:
 
 
 def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path = KEYRING) -> tuple[Release, ...]:
-    """Return the verified releases of a suite, its -updates and its -security.
+    """Return the verified releases of a suite, its -updates and its -security; of sid there is only one.
 
     A mirror without -updates is used with a warning: a point release has those packages later. One without -security
     is an error, because an attacker on the network could hide every fix. Raises BaseImageError and RegistryError.
     """
     keys = keyring.read_bytes()
-    wanted = (("main", suite), ("main", f"{suite}-updates"), ("security", f"{suite}-security"))
+    wanted = [("main", suite)]
+    wanted += [] if suite in UNDIVIDED else [("main", f"{suite}-updates"), ("security", f"{suite}-security")]
     with ThreadPoolExecutor(len(wanted)) as pool:
         found = list(pool.map(lambda item: _fetch_release(item[0], item[1], mirrors, ctx, keys), wanted))
-    if found[1] is None:
+    if None in found:
         url = redact_url(f"{mirrors.root('main')}/dists/{suite}-updates/InRelease")
         ctx.progress.warn(f"{url} does not exist: continuing without the updates between point releases")
     return tuple(release for release in found if release is not None)

@@ -34,8 +34,8 @@ ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on the
 
 # Only maintainer scripts and interactive shells need them.
 IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
-# Berkeley DB is large, and only dbm.ndbm needs it.
-IGNORED_SLIM = frozenset({"libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
+# Berkeley DB is large, and only dbm.ndbm needs it. The slim base has no gconv.
+IGNORED_SLIM = frozenset({"libc-gconv-modules-extra", "libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
 
 # For building extension modules: a compiler, /bin/sh, and the programs of configure scripts and makefiles. Essential
 # packages must be named, as no package depends on them: libpq-dev's pg_config is a Perl program, scripts need bash.
@@ -72,7 +72,7 @@ def make_debian_base(
 
 def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
     """Return the packages of a base: Python and its libraries, then `runtime.packages`."""
-    python = DEBIAN_PYTHONS[suite]
+    python = suite_python(plan, suite)
     names = (
         f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
         "libstdc++6", "media-types", "ncurses-base", "netbase", "tzdata",
@@ -81,14 +81,19 @@ def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
     return (first, Step(plan.packages, IGNORED, "runtime")) if plan.packages else (first,)
 
 
-def builder_step(suite: str, packages: Sequence[str]) -> Step:
-    """Return the packages of the builder's root."""
-    return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
+def suite_python(plan: BasePlan, suite: str) -> str:
+    """Return the Python that a base or its builder gets from a suite: "3.13"; the suite must be a known one."""
+    return plan.python or DEBIAN_PYTHONS[suite][0]
+
+
+def builder_step(plan: BasePlan, suite: str, packages: Sequence[str]) -> Step:
+    """Return the packages of the builder's root for a base."""
+    return Step((*TOOLS, f"python{suite_python(plan, suite)}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
 
 
 def _base(suite: Suite, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
     plan = suite.plan
-    python = DEBIAN_PYTHONS[suite.codename]
+    python = suite_python(plan, suite.codename)
     made_of: list[tuple[str, str]] = []
     steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename), made_of) if step]
     versions = {package.name: package.version for package in steps[0]}
@@ -173,8 +178,8 @@ def builder_root(
         known = ", ".join(DEBIAN_PYTHONS)
         raise BaseImageError(f"there is no compiler for {platform} of {suite or plan.name!r}; there is for {known}")
     target = Suite(plan, suite, platform.architecture, ctx, keyring)
-    python = DEBIAN_PYTHONS[suite]
-    step = builder_step(suite, packages)
+    python = suite_python(plan, suite)
+    step = builder_step(plan, suite, packages)
 
     def tree_of(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
         (found,) = pin(target, indexes, [step])

@@ -111,7 +111,8 @@ def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Cont
     # A base for each lock, so that projects keep theirs.
     pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
     recipes = (RECIPE, LAYER_RECIPE)
-    return key_of(recipes, plan.location, plan.slim, plan.packages, str(platform), compression.identity, *pinned)
+    made_as = (plan.location, plan.python, plan.slim, plan.packages)
+    return key_of(recipes, *made_as, str(platform), compression.identity, *pinned)
 
 
 def _row(descriptor: Descriptor) -> list[Any]:

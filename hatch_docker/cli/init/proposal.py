@@ -35,7 +35,7 @@ from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
-from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan
+from hatch_docker.plan.model import DEBIAN_PYTHONS, UNRELEASED, BasePlan
 from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
 
@@ -330,7 +330,8 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
     specifiers = SpecifierSet()
     with contextlib.suppress(InvalidSpecifier):
         specifiers = SpecifierSet(requires)
-    for suite, python in sorted(DEBIAN_PYTHONS.items(), key=lambda item: int(item[1][2:]), reverse=True):
+    released = {suite: found[0] for suite, found in DEBIAN_PYTHONS.items() if suite not in UNRELEASED}
+    for suite, python in reversed(released.items()):
         if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
             reason = f"Python {python}, for requires-python {requires}" if requires else f"Python {python}"
             if poetry and not requires:

@@ -86,7 +86,7 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
     """
     if base.plan.kind != "debian" and has_apt(base, ctx):
         if base.suite in DEBIAN_PYTHONS:
-            step = builder_step(base.suite, packages)
+            step = builder_step(base.plan, base.suite, packages)
             debs = Debs(step.names, find_additions(base, step, ctx))
             note_used(debs.packages or (), base.suite, ctx)
         else:

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,26 @@ def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
     ctx = context(tmp_path / "other" / "cache")
     with pytest.raises(BaseImageError, match=r"security-mirror` or HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"):
         fetched(suite_of(fake, ctx), "lib")
+
+
+def test_sid_has_one_release(tmp_path: Path) -> None:
+    """Neither updates nor fixes of sid are apart, and so none are missed."""
+    fake = FakeArchive(tmp_path / "mirror", suite="sid")
+    fake.add("lib", "1.0")
+    lines: list[str] = []
+    assert fetched(suite_of(fake.write([""]), context(tmp_path / "cache", lines)), "lib")
+    assert not [line for line in lines if line.startswith("warning: ")]
+
+
+def test_a_snapshot_has_run_out(tmp_path: Path) -> None:
+    """A release whose time has passed is refused with the way out, which is an option."""
+    fake = FakeArchive(tmp_path / "mirror", valid_until="Sat, 15 Nov 2025 00:00:00 UTC")
+    fake.add("lib", "1.0")
+    suite, ctx = suite_of(fake.write(), context(tmp_path / "cache")), context(tmp_path / "cache")
+    with pytest.raises(BaseImageError, match=r"expired on Sat, 15 Nov 2025.*a snapshot needs `check-valid-until ="):
+        fetched(suite, "lib")
+    told = replace(suite, plan=replace(suite.plan, check_valid_until=False), ctx=ctx)
+    assert fetched(told, "lib")
 
 
 @pytest.mark.parametrize("what", ["gone", "down", "huge", "not xz"])

@@ -213,7 +213,7 @@ def test_another_architecture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suite", "platform", "message"), [
-    ("sid", AMD64, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
+    ("woody", AMD64, "unknown Debian suite; known: debian:bookworm, debian:trixie, debian:forky, debian:sid"),
     ("trixie", Platform("linux", "riscv64"), "cannot be made for linux/riscv64; it can for linux/amd64, linux/arm64",),
     ("trixie", Platform("windows", "amd64"), "cannot be made for windows/amd64"),
 ])  # fmt: skip
