@@ -37,6 +37,7 @@ LIBRARIES: dict[str, set[str]] = {
     "docker": {"oci.daemon"},
     "pysequoia": {"bases"},
     "rich": {"core.terminal"},
+    "setuptools": {"plugin.setup_command"},
     "watchfiles": {"build.watch"},
     "argcomplete": {"cli"},
     "pydantic_core": set(),

@@ -139,12 +139,13 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     _check_directories(notes.command, trees, directory, outputs)
     made = {path: facts(path) for path in outputs}
     _check_outputs(notes)
+    repository = any((place / ".git").exists() for place in (project.root, *project.root.parents))
     daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
     return {
         "at": notes.command.began, "asked": [[*key, ASKED[key[0]], time] for key, time in ctx.asked.items()],
         "trees": trees, "paths": paths, "imports": imports, "outputs": made,
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
-        "repository": any((place / ".git").exists() for place in (project.root, *project.root.parents)),
+        "repository": repository and not project.wheels,  # a wheel that exists is of no commit
         "daemon": daemon if any(plan.load != "never" for plan in plans) else None,
         "tags": notes.tags, "lines": [sanitize(line) for line in notes.lines], "images": notes.images, "again": False,
     }  # fmt: skip

@@ -54,7 +54,7 @@ def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[
     assert project.app is not None
     progress = open_progress(project.app.display_warning, project.app.verbosity, environ)
     ctx = open_context(environ, progress)
-    return read_configs(project.table, environ, project.root / "pyproject.toml", ctx.store), ctx
+    return read_configs(project.table, environ, project.root / project.file, ctx.store), ctx
 
 
 def metadata_of(

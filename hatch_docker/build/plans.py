@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def open_plans(
-    project: Project, environ: Mapping[str, str], *, given: bool = False, pins: ImageLock | None = None,
-    pinned: bool = True, push: bool = False, every: bool = False, notes: Notes | None = None,
+    project: Project, environ: Mapping[str, str], *, pins: ImageLock | None = None, pinned: bool = True,
+    push: bool = False, every: bool = False, notes: Notes | None = None,
 ) -> tuple[tuple[Plan, ...], Context]:
     """Return the plans of a project's images and the context of their build; raises ConfigError.
 
-    With `every` these are the plans of all images, whichever the environment selects. With `given` the project's wheel
-    exists, so that none is built. The context has `pins`, or with `pinned` those of the image lock. With `push` the
-    images go to their registries and nowhere else. `notes` gets the commit and the lines that are shown.
+    With `every` these are the plans of all images, whichever the environment selects. A wheel that exists is not
+    built. The context has `pins`, or with `pinned` those of the image lock. With `push` the images go to their
+    registries and nowhere else. `notes` gets the commit and the lines that are shown.
     """
     from hatch_docker.build.configs import with_options
     from hatch_docker.oci.model import host_platform
@@ -42,7 +42,7 @@ def open_plans(
         metadata = find_members(metadata, project.tables, ctx)
     plans = []
     for name, config in configs.items():
-        if given:
+        if project.wheels:
             build = with_options(config.build, isolated="never", args={}, env={}, ssh=False)
             config = with_options(config, build=build)
         if push:

@@ -11,6 +11,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.plan.model import BuildPlan, Plan
 from hatch_docker.project.model import Project
+from hatch_docker.wheels.install.compatibility import fitting_wheel
 from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Target, note_used
 
@@ -41,6 +42,8 @@ def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProjec
 
 def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     """Return the wheel of a project without a builder stage; raises BuildError if the lock's hatchling cannot run."""
+    if project.wheels:
+        return fitting_wheel(project.wheels, target)
     requires = project.requires() if ctx.image_lock is not None else ()
     if not requires:
         return project.wheel()

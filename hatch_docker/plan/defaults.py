@@ -100,7 +100,8 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
 def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
-        python = python or next((known for known in KNOWN_PYTHONS if _admits(project.requires_python, known)), "")
+        fitting = (known for known in KNOWN_PYTHONS if _admits(project.requires_python, known))
+        python = python or next((known for known in fitting if _has_wheel(project.pythons, known)), "")
         if not python:
             known = ", ".join(KNOWN_PYTHONS)
             raise ConfigError(
@@ -109,6 +110,7 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
             )
         name = f"python:{python}-slim"
         reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
+        reason += " and a wheel is for" if any(project.pythons) else ""
         guesses.append(Guess("base", name, reason))
     kind, _, location = name.partition(":")
     if kind == "debian":
@@ -165,6 +167,11 @@ def _admits(requires_python: str, python: str) -> bool:
     specifiers = SpecifierSet(requires_python)
     # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
+
+
+def _has_wheel(pythons: Sequence[str], python: str) -> bool:
+    """Tell whether one of the wheels that are given, if any, may be for a Python."""
+    return not pythons or any(_admits(specifier, python) for specifier in pythons)
 
 
 def _chosen(project: Metadata, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -62,7 +62,7 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
         hatchling = Hatchling(builder.root, builder.metadata, builder.plugin_manager, builder.app)
         project = with_wheel(readable_project(hatchling), root, wheel)
         with without_cache(os.environ) as environ:
-            plans, ctx = open_plans(project, environ, given=True)
+            plans, ctx = open_plans(project, environ)
             lock = plans[0].lock
             if (root / "PKG-INFO").is_file() and lock.kind == "resolve" and lock.requirements:
                 ctx.progress.warn(

@@ -47,6 +47,7 @@ class Metadata:
     members: Mapping[str, Metadata] = field(default_factory=dict)  # by normalised name: the projects it depends on
     sources: tuple[Source, ...] = ()            # of its dependencies
     pinned: str = ""                            # a requirements file without hashes at the root, if there is no lock
+    pythons: tuple[str, ...] = ()               # specifiers (PEP 440) of the Pythons that given wheels are for
 
 
 @dataclass(frozen=True, slots=True)

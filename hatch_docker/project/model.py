@@ -49,7 +49,8 @@ class Project:
     of its scripts. `member` returns another project of the workspace, by its path from this one. `tables` is
     pyproject.toml, parsed; `output` returns the directory that builds write to by default. `sources` returns what its
     artifacts are made of, for a wheel that is built in the builder stage or here, None where code decides that.
-    `shared` returns the shared cache that its builder stage looks in, None if it has none.
+    `shared` returns the shared cache that its builder stage looks in, None if it has none. `wheels` are those that
+    exist and are used as they are, each for other targets. `file` is the name of the file that has the table.
     """
 
     root: Path
@@ -66,6 +67,8 @@ class Project:
     app: Application | None = None
     sources: Callable[[bool], Sources | None] = lambda _isolated: None
     shared: Callable[[], Shared | None] = lambda: None
+    wheels: tuple[Path, ...] = ()
+    file: str = "pyproject.toml"
 
     @property
     def table(self) -> Mapping[str, Any]:
@@ -91,4 +94,6 @@ def with_wheel(project: Project, root: Path, wheel: Path) -> Project:
     def sdist() -> NoReturn:
         raise AssertionError(f"{wheel.name} is given")
 
-    return replace(project, root=root, wheel=lambda: wheel, sdist=sdist, requires=tuple, wheel_by=None)
+    return replace(
+        project, root=root, wheel=lambda: wheel, sdist=sdist, requires=tuple, wheel_by=None, wheels=(wheel,)
+    )

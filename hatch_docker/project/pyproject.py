@@ -67,6 +67,11 @@ def above(root: Path) -> str:
     return f", which may be {found}" if found else ""
 
 
+def around_wheel(wheel: Path) -> Path:
+    """Return the directory of the project around a wheel that exists, the wheel's own where there is none."""
+    return next((place for place in wheel.parents if (place / "pyproject.toml").is_file()), wheel.parent)
+
+
 def check_project(root: Path, config: Mapping[str, Any]) -> None:
     """Raise ConfigError for a pyproject.toml without a project: setuptools would make a wheel without a name of it."""
     if config.keys() & {"project", "build-system"} or any((root / name).is_file() for name in LEGACY_FILES):

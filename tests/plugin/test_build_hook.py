@@ -137,7 +137,7 @@ def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypa
     options = '[tool.hatch-docker.build]\nisolated = "always"\npackages = ["libpq-dev"]'
     root = write_project("c-extension", tmp_path / "p", options=options)
     project = with_wheel(hatchling_project(open_hatchling(root), tmp_path), root, tmp_path / "x.whl")
-    (plan,), _ = open_plans(project, os.environ, given=True)
+    (plan,), _ = open_plans(project, os.environ)
     assert not plan.build.isolated
     assert plan.build.packages == ("libpq-dev",)  # for dependencies that are built
     assert project.wheel() == tmp_path / "x.whl"

@@ -7,12 +7,13 @@ import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hatch_docker.build.failures import named_as_typed
 from hatch_docker.build.unchanged import Command, recall, shown_path
-from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.cli.common import Commands, declare, print_lines, project_root, set_verbosity
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
 from hatch_docker.core.cache.store import without_cache
 from hatch_docker.core.files import temporary_directory
@@ -20,6 +21,7 @@ from hatch_docker.core.terminal import for_terminal
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
+    from hatch_docker.project.model import Project
 
 SUMMARIES = {
     "build": "build the image, as `hatch build -t docker` does",
@@ -31,6 +33,7 @@ EXAMPLES = {
         ("hatch-docker build", "the project of this directory"),
         ("hatch-docker build -t registry.example/shop:1.2 --push", "build and push"),
         ("hatch-docker build --base debian:trixie --platform linux/arm64", "another base and platform"),
+        ("hatch-docker build dist/shop-1.2-py3-none-any.whl", "of a wheel that exists"),
         ("hatch-docker build --watch --run", "while you develop"),
     ),
     "plan": (("hatch-docker plan -o .", "into this directory"),),
@@ -43,7 +46,15 @@ def add(commands: Commands) -> None:
     for name, summary in SUMMARIES.items():
         command = declare(commands, name, summary, run, verbosity=True, examples=EXAMPLES[name])
         command.set_defaults(name=name)
-        add_project(command)
+        command.add_argument(
+            "project", nargs="*", metavar="PROJECT",
+            help="the project's directory, of any build backend, or wheels of it that exist, each for other platforms; "
+            "default: the current directory",
+        )
+        command.add_argument(
+            "--config", metavar="FILE",
+            help="with wheels: the file that has [tool.hatch-docker]; default: pyproject.toml of the project around",
+        )
         command.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
         if name == "build":
             command.add_argument("--push", action="store_true", help="push the image, and write no archive")
@@ -57,19 +68,70 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     verbosity = set_verbosity(options)
-    root, output = project_root(options), Path(options.output).resolve() if options.output else None
+    source = _source(options)
+    root = source.root
+    output = Path(options.output).resolve() if options.output else None
     variables, typed = flag_variables(options, os.environ)
     environ: Mapping[str, str] = {**os.environ, **variables}
     if options.name == "build" and (options.watch or options.run_image):
         _watch(options, root, output, environ)
     command = None
     if options.name == "build" and not options.push:
-        command = Command(root, ("hatch-docker", str(output or "")), environ)
+        words = *map(str, source.wheels), source.file
+        command = Command(root, ("hatch-docker", str(output or ""), *words), environ)
         if recalled := recall(command, functools.partial(_write, environ=environ), verbosity):
             print_lines(shown_path(archive, root) for archive in recalled.archives)
             return
     with named_as_typed(typed), without_cache(environ) as environ:
-        _make(options, root, output, environ, command, quiet=verbosity < 0)
+        _make(options, source, output, environ, command, quiet=verbosity < 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The project that an image is made of: its directory, its wheels if they exist, and the file with the table."""
+
+    root: Path
+    wheels: tuple[Path, ...] = ()
+    file: str = "pyproject.toml"
+
+
+def _source(options: argparse.Namespace) -> _Source:
+    """Return what the arguments name; raises ConfigError for arguments that contradict each other."""
+    from hatch_docker.core.errors import ConfigError
+
+    names = options.project or ["."]
+    wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
+    if not wheels:
+        if options.config:
+            raise ConfigError("--config is for wheels; a project has its table in its own pyproject.toml")
+        if len(names) > 1:
+            raise ConfigError(f"{names[0]} and {names[1]}: name one project, or wheels of one")
+        options.project = names[0]
+        return _Source(project_root(options))
+    if others := [name for name in names if not name.endswith(".whl")]:
+        raise ConfigError(f"{others[0]} is not a wheel: name wheels alone, or the directory of one project")
+    if getattr(options, "watch", False):
+        raise ConfigError("--watch looks at the sources of a project; name its directory instead of a wheel")
+    if options.build_arg:
+        raise ConfigError("--build-arg is for the build of a wheel, and the wheel exists; leave it out")
+    if options.config:
+        config = Path(options.config).resolve()
+        if not config.is_file():
+            raise ConfigError(f"--config: there is no file {options.config}")
+        return _Source(config.parent, wheels, config.name)
+    from hatch_docker.project.pyproject import around_wheel
+
+    return _Source(around_wheel(wheels[0]), wheels)
+
+
+def _open(source: _Source, environ: Mapping[str, str], temporary: Path, *, push: bool) -> Project:
+    if source.wheels:
+        from hatch_docker.build.given_wheels import open_wheels
+
+        return open_wheels(source.wheels, source.root, source.file)
+    from hatch_docker.build.project import open_project
+
+    return open_project(source.root, environ, temporary, push=push)
 
 
 def _write(line: str, environ: Mapping[str, str]) -> None:
@@ -77,16 +139,15 @@ def _write(line: str, environ: Mapping[str, str]) -> None:
 
 
 def _make(
-    options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str], command: Command | None,
-    *, quiet: bool,
+    options: argparse.Namespace, source: _Source, output: Path | None, environ: Mapping[str, str],
+    command: Command | None, *, quiet: bool,
 ) -> None:
     """Make what the command is for, and print its artifacts."""
     from hatch_docker.build import api
-    from hatch_docker.build.project import open_project
 
     made: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
-        project = open_project(root, environ, temporary, push=getattr(options, "push", False))
+        project = _open(source, environ, temporary, push=getattr(options, "push", False))
         if line := api.why_no_image(project):
             if not quiet:
                 print(line, file=sys.stderr)
@@ -102,7 +163,7 @@ def _make(
             artifacts = api.push_images(project, directory, environ, made)
         else:
             artifacts = api.build_images(project, directory, environ, made, command)
-    print_lines(api.displayed(str(artifact), root, made.values(), quiet=quiet) for artifact in artifacts)
+    print_lines(api.displayed(str(artifact), source.root, made.values(), quiet=quiet) for artifact in artifacts)
 
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str]) -> NoReturn:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.wheels.install.archive import ZIP_ERRORS, BadWheelError, WheelArchive, refusing
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import Target, incompatibility
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -33,6 +33,26 @@ def check_given(wheel: Path, target: Target) -> None:
     except WheelError as error:
         raise WheelError(f"{str(error).partition(';')[0]}{way_out}") from None
     check_library(wheel, wheel.name, target, way_out)
+
+
+def fitting_wheel(wheels: Sequence[Path], target: Target) -> Path:
+    """Return the wheel, of several of one version, that fits a target best; raises WheelError where none does.
+
+    A single wheel is not checked.
+    """
+    from packaging.utils import parse_wheel_filename
+
+    if len(wheels) == 1:
+        return wheels[0]
+    order = {tag: place for place, tag in enumerate(target.tags())}
+    places = {
+        min(order[tag] for tag in tags): wheel
+        for wheel in wheels if (tags := parse_wheel_filename(wheel.name)[3] & order.keys())
+    }  # fmt: skip
+    if not places:
+        reasons = ", ".join(f"{wheel.name} is {incompatibility(wheel.name, target)}" for wheel in wheels)
+        raise WheelError(f"no wheel fits the base, which is {target}: {reasons}; choose another base or platform")
+    return places[min(places)]
 
 
 def check_library(wheel: Path, filename: str, target: Target, way_out: str) -> None:

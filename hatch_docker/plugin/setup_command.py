@@ -1,0 +1,59 @@
+"""`python setup.py docker`: the image of a project of setuptools, by the functions behind `hatch-docker build`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from setuptools import Command
+
+if TYPE_CHECKING:
+    from hatch_docker.build.receipt import Receipt
+
+BETTER = "`hatch-docker build` makes the same image without running setup.py on this machine, and takes more options"
+
+
+class Docker(Command):  # type: ignore[misc]  # setuptools has no types
+    """Builds the image of the project in the working directory; setuptools finds it by `distutils.commands`."""
+
+    command_name = "docker"
+    description = "build a container image, as `hatch-docker build` does"
+    user_options: ClassVar[list[tuple[str, str | None, str | None]]] = [
+        ("output=", "o", "where to write; default: dist"),
+    ]
+
+    def initialize_options(self) -> None:
+        """Set the defaults of the options."""
+        self.output = ""
+
+    def finalize_options(self) -> None:
+        """Check nothing: a directory that cannot be written to is an error of the build."""
+
+    def run(self) -> None:
+        """Build the image; a failure that the user can mend ends the program with one line."""
+        from hatch_docker.build.failures import run_or_abort
+
+        print(f"hint: {BETTER}", file=sys.stderr)  # noqa: T201, where a command's messages go
+        run_or_abort(self, self._build)
+
+    def abort(self, message: str, code: int) -> None:
+        """End the program with a message and a status."""
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(code)
+
+    def _build(self) -> None:
+        from hatch_docker.build import api
+        from hatch_docker.build.project import open_project
+        from hatch_docker.core.cache.store import without_cache
+        from hatch_docker.core.files import temporary_directory
+
+        root = Path.cwd()
+        made: dict[str, Receipt] = {}
+        with temporary_directory() as temporary, without_cache(os.environ) as environ:
+            project = open_project(root, environ, temporary)
+            directory = Path(self.output).resolve() if self.output else project.output()
+            directory.mkdir(parents=True, exist_ok=True)
+            for archive in api.build_images(project, directory, environ, made):
+                print(api.displayed(str(archive), root, made.values(), quiet=False))  # noqa: T201

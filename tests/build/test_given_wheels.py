@@ -1,0 +1,108 @@
+"""The wheels that an image is made of where they exist: the one for each target, and those that are refused."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.given_wheels import open_wheels
+from hatch_docker.build.plans import open_plans
+from hatch_docker.cli.commands.build import _source
+from hatch_docker.core.errors import ConfigError, HatchDockerError
+from hatch_docker.oci.model import Platform
+from hatch_docker.wheels.install.compatibility import fitting_wheel
+from hatch_docker.wheels.target import Target
+from tests.fakes.wheels import Wheel
+
+PURE = "demo-1.0-py3-none-any.whl"
+AMD64, ARM64 = (f"demo-1.0-cp313-cp313-manylinux_2_28_{machine}.whl" for machine in ("x86_64", "aarch64"))
+OLDER, MUSL = "demo-1.0-cp312-cp312-manylinux_2_28_x86_64.whl", "demo-1.0-cp313-cp313-musllinux_1_2_x86_64.whl"
+STABLE = "demo-1.0-cp311-abi3-manylinux_2_28_x86_64.whl"
+
+
+def write(directory: Path, *names: str, metadata: str = "Requires-Python: >=3.10\n") -> list[Path]:
+    wheel = Wheel(scripts="[console_scripts]\ndemo = demo:main\n")
+    wheel.metadata += metadata
+    return [wheel.write(directory / name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "python", "platform", "libc", "found"),
+    [
+        ([PURE, AMD64], "3.13.5", "linux/amd64", ("glibc", "2.41"), AMD64),
+        ([PURE, AMD64], "3.12.1", "linux/amd64", ("glibc", "2.41"), PURE),
+        ([AMD64, ARM64, OLDER, MUSL], "3.13.5", "linux/arm64", ("glibc", "2.41"), ARM64),
+        ([AMD64, ARM64, OLDER, MUSL], "3.12.1", "linux/amd64", ("glibc", "2.36"), OLDER),
+        ([AMD64, ARM64, OLDER, MUSL], "3.13.5", "linux/amd64", ("musl", "1.2"), MUSL),
+        ([OLDER, STABLE], "3.14.0", "linux/amd64", ("glibc", "2.41"), STABLE),
+        ([AMD64, OLDER], "3.13.5", "linux/arm64", ("glibc", "2.41"), None),
+    ],
+)
+def test_each_target_has_the_wheel_that_fits_best(
+    names: list[str], python: str, platform: str, libc: tuple[str, str], found: str | None
+) -> None:
+    target = Target(python, Platform.parse(platform), libc)
+    if found is None:
+        with pytest.raises(HatchDockerError, match=f"no wheel fits.*: {AMD64} is for .*, {OLDER} is for cp312"):
+            fitting_wheel([Path(name) for name in names], target)
+        return
+    assert fitting_wheel([Path(name) for name in names], target).name == found
+
+
+@pytest.mark.parametrize(
+    ("names", "base"),
+    [
+        ([PURE], "python:3.14-slim"), ([AMD64, ARM64], "python:3.13-slim"), ([OLDER, AMD64], "python:3.13-slim"),
+        ([STABLE], "python:3.14-slim"), (["demo-1.0-py2.py3-none-any.whl"], "python:3.14-slim"),
+        (["demo-1.0-py313-none-any.whl"], "python:3.14-slim"),
+    ],
+)  # fmt: skip
+def test_the_default_base_has_a_python_that_a_wheel_is_for(names: list[str], base: str, tmp_path: Path) -> None:
+    """It is not built, belongs to no commit, and the image goes to the directory that it lies in."""
+    project = open_wheels(write(tmp_path, *names), tmp_path, "pyproject.toml")
+    (plan,), _ = open_plans(project, {"HOME": str(tmp_path), "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "c")})
+    assert (plan.base.name, plan.build.isolated, plan.revision, plan.created) == (base, False, "", None)
+    assert (plan.config.entrypoint, plan.stem, project.output()) == (("demo",), "demo-1.0", tmp_path)
+
+
+def source(*names: object, **options: object) -> tuple[list[Path], Path, str]:
+    found = _source(argparse.Namespace(project=[*map(str, names)], **{"config": "", "build_arg": [], **options}))
+    return list(found.wheels), found.root, found.file
+
+
+def test_the_table_is_that_of_the_project_around(tmp_path: Path) -> None:
+    (tmp_path / "p/dist").mkdir(parents=True)
+    for name in ("p/pyproject.toml", "images.toml"):
+        (tmp_path / name).write_text("[tool.hatch-docker]\nbase = 'debian:trixie'\nuser = 0.5\n")
+    wheels = write(tmp_path / "p/dist", PURE)
+    assert source(*wheels) == (wheels, tmp_path / "p", "pyproject.toml")
+    assert source(*wheels, config=tmp_path / "images.toml") == (wheels, tmp_path, "images.toml")
+    with pytest.raises(ConfigError, match=r"images\.toml.*user"):
+        open_plans(open_wheels(wheels, tmp_path, "images.toml"), {"HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "said"),
+    [
+        ((PURE, "."), {}, "is not a wheel: name wheels alone"), (("a", "b"), {}, "a and b: name one project"),
+        ((PURE,), {"watch": True}, "--watch looks at the sources"), ((), {"config": "x.toml"}, "--config is for"),
+        ((PURE,), {"config": "x.toml"}, "no file x.toml"), ((PURE,), {"build_arg": ["A=1"]}, "the wheel exists"),
+    ],
+)  # fmt: skip
+def test_arguments_that_contradict_each_other(names: tuple[str, ...], options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        source(*names, **options)
+
+
+def test_wheels_that_make_no_image(tmp_path: Path) -> None:
+    (pure,) = write(tmp_path, PURE)
+    (amd64,) = write(tmp_path, AMD64, metadata="Requires-Python: >=3.13\n")
+    (tmp_path / "other-1.0-py3-none-any.whl").touch()
+    (tmp_path / "demo.whl").touch()
+    for names, said in (
+        ((pure, amd64), "have different metadata"), ((tmp_path / "demo.whl",), "not the name of a wheel"),
+        ((pure, tmp_path / "other-1.0-py3-none-any.whl"), "of different packages or versions"),
+        ((tmp_path / "*.whl",), "there is no wheel"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            open_wheels(names, tmp_path, "pyproject.toml")
