@@ -1,9 +1,9 @@
 """What an image of one compiled project costs, made in the ways that people make it: size, and time to build again.
 
-    python benchmarks/seed.py                     measures everything, writes seed.json, README and docs/seed.svg
-    python benchmarks/seed.py --render            README and chart again, of the figures that are there
+    python benchmarks/seed.py                     measures everything, writes seed.json, page and charts
+    python benchmarks/seed.py --render            page and charts again, of the figures that are there
     python benchmarks/seed.py --rows uv,embedded --runs 1 --results /tmp/some.json
-                                                  some rows, quickly; README and chart stay as they are
+                                                  some rows, quickly; page and charts stay as they are
 
 The project is `example_project`: a C extension, Pillow, Starlette, Uvicorn. All rows stand on one base, a stand-in for
 python:3.13-slim made of Debian's packages and served by a registry of this machine. The Dockerfiles are those of
@@ -250,13 +250,13 @@ def measure(rows: Sequence[Row], runs: int, results: Path, base: Path | None, ab
 def main() -> None:
     """Parse the arguments, measure in a temporary directory, write the report."""
     names = [row.name for row in ROWS]
-    parser = argparse.ArgumentParser(description="Measure the ways to an image; writes README and docs/seed.svg.")
+    parser = argparse.ArgumentParser(description="Measure the ways to an image, for docs/comparison.md.")
     parser.add_argument("--runs", type=int, default=3, help="builds per case (default: %(default)s)")
     parser.add_argument("--rows", default=",".join(names), help="rows between commas (default: all of them)")
     parser.add_argument("--base", type=Path, help="a tar of the base's files, instead of mmdebstrap's")
     parser.add_argument("--directory", type=Path, help="where to work (default: the system's)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of figures (default: seed.json)")
-    parser.add_argument("--render", action="store_true", help="measure nothing; write README and chart again")
+    parser.add_argument("--render", action="store_true", help="measure nothing; write page and charts again")
     options = parser.parse_args()
     chosen = options.rows.split(",")
     if unknown := set(chosen) - set(names):

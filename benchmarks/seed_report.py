@@ -1,4 +1,4 @@
-"""The figures of benchmarks/seed.py as the table in README.md and the chart docs/seed.svg.
+"""The figures of benchmarks/seed.py: the table of docs/comparison.md, its chart, and the shorter chart of the README.
 
 Pure text out of `seed.json`, so that table and chart always say what was measured; a test holds them together.
 """
@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("seed.json")
-README = ROOT / "README.md"
-CHART = ROOT / "docs" / "seed.svg"
+PAGE = ROOT / "docs" / "comparison.md"
 
 TITLES = {
     "naive": "compiler left in",
@@ -119,41 +118,52 @@ def multiple(value: float, unit: float) -> str:
 
 
 STYLE = """\
-    text { font: 13px system-ui, sans-serif; fill: #1f2328; } .h { font-weight: 600; } .s { fill: #57606a; }
-    .n { text-anchor: end; } .o { fill: #57606a; fill-opacity: .45; } .u { fill: #1f883d; }
+    text { font: 13px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; fill: #1f2328; }
+    .h { font-weight: 600; } .s { fill: #4c5560; } .back { fill: #fff; stroke: #d0d7de; } .o { fill: #afb8c1; }
+    .u { fill: #1f883d; }
     @media (prefers-color-scheme: dark) {
-      text { fill: #f0f6fc; } .s { fill: #9198a1; } .o { fill: #9198a1; } .u { fill: #3fb950; }
+      text { fill: #f0f6fc; } .s { fill: #c3cbd4; } .back { fill: #161b22; stroke: #3d444d; } .o { fill: #59636e; }
+      .u { fill: #3fb950; }
     }"""
-LEFT, WIDTH, LINE, GAP, LABELS = 250, 140, 22, 38, 56
+# Pixels: the picture, its labels, the longest bar; the heights of a row and a title.
+WIDTH, LEFT, LONGEST, LINE, HEAD = 520, 232, 200, 21, 38
+SIZE: Column = ("compressed size", lambda row: row.compressed, lambda value: size(int(value)))
+PUSHED: Column = ("sent to the registry after an edit", lambda row: row.pushed, lambda value: size(int(value)))
+EDITED: Column = ("build after an edit", lambda row: row.times["python"], seconds)
+COLD: Column = ("first build", lambda row: row.times["cold"], seconds)
+C_EDITED: Column = ("build after an edit of C", lambda row: row.times["c"], seconds)
+# The charts: the columns, the rows, and the names of the rows that differ from those of the table.
+CHARTS: Mapping[str, tuple[tuple[Column, ...], tuple[str, ...]]] = {
+    "seed.svg": ((SIZE, PUSHED, COLD, EDITED, C_EDITED), tuple(TITLES)),
+    "why.svg": ((SIZE, PUSHED, EDITED), ("two-stage", "uv", "embedded", "embedded-debian")),
+}
+SHORT = {
+    "two-stage": "Dockerfile, two stages", "uv": "Dockerfile, uv's guide", "embedded": "hatch-docker, same base",
+    "embedded-debian": "hatch-docker, debian:trixie", "buildkit": "hatch-docker, buildkit",
+}
 
 
-def chart(figures: Mapping[str, Figures]) -> str:
-    """The chart: for each column that people ask about, a bar a row; ours in another colour."""
-    shown: list[Column] = [
-        ("compressed size", lambda row: row.compressed, lambda value: size(int(value))),
-        ("cold build", lambda row: row.times["cold"], seconds),
-        (".py edited", lambda row: row.times["python"], seconds),
-        ("C edited", lambda row: row.times["c"], seconds),
-    ]
-    step = WIDTH + LABELS + 12
-    width, height = LEFT + step * len(shown), GAP + LINE * len(figures) + 12
+def chart(figures: Mapping[str, Figures], shown: Sequence[Column], names: Sequence[str]) -> str:
+    """Return a chart: the columns one below the other, a bar for each row; ours are in another colour."""
+    step = HEAD + LINE * len(names) + 6
+    height = step * len(shown) + 10
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-        "  <title>Images of one compiled project: size and build times</title>", f"  <style>\n{STYLE}\n  </style>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">',
+        "  <title>Images of one compiled project: size, pushes and build times</title>",
+        f"  <style>\n{STYLE}\n  </style>",
+        f'  <rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="10" class="back"/>',
     ]
-    for number, name in enumerate(figures):
-        title = re.sub(r"[*`]", "", TITLES[name]).replace("ours, without Docker, on", "the same on")
-        own = ' class="h"' if name in OURS else ""
-        lines.append(f'  <text x="8" y="{GAP + LINE * number + 11}"{own}>{escaped(title)}</text>')
     for place, (title, value, text) in enumerate(shown):
-        left = LEFT + step * place
-        longest = max(value(row) for row in figures.values())
-        lines.append(f'  <text x="{left}" y="20" class="s">{title}</text>')
-        for number, (name, row) in enumerate(figures.items()):
-            top, long = GAP + LINE * number, max(2.0, WIDTH * value(row) / longest)
-            own = "u" if name in OURS else "o"
-            lines.append(f'  <rect x="{left}" y="{top}" width="{long:.1f}" height="14" rx="2" class="{own}"/>')
-            lines.append(f'  <text x="{left + long + 5:.1f}" y="{top + 11.5}" class="s">{text(value(row))}</text>')
+        above = step * place
+        longest = max(value(figures[name]) for name in names)
+        lines.append(f'  <text x="14" y="{above + 27}" class="h">{title}</text>')
+        for number, name in enumerate(names):
+            top, row = above + HEAD + LINE * number, figures[name]
+            long = max(2.0, LONGEST * value(row) / longest)
+            label, own = SHORT.get(name, re.sub(r"[*`]", "", TITLES[name])), "u" if name in OURS else "o"
+            lines.append(f'  <text x="14" y="{top + 11}" class="s">{escaped(label)}</text>')
+            lines.append(f'  <rect x="{LEFT}" y="{top}" width="{long:.1f}" height="14" rx="2" class="{own}"/>')
+            lines.append(f'  <text x="{LEFT + long + 6:.1f}" y="{top + 11.5}">{text(value(row))}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -162,16 +172,17 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def with_table(readme: str, figures: Mapping[str, Figures]) -> str:
-    """README's text with the table between its markers."""
+def with_table(page: str, figures: Mapping[str, Figures]) -> str:
+    """Return the page's text with the table between its markers."""
     start, end = "<!-- seed -->\n", "<!-- /seed -->"
-    before, found, rest = readme.partition(start)
-    assert found, "README has no place for the table"
+    before, found, rest = page.partition(start)
+    assert found, "the page has no place for the table"
     return f"{before}{start}{table(figures)}\n{end}{rest.partition(end)[2]}"
 
 
 def write_report() -> None:
-    """Write both."""
+    """Write the table and the charts."""
     figures = read_figures()
-    README.write_text(with_table(README.read_text("utf-8"), figures), "utf-8")
-    CHART.write_text(chart(figures), "utf-8")
+    PAGE.write_text(with_table(PAGE.read_text("utf-8"), figures), "utf-8")
+    for name, (shown, names) in CHARTS.items():
+        PAGE.with_name(name).write_text(chart(figures, shown, names), "utf-8")

@@ -1,12 +1,13 @@
 """The files for GitHub, GitLab and pre-commit: their schemas, their scripts, what they name."""
 
 import re
+import runpy
 import subprocess
 import tomllib
 
 import pytest
 
-from tests.pages import ROOT
+from tests.pages import ROOT, links
 from tests.schemas import check_schema, documents, scripts
 
 if not (ROOT / ".github").is_dir():
@@ -67,3 +68,19 @@ def test_a_release_needs_no_token_and_comes_after_the_tests() -> None:
     assert jobs["publish"]["permissions"] == {"id-token": "write"}
     assert document["permissions"] == {"contents": "read"}
     assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+
+
+def test_a_package_index_gets_absolute_links() -> None:
+    """The address is written in pyproject.toml alone; the release workflow fills it in there."""
+    made = runpy.run_path(str(ROOT / "hatch_build.py"))
+    text = made["absolute"]((ROOT / "README.md").read_text("utf-8"), "https://host.example/owner/name")
+    found = [address for address in re.findall(r"\]\(([^()\s]+)\)", text) if "host.example" in address]
+    assert len(found) == len([link for link in links(ROOT / "README.md") if not link.startswith("http")]) > 20
+    for address in found:
+        kind, path = re.fullmatch(r"https://host\.example/owner/name/(blob|raw)/main/(.+)", address).groups()
+        assert (ROOT / path.partition("#")[0]).is_file()
+        assert (kind == "raw") is path.endswith(".svg")
+    assert "Repository" in made["urls"]("https://host.example/owner/name")
+    line = 'repository = ""\n'
+    assert line in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert line.strip().replace('"', '\\"') in (ROOT / ".github/workflows/release.yml").read_text("utf-8")

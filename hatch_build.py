@@ -1,0 +1,41 @@
+"""The metadata of hatch-docker that need its public address: `[project.urls]`, and absolute links in the README.
+
+The address is `repository` in `[tool.hatch.metadata.hooks.custom]` of pyproject.toml, and nowhere else. While it is
+empty there are no URLs, and the README keeps the relative links that work in a checkout.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+_LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?://|#)([^()\s]+\))")
+
+
+def absolute(readme: str, repository: str) -> str:
+    """Return a README whose links and pictures lead to a repository, on GitHub or GitLab."""
+    return _LINK.sub(
+        lambda found: f"{found[1]}{repository}/{'raw' if found[1].startswith('!') else 'blob'}/main/{found[2]}", readme
+    )
+
+
+def urls(repository: str) -> dict[str, str]:
+    """Return the table `[project.urls]`."""
+    return {
+        "Repository": repository,
+        "Documentation": f"{repository}/blob/main/docs/index.md",
+        "Changelog": f"{repository}/blob/main/CHANGELOG.md",
+        "Issues": f"{repository}/issues",
+    }
+
+
+class Metadata(MetadataHookInterface):
+    """The hook that hatchling calls, which gives the fields `readme` and `urls`."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        repository = str(self.config.get("repository", "")).rstrip("/")
+        readme = Path(self.root, "README.md").read_text("utf-8")
+        if repository:
+            readme, metadata["urls"] = absolute(readme, repository), urls(repository)
+        metadata["readme"] = {"content-type": "text/markdown", "text": readme}
