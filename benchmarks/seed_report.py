@@ -126,7 +126,7 @@ STYLE = """\
       .u { fill: #3fb950; }
     }"""
 # Pixels: the picture, its labels, the longest bar; the heights of a row and a title.
-WIDTH, LEFT, LONGEST, LINE, HEAD = 520, 232, 200, 21, 38
+WIDTH, LEFT, LONGEST, LINE, HEAD = 520, 244, 190, 21, 38
 SIZE: Column = ("compressed size", lambda row: row.compressed, lambda value: size(int(value)))
 PUSHED: Column = ("sent to the registry after an edit", lambda row: row.pushed, lambda value: size(int(value)))
 EDITED: Column = ("build after an edit", lambda row: row.times["python"], seconds)
