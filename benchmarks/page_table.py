@@ -1,4 +1,4 @@
-"""A table of docs/backends.md between two comments: rows that are asked for are measured, the others keep figures."""
+"""A table of a page of docs/ between two comments: rows that are asked for are measured, the others keep figures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parent.parent / "docs/backends.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 Results = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """The table `name`, which stands between `<!-- name -->` and `<!-- /name -->`.
+    """The table `name`, which stands between `<!-- name -->` and `<!-- /name -->` of a `page` of docs/.
 
     `results` is the file of the figures, `rows` are the subjects by their names, `measure` returns the figures of one,
     and `table` all figures as Markdown.
@@ -27,6 +27,7 @@ class PageTable:
     rows: Mapping[str, Any]
     measure: Callable[[Any], dict[str, Any]]
     table: Callable[[Results], str]
+    page: str = "backends.md"
 
     def read(self) -> dict[str, Any]:
         """Return the figures that are there."""
@@ -53,4 +54,5 @@ class PageTable:
                 print(name, json.dumps(known[name]), flush=True)
                 ordered = {row: known[row] for row in self.rows if row in known}
                 self.results.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(self.rendered(PAGE.read_text("utf-8")), encoding="utf-8")
+        page = DOCS / self.page
+        page.write_text(self.rendered(page.read_text("utf-8")), encoding="utf-8")

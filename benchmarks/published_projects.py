@@ -35,7 +35,7 @@ PROJECTS = {
     name: {"name": name, **project}
     for name, project in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["projects"].items()
 }
-IMAGE = "hatch-docker-published"
+IMAGE = f"hatch-docker-published-{os.getpid()}"
 LIMIT = 900  # seconds of a build
 
 
@@ -43,19 +43,25 @@ def measure(project: Mapping[str, Any]) -> dict[str, Any]:
     """Build and run the image of a project's newest release; the result tells whether it works, and if not, why."""
     with tempfile.TemporaryDirectory(prefix="published-") as temporary:
         place, version = released(project["name"], "", Path(temporary))
-        found: dict[str, Any] = {"version": version, "date": dt.date.today().isoformat(), "lines": 0}  # noqa: DTZ011
-        for lines in ([], project.get("lines", [])):
-            copy = Path(temporary, f"with-{len(lines)}")
-            shutil.copytree(place, copy, symlinks=True)
-            started = time.monotonic()
-            why = _build(copy, lines, code="code" in project)
-            found["seconds"] = round(time.monotonic() - started, 1)
-            if not why:
-                why = _run(project, found, copy)
-            found |= {"works": not why, "first": found.get("first", not why), "lines": len(lines)}
-            found |= {"why": why} if why else {}
-            if not why or not project.get("lines"):
-                break
+        found = {"version": version} | measure_in(place, {"says": version, **project})
+        return {key: value for key, value in found.items() if key != "said"}
+
+
+def measure_in(place: Path, project: Mapping[str, Any]) -> dict[str, Any]:
+    """Build and run the image of a project in a directory: as it is, and again with its lines where that fails."""
+    found: dict[str, Any] = {"date": dt.date.today().isoformat(), "lines": 0}  # noqa: DTZ011
+    for lines in ([], project.get("lines", [])):
+        copy = place.with_name(f"with-{len(lines)}")
+        shutil.copytree(place, copy, symlinks=True)
+        started = time.monotonic()
+        why = _build(copy, lines, code="code" in project)
+        found["seconds"] = round(time.monotonic() - started, 1)
+        if not why:
+            why = _run(project, found, copy)
+        found |= {"works": not why, "first": found.get("first", not why), "lines": len(lines)}
+        found |= {"why": why} if why else {}
+        if not why or not project.get("lines"):
+            break
     return found
 
 
@@ -91,12 +97,14 @@ def _run(project: Mapping[str, Any], found: dict[str, Any], place: Path) -> str:
     (platform,) = json.loads(receipt.read_text("utf-8"))["platforms"]
     found["size"] = platform["unpacked_size"]
     words = ["-c", project["code"]] if "code" in project else project["run"]
-    command = ["docker", "run", *HARD, "--tmpfs", "/tmp", f"{IMAGE}:tried", *words]
+    options = [*HARD, "--tmpfs", "/tmp", *project.get("options", [])]
+    command = ["docker", "run", *options, f"{IMAGE}:tried", *words]
     done = subprocess.run(
         command, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT
     )
     subprocess.run(["docker", "rmi", "--force", f"{IMAGE}:tried"], capture_output=True, check=False)
-    if done.returncode or project.get("says", found["version"]) not in done.stdout:
+    found["said"] = done.stdout[-500:]
+    if done.returncode or project["says"] not in done.stdout:
         return f"run ended with status {done.returncode}: {done.stdout[-1500:]}"
     return ""
 

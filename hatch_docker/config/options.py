@@ -182,7 +182,8 @@ class Config(Table):
         "base image, Debian's packages, and all that `lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. "
         "`none`: no image lock. Otherwise a path.")
     entrypoint: Command | None = Field(default=None, description="The program that the container runs, and its first "
-        "arguments; `[]` for none. Default: the project's only script, or the one named like the project.")
+        "arguments; `[]` for none. Default: the project's only script, or the one named like the project (or like its "
+        "daemon, with a `d` at the end).")
     cmd: Command = Field(default=(), description="The arguments that `docker run IMAGE ...` replaces.")
     env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the "
         'container, in addition to `PATH`. Not for secrets. Default: `{ PYTHONUNBUFFERED = "1" }`.')
@@ -215,7 +216,8 @@ class Config(Table):
         "Docker or Podman. `auto`: if one of them answers.")
     wheel_records: Literal["repair", "refuse"] = Field(default="repair", description="How to treat a dependency's "
         "wheel that is the one which the index or the lock names, and whose RECORD is wrong about its files. `repair`: "
-        "a warning, and the image has a RECORD that is right. `refuse`: an error.")
+        "a warning, and the image has a RECORD that is right. `refuse`: an error. For a build requirement, which is "
+        "not in the image, it is always a warning.")
     native_libraries: Literal["auto", "error", "warn", "off"] = Field(default="auto", description="How to treat a "
         "shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error if the project "
         "needs it, a dependency compiled for this image, or the first import of one with a published wheel; a hint if "

@@ -92,7 +92,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
         tally: dict[str, list[int]] = {}
         entries.append(install.wheel_entries(
             wheel.open(), site.venv, filename=wheel.filename, warn=ctx.progress.warn, rules=wheel.rules, tally=tally,
-            repair=wheel.published and bool(record_faults(wheel.digest, ctx)),
+            faults=[] if wheel.published and record_faults(wheel.digest, ctx) else None,
         ))
         if wheel.rules.leave_out:
             ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)

@@ -333,10 +333,12 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if len(scripts) == 1:
         guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
-    for name in scripts:
-        if canonicalize_name(name) == canonicalize_name(project.name):
-            guesses.append(Guess("entrypoint", name, "the script named like the project"))
-            return (name,)
+    likely = {project.name: "the script named like the project", f"{project.name}d": "the project's daemon"}
+    for wanted, why in likely.items():
+        for name in scripts:
+            if canonicalize_name(name) == canonicalize_name(wanted):
+                guesses.append(Guess("entrypoint", name, why))
+                return (name,)
     if config.cmd:
         return ()
     example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'

@@ -22,6 +22,21 @@ def parse_requirement(line: str) -> Requirement | None:
         return None
 
 
+def named_url(line: str) -> str:
+    """Return a requirement of pip that is a URL alone as PEP 508 writes it, `NAME @ URL`; any other line as it is.
+
+    The name is that of the URL's `egg`, or of the wheel.
+    """
+    found = re.fullmatch(r"(?:(?:-e|--editable)[ =]\s*)?((?:git\+|https?:|file:)[^\s#]+)(?:#(\S*))?(\s.*)?", line)
+    if found is None:
+        return line
+    url, fragment, rest = found[1], (found[2] or "").split("&"), found[3] or ""
+    wheel = re.search(r"/([A-Za-z0-9._]+)-[^/]+\.whl$", url)
+    name = next((part[4:] for part in fragment if part.startswith("egg=")), wheel[1] if wheel else "")
+    kept = "&".join(part for part in fragment if part and not part.startswith("egg="))
+    return f"{name} @ {url}{'#' if kept else ''}{kept}{rest}" if name else line
+
+
 def requirement_lines(path: Path, root: Path, parents: tuple[Path, ...] = ()) -> Iterator[str]:
     """Yield the lines of a file of the project at `root` and of those that it includes, without comments and hashes.
 
@@ -36,7 +51,7 @@ def requirement_lines(path: Path, root: Path, parents: tuple[Path, ...] = ()) ->
         if included := re.fullmatch(r"(?:-r|--requirement)[=\s]*(\S.*)", line):
             yield from requirement_lines((path.parent / included[1]).resolve(), root, (*parents, path))
         elif line:
-            yield line
+            yield named_url(line)
 
 
 def included_files(path: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:

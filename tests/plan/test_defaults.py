@@ -24,6 +24,7 @@ def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
         "base", "image", "lock", "pins", "platforms", "build.isolated", "entrypoint",
     }  # fmt: skip
     assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",), "the script named like the project"
+    assert plan(scripts=("my-appctl", "my-appd")).config.entrypoint == ("my-appd",), "the project's daemon"
 
 
 def test_labels_come_from_the_metadata_and_the_users_win() -> None:

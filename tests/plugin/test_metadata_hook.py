@@ -9,6 +9,7 @@ import pytest
 
 from hatch_docker.build.project import open_static
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.project.requirements_file import requirement_lines
 from tests.projects import write_files
 
 PROJECT = """\
@@ -34,6 +35,19 @@ def test_any_frontend_reads_them(tmp_path: Path) -> None:
     project, whole = open_static(tmp_path)
     assert whole  # no code runs for it
     assert project.read(tmp_path, {}, (), print).dependencies == ("attrs==1", "six>1")
+
+
+@pytest.mark.parametrize(("line", "requirement"), [
+    ("git+https://x.example/a.git@v1#egg=a-b", "a-b @ git+https://x.example/a.git@v1"),
+    ("-e git+https://x.example/a#egg=a[x]&subdirectory=b ; python_version > '3'",
+     "a[x] @ git+https://x.example/a#subdirectory=b ; python_version > '3'"),
+    ("https://x.example/a_b-1.0-py3-none-any.whl", "a_b @ https://x.example/a_b-1.0-py3-none-any.whl"),
+    ("https://x.example/a.zip", "https://x.example/a.zip"),
+    ("a @ https://x.example/a.zip#egg=b", "a @ https://x.example/a.zip#egg=b"),
+])  # fmt: skip
+def test_a_url_alone_is_named_as_pip_names_it(line: str, requirement: str, tmp_path: Path) -> None:
+    write_files(tmp_path, {"requirements.txt": f"{line}\n"})
+    assert [*requirement_lines(tmp_path / "requirements.txt", tmp_path)] == [requirement]
 
 
 SECRET = "machine git.example login me password hunter2"

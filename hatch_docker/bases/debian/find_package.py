@@ -10,7 +10,7 @@ import time
 from hatch_docker.bases.debian.archive import fetch_package_index
 from hatch_docker.bases.debian.base_cache import is_young
 from hatch_docker.bases.debian.find_library import search_contents
-from hatch_docker.bases.debian.resolver import PackageIndex
+from hatch_docker.bases.debian.resolver import PackageIndex, version_key
 from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError
@@ -65,6 +65,21 @@ def find_package(name: str, suite: Suite | None) -> str:
             return ""
         ctx.store.remember(KIND, key, fact)
     return str(fact["package"])
+
+
+def packages_of_rust(version: str, suite: Suite) -> tuple[str, ...]:
+    """Return the packages with a Rust of at least a `version` ("1.90"): `cargo`, or the suite's newer `cargo-web`.
+
+    Where the suite's mirrors fail or it has no `cargo-web`, that is `cargo`.
+    """
+    try:
+        with suite.ctx.progress.task(f"looking for Rust {version} in {suite.name}", part=True) as task:
+            index = fetch_package_index(current_indexes(suite), suite.mirrors(), suite.ctx, task)
+            cargo = index.get("cargo")
+            newer = cargo and version_key(cargo.version) < version_key(version) and index.get("cargo-web")
+    except HatchDockerError:
+        newer = None
+    return ("cargo-web", "rustc-web") if newer else ("cargo",)
 
 
 def _search(name: str, suite: Suite) -> str:

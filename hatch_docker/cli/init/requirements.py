@@ -63,7 +63,7 @@ def has_script(root: Path, config: Mapping[str, Any]) -> bool | None:
     """Return whether a project has a console script that the image runs by default; None if only its backend knows."""
     if scripts := console_scripts(config):
         name = canonicalize_name(str(table_of(config, "project").get("name", root.name)))
-        return len(scripts) == 1 or name in {*map(canonicalize_name, scripts)}
+        return len(scripts) == 1 or bool({name, f"{name}d"} & {*map(canonicalize_name, scripts)})
     if "scripts" in table_of(config, "project").get("dynamic", []) or "project" not in config:
         for file in ("setup.py", "setup.cfg"):
             if (root / file).is_file() and "console_scripts" in (root / file).read_text("utf-8", errors="replace"):

@@ -34,7 +34,7 @@ from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
 from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint, remedy
 from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
-from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, with_table
+from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, rust_version, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
 from hatch_docker.wheels.install.compatibility import check_made
@@ -281,15 +281,15 @@ def run_backend(
             "source": "/build/src", "output": "/out", "time": SOURCE_DATE,
         }  # fmt: skip
         with forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent:
-            _run(source.name, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
+            _run(source, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
         file = _made_file(work / "out", made, source.name)
         return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))
 
 
 def _run(
-    name: str, stage: BuilderStage, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]
+    source: Sdist, stage: BuilderStage, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]
 ) -> None:
-    ctx, plan = stage.ctx, stage.plan
+    ctx, plan, name = stage.ctx, stage.plan, source.name
     try:
         run_in(
             stage.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
@@ -306,7 +306,7 @@ def _run(
     except ExhaustedError as error:
         raise BuildError(f"building {name}: {error}") from None
     except ProcessFailed as failure:
-        cause, lines = remedy(failure.output, plan.packages, _suite_of(stage))
+        cause, lines = remedy(failure.output, plan.packages, _suite_of(stage), functools.partial(rust_version, source))
         cause = cause or hint(failure.output, network=plan.network)
         if failure.status == KILLED and not cause:
             cause = NO_MEMORY

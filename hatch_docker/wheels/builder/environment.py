@@ -8,7 +8,9 @@ from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
+from hatch_docker.core.text import sanitize
 from hatch_docker.oci.filesystem import write_entries
+from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.builder.sandbox import run_at
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install.layout import VenvTarget
@@ -32,7 +34,7 @@ def build_environment(
 
     def make(directory: Path) -> None:
         wheels = fetch(pins, ctx, root=project)
-        installed = [wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)]
+        installed = [_entries(pin, wheel, venv, ctx) for pin, wheel in zip(pins, wheels, strict=True)]
         sources = [python_sources(entries, venv) for entries in installed]
         trusted = not trust_key and not ctx.store.borrowed
         compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at, trusted=trusted)
@@ -53,7 +55,18 @@ def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
 
     def make(directory: Path) -> None:
         for pin, wheel in zip(pins, fetch(pins, ctx, root=project), strict=True):
-            write_entries(wheel_entries(wheel, venv, filename=pin.filename), directory)
+            write_entries(_entries(pin, wheel, venv, ctx), directory)
 
     key = key_of(RECIPE, "pure", venv.interpreter.version, [pin.sha256 for pin in pins])
     return ctx.store.tree("build-env", key, make) / venv.site_packages
+
+
+def _entries(pin: Pin, wheel: Path, venv: VenvTarget, ctx: Context) -> list[Entry]:
+    """Return the files of a build requirement. Its own hash was compared: a wrong RECORD is put right, with a warning.
+    """
+    faults: list[str] = []
+    entries = wheel_entries(wheel, venv, filename=pin.filename, faults=faults)
+    if faults:
+        line = f"build requirement {pin.filename} has a wrong RECORD: {sanitize(faults[0])}; its own hash is right"
+        ctx.progress.warn(line)
+    return entries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,20 +81,26 @@ def hint(output: str, *, network: bool) -> str:
     return ""
 
 
-def remedy(output: str, packages: Sequence[str], suite: Suite | None) -> tuple[str, str]:
+def remedy(
+    output: str, packages: Sequence[str], suite: Suite | None, rust: Callable[[], str] = lambda: ""
+) -> tuple[str, str]:
     """Return why a build failed, and the lines of configuration that mend it, both "" if no package is known.
 
     `packages` are those that the builder stage has already; `suite` is searched for a package that is not well known.
+    `rust` returns the version of Rust that the sources ask for, "" for any.
     """
-    from hatch_docker.bases.debian.find_package import find_package
+    from hatch_docker.bases.debian.find_package import find_package, packages_of_rust
 
     missing = None if re.search(_KILLED, _shortened(output)) else find_missing(output)
     if missing is None:
         return "", ""
     found = missing.packages or tuple(filter(None, [find_package(missing.file, suite)]))
+    if found == ("cargo",) and suite is not None and (version := rust()):
+        found = packages_of_rust(version, suite)
     if not set(found) - set(packages):
         return "", ""
-    names = ", ".join(f'"{name}"' for name in sorted({*packages, *found}))
+    kept = {name for name in packages if f"{name}-web" not in found}  # Debian has one of both at a time
+    names = ", ".join(f'"{name}"' for name in sorted({*kept, *found}))
     lines = f"add to pyproject.toml:\n  [tool.hatch-docker.build]\n  packages = [{names}]"
     return f" because {missing.what} is missing", f"{', '.join(found)} of Debian has {missing.what}; {lines}"
 

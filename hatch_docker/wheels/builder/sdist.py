@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -106,6 +107,15 @@ def sdist_members(path: Path, name: str) -> Iterator[tuple[Entry, Readable | Non
         return
     with path.open("rb") as stream:
         yield from read_tar(Decompressed(stream, LIMIT))
+
+
+def rust_version(source: Sdist) -> str:
+    """Return the highest `rust-version` that a Cargo.toml of an sdist asks for, "" if none does (Cargo's manifest)."""
+    found = []
+    for entry, content in sdist_members(source.open(), source.name):
+        if content is not None and entry.path.endswith("/Cargo.toml"):
+            found += re.findall(rb'(?m)^rust-version\s*=\s*"(\d+(?:\.\d+)*)"', content.read(PYPROJECT))
+    return max(found, key=lambda text: [*map(int, text.split(b"."))], default=b"").decode()
 
 
 def _zip_members(path: Path) -> Iterator[tuple[Entry, Readable | None]]:

@@ -34,16 +34,18 @@ def venv_entries(venv: VenvTarget) -> list[Entry]:
 
 def wheel_entries(
     wheel: Path, venv: VenvTarget, *, filename: str = "", warn: Callable[[str], object] = lambda _line: None,
-    rules: Rules = NONE, tally: dict[str, list[int]] | None = None, repair: bool = False,
+    rules: Rules = NONE, tally: dict[str, list[int]] | None = None, faults: list[str] | None = None,
 ) -> list[Entry]:
     """Return the files that installing a wheel writes into an environment, and their directories, without .pyc.
 
     `filename` is the wheel's own name where `wheel` has another, as in the store. Files that `rules` leave out are
-    missing in RECORD too, and are added to `tally`: kind -> files and bytes. With `repair` a wrong RECORD is put right.
-    Errors and `warn` are those of `Installation`; a wheel whose names or metadata are of another package raises
-    WheelError too.
+    missing in RECORD too, and are added to `tally`: kind -> files and bytes. With `faults` a wrong RECORD is put right,
+    and what was wrong is added to them. Errors and `warn` are those of `Installation`; a wheel whose names or metadata
+    are of another package raises WheelError too.
     """
-    archive = WheelArchive(wheel, filename or wheel.name, repair=repair)
+    archive = WheelArchive(wheel, filename or wheel.name, repair=faults is not None)
+    if faults is not None:
+        faults += archive.faults
     check_identity(archive)
     installed = Installation(archive, venv, rules, warn)
     if tally is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.project.git_source import parse_git
+from hatch_docker.project.requirements_file import named_url
 from hatch_docker.project.workspace import check_own
 from hatch_docker.wheels.target import Target, parse_requirement
 
@@ -67,7 +68,7 @@ def read_pins(path: Path, root: Path, target: Target, progress: Progress) -> tup
     """
     found = []
     for where, line in _lines(path, root, progress):
-        if not re.match(r"[A-Za-z0-9]", line):
+        if not re.match(r"[A-Za-z0-9][\w.-]*\s*(\[[^]]*\]\s*)?[(<>=!~]", line):
             continue
         requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
         exact = any(clause.operator in ("==", "===") for clause in requirement.specifier)
@@ -115,7 +116,7 @@ def _lines(
         elif option in _INDEXES:
             progress.warn(f"{where}: {option} is not followed; files come from the index of your own configuration")
         elif line and option not in _IGNORED:
-            yield where, line
+            yield where, named_url(line)
 
 
 def _parse(where: str, line: str, own: frozenset[Path], directory: Path, target: Target) -> LockedPackage | None:

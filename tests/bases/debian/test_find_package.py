@@ -6,8 +6,10 @@ import pytest
 
 from hatch_docker.bases.debian.find_package import KNOWN, find_package
 from hatch_docker.wheels.builder.failure_hints import remedy
+from hatch_docker.wheels.builder.sdist import read_sdist, rust_version
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, suite_of
+from tests.fakes.package_index import write_sdist
 
 INCLUDE = "usr/include"
 HERE = "usr/lib/x86_64-linux-gnu"
@@ -25,6 +27,8 @@ def archive(tmp_path: Path) -> FakeArchive:
     fake.add("libfoo-dev", files={"usr/share/doc/libfoo-dev/copyright": b""})
     fake.add("libbar-dev", files={f"{HERE}/libbar.so": ("symlink", "libbar.so.1"), f"{INCLUDE}/bar/sub/api.h": b""})
     fake.add("maker", files={"usr/bin/maker": b""})
+    fake.add("cargo", version="1.85.1+dfsg1-1")
+    fake.add("cargo-web", version="1.96.0+dfsg1-1~deb13u1")
     return fake.write()
 
 
@@ -59,3 +63,18 @@ def test_the_remedy_is_ready_to_paste(archive: FakeArchive, tmp_path: Path) -> N
     assert remedy(output.replace("foo", "nobody"), (), suite) == ("", "")
     assert remedy("error: can't find Rust compiler", (), None)[1].endswith('packages = ["cargo"]')
     assert remedy("all is well", (), None) == ("", "")
+
+
+@pytest.mark.parametrize(("manifest", "packages"), [
+    ("[package]\nedition = '2021'\n", '"cargo"'), ('[package]\nrust-version = "1.85"\n', '"cargo"'),
+    ('[workspace.package]\nrust-version = "1.95"\n', '"cargo-web", "rustc-web"'),
+])  # fmt: skip
+def test_the_rust_that_the_sources_ask_for(
+    manifest: str, packages: str, archive: FakeArchive, tmp_path: Path
+) -> None:
+    """The newer of the suite's two, which excludes the other."""
+    sdist = read_sdist(write_sdist(tmp_path, {"Cargo.toml": manifest, "a/Cargo.toml": ""}))
+    suite = suite_of(archive, context(tmp_path / "cache"))
+    assert remedy("Rust not found", (), suite, lambda: rust_version(sdist))[1].endswith(f"packages = [{packages}]")
+    old = "rustc 1.85.1 is not supported by the following package"
+    assert remedy(old, ("cargo", "make"), suite)[1].endswith('packages = ["cargo-web", "make", "rustc-web"]')

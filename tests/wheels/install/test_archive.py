@@ -14,13 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.layer import Compression, write_layer
-from hatch_docker.wheels.install.archive import RecordError, WheelArchive, refusal
+from hatch_docker.wheels.builder.environment import install_pure
+from hatch_docker.wheels.install.archive import RecordError, refusal
 from hatch_docker.wheels.install.compatibility import check_fits, check_given
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
-from tests.fakes.lock_files import AMD64
-from tests.fakes.package_index import make_wheel
+from hatch_docker.wheels.locks.pin import pin_requirements
+from tests.fakes.lock_files import AMD64, using
+from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sbom_images import SITE
 from tests.fakes.wheels import INFO, VENV, Wheel, install, read, record_hash, with_file
 
@@ -140,8 +143,20 @@ def test_a_wrong_record_is_repaired_where_the_wheel_is_known_by_its_hash(
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
     with pytest.raises(RecordError, match=re.escape(fault)):
         read(wheel_entries(path, VENV))
-    assert fault in WheelArchive(path, path.name, repair=True).faults[0]
-    assert read(wheel_entries(path, VENV, repair=True)) == sound
+    faults: list[str] = []
+    assert read(wheel_entries(path, VENV, faults=faults)) == sound
+    assert fault in faults[0]
+
+
+def test_a_build_requirement_with_a_wrong_record_is_installed(
+    root: Path, index: FakeIndex, ctx: Context, lines: list[str]
+) -> None:
+    """The index names its hash; the image never has its RECORD."""
+    path = mismatched().write(root / "demo-1.0-py3-none-any.whl")
+    index.add("demo", (path.name, path.read_bytes()))
+    installed = install_pure(pin_requirements(["demo"], root, AMD64, ctx := using(ctx, index)), root, ctx)
+    assert (installed / "demo/__init__.py").read_bytes() == Wheel().files["demo/__init__.py"]
+    assert "build requirement demo-1.0-py3-none-any.whl has a wrong RECORD: demo/__init__.py differs" in str(lines)
 
 
 def test_scripts_are_held_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_pins_without_hashes_hold(ctx: Context, index: FakeIndex, root: Path, li
 
     assert found() == ["app 2.0", "dep 2.0"]
     (root / "more.txt").write_text("dep == 1.0 ; python_version > '3'\ntool==7\nother==3; sys_platform == 'win32'\n")
-    (root / "requirements.txt").write_text("-r more.txt\n-e .\napp[x]==1.0\nunpinned>=3\n")
+    (root / "requirements.txt").write_text("-r more.txt\n-e .\napp[x]==1.0\nunpinned>=3\ngit+https://x.example/a.git@main\n")
     assert found() == ["app 1.0", "dep 1.0"]
     assert included(root / "requirements.txt", root) == [root / "requirements.txt", root / "more.txt"]
     assert any("requirements.txt pins app==1.0, dep==1.0, tool==7; with hashes" in line for line in lines)
