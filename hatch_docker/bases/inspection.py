@@ -28,8 +28,8 @@ _PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images have
 # Directories of the builder stage, which has the base's Python at its own path beside them.
 _TAKEN = frozenset({"build", "dev", "env", "etc", "out", "proc", "repository", "run", "sys", "tmp"})
 
-_PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})")
-_LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
+_PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})(t?d?)")
+_LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+t?d?\.so\.1\.0")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
 _TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
@@ -80,6 +80,9 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> dict[str,
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
     python, program = _find_python(tree, symlinks, places, name)
+    plain, prefix = python.rpartition("/")[2], python.rpartition("/bin/")[0]
+    if f"{python}t" in tree and f"{prefix}/lib/{plain}/os.py" not in tree:  # a link to the free-threaded one
+        python += "t"
     if program[:4] != b"\x7fELF" or len(program) < 20:
         raise BaseImageError(f"base {name}: its Python is not an ELF program")
     (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
@@ -91,7 +94,7 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> dict[str,
     release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
     codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
     return {
-        "interpreter": [f"/{python}", _python_version(python, program, tree, name)], "libc": _libc(tree, name),
+        "interpreter": [f"/{python}", *_python_version(python, program, tree, name)], "libc": _libc(tree, name),
         "users": read_users(_text(tree, "etc/passwd")), "symlinks": symlinks, "unpacked_sizes": sizes,
         "directories": sorted(path for path, entry in tree.items() if entry.kind == "directory"),
         "suite": codename if re.fullmatch(r"[a-z]{1,32}", codename) else "",
@@ -124,7 +127,7 @@ def _find_python(
     """Return the real path and the kept part of the interpreter: `python3` of the first directory that has one."""
     for place in places:
         versions = [path for path in tree if path.startswith(f"{place}/python3.") and _PYTHON.fullmatch(path)]
-        versions.sort(key=lambda path: int(path.rpartition(".")[2]), reverse=True)
+        versions.sort(key=lambda path: (-int(path.rpartition(".")[2].rstrip("td")), path))
         for candidate in (f"{place}/python3", *versions):
             path = real_path(symlinks, candidate)
             content = tree[path].content if path in tree else None
@@ -141,19 +144,19 @@ def _find_python(
     )
 
 
-def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> str:
-    """Return PY_VERSION, a text between NULs in the program or in its library."""
-    short = path.rpartition("/python")[2]
+def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
+    """Return PY_VERSION, a text between NULs in the program or in its library, and the ABI flags of its name."""
+    own, short = path.rpartition("/python")[2], path.rpartition("/python")[2].rstrip("td")
     prefix = path.rpartition("/bin/")[0]
     libraries = [
         entry.content for other, entry in tree.items()
         if isinstance(entry.content, bytes) and other.startswith(prefix)
-        and other.endswith(f"/libpython{short}.so.1.0")
+        and other.endswith(f"/libpython{own}.so.1.0")
     ]
     for content in (program, *libraries):
         for found in _PYTHON_VERSION.finditer(content):
             if found[1].startswith(f"{short}.".encode()):
-                return found[1].decode()
+                return found[1].decode(), own[len(short) :]
     raise BaseImageError(f"base {name}: its /{path} has no version of Python in it")
 
 

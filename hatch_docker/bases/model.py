@@ -20,11 +20,22 @@ class Interpreter:
 
     path: str                                 # "/usr/bin/python3.13"
     version: str                              # "3.13.5"
+    abi: str = ""                             # sys.abiflags: "t" is free-threaded, "d" is a debug build
 
     @property
     def short(self) -> str:
         """The version as in directory names and `requires-python`: "3.13"."""
         return ".".join(self.version.split(".")[:2])
+
+    @property
+    def name(self) -> str:
+        """The version as in the directory of its modules, which free-threaded builds have apart: "3.14", "3.14t"."""
+        return self.short + self.abi.replace("d", "")
+
+    @property
+    def build(self) -> str:
+        """The full version with the flags of its ABI: "3.14.0", "3.14.0t"."""
+        return self.version + self.abi
 
     @property
     def cache_tag(self) -> str:
@@ -72,6 +83,12 @@ class Base:
         Its output is used for that image only, and it runs in the sandbox.
         """
         return "" if self.plan.kind == "debian" else key_of([layer.diff_id for layer in self.image.layers])
+
+
+def split_build(build: str) -> tuple[str, str]:
+    """Return version and ABI flags of what `Interpreter.build` gives: "3.14.0t" is "3.14.0" and "t"."""
+    version = build.rstrip("td")
+    return version, build[len(version) :]
 
 
 def runnable_platform() -> Platform | None:

@@ -63,6 +63,6 @@ def base_for(base: Base, platform: Platform, ctx: Context, compression: Compress
     if plan.kind == "registry" and base.source:
         plan = replace(plan, location=base.source)
     other = open_base(plan, platform, ctx, compression=compression)
-    if other.interpreter.short != base.interpreter.short:
-        raise BaseImageError(f"{base.name} for {platform} has Python {other.interpreter.version}")
+    if other.interpreter.name != base.interpreter.name:
+        raise BaseImageError(f"{base.name} for {platform} has Python {other.interpreter.build}")
     return other

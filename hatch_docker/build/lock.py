@@ -12,7 +12,7 @@ from typing import Any
 from hatch_docker.bases.debian.base import base_steps, builder_step
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.bases.debian.suite import pin as pin_packages
-from hatch_docker.bases.model import Base
+from hatch_docker.bases.model import Base, split_build
 from hatch_docker.bases.open import compiler_base
 from hatch_docker.config.load import load_config
 from hatch_docker.core.cache.store import key_of
@@ -85,7 +85,7 @@ def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context
             base = _answer(plan, platform, project, ctx)
             digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
             entry = bases.setdefault(base.name, {"name": base.name, **digest, "platforms": []})
-            row = {"platform": str(base.platform), "python": base.interpreter.version, "libc": " ".join(base.libc)}
+            row = {"platform": str(base.platform), "python": base.interpreter.build, "libc": " ".join(base.libc)}
             if base.plan.kind != "debian":  # else it is made of pinned packages; its digest depends on options as well
                 row |= {"digest": base.image.digest, **({"suite": base.suite} if base.suite else {})}
             entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
@@ -173,7 +173,8 @@ def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
 
 def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Context) -> None:
     libc = row["libc"].partition(" ")
-    target = Target(row["python"], platform, (libc[0], libc[2]))
+    version, abi = split_build(row["python"])
+    target = Target(version, platform, (libc[0], libc[2]), abi)
     if plan.base.kind == "debian":
         _check_packages(plan.base, plan.base.location, platform, None, ctx)
     elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:

@@ -46,7 +46,7 @@ from hatch_docker.project.pyproject import (
 from hatch_docker.project.repository import run_git
 from hatch_docker.project.static import static_project
 from hatch_docker.project.tree import Tree, read_tree, tree_sources
-from hatch_docker.wheels.target import TREE, Target
+from hatch_docker.wheels.target import TREE, Target, target_of
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -206,7 +206,7 @@ def _open_stage(
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     table = static_table(tables)
     tree, packed = _read(root, table, system, ctx)
-    target = Target(base.interpreter.version, base.platform, base.libc)
+    target = target_of(base)
     return _Stage(root, tree, packed, _archive(table), system, plan, base, target, ctx)
 
 
@@ -291,7 +291,7 @@ def _completed(root: Path, tables: Mapping[str, Any], stage: Callable[[], _Stage
         wheel = find_wheel(sdist, at.plan.build, at.base, at.target, at.ctx, at.root).open()
         return {**project_table(wheel), PROGRAMS: programs(wheel)}
 
-    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target), sorted(fields))
+    key = key_of(RECIPE, at.tree.content, at.system, at.target.build, str(at.target), sorted(fields))
     return {**at.ctx.store.remembered("metadata", key, read), **static_table(tables)}
 
 

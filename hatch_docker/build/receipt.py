@@ -135,7 +135,7 @@ def make_receipt(
         archive=archive, image=plan.image, tags=plan.tags, repositories=plan.repositories,
         deliveries=tuple(deliveries), revision=plan.revision, dirty=plan.dirty,
         platforms=tuple(_platform(result.image, result.notes, result.left_out) for result in built),
-        base={"name": base.name, "digest": base.digest}, python=base.interpreter.version,
+        base={"name": base.name, "digest": base.digest}, python=base.interpreter.build,
         wheel=wheels.pop() if len(wheels) == 1 else None,
         sbom=tuple(document for document in documents if document.format != "slsa"),
         provenance=next((document for document in documents if document.format == "slsa"), None),

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hatch_docker.bases.model import Interpreter
+from hatch_docker.bases.model import Interpreter, split_build
 from hatch_docker.build.receipt import KINDS, TITLES, PlatformReceipt, Receipt, read_receipt
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError
@@ -119,7 +119,7 @@ def _own_files(receipt: Receipt, ctx: Context, rules: Rules) -> dict[str, str] |
     """
     found: dict[str, str] = {}
     for wheel in (*receipt.members, receipt.wheel):
-        venv = VenvTarget(Interpreter("", receipt.python))
+        venv = VenvTarget(Interpreter("", *split_build(receipt.python)))
         files = known_files(venv, f"sha256:{wheel.sha256}", ctx, rules) if wheel else None
         if files is None:
             return None

@@ -168,8 +168,8 @@ class Config(Table):
         "`debian:<suite>` (Python and its libraries straight from Debian's signed packages: no shell, no registry), or "
         "`oci:PATH` (an OCI layout). Debian's own image on a registry is `library/debian:...`. Default: "
         "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits.")
-    python: types.Python = Field(default="", description='The Python that the image must have, such as `"3.13"`; '
-        "of a suite of Debian with several, the one to take. Default: the base's.")
+    python: types.Python = Field(default="", description='The Python that the image must have, such as `"3.13"` or '
+        '`"3.14t"` (free-threaded); of a suite of Debian with several, the one to take. Default: the base\'s.')
     platforms: Distinct[Literal["linux/amd64", "linux/arm64"]] = Field(default=(), description="The platforms to build "
         "for; several make an index. Default: the host's.")
     extras: ListOf[types.Name] = Field(default=(), description="Extras of the project to install.")

@@ -146,7 +146,7 @@ Tag = Annotated[str, Text('must be a tag such as "stable-1"; {version}, {major},
     "{date} are filled in", f"^(?:[A-Za-z0-9_]|{_FIELD})(?:[A-Za-z0-9_.-]|{_FIELD}){{0,127}}$")]
 Base = Annotated[str, Text('must be a reference such as "python:3.13-slim", "debian:" and a suite, or "oci:" and a '
     "path", rf"^(?:debian:[a-z][a-z0-9-]*|oci:{_LINE}|{_HOST}{_REPOSITORY}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$")]
-Python = Annotated[str, Text('must be a string such as "3.13"', r"^3\.[0-9]{1,3}$")]
+Python = Annotated[str, Text('must be a string such as "3.13"', r"^3\.[0-9]{1,3}t?$")]
 User = Annotated[str, Text('must be a number such as "65532", "uid:gid", or a name that the base knows',
     f"^{_ID}(?::{_ID})?$", user), _STRING]
 Signal = Annotated[str, Text('must be a signal of Linux such as "SIGINT", or its number',

@@ -32,7 +32,7 @@ from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.install.archive import ZIP_ERRORS
 from hatch_docker.wheels.install.compatibility import check_fits, check_library, says_no_library
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
-from hatch_docker.wheels.target import Pin, Target
+from hatch_docker.wheels.target import Pin, Target, target_of
 
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # the end of a module's name: EXT_SUFFIX
@@ -52,9 +52,9 @@ def open_target(
     add_git_logins(project.root, ctx)
     base = open_base(located(plan.base, project.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
-    if plan.python and base.interpreter.short != plan.python:
-        raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
-    return base, Target(base.interpreter.version, platform, base.libc)
+    if plan.python and base.interpreter.name != plan.python:
+        raise BaseImageError(f"base {base.name} has Python {base.interpreter.build}, not {plan.python} as asked for")
+    return base, target_of(base)
 
 
 def located(plan: BasePlan, root: Path) -> BasePlan:
@@ -186,7 +186,7 @@ def check_contents(wheel: Path, target: Target) -> None:
             )
         built = _EXTENSION.search(name)
         libc = "musl" if target.libc[0] == "musl" else "gnu"
-        if built and built.groups() != (target.short.replace(".", ""), target.machine, libc):
+        if built and built.groups() != (target.short.replace(".", "") + target.abi, target.machine, libc):
             raise WheelError(
                 f"the project's wheel holds {name}, which an earlier build compiled for another Python, machine or C "
                 f"library than the base's ({target}): remove it, and have git ignore it"

@@ -62,7 +62,7 @@ def stage_tree_key(base: Base, venv: VenvTarget, inputs: Sequence[object], *, ow
 
 def _environment(base: Base, venv: VenvTarget, *, own_files: bool) -> tuple[str, ...]:
     home = base.interpreter.path if own_files else ""
-    return base.interpreter.version, base.interpreter_trust_key, venv.root, home
+    return base.interpreter.build, base.interpreter_trust_key, venv.root, home
 
 
 def with_packages_key(base: Base, packages: Sequence[str], *, given: bool) -> str:
@@ -94,12 +94,12 @@ def volumes_layer_key(entries: Iterable[Entry]) -> str:
 
 def wheel_facts_key(venv: VenvTarget, digest: str, rules: Rules) -> str:
     """Return the key of what is remembered of a wheel, as it is installed by some rules."""
-    return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.short, digest, *(rules if rules.leave_out else ()))
+    return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.name, digest, *(rules if rules.leave_out else ()))
 
 
 def programs_key(venv: VenvTarget, identities: Sequence[object]) -> str:
     """Return the key of the names of the programs that some wheels bring."""
-    return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.short, identities)
+    return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.name, identities)
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:

@@ -147,10 +147,10 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
 
 def _check_fits(old: Facts, was: OldBase, base: Base) -> None:
     former, other = old.interpreter, base.interpreter
-    if (former.short, former.path) != (other.short, other.path):
+    if (former.name, former.path) != (other.name, other.path):
         raise BaseImageError(
-            f"the image was made for Python {former.version} ({former.path}) of {was.name}, and base {base.name} has "
-            f"Python {other.version} ({other.path}): its wheels do not fit; build again"
+            f"the image was made for Python {former.build} ({former.path}) of {was.name}, and base {base.name} has "
+            f"Python {other.build} ({other.path}): its wheels do not fit; build again"
         )
     if old.libc[0] != base.libc[0] or _numbers(base.libc[1]) < _numbers(old.libc[1]):
         raise BaseImageError(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.tags import Tag
 
+    from hatch_docker.bases.model import Base
+
 
 # The kernel's name of an architecture, by Go's (and OCI's).
 MACHINES = {
@@ -39,6 +41,12 @@ class Target:
     python: str
     platform: Platform
     libc: tuple[str, str]
+    abi: str = ""                         # "t" is free-threaded, "d" is a debug build
+
+    @property
+    def build(self) -> str:
+        """The full version with the flags of its ABI: "3.14.0t"."""
+        return self.python + self.abi
 
     @property
     def short(self) -> str:
@@ -70,7 +78,7 @@ class Target:
         )
 
     def __str__(self) -> str:
-        return f"Python {self.short} on {self.platform} with {self.libc[0]} {self.libc[1]}"
+        return f"Python {self.short}{self.abi} on {self.platform} with {self.libc[0]} {self.libc[1]}"
 
     def tags(self) -> Sequence[Tag]:
         """Return the tags of the wheels that fit, the best first (PEP 425, 600 and 656)."""
@@ -114,8 +122,16 @@ def _tags(target: Target) -> tuple[Tag, ...]:
 
     major, minor = (int(part) for part in target.short.split("."))
     platforms = [*_libc_tags(target), f"linux_{target.machine}"]
-    abi = f"cp{major}{minor}"
-    return (*cpython_tags((major, minor), [abi], platforms), *compatible_tags((major, minor), abi, platforms))
+    interpreter = f"cp{major}{minor}"
+    abis = [interpreter + target.abi]
+    if "d" in target.abi:  # a debug build loads modules of a usual one, too
+        abis.append(interpreter + target.abi.replace("d", ""))
+    return (*cpython_tags((major, minor), abis, platforms), *compatible_tags((major, minor), interpreter, platforms))
+
+
+def target_of(base: Base) -> Target:
+    """Return the target that a base is for wheels."""
+    return Target(base.interpreter.version, base.platform, base.libc, base.interpreter.abi)
 
 
 def _libc_tags(target: Target) -> list[str]:

@@ -7,9 +7,11 @@ from typing import BinaryIO
 import pytest
 
 from hatch_docker.bases.inspection import Facts, read_facts
-from hatch_docker.bases.model import Interpreter
+from hatch_docker.bases.model import Interpreter, split_build
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.model import Image, Layer
+from hatch_docker.oci.tar import Entry
+from hatch_docker.wheels.install.layout import VenvTarget
 from tests.fakes.bases import GLIBC, PASSWD, debian_layer, directory, file, link, program, python_image, python_layer
 from tests.fakes.context import context
 from tests.fakes.images import image_of, layer_of
@@ -40,6 +42,23 @@ def test_python_of_usr_local_comes_before_that_of_usr(tmp_path: Path) -> None:
     assert alone.interpreter == Interpreter("/usr/bin/python3.11", "3.11.2")
     both = facts_of(debian_layer(), debian, python_layer(), tmp_path=tmp_path / "b")
     assert both.interpreter.path == "/usr/local/bin/python3.13"
+
+
+@pytest.mark.parametrize(("kind", "abi"), [("symlink", "t"), ("hardlink", "t"), ("file", "td")])
+def test_free_threaded_and_debug_builds(tmp_path: Path, kind: str, abi: str) -> None:
+    """The program's name tells them, also where the plain name is a link; modules have a directory for each ABI."""
+    python = file(f"usr/local/bin/python3.14{abi}", program("amd64", "3.14.0"), 0o755)
+    target = python.path if kind == "hardlink" else python.path.rpartition("/")[2]
+    plain = [] if kind == "file" else [Entry("usr/local/bin/python3.14", kind, 0o755, 0, target=target)]
+    first = link("usr/local/bin/python3", f"python3.14{abi if kind == 'file' else ''}")
+    layer = layer_of([python, *plain, first, file("usr/local/lib/python3.14t/os.py")])
+    found = facts_of(debian_layer(), layer, tmp_path=tmp_path).interpreter
+    assert found == Interpreter(f"/{python.path}", "3.14.0", abi)
+    assert (found.name, found.build, found.cache_tag) == ("3.14t", f"3.14.0{abi}", "cpython-314")
+    assert split_build(found.build) == (found.version, found.abi)
+    venv = VenvTarget(found)
+    assert venv.site_packages == "opt/venv/lib/python3.14t/site-packages"
+    assert {"bin/python", "bin/python3", "bin/python3.14", "bin/python3.14t"} < set(venv.links)
 
 
 def test_own_path_of_the_image_comes_first(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ _TERMINALS = "ansi|dumb|linux|screen(-256color)?|tmux(-256color)?|vt100|vt220|xt
 _NOT_SLIM = re.compile(
     r"usr/lib/[^/]+/(gconv|engines-3|ossl-modules)(/.*)?"
     r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|nss_compat|thread_db)\.so[.0-9]*"
-    r"|usr/lib/python3\.\d+/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests)(/.*)?"
-    r"|usr/lib/python3\.\d+/(turtle|asyncio/windows_.*|_pyrepl/windows_.*)\.py"
-    r"|usr/lib/python3\.\d+/lib-dynload/(_test|_ctypes_test|_xxtestfuzz|xx|_dbm)[^/]*"
+    r"|usr/(local/)?lib/python3\.\d+t?/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests)(/.*)?"
+    r"|usr/(local/)?lib/python3\.\d+t?/(turtle|asyncio/windows_.*|_pyrepl/windows_.*)\.py"
+    r"|usr/(local/)?lib/python3\.\d+t?/lib-dynload/(_test|_ctypes_test|_xxtestfuzz|xx|_dbm)[^/]*"
     r"|etc/terminfo(/.*)?|usr/share/tabset(/.*)?"
     rf"|usr/(lib|share)/terminfo/.(/(?!({_TERMINALS})$).*)?"
     r"|usr/share/zoneinfo/((right|posix)(/.*)?|tzdata\.zi)|usr/sbin/update-ca-certificates|etc/ca-certificates(/.*)?"
@@ -40,7 +40,7 @@ _NOT_SLIM = re.compile(
 )
 # Python's own forms of modules in C, which are there: libraries import them by name, seldom. Their bytecode would be
 # half of their size.
-_PYTHON_FORMS = re.compile(r"usr/lib/python3\.\d+/_py(decimal|datetime|io)\.py")
+_PYTHON_FORMS = re.compile(r"usr/(local/)?lib/python3\.\d+t?/_py(decimal|datetime|io)\.py")
 _CERTIFICATES = "usr/share/ca-certificates/"
 
 
@@ -94,9 +94,14 @@ def _compiled(
     return {path: found.entry(path) for path in found}
 
 
+def library_of(interpreter: Interpreter) -> str:
+    """Return the directory of an interpreter's standard library, relative to the root: "usr/lib/python3.13"."""
+    return f"{interpreter.path.rpartition('/bin/')[0].strip('/')}/lib/python{interpreter.name}"
+
+
 def _modules(paths: Iterable[str], interpreter: Interpreter) -> list[str]:
     """Return the modules of the standard library that are compiled, which are one unit of `compile_sources`."""
-    prefix = f"usr/lib/python{interpreter.short}/"
+    prefix = f"{library_of(interpreter)}/"
     return sorted(
         path for path in paths
         if path.startswith(prefix) and path.endswith(".py") and not _PYTHON_FORMS.fullmatch(path)
@@ -110,7 +115,7 @@ def compiled_there(entries: Entries, interpreter: Interpreter, there: Known) -> 
     if not modules or not known.issuperset(modules):
         return {}
     tree = next(tree for tree, _ in there.values())
-    found = [path for path in (tree / f"usr/lib/python{interpreter.short}").rglob("*.py*") if not path.is_symlink()]
+    found = [path for path in (tree / library_of(interpreter)).rglob("*.py*") if not path.is_symlink()]
     names = {str(path.relative_to(tree)): path for path in found}
     if _modules(names, interpreter) != [path for path in modules if entries[path].kind == "file"]:
         return {}

@@ -108,7 +108,7 @@ class _Tree:
 def _tree(built: BuiltImage, env: Mapping[str, str], workdir: str, ctx: Context) -> _Tree:
     interpreter = built.base.interpreter
     prefix = interpreter.path.rpartition("/bin/")[0].strip("/")
-    library = posixpath.join(prefix, f"lib/python{interpreter.short}")
+    library = posixpath.join(prefix, f"lib/python{interpreter.name}")
     given = [place for place in env.get("PYTHONPATH", "").split(":") if place]
     named = [posixpath.normpath(posixpath.join(workdir, place)).strip("/") for place in ("", *given)]
     places = [*named, VenvTarget(interpreter).site_packages, library]

@@ -32,12 +32,12 @@ from hatch_docker.oci.model import Image
 _OURS = re.compile(r"hatch-docker (?P<kind>base|system|dependencies|project|files)|hatch-docker: (?P<base>.+)")
 _APPLICATION = ("app/", "code/", "srv/", "src/", "home/", "workspace/", "usr/src/", "opt/")
 _HIDDEN = re.compile(r"(?:home/[^/]+|root)/\.")  # created by adduser and tools
-_INTERPRETER = re.compile(r"(?P<prefix>(?:.*/)?)lib/python(?P<short>3\.\d{1,2})/os\.py")
+_INTERPRETER = re.compile(r"(?P<prefix>(?:.*/)?)lib/python(?P<short>3\.\d{1,2})t?/os\.py")
 _INTERPRETER_FILES = (
     r"{prefix}(?:lib/(?:python{short}/(?!site-packages/)|(?:[^/]+/)?libpython3|pkgconfig/python)|include/python{short}/|"
     r"bin/(?:python|pydoc|idle|2to3)[^/]*|share/man/man1/python)"
 )
-_SITE = re.compile(r"(?:^|/)lib/python(?P<short>3\.\d{1,2})/site-packages/")
+_SITE = re.compile(r"(?:^|/)lib/python(?P<short>3\.\d{1,2})t?/site-packages/")
 _DEBIAN_PYTHON = re.compile(r"(?:lib)?python3\.\d+-minimal")
 
 History = Sequence[tuple[str, str]]

@@ -36,7 +36,9 @@ def target(root: str) -> VenvTarget:
 
     # -I -S keeps sys.executable as it was called; its real path is where the links of the base lead.
     path, version = os.path.realpath(sys.executable), "{}.{}.{}".format(*sys.version_info[:3])
-    interpreter = SimpleNamespace(path=path, version=version, short=version.rpartition(".")[0])
+    short = version.rpartition(".")[0]
+    name = short + sys.abiflags.replace("d", "")  # as bases.model.Interpreter has it
+    interpreter = SimpleNamespace(path=path, version=version, short=short, name=name)
     return VenvTarget(cast("Interpreter", interpreter), root)
 
 

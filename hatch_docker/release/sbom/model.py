@@ -16,7 +16,7 @@ from hatch_docker.project.licences import NO_LICENCE, Licence
 from hatch_docker.release.purl import base_purl, purl
 from hatch_docker.release.sbom.inventory import RELEASES
 from hatch_docker.release.sbom.requirements import Requirements, spread_extras
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import Target, target_of
 
 Findings = Mapping[str, tuple[int, Mapping[str, Any]]]
 """Findings in an image by path, each with the number of its layer."""
@@ -171,7 +171,7 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
     installed: dict[str, tuple[str, Mapping[str, Any]]] = {
         name: (path, finding) for name, path, number, finding in rows if number >= own
     }
-    needs = _needs(installed, plan, Target(built.base.interpreter.version, built.image.platform, built.base.libc))
+    needs = _needs(installed, plan, target_of(built.base))
     refs: dict[str, str] = {}
     for _, path, _, finding in sorted(rows, key=lambda row: (row[2] < own, row[1])):
         ref = purl("pypi", finding["name"], finding["version"])

@@ -87,7 +87,7 @@ class BuilderStage:
         """A key of everything that decides a wheel but the sdist and the build requirements."""
         interpreter = self.base.interpreter
         return key_of(
-            RECIPE, self.root.name, interpreter.path, interpreter.version, self.base.interpreter_trust_key,
+            RECIPE, self.root.name, interpreter.path, interpreter.build, self.base.interpreter_trust_key,
             dict(self.plan.env), dict(self.plan.args), sorted(self.plan.secrets), self.plan.network, self.plan.ssh,
         )
 

@@ -42,7 +42,7 @@ def build_environment(
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 
     interpreter = venv.interpreter
-    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, trust_key, [pin.sha256 for pin in pins])
+    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.build, trust_key, [pin.sha256 for pin in pins])
     return ctx.store.tree("build-env", key, make)
 
 

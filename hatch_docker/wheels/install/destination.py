@@ -81,7 +81,7 @@ class Installation:
             "data": venv.root,
         }
         root = re.escape(venv.root)
-        self._reserved = re.compile(rf"{root}/(pyvenv\.cfg|bin|lib|lib64)|{root}/bin/python[0-9.]*")
+        self._reserved = re.compile(rf"{root}/(pyvenv\.cfg|bin|lib|lib64)|{root}/bin/python[0-9.]*t?")
         with refusing(wheel.filename):
             self._install()
 

@@ -23,7 +23,7 @@ class VenvTarget:
     @property
     def site_packages(self) -> str:
         """The directory of modules, relative to the image's root."""
-        return f"{self.root}/lib/python{self.interpreter.short}/site-packages"
+        return f"{self.root}/lib/python{self.interpreter.name}/site-packages"
 
     def has_module(self, path: str) -> bool:
         """Tell whether a path is a module that is compiled.
@@ -48,8 +48,8 @@ class VenvTarget:
     @property
     def links(self) -> dict[str, str]:
         """The environment's symbolic links and their targets, relative to `root`."""
-        python = f"bin/python{self.interpreter.short}"
-        return {"bin/python": self.interpreter.path, "bin/python3": "python", python: "python", "lib64": "lib"}
+        names = {f"bin/python{name}": "python" for name in ("3", self.interpreter.short, self.interpreter.name)}
+        return {"bin/python": self.interpreter.path, **names, "lib64": "lib"}
 
     @property
     def settings(self) -> bytes:

@@ -169,7 +169,7 @@ def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
 def _key(lock: LockPlan, target: Target, facts: Any) -> str:
     sources = [astuple(source) for source in lock.sources]
     wanted = [sorted(lock.requirements), sorted(lock.extras), sorted(lock.groups), sources]
-    return key_of(RECIPE, lock.kind, lock.path, wanted, target.python, str(target.platform), target.libc, facts)
+    return key_of(RECIPE, lock.kind, lock.path, wanted, target.build, str(target.platform), target.libc, facts)
 
 
 def _from_table(
@@ -301,7 +301,7 @@ def _resolved(
         return _ask_index(lock, root, target, ctx, metadata)
     held = [f"{line} of {lock.pinned}" for line in _pinned(lock, root, target, ctx)]
     question = {
-        "platform": str(target.platform), "python": target.python, "libc": " ".join(target.libc),
+        "platform": str(target.platform), "python": target.build, "libc": " ".join(target.libc),
         "asked": sorted([*map(_without_login, lock.requirements), *map(str, lock.sources), *held]),
     }  # fmt: skip
     entry = ctx.image_lock.find("requirements", question)

@@ -7,6 +7,7 @@ on this machine.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -30,7 +31,7 @@ from hatch_docker.wheels.locks.archives import (
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
 from hatch_docker.wheels.locks.sources import Bound, bind, to_bind
 from hatch_docker.wheels.locks.uv import MissingWheelError, NotFoundError, compile_lock
-from hatch_docker.wheels.target import Pin, Target
+from hatch_docker.wheels.target import Pin, Target, incompatibility
 
 ROUNDS = 20                               # each allows at least one package as an sdist; more never end
 
@@ -91,7 +92,8 @@ def _resolve(
                 raise WheelError(f"{missing or error}; {target.alternatives}") from error
             raise
         missing = None
-        pins = stubs.replaced(pins_of(table, LockFile("uv's resolution", root, root), target))
+        # uv knows builds without flags alone; of their wheels it has what each version requires.
+        pins = stubs.replaced(pins_of(table, LockFile("uv's resolution", root, root), replace(target, abi="")))
         _check_local(pins, lines, stubs.sources, indexes)
         found = [pin for pin in pins if not pin.is_wheel and not stubs.has(pin)]
         if unexpected := [pin for pin in found if pin.name not in sdists]:
@@ -104,10 +106,27 @@ def _resolve(
             bound = bound_now()
             continue
         if not unread:
-            return pins
+            return _with_abi(pins, target, root, indexes, ctx, stubs) if target.abi else pins
         for pin in unread:
             sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))
     raise WheelError(f"uv finds no stable answer with the sdists of {', '.join(sorted(sdists))}; lock the project")
+
+
+def _with_abi(
+    pins: Sequence[Pin], target: Target, root: Path, indexes: Indexes, ctx: Context, stubs: StubWheels
+) -> tuple[Pin, ...]:
+    """Return the pins with those wheels replaced that do not fit the target's ABI: by others of the same versions.
+
+    A package that has no such wheel gets its sdist. Raise WheelError if it has none, or it cannot be built here.
+    """
+    other = {pin.name: pin for pin in pins if pin.is_wheel and incompatibility(pin.filename, target)}
+    if not other:
+        return tuple(pins)
+    lines = [f"{pin.name}=={pin.version}" for pin in other.values()]
+    bound = bind(lines, stubs.sources, indexes, root, target, stubs.path)
+    table = compile_lock(lines, target, root, indexes, ctx, metadata={}, bound=bound, every_file=True)
+    fitting = {pin.name: pin for pin in pins_of(table, LockFile("the package index", root, root), target)}
+    return tuple(fitting.get(pin.name, pin) for pin in pins)
 
 
 def _check_local(pins: Sequence[Pin], lines: Sequence[str], sources: Sequence[Source], indexes: Indexes) -> None:

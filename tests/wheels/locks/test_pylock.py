@@ -1,5 +1,6 @@
 """pylock.toml (PEP 751): the files for a target, by hash, and locks that do not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,13 @@ def test_lock_for_another_python(ctx: Context, root: Path) -> None:
         ("a-1-cp311-cp311-manylinux_2_39_x86_64.manylinux_2_38_x86_64.whl", OLD, "for glibc 2.38 or newer"),
         ("a-1-cp313-cp313-win_amd64.whl", AMD64, "for win_amd64"),
         ("a-1-cp313-cp313t-manylinux_2_17_x86_64.whl", AMD64, "for cp313-cp313t"),
+        ("a-1-cp313-cp313t-manylinux_2_17_x86_64.whl", replace(AMD64, abi="t"), ""),
+        ("a-1-cp313-cp313-manylinux_2_17_x86_64.whl", replace(AMD64, abi="t"), "for cp313-cp313"),
+        ("a-1-cp311-abi3-manylinux_2_17_x86_64.whl", replace(AMD64, abi="t"), "for cp311-abi3"),
+        ("a-1-py3-none-any.whl", replace(AMD64, abi="t"), ""),
+        ("a-1-cp315-abi3.abi3t-manylinux_2_17_x86_64.whl", replace(AMD64, python="3.15.0", abi="t"), ""),
+        ("a-1-cp313-cp313-manylinux_2_17_x86_64.whl", replace(AMD64, abi="d"), ""),
+        ("a-1-cp313-cp313t-manylinux_2_17_x86_64.whl", replace(AMD64, abi="td"), ""),
         ("a.whl", AMD64, "not named as a wheel"),
     ],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import ssl
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -41,6 +42,20 @@ def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path
     data = index.files["app"][pins[0].filename]
     assert (pins[0].sha256, pins[0].size) == (hashlib.sha256(data).hexdigest(), len(data))
     assert pins[0].upload_time == UPLOADED_SECONDS
+
+
+def test_resolution_for_a_free_threaded_python(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """uv knows no such target: the files of the versions that it takes are chosen by the target's own tags."""
+    for tag in ("cp313-cp313-manylinux_2_28_x86_64", "cp313-cp313t-manylinux_2_28_x86_64"):
+        index.add("fast", make_wheel("fast", "1.0", requires=["pure"], tag=tag))
+    index.add("pure", make_wheel("pure", "1.0"))
+    ctx, target = using(ctx, index), replace(AMD64, abi="t")
+    assert names(pin(resolving("fast"), root, target, ctx)) == [
+        "fast-1.0-cp313-cp313t-manylinux_2_28_x86_64.whl", "pure-1.0-py3-none-any.whl"
+    ]
+    index.add("fast", make_wheel("fast", "2.0", tag="cp313-cp313-manylinux_2_28_x86_64"))
+    with pytest.raises(WheelError, match=r"fast 2\.0 has no wheel for Python 3\.13t on .*only ones for cp313-cp313"):
+        pin(resolving("fast==2.0"), root, target, ctx)
 
 
 @pytest.mark.parametrize("beside", ["", "links"])
