@@ -61,6 +61,7 @@ EXAMPLES: Mapping[str, str] = {
     "max-size": '"50MB"',
     "max-growth": '"5%"',
     "dotenv": '"image.env"',
+    "build.base": '"registry.example/python:3.13-dev"',
     "build.packages": '["libpq-dev"]',
     "build.env": '{ CFLAGS = "-O3" }',
     "build.args": '{ CHANNEL = "beta" }',

@@ -154,7 +154,6 @@ def base_tree(base: Base, ctx: Context) -> Path:
     from hatch_docker.oci.filesystem import extract
 
     layers = base.image.layers
-    key = key_of("base tree", 1, [layer.diff_id for layer in layers])
 
     def make(root: Path) -> None:
         size = sum(layer.descriptor.size for layer in layers)
@@ -162,4 +161,14 @@ def base_tree(base: Base, ctx: Context) -> Path:
         with ctx.progress.task(title, size, quick=True) as task:
             extract(layers, root, task.advance)
 
-    return ctx.store.tree("base", key, make)
+    return ctx.store.tree("base", tree_key(base), make)
+
+
+def note_builder(builder: Base, ctx: Context) -> None:
+    """Note in the context that wheels are built in a base of its own."""
+    ctx.used["base", builder.name] = builder.digest
+
+
+def tree_key(base: Base) -> str:
+    """Return the name of a base's directory in the store, a key of its contents."""
+    return key_of("base tree", 1, [layer.diff_id for layer in base.image.layers])

@@ -69,6 +69,7 @@ class Base:
     hashes: Mapping[str, str] = field(default_factory=dict)    # debian: "libc6 2.41-12 amd64" -> the digest of its .deb
     source: str = ""                          # registry: repository@digest of the index that named this image
     made_of: tuple[tuple[str, str], ...] = ()
+    builder: Base | None = None               # build.base: where the wheels for this one are made
 
     @property
     def platform(self) -> Platform:

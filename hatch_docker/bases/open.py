@@ -15,9 +15,14 @@ from hatch_docker.plan.model import BasePlan
 def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression) -> Base:
     """Return the base of a plan for one platform; `compression` is that of layers which have to be made.
 
-    Raises BaseImageError if the base is not available or has no Python, RegistryError if a registry or a mirror
-    refuses.
+    Raises BaseImageError if the base or its builder is not available or has no Python, or if one does not fit the
+    other, RegistryError if a registry or a mirror refuses.
     """
+    if plan.builder is not None:
+        base = open_base(replace(plan, builder=None), platform, ctx, compression=compression)
+        builder = open_base(plan.builder, platform, ctx, compression=compression)
+        check_builder(builder, base)
+        return replace(base, builder=builder)
     if plan.kind == "debian":
         from hatch_docker.bases.debian.base_cache import recall_base, remember_base
 
@@ -29,6 +34,24 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
         remember_base(base, compression, ctx)
         return base
     return (pull_base if plan.kind == "registry" else read_base)(plan, platform, ctx)
+
+
+def check_builder(builder: Base, base: Base) -> None:
+    """Raise BaseImageError, naming both sides, if what one base compiles does not run on the other."""
+    from packaging.version import Version
+
+    there, here = builder.interpreter, base.interpreter
+    if there.name != here.name:
+        raise BaseImageError(
+            f"build.base {builder.name} has Python {there.build}, and base {base.name} has {here.build}: choose "
+            "two images with the same Python"
+        )
+    (kind, version), (runs, limit) = builder.libc, base.libc
+    if kind != runs or Version(version) > Version(limit):
+        raise BaseImageError(
+            f"build.base {builder.name} has the C library {kind} {version}, and base {base.name} has {runs} {limit}: "
+            "what is compiled there may not run here; choose a build.base whose C library is not newer"
+        )
 
 
 def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tuple[Path, Interpreter] | None:
@@ -59,7 +82,7 @@ def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | 
 
 def base_for(base: Base, platform: Platform, ctx: Context, compression: Compression) -> Base:
     """Return the same base for another platform; raises BaseImageError if it has another Python there."""
-    plan = replace(base.plan, packages=())  # its Python is enough to compile with
+    plan = replace(base.plan, packages=(), builder=None)  # its Python is enough to compile with
     if plan.kind == "registry" and base.source:
         plan = replace(plan, location=base.source)
     other = open_base(plan, platform, ctx, compression=compression)

@@ -97,6 +97,8 @@ class Notes:
         self.images.append({"archive": str(archive), "path": str(path), "receipt": asdict(again)})
         if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
             self.tags[plan.base.location] = receipt.base["digest"]
+        if (builder := plan.base.builder) and ("base", builder.location) in ctx.used and ctx.image_lock is None:
+            self.tags[builder.location] = ctx.used["base", builder.location]
 
 
 def loaded_line(loaded: Loaded) -> str:
@@ -184,7 +186,7 @@ def _trees(
     if sources.marks and any(name.endswith("/.git") for name in own[1]):
         raise Unsuitable("it has another repository in it")
     places = [*sources.others, *(project.root / file.source for plan in plans for file in plan.files), APT]
-    places += [project.root / plan.base.location for plan in plans if plan.base.kind == "oci"]
+    places += [project.root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     if _is_checkout():
         places.append(PACKAGE)
 
@@ -227,7 +229,7 @@ def _paths(
     named += [path for plan in plans for path in lock_files(root, plan)]
     named += [path for path in sources.others if not path.is_dir()]
     named += [root / file.source for plan in plans for file in plan.files]
-    named += [root / plan.base.location for plan in plans if plan.base.kind == "oci"]
+    named += [root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
     named += [docker_directory(environ) / "config.json"]

@@ -82,13 +82,9 @@ def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
         for platform in _platforms(plan, was.entries):
-            base = _answer(plan, platform, project, ctx)
-            digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
-            entry = bases.setdefault(base.name, {"name": base.name, **digest, "platforms": []})
-            row = {"platform": str(base.platform), "python": base.interpreter.build, "libc": " ".join(base.libc)}
-            if base.plan.kind != "debian":  # else it is made of pinned packages; its digest depends on options as well
-                row |= {"digest": base.image.digest, **({"suite": base.suite} if base.suite else {})}
-            entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
+            answer = _answer(plan, platform, project, ctx)
+            for base in filter(None, (answer, answer.builder)):
+                _note_base(base, bases)
     for entry in bases.values():
         entry["platforms"].sort(key=lambda row: row["platform"])
         was.pins.note("base", entry)
@@ -99,6 +95,16 @@ def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context
         with atomic_write(was.path) as stream:
             stream.write(text)
     return image_lock_changes(was.entries, entries) if was.entries else (), text != was.data
+
+
+def _note_base(base: Base, bases: dict[str, dict[str, Any]]) -> None:
+    """Note a base for one platform in the entries of the lock, by the names of bases."""
+    digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
+    entry = bases.setdefault(base.name, {"name": base.name, **digest, "platforms": []})
+    row = {"platform": str(base.platform), "python": base.interpreter.build, "libc": " ".join(base.libc)}
+    if base.plan.kind != "debian":  # else it is made of pinned packages; its digest depends on options as well
+        row |= {"digest": base.image.digest, **({"suite": base.suite} if base.suite else {})}
+    entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
 
 
 def _platforms(plan: Plan, old: Entries) -> list[Platform]:
@@ -162,16 +168,23 @@ def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
     if pins is None:
         raise ConfigError(f"there is no {NAME}; {RELOCK}")
     for plan in plans:
-        entry = pins.find("base", {"name": plan.base.name})
-        assert entry is not None
-        rows = {row["platform"]: row for row in entry["platforms"]}
+        rows: dict[tuple[str, str], Entry] = {}
+        for base in plan.bases:
+            entry = pins.find("base", {"name": base.name})
+            assert entry is not None
+            rows |= {(base.name, row["platform"]): row for row in entry["platforms"]}
         for platform in plan.platforms:
-            if platform not in rows:
-                raise ConfigError(f"{pins.name} is out of date: it lacks {plan.base.name} for {platform}; {RELOCK}")
-            _check(plan, Platform.parse(platform), rows[platform], project, ctx)
+            for base in plan.bases:
+                if (base.name, platform) not in rows:
+                    raise ConfigError(f"{pins.name} is out of date: it lacks {base.name} for {platform}; {RELOCK}")
+            found = [rows[base.name, platform] for base in plan.bases]
+            _check(plan, Platform.parse(platform), found[0], found[-1], project, ctx)
 
 
-def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Context) -> None:
+def _check(
+    plan: Plan, platform: Platform, row: Entry, builder_row: Entry, project: Project, ctx: Context
+) -> None:
+    """Look up everything for one platform; the rows are those of the base and of the base of the builder stage."""
     libc = row["libc"].partition(" ")
     version, abi = split_build(row["python"])
     target = Target(version, platform, (libc[0], libc[2]), abi)
@@ -180,14 +193,16 @@ def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Co
     elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:
         debian = Suite(plan.base, row["suite"], platform.architecture, ctx)
         pin_packages(debian, (), (system_step(plan.base.packages),))
-    if plan.lock.kind == "resolve":
-        suite = row.get("suite") or plan.base.location
-        if any(not found.is_wheel for found in pin(plan.lock, project.root, target, ctx)):
-            _check_packages(plan.base, suite, platform, dependency_build_plan(plan.build), ctx)
+    builder = plan.bases[-1]
+    suite = "" if plan.base.builder and builder.kind != "debian" else builder_row.get("suite") or builder.location
+    pins = pin(plan.lock, project.root, target, ctx) if plan.lock.kind == "resolve" else ()
+    if suite and any(not found.is_wheel for found in pins):
+        _check_packages(builder, suite, platform, dependency_build_plan(plan.build), ctx)
     # A pure wheel for another architecture is built by this one's builder, whose packages are checked for this one.
     here = platform.architecture == host_platform().architecture
     if plan.build.isolated and here:
-        _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
+        if suite:
+            _check_packages(builder, suite, platform, plan.build, ctx)
         pin_requirements(plan.build.requires, project.root, target, ctx)
     for own in own_projects(plan, target, project) if here or not plan.build.isolated else ():
         pin_requirements(own.project.requires(), own.project.root, target, ctx)

@@ -54,6 +54,10 @@ class FileConfig(Table):
 class BuildConfig(Table):
     """The builder stage, where the project's wheel is made."""
 
+    base: types.Base = Field(default="", description="An image with a compiler and the same Python as `base`, in which "
+        "the wheel is made: for images that come in pairs, one to build in and one to run. It may be any distribution "
+        "whose C library is not newer than that of `base`. In the form of `base`. Default: Debian's compiler, of the "
+        "suite of `base`.")
     packages: ListOf[types.Package] = Field(default=(), description="Debian packages that the build needs in addition "
         "to the compiler and Python's headers, such as `libpq-dev`.")
     env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the build.")

@@ -58,7 +58,8 @@ def open_target(
 
 
 def located(plan: BasePlan, root: Path) -> BasePlan:
-    """Return a base whose layout's path starts at the project, not at the working directory."""
+    """Return a base whose layout's path starts at the project, and its builder's, not at the working directory."""
+    plan = replace(plan, builder=located(plan.builder, root)) if plan.builder else plan
     return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
 
 

@@ -66,7 +66,8 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
     hatch-docker did not make, and RegistryError where the old base's settings cannot be read.
     """
     old = old_base(image, ctx)
-    base = open_base(located(plan.base, project.root), image.platform, ctx, compression=Compression(plan.compression))
+    alone = replace(located(plan.base, project.root), builder=None)
+    base = open_base(alone, image.platform, ctx, compression=Compression(plan.compression))
     config = canonical_json({**image.config_json, "config": old.config.get("config")})
     below = replace(image, config=config, layers=image.layers[: old.layers])
     _check_fits(read_facts(below, old.name, ctx), old, base)

@@ -112,14 +112,9 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
         reason += " and a wheel is for" if any(project.pythons) else ""
         guesses.append(Guess("base", name, reason))
-    kind, _, location = name.partition(":")
+    kind, location = base_location(name)
     if kind == "debian":
-        if location not in DEBIAN_PYTHONS:
-            known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
-            raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
         python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
-    elif kind != "oci":
-        kind, location = "registry", name
     if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
         raise ConfigError(
             f"tool.hatch-docker.runtime.packages: on base {name!r} only its own apt can install them; set "
@@ -131,12 +126,39 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
             f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
             f"set base to {fitting_bases(project.requires_python)}, or widen requires-python"
         )
-    plan = BasePlan(
-        kind, name, location, config.debian.mirror, config.debian.security_mirror, config.debian.slim,
-        tuple(sorted(set(config.runtime.packages))), python=python if kind == "debian" else "",
+    debian = config.debian.mirror, config.debian.security_mirror, config.debian.slim
+    return BasePlan(
+        kind, name, location, *debian, tuple(sorted(set(config.runtime.packages))),
+        python=python if kind == "debian" else "", check_valid_until=config.debian.check_valid_until,
+        builder=_builder(config, python),
+    ), python  # fmt: skip
+
+
+def _builder(config: Config, python: str) -> BasePlan | None:
+    """Return the base of the builder stage, if the project names one."""
+    name, packages = config.build.base, config.build.packages
+    if not name:
+        return None
+    kind, location = base_location(name)
+    if kind != "debian" and packages:
+        raise ConfigError(
+            f"tool.hatch-docker.build.packages: {packages[0]} cannot be installed into build.base {name!r}; name an "
+            "image that has it, or leave out build.base"
+        )
+    return BasePlan(
+        kind, name, location, config.debian.mirror, config.debian.security_mirror,
+        python=python if python in DEBIAN_PYTHONS.get(location, ()) else "",
         check_valid_until=config.debian.check_valid_until,
     )
-    return plan, python
+
+
+def base_location(name: str) -> tuple[str, str]:
+    """Return the kind of a base, and its suite, reference or path; raise ConfigError for an unknown suite."""
+    kind, _, location = name.partition(":")
+    if kind == "debian" and location not in DEBIAN_PYTHONS:
+        known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
+        raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
+    return (kind, location) if kind in ("debian", "oci") else ("registry", name)
 
 
 def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:

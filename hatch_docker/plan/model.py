@@ -50,6 +50,7 @@ class BasePlan:
     busybox: bool = False                 # debian: it is /bin/sh
     python: str = ""                      # debian: the Python of the suite, "" for its default
     check_valid_until: bool = True        # debian: a release that has run out is refused
+    builder: BasePlan | None = None       # build.base: the base that compiles for this one; None: Debian's compiler
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,11 @@ class Plan:
     def stem(self) -> str:
         """The start of the names of all files of this image: my_app-1.0, my_app-1.0.worker."""
         return f"{self.name}-{self.version}" + (f".{self.part}" if self.part else "")
+
+    @property
+    def bases(self) -> tuple[BasePlan, ...]:
+        """The base, and that of the builder stage where the project names one."""
+        return (self.base, self.base.builder) if self.base.builder else (self.base,)
 
     @property
     def references(self) -> tuple[str, ...]:

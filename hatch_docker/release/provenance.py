@@ -12,9 +12,10 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from hatch_docker import __version__
+from hatch_docker.bases.model import Base
 from hatch_docker.engines.model import BuiltImage
 from hatch_docker.oci.model import Image, Index
-from hatch_docker.plan.model import Plan
+from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.release.purl import base_purl, purl
 from hatch_docker.wheels.target import Pin
@@ -71,9 +72,10 @@ def _options(plan: Plan) -> dict[str, Any]:
     """Return the options that decide what is in the image; only the names of variables and arguments."""
     config = plan.config
     values = {
-        "engine": plan.engine, "base": _base_name(plan), "python": plan.python, "platforms": list(plan.platforms),
+        "engine": plan.engine, "base": _base_name(plan.base), "python": plan.python, "platforms": list(plan.platforms),
         "extras": list(plan.lock.extras), "dependency-groups": list(plan.lock.groups),
         "lock": _last(plan.lock.path) or plan.lock.kind, "compression": plan.compression, "created": plan.created,
+        "build.base": _base_name(plan.base.builder) if plan.base.builder else "",
         "build.isolated": plan.build.isolated, "build.network": plan.build.network,
         "build.packages": list(plan.build.packages), "build.env": sorted(plan.build.env),
         "build.args": sorted(plan.build.args), "build.ssh": plan.build.ssh or None,
@@ -88,9 +90,9 @@ def _options(plan: Plan) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in ("", [], None)}
 
 
-def _base_name(plan: Plan) -> str:
-    """Return the base as the user typed it; of a layout's path the last part, since the rest is of this machine."""
-    return f"oci:{_last(plan.base.location)}" if plan.base.kind == "oci" else plan.base.name
+def _base_name(base: BasePlan) -> str:
+    """Return a base as the user typed it; of a layout's path the last part, since the rest is of this machine."""
+    return f"oci:{_last(base.location)}" if base.kind == "oci" else base.name
 
 
 def _last(path: str) -> str:
@@ -117,17 +119,23 @@ def _dependencies(
         found += [{"name": name, "digest": _sha256(digest)} for name, digest in sorted(locks.items())]
     for image in built:
         found += [{"name": plan.image, "digest": _sha256(image.origin)}] if image.origin else []
-        base = image.base
-        uri = {"uri": base_purl(base)} if base_purl(base) else {}
-        found.append({"name": _base_name(plan), "digest": _sha256(base.digest), **uri})
+        base, builder = image.base, image.base.builder
+        found.append(_base(base))
+        if builder and ("base", builder.name) in used:
+            found.append({**_base(builder), "annotations": {"stage": "builder"}})
         found += [_deb(title, base.suite, digest) for title, digest in sorted(base.hashes.items())]
         found += [_pin(pin) for pin in image.pins]
     uris = {resource.get("uri") for resource in found}
-    for (kind, *what), digest in sorted(used.items()):
+    for (kind, *what), digest in sorted(row for row in used.items() if row[0][0] != "base"):
         tool = _deb(what[0], what[1], digest) if kind == "deb" else _file(what[0], what[1], what[2], digest)
         if tool["uri"] not in uris:
             found.append({**tool, "annotations": {"stage": "builder"}})
     return [resource for number, resource in enumerate(found) if resource not in found[:number]]
+
+
+def _base(base: Base) -> Resource:
+    uri = {"uri": base_purl(base)} if base_purl(base) else {}
+    return {"name": _base_name(base.plan), "digest": _sha256(base.digest), **uri}
 
 
 def _deb(title: str, suite: str, digest: str) -> Resource:

@@ -1,14 +1,16 @@
 """hatch_docker.bases.open, image, registry and layout: pulling and reading bases; the Python that compiles."""
 
+import contextlib
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.bases.image import base_of, base_tree, check_python
 from hatch_docker.bases.model import Base, Interpreter, real_path
-from hatch_docker.bases.open import compiler_tree, open_base
+from hatch_docker.bases.open import check_builder, compiler_tree, open_base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, HatchDockerError, RegistryError
 from hatch_docker.oci.archive import write_archive
@@ -139,6 +141,22 @@ def test_python_that_does_not_fit_names_both_sides(tmp_path: Path) -> None:
     check_python(dataclasses.replace(base, interpreter=Interpreter("/usr/bin/python3.14", "3.14.0rc1")), ">=3.13")
     with pytest.raises(BaseImageError, match=r"needs Python <3\.13, but base python:3\.13-slim has 3\.13\.5"):
         check_python(base, "<3.13")
+
+
+@pytest.mark.parametrize(("libc", "python", "message"), [
+    (("glibc", "2.36"), "3.13.9", ""),
+    (("glibc", "2.9"), "3.13.5", ""),
+    (("glibc", "2.42"), "3.13.5", "has the C library glibc 2.42, and base run has glibc 2.41: what is compiled there"),
+    (("musl", "1.2"), "3.13.5", "has the C library musl 1.2, and base run has glibc 2.41"),
+    (("glibc", "2.41"), "3.12.1", "build.base dev has Python 3.12.1, and base run has 3.13.5: choose two images"),
+])  # fmt: skip
+def test_a_builder_must_fit_its_base(libc: tuple[str, str], python: str, message: str, tmp_path: Path) -> None:
+    base = base_of(registry_plan("run"), python_image(), context(tmp_path))
+    base = dataclasses.replace(base, libc=("glibc", "2.41"))
+    interpreter = Interpreter("/usr/bin/python3", python)
+    builder = dataclasses.replace(base, name="dev", libc=libc, interpreter=interpreter)
+    with pytest.raises(BaseImageError, match=re.escape(message)) if message else contextlib.nullcontext():
+        check_builder(builder, base)
 
 
 def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:

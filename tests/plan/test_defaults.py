@@ -66,6 +66,8 @@ def test_a_suite_with_several_pythons_gives_the_one_that_is_asked_for(python: st
     ({"base": "debian:woody"}, {}, "known: debian:bookworm, debian:trixie, debian:forky, debian:sid"),
     ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13; .*debian:bookworm"),
     ({"base": "debian:sid", "python": "3.12"}, {}, "whose Python is 3.14 or 3.13 or 3.15; .* python:3.12-slim"),
+    ({"build": {"base": "debian:woody"}}, {}, "base 'debian:woody': unknown Debian suite; known: debian:"),
+    ({"build": {"base": "dev:1", "packages": ["gcc"]}}, {}, "gcc cannot be installed into build.base 'dev:1'; name an"),
     ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
     ({}, {"scripts": ()}, r'\(it has none\); .*\["python", "-m", "MODULE"\], or let .*init` look$'),
     ({"base": "debian:trixie"}, {"scripts": ()}, r'no script is the obvious choice \(it has none\); .*"MODULE"\]$'),

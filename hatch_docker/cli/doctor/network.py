@@ -27,7 +27,7 @@ from hatch_docker.wheels.target import Target
 
 def check_debian(setup: Setup) -> Report:
     """Check that each suite's releases are on the mirrors, and signed."""
-    bases = {plan.base for plan in setup.plans if plan.base.kind == "debian"}
+    bases = {base for plan in setup.plans for base in plan.bases if base.kind == "debian"}
     mirrors = find_mirrors(next(iter(bases), BasePlan("debian", "", "")), setup.ctx.environ)
     for suite in sorted({base.location for base in bases} or {"trixie"}):
         try:
@@ -92,7 +92,7 @@ def registry_checks(plans: Sequence[Plan]) -> Iterator[Check]:
     """Return a check for each repository that images may be pushed to, then one for each base of a registry."""
     for name in dict.fromkeys(name for plan in plans for name in plan.repositories):
         yield Check("registry", partial(_check_repository, name, True), partial(_is_pushed_to, name), remote=True)
-    for name in dict.fromkeys(plan.base.location for plan in plans if plan.base.kind == "registry"):
+    for name in dict.fromkeys(base.location for plan in plans for base in plan.bases if base.kind == "registry"):
         yield Check("registry", partial(_check_repository, name, False), lambda _: True, remote=True)
 
 

@@ -94,24 +94,31 @@ def stages_of(
     base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
     files: bool = False, volumes: bool = False, certificates: bool = False,
 ) -> Stages:
-    """Return the values that the Dockerfile is rendered from; `builder` is the compiler's image, if it has one.
+    """Return the values that the Dockerfile is rendered from; `builder` is the compiler's image, if it is loaded.
 
     Raises BaseImageError for a base with ONBUILD.
     """
+    user, own = _has_user(base), compiler.base if compiler else None
+    image = builder.name if builder else base_name(own) if own else ""
+    tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
+    system = next((step.debs.rendered for step in steps if step.debs), None)
+    return Stages(
+        base=base_name(base), python=base.interpreter.path, compiler=image, tools=tools,
+        system=system, groups=tuple(step.group for step in steps if not step.debs), files=files,
+        volumes=volumes, user=user, certificates=certificates,
+        compiler_python=own.interpreter.path if own else "", compiler_user=_has_user(own) if own else False,
+    )  # fmt: skip
+
+
+def _has_user(base: Base) -> bool:
+    """Return whether stages from a base would not run as root; raise BaseImageError for one with ONBUILD."""
     config = base.image.config_json.get("config") or {}
     if config.get("OnBuild"):
         raise BaseImageError(
             f"base {base.name} has ONBUILD instructions ({str(config['OnBuild'][0])[:60]}), which a build with a "
             'Dockerfile runs; set engine = "embedded", which runs none, or use a base without them'
         )
-    user = str(config.get("User") or "0").partition(":")[0]
-    tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
-    system = next((step.debs.rendered for step in steps if step.debs), None)
-    return Stages(
-        base=base_name(base), python=base.interpreter.path, compiler=builder.name if builder else "", tools=tools,
-        system=system, groups=tuple(step.group for step in steps if not step.debs), files=files,
-        volumes=volumes, user=user not in ("0", "root"), certificates=certificates,
-    )  # fmt: skip
+    return str(config.get("User") or "0").partition(":")[0] not in ("0", "root")
 
 
 def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
@@ -177,8 +184,18 @@ def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler
     return find_compiler(base, sorted({name for plan in plans for name in plan.packages}), ctx) if plans else None
 
 
-def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False) -> PreloadedImage:
-    """Return a builder root as an image; its layer is compressed only for a remote builder, which it is sent to."""
+def compiler_image(
+    compiler: Compiler | None, base: Base, ctx: Context, *, remote: bool = False
+) -> PreloadedImage | None:
+    """Return the image of a compiler that has to be loaded: a builder root, or a `build.base` of no registry.
+
+    The layer of a builder root is compressed only for a remote builder, which it is sent to.
+    """
+    if compiler and compiler.base and compiler.base.plan.kind != "registry":
+        return PreloadedImage(base_name(compiler.base), compiler.base.image)
+    if compiler is None or compiler.tree is None:
+        return None
+    tree = compiler.tree
     key, compression = compiler_layer_key(tree.name), Compression("gzip" if remote else "none")
     layer, _ = layer_by_key(key, compression, ctx, lambda: tree_entries(tree), title="packing the compiler")
     additions = [(layer, History("hatch-docker builder"))]

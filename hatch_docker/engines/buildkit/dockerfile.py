@@ -70,6 +70,8 @@ class Stages:
     base: str
     python: str                               # the base's interpreter, absolute
     compiler: str = ""                        # an image that is one, "" where the base becomes one
+    compiler_python: str = ""                 # its interpreter, "" if it is the base's
+    compiler_user: bool = False               # it has a user other than root
     tools: Packages | None = None             # by these
     system: Packages | None = None            # runtime.packages
     user: bool = False                        # the base has a user other than root
@@ -132,7 +134,9 @@ def _below(stages: Stages) -> Iterator[str]:
         if stages.tools:
             yield from _apt("compiler", stages.tools, stages)
         else:
-            yield from (f"FROM {stages.compiler or 'base'} AS compiler", "")
+            yield f"FROM {stages.compiler or 'base'} AS compiler"
+            yield from _as_root(stages.compiler_user)
+            yield ""
     if stages.certificates:
         yield from ("FROM scratch AS certificates", "COPY certificates/ /in/certificates/", "")
     if stages.system:
@@ -150,7 +154,7 @@ def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
     """Yield a stage: the base with some packages, without files that are useless once these are installed."""
     yield from (f"FROM scratch AS packages-{stage}", f"COPY packages/{stage}/ /in/packages/", "")
     yield f"FROM base AS {stage}"
-    yield from _as_root(stages)
+    yield from _as_root(stages.user)
     # useradd writes today's date into /etc/shadow; SOURCE_DATE_EPOCH fixes it.
     variables = f"APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH={SOURCE_DATE}"
     install = "apt-get install --yes --no-install-recommends"
@@ -169,7 +173,7 @@ def _changes(stages: Stages) -> Iterator[str]:
     """Yield a stage that writes the difference of `system` from the base as the tar of a layer."""
     yield from ("FROM scratch AS changes-tools", "COPY changes/ /in/tools/", "")
     yield "FROM base AS changes"
-    yield from _as_root(stages)
+    yield from _as_root(stages.user)
     yield _run(
         [stages.python, "-I", "-S", "/tools/changes.py", "/before", "/after", "/out/system"],
         {"/tools": "changes-tools:/in/tools", "/before": "base:/", "/after": "system:/"},
@@ -177,8 +181,8 @@ def _changes(stages: Stages) -> Iterator[str]:
     yield ""
 
 
-def _as_root(stages: Stages) -> Iterator[str]:
-    if stages.user:
+def _as_root(user: bool) -> Iterator[str]:
+    if user:
         yield "# hadolint ignore=DL3002"  # of a stage that no container is made of
         yield "USER 0:0"
 
@@ -190,7 +194,10 @@ def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     yield from (f"FROM scratch AS sdist-{name}", f"COPY build/{name}/sdist/ /in/sdist/", "")
     yield f"FROM compiler AS environment-{name}"
     yield _run(
-        [stages.python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv", "--empty"],
+        [
+            stages.compiler_python or stages.python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv",
+            "--empty",
+        ],
         {"/tools": "tools:/in/tools", "/wheels": f"requires-{name}:/in/wheels"},
     )
     yield ""
@@ -216,7 +223,7 @@ def _install(stages: Stages, group: Group) -> Iterator[str]:
     options += [f"--keep={pattern}" for pattern in group.rules.keep]
     source = f"build-{group.name}:{WHEEL}" if group.build else f"wheels-{group.name}:/in/wheels"
     yield f"FROM base AS install-{group.name}"
-    yield from _as_root(stages)
+    yield from _as_root(stages.user)
     yield _run(
         [stages.python, "-I", "-S", "/tools/install.py", "/wheels", TREE, VENV, *options],
         {"/tools": "tools:/in/tools", "/wheels": source},

@@ -222,7 +222,7 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     builder = find_builder(plan.builder, ctx)
     base = stage_base(inputs.base, steps, builder.platforms, ctx, inputs.compression)
     compiler = compiler_of(base, steps, ctx)
-    image = compiler_image(compiler.tree, base, ctx, remote=builder.remote) if compiler and compiler.tree else None
+    image = compiler_image(compiler, base, ctx, remote=builder.remote)
     context = work / "context"
     write_context(steps, base, compiler, context, inputs.project, ctx)
     dockerfile = work / "Dockerfile"

@@ -14,6 +14,7 @@ from hatch_docker.bases.debian.apt_packages import find_additions, has_apt, writ
 from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.suite import Step
+from hatch_docker.bases.image import note_builder, tree_key
 from hatch_docker.bases.inspection import read_users
 from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
@@ -71,19 +72,25 @@ class Debs:
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Place where sdists are compiled: a builder root that is loaded as an image, or the base with some packages."""
+    """Place where sdists are compiled: a builder root that is loaded as an image, the base with packages, or another.
+    """
 
     key: str
     tree: Path | None = None
     debs: Debs | None = None
+    base: Base | None = None                  # build.base
 
 
 def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler:
     """Return the compiler for a base, with `build.packages`; raises BuildError where there is none.
 
-    A base with apt becomes one itself, so that maintainer scripts run; any other of a known suite gets the builder
-    root of the embedded engine.
+    It is `build.base`, if the project names one. A base with apt becomes one itself, so that maintainer scripts run;
+    any other of a known suite gets the builder root of the embedded engine.
     """
+    if base.builder and base.builder.plan.kind != "debian":
+        note_builder(base.builder, ctx)
+        return Compiler(tree_key(base.builder), base=base.builder)
+    base = base.builder or base
     if base.plan.kind != "debian" and has_apt(base, ctx):
         if base.suite in DEBIAN_PYTHONS:
             step = builder_step(base.plan, base.suite, packages)
@@ -95,8 +102,8 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
         return Compiler(debs.key(base), debs=debs)
     if not base.suite:
         raise BuildError(
-            f"there is no compiler for base {base.name}, which is not Debian; use debian:<suite>, or an image "
-            "made from Debian"
+            f"there is no compiler for base {base.name}, which is not Debian; use debian:<suite>, an image made from "
+            "Debian, or name an image with a compiler: build.base"
         )
     if host_platform().architecture != base.platform.architecture:
         raise BuildError(

@@ -53,7 +53,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     if debs := find_system(base, ctx):
         steps.insert(0, CopyStep(Group("system", "system", debs.contents), debs=debs))
     compiler = compiler_of(base, steps, ctx)
-    builder = compiler_image(compiler.tree, base, ctx) if compiler and compiler.tree else None
+    builder = compiler_image(compiler, base, ctx)
     images = {"base": PreloadedImage(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     images |= {"builder": builder} if builder else {}
     title = plan.stem

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hatch_docker.bases.debian.suite import Suite
-from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.image import base_tree, note_builder, tree_key
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import DamagedBlobError, Store, file_digest, key_of
@@ -62,6 +62,7 @@ class BuilderStage:
     target: Target
     ctx: Context
     project: Path                         # for its index configuration
+    image: str = ""                       # build.base, if the root is that image
 
     @property
     def venv(self) -> VenvTarget:
@@ -201,10 +202,15 @@ def make_builder_stage(
     """
     if not target.builds_here:
         raise BuildError(f"{source.name} cannot be compiled for {base.platform} on this machine; build it there")
+    if base.builder and base.builder.plan.kind != "debian":
+        note_builder(base.builder, ctx)
+        tree = base_tree(base.builder, ctx) if unpacked else Path(tree_key(base.builder))
+        return BuilderStage(tree, build, base.builder, target, ctx, project, base.builder.name)
+    base = base.builder or base
     if not base.suite:
         raise BuildError(
             f"{source.name} has to be compiled, and there is no compiler for base {base.name}, which is not "
-            "Debian; use debian:<suite> or an image made from Debian"
+            "Debian; use debian:<suite>, an image made from Debian, or name an image with a compiler: build.base"
         )
     from hatch_docker.bases.debian.base import builder_root
 
@@ -306,8 +312,9 @@ def _run(
     except ExhaustedError as error:
         raise BuildError(f"building {name}: {error}") from None
     except ProcessFailed as failure:
-        cause, lines = remedy(failure.output, plan.packages, _suite_of(stage), functools.partial(rust_version, source))
-        cause = cause or hint(failure.output, network=plan.network)
+        suite, rust = _suite_of(stage), functools.partial(rust_version, source)
+        cause, lines = ("", "") if stage.image else remedy(failure.output, plan.packages, suite, rust)
+        cause = cause or hint(failure.output, network=plan.network, image=stage.image)
         if failure.status == KILLED and not cause:
             cause = NO_MEMORY
         text = "\n".join(filter(None, [failure.output, lines]))

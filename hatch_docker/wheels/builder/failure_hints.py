@@ -69,11 +69,16 @@ def find_missing(output: str) -> Missing | None:
     return None
 
 
-def hint(output: str, *, network: bool) -> str:
-    """Return what to try after a failed build, "" if unknown; `network` is True if the build may use the network."""
+def hint(output: str, *, network: bool, image: str = "") -> str:
+    """Return what to try after a failed build, "" if unknown; `network` is True if the build may use the network.
+
+    `image` is `build.base`, if the project names one.
+    """
     if re.search(_KILLED, _shortened(output)):
         return NO_MEMORY
     if missing := find_missing(output):
+        if image:
+            return f" because {missing.what} is missing; choose a build.base that has it, which {image} does not"
         listed = ", ".join(f'"{package}"' for package in missing.packages)
         return f" because {missing.what} is missing; add {listed or 'the Debian package that has it'} to {_WHERE}"
     if not network and re.search(_NETWORK, _shortened(output)):

@@ -1,0 +1,78 @@
+"""Two bases that belong together: one with a compiler, in which the wheel is made, and one that runs it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.debian.base import builder_root
+from hatch_docker.bases.open import open_base
+from hatch_docker.core.context import Context, open_context
+from hatch_docker.core.progress import silent
+from hatch_docker.engines.buildkit.context import compiler_image
+from hatch_docker.engines.buildkit.system_packages import Compiler
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.make_image import Settings, build_image
+from hatch_docker.oci.model import History, host_platform
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.images import layer
+from tests.integration.builds import Outcome, build, check_failed, check_option, done, lock_of, run_build
+from tests.integration.compare_engines import BUILDKIT, PLAIN, project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+PLAN = BasePlan("debian", "debian:trixie", "trixie")
+RELEASE = b'ID=hardened\nVERSION_ID="1"\n'
+
+
+@pytest.fixture(scope="module")
+def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of two layouts of no known distribution: `run` without a compiler, `build` with one and a user."""
+    place = tmp_path_factory.mktemp("pair")
+    ctx: Context = open_context({"HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
+    base = open_base(PLAN, host_platform(), ctx, compression=Compression("gzip"))
+    name = layer("usr/lib/os-release", RELEASE)
+    run = build_image(base.image, [(name, History("name"))], Settings(), SOURCE_DATE, {})
+    write_layout(run, place / "run")
+    compiler = compiler_image(Compiler("", builder_root(PLAN, host_platform(), (), ctx, suite="trixie")), base, ctx)
+    assert compiler is not None
+    image = build_image(compiler.image, [(name, History("name"))], Settings(user="65532"), SOURCE_DATE, {})
+    write_layout(image, place / "build")
+    return place
+
+
+def test_both_engines_compile_in_it(pair: Path, docker: str, tmp_path: Path, cache: Path) -> None:
+    """The same image by both engines, on a base of a distribution without a compiler of ours."""
+    made = project("c-extension", tmp_path / "p", options=check_option("c-extension"))
+    alone = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run"}
+    check_failed(run_build(made, cache, variables=alone), "name an image with a compiler: build.base")
+    variables = {**alone, "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
+    embedded = build(made, cache, variables=variables)
+    assert "oci:build" in [row.get("name") for row in materials(embedded)]
+    assert "nothing changed" in build(made, cache, variables=variables).output
+    digest = embedded.digest
+    other = build(made, cache, variables={**variables, **BUILDKIT})
+    assert "build-project" in other.output
+    assert other.digest == digest
+
+
+def test_the_lock_has_both(pair: Path, tmp_path: Path, cache: Path) -> None:
+    made = project("c-extension", tmp_path / "p")
+    variables = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run", "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
+    done(made, cache, "lock", **variables)
+    assert [entry["name"] for entry in lock_of(made)["base"]] == [f"oci:{pair}/build", f"oci:{pair}/run"]
+    assert "debian" not in lock_of(made)
+    done(made, cache, "lock", "--check", **variables)
+    build(made, cache, variables=variables)
+    stale = {**variables, "HATCH_DOCKER_BUILD_BASE": "debian:trixie"}
+    check_failed(run_build(made, cache, variables=stale), "hatch-docker.lock is out of date")
+
+
+def materials(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return what an image was made of, as its provenance states it."""
+    statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
+    found: list[dict[str, Any]] = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return found
