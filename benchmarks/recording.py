@@ -3,7 +3,7 @@
     python benchmarks/recording.py [--cache DIRECTORY]
 
 The commands run in a pseudo-terminal, and the picture has what a user would see there, with its colours. Pauses of more
-than PAUSE seconds are shortened; the times in the lines are those of the session. Where pictures do not move
+than PAUSE seconds are shortened; the times in the lines are those of the session, which plays SPEED times as fast. Where pictures do not move
 (`prefers-reduced-motion`, or a reader without animations), the last screen is shown. Without `--cache` every download
 is made again.
 """
@@ -36,6 +36,7 @@ SESSION = (
 )
 COLUMNS = 80
 PAUSE = 0.35  # seconds that nothing changes, at most
+SPEED = 5
 SAMPLE = 0.12  # seconds between two screens, at least
 HOLD = 6.0  # seconds that the last screen stays
 KEY = 0.035  # seconds for a typed letter
@@ -93,7 +94,7 @@ def record(project: Path, variables: dict[str, str | None]) -> Iterator[tuple[fl
                 break
             terminal.stream.feed(data)
             now, rows = time.monotonic(), rows_of(terminal.screen)
-            yield now - before, (*above, *rows)
+            yield (now - before) / SPEED, (*above, *rows)
             before = now
         os.close(terminal.master)
         if terminal.process.wait():

@@ -9,11 +9,13 @@ The bytes depend only on the unit (a wheel, the standard library) and on the int
 - PYTHONHASHSEED=0, because before 3.11 the order of frozensets changes the bytes.
 """
 
+import contextlib
 import io
 import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +25,7 @@ from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import BaseImageError, ProgramError, SandboxError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import run
+from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.oci.model import Content, open_content
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry
@@ -155,7 +158,7 @@ def bytecode_path(source: str, interpreter: Interpreter) -> str:
 
 def compile_sources(
     units: Sequence[Sequence[SourceFile]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
-    sandbox: Sandbox | None = None, trusted: bool = False,
+    sandbox: Sandbox | None = None, trusted: bool = False, advance: Advance = no_progress,
 ) -> Compiled:
     """Return the .pyc of some units of sources by their paths in the image.
 
@@ -163,8 +166,8 @@ def compile_sources(
     depend on the other files of its unit, never on another unit. Tracebacks show the path of a source with a leading
     "/". `tree` is an extracted base whose interpreter runs on this machine (`open.compiler_tree`); `workers` 0 means
     one for each CPU. A source that this Python does not accept is left out. The interpreter runs in `sandbox`, if
-    given; where the kernel refuses that, a `trusted` one, Debian's own, runs without. Raises BaseImageError if the
-    interpreter does not run, SandboxError if the kernel refuses.
+    given; where the kernel refuses that, a `trusted` one, Debian's own, runs without. `advance` is told how many more
+    sources are done. Raises BaseImageError if the interpreter does not run, SandboxError if the kernel refuses.
     """
     ordered = (sorted(unit, key=lambda source: source[0]) for unit in units)
     sources = [(number, *source) for number, unit in enumerate(ordered) for source in unit]
@@ -172,7 +175,7 @@ def compile_sources(
     if not sources:
         return compiled
     workers = workers or len(os.sched_getaffinity(0))
-    with temporary_directory() as directory:
+    with temporary_directory() as directory, _counting(directory, len(sources), advance):
         try:
             try:
                 _run(sources, directory, tree, interpreter, str(workers), sandbox)
@@ -188,6 +191,28 @@ def compile_sources(
                 compiled.add(bytecode_path(path, interpreter), data)
                 (directory / str(number)).unlink()
     return compiled
+
+
+@contextlib.contextmanager
+def _counting(directory: Path, total: int, advance: Advance) -> Iterator[None]:
+    """Tell how many of `total` files are in a directory while a block runs, and all of them at its end."""
+    done, over = 0, threading.Event()
+
+    def count() -> None:
+        nonlocal done
+        while not over.wait(0.2):
+            there = sum(path.name.isdigit() for path in directory.iterdir())
+            advance(max(0, there - done))
+            done = max(done, there)
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    advance(total - done)
 
 
 _OPTIONS = ("-S", "-s", "-W", "ignore", "-c")

@@ -9,7 +9,7 @@ from hatch_docker.bases.open import compiler_tree
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
-from hatch_docker.core.text import counted, sanitize
+from hatch_docker.core.text import abbreviate, counted, sanitize
 from hatch_docker.engines.layer_cache import (
     layer_by_key,
     layer_title,
@@ -111,7 +111,9 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
             trusted = not site.base.interpreter_trust_key and not ctx.store.borrowed
-            compiled = compile_sources(units, *compiler, sandbox=run_at, trusted=trusted)
+            total, title = sum(map(len, units)), abbreviate([wheel.title for wheel in wheels])
+            with ctx.progress.task(f"compiling {title}", total, unit="modules", part=True) as task:
+                compiled = compile_sources(units, *compiler, sandbox=run_at, trusted=trusted, advance=task.advance)
             for wheel, group in zip(wheels, entries, strict=True):
                 note_uncompiled(site.venv, wheel.digest, group, compiled, ctx, wheel.rules)
                 everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}

@@ -67,7 +67,9 @@ def library(count: int) -> list[tuple[str, bytes | Path]]:
 def test_same_bytes_in_any_order_and_with_any_number_of_workers() -> None:
     """The bytes of a unit depend on the unit only, not on other wheels or the number of CPUs."""
     first, second = library(60)[:40], library(60)[40:]
-    together = compile_sources([first, second], ROOT, HOST, workers=3)
+    told: list[int] = []
+    together = compile_sources([first, second], ROOT, HOST, workers=3, advance=told.append)
+    assert sum(told) == 60
     alone = compile_sources([list(reversed(first))], ROOT, HOST, workers=1)
     other = compile_sources([second], ROOT, HOST, workers=2)
     assert len(together) == 60

@@ -14,7 +14,6 @@ from hatch_docker.bases.debian.rootfs import Entries, Known, unpack, wanted_at_r
 from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.progress import Progress
-from hatch_docker.core.text import counted
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry
 
@@ -89,8 +88,8 @@ def _compiled(
     """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
     modules = _modules(entries, interpreter)
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
-    with progress.task(f"compiling {counted(len(sources), 'module')} of Python", part=True):
-        found = compile_sources([sources], *compiler)
+    with progress.task("compiling the modules of Python", len(sources), unit="modules", part=True) as task:
+        found = compile_sources([sources], *compiler, advance=task.advance)
     return {path: found.entry(path) for path in found}
 
 
