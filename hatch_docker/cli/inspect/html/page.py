@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from hatch_docker.build.receipt import Receipt, left_out_lines
 from hatch_docker.cli.inspect.html.tree import tree_json
-from hatch_docker.cli.inspect.model import HEADERS, TITLES, ImageContents, largest_files, largest_packages
+from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
 from hatch_docker.cli.inspect.named_image import NamedImage
 from hatch_docker.cli.inspect.text import TYPES
 from hatch_docker.core.text import abbreviate, counted, sanitize, share
@@ -139,17 +139,7 @@ def _kinds_bar(contents: ImageContents) -> str:
         )
     return (
         '<svg class="whole" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'{"".join(rects)}</svg>\n<ul class="legend">{"".join(items)}</ul>{_headers_note(contents)}'
-    )
-
-
-def _headers_note(contents: ImageContents) -> str:
-    """Return an explanation of the part that is no file, if the image has one."""
-    if all(kind.kind != HEADERS for kind in contents.kinds):
-        return ""
-    return (
-        f'\n<p class="help">{TITLES[HEADERS]}: a layer is a tar archive, in which each file has a header of at least '
-        "512 bytes (its name, mode and owner) and is padded to a multiple of 512 bytes.</p>"
+        f'{"".join(rects)}</svg>\n<ul class="legend">{"".join(items)}</ul>'
     )
 
 

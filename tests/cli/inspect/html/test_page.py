@@ -255,7 +255,7 @@ def test_accessibility_tree(browser: webdriver.Chrome, page: Page) -> None:
     ]  # fmt: skip
     assert ("rowheader", "big") in seen
     assert ("searchbox", "Search") in seen
-    assert any(name.startswith("tar headers: a layer is a tar archive") for _, name in seen)
+    assert any("a layer is a tar archive" in name for _, name in seen)
     assert not [role for role, name in seen if role in ("button", "link", "searchbox") and not name]
 
 
