@@ -2,10 +2,10 @@
 
     python benchmarks/recording.py [--cache DIRECTORY]
 
-The commands run in a pseudo-terminal, and the picture has what a user would see there, with its colours. Pauses of more
-than PAUSE seconds are shortened; the times in the lines are those of the session, which plays SPEED times as fast. Where pictures do not move
-(`prefers-reduced-motion`, or a reader without animations), the last screen is shown. Without `--cache` every download
-is made again.
+The commands run in a pseudo-terminal, and the picture has what a user would see there, with its colours. It plays SPEED
+times as fast as the session, and pauses of more than PAUSE seconds are shortened; the times in the lines are those of
+the session. Where pictures do not move (`prefers-reduced-motion`, or a reader without animations), the last screen is
+shown. Without `--cache` every download is made again.
 """
 
 from __future__ import annotations
