@@ -165,7 +165,7 @@ def base_tree(base: Base, ctx: Context) -> Path:
 
 
 def note_builder(builder: Base, ctx: Context) -> None:
-    """Note in the context that wheels are built in a base of its own."""
+    """Note in the context that wheels are built in `build.base`."""
     ctx.used["base", builder.name] = builder.digest
 
 

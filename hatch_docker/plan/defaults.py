@@ -170,7 +170,7 @@ def _suite_python(project: Metadata, name: str, known: Sequence[str], python: st
             f"python = {python!r} does not fit base {name!r}, whose Python is {' or '.join(known)}; remove `python`, "
             f"or set base to {fitting_bases(f'=={python}.*')}"
         )
-    found = next((one for one in known if _admits(project.requires_python, one)), known[0])
+    found = next((python for python in known if _admits(project.requires_python, python)), known[0])
     if found != known[0]:
         guesses.append(Guess("python", found, f"requires-python {project.requires_python} admits no {known[0]}"))
     return found
