@@ -25,6 +25,7 @@ from hatch_docker.engines.common import (
     open_target,
     slim_rules,
 )
+from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
 from hatch_docker.engines.wheel_layers import (
@@ -79,6 +80,7 @@ def gather(
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
     check_pins(pins, target, project.root, ctx)
+    warn_of_gpu_packages(plan, base, pins, ctx)
     alone, small = group_pins(pins, project.root, ctx, free_layers(plan, base, len(own)))
     dependencies = [
         Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))

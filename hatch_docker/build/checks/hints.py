@@ -7,6 +7,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.text import abbreviate, megabytes
 from hatch_docker.engines.common import slim_rules
+from hatch_docker.engines.gpu_packages import SHOWN, gpu_advice, is_for_gpus, uses_gpu
 from hatch_docker.engines.model import BuiltImage
 from hatch_docker.engines.wheel_layers import known_files, uncompiled
 from hatch_docker.plan.model import Plan
@@ -15,9 +16,6 @@ from hatch_docker.wheels.install.layout import VenvTarget
 RECIPE = 1
 KIND = "duplicates"
 WORTH = 1_000_000  # bytes that a hint must save
-SHOWN = 2  # modules or packages that a line names
-PAGE = "docs/slimming.md"
-_CUDA = re.compile(r"nvidia-.+|(pytorch-)?triton|cuda-(bindings|toolkit|pathfinder)|jax-cuda\d+-.+")
 _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # as auditwheel names it
 
 
@@ -47,23 +45,20 @@ def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
 
 def _cuda(built: BuiltImage) -> Iterator[str]:
     """Yield a hint if packages for GPUs, each in a layer of its own, are in an image that does not use a GPU."""
-    environment = (built.image.config_json.get("config") or {}).get("Env") or []
-    if any(item.startswith("NVIDIA_") for item in environment):
+    if uses_gpu((built.image.config_json.get("config") or {}).get("Env") or []):
         return
     sizes: dict[str, int] = {}
     for layer, note in zip(built.image.layers, built.notes, strict=True):
         name, _, version = note.contents[0].partition(" ") if len(note.contents) == 1 else ("", "", "")
-        if note.kind == "dependencies" and (_CUDA.fullmatch(name) or re.search(r"\+cu\d+", version)):
+        if note.kind == "dependencies" and is_for_gpus(name, version):
             sizes[note.contents[0]] = layer.unpacked_size or 0
     if sum(sizes.values()) < WORTH:
         return
     titles = sorted(sizes, key=lambda title: -sizes[title])
     packages = "1 package is" if len(titles) == 1 else f"{len(titles)} packages are"
-    torch = any(pin.name == "torch" for pin in built.pins)
-    wheel = "torch's CPU wheel from PyTorch's index" if torch else "CPU wheels of the packages that require them"
     yield (
         f"{megabytes(sum(sizes.values()))} are for GPUs: {packages} CUDA's ({abbreviate(titles, SHOWN)}). "
-        f"Without a GPU, take {wheel} ([tool.uv.sources], {PAGE}); with a GPU, set env.NVIDIA_VISIBLE_DEVICES"
+        + gpu_advice({pin.name for pin in built.pins})
     )
 
 

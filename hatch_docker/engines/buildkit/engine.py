@@ -50,6 +50,7 @@ from hatch_docker.engines.common import (
     open_target,
     slim_rules,
 )
+from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
@@ -140,6 +141,7 @@ def make_steps(
 ) -> list[CopyStep]:
     """Return the groups of the embedded engine, in its order, each with a name that no other has."""
     check_pins(pins, target, project.root, ctx)
+    warn_of_gpu_packages(plan, base, pins, ctx)
     own_steps = [_own(own, plan, target, ctx) for own in own_projects(plan, target, project)]
     alone, small = group_pins(pins, project.root, ctx, free_layers(plan, base, len(own_steps)))
     rules = slim_rules(plan, "dependencies")
