@@ -28,6 +28,7 @@ SYNONYMS: Mapping[str, str] = {
     "lock": "lockfile requirements",
     "platforms": "arch archs architecture architectures platform",
     "python": "python-version requires-python",
+    "build.base": "build-base build-image build.from build.image builder-base builder-image builder.base",
     "build.packages": "build.apt build-dependencies build-deps build-system-packages",
     "build.args": "arg build-arg",
     "runtime.packages": "apt apt-packages debian-packages run-packages runtime.apt system-packages",

@@ -300,7 +300,7 @@ def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan
     isolated = build.isolated == "always"
     if build.isolated == "auto":
         unknown = [hook for hook in project.hooks if hook not in PURE_HOOKS]
-        asked = [name for name in ("packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
+        asked = [name for name in ("base", "packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
         other = project.backend != "hatchling.build"
         isolated = bool(unknown or asked or other)
         reason = "its wheel needs no build hook"

@@ -133,6 +133,7 @@ def test_the_lock_is_the_first_that_is_there_or_the_one_named(locks: tuple[str, 
     ((), {"ssh": True}, True),
     (("custom",), {"isolated": "never"}, False),
     ((), {"isolated": "always"}, True),
+    ((), {"base": "dev:1"}, True),
 ])  # fmt: skip
 def test_a_wheel_that_may_compile_is_made_in_the_builder_stage(
     hooks: tuple[str, ...], build: dict[str, Any], isolated: bool
