@@ -59,10 +59,9 @@ def measure_in(place: Path, project: Mapping[str, Any]) -> dict[str, Any]:
         if not why:
             why = _run(project, found, copy)
         found |= {"works": not why, "first": found.get("first", not why), "lines": len(lines)}
-        found |= {"why": why} if why else {}
         if not why or not project.get("lines"):
             break
-    return found
+    return found | ({"why": why} if why else {})
 
 
 def _build(place: Path, lines: Sequence[str], *, code: bool) -> str:

@@ -250,7 +250,8 @@ def library_archive(root: Path) -> FakeArchive:
         f"{directory}/libboth.so.1    oldlibs/libboth,libs/libboth-other\n"
     ))  # fmt: skip
     library = f"{directory}/libpq.so.5"
-    fake.add("libpq5", files={f"{library}.17": b"elf", library: ("symlink", "libpq.so.5.17")})
+    other = {f"{directory}/libother.so.3": b"elf"}
+    fake.add("libpq5", files={f"{library}.17": b"elf", library: ("symlink", "libpq.so.5.17"), **other})
     fake.add("libempty1", files={"usr/share/doc/x": b"text"})
     return fake.write()
 

@@ -22,9 +22,10 @@ def test_a_missing_library_is_named_with_its_package_and_added(engine: str, tmp_
     variables = {"HATCH_DOCKER_ENGINE": engine, "HATCH_DOCKER_BUILD_NETWORK": "false"}
     failed = run_build(project, cache, variables=variables)
     assert failed.status == 1
-    assert failed.output.splitlines()[-1] == (
-        '  libcrypt.so.1: add "libcrypt1" to runtime.packages; '
-        "c_extension/_answer.cpython-313-x86_64-linux-gnu.so of c-extension 1.0.0 needs it"
-    )
+    assert failed.output.splitlines()[-4:] == [
+        ('  libcrypt.so.1: add "libcrypt1" to runtime.packages; '
+        "c_extension/_answer.cpython-313-x86_64-linux-gnu.so of c-extension 1.0.0 needs it"),
+        "add to pyproject.toml:", "  [tool.hatch-docker.runtime]", '  packages = ["libcrypt1"]',
+    ]  # fmt: skip
     assert not list((project / "dist").glob("*"))
     build(project, cache, variables={**variables, "HATCH_DOCKER_RUNTIME_PACKAGES": "libcrypt1"}).item()

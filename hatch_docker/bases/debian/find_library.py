@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.base_cache import is_young
+from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError, RegistryError
@@ -59,15 +60,29 @@ def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) ->
     """Add the providers of some libraries to `found`, sure answers last; raises HatchDockerError if a mirror fails."""
     with suite.ctx.progress.task(f"looking for {', '.join(libraries)} in {suite.name}", part=True) as task:
         index = fetch_package_index(current_indexes(suite), suite.mirrors(), suite.ctx, task)
+    opened: dict[str, set[str]] = {}  # package -> names in it
     for library in libraries:
         for package in map(index.get, policy_names(library)):
             if package is not None and not (library in found and found[library].seen):
-                debs = open_debs(suite, [package]) if package.size <= LARGEST else ()
-                seen = any(is_searched(entry.path, library) for deb in debs for entry, _ in deb.members())
+                if package.name not in opened:
+                    opened[package.name] = _libraries(package, suite)
+                seen = library in opened[package.name]
                 if seen or library not in found:
                     found[library] = Provider(package.name, seen)
+    for library in libraries:  # one package may have several (libglib2.0-0t64 has libgthread)
+        owner = next((name for name, names in opened.items() if library in names), "")
+        if owner and not (library in found and found[library].seen):
+            found[library] = Provider(owner, seen=True)
     if unseen := [library for library in libraries if library not in found or not found[library].seen]:
         found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, suite).items()}
+
+
+def _libraries(package: Package, suite: Suite) -> set[str]:
+    """Return the names of what a package has in directories of the loader; none of a package larger than LARGEST."""
+    debs = open_debs(suite, [package]) if package.size <= LARGEST else ()
+    paths = [entry.path for deb in debs for entry, _ in deb.members()]
+    names = {path: path.rpartition("/")[2] for path in paths}
+    return {name for path, name in names.items() if is_searched(path, name)}
 
 
 def policy_names(library: str) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from hatch_docker.build.checks.references import SERVERS
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.text import abbreviate, megabytes
@@ -16,12 +17,13 @@ from hatch_docker.wheels.install.layout import VenvTarget
 RECIPE = 1
 KIND = "duplicates"
 WORTH = 1_000_000  # bytes that a hint must save
+_SERVE_STATIC = frozenset({"whitenoise", "servestatic", "dj-static", "django-storages"})
 _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # as auditwheel names it
 
 
 def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[str, ...]:
     """Return the hints for some images. Those that need a look at files are remembered by the layers."""
-    lines = [line for image in built for line in (*_own(plan, image, ctx), *_cuda(image))]
+    lines = [line for image in built for line in (*_own(plan, image, ctx), *_static(plan, image, ctx), *_cuda(image))]
     if plan.native_libraries != "off":
         from hatch_docker.build.checks.wants import find_wants
 
@@ -41,6 +43,24 @@ def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
     if bad := [path.removeprefix(f"{venv.site_packages}/") for path in uncompiled(venv, digest, ctx, rules)]:
         modules = abbreviate(bad, SHOWN)
         yield f"Python {venv.interpreter.short} does not accept {modules}: an import fails with a SyntaxError"
+
+
+def _static(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
+    """Yield a hint if a server of applications starts a Django site with static files, which none of them serves."""
+    program = next(iter(plan.config.entrypoint), "").rpartition("/")[2]
+    names = {pin.name for pin in built.pins}
+    if program not in SERVERS or "django" not in names or names & _SERVE_STATIC or built.wheel is None:
+        return
+    venv = VenvTarget(built.base.interpreter)
+    files = known_files(venv, f"sha256:{built.wheel.sha256}", ctx, slim_rules(plan, "project")) or ()
+    for path in sorted(files):
+        name = path.removeprefix(f"{venv.site_packages}/")
+        if "static" in name.split("/")[:-1]:
+            yield (
+                f"{program} does not serve Django's static files, such as {name}: add whitenoise and its "
+                "middleware, or have another server serve STATIC_ROOT"
+            )
+            return
 
 
 def _cuda(built: BuiltImage) -> Iterator[str]:

@@ -8,7 +8,7 @@ _PYTHON = re.compile(r"python3?(\.\d+)?")
 _OWN_VALUE = frozenset({"-X", "-W", "--check-hash-based-pycs"})  # options of python that take the next word
 _TARGET = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_SERVERS = frozenset({"daphne", "granian", "gunicorn", "hypercorn", "uvicorn", "waitress-serve"})
+SERVERS = frozenset({"daphne", "granian", "gunicorn", "hypercorn", "uvicorn", "waitress-serve"})
 # Options of servers that take a class, those that change where modules are searched, and files that may do so.
 _CLASSES = frozenset({"-k", "--worker-class", "--logger-class", "--log-config", "--loop", "--http", "--ws"})
 _PATHS = frozenset({"--app-dir", "--chdir", "--pythonpath", "--workdir", "--working-dir"})
@@ -38,7 +38,7 @@ def references_of(words: Sequence[str], env: Mapping[str, str]) -> list[Referenc
         return _of_python(rest, env)
     if any(word.partition("=")[0] in _PATHS for word in rest):
         return []  # modules may be searched elsewhere
-    if program in _SERVERS:
+    if program in SERVERS:
         return [] if _FILES.intersection(rest) else _of_server(rest)
     if program == "celery":
         return _of_option(rest, ("-A", "--app"), "")

@@ -36,6 +36,7 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
     and for what the first import of its package loads; `warn` makes it a warning. Raises BuildError for an error.
     """
     failed: dict[str, None] = {}
+    wanted: set[str] = set()  # Debian packages, in quotes
     warned: dict[str, None] = {}
     hints: dict[str, None] = {}
     for result in built:
@@ -62,6 +63,8 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
             line = f"{library}: {advice}; {_file(files[0])} needs it{others}"
             if plan.native_libraries == "error" or (plan.native_libraries == "auto" and own):
                 failed[line] = None
+                if advice.startswith("add "):
+                    wanted.add(packages[library].partition(" ")[0])
             elif plan.native_libraries == "auto":
                 hints[f"{line}; only where that is imported"] = None
             else:
@@ -70,7 +73,9 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
         ctx.progress.warn(line)
     if failed:
         lines = "".join(f"\n  {line}" for line in failed)
-        raise BuildError(f'the image lacks shared libraries ({OPTION} = "warn" builds it all the same):{lines}')
+        listed = ", ".join(sorted({*(f'"{name}"' for name in plan.base.packages), *wanted}))
+        paste = f"\nadd to pyproject.toml:\n  [tool.hatch-docker.runtime]\n  packages = [{listed}]" if wanted else ""
+        raise BuildError(f'the image lacks shared libraries ({OPTION} = "warn" builds it all the same):{lines}{paste}')
     return tuple(hints)
 
 

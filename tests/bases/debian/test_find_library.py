@@ -36,9 +36,12 @@ def mirror(tmp_path: Path) -> FakeArchive:
 
 
 def test_packages_of_libraries(mirror: FakeArchive, tmp_path: Path) -> None:
-    """A package with a name of the policy that has the library; else one of the Contents file; else only the name."""
-    names = ["libpq.so.5", "libz.so.1", "libboth.so.1", "libempty.so.1", "libnowhere.so.1"]
+    """A package with a name of the policy that has the library, or was opened for another; one of the Contents file;
+    else only the name.
+    """
+    names = ["libother.so.3", "libpq.so.5", "libz.so.1", "libboth.so.1", "libempty.so.1", "libnowhere.so.1"]
     assert find_providers(names, suite_of(mirror, context(tmp_path / "store"))) == {
+        "libother.so.3": Provider("libpq5", seen=True),
         "libpq.so.5": Provider("libpq5", seen=True), "libz.so.1": Provider("zlib1g", seen=True),
         "libboth.so.1": Provider("libboth-other", seen=True), "libempty.so.1": Provider("libempty1", seen=False),
     }  # fmt: skip

@@ -95,6 +95,24 @@ def test_a_wheel_without_code_is_pointed_out(files: list[str], expected: bool, c
     assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * expected
 
 
+@pytest.mark.parametrize(("entrypoint", "pins", "told"), [
+    (("gunicorn", "a.wsgi"), ("django",), True), (("/opt/venv/bin/uvicorn", "a.asgi"), ("django",), True),
+    (("gunicorn", "a.wsgi"), ("django", "whitenoise"), False), (("python", "-m", "a"), ("django",), False),
+    (("gunicorn", "a:app"), ("flask",), False), ((), ("django",), False),
+])  # fmt: skip
+def test_static_files_of_django_that_nobody_serves(
+    entrypoint: tuple[str, ...], pins: tuple[str, ...], told: bool, ctx: Context
+) -> None:
+    one = replace(built(ctx, [], pins=tuple(map(pin, pins))), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    venv = VenvTarget(one.base.interpreter)
+    files = {f"{venv.site_packages}/{name}": "0" for name in ("a/wsgi.py", "a/static.py", "a/static/b/c.css")}
+    remember_files(venv, f"sha256:{'0' * 64}", files, ctx)
+    found = find_hints(plan(config=replace(plan().config, entrypoint=entrypoint)), [one], ctx)
+    assert [line.partition(":")[0].partition(" does")[2] for line in found] == [
+        " not serve Django's static files, such as a/static/b/c.css"
+    ] * told
+
+
 def test_code_that_the_bases_python_does_not_accept_is_pointed_out(ctx: Context) -> None:
     """Modules without a .pyc; tests never have one, and a dependency's templates are nobody's mistake."""
     one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))

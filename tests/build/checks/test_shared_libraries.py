@@ -248,3 +248,6 @@ def test_the_cure_is_where_it_can_be_had(tmp_path: Path) -> None:
         base = replace(one.base, plan=replace(one.base.plan, kind=kind))
         check_native(plan("warn", engine=engine), [replace(one, base=base)], ctx)
         assert lines[-1].startswith(f"warning: libpq.so.5: {cure}")
+    base = replace(one.base, plan=replace(one.base.plan, kind="debian"))
+    with pytest.raises(BuildError, match=r'\n  \[tool.hatch-docker.runtime\]\n  packages = \["libpq5"\]$'):
+        check_native(plan("error"), [replace(one, base=base)], ctx)
