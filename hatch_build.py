@@ -1,7 +1,8 @@
 """The metadata of hatch-docker that need its public address: `[project.urls]`, and absolute links in the README.
 
-The address is `repository` in `[tool.hatch.metadata.hooks.custom]` of pyproject.toml, and nowhere else. While it is
-empty there are no URLs, and the README keeps the relative links that work in a checkout.
+The addresses are in `[tool.hatch.metadata.hooks.custom]` of pyproject.toml, and nowhere else: `repository`, and
+`documentation`, that of the site. While `repository` is empty there are no URLs, and the README keeps the relative
+links that work in a checkout. Errors name a page only if there is a site (`page_about` in build/failures.py).
 """
 
 import re
@@ -20,13 +21,13 @@ def absolute(readme: str, repository: str) -> str:
     )
 
 
-def urls(repository: str) -> dict[str, str]:
+def urls(repository: str, documentation: str) -> dict[str, str]:
     """Return the table `[project.urls]`."""
     return {
         "Repository": repository,
-        "Documentation": f"{repository}/blob/main/docs/index.md",
         "Changelog": f"{repository}/blob/main/CHANGELOG.md",
         "Issues": f"{repository}/issues",
+        **({"Documentation": documentation} if documentation else {}),
     }
 
 
@@ -37,5 +38,6 @@ class Metadata(MetadataHookInterface):
         repository = str(self.config.get("repository", "")).rstrip("/")
         readme = Path(self.root, "README.md").read_text("utf-8")
         if repository:
-            readme, metadata["urls"] = absolute(readme, repository), urls(repository)
+            readme = absolute(readme, repository)
+            metadata["urls"] = urls(repository, self.config.get("documentation", ""))
         metadata["readme"] = {"content-type": "text/markdown", "text": readme}

@@ -80,7 +80,7 @@ def test_a_package_index_gets_absolute_links() -> None:
         kind, path = re.fullmatch(r"https://host\.example/owner/name/(blob|raw)/main/(.+)", address).groups()
         assert (ROOT / path.partition("#")[0]).is_file()
         assert (kind == "raw") is path.endswith(".svg")
-    assert "Repository" in made["urls"]("https://host.example/owner/name")
+    assert "Repository" in made["urls"]("https://host.example/owner/name", "")
     line = 'repository = ""\n'
     assert line in (ROOT / "pyproject.toml").read_text("utf-8")
     assert line.strip().replace('"', '\\"') in (ROOT / ".github/workflows/release.yml").read_text("utf-8")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -69,7 +70,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         raise SystemExit(2)
     first = words[0].partition("=")[0]
     if first.startswith("-") and first not in ("-h", "--help", "--version"):
-        _refuse_before(parser, commands, first, next((word for word in words if word in commands.choices), ""))
+        _refuse_before(parser, commands, first, words)
     if not first.startswith("-") and first not in commands.choices:
         parser.fail(f"unknown command: {first}", command_advice(first, commands.choices))
     options, rest = parser.parse_known_args(words)
@@ -78,12 +79,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _refuse_before(parser: Parser, commands: Commands, option: str, command: str) -> None:
+def _refuse_before(parser: Parser, commands: Commands, option: str, words: Sequence[str]) -> None:
     """End the program for an option that stands before the command, or without one."""
+    command = next((word for word in words if word in commands.choices), "")
     having = [name for name, other in commands.choices.items() if option in other.options()]
     if having:
         name = command if command in having else having[0]
-        parser.fail(f"{option} must come after the command", f"hatch-docker {name} {option}")
+        rest = list(words)
+        if command:
+            rest.remove(command)
+        parser.fail(f"{option} must come after the command", f"hatch-docker {name} {shlex.join(rest)}")
     known = {*parser.options(), *(name for other in commands.choices.values() for name in other.options())}
     parser.fail(f"unknown option: {option}", option_advice(option, sorted(known)) or "`hatch-docker help` lists all")
 

@@ -365,9 +365,9 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
         return ()
     example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'
     looked = config.model_fields_set  # init writes options where it finds no program, too
+    has = f"several scripts: {', '.join(scripts)}" if scripts else "no script"
     raise ConfigError(
-        f"tool.hatch-docker.entrypoint: {project.name} needs one: no script is the obvious choice (it has "
-        f'{", ".join(scripts) or "none"}); set one, as entrypoint = [{example}]'
+        f"tool.hatch-docker.entrypoint: {project.name} has {has}; set the program to run: entrypoint = [{example}]"
         f"{'' if scripts or looked else ', or let `hatch-docker init` look'}"
     )
 

@@ -107,7 +107,7 @@ def read_metadata(
 def _scripts(table: Mapping[str, str]) -> tuple[str, ...]:
     for name, reference in table.items():
         if not _SCRIPT.fullmatch(reference):
-            raise ConfigError(f"pyproject.toml: project.scripts.{name} is {reference!r}, not as in \"module:function\"")
+            raise ConfigError(f"pyproject.toml: project.scripts.{name}: must be \"module:function\", not {reference!r}")
     return tuple(sorted(table))
 
 

@@ -59,7 +59,7 @@ def test_help(name: str) -> None:
     ("build . -f Dockerfile", "unknown option: -f | a build needs no Dockerfile; `hatch-docker dockerfile` writes one"),
     ("why h11 -x", "unknown option: -x | `hatch-docker why --help` shows what it takes"),
     ("-v build", "-v must come after the command | hatch-docker build -v"),
-    ("-t x build", "-t must come after the command | hatch-docker build -t"),
+    ("-t x build", "-t must come after the command | hatch-docker build -t x"),
     ("--files", "--files must come after the command | hatch-docker inspect --files"),
     ("--verson", "unknown option: --verson | did you mean --version?"),
     ("clean --max-age -1", CLEAN.format("age", "-1")),

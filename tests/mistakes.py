@@ -1,0 +1,175 @@
+"""The mistakes of newcomers and the message for each: `python -m tests.mistakes docs/mistakes.md` writes the list.
+
+Every mistake is made in a small project, and its command is run in this process. No command gets as far as a download.
+"""
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hatch_docker.cli.main import main
+from tests.projects import write_files
+
+PROJECT = """\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "shop"
+version = "1.0"
+requires-python = ">=3.11"
+dependencies = []
+
+[project.scripts]
+shop = "shop:main"
+
+[tool.hatch-docker]
+base = "debian:trixie"
+"""
+FILES = {"pyproject.toml": PROJECT, "shop.py": "def main(): ...\n", "README.md": "# Shop\n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A mistake: what was meant, the command, and what is wrong in `pyproject.toml`.
+
+    `lines` stand at its end; `old` is replaced by `new`. `files` are further files, None for one that is missing.
+    """
+
+    title: str
+    command: str = "build"
+    lines: str = ""
+    old: str = ""
+    new: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | None] = field(default_factory=dict)
+
+    def shown(self) -> str:
+        """Return what a reader has to see of it: the command, or the wrong lines."""
+        variables = "".join(f"{name}={value} " for name, value in self.variables.items())
+        removed = f"{self.old.strip()}      # this is missing" if self.old else ""
+        return self.lines or self.new or removed or f"$ {variables}hatch-docker {self.command}"
+
+
+GROUPS: Mapping[str, tuple[Mistake, ...]] = {
+    "On the command line": (
+        Mistake("A command is mistyped", "biuld"),
+        Mistake("An option is mistyped", "build --plattform linux/arm64"),
+        Mistake("An option of Docker's that has another name here", "build --file Dockerfile"),
+        Mistake("An option stands before the command", "-t shop:1.0 build"),
+        Mistake("An argument too many", "build shop"),
+        Mistake("A name of an image with capital letters", "build -t Shop:1.0"),
+        Mistake("A tag with a space", "build -t 'shop:version one'"),
+        Mistake("An unknown platform", "build --platform linux/arm"),
+        Mistake("An unknown Debian", "build --base debian:woody"),
+        Mistake("A push without a registry", "build --push"),
+        Mistake("Nothing was built yet: push", "push"),
+        Mistake("Nothing was built yet: inspect", "inspect"),
+        Mistake("A file that is no image", "load README.md"),
+        Mistake("A file that does not exist", "inspect dist/shop.oci.tar"),
+        Mistake("A variable with a wrong value", variables={"HATCH_DOCKER_PLATFORMS": "linux/mips"}),
+        Mistake("The directory is not that of the project", files={"pyproject.toml": None, "shop.py": None}),
+    ),
+    "In `[tool.hatch-docker]`": (
+        Mistake("An option is mistyped in the table", lines='entrypiont = ["shop"]'),
+        Mistake("A value of the wrong type", lines="tags = 3"),
+        Mistake("A command as one text", lines='entrypoint = "shop --port 8000"'),
+        Mistake("An option in the wrong table", lines='packages = ["libpq5"]'),
+        Mistake("An engine that does not exist", lines='engine = "docker"'),
+        Mistake("An image with https://", lines='image = "https://registry.example/shop"'),
+        Mistake("A port that is no number", lines='ports = ["http"]'),
+        Mistake("A user with a space", lines='user = "bob smith"'),
+        Mistake("A size without a unit", lines='max-size = "50"'),
+        Mistake("A time in words", lines='[tool.hatch-docker.check]\ncommand = ["shop"]\ntimeout = "one minute"'),
+        Mistake("An extra that the project does not have", lines='extras = ["postgres"]'),
+        Mistake("A dependency group that does not exist", lines='dependency-groups = ["prod"]'),
+        Mistake("A lock that does not exist", lines='lock = "pylock.prod.toml"'),
+        Mistake("A file to copy that does not exist",
+                lines='[[tool.hatch-docker.files]]\nsource = "config"\ntarget = "/etc/shop"'),
+        Mistake("A copy to a relative path",
+                lines='[[tool.hatch-docker.files]]\nsource = "shop.py"\ntarget = "etc/shop.py"'),
+        Mistake("A secret's value instead of its name", lines='[tool.hatch-docker.build]\nsecrets = ["TOKEN=abc-123"]'),
+        Mistake("Another Python than that of the base", lines='python = "3.12"'),
+        Mistake("A mirror that is no URL of http", lines='[tool.hatch-docker.debian]\nmirror = "ftp://mirror.example"'),
+    ),
+    "In the rest of `pyproject.toml`": (
+        Mistake("A quote is missing", old='version = "1.0"', new='version = "1.0'),
+        Mistake("The name is missing", old='name = "shop"\n', new=""),
+        Mistake("A version that is none", old='version = "1.0"', new='version = "one"'),
+        Mistake("A requirement that is none", old="dependencies = []", new='dependencies = ["flask >> 3"]'),
+        Mistake("A wrong requires-python", old='requires-python = ">=3.11"', new='requires-python = "=>3.11"'),
+        Mistake("A newer Python than the base has", old='requires-python = ">=3.11"', new='requires-python = ">=3.14"'),
+        Mistake("A script that names no function", old='shop = "shop:main"', new='shop = "shop main"'),
+        Mistake("No script, and no entrypoint", old='shop = "shop:main"\n', new=""),
+        Mistake("A readme that does not exist", old='version = "1.0"', new='version = "1.0"\nreadme = "README.txt"'),
+    ),
+}  # fmt: skip
+
+
+def message(mistake: Mistake, directory: Path) -> str:
+    """Make a mistake in an empty directory, run its command, and return the lines of the error."""
+    text = PROJECT.replace(mistake.old, mistake.new) if mistake.old else PROJECT
+    files = {**FILES, "pyproject.toml": f"{text}{mistake.lines}\n", **mistake.files}
+    write_files(directory, {name: content for name, content in files.items() if content is not None})
+    environ = {
+        "PATH": f"{directory / 'bin'}:/usr/bin:/bin", "HOME": str(directory),
+        "HATCH_DOCKER_CACHE_DIR": str(directory / "cache"),
+        "HATCH_DOCKER_OFFLINE": "1", "HATCH_DOCKER_LOAD": "never", "COLUMNS": "110", "NO_COLOR": "1",
+        "LC_ALL": "C.UTF-8", **mistake.variables,
+    }  # fmt: skip
+    program = write_files(directory, {"bin/hatch-docker": ""}) / "bin/hatch-docker"  # for the advice of errors
+    program.chmod(0o755)
+    output = io.StringIO()
+    with _at(directory, environ), contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            status: object = main(shlex.split(mistake.command))
+        except SystemExit as end:
+            status = end.code
+    told = output.getvalue().replace(str(directory), "...").strip()
+    if not status or "Traceback" in told:
+        raise AssertionError(f"{mistake.title}: status {status}\n{told}")
+    return told
+
+
+@contextlib.contextmanager
+def _at(directory: Path, environ: Mapping[str, str]) -> Iterator[None]:
+    before, variables = Path.cwd(), dict(os.environ)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(variables)
+
+
+def mistakes_list() -> str:
+    """Return all mistakes as Markdown: what is wrong, and the message."""
+    parts = []
+    for group, mistakes in GROUPS.items():
+        parts.append(f"## {group}")
+        for mistake in mistakes:
+            with tempfile.TemporaryDirectory() as directory:
+                told = message(mistake, Path(directory).resolve())
+            parts.append(f"### {mistake.title}\n\n```text\n{mistake.shown()}\n```\n\n```text\n{told}\n```")
+    return "\n\n".join(parts)
+
+
+def with_list(text: str) -> str:
+    """Return a page with the current list between `<!-- mistakes -->` and `<!-- /mistakes -->`."""
+    before, _, rest = text.partition("<!-- mistakes -->\n")
+    return f"{before}<!-- mistakes -->\n{mistakes_list()}\n<!-- /mistakes -->{rest.partition('<!-- /mistakes -->')[2]}"
+
+
+if __name__ == "__main__":
+    for page in map(Path, sys.argv[1:]):
+        page.write_text(with_list(page.read_text("utf-8")), "utf-8")
