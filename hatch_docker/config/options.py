@@ -78,6 +78,9 @@ class BuildConfig(Table):
     memory: types.Size = Field(default=0, description="The memory above which a build in the sandbox is ended, of all "
         'its processes together, files in `/tmp` included: `"4GB"`; BuildKit has no limit. Default: what the machine '
         "has.")
+    compiler_cache: bool = Field(default=True, description="Whether what gcc, g++ and rustc make in the builder stage "
+        "is kept for the next build of this project, which compiles what has changed. The wheel is the same without. "
+        "Never with `secrets` or `ssh`.")
 
 
 class RuntimeConfig(Table):

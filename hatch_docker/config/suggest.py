@@ -38,7 +38,7 @@ SYNONYMS: Mapping[str, str] = {
     "files.source": "files.from files.src",
     "files.target": "files.dest files.destination files.dst files.path files.to",
     "files.mode": "chmod permissions files.chmod files.permissions",
-    "": "images no-cache",  # resemble an option, and mean none
+    "": "images no-cache build.compiler",  # resemble an option, and mean none
 }
 _STEPS = ("commands", "onbuild", "run", "scripts", "shell", "steps")
 

@@ -312,6 +312,7 @@ def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan
     return BuildPlan(
         isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,
         dict(sorted(build.args.items())), build.ssh, project.requires, build.timeout / 1e9, build.memory,
+        build.compiler_cache and isolated and not build.secrets and not build.ssh,  # what comes of them is not kept
     )  # fmt: skip
 
 

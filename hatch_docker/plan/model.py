@@ -82,6 +82,7 @@ class BuildPlan:
     requires: tuple[str, ...] = ()        # PEP 518: what pyproject.toml says that the wheel is made with
     timeout: float = 4 * 3600             # seconds that it may take in the sandbox
     memory: int = 0                       # bytes that it may take there; 0 for no limit but the machine's
+    compiler_cache: bool = False          # what its compilers make is kept for the project's next build
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,55 @@ def test_the_same_bytes_again(ctx: Context, tmp_path: Path) -> None:
         built.add(wheel.read_bytes())
         shutil.rmtree(wheel.parent)
     assert len(built) == 1
+
+
+def test_an_edit_compiles_what_changed(ctx: Context, tmp_path: Path) -> None:
+    """A project's compiler cache gives the wheel that a build without it gives; only its own builds see it."""
+    top = ctx.store.root / "compilers"
+    before = set(top.glob("*"))
+    files = {**SETUPTOOLS, "demo.c": HATCHLING["demo.c"], "more.py": ""}
+    files["setup.py"] = files["setup.py"].replace('libraries=["lz4"]', "")
+    results = []
+    for changed, line in (("more.py", ""), ("more.py", "# an edit\n"), ("demo.c", "int edited;\n")):
+        files[changed] += line
+        wheel = build(files, tmp_path / "a", ctx, compiler_cache=True)
+        made = wheel.read_bytes()
+        shutil.rmtree(wheel.parent)
+        (place,) = set(top.glob("*")) - before
+        results.append(len(list(place.iterdir())))
+    assert results == [2, 2, 3]
+    without = build(files, tmp_path / "a", ctx)
+    assert without.read_bytes() == made
+    shutil.rmtree(without.parent)
+    assert top.stat().st_mode & 0o777 == 0o700
+
+
+HOSTILE = """
+import os, pathlib
+from setuptools import setup
+place = pathlib.Path("/compiler-cache")
+if not pathlib.Path("/build/seen").exists():
+    pathlib.Path("/build/seen").touch()
+    assert not list(place.iterdir()), "of another build"
+    (place / "link").symlink_to("/etc")
+    (place / "deep").mkdir()
+    (place / "deep" / "file").touch()
+    (place / "deep").chmod(0)
+    os.mkfifo(place / "pipe")
+setup()
+"""
+WITHOUT = "import os\nassert not os.path.exists('/compiler-cache')\nfrom setuptools import setup\nsetup()\n"
+
+
+def test_a_build_leaves_what_it_likes_in_its_compiler_cache(ctx: Context, tmp_path: Path) -> None:
+    """It is removed, and the next build of the project finds an empty cache; a build without one finds none."""
+    files = {"pyproject.toml": SETUPTOOLS["pyproject.toml"], "setup.py": HOSTILE}
+    top = ctx.store.root / "compilers"
+    before = set(top.glob("*"))
+    for name in ("a", "a", "b"):
+        shutil.rmtree(build(files, tmp_path / name, ctx, compiler_cache=True).parent)
+        assert set(top.glob("*")) == before
+    files["setup.py"] = WITHOUT
+    new = replace(ctx, environ={**ctx.environ, "HATCH_DOCKER_NO_CACHE": "1"})
+    for context, wanted in ((ctx, False), (new, True)):
+        shutil.rmtree(build(files, tmp_path / "c", context, compiler_cache=wanted).parent)

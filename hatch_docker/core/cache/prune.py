@@ -28,7 +28,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A blob, a fact or a tree: the time of its last use, in seconds since the epoch, and its size in bytes."""
+    """A blob, fact, tree or compiler cache: the time of its last use, in seconds since the epoch, and its bytes."""
 
     used: float
     size: int
@@ -73,7 +73,7 @@ def entries(store: Store) -> list[Entry]:
         with contextlib.suppress(FileNotFoundError):
             status = path.lstat()
             found.append(Entry(status.st_mtime, status.st_size, path))
-    for path in (store.root / "trees").glob("*/*"):
+    for path in [*(store.root / "trees").glob("*/*"), *(store.root / "compilers").glob("*")]:
         with contextlib.suppress(FileNotFoundError):
             found.append(Entry(path.lstat().st_mtime, _tree_size(path), path))
     return found

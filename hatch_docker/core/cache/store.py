@@ -3,6 +3,7 @@
     <root>/blobs/<hex>          any bytes, named by their sha256
     <root>/facts/<kind>/<key>   a small JSON value, after its own checksum
     <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
+    <root>/compilers/<key>/     the compiler cache of a project, to which its builds write
     <root>/locks/, <root>/tmp/  locks of concurrent builds, and unfinished entries
 
 Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too. The one

@@ -38,7 +38,7 @@ from hatch_docker.oci.model import History, Image, Platform, digest_of, host_pla
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project
-from hatch_docker.wheels.builder import pep517
+from hatch_docker.wheels.builder import compiler_cache, pep517
 from hatch_docker.wheels.builder.build import known_sdist
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.builder.variables import certificates, proxies
@@ -240,6 +240,7 @@ def write_context(
                 "backend_path": sdist.backend_path, "known": step.job.known, "time": SOURCE_DATE, "strict": True,
                 "secrets": step.job.plan.secrets, "env": multiline_variables(step.job.plan),
                 **({"project": sdist.subdirectory} if sdist.subdirectory else {}),
+                **({"cache": True} if step.group.cache else {}),
             }  # fmt: skip
             text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
             (build / "sdist" / "spec.json").write_text(text, encoding="utf-8")
@@ -257,7 +258,8 @@ def write_tools(directory: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(module.__file__), place)
     shutil.copyfile(stage_install.__file__, directory / "install.py")
-    shutil.copyfile(pep517.__file__, directory / "pep517.py")
+    for module in (pep517, compiler_cache):
+        shutil.copyfile(str(module.__file__), directory / Path(str(module.__file__)).name)
     (directory / "compile.py").write_text(DRIVER, encoding="utf-8")
 
 

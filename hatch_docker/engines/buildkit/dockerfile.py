@@ -21,6 +21,7 @@ from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.make_image import Settings
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import VENV, BuildPlan
+from hatch_docker.wheels.builder.compiler_cache import DIRECTORY as COMPILER_CACHE
 from hatch_docker.wheels.builder.variables import CERTIFICATES, fixed_env
 from hatch_docker.wheels.install.slim import NONE, Rules
 
@@ -50,6 +51,7 @@ class Group:
     build: BuildPlan | None = None
     venv: bool = False                        # with the environment's own files
     rules: Rules = NONE                       # what is left out of them
+    cache: str = ""                           # the name of the builder's directory for `build`'s compiler cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def _below(stages: Stages) -> Iterator[str]:
         yield from _apt("system", stages.system, stages)
     for group in stages.groups:
         if group.build:
-            yield from _build(group.name, group.build, stages)
+            yield from _build(group, group.build, stages)
         else:
             yield from (f"FROM scratch AS wheels-{group.name}", f"COPY wheels/{group.name}/ /in/wheels/", "")
         yield from _install(stages, group)
@@ -187,8 +189,9 @@ def _as_root(user: bool) -> Iterator[str]:
         yield "USER 0:0"
 
 
-def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
+def _build(group: Group, build: BuildPlan, stages: Stages) -> Iterator[str]:
     """Yield the stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
+    name = group.name
     multiline = multiline_variables(build)
     yield from (f"FROM scratch AS requires-{name}", f"COPY build/{name}/wheels/ /in/wheels/", "")
     yield from (f"FROM scratch AS sdist-{name}", f"COPY build/{name}/sdist/ /in/sdist/", "")
@@ -212,7 +215,7 @@ def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     if build.network and stages.certificates:
         mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
     command = ["/env/bin/python", "/tools/pep517.py", "/sdist/spec.json"]
-    yield _run(command, mounts, network=build.network, secrets=build.secrets, ssh=build.ssh)
+    yield _run(command, mounts, network=build.network, secrets=build.secrets, ssh=build.ssh, cache=group.cache)
     yield ""
 
 
@@ -233,12 +236,13 @@ def _install(stages: Stages, group: Group) -> Iterator[str]:
 
 def _run(
     command: Sequence[str], mounts: Mapping[str, str], *, network: bool = False, secrets: Sequence[str] = (),
-    ssh: bool = False,
+    ssh: bool = False, cache: str = "",
 ) -> str:
     options = [] if network else ["--network=none"]
     for target, source in mounts.items():
         stage, _, path = source.partition(":")
         options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
+    options += [f"--mount=type=cache,id={cache},target={COMPILER_CACHE}"] if cache else []
     # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
     options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
     options += ["--mount=type=ssh,required=true"] if ssh else []

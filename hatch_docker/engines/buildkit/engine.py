@@ -8,6 +8,7 @@ tree that is known is not built, and nothing but new trees is ever copied.
 import contextlib
 import json
 import re
+import secrets as random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -37,7 +38,7 @@ from hatch_docker.engines.buildkit.context import (
     write_context,
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render_export
-from hatch_docker.engines.buildkit.system_packages import find_system, layer_facts, read_changes, with_system
+from hatch_docker.engines.buildkit.system_packages import Compiler, find_system, layer_facts, read_changes, with_system
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,
@@ -73,6 +74,7 @@ from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target, note_used
 
 TREES = "stage tree"
+CACHE_NAME = "compiler-cache"
 
 
 def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
@@ -226,6 +228,7 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     compiler = compiler_of(base, steps, ctx)
     image = compiler_image(compiler, base, ctx, remote=builder.remote)
     context = work / "context"
+    steps = [_with_compiler_cache(step, compiler, inputs) for step in steps]
     write_context(steps, base, compiler, context, inputs.project, ctx)
     dockerfile = work / "Dockerfile"
     stages = stages_of(base, steps, compiler, image, certificates=write_certificates(steps, context, ctx))
@@ -246,6 +249,24 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
         if more := _more_needed(str(failure), steps):
             raise more from None
         raise
+
+
+def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: _Inputs) -> CopyStep:
+    """Return a step whose build has the compiler cache of its project, in a directory of the builder.
+
+    None of another machine's, nor one whose name other users of the builder can tell: in the name is a random number
+    that the store keeps. What others put into a shared cache decides nothing in it.
+    """
+    store = inputs.ctx.store
+    named = compiler is None or (compiler.debs is not None and compiler.debs.packages is None)
+    off = step.job is None or not step.job.plan.compiler_cache or inputs.ctx.no_cache or store.borrowed
+    if step.job is None or off or compiler is None or named:  # of packages without versions nothing tells another one
+        return step
+    own = store.remembered(CACHE_NAME, CACHE_NAME, lambda: random.token_hex(16))
+    requires = [pinned.sha256 for pinned in step.job.requires]
+    interpreter = inputs.base.interpreter.path, inputs.base.interpreter_trust_key
+    key = key_of(own, str(inputs.project.root.resolve()), step.group.name, compiler.key, *interpreter, requires)
+    return replace(step, group=replace(step.group, cache=f"hatch-docker-{key[:32]}"))
 
 
 class _MoreNeeded(Exception):

@@ -6,6 +6,7 @@ requirements are wheels, resolved and fetched outside, so that no login of an in
     /env      the build requirements, a virtual environment, read-only
     /build    the unpacked sdist and HOME, the same path in every build
     /out      the wheel that the backend makes
+    /compiler-cache  what the compilers made in earlier builds of the project (`compiler_cache.py`)
 """
 
 import contextlib
@@ -33,6 +34,7 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
 from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint, remedy
+from hatch_docker.wheels.builder.project_cache import cached_compilers
 from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
 from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, rust_version, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
@@ -286,10 +288,28 @@ def run_backend(
             "backend": source.backend, "backend_path": source.backend_path, "known": list(known), **spec,
             "source": "/build/src", "output": "/out", "time": SOURCE_DATE,
         }  # fmt: skip
-        with forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent:
-            _run(source, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
+        with (
+            forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent,
+            _compilers(source, stage, pins, work) if made == "wheel" else contextlib.nullcontext([]) as cached,
+        ):
+            _run(source, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else []), *cached], env)
         file = _made_file(work / "out", made, source.name)
         return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))
+
+
+def _compilers(
+    source: Sdist, stage: BuilderStage, pins: Sequence[Pin], work: Path
+) -> contextlib.AbstractContextManager[list[Bind]]:
+    """Return what puts the compiler cache of an sdist's project into the sandbox, empty if it has none.
+
+    What others put into a shared cache decides nothing in it.
+    """
+    ctx, interpreter = stage.ctx, stage.base.interpreter
+    if not stage.plan.compiler_cache or ctx.no_cache or ctx.store.borrowed:
+        return contextlib.nullcontext([])
+    project = str(stage.project.resolve()), source.name.rpartition("-")[0]
+    system = stage.root.name, interpreter.path, stage.base.interpreter_trust_key, [pin.sha256 for pin in pins]
+    return cached_compilers(key_of("compilers", *project, *system), stage.root, interpreter.path, work, ctx)
 
 
 def _run(

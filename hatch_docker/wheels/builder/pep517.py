@@ -10,6 +10,7 @@ only. Its argument is a JSON object, or the path of one, with
     known          requirements that are installed
     time           of every file, in seconds since the epoch
     env            variables to set; `secrets`: names of variables whose values are in /run/secrets
+    cache          true if compiler_cache.py, beside this program, is to take the places of the system's compilers
     strict         true to fail if the backend asks for requirements that are not `known`
 
 It writes `result.json` to `output`: {"wheel": its file name}, {"sdist": its file name}, or {"requires": [...]} if the
@@ -18,12 +19,15 @@ backend asks for more requirements.
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import itertools
 import json
 import os
 import shutil
 import sys
 import tarfile
+import tempfile
 import traceback
 import zipfile
 from pathlib import Path
@@ -94,6 +98,14 @@ def main() -> None:
     if spec.get("sdist"):
         unpack(spec["sdist"], spec["source"], spec["time"])
     os.chdir(Path(spec["source"], spec.get("project", ".")))
+    if spec.get("cache"):
+        import compiler_cache  # type: ignore[import-not-found]
+
+        compiler_cache.take_places(Path("/"), os.path.realpath(sys.executable))
+        atexit.register(compiler_cache.trim, compiler_cache.DIRECTORY)
+    # Names of temporary files are the same in each build: backends compile in directories of such names, and some
+    # compilers write them into what they make.
+    tempfile._name_sequence = map("{:08}".format, itertools.count())  # type: ignore[attr-defined]  # noqa: SLF001
     backend = load(spec)
     sys.argv[1:] = []
     ask = getattr(backend, f"get_requires_for_build_{made}", None)

@@ -40,12 +40,14 @@ class ExhaustedError(BuildError):
 class Bind:
     """A file or directory of the host, mounted at an absolute path in the sandbox.
 
-    A writable one should be a directory made for this: if root runs the sandbox, the sandbox's user becomes its owner.
+    A writable one should be a directory made for this: if root runs the sandbox, the sandbox's user becomes its owner,
+    and that of all that is in it. A `kept` one is writable, and used again: what is in it is the sandbox's user's.
     """
 
     source: Path
     target: str
     writable: bool = False
+    kept: bool = False
 
 
 def run_in(
@@ -66,7 +68,8 @@ def run_in(
     roots = [root] if isinstance(root, Path) else list(root)
     spec: dict[str, Any] = {
         "roots": [str(path.absolute()) for path in roots],
-        "binds": [[str(item.source.absolute()), _target(item.target), item.writable] for item in binds],
+        "binds": [[str(item.source.absolute()), _target(item.target), item.writable or item.kept] for item in binds],
+        "kept": [str(item.source.absolute()) for item in binds if item.kept],
         "files": {_target(path): text for path, text in {**_network_files(network), **files}.items()},
         "command": list(command), "env": dict(env), "cwd": cwd, "uid": user[0], "gid": user[1],
         "network": network, "merge": merge, "memory": memory,

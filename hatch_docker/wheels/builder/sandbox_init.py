@@ -152,11 +152,14 @@ def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> No
     os.setgroups([])
 
 
-def chown_tree(paths: list[str], owner: tuple[int, int]) -> None:
-    """Make the user whom the command will be outside the owner of the writable directories."""
+def chown_tree(paths: list[str], kept: list[str], owner: tuple[int, int]) -> None:
+    """Make the user whom the command will be outside the owner of the writable directories.
+
+    Kept ones are not entered: another sandbox may be exchanging a directory in them for a link right now.
+    """
     for top in paths:
         os.chown(top, *owner, follow_symlinks=False)
-        for directory, subdirectories, files in os.walk(top):
+        for directory, subdirectories, files in os.walk(top) if top not in kept else ():
             for name in subdirectories + files:
                 os.chown(Path(directory, name), *owner, follow_symlinks=False)
 
@@ -245,7 +248,7 @@ def enter(spec: dict[str, Any]) -> None:
     inside, outside = (spec["uid"], spec["gid"]), (os.geteuid(), os.getegid())
     if outside[0] == 0 and has_id(NOBODY):
         outside = (NOBODY, NOBODY)
-        chown_tree([source for source, _, writable in spec["binds"] if writable], outside)
+        chown_tree([source for source, _, writable in spec["binds"] if writable], spec["kept"], outside)
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
     unshare(flags if spec["network"] else flags | CLONE_NEWNET, inside, outside)
     mount(None, "/", None, MS_REC | MS_PRIVATE)

@@ -1,0 +1,212 @@
+"""The compiler cache in the place of the host's own cc1: what is compiled, what is not, and what comes out."""
+
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.wheels.builder import compiler_cache
+from hatch_docker.wheels.builder.compiler_cache import SUFFIX, trim
+from tests.conftest import need
+
+SOURCE = '#include "a.h"\n#ifdef LATE\n#include <late.h>\n#endif\nint f(int unused) { return VALUE + __LINE__; }\n'
+
+
+@dataclass
+class Compiler:
+    """gcc whose cc1 is the compiler cache; the compiler itself notes each run that is more than preprocessing."""
+
+    directory: Path
+    time: int = 0  # of the build, as sources can read it
+
+    def run(self, *options: str, cached: bool = True, name: str = "gcc", cwd: Path | None = None) -> str:
+        """Compile in `cwd`, by default the directory with the sources, and return the messages."""
+        command = [need(name), *([f"-B{self.directory}/bin/"] if cached else []), *options]
+        variables = {**os.environ, "TMPDIR": str(self.directory), "SOURCE_DATE_EPOCH": str(self.time)}
+        place = cwd or self.directory
+        done = subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    @property
+    def runs(self) -> int:
+        """The number of compilations since the last look."""
+        log = self.directory / "log"
+        count = len(log.read_text().splitlines()) if log.exists() else 0
+        log.unlink(missing_ok=True)
+        return count
+
+    @property
+    def cache(self) -> Path:
+        return self.directory / "cache"
+
+
+@pytest.fixture
+def compiler(tmp_path: Path) -> Compiler:
+    """A compiler with an empty cache, and a source with a header."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "a.h").write_text("#define VALUE 1\n")
+    (tmp_path / "a.c").write_text(SOURCE)
+    (tmp_path / "a.cpp").write_text(SOURCE)
+    text = Path(compiler_cache.__file__).read_text()
+    changed = text.replace('DIRECTORY = "/compiler-cache"', f"DIRECTORY = {str(tmp_path / 'cache')!r}")
+    for name in ("cc1", "cc1plus"):
+        language = {"cc1": "gcc", "cc1plus": "g++"}[name]
+        real = subprocess.check_output([need(language), f"-print-prog-name={name}"], text=True).strip()
+        path = tmp_path / "bin" / name
+        path.write_text(compiler_cache.program(str(Path(sys.executable).resolve()), changed))
+        hidden = path.with_name(f".{name}")
+        noted = f'case " $* " in *" -E "*) ;; *) echo run >> {tmp_path}/log;; esac'
+        hidden.write_text(f'#!/bin/sh\n{noted}\nexec {real} "$@"\n')
+        path.chmod(0o755), hidden.chmod(0o755)
+    return Compiler(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ("-c a.c -o a.o", True),
+        ("-c a.c -o a.o -g -O2 -Wall -Wextra -pipe -flto -frandom-seed=1", True),
+        ("-c a.cpp -o a.o -O1 -fPIC -std=c++17 -march=native", True),
+        ("-shared -fPIC a.c -o a.o", True),                    # compiled and linked by one command
+        ("-c a.c -o a.o -MD -MP -MF deps -MT a.o", True),
+        ("-c a.c -o a.o -MMD", True),
+        ("-c a.c -o a.o -Wp,-D_FORTIFY_SOURCE=2 -O2", True),
+        ("-S a.c -o a.o", True),
+        ("-c a.c -o a.o -g3", False),                          # the macros are in the debug information
+        ("-c a.c -o a.o -ftest-coverage", False),              # writes another file
+        ("-c a.c -o a.o -save-temps", False),
+        ("-c a.c -o a.o -fdump-tree-optimized", False),
+        ("-c a.c -o a.o -imacros a.h", False),
+    ],
+)  # fmt: skip
+def test_a_known_source_gives_the_bytes_of_the_compiler(options: str, kept: bool, compiler: Compiler) -> None:
+    """The object, the file of dependencies and the warnings are those of a build without; options not known to be
+    harmless are left to the compiler.
+    """
+    results = []
+    for cached, runs in ((False, 0), (True, 1), (True, 0 if kept else 1)):
+        said = compiler.run(*options.split(), cached=cached)
+        assert compiler.runs == runs
+        files = {path.name: path.read_bytes() for path in compiler.directory.iterdir() if path.suffix in (".o", ".d")}
+        results.append((said, files, (compiler.directory / "deps").exists()))
+        for name in [*files, "deps"]:
+            (compiler.directory / name).unlink(missing_ok=True)
+    assert results[0] == results[1] == results[2]
+    assert "unused" in results[0][0] if "-Wextra" in options else not results[0][0]
+
+
+@pytest.mark.parametrize(
+    "change", ["source", "header", "macro", "new header before", "directory", "time", "compiler's option"]
+)
+def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
+    """Of the source, of what it includes, and of all else that decides the object; then that is known, too."""
+    top = compiler.directory
+    options = ["-c", str(top / "a.c"), "-o", str(top / "a.o"), "-g", "-I", str(top / "first"), "-I", str(top)]
+    (top / "first").mkdir()
+    if change == "time":
+        (top / "a.h").write_text("#define VALUE __TIME__[7]\n")
+    compiler.run(*options)
+    before, cwd = (top / "a.o").read_bytes(), top
+    if change == "source":
+        (top / "a.c").write_text(SOURCE.replace("+", "-"))
+    elif change in ("header", "new header before"):
+        (top / "a.h").unlink()
+        (top / ("a.h" if change == "header" else "first/a.h")).write_text("#define VALUE 2\n")
+    elif change == "macro":
+        options.append("-DVALUE=3")
+        (top / "a.h").write_text("")
+    elif change == "directory":
+        cwd = top / "first"
+    elif change == "time":
+        compiler.time = 7
+    else:
+        options.append("-O2")
+    assert compiler.runs == 1
+    for runs in (1, 0):
+        compiler.run(*options, cwd=cwd)
+        assert compiler.runs == runs
+    after = (top / "a.o").read_bytes()
+    compiler.run(*options, cached=False, cwd=cwd)
+    assert before != after == (top / "a.o").read_bytes()
+
+
+def test_a_failure_is_not_kept(compiler: Compiler) -> None:
+    (compiler.directory / "a.c").write_text("int f( {\n")
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="expected"):
+            compiler.run("-c", "a.c", "-o", "a.o")
+        assert compiler.runs == 1
+    assert not any(compiler.cache.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["bits", "short", "directory", "link", "gone", "read-only"])
+def test_a_damaged_cache_is_compiled_anew(damage: str, compiler: Compiler) -> None:
+    """Whatever is there, a build does not fail, and nothing outside is read or written by a link."""
+    compiler.run("-c", "a.c", "-o", "a.o")
+    good = (compiler.directory / "a.o").read_bytes()
+    (entry,) = compiler.cache.iterdir()
+    data = entry.read_bytes()
+    if damage in ("bits", "short"):
+        entry.write_bytes(data[:40] + b"??" + data[42:] if damage == "bits" else data[:20])
+    else:
+        entry.unlink()
+    if damage == "directory":
+        entry.mkdir()
+    elif damage == "link":
+        entry.symlink_to("/etc/passwd")
+    elif damage == "gone":
+        shutil.rmtree(compiler.cache)
+    elif damage == "read-only":
+        compiler.cache.chmod(0o500)
+    assert compiler.runs == 1
+    compiler.run("-c", "a.c", "-o", "a.o")
+    assert (compiler.runs, (compiler.directory / "a.o").read_bytes()) == (1, good)
+
+
+def test_builds_at_once(compiler: Compiler) -> None:
+    """Each has the right object, and no unfinished file is left."""
+    places = [compiler.directory / f"{number}.o" for number in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda place: compiler.run("-c", "a.c", "-o", str(place)), places))
+    assert len({place.read_bytes() for place in places}) == 1
+    (entry,) = compiler.cache.iterdir()
+    assert len(entry.name) == 64
+
+
+def test_a_cache_is_bounded(tmp_path: Path) -> None:
+    """The results that were used last stay, and an unfinished file that a build may still be writing."""
+    now = time.time()
+    for age in range(10):
+        path = tmp_path / f"{age:064}"
+        path.write_bytes(bytes([age + 1]) * 100_000)
+        os.utime(path, (now - age, now - age))
+    for name, age in ((f"new{SUFFIX}", 0), (f"old{SUFFIX}", 100_000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now - age, now - age))
+    trim(str(tmp_path), 450_000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"{age:064}" for age in range(4)), f"new{SUFFIX}"]
+
+
+@pytest.mark.parametrize("what", ["link", "directory", "pipe"])
+def test_what_does_not_belong_there(what: str, tmp_path: Path) -> None:
+    """Nothing is followed, entered or opened: the whole cache is to be removed."""
+    path = tmp_path / "cache" / "x"
+    path.parent.mkdir()
+    (tmp_path / "mine").touch()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "link":
+        path.symlink_to(tmp_path / "mine")
+    else:
+        path.mkdir()
+    with pytest.raises(ValueError, match="'x' does not belong into the compiler cache"):
+        trim(str(path.parent), 0)
+    assert (tmp_path / "mine").exists()
