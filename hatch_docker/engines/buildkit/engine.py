@@ -255,12 +255,14 @@ def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: _Inp
     """Return a step whose build has the compiler cache of its project, in a directory of the builder.
 
     None of another machine's, nor one whose name other users of the builder can tell: in the name is a random number
-    that the store keeps. What others put into a shared cache decides nothing in it.
+    that the store keeps. What others put into a shared cache decides nothing in it, and a shared cache of stages has
+    none: the directory's name would make each machine's stage another one.
     """
-    store = inputs.ctx.store
-    named = compiler is None or (compiler.debs is not None and compiler.debs.packages is None)
-    off = step.job is None or not step.job.plan.compiler_cache or inputs.ctx.no_cache or store.borrowed
-    if step.job is None or off or compiler is None or named:  # of packages without versions nothing tells another one
+    store, shared = inputs.ctx.store, inputs.plan.cache.sources or inputs.plan.cache.targets
+    if step.job is None or compiler is None or not step.job.plan.compiler_cache or shared:
+        return step
+    unversioned = compiler.debs is not None and compiler.debs.packages is None  # nothing tells another compiler
+    if unversioned or inputs.ctx.no_cache or store.borrowed:
         return step
     own = store.remembered(CACHE_NAME, CACHE_NAME, lambda: random.token_hex(16))
     requires = [pinned.sha256 for pinned in step.job.requires]

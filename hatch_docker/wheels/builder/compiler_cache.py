@@ -23,13 +23,9 @@ import stat
 import sys
 import time
 import zlib
+from _blake2 import blake2b  # hashlib looks for OpenSSL's first, which takes as long as a small file
 
 TYPE_CHECKING = False
-if TYPE_CHECKING or sys.version_info < (3, 12):
-    from hashlib import sha256
-else:
-    from _sha2 import sha256  # hashlib looks for OpenSSL's first
-
 if TYPE_CHECKING:  # typing takes longer to import than all the others
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -79,7 +75,7 @@ class Call:
 
 def key_of(parts: Iterator[bytes]) -> str:
     """Return a key for some byte strings, each hashed with its length."""
-    digest = sha256(RECIPE)
+    digest = blake2b(RECIPE, digest_size=32)
     for part in parts:
         digest.update(b"%d:" % len(part))
         digest.update(part)
@@ -219,8 +215,8 @@ def walk(top: str) -> Iterator[str]:
 
 
 def file_digest(path: str) -> bytes:
-    """Return the SHA-256 of a file."""
-    digest = sha256()
+    """Return the hash of a file."""
+    digest = blake2b(digest_size=32)
     with open(path, "rb") as stream:
         while piece := stream.read(1 << 20):
             digest.update(piece)
@@ -249,7 +245,7 @@ def restore(call: Call) -> bytes | None:
             checksum, packed = stream.read(32), stream.read()
     except FileNotFoundError:
         return None
-    if sha256(packed).digest() != checksum:
+    if blake2b(packed, digest_size=32).digest() != checksum:
         os.unlink(path)
         return None
     messages, files = marshal.loads(zlib.decompress(packed))  # noqa: S302 - of builds of this project
@@ -267,7 +263,7 @@ def keep(call: Call, messages: bytes) -> None:
             files[name] = stat.S_IMODE(os.fstat(stream.fileno()).st_mode), stream.read()
     packed = zlib.compress(marshal.dumps((messages, files)), 1)
     try:
-        write_file(os.path.join(DIRECTORY, call.key), sha256(packed).digest() + packed)
+        write_file(os.path.join(DIRECTORY, call.key), blake2b(packed, digest_size=32).digest() + packed)
     except OSError:
         pass
 
