@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import IMAGES
-from hatch_docker.config.schema import FURTHER, Option, all_options, file_options
+from hatch_docker.config.schema import FURTHER, LISTS, Option, all_options, item_options
 from hatch_docker.core.context import VARIABLES
 
 # Titles, and the options and tables below them. A table that is not here has a section with its name; an option that is
@@ -19,7 +19,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "The program": (
         "entrypoint", "cmd", "env", "user", "workdir", "ports", "volumes", "stop-signal", "healthcheck",
     ),
-    "Files and labels": ("files", "labels", "annotations"),
+    "Files, steps and labels": ("files", "steps", "labels", "annotations"),
     "Checks and limits": ("check", "max-size", "max-growth", "native-libraries"),
     "Results of a build": ("load", "compression", "sbom", "provenance", "dotenv"),
     "Debug images": ("debug", "debug-shell"),
@@ -57,6 +57,12 @@ EXAMPLES: Mapping[str, str] = {
     "files[].source": '"config"',
     "files[].target": '"/etc/app"',
     "files[].mode": '"0640"',
+    "steps[].command": '["django-admin", "collectstatic", "--no-input"]',
+    "steps[].outputs": '["/srv/static"]',
+    "steps[].inputs": '["manage.py", "assets/**/*.scss"]',
+    "steps[].env": '{ SECRET_KEY = "only for this command" }',
+    "steps[].secrets": '["HF_TOKEN"]',
+    "steps[].timeout": '"30m"',
     "sbom": '["cyclonedx", "spdx"]',
     "max-size": '"50MB"',
     "max-growth": '"5%"',
@@ -85,6 +91,9 @@ WITH: Mapping[str, Sequence[str]] = {
     "builder": ("engine",), "debug-shell": ("base", "debug"), "max-growth": ("registries",),
     "runtime.packages": ("base",), "files[].source": ("files[].target",), "files[].target": ("files[].source",),
     "files[].mode": ("files[].source", "files[].target"),
+    "steps[].command": ("steps[].outputs",), "steps[].outputs": ("steps[].command",),
+    **{f"steps[].{name}": ("steps[].command", "steps[].outputs")
+       for name in ("inputs", "env", "secrets", "network", "timeout")},
     "healthcheck.interval": ("healthcheck.command",), "healthcheck.timeout": ("healthcheck.command",),
     "healthcheck.start-period": ("healthcheck.command",), "healthcheck.retries": ("healthcheck.command",),
     "slim.locales": ("slim.leave-out",), "slim.keep": ("slim.leave-out",), "check.timeout": ("check.command",),
@@ -126,7 +135,7 @@ def groups() -> list[tuple[str, str, list[Option]]]:
 
 def _all() -> Iterator[Option]:
     for option in all_options():
-        yield from file_options() if option.name == "files" else [option]
+        yield from item_options(option.name) if option.name in LISTS else [option]
 
 
 def _section(option: Option) -> str:
@@ -135,7 +144,7 @@ def _section(option: Option) -> str:
     shown = "required" if option.required else default.removesuffix(".") or "none"
     facts = [
         f"- Type: {_type(option.schema)}", f"- Default: {shown if value is None else f'`{json.dumps(value)}`'}",
-        *([] if option.path[0] == "files[]" else [f"- Variable: `{option.variable}`"]),
+        *([] if option.path[0].endswith("[]") else [f"- Variable: `{option.variable}`"]),
     ]  # fmt: skip
     return "\n\n".join([f"### `{option.name}`", what, "\n".join(facts), _example(option)])
 

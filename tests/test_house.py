@@ -47,7 +47,10 @@ LIBRARIES: dict[str, set[str]] = {
     "jinja2": set(),
 }
 # Programs of their own: they run in the builder or in a stage of a Dockerfile, and read its environment.
-PROGRAMS = {"wheels.builder.compiler_cache", "wheels.builder.pep517", "engines.buildkit.stage_install"}
+PROGRAMS = {
+    "wheels.builder.compiler_cache", "wheels.builder.pep517", "engines.buildkit.stage_install",
+    "engines.buildkit.stage_step",
+}  # fmt: skip
 
 HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "tomlkit")
 HOOKS_BUDGET = 5000  # microseconds for our own modules

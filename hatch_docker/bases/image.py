@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from hatch_docker.core.text import counted
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layout import read_layout
 from hatch_docker.oci.manifest import check_platform
-from hatch_docker.oci.model import DIGEST, Image, Index, Platform
+from hatch_docker.oci.model import DIGEST, Image, Index, Layer, Platform
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.plan.model import BasePlan
 
@@ -172,3 +174,15 @@ def note_builder(builder: Base, ctx: Context) -> None:
 def tree_key(base: Base) -> str:
     """Return the name of a base's directory in the store, a key of its contents."""
     return key_of("base tree", 1, [layer.diff_id for layer in base.image.layers])
+
+
+def image_roots(base: Base, layers: Sequence[Layer], ctx: Context) -> list[Path]:
+    """Return directories of the store with the files of some layers on a base, the last layer first.
+
+    The first that has a file decides, as in the sandbox. Each layer is unpacked once, so after an edit one is. Our
+    layers have no whiteouts that this would lose.
+    """
+    from hatch_docker.oci.filesystem import extract
+
+    trees = [ctx.store.tree("layer", key_of(1, layer.diff_id), partial(extract, [layer])) for layer in layers]
+    return [*reversed(trees), base_tree(base, ctx)]

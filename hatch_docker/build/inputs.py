@@ -185,7 +185,7 @@ def _trees(
     top, own = sources.top, _tree(sources.top, sources.is_skipped, outputs)
     if sources.marks and any(name.endswith("/.git") for name in own[1]):
         raise Unsuitable("it has another repository in it")
-    places = [*sources.others, *(project.root / file.source for plan in plans for file in plan.files), APT]
+    places = [*sources.others, *(project.root / path for plan in plans for path in given_files(plan)), APT]
     places += [project.root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     if _is_checkout():
         places.append(PACKAGE)
@@ -228,7 +228,7 @@ def _paths(
     named = [place / name for place in root.parents for name in ABOVE]
     named += [path for plan in plans for path in lock_files(root, plan)]
     named += [path for path in sources.others if not path.is_dir()]
-    named += [root / file.source for plan in plans for file in plan.files]
+    named += [root / path for plan in plans for path in given_files(plan)]
     named += [root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
@@ -241,6 +241,11 @@ def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
     yield from (root / path for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path)
     for path in (plan.lock.path if plan.lock.kind == "requirements" else "", plan.lock.pinned):
         yield from included(root / path, root) if path else ()
+
+
+def given_files(plan: Plan) -> list[str]:
+    """Return the files and directories that `files` and the inputs of steps are in, relative to the root."""
+    return [*(file.source for file in plan.files), *(path for step in plan.steps for path in step.places)]
 
 
 def _check_age(command: Command, rows: Iterable[Facts]) -> None:

@@ -22,7 +22,7 @@ from hatch_docker.release.model import Document
 from hatch_docker.release.push import PushResult
 
 TITLES = {"base": "base", "system": "system packages", "dependencies": "dependencies", "project": "your code",
-          "files": "your files"}
+          "files": "your files", "step": "your steps"}
 KINDS = tuple(TITLES)
 
 

@@ -77,7 +77,7 @@ def _change(
         return text or (f"{names[1]} {' -> '.join(digests)}" if digests[0] != digests[1] else "made differently")
     if kind == "project":
         return "; ".join(filter(None, [text, _files(before, after, ctx, rules)])) or "changed"
-    return text or ("changed" if kind == "files" else "the same packages, made differently")
+    return text or ("changed" if kind in ("files", "step") else "the same packages, made differently")
 
 
 def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:

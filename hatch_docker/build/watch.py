@@ -29,6 +29,7 @@ from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import Running, run_foreground, spawn_detached, start
 from hatch_docker.core.process import run as run_program
 from hatch_docker.core.text import abbreviate
+from hatch_docker.engines.steps import matches
 from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.model import Plan
@@ -270,7 +271,8 @@ class WatchedFiles:
             isolated[self.root] |= plan.build.isolated
             isolated |= {(self.root / member.path).resolve(): member.build.isolated for member in plan.members}
             yield from lock_files(self.root, plan)
-            for source in (self.root / file.source for file in plan.files):
+            inputs = [path for step in plan.steps for pattern in step.inputs for path in matches(pattern, self.root)]
+            for source in (*(self.root / file.source for file in plan.files), *inputs):
                 yield from () if source.is_dir() else (source,)
                 yield from (Path(directory, name) for directory, _, names in os.walk(source) for name in names)
         for project, whole in isolated.items():

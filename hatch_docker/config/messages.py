@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hatch_docker.config import TABLE, Problem
+from hatch_docker.config import PREFIX, TABLE, Problem
 from hatch_docker.config.suggest import unknown_option
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.toml_lines import dotted, line_of
@@ -53,7 +53,8 @@ def explain(problems: Sequence[Problem], pyproject: Path | None) -> ConfigError:
 
 def _sentence(problem: Problem) -> str:
     if problem.kind == "extra_forbidden":
-        return unknown_option(("files", *problem.location) if problem.variable else problem.location)
+        above = (problem.variable.removeprefix(PREFIX).lower(),) if problem.variable else ()  # of the lists of tables
+        return unknown_option((*above, *problem.location))
     sentence = _SENTENCES[problem.kind].format(**problem.context)
     if problem.kind == "literal_error":
         sentence = sentence.replace("'", '"')

@@ -51,6 +51,24 @@ class FileConfig(Table):
         '`"0755"` where executable.')
 
 
+class StepConfig(Table):
+    """A command that is run in the finished image; what it writes below its outputs becomes a layer."""
+
+    command: Command = Field(min_length=1, description="The program, and its arguments.")
+    outputs: ListOf[types.Directory] = Field(min_length=1, description="The directories of the image that the command "
+        "may write to. A missing one is made.")
+    inputs: ListOf[types.Source] = Field(default=(), description="Files and directories of the project that the "
+        "command reads beside the image, relative to `pyproject.toml`; `*`, `?` and `**` are filled in. They are in "
+        "`/inputs`, where the command then runs.")
+    env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the "
+        "command, in addition to the image's.")
+    secrets: ListOf[types.Identifier] = Field(default=(), description="Environment variables that the command may "
+        "read, by name. Their values reach no layer, log or receipt.")
+    network: bool = Field(default=False, description="Whether the command may use the network.")
+    timeout: types.Duration = Field(default=600 * types.SECOND, description="The time after which the command is "
+        'ended, and the build fails. Default: `"10m"`.')
+
+
 class BuildConfig(Table):
     """The builder stage, where the project's wheel is made."""
 
@@ -212,6 +230,8 @@ class Config(Table):
     healthcheck: HealthcheckConfig | None = None
     files: ListOf[FileConfig] = Field(default=(), description="Files and directories of the project to copy into the "
         "image.")
+    steps: ListOf[StepConfig] = Field(default=(), description="Commands to run in the finished image, in this order, "
+        "each with what the ones before it wrote.")
     debug: bool = Field(default=False, description="Whether to make a debug image: debugpy runs the program and "
         "listens on port 5678, every tag ends with `-debug`, and the names of its files in `dist/` contain it. Not for "
         "production.")

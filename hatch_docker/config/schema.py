@@ -12,6 +12,8 @@ from hatch_docker.config import IMAGE_NAME, IMAGES, PREFIX
 from hatch_docker.config.options import Config
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
+LISTS = ("files", "steps")
+"""The options that are lists of tables."""
 FURTHER = "Further images of the project, each with the options of this table and its own over them."
 
 
@@ -72,7 +74,7 @@ def _document() -> dict[str, Any]:
 
 
 def options_of(schema: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[Option]:
-    """Yield the options of a table, a table before its own options; not those of `files`."""
+    """Yield the options of a table, a table before its own options; not those of LISTS."""
     for name, value in schema["properties"].items():
         yield Option((*above, name), value, name in schema.get("required", ()))
         if "properties" in value:
@@ -81,7 +83,7 @@ def options_of(schema: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterat
 
 @functools.cache
 def all_options() -> tuple[Option, ...]:
-    """Return every option except those of `files`; a table comes before its options."""
+    """Return every option except those of LISTS; a table comes before its options."""
     return tuple(options_of(_document()))
 
 
@@ -92,9 +94,9 @@ def shipped_options() -> Iterator[Option]:
     return options_of(table)
 
 
-def file_options() -> Iterator[Option]:
-    """Yield the options of an item of `files`."""
-    return options_of(_document()["properties"]["files"]["items"], ("files[]",))
+def item_options(name: str) -> Iterator[Option]:
+    """Yield the options of an item of `files` or `steps`."""
+    return options_of(_document()["properties"][name]["items"], (f"{name}[]",))
 
 
 def schema(_tool: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from hatch_docker.config import PREFIX
-from hatch_docker.config.schema import all_options, file_options
+from hatch_docker.config.schema import LISTS, all_options, item_options
 from hatch_docker.core.context import IMAGES_VARIABLE, VARIABLES
 
 # Words that people bring from Dockerfiles, compose files and other tools, by the option that they mean.
@@ -38,9 +38,12 @@ SYNONYMS: Mapping[str, str] = {
     "files.source": "files.from files.src",
     "files.target": "files.dest files.destination files.dst files.path files.to",
     "files.mode": "chmod permissions files.chmod files.permissions",
+    "steps": "commands run step",
+    "steps.command": "steps.cmd steps.run",
+    "steps.outputs": "steps.output steps.paths",
     "": "images no-cache build.compiler",  # resemble an option, and mean none
 }
-_STEPS = ("commands", "onbuild", "run", "scripts", "shell", "steps")
+_STEPS = ("onbuild", "scripts", "shell")
 
 
 def _plain(name: str) -> str:
@@ -62,8 +65,8 @@ def unknown_option(location: Sequence[str | int]) -> str:
     name, variable = path[-1], PREFIX + path[-1].replace("-", "_").upper()
     if path[:-1] == [] and name.lower() in _STEPS:
         return (
-            'unknown option; a build runs no commands: "runtime.packages" adds Debian packages, "files" adds files, '
-            "and what a build hook of the project makes goes into its wheel"
+            'unknown option; "runtime.packages" adds Debian packages, "files" adds files, "steps" runs commands in the '
+            "finished image, and what a build hook of the project makes goes into its wheel"
         )
     if variable in VARIABLES.keys() - {IMAGES_VARIABLE}:
         return f"unknown option; there is the variable {variable}"
@@ -79,8 +82,8 @@ def options_meant(name: str) -> Sequence[str]:
 def _meant(path: Sequence[str]) -> Sequence[str]:
     """Return the options that may be meant: those that are called so elsewhere, else the most similar one."""
     above, name = path[:-1], _plain(path[-1])
-    in_file = above == ["files"]
-    options = file_options() if in_file else (item for item in all_options() if list(item.path[:-1]) == above)
+    in_item = len(above) == 1 and above[0] in LISTS
+    options = item_options(above[0]) if in_item else (item for item in all_options() if list(item.path[:-1]) == above)
     beside = {_plain(option.path[-1]): option.path[-1] for option in options}
     for found in (beside.get(name), _MEANT.get(_plain(".".join(path))), beside.get(_MEANT.get(name, name))):
         if found is not None:
@@ -88,7 +91,7 @@ def _meant(path: Sequence[str]) -> Sequence[str]:
     elsewhere = [
         option.name for option in all_options() if name in (_plain(option.path[-1]), _plain("".join(option.path)))
     ]
-    if elsewhere and not in_file:
+    if elsewhere and not in_item:
         return elsewhere
     close = [beside[word] for word in difflib.get_close_matches(name, beside, 1, 0.75)]
     return close or [_MEANT[word] for word in difflib.get_close_matches(name, _MEANT, 1, 0.85) if not above]

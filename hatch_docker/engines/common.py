@@ -1,11 +1,14 @@
 """Steps of both engines: the base and its target before the layers, the image and its receipt after them."""
 
+from __future__ import annotations
+
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hatch_docker.bases.debian.apt_config import APT, read_passwords, read_settings
@@ -34,6 +37,9 @@ from hatch_docker.wheels.install.compatibility import check_fits, check_library,
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target, target_of
 
+if TYPE_CHECKING:
+    from hatch_docker.engines.steps import Steps
+
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # the end of a module's name: EXT_SUFFIX
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
@@ -44,8 +50,9 @@ def open_target(
     plan: Plan, platform: Platform, compression: Compression, project: Project, ctx: Context
 ) -> tuple[Base, Target]:
     """Return the base of a plan and the target of its wheels; raises BaseImageError if it does not fit the project."""
-    for name in plan.build.secrets:
-        ctx.secrets.add(f"the value of {name} (build.secrets)", ctx.environ.get(name, ""))
+    given = [("build", plan.build.secrets), *(("steps", step.secrets) for step in plan.steps)]
+    for table, name in ((table, name) for table, names in given for name in names):
+        ctx.secrets.add(f"the value of {name} ({table}.secrets)", ctx.environ.get(name, ""))
     with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
         for what, value in logins(plan, project.root, ctx.environ):
             ctx.secrets.add(what, value)
@@ -66,9 +73,9 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 def finish(
     plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
     wheels: Sequence[WheelInfo], project: Project, compression: Compression, ctx: Context,
-    tallies: Iterable[Mapping[str, Sequence[int]]] = (),
-) -> BuiltImage:
-    """Return the image of a base, the layers of the wheels, and the plan's files and volumes.
+    tallies: Iterable[Mapping[str, Sequence[int]]] = (), steps: Steps | None = None,
+) -> BuiltImage:  # fmt: skip
+    """Return the image of a base, the layers of the wheels, the plan's files and volumes, and what its steps write.
 
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
@@ -83,8 +90,12 @@ def finish(
             "take a base with OCI's, or labels"
         )
     created = created_time(plan, base, pins)
-    additions = [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made]
     settings, annotations = image_settings(plan, base, created), image_annotations(plan, base, created)
+    if plan.steps and steps is not None:
+        from hatch_docker.engines.steps import step_layers
+
+        made += step_layers(plan, base, made, settings, project.root, compression, steps, ctx)
+    additions = [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made]
     image = build_image(base.image, additions, settings, created, annotations)
     below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     *members, wheel = wheels
@@ -111,7 +122,8 @@ def free_layers(plan: Plan, base: Base, own: int) -> int:
     One layer is left for the other dependencies together.
     """
     system = base.plan.kind != "debian" and bool(base.plan.packages)  # on Debian they are among the base's layers
-    return LAYERS - len(base.image.layers) - system - own - bool(plan.files) - bool(plan.config.volumes) - 1
+    others = system + own + bool(plan.files) + bool(plan.config.volumes) + len(plan.steps)
+    return LAYERS - len(base.image.layers) - others - 1
 
 
 def group_pins(pins: Sequence[Pin], root: Path, ctx: Context, free: int) -> tuple[list[Pin], list[Pin]]:

@@ -4,9 +4,13 @@ No daemon and no registry account. Every layer has a key made of contents; only 
 made, and nothing is fetched, compiled or compressed for the others.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
@@ -44,6 +48,9 @@ from hatch_docker.project.model import Project
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
+
+if TYPE_CHECKING:
+    from hatch_docker.engines.steps import Steps
 
 WORKERS = 4
 
@@ -129,7 +136,18 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
     notes = [WheelInfo(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
     tallies = [left_out(site, wheel) for group in groups for wheel in group.wheels]
-    return finish(plan, base, pins, made, notes, project, compression, ctx, tallies)
+    steps = _steps(plan, platform, project, ctx) if plan.steps else None
+    return finish(plan, base, pins, made, notes, project, compression, ctx, tallies, steps)
+
+
+def _steps(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Steps:
+    """Return the way in which steps run: in the sandbox, or on the image for this machine's architecture."""
+    from hatch_docker.engines.step_sandbox import run_in_sandbox
+    from hatch_docker.engines.steps import Steps
+
+    host = host_platform()
+    twin = None if platform.architecture == host.architecture else partial(_build_one, plan, host, project, ctx)
+    return Steps("embedded", run_in_sandbox, twin)
 
 
 def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:

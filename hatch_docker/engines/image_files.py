@@ -67,7 +67,7 @@ def make_files(
     if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
         ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, because runtimes mount a file of theirs there")
     files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
-    with _readable():
+    with readable():
         digests = {path: file_digest(file) for path, file in files.items()}
     for entry in parent_entries(list(entries), base.directories):
         entries.setdefault(entry.path, entry)
@@ -85,19 +85,21 @@ def make_files(
     return layer, cached
 
 
-def file_entries(plans: Sequence[FilePlan], root: Path, base: Base) -> dict[str, Entry]:
+def file_entries(
+    plans: Sequence[FilePlan], root: Path, base: Base, option: str = OPTION
+) -> dict[str, Entry]:
     """Return the entries of some files by their paths, without the directories above them.
 
-    Of two files with one path, the last is it.
+    Of two files with one path, the last is it. `option` is named in errors.
     """
     entries: dict[str, Entry] = {}
-    with _readable():
+    with readable(option):
         for plan in plans:
-            for entry in _entries(plan, root, base):
+            for entry in _entries(plan, root, base, option):
                 there = entries.get(entry.path)
                 directory = real_path(base.symlinks, entry.path) in base.directories or is_directory(there)
                 if (there or directory) and directory != is_directory(entry):
-                    raise ConfigError(f"{OPTION}: /{entry.path} would be a file and a directory; choose another target")
+                    raise ConfigError(f"{option}: /{entry.path} would be a file and a directory; choose another target")
                 entries[entry.path] = entry
     return entries
 
@@ -154,11 +156,12 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def _readable() -> Iterator[None]:
+def readable(option: str = OPTION) -> Iterator[None]:
+    """Turn an OSError into a ConfigError that names the file and the option."""
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
+        raise ConfigError(f"{option}: cannot read {error.filename}: {error.strerror}") from error
 
 
 def _watched(entry: Entry, digests: Mapping[str, str]) -> Entry:
@@ -183,71 +186,73 @@ class _Watched(HashingStream):
         return data
 
 
-def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
+def _entries(plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[Entry]:
     source = root / plan.source
-    target = located(plan.target, base, OPTION)
+    target = located(plan.target, base, option)
     if source.is_dir():  # /bin/x is usr/bin/x on a merged /usr
         target = real_path(base.symlinks, target)
     elif target in base.directories or f"{VENV}/".startswith(f"{target}/"):
-        raise ConfigError(f"{OPTION}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
+        raise ConfigError(f"{option}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
     # realpath and not resolve: that raises where links go round in circles
     real, top = Path(os.path.realpath(source)), os.path.realpath(root)
     if not real.is_relative_to(top):
-        raise ConfigError(f"{OPTION}: {plan.source} is a link that leads out of the project")
+        raise ConfigError(f"{option}: {plan.source} is a link that leads out of the project")
     if part := secret_part(f"{plan.source}/{real.relative_to(top).as_posix()}"):
-        raise ConfigError(f"{OPTION}: {plan.source} is {part} or in it, which looks like a secret; name another file")
+        raise ConfigError(f"{option}: {plan.source} is {part} or in it, which looks like a secret; name another file")
     if source.is_file():
-        yield _file(source, target, plan)
+        yield _file(source, target, plan, option)
     elif source.is_dir():
-        yield from _directory(source, target, plan, root, base)
+        yield from _directory(source, target, plan, root, base, option)
     elif source.exists():
-        raise ConfigError(f"{OPTION}: {plan.source} is neither a file nor a directory")
+        raise ConfigError(f"{option}: {plan.source} is neither a file nor a directory")
     else:
         pattern = "; a pattern is not filled in, name a directory" if re.search(r"[*?[]", plan.source) else ""
-        raise ConfigError(f"{OPTION}: there is no {plan.source} in {root.name}/{pattern}")
+        raise ConfigError(f"{option}: there is no {plan.source} in {root.name}/{pattern}")
 
 
-def _file(source: Path, target: str, plan: FilePlan) -> Entry:
+def _file(source: Path, target: str, plan: FilePlan, option: str) -> Entry:
     try:
         status = source.stat()
         with source.open("rb"):
             pass
     except OSError as error:
-        raise ConfigError(f"{OPTION}: cannot read {source}: {error.strerror}") from error
+        raise ConfigError(f"{option}: cannot read {source}: {error.strerror}") from error
     mode = plan.mode if plan.mode is not None else 0o755 if status.st_mode & stat.S_IXUSR else 0o644
     return Entry(target, "file", mode, SOURCE_DATE, size=status.st_size, content=source)
 
 
-def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
+def _directory(
+    source: Path, target: str, plan: FilePlan, root: Path, base: Base, option: str
+) -> Iterator[Entry]:
     if target not in base.directories:
         yield Entry(target, "directory", 0o755, SOURCE_DATE)
     try:
         children = sorted(source.iterdir())
     except OSError as error:
-        raise ConfigError(f"{OPTION}: cannot read {source}: {error.strerror}") from error
+        raise ConfigError(f"{option}: cannot read {source}: {error.strerror}") from error
     for child in children:
         path = f"{target}/{child.name}"
         if os.fsencode(child.name) != child.name.encode(errors="replace"):
-            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
+            raise ConfigError(f"{option}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
         if child.name.startswith(WHITEOUT):
-            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, a name that no layer can hold; rename it")
+            raise ConfigError(f"{option}: {plan.source} holds {child.name}, a name that no layer can hold; rename it")
         # What builds write there would be another image's, and make another one of each.
         if child.name in ("__pycache__", ".git") or child == root / DIST or is_output(child) or is_cache(child):
             continue
         if looks_secret(child.name):
-            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, which looks like a secret; move it away")
+            raise ConfigError(f"{option}: {plan.source} holds {child.name}, which looks like a secret; move it away")
         if child.is_symlink():
             link = os.readlink(child)  # noqa: PTH115 - as it is written, not normalised
             end = os.path.normpath(source / link)
             if os.path.isabs(link) or not Path(end).is_relative_to(source):  # noqa: PTH117
-                raise ConfigError(f"{OPTION}: {child.name} in {plan.source} is a link out of what is copied: {link}")
+                raise ConfigError(f"{option}: {child.name} in {plan.source} is a link out of what is copied: {link}")
             yield Entry(path, "symlink", 0o777, SOURCE_DATE, target=link)
         elif child.is_dir():
-            yield from _directory(child, real_path(base.symlinks, path), plan, root, base)
+            yield from _directory(child, real_path(base.symlinks, path), plan, root, base, option)
         elif child.is_file():
-            yield _file(child, path, plan)
+            yield _file(child, path, plan, option)
         else:
-            raise ConfigError(f"{OPTION}: {child} is neither a file, a directory nor a link")
+            raise ConfigError(f"{option}: {child} is neither a file, a directory nor a link")
 
 
 def make_volumes(

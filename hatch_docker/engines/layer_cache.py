@@ -15,6 +15,10 @@ Debian base hold it already.
     `runtime.packages`, apt   packages_layer_key    the base's layers; the digests of the .debs, or the names where apt
                                                     of the base finds the packages
     `files`                   files_layer_key       path, kind, mode, link and digest of every entry
+    a step                    step_layer_key        the layers below: of base, wheels, files, and steps before it;
+                                                    command, outputs, variables, secrets' names, network, user,
+                                                    working directory, engine; path, kind, mode and digest of
+                                                    every input
     `volumes`                 volumes_layer_key     path, mode, user and group of every directory
     compiler, for a builder   compiler_layer_key    the name of its tree in the store, a key of its packages
     Debian base               `bases.debian.base`   the digests of its packages; `debian.slim`; whether .pyc are in it
@@ -42,12 +46,13 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, Layer
 from hatch_docker.oci.tar import Entry
+from hatch_docker.plan.model import StepPlan
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import Rules
 
 KIND = "layer"
 SEARCHED = "layer-searched"  # secrets that a layer was searched for, by its digest and the key of the marks
-WHEELS_RECIPE = STAGE_RECIPE = PACKAGES_RECIPE = FILES_RECIPE = VOLUMES_RECIPE = 1
+WHEELS_RECIPE = STAGE_RECIPE = PACKAGES_RECIPE = FILES_RECIPE = VOLUMES_RECIPE = STEP_RECIPE = 1
 
 
 def wheels_layer_key(base: Base, venv: VenvTarget, identities: Sequence[object], *, own_files: bool) -> str:
@@ -83,8 +88,20 @@ def compiler_layer_key(tree: str) -> str:
 
 def files_layer_key(entries: Iterable[Entry], digests: Mapping[str, str]) -> str:
     """Return the key of the layer of `files`; `digests` are those of their contents, by path."""
-    rows = [[entry.path, entry.kind, entry.mode, entry.target, digests.get(entry.path, "")] for entry in entries]
-    return key_of("files", FILES_RECIPE, rows)
+    return key_of("files", FILES_RECIPE, _rows(entries, digests))
+
+
+def _rows(entries: Iterable[Entry], digests: Mapping[str, str]) -> list[list[object]]:
+    return [[entry.path, entry.kind, entry.mode, entry.target, digests.get(entry.path, "")] for entry in entries]
+
+
+def step_layer_key(
+    below: Iterable[Layer], step: StepPlan, env: Mapping[str, str], user: Sequence[int], workdir: str,
+    inputs: Iterable[Entry], digests: Mapping[str, str],
+) -> str:  # fmt: skip
+    """Return the key of the layer of a step above some layers; `digests` are those of its inputs, by path."""
+    settings = [step.command, step.outputs, dict(env), sorted(step.secrets), step.network, user, workdir]
+    return key_of("step", STEP_RECIPE, [layer.diff_id for layer in below], settings, _rows(inputs, digests))
 
 
 def volumes_layer_key(entries: Iterable[Entry]) -> str:

@@ -17,7 +17,7 @@ OURS = "hatch-docker "
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """A layer in the receipt; `kind` is base, system, dependencies, project or files."""
+    """A layer in the receipt; `kind` is base, system, dependencies, project, files or step."""
 
     kind: str
     contents: tuple[str, ...]                 # "numpy 2.4.0", "libc6 2.41-12"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -134,6 +135,28 @@ class FilePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A command that is run in the finished image; what it writes below `outputs` is a layer of its own."""
+
+    command: tuple[str, ...]
+    outputs: tuple[str, ...]              # absolute directories in the image, none of them below another
+    inputs: tuple[str, ...] = ()          # paths and patterns of paths, relative to the project's root
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()         # names of environment variables whose values the command may read
+    network: bool = False
+    timeout: float = 600                  # seconds
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The files and directories that all inputs are in, as paths without patterns; "" is the project's root."""
+        found = []
+        for path in self.inputs:
+            fixed = re.match(r"[^*?\[]*", path)
+            found.append(path if fixed is None or fixed[0] == path else fixed[0].rpartition("/")[0])
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """Docker's HEALTHCHECK; times in nanoseconds, as the configuration stores them."""
 
@@ -218,6 +241,7 @@ class Plan:
     native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     slim: SlimPlan = SlimPlan()           # what is left out of wheels
+    steps: tuple[StepPlan, ...] = ()      # commands run in the finished image, in this order
     debug: bool = False                   # a variant in which debugpy runs the program
     part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()

@@ -93,6 +93,7 @@ KINDS: Mapping[str, Any] = {
     "debian-resolution": [_is_package],
     "files": {"*": _LINE},
     "left out": {"*": lambda row: first_mismatch([int], row) is None and len(row) == 2},
+    "step-code": _LINE,
     "uncompiled": [_LINE],
     "programs": [_LINE],
     "fits": lambda value: value is True,

@@ -53,7 +53,7 @@ def provenance(
                     "project": {"name": canonicalize_name(plan.name), "version": plan.version},
                     "options": _options(plan),
                 },
-                "internalParameters": {"secrets": list(plan.build.secrets)},
+                "internalParameters": {"secrets": sorted({*plan.build.secrets, *_step_secrets(plan)})},
                 "resolvedDependencies": _dependencies(plan, built, locks, used),
             },
             "runDetails": {
@@ -84,10 +84,20 @@ def _options(plan: Plan) -> dict[str, Any]:
         "slim.leave-out": list(plan.slim.leave_out), "slim.locales": list(plan.slim.locales),
         "slim.keep": list(plan.slim.keep),
         "files": [{"source": _last(file.source), "target": file.target} for file in plan.files],
+        "steps": [
+            {
+                "command": list(step.command), "outputs": list(step.outputs), "inputs": list(step.inputs),
+                "env": sorted(step.env), "network": step.network,
+            } for step in plan.steps
+        ],
         "entrypoint": list(config.entrypoint), "cmd": list(config.cmd), "env": sorted(config.env),
         "user": config.user, "workdir": config.workdir,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value not in ("", [], None)}
+
+
+def _step_secrets(plan: Plan) -> list[str]:
+    return [name for step in plan.steps for name in step.secrets]
 
 
 def _base_name(base: BasePlan) -> str:

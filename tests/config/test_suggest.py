@@ -2,7 +2,7 @@
 
 import pytest
 
-from hatch_docker.config.schema import all_options, file_options
+from hatch_docker.config.schema import LISTS, all_options, item_options
 from hatch_docker.config.suggest import SYNONYMS, unknown_option
 
 # By the option that is suggested: words of Dockerfiles, compose files and other tools, and typing mistakes.
@@ -21,6 +21,8 @@ MEANT = {
     "build.args": "build-args buildargs build-arg ARG",
     "cache.from": "cache-from build.cache-from",
     "cache.to": "cache-to",
+    "steps": "run commands",
+    "steps.outputs": "steps.output",
     "files": "copy COPY include add",
     "files.source": "files.src",
     "files.target": "files.dest files.to",
@@ -51,7 +53,7 @@ NONE = (
 
 def sentence(name: str) -> str:
     first, *rest = name.split(".")
-    return unknown_option([first, 0, *rest] if first == "files" and rest else [first, *rest])
+    return unknown_option([first, 0, *rest] if first in LISTS and rest else [first, *rest])
 
 
 @pytest.mark.parametrize(("name", "option"), [(name, option) for option in MEANT for name in MEANT[option].split()])
@@ -67,11 +69,11 @@ def test_nothing_is_suggested_that_leads_astray(name: str) -> None:
 def test_some_names_have_another_answer() -> None:
     assert sentence("packages") == 'unknown option; did you mean "build.packages" or "runtime.packages"?'
     assert sentence("cache-dir") == "unknown option; there is the variable HATCH_DOCKER_CACHE_DIR"
-    assert sentence("run").startswith('unknown option; a build runs no commands: "runtime.packages" adds')
+    assert sentence("shell").startswith('unknown option; "runtime.packages" adds Debian packages, ')
 
 
 def test_synonyms_are_of_options_and_none_themselves() -> None:
-    names = {option.name for option in (*all_options(), *file_options())}
+    names = {option.name for option in (*all_options(), *item_options("files"), *item_options("steps"))}
     names = {name.replace("[]", "") for name in names}
     assert SYNONYMS.keys() - {""} <= names
     assert not names & {word for words in SYNONYMS.values() for word in words.split()} - {"images"}

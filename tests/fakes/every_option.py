@@ -67,6 +67,15 @@ source = "run.sh"
 target = "/usr/local/bin/run"
 mode = "0755"
 
+[[tool.hatch-docker.steps]]
+command = ["collect", "static"]
+outputs = ["/srv/static/", "/var/lib/fonts"]
+inputs = ["manage.py", "assets/**/*.svg"]
+env = { MODE = "fast" }
+secrets = ["LICENCE"]
+network = true
+timeout = "5m"
+
 [tool.hatch-docker.build]
 packages = ["libpq-dev", "g++"]
 env = { CFLAGS = "-O2" }

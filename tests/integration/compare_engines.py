@@ -18,7 +18,28 @@ from tests.projects import KINDS, write_project
 
 SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
 NAME = "hatch-docker/tested"  # no image of whoever runs the tests
+# Two steps, the second on what the first wrote: a program, a link, an empty directory, files beside those of a wheel.
+STEPS = """
+[[tool.hatch-docker.steps]]
+command = ["python", "-c", '''import os, pathlib
+top = pathlib.Path("/srv/made")
+(top / "run").write_text(os.environ["MODE"] + pathlib.Path("pyproject.toml").read_text()[:14])
+(top / "run").chmod(0o700)
+(top / "link").symlink_to("run")
+(top / "empty").mkdir()
+''']
+outputs = ["/srv/made"]
+inputs = ["pyproject.toml"]
+env = { MODE = "a $b" }
+[[tool.hatch-docker.steps]]
+command = ["python", "-c", '''import pathlib, sysconfig
+top = pathlib.Path(sysconfig.get_path("purelib"))
+(top / "made.py").write_text("TEXT = " + repr(pathlib.Path("/srv/made/run").read_text()))
+''']
+outputs = ["/opt/venv/lib"]
+"""
 OPTIONS = {
+    "scripts-and-data": STEPS,
     "extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]',
     "c-extension": 'volumes = ["/data", "/data/cache", "/var/lib/app/store", "/var/run/app", "/var/tmp"]',
 }

@@ -1,17 +1,14 @@
 """From somebody's application to an image that answers: `init`, `build`, `docker run`; every line of it real."""
 
 import os
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import need_docker
 from tests.integration.builds import command, done
+from tests.integration.containers import answer, served
 from tests.projects import write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -96,33 +93,6 @@ def answer_of(project: Path, files: Mapping[str, str], cache: Path) -> str:
     assert f"  docker run --rm -p 8000:8000 {name}:{tag}" in outcome.output.splitlines()
     with served(docker, f"{name}:{tag}") as url:
         return answer(url)
-
-
-@contextmanager
-def served(docker: str, image: str) -> Iterator[str]:
-    """A container of an image, at the address of its port 8000; read-only, but for /tmp."""
-    options = ["--detach", "--rm", "--read-only", "--tmpfs=/tmp", "--publish=127.0.0.1::8000"]
-    container = subprocess.check_output([docker, "run", *options, image], text=True).strip()
-    try:
-        port = subprocess.check_output([docker, "port", container, "8000"], text=True).split(":")[-1].strip()
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        subprocess.run([docker, "kill", container], check=False, capture_output=True)
-        names = [image, f"{image.rpartition(':')[0]}:latest"]
-        subprocess.run([docker, "rmi", "--force", *names], check=False, capture_output=True)
-
-
-def answer(url: str) -> str:
-    """Return the answer, once there is one: a container takes a moment to start."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as response:
-                return str(response.read().decode())
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
 
 
 def test_a_fastapi_application_without_a_project(tmp_path: Path, cache: Path) -> None:

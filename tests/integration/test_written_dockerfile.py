@@ -22,7 +22,16 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Platform
 from tests.conftest import need, run
 from tests.integration.builds import build
-from tests.integration.compare_engines import BUILDKIT, OPTIONS, PLAIN, assert_same, project, stages, written_dockerfile
+from tests.integration.compare_engines import (
+    BUILDKIT,
+    OPTIONS,
+    PLAIN,
+    STEPS,
+    assert_same,
+    project,
+    stages,
+    written_dockerfile,
+)
 from tests.projects import KINDS, write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -88,7 +97,9 @@ start-period = "5s"
 """
 
 
-@pytest.mark.parametrize(("kind", "options"), [("hello", WILD + FILES), ("c-extension", ""), ("extras-and-groups", "")])
+@pytest.mark.parametrize(("kind", "options"), [
+    ("hello", WILD + FILES + STEPS), ("c-extension", ""), ("extras-and-groups", ""),
+])
 def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_path: Path, cache: Path) -> None:
     """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
     made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))

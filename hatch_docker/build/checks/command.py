@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.image import image_roots
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.process import ProcessFailed, TimedOut
-from hatch_docker.oci.filesystem import extract
 from hatch_docker.oci.model import Image, digest_of
 from hatch_docker.plan.model import DEFAULT_PATH
 from hatch_docker.wheels.builder.sandbox import run_in
@@ -57,11 +55,7 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
 def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> tuple[int, str]:
     """Return the exit status of a command and the last lines that it printed."""
     config = image.config_json.get("config") or {}
-    # The first root wins, so the last layer comes first. Our layers have no whiteouts that this would lose.
-    # Unpacked layers are kept in the cache: an edit changes one layer, so the next check is fast.
-    added = reversed(image.layers[len(base.image.layers):])
-    trees = (ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), partial(extract, [layer])) for layer in added)
-    roots = [*trees, base_tree(base, ctx)]
+    roots = image_roots(base, image.layers[len(base.image.layers):], ctx)
     user, home = find_user(config.get("User") or "", roots)
     env = {"PATH": DEFAULT_PATH, "HOME": home}
     env |= dict(line.partition("=")[::2] for line in config.get("Env") or [])

@@ -24,7 +24,9 @@ def check_machine(plan: Plan, ctx: Context) -> None:
             raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
     builds = (plan.build, *(member.build for member in plan.members))
     isolated = plan.engine == "embedded" and any(build.isolated for build in builds)
-    if isolated and not (ctx.store.root / "trees/wheel").exists():
+    runs = plan.engine == "embedded" and plan.steps
+    known = ctx.store.root / ("facts/step-result" if runs else "trees/wheel")
+    if (isolated or runs) and not known.exists():
         from hatch_docker.wheels.builder.sandbox import why_not
 
         if reason := why_not(ctx.environ):
@@ -44,6 +46,8 @@ def check_machine(plan: Plan, ctx: Context) -> None:
 
 def check_paths(plan: Plan, root: Path) -> None:
     """Raise ConfigError for the lock or a file of a plan that is not there."""
-    for path, option in ((plan.lock.path, "lock"), *((item.source, "files") for item in plan.files)):
+    inputs = (path for step in plan.steps for path in step.places)
+    given = ((plan.lock.path, "lock"), *((item.source, "files") for item in plan.files))
+    for path, option in (*given, *((path, "steps.inputs") for path in inputs)):
         if path and not (root / path).exists():
             raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")

@@ -381,9 +381,12 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
         _require(proposal, server, app)
     table = run.table()
     if app.framework == "Django":
-        settings, notes = django_advice(proposal.root, app, server)
-        table |= {"env": settings} if settings else {}
+        advice, notes = django_advice(proposal.root, app, server)
+        table |= advice
         proposal.notes += notes
+        if "steps" in advice:
+            where = advice["steps"][0]["outputs"][0]
+            proposal.guesses.append(f"steps: django-admin collectstatic in the finished image, into {where}")
     apart = [name for name in proposal.data if not (app.framework in BESIDE and name in DATA)]
     script = [app.path.as_posix()] if app.interface == "streamlit" else []
     pages = [name for name in ("pages", ".streamlit/config.toml") if script and (app.path.parent / name)]

@@ -12,15 +12,15 @@ from typing import Any
 from hatch_docker.oci.media_types import LAYER_TYPES
 from hatch_docker.oci.model import Image
 
-BASE, SYSTEM, DEPENDENCIES, PROJECT, FILES = "base", "system", "dependencies", "project", "files"
+BASE, SYSTEM, DEPENDENCIES, PROJECT, FILES, STEP = "base", "system", "dependencies", "project", "files", "step"
 OTHER = "other"        # of no package, in images that other programs built
 REMOVED = "removed"    # by a later layer: in the image, and not in its file system
 HEADERS = "headers"    # of tars, and their padding
-YOURS = (PROJECT, FILES)
+YOURS = (PROJECT, FILES, STEP)
 
 TITLES = {
     BASE: "base", SYSTEM: "system packages", DEPENDENCIES: "dependencies", PROJECT: "your code", FILES: "your files",
-    OTHER: "other files", REMOVED: "removed again", HEADERS: "tar headers",
+    STEP: "your steps", OTHER: "other files", REMOVED: "removed again", HEADERS: "tar headers",
 }  # fmt: skip
 
 

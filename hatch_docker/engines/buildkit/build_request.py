@@ -1,5 +1,6 @@
 """Request to build the stage `export` of a Dockerfile, and what all programs that carry one out share."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,11 @@ NO_DAEMON = (
 
 @dataclass(frozen=True, slots=True)
 class PreloadedImage:
-    """An image that a builder cannot pull, and the name under which it is loaded."""
+    """An image that a builder cannot pull, and the name under which it is loaded; `keep` is for the next builds."""
 
     name: str
     image: Image
+    keep: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +103,11 @@ def load_image(program: Sequence[str], image: PreloadedImage, ctx: Context) -> N
             run([*program, "load", "--quiet", "--input", str(archive)], env=ctx.environ)
         except ProcessFailed as failure:
             raise daemon_error(failure.output, "", Path(program[0]).name) from None
+
+
+def unload_images(program: Sequence[str], images: Sequence[PreloadedImage], ctx: Context) -> None:
+    """Remove the names of images that were loaded for one build, if the daemon lets go of them."""
+    for image in images:
+        if not image.keep:
+            with contextlib.suppress(ProgramError):  # another build may use it
+                run([*program, "image", "rm", image.name], env=ctx.environ, timeout=30)

@@ -11,7 +11,14 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, DaemonError, LostError
 from hatch_docker.core.process import ProcessFailed, run
-from hatch_docker.engines.buildkit.build_request import WAY_OUT, BuildRequest, PreloadedImage, daemon_error, load_image
+from hatch_docker.engines.buildkit.build_request import (
+    WAY_OUT,
+    BuildRequest,
+    PreloadedImage,
+    daemon_error,
+    load_image,
+    unload_images,
+)
 from hatch_docker.engines.buildkit.buildx_log import Log
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, buildx_caches
 from hatch_docker.oci.layout import write_layout
@@ -63,6 +70,8 @@ class Buildx:
                 run([*command, str(request.context)], env=ctx.environ, cwd=request.out.parent, log=log.feed)
         except ProcessFailed as failure:
             raise self._failure(log, failure.status) from None
+        finally:
+            unload_images([] if self.remote else self.docker, [] if self.remote else request.images, ctx)
 
     def _failure(self, log: Log, status: int) -> BuildError | DaemonError:
         """Return the error for a failed build; `status` is the program's exit status."""

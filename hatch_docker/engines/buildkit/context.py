@@ -5,10 +5,8 @@ needs no index, no login ever enters a daemon, and both engines install the same
 """
 
 import json
-import os
 import shutil
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,14 +23,14 @@ from hatch_docker.core.errors import BaseImageError, BuildError
 from hatch_docker.core.http.urls import is_loopback
 from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
-from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
+from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, Step, multiline_variables
 from hatch_docker.engines.buildkit.stage_install import REPAIRED
 from hatch_docker.engines.buildkit.system_packages import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.engines.layer_cache import compiler_layer_key, layer_by_key, packages_layer_key, stage_tree_key
+from hatch_docker.engines.trees import tree_entries
 from hatch_docker.engines.wheel_layers import find_record_faults
 from hatch_docker.oci import paths
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Image, Platform, digest_of, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE
@@ -92,7 +90,7 @@ class CopyStep:
 
 def stages_of(
     base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
-    files: bool = False, volumes: bool = False, certificates: bool = False,
+    files: bool = False, volumes: bool = False, certificates: bool = False, run: tuple[Step, ...] = (),
 ) -> Stages:
     """Return the values that the Dockerfile is rendered from; `builder` is the compiler's image, if it is loaded.
 
@@ -105,7 +103,7 @@ def stages_of(
     return Stages(
         base=base_name(base), python=base.interpreter.path, compiler=image, tools=tools,
         system=system, groups=tuple(step.group for step in steps if not step.debs), files=files,
-        volumes=volumes, user=user, certificates=certificates,
+        volumes=volumes, steps=run, user=user, certificates=certificates,
         compiler_python=own.interpreter.path if own else "", compiler_user=_has_user(own) if own else False,
     )  # fmt: skip
 
@@ -129,8 +127,12 @@ def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
 
 def proxies_of(steps: Sequence[CopyStep], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the proxies for the stages of some steps, as variables; stages cannot reach one on this machine."""
-    if not any(step.debs or (step.job and step.job.plan.network) for step in steps):
-        return {}
+    used = any(step.debs or (step.job and step.job.plan.network) for step in steps)
+    return local_proxies(environ) if used else {}
+
+
+def local_proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return this machine's proxies but those that only it can reach."""
 
     def is_here(proxy: str) -> bool:
         try:
@@ -174,7 +176,7 @@ def stage_base(
 def base_name(base: Base) -> str:
     """Return the reference for FROM: a registry's image by its digest, else the name it is loaded under."""
     if base.plan.kind != "registry":
-        return _name("base", base.image)
+        return image_name("base", base.image)
     return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
 
 
@@ -200,10 +202,10 @@ def compiler_image(
     layer, _ = layer_by_key(key, compression, ctx, lambda: tree_entries(tree), title="packing the compiler")
     additions = [(layer, History("hatch-docker builder"))]
     image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
-    return PreloadedImage(_name("builder", image), image)
+    return PreloadedImage(image_name("builder", image), image)
 
 
-def _name(what: str, image: Image) -> str:
+def image_name(what: str, image: Image) -> str:
     """Return a name made of the configuration, which does not change with the compression of the layers."""
     return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
 
@@ -263,15 +265,19 @@ def write_tools(directory: Path) -> None:
     (directory / "compile.py").write_text(DRIVER, encoding="utf-8")
 
 
-def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:
+def write_certificates(directory: Path, ctx: Context, *, network: bool) -> bool:
     """Write the certificates that this machine trusts, if a build may need them; return whether there are any."""
-    plans = [step.job.plan for step in steps if step.job]
-    found = {path: text for plan in plans for path, text in certificates(plan, ctx.environ).items()}
+    found = certificates(ctx.environ, network=network)
     for path, text in found.items():
         place = directory / "certificates" / path.rpartition("/")[2]
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
     return bool(found)
+
+
+def uses_network(steps: Sequence[CopyStep]) -> bool:
+    """Tell whether the build of a step may use the network."""
+    return any(step.job.plan.network for step in steps if step.job)
 
 
 def _write_pins(pins: Sequence[Pin], directory: Path, project: Project, ctx: Context) -> None:
@@ -281,33 +287,3 @@ def _write_pins(pins: Sequence[Pin], directory: Path, project: Project, ctx: Con
             shutil.copyfile(path, directory / pinned.filename)
             if find_record_faults(path, pinned.filename, f"sha256:{pinned.sha256}", ctx):
                 (directory / f"{pinned.filename}{REPAIRED}").touch()
-
-
-def tree_entries(root: Path, top: str = "") -> list[Entry]:
-    """Return everything in `root`/`top`, itself included, as root's and of one time, but devices and sockets.
-
-    Directories keep their permission bits, files whether they can be executed, links what they say.
-    """
-    start = root / top if top else root
-    entries = [_entry(start, top)] if top else []
-    entries += [_entry(path, path.relative_to(root).as_posix()) for path in _walk(start)]
-    return [entry for entry in entries if entry is not None]
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.iterdir()):
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
-
-
-def _entry(path: Path, name: str) -> Entry | None:
-    status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        return Entry(name, "symlink", 0o777, SOURCE_DATE, target=os.readlink(path))  # noqa: PTH115 - as it is written
-    if stat.S_ISDIR(status.st_mode):
-        return Entry(name, "directory", status.st_mode & 0o1777, SOURCE_DATE)
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-    return Entry(name, "file", mode, SOURCE_DATE, size=status.st_size, content=path)

@@ -6,7 +6,9 @@
     build-*     sdist -> wheel, in the compiler's stage with the build requirements; left out where all is pure
     install-*   wheels -> the tree that the image shall get, compiled by the base's Python
     system      the base with `runtime.packages`; left out where there are none
-    runtime     that and those trees: no RUN, so a base without a shell will do
+    tree-*      that and those trees, and what the steps before wrote; left out where there are no steps
+    step-*      a step in such a tree, and what it wrote
+    runtime     all of them: no RUN, so a base without a shell will do
 
 No instruction needs the network but a build that asks for it, and none an index: the wheels are in the context, and
 the .debs too, unless the base's archive is none of Debian's. COPY has no --link, which Podman refuses.
@@ -55,6 +57,16 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step in the finished file tree; its files are the context's `steps/NUMBER/`."""
+
+    number: int                               # from 1
+    secrets: tuple[str, ...] = ()
+    network: bool = False
+    inputs: bool = False                      # files of the project are mounted
+
+
+@dataclass(frozen=True, slots=True)
 class Packages:
     """Debian packages that apt installs in a stage.
 
@@ -80,6 +92,7 @@ class Stages:
     groups: tuple[Group, ...] = ()
     files: bool = False                       # the context's files.tar goes into the image
     volumes: bool = False                     # and its volumes.tar
+    steps: tuple[Step, ...] = ()
     certificates: bool = False                # the context's certificates/ are trusted by builds with a network
 
 
@@ -126,6 +139,35 @@ def render_export(stages: Stages) -> str:
     return "\n".join([*_below(stages), *changes, f"FROM scratch AS {EXPORT}", *copies]) + "\n"
 
 
+def render_step(step: Step, below: str, python: str, *, certificates: bool) -> str:
+    """Return a Dockerfile that runs one step on the image `below`, and exports what it wrote as `tree`."""
+    lines = [f"FROM {below} AS tree-{step.number}", ""]
+    lines += _certificates() if certificates else []
+    lines += _step(step, python, certificates=certificates)
+    return "\n".join([*lines, f"FROM scratch AS {EXPORT}", f"COPY --from=step-{step.number} {TREE}/ /tree/"]) + "\n"
+
+
+def _certificates() -> list[str]:
+    return ["FROM scratch AS certificates", "COPY certificates/ /in/certificates/", ""]
+
+
+def _step(step: Step, python: str, *, certificates: bool) -> Iterator[str]:
+    """Yield the stages of a step: its files, and its run in the tree below it."""
+    name, files = f"step-{step.number}", f"files-{step.number}"
+    yield from (f"FROM scratch AS {files}", f"COPY steps/{step.number}/ /in/step/", "")
+    yield f"FROM tree-{step.number} AS {name}"
+    yield "# hadolint ignore=DL3002"  # the program in it becomes the image's user
+    yield "USER 0:0"
+    mounts = {"/step": f"{files}:/in/step", "/before": f"tree-{step.number}:/"}
+    if step.inputs:
+        mounts["/inputs"] = f"{files}:/in/step/inputs"
+    if step.network and certificates:
+        mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
+    command = [python, "-I", "-S", "-B", "/step/step.py", "/step/step.json", "/before", TREE]
+    yield _run(command, mounts, network=step.network, secrets=step.secrets, memory=("/tmp",))  # noqa: S108
+    yield ""
+
+
 def _below(stages: Stages) -> Iterator[str]:
     """Yield the lines of every stage below the runtime stage."""
     yield from (f"FROM {stages.base} AS base", "")
@@ -140,7 +182,7 @@ def _below(stages: Stages) -> Iterator[str]:
             yield from _as_root(stages.compiler_user)
             yield ""
     if stages.certificates:
-        yield from ("FROM scratch AS certificates", "COPY certificates/ /in/certificates/", "")
+        yield from _certificates()
     if stages.system:
         yield "# runtime.packages, with their maintainer scripts."
         yield from _apt("system", stages.system, stages)
@@ -236,17 +278,30 @@ def _install(stages: Stages, group: Group) -> Iterator[str]:
 
 def _run(
     command: Sequence[str], mounts: Mapping[str, str], *, network: bool = False, secrets: Sequence[str] = (),
-    ssh: bool = False, cache: str = "",
+    ssh: bool = False, cache: str = "", memory: Sequence[str] = (),
 ) -> str:
     options = [] if network else ["--network=none"]
     for target, source in mounts.items():
         stage, _, path = source.partition(":")
         options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
     options += [f"--mount=type=cache,id={cache},target={COMPILER_CACHE}"] if cache else []
+    options += [f"--mount=type=tmpfs,target={target}" for target in memory]
     # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
     options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
     options += ["--mount=type=ssh,required=true"] if ssh else []
     return " \\\n    ".join([f"RUN {options[0]}", *options[1:], words(*command)])
+
+
+def _tree(stages: Stages, name: str) -> Iterator[str]:
+    """Yield a stage with the base, the trees, the files and the volumes."""
+    yield f"FROM {'system' if stages.system else 'base'} AS {name}"
+    for group in stages.groups:
+        yield f"COPY --from=install-{group.name} {TREE}/ /"
+    # ADD unpacks them: COPY would set mode and owner of directories that the base has, of /tmp and /root too.
+    if stages.files:
+        yield "ADD files.tar /"
+    if stages.volumes:
+        yield "ADD volumes.tar /"
 
 
 def multiline_variables(build: BuildPlan) -> dict[str, str]:
@@ -256,15 +311,21 @@ def multiline_variables(build: BuildPlan) -> dict[str, str]:
 
 def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
     """Yield the last stage: base, trees and configuration, as `oci.make_image` makes it of the same settings."""
+    if stages.steps:
+        yield "# The finished file tree, in which the steps run."
+        yield from _tree(stages, "tree-1")
+    for step in stages.steps:
+        yield ""
+        yield from _step(step, stages.python, certificates=stages.certificates)
+        if step is not stages.steps[-1]:
+            yield f"FROM tree-{step.number} AS tree-{step.number + 1}"
+            yield f"COPY --from=step-{step.number} {TREE}/ /"
     yield "# The image: the base and the trees, and nothing that made them."
-    yield f"FROM {'system' if stages.system else 'base'} AS runtime"
-    for group in stages.groups:
-        yield f"COPY --from=install-{group.name} {TREE}/ /"
-    # ADD unpacks them: COPY would set mode and owner of directories that the base has, of /tmp and /root too.
-    if stages.files:
-        yield "ADD files.tar /"
-    if stages.volumes:
-        yield "ADD volumes.tar /"
+    if stages.steps:
+        last = stages.steps[-1].number
+        yield from (f"FROM tree-{last} AS runtime", f"COPY --from=step-{last} {TREE}/ /")
+    else:
+        yield from _tree(stages, "runtime")
     for instruction, values in (("ENV", settings.env), ("LABEL", settings.labels)):
         if values:
             yield f"{instruction} " + " \\\n    ".join(pair(key, value) for key, value in sorted(values.items()))

@@ -11,6 +11,7 @@ import re
 import secrets as random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -33,11 +34,12 @@ from hatch_docker.engines.buildkit.context import (
     secrets_and_ssh,
     stage_base,
     stages_of,
-    tree_entries,
+    uses_network,
     write_certificates,
     write_context,
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render_export
+from hatch_docker.engines.buildkit.step_stage import run_in_stage
 from hatch_docker.engines.buildkit.system_packages import Compiler, find_system, layer_facts, read_changes, with_system
 from hatch_docker.engines.common import (
     check_commands,
@@ -55,10 +57,12 @@ from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
+from hatch_docker.engines.steps import Steps
+from hatch_docker.engines.trees import tree_entries
 from hatch_docker.engines.wheel_layers import check_records, note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder.pep517 import MISSING
@@ -116,7 +120,14 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         note_used(step.job.requires if step.job else (), ctx)
     own = [WheelInfo(*fact["wheel"]) for fact, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
     tallies = [tally for fact in facts for tally in fact.get("left_out", {}).values()]
-    return finish(plan, base, pins, made, own, project, compression, ctx, tallies)
+    return finish(plan, base, pins, made, own, project, compression, ctx, tallies, _steps(plan, platform, project, ctx))
+
+
+def _steps(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Steps:
+    """Return the way in which steps run: in stages, or on the image for this machine's architecture."""
+    host = host_platform()
+    twin = None if platform.architecture == host.architecture else partial(_build_one, plan, host, project, ctx)
+    return Steps("buildkit", partial(run_in_stage, builder_name=plan.builder), twin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +242,8 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     steps = [_with_compiler_cache(step, compiler, inputs) for step in steps]
     write_context(steps, base, compiler, context, inputs.project, ctx)
     dockerfile = work / "Dockerfile"
-    stages = stages_of(base, steps, compiler, image, certificates=write_certificates(steps, context, ctx))
+    trusted = write_certificates(context, ctx, network=uses_network(steps))
+    stages = stages_of(base, steps, compiler, image, certificates=trusted)
     dockerfile.write_text(render_export(stages), encoding="utf-8")
     images = [] if base.plan.kind == "registry" else [PreloadedImage(base_name(base), base.image)]
     images += [image] if image else []

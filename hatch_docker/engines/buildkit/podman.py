@@ -11,7 +11,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, LostError
 from hatch_docker.core.process import LAST_LINES, ProcessFailed, run
 from hatch_docker.core.progress import Progress, Task
-from hatch_docker.engines.buildkit.build_request import BuildRequest, load_image
+from hatch_docker.engines.buildkit.build_request import BuildRequest, load_image, unload_images
 from hatch_docker.engines.buildkit.buildx_log import pull_failure
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, podman_caches
 from hatch_docker.oci.model import host_platform
@@ -61,6 +61,8 @@ class Podman:
         except ProcessFailed as failure:
             kind = LostError if failure.status < 0 else BuildError  # it was killed
             raise kind(log.explain(failure.output, failure.status)) from None
+        finally:
+            unload_images([self.program], request.images, ctx)
 
 
 @dataclass(slots=True)

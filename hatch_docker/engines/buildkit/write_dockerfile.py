@@ -21,9 +21,11 @@ from hatch_docker.engines.buildkit.context import (
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render
 from hatch_docker.engines.buildkit.engine import make_steps
+from hatch_docker.engines.buildkit.step_stage import step_of, write_step
 from hatch_docker.engines.buildkit.system_packages import find_system
 from hatch_docker.engines.common import created_time, image_settings, open_target
 from hatch_docker.engines.image_files import file_layers
+from hatch_docker.engines.steps import make_run
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression, Decompressed
 from hatch_docker.oci.model import Platform
@@ -58,14 +60,19 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     images |= {"builder": builder} if builder else {}
     title = plan.stem
     tars = file_layers(plan, project.root, base, compression, ctx)
-    stages = stages_of(base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars)
     settings = image_settings(plan, base, created_time(plan, base, pins))
+    stages = stages_of(
+        base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars,
+        run=tuple(step_of(number, step) for number, step in enumerate(plan.steps, 1)),
+    )  # fmt: skip
     text = _head(plan, title, images, steps) + render(stages, settings)
 
     directory.mkdir(parents=True, exist_ok=True)
     with temporary_tree(directory, f".{title}.") as work:
         context = work / "context"
         write_context(steps, base, compiler, context, project, ctx)
+        for number, step in enumerate(plan.steps, 1):
+            write_step(context, number, make_run(number - 1, step, base, settings, project.root))
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
         for name, (layer, _) in tars.items():
@@ -84,6 +91,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
 def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
     """Return the commands that build it, as comments; they run in the directory of the Dockerfile."""
     secrets, ssh = secrets_and_ssh(steps)
+    secrets = tuple(sorted({*secrets, *(name for step in plan.steps for name in step.secrets)}))
     lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
     lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]

@@ -10,7 +10,9 @@ from hatch_docker.oci.make_image import rfc3339
 from hatch_docker.release.sbom.model import Component, Sbom
 
 UNKNOWN = "NOASSERTION"  # SPDX's word for a value that is not known
-_PURPOSES = {"container": "CONTAINER", "application": "APPLICATION", "operating-system": "OPERATING-SYSTEM"}
+_PURPOSES = {
+    "container": "CONTAINER", "application": "APPLICATION", "operating-system": "OPERATING-SYSTEM", "file": "FILE",
+}  # fmt: skip
 _CHECKSUMS = {"SHA-1": "SHA1", "SHA-256": "SHA256", "SHA-384": "SHA384", "SHA-512": "SHA512", "MD5": "MD5"}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.engines.model import BuiltImage
-from hatch_docker.oci.model import Image
+from hatch_docker.engines.model import BuiltImage, LayerInfo
+from hatch_docker.oci.model import Image, Layer
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.licences import NO_LICENCE, Licence
 from hatch_docker.release.purl import base_purl, purl
@@ -78,17 +78,24 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
             place=python_path.removeprefix("/"),
         )]  # fmt: skip
         below[0] = replace(below[0], requires=(*below[0].requires, name))
+    written = [_step(layer, note) for layer, note in zip(image.layers, built.notes, strict=True) if note.kind == "step"]
     project = [part.ref for part in runtime if canonicalize_name(part.name) == canonicalize_name(plan.name)]
     root = Component(
         ref=_image_purl(plan, image), type="container", name=canonicalize_name(plan.name), version=plan.version,
         purl=_image_purl(plan, image), hashes={"SHA-256": image.digest.removeprefix("sha256:")},
         supplier=next((part.supplier for part in runtime if part.ref in project), ""),
         licence=next((part.licence for part in runtime if part.ref in project), NO_LICENCE),
-        requires=(*(project or (part.ref for part in runtime)), below[0].ref, *added),
+        requires=(*(project or (part.ref for part in runtime)), below[0].ref, *added, *(part.ref for part in written)),
     )  # fmt: skip
-    components = (*below, *interpreter, *(component for _, component in (*system, *python)))
+    components = (*below, *interpreter, *(component for _, component in (*system, *python)), *written)
     created = int(datetime.fromisoformat(image.config_json["created"]).timestamp())
     return Sbom(root, image.digest, created, components, bool(system))
+
+
+def _step(layer: Layer, note: LayerInfo) -> Component:
+    """Return the files that a step wrote as one component, with the hash of its layer's tar."""
+    hashes = {"SHA-256": layer.diff_id.removeprefix("sha256:")}
+    return Component(f"step:{layer.diff_id}", "file", ", ".join(note.contents), "", hashes=hashes)
 
 
 def _image_purl(plan: Plan, image: Image) -> str:

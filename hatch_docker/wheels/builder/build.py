@@ -319,7 +319,7 @@ def _run(
     try:
         run_in(
             stage.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
-            env=env, binds=binds, files={**accounts(stage.root), **certificates(plan, ctx.environ)},
+            env=env, binds=binds, files={**accounts(stage.root), **certificates(ctx.environ, network=plan.network)},
             network=plan.network, cwd="/build", log=ctx.progress.detail,
             secrets=[*(env[name] for name in plan.secrets), *ctx.secrets.values()],
             merge=True, environ=ctx.environ, timeout=plan.timeout, memory=plan.memory,

@@ -191,7 +191,8 @@ def compose(sources: list[Path], target: Path, wanted: dict[str, Any]) -> None:
             directories = [path for path in paths if stat.S_ISDIR(path.lstat().st_mode)]
             place.mkdir(0o700)
             if below or len(directories) > 1:
-                compose(directories, place, below)
+                # One that is closed to the command's user, such as /root, is left out: it could not read it anyway.
+                compose([path for path in directories if os.access(path, os.R_OK | os.X_OK)], place, below)
                 place.chmod(stat.S_IMODE(mode) & 0o1777 if stat.S_ISDIR(mode) else 0o755)
             else:
                 bind(directories[0], place, writable=False)

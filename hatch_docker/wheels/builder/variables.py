@@ -10,8 +10,11 @@ from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.sandbox import BUILD_USER
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, VARIABLE
 
+BUILD = "[tool.hatch-docker.build]"
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+TRUSTED = {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
+"""The variables by which programs trust the certificates of this machine."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -25,7 +28,7 @@ def fixed_env(plan: BuildPlan) -> dict[str, str]:
         "LDFLAGS": "-Wl,--strip-debug",
     }  # fmt: skip
     if plan.network:
-        env |= {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
+        env |= TRUSTED
     return {**env, GUARD: "1", **plan.args, **plan.env}
 
 
@@ -45,13 +48,11 @@ def proxies(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in names if environ.get(name) and "@" not in environ[name]}
 
 
-def secret_variables(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of a build's secrets; raise ConfigError for one that is not set."""
+def secret_variables(names: tuple[str, ...], environ: Mapping[str, str], table: str = BUILD) -> dict[str, str]:
+    """Return the values of the secrets of a table of options; raise ConfigError for one that is not set."""
     for name in names:
         if name not in environ:
-            raise ConfigError(
-                f"[tool.hatch-docker.build] secrets: {name} is not set in the environment; set it for this build"
-            )
+            raise ConfigError(f"{table} secrets: {name} is not set in the environment; set it for this build")
     return {name: environ[name] for name in names}
 
 
@@ -66,9 +67,9 @@ def accounts(root: Path) -> dict[str, str]:
     return files
 
 
-def certificates(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
+def certificates(environ: Mapping[str, str], *, network: bool) -> dict[str, str]:
     """Return the host's certificates by path, so that a build with network trusts a private authority too."""
-    if not plan.network:
+    if not network:
         return {}
     given = [environ[name] for name in BUNDLES if environ.get(name)]
     found = next((path for path in map(Path, [*given, CERTIFICATES]) if path.is_file()), None)

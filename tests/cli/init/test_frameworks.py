@@ -68,6 +68,12 @@ def test_a_django_site_has_its_settings_and_advice(tmp_path: Path) -> None:
         "with DEBUG = False whitenoise serves STATIC_ROOT",
         "SQLite's file is beside the code, which nobody can write to in the image",
     ]
+    settings = django.files["mysite/settings.py"].replace('"django-insecure-tutorial"', 'os.environ["KEY"]')
+    for root, output in (('BASE_DIR / "x"', "/opt/venv/lib"), ('"/srv/static"', "/srv/static")):
+        write_files(tmp_path, {"mysite/settings.py": f"import os\n{settings}STATIC_ROOT = {root}\n"})
+        (step,) = table_of(propose(tmp_path, MIRROR))["steps"]
+        assert step["command"] == ["django-admin", "collectstatic", "--no-input"]
+        assert (step["outputs"], step["env"]) == ([output], {"KEY": "only for this command"})
     settings = django.files["mysite/settings.py"].replace("whitenoise", "other")
     write_files(tmp_path, {"mysite/settings.py": settings})
     assert propose(tmp_path, MIRROR).notes[0].startswith("gunicorn serves no static files: add whitenoise to")

@@ -1,0 +1,176 @@
+"""Program of a stage of the Dockerfile: run a step in the finished file tree, and copy what it wrote.
+
+    python -I -S -B step.py SPEC BEFORE OUT
+
+SPEC is a JSON object: the `command`, its whole environment `env`, the names of `secrets` whose values are in
+/run/secrets, the directory `cwd`, `user` and group as numbers, the `outputs` as absolute paths, `timeout` in seconds.
+BEFORE is the file tree as it was. What is new or changed below the outputs goes to OUT; a write elsewhere is an error.
+The base's Python runs it as root (3.9 or newer), standard library only; `changed` serves the embedded engine too.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+DATE = 315532800  # 1980-01-01, as SOURCE_DATE
+ELSEWHERE = "the step wrote elsewhere: "
+REMOVED = "the step removed: "
+LATE = "the step took too long"
+# What runtimes and this stage mount, and what nobody keeps.
+SKIPPED = (
+    "/before", "/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt",
+    "/inputs", "/out", "/proc", "/run/.containerenv", "/run/secrets", "/.dockerenv", "/step", "/sys", "/tmp",  # noqa: S108
+    "/tools",
+)  # fmt: skip
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def walk(top: str) -> Iterator[str]:
+    """Yield the paths of everything below a directory, relative to it, in a fixed order, parents first."""
+    for name in sorted(os.listdir(top) if os.path.isdir(top) and not os.path.islink(top) else ()):  # noqa: PTH112, PTH114, PTH208
+        yield name
+        yield from (f"{name}/{below}" for below in walk(f"{top}/{name}"))
+
+
+def changed(before: Sequence[str], after: str, output: str) -> tuple[list[str], list[str]]:
+    """Return the paths below the directory `output`, from the root, that are new or changed in `after`, and those gone.
+
+    `before` are trees of which the first that has a path decides.
+    """
+    new, gone = [], {f"{output}/{path}" for tree in before for path in walk(f"{tree}/{output}")}
+    for path in (f"{output}/{below}" for below in walk(f"{after}/{output}")):
+        gone.discard(path)
+        former = next((f"{tree}/{path}" for tree in before if os.path.lexists(f"{tree}/{path}")), "")
+        if not former or not is_same(former, f"{after}/{path}"):
+            new.append(path)
+    return new, sorted(gone)
+
+
+def is_same(former: str, path: str) -> bool:
+    """Tell whether a path is of the same kind and has the same contents, and can be executed if it could before."""
+    old, now = os.lstat(former), os.lstat(path)
+    if stat.S_IFMT(old.st_mode) != stat.S_IFMT(now.st_mode):
+        return False
+    if stat.S_ISLNK(now.st_mode):
+        return os.readlink(former) == os.readlink(path)  # noqa: PTH115
+    if not stat.S_ISREG(now.st_mode):
+        return True
+    executable = old.st_mode & 0o100 == now.st_mode & 0o100
+    return executable and filecmp.cmp(former, path, shallow=False)
+
+
+def written_elsewhere(before: str, path: str, outputs: Sequence[str]) -> Iterator[str]:
+    """Yield what is new, changed or gone below a path of this machine's tree, but for the outputs and mounts."""
+    names = {
+        name for top in (before + path, path) if os.path.isdir(top) and not os.path.islink(top)  # noqa: PTH112, PTH114
+        for name in os.listdir(top)  # noqa: PTH208
+    }
+    for name in sorted(names):
+        below = f"{path.rstrip('/')}/{name}"
+        if below in SKIPPED or below in outputs:
+            continue
+        old, now = status(before + below), status(below)
+        above = any(other.startswith(f"{below}/") for other in (*SKIPPED, *outputs))
+        if not (above and now) and (
+            not old or not now or old.st_mode != now.st_mode
+            or (not stat.S_ISDIR(now.st_mode) and (old.st_size, old.st_mtime_ns) != (now.st_size, now.st_mtime_ns))
+        ):
+            yield below
+        else:
+            yield from written_elsewhere(before, below, outputs)
+
+
+def status(path: str) -> os.stat_result | None:
+    """Return the status of a path itself, None if it is not there."""
+    return os.lstat(path) if os.path.lexists(path) else None
+
+
+def prepare(outputs: Sequence[str], user: int, group: int) -> None:
+    """Make the outputs that are missing, and give all of them to the user."""
+    for output in outputs:
+        os.makedirs(output, exist_ok=True)  # noqa: PTH103
+        for path in (output, *(f"{output}/{below}" for below in walk(output))):
+            os.chown(path, user, group, follow_symlinks=False)
+
+
+def execute(spec: dict[str, Any]) -> NoReturn:
+    """Become the command, as its user."""
+    env = {**{name: os.environ[name] for name in PROXIES if name in os.environ}, **spec["env"]}
+    for name in spec["secrets"]:
+        env[name] = Path("/run/secrets", name).read_text("utf-8")
+    user, group = spec["user"]
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+    os.umask(0o022)
+    os.chdir(spec["cwd"] if os.path.isdir(spec["cwd"]) else "/")  # noqa: PTH112
+    os.execvpe(spec["command"][0], spec["command"], env)  # noqa: S606
+
+
+def run(spec: dict[str, Any]) -> None:
+    """Run the command to its end; raises SystemExit if it fails or takes too long."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            execute(spec)
+        except OSError as error:
+            os.write(2, f"cannot run {spec['command'][0]}: {error.strerror}\n".encode())
+        finally:
+            os._exit(127)
+
+    def end(*_: object) -> None:
+        os.killpg(child, signal.SIGKILL)
+        raise SystemExit(LATE)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, spec["timeout"])
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if code:
+        raise SystemExit(code if code > 0 else 128 - code)
+
+
+def copy(paths: Sequence[str], out: str) -> None:
+    """Copy files, directories and links of this machine's tree, root's, with fixed modes and times."""
+    for path in paths:
+        place, mode = Path(out, path), os.lstat(f"/{path}").st_mode
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if stat.S_ISLNK(mode):
+            place.symlink_to(os.readlink(f"/{path}"))  # noqa: PTH115
+        elif stat.S_ISDIR(mode):
+            place.mkdir(exist_ok=True)
+        elif stat.S_ISREG(mode):
+            shutil.copyfile(f"/{path}", place)
+            place.chmod(0o755 if mode & 0o100 else 0o644)
+            os.utime(place, (DATE, DATE))
+
+
+def main(specification: str, before: str, out: str) -> None:
+    """Run the step and copy what it wrote."""
+    os.umask(0o022)
+    spec = json.loads(Path(specification).read_text("utf-8"))
+    outputs = spec["outputs"]
+    prepare(outputs, *spec["user"])
+    run(spec)
+    if strays := list(written_elsewhere(before, "/", outputs))[:5]:
+        raise SystemExit(ELSEWHERE + ", ".join(strays))
+    for output in outputs:
+        new, gone = changed([before], "", output.lstrip("/"))
+        if gone:
+            raise SystemExit(REMOVED + ", ".join(f"/{path}" for path in gone[:5]))
+        copy(new, out)
+    Path(out).mkdir(parents=True, exist_ok=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,52 @@
+"""A step in the sandbox: the image's files read-only, and copies of its outputs that it may write to."""
+
+import shutil
+from pathlib import Path
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.process import ProcessFailed, TimedOut
+from hatch_docker.engines.buildkit.stage_step import changed
+from hatch_docker.engines.steps import INPUTS, StepRun, failed, removed, secrets_of, too_late
+from hatch_docker.engines.trees import path_entry
+from hatch_docker.oci.filesystem import write_entries
+from hatch_docker.oci.tar import Entry
+from hatch_docker.wheels.builder.sandbox import Bind, run_in
+from hatch_docker.wheels.builder.variables import certificates, proxies
+
+
+def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
+    """Run a step and return what is new or changed below its outputs, which are then directories in `work`.
+
+    Raises BuildError for a step that fails, and SandboxError if the kernel refuses the sandbox.
+    """
+    binds = []
+    for output in run.outputs:
+        place = work / "tree" / output
+        place.mkdir(parents=True)
+        for tree in reversed(run.roots):
+            if (tree / output).is_dir():
+                shutil.copytree(tree / output, place, symlinks=True, dirs_exist_ok=True)
+        binds.append(Bind(place, f"/{output}", writable=True))
+    if run.inputs:
+        write_entries(run.inputs.values(), work)
+        binds.append(Bind(work / INPUTS, f"/{INPUTS}"))
+    secrets = secrets_of(run, ctx)
+    env = {**(proxies(ctx.environ) if run.plan.network else {}), **run.env, **secrets}
+    cwd = run.cwd if run.inputs or any((tree / run.cwd[1:]).is_dir() for tree in run.roots) else "/"
+    try:
+        run_in(
+            run.roots, run.plan.command, env=env, binds=binds, network=run.plan.network, cwd=cwd, user=run.user,
+            files=certificates(ctx.environ, network=run.plan.network), log=ctx.progress.detail, merge=True,
+            secrets=[*secrets.values(), *ctx.secrets.values()], timeout=run.plan.timeout, environ=ctx.environ,
+        )  # fmt: skip
+    except TimedOut:
+        raise too_late(run) from None
+    except ProcessFailed as failure:
+        raise failed(run, f"ended with status {failure.status}", failure.output) from None
+    entries = []
+    for output in run.outputs:
+        new, gone = changed([str(tree) for tree in run.roots], str(work / "tree"), output)
+        if gone:
+            raise removed(run, ", ".join(f"/{path}" for path in gone[:5]))
+        entries += [path_entry(work / "tree" / path, path) for path in new]
+    return [entry for entry in entries if entry is not None]

@@ -1,0 +1,281 @@
+"""Steps: commands that run in the finished file tree; what each writes below its outputs is a layer above.
+
+An engine runs one (`Steps.run`): in the sandbox, or in a stage of a Dockerfile. The layer is made of the files alone,
+root's, with fixed times and modes, so both engines make the same. For another architecture than the engine's the
+layers are those of the same image for the engine's own, unless a step wrote machine code.
+"""
+
+import difflib
+import glob
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hatch_docker.bases.image import image_roots
+from hatch_docker.bases.model import Base, real_path
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
+from hatch_docker.core.elf import MAGIC
+from hatch_docker.core.errors import BuildError, ConfigError
+from hatch_docker.core.files import is_output, temporary_tree
+from hatch_docker.engines.image_files import file_entries, located, owner, readable
+from hatch_docker.engines.layer_cache import layer_by_key, recall_layer, step_layer_key
+from hatch_docker.engines.model import BuiltImage, LayerInfo
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.make_image import Settings, build_image
+from hatch_docker.oci.model import History, Image, Layer
+from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT
+from hatch_docker.oci.tar import Entry, parent_entries
+from hatch_docker.plan.model import FilePlan, Plan, StepPlan
+from hatch_docker.project.model import DIST
+from hatch_docker.wheels.builder.variables import TRUSTED, secret_variables
+
+KIND = "step"
+RESULT = "step-result"  # the diff-id of a step's layer, by its key without the engine
+CODE = "step-code"      # the path of a file with machine code, "" for none, by the layer's diff-id
+LONGEST = 80            # characters of a command in a message
+OPTION = "tool.hatch-docker.steps"
+TABLE = "[[tool.hatch-docker.steps]]"
+INPUTS = "inputs"       # in the root of the tree
+FIXED: Mapping[str, str] = {
+    "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE),  # noqa: S108
+}  # fmt: skip
+"""The variables of every step: those that fix its bytes, and a home that it may write to."""
+_REFUSED = re.compile(
+    r"(?:Read-only file system|Permission denied): '?(/[^'\s:]+)"
+    r"|'?(/[^'\s:]+)'?: (?:Read-only file system|Permission denied)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """A step with all that it needs: inputs, environment, user and, once it has to run, the layers below it.
+
+    `outputs` are relative to the root, with the links of the base followed; `env` is without secrets and proxies, and
+    `cwd` is / where the image does not have it. `option` is the step's in messages, `root` the project's directory.
+    `roots` are directories with the files below, of which the first that has a path decides.
+    """
+
+    option: str
+    plan: StepPlan
+    base: Base
+    outputs: tuple[str, ...]
+    inputs: Mapping[str, Entry]
+    env: Mapping[str, str]
+    user: tuple[int, int]
+    cwd: str
+    root: Path
+    below: tuple[Layer, ...] = ()             # above the base
+    roots: tuple[Path, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The command in one line, cut where it is long, for messages."""
+        text = " ".join(" ".join(self.plan.command).split())
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+    def image(self) -> Image:
+        """Return the image below the step, as root's."""
+        additions = [(layer, History("")) for layer in self.below]
+        return build_image(self.base.image, additions, Settings(user="0"), SOURCE_DATE, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The way in which an engine, by its name, runs the steps of an image.
+
+    `run` returns what a step wrote, in files below the given directory. `twin` returns the same image for the
+    architecture of the engine where that is another one, and is None where it is not.
+    """
+
+    engine: str
+    run: Callable[[StepRun, Path, Context], list[Entry]]
+    twin: Callable[[], BuiltImage] | None = None
+
+
+def step_layers(
+    plan: Plan, base: Base, below: Sequence[tuple[Layer, LayerInfo]], settings: Settings, root: Path,
+    compression: Compression, steps: Steps, ctx: Context,
+) -> list[tuple[Layer, LayerInfo]]:  # fmt: skip
+    """Return the layers of a plan's steps, each of which sees the layers `below` it and those before it.
+
+    Raises ConfigError and BuildError.
+    """
+    if steps.twin is not None:
+        twin = steps.twin()
+        found = [row for row in zip(twin.image.layers, twin.notes, strict=True) if row[1].kind == KIND]
+        for layer, note in found:
+            _check_portable(layer, note, base, twin.base, ctx)
+        return found
+    made: list[tuple[Layer, LayerInfo]] = []
+    for number, step in enumerate(plan.steps):
+        run = make_run(number, step, base, settings, root)
+        run = replace(run, below=tuple(layer for layer, _ in (*below, *made)))
+        layer, cached = _step_layer(run, settings.workdir, compression, steps, ctx)
+        made.append((layer, LayerInfo(KIND, step.outputs, cached)))
+    return made
+
+
+def make_run(number: int, step: StepPlan, base: Base, settings: Settings, root: Path) -> StepRun:
+    """Return a step of a plan by its number from 0, with its inputs; raises ConfigError."""
+    option = f"{OPTION}[{number}]"
+    outputs = tuple(real_path(base.symlinks, located(path, base, f"{option}.outputs")) for path in step.outputs)
+    inputs = _inputs(step, root, base, f"{option}.inputs")
+    cwd = f"/{INPUTS}" if inputs else settings.workdir or "/"
+    user = owner(settings.user, base)
+    return StepRun(option, step, base, outputs, inputs, _variables(step, base, settings), user, cwd, root)
+
+
+def _step_layer(
+    run: StepRun, workdir: str, compression: Compression, steps: Steps, ctx: Context
+) -> tuple[Layer, bool]:
+    with readable(f"{run.option}.inputs"):
+        files = {path: item.content for path, item in run.inputs.items() if isinstance(item.content, Path)}
+        digests = {path: file_digest(file) for path, file in files.items()}
+    layers = (*run.base.image.layers, *run.below)
+    key = step_layer_key(layers, run.plan, run.env, run.user, workdir, run.inputs.values(), digests)
+    own = key_of(key, steps.engine)
+    if recall_layer(own, compression, ctx) is None:
+        ctx.store.look_elsewhere()
+    with temporary_tree(ctx.store.root / "tmp") as work:
+
+        def write() -> list[Entry]:
+            ready = replace(run, roots=tuple(image_roots(run.base, run.below, ctx)))
+            _check_paths(ready)
+            with ctx.progress.task(f"running {run.title}"):
+                return _normalised(steps.run(ready, work, ctx), ready)
+
+        layer, cached = layer_by_key(own, compression, ctx, write)
+    if not cached:
+        before = ctx.store.recall(RESULT, key)
+        if before not in (None, layer.diff_id):
+            ctx.progress.warn(
+                f"{run.option}: {run.title} wrote other bytes than the last time, in the same image and inputs, so "
+                "each machine makes another image; docs/steps.md has the usual causes"
+            )
+        ctx.store.remember(RESULT, key, layer.diff_id)
+    return layer, cached
+
+
+def _variables(step: StepPlan, base: Base, settings: Settings) -> dict[str, str]:
+    """Return the variables of a step: of the base, of the image, those of every step, and its own."""
+    below = dict(str(line).split("=", 1) for line in (base.image.config_json.get("config") or {}).get("Env") or [])
+    return {**below, **settings.env, **FIXED, **(TRUSTED if step.network else {}), **step.env}
+
+
+def _inputs(step: StepPlan, root: Path, base: Base, option: str) -> dict[str, Entry]:
+    """Return the files of the project that a step reads, by their paths in the image; raises ConfigError."""
+    plans = []
+    for pattern in step.inputs:
+        with readable(option):
+            found = matches(pattern, root)
+        if not found:
+            raise ConfigError(f"{option}: nothing in {root.name}/ matches {pattern}; correct the pattern")
+        paths = [path.relative_to(root).as_posix() for path in found]
+        plans += [FilePlan(path, f"/{INPUTS}/{path}") for path in paths]
+    return file_entries(plans, root, base, option)
+
+
+def matches(pattern: str, root: Path) -> list[Path]:
+    """Return the files and directories of a project that a path or pattern names, sorted; of a pattern no outputs."""
+    if not glob.has_magic(pattern):
+        return [root / pattern]
+    found = (path for path in sorted(root.glob(pattern)) if path.relative_to(root).parts[:1] not in ((DIST,), ()))
+    return [path for path in found if path.name not in ("__pycache__", ".git") and not is_output(path)]
+
+
+def _check_paths(run: StepRun) -> None:
+    """Raise ConfigError for an output that is a file, and for a command that is no program in the image."""
+    for output, shown in zip(run.outputs, run.plan.outputs, strict=True):
+        for part in (output, *(str(parent) for parent in Path(output).parents)):
+            path = next((tree / part for tree in run.roots if (tree / part).exists()), None)
+            if path is not None and not path.is_dir():
+                raise ConfigError(f"{run.option}.outputs: {shown}: /{part} is a file in the image; name a directory")
+    word = run.plan.command[0]
+    above, slash, name = word.rpartition("/")
+    places = [above if above.startswith("/") else f"{run.cwd}/{above}"] if slash else run.env.get("PATH", "").split(":")
+    real = {real_path(run.base.symlinks, f"{place}/{name}") for place in places}
+    if any(path.startswith(f"{INPUTS}/") for path in real) or any(
+        (tree / path).is_symlink() or (tree / path).is_file() for tree in run.roots for path in real
+    ):
+        return
+    directories = [tree / real_path(run.base.symlinks, place) for tree in run.roots for place in places]
+    programs = {path.name for place in directories if place.is_dir() for path in place.iterdir()}
+    close = difflib.get_close_matches(name, sorted(programs), 1)
+    meant = f"did you mean {close[0]!r}?" if close else "name one that the wheels or the base bring, or a path"
+    raise ConfigError(f"{run.option}.command: {word!r} is not a program in the image; {meant}")
+
+
+def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
+    """Return the entries of a step's layer, root's, with the directories above them that the image lacks."""
+    for entry in entries:
+        if entry.path.encode(errors="replace") != entry.path.encode(errors="surrogateescape"):
+            raise BuildError(f"{run.option}: {run.title} wrote {entry.path!r}, whose name is not UTF-8")
+        if entry.path.rpartition("/")[2].startswith(WHITEOUT):
+            raise BuildError(f"{run.option}: {run.title} wrote /{entry.path}, and no layer can hold that name")
+    found = {
+        entry.path: replace(entry, mode=0o755) if entry.kind == "directory" else entry
+        for entry in entries if entry.kind != "directory" or not _has(run.roots, entry.path)
+    }  # fmt: skip
+    if not found:
+        raise BuildError(f"{run.title} wrote nothing below {', '.join(run.plan.outputs)}; correct {run.option}.outputs")
+    above = [entry for entry in parent_entries(found) if not _has(run.roots, entry.path)]
+    return [*({entry.path: entry for entry in above} | found).values()]
+
+
+def _has(roots: Sequence[Path], path: str) -> bool:
+    return any((tree / path).is_dir() for tree in roots)
+
+
+def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: Context) -> None:
+    """Raise BuildError if a step's layer has machine code, which runs on one architecture."""
+    from hatch_docker.oci.layer import layer_entries
+
+    def find() -> str:
+        found = (entry.path for entry, stream in layer_entries(layer) if stream and stream.read(4) == MAGIC)
+        return next(found, "")
+
+    if path := ctx.store.remembered(CODE, key_of(layer.diff_id), find):
+        raise BuildError(
+            f"the step that fills {', '.join(note.contents)} wrote machine code, /{path}, for {twin.platform}, which "
+            f"is no use on {base.platform}; build it there, or drop that platform"
+        )
+
+
+def refused_write(output: str, run: StepRun) -> str:
+    """Return what to do about a write that was refused, by what a step printed; "" if it tells of none."""
+    found = _REFUSED.search(output)
+    path = (found[1] or found[2]) if found else ""
+    if not path or any(path.startswith(f"/{output}/") for output in run.outputs):
+        return ""
+    return f"\n{path} is not below outputs ({', '.join(run.plan.outputs)}): add its directory, or write to /tmp"
+
+
+def failed(run: StepRun, reason: str, output: str) -> BuildError:
+    """Return the error for a step that failed: the reason, and the last lines of its output."""
+    said = f":\n{output}{refused_write(output, run)}" if output else " and printed nothing"
+    return BuildError(f"the step `{run.title}` {reason}{said}")
+
+
+def too_late(run: StepRun) -> BuildError:
+    """Return the error for a step that takes too long."""
+    return BuildError(f"the step `{run.title}` did not finish within {run.plan.timeout:g} s; its timeout allows more")
+
+
+def strays(run: StepRun, paths: str) -> BuildError:
+    """Return the error for a step that wrote to these paths, which are below none of its outputs."""
+    return BuildError(
+        f"the step `{run.title}` wrote {paths}, which is not below outputs ({', '.join(run.plan.outputs)}): add the "
+        "directory, or write to /tmp"
+    )
+
+
+def removed(run: StepRun, paths: str) -> BuildError:
+    """Return the error for a step that removed files of the image."""
+    return BuildError(f"the step `{run.title}` removed {paths} of the image; a step only adds and changes files")
+
+
+def secrets_of(run: StepRun, ctx: Context) -> dict[str, str]:
+    """Return the values of a step's secrets; raises ConfigError for one that is not set."""
+    return secret_variables(run.plan.secrets, ctx.environ, TABLE)

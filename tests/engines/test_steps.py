@@ -1,0 +1,151 @@
+"""Steps: the layer of what a command wrote, other architectures, inputs, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.image import base_of
+from hatch_docker.bases.model import Base
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError, ConfigError
+from hatch_docker.engines.model import BuiltImage, LayerInfo
+from hatch_docker.engines.steps import KIND, StepRun, Steps, refused_write, step_layers
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.make_image import Settings
+from hatch_docker.oci.model import Layer
+from hatch_docker.oci.tar import Entry
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import debian_layer, directory, file, link, python_layer
+from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
+from tests.fakes.plans import plan
+
+SETTINGS = Settings(user="65532", env={"PATH": "/usr/local/bin:/usr/bin"})
+COMMAND = ["python3.13", "-m", "collect"]
+
+
+def base(tmp_path: Path) -> Base:
+    extra = layer_of([directory("srv", 0o700), file("srv/file", "x"), link("lib", "usr/lib")])
+    image = image_of(debian_layer(), python_layer(), extra)
+    return base_of(BasePlan("registry", "test", "test"), image, context(tmp_path / "store"))
+
+
+def layers(
+    tmp_path: Path, written: list[Entry], *, twin: BuiltImage | None = None, lines: list[str] | None = None,
+    runs: list[StepRun] | None = None, engine: str = "embedded", **step: Any,
+) -> list[tuple[Layer, LayerInfo]]:  # fmt: skip
+    """The layers of one step that writes these entries."""
+
+    def run(step: StepRun, work: Path, _ctx: Context) -> list[Entry]:
+        assert list(work.iterdir()) == []
+        (runs if runs is not None else []).append(step)
+        return written
+
+    made = plan({"steps": [{"command": COMMAND, "outputs": ["/srv/static/"], **step}]})
+    steps = Steps(engine, run, (lambda: twin) if twin else None)
+    ctx = context(tmp_path / "store", lines)
+    return step_layers(made, base(tmp_path), [], SETTINGS, tmp_path, Compression(), steps, ctx)
+
+
+def file_entry(path: str, content: bytes = b"x") -> Entry:
+    return Entry(path, "file", 0o644, 0, size=len(content), content=content)
+
+
+def test_the_layer_has_the_files_and_the_directories_that_are_missing(tmp_path: Path) -> None:
+    """A directory of the base is not written again; the second build runs nothing."""
+    runs: list[StepRun] = []
+    written = [Entry("srv", "directory", 0o777, 0), file_entry("srv/static/b/a"), Entry("srv/c", "directory", 0o777, 0)]
+    for cached in (False, True):
+        ((layer, note),) = layers(tmp_path, written, runs=runs)
+        assert note == LayerInfo(KIND, ("/srv/static",), cached)
+    found = {entry.path: entry.mode for entry, _ in layer_entries(layer)}
+    assert found == {"srv/c": 0o755, "srv/static": 0o755, "srv/static/b": 0o755, "srv/static/b/a": 0o644}
+    (run,) = runs
+    assert (run.outputs, run.user, run.cwd, run.env["HOME"]) == (("srv/static",), (65532, 0), "/", "/tmp")
+
+
+def test_inputs_are_part_of_the_key(tmp_path: Path) -> None:
+    """Files, directories and patterns, at their paths; an edit of one of them runs the command again."""
+    runs: list[StepRun] = []
+    (tmp_path / "assets/deep").mkdir(parents=True)
+    (tmp_path / "dist").mkdir()
+    for name in ("manage.py", "assets/deep/a.css", "assets/b.css", "dist/c.css"):
+        (tmp_path / name).write_text(name)
+    for text in ("one", "one", "two"):
+        (tmp_path / "manage.py").write_text(text)
+        layers(tmp_path, [file_entry("srv/x")], runs=runs, inputs=["manage.py", "**/*.css"])
+    assert len(runs) == 2
+    found = {path for path, entry in runs[0].inputs.items() if entry.kind == "file"}
+    assert found == {"inputs/manage.py", "inputs/assets/deep/a.css", "inputs/assets/b.css"}
+    assert runs[0].cwd == "/inputs"
+
+
+def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
+    lines: list[str] = []
+    layers(tmp_path, [file_entry("srv/x", b"1")])
+    layers(tmp_path, [file_entry("srv/x", b"2")], engine="buildkit", lines=lines)
+    assert "wrote other bytes than the last time" in "".join(lines)
+
+
+@pytest.mark.parametrize(("step", "written", "message"), [
+    ({"inputs": ["*.css"]}, [], "inputs: nothing in .* matches"),
+    ({"outputs": ["/srv/file/below"]}, [], "/srv/file is a file in the image"),
+    ({"command": ["pyton3.13"]}, [], r"'pyton3.13' is not a program in the image; did you mean 'python3.13'\?"),
+    ({"command": ["/bin/sh"]}, [], "'/bin/sh' is not a program in the image; name one"),
+    ({}, [], "wrote nothing below /srv/static"),
+    ({}, [file_entry("srv/.wh.x")], "no layer can hold that name"),
+    ({}, [file_entry("srv/\udcff")], "whose name is not UTF-8"),
+])
+def test_a_mistake_is_told(step: dict[str, Any], written: list[Entry], message: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, BuildError), match=message):
+        layers(tmp_path, written, **step)
+
+
+@pytest.mark.parametrize(("content", "refused"), [(b"text", False), (b"\x7fELF\x02", True)])
+def test_another_architecture_takes_what_is_no_machine_code(content: bytes, refused: bool, tmp_path: Path) -> None:
+    """The layer of the same image for this machine, byte for byte."""
+    (made,) = layers(tmp_path, [file_entry("srv/x"), file_entry("srv/y", content)])
+    here = base(tmp_path)
+    image = replace(here.image, layers=(*here.image.layers, made[0]))
+    twin = BuiltImage(image, here, (*(LayerInfo("base", (), True) for _ in here.image.layers), made[1]))
+    if refused:
+        with pytest.raises(BuildError, match="wrote machine code, /srv/y, for linux/amd64"):
+            layers(tmp_path, [], twin=twin)
+    else:
+        assert layers(tmp_path, [], twin=twin) == [made]
+
+
+@pytest.mark.parametrize(("output", "path"), [
+    ("OSError: [Errno 30] Read-only file system: '/opt/x'", "/opt/x"),
+    ("PermissionError: [Errno 13] Permission denied: '/opt/x y'", "/opt/x"),
+    ("mkdir: cannot create directory '/var/x': Read-only file system", "/var/x"),
+    ("Permission denied: '/srv/static/x'", ""), ("all is well", ""),
+])
+def test_a_refused_write_is_named(output: str, path: str, tmp_path: Path) -> None:
+    runs: list[StepRun] = []
+    layers(tmp_path, [file_entry("srv/x")], runs=runs)
+    said = refused_write(output, runs[0])
+    assert said.startswith(f"\n{path} is not below outputs (/srv/static)") if path else not said
+
+
+@pytest.mark.parametrize(("step", "message"), [
+    ({"outputs": ["//"]}, None),
+    ({"outputs": ["/./."]}, "outputs: / is the whole image"),
+    ({"outputs": ["/tmp/x"]}, "/tmp/x is of the container's runtime, or of the step itself"),
+    ({"outputs": ["/etc"]}, "/etc holds files of the step's container"),
+    ({"outputs": ["/srv"], "env": {"A": "1"}, "secrets": ["A"]}, "env: A is one of its secrets too"),
+])
+def test_options_that_cannot_be(step: dict[str, Any], message: str | None) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan({"steps": [{"command": COMMAND, **step}]})
+
+
+def test_the_places_of_inputs() -> None:
+    """The directories to watch, of patterns without the part that is one; an output below another is that one."""
+    inputs = ["a/b.txt", "a/*/c", "stat?c/x", "conf/[ab]*.toml"]
+    (step,) = plan({"steps": [{"command": COMMAND, "outputs": ["/srv/x/", "/srv"], "inputs": inputs}]}).steps
+    assert set(step.places) == {"a/b.txt", "a", "", "conf"}
+    assert step.outputs == ("/srv",)

@@ -1,0 +1,134 @@
+"""Commands in the finished image: the page's Django site served read-only, and what a step may not do, by both engines.
+
+That both engines and the written Dockerfile make the same layers, `test_engine_equality` and `test_written_dockerfile`
+compare for two of their projects.
+"""
+
+import json
+import secrets
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.builds import Outcome, build, check_failed, run_build
+from tests.integration.compare_engines import BUILDKIT, PLAIN
+from tests.integration.containers import answer, served
+from tests.pages import blocks
+from tests.projects import write_files, write_project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+SITE = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "shop"
+version = "1.0"
+dependencies = ["django>=5.2,<6", "gunicorn", "whitenoise"]
+""",
+    "shop/__init__.py": "",
+    "shop/settings.py": """\
+import os
+SECRET_KEY = os.environ.get("SECRET_KEY", "of the service")
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "shop"]
+MIDDLEWARE = ["whitenoise.middleware.WhiteNoiseMiddleware"]
+ROOT_URLCONF = "shop.urls"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+STATIC_URL, STATIC_ROOT = "/static/", "/srv/static"
+STORAGES = {"staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}
+""",
+    "shop/urls.py": """\
+from django.shortcuts import render
+from django.urls import path
+urlpatterns = [path("", lambda request: render(request, "home.html"))]
+""",
+    "shop/wsgi.py": "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n",
+    "shop/templates/home.html": '{% load static %}{% static "shop.css" %}',
+    "shop/static/shop.css": "body { color: red }\n" * 50,
+}
+
+
+def digests(outcome: Outcome) -> dict[str, list[str]]:
+    """The digests of an image's layers by their kinds."""
+    found: dict[str, list[str]] = {}
+    for layer in outcome.layers:
+        found.setdefault(layer["kind"], []).append(layer["digest"])
+    return found
+
+
+@pytest.mark.parametrize("engines", [
+    [PLAIN], pytest.param([PLAIN, BUILDKIT], marks=pytest.mark.long),
+], ids=["embedded", "both"])  # fmt: skip
+def test_the_site_of_the_page(engines: list[dict[str, str]], docker: str, tmp_path: Path, cache: Path) -> None:
+    """Its static files are served by any user from a read-only root; an edited template remakes its layer alone."""
+    made = write_files(tmp_path / "shop", SITE)
+    name = f"hatch-docker-tests/shop-{secrets.token_hex(4)}"
+    options = next(iter(blocks("toml", page="docs/steps.md"))).text
+    with (made / "pyproject.toml").open("a") as stream:
+        stream.write(options)
+    template = made / "shop/templates/home.html"
+    template.write_text(f"{template.read_text()} {name}")
+    variables = {"HATCH_DOCKER_IMAGE": name}
+    outcomes = [build(made, cache, variables={**engine, **variables}) for engine in engines]
+    assert len({outcome.digest for outcome in outcomes}) == 1
+    (step,) = digests(outcomes[0])["step"]
+    (sbom,) = (json.loads(path.read_bytes()) for path in outcomes[0].directory.glob("*.cdx.json"))
+    assert "/srv/static" in [component["name"] for component in sbom["components"]]
+    (statement,) = (json.loads(path.read_bytes()) for path in outcomes[0].directory.glob("*.provenance.json"))
+    (stated,) = statement["predicate"]["buildDefinition"]["externalParameters"]["options"]["steps"]
+    assert stated["command"][:2] == ["django-admin", "collectstatic"]
+    subprocess.run([docker, "load", "--quiet", "--input", outcomes[0].archive], check=True, capture_output=True)
+    with served(docker, f"{name}:1.0") as url:
+        css, _, shown = answer(url).partition(" ")
+        assert shown == name
+        assert css.startswith("/static/shop.")
+        assert answer(f"{url.removesuffix('/')}{css}").startswith("body { color: red }")
+    template.write_text(f"{template.read_text()}!")
+    edited = build(made, cache, variables={**engines[-1], **variables})
+    before, after = digests(outcomes[-1]), digests(edited)
+    assert [kind for kind in after if after[kind] != before[kind]] == ["project"]
+    assert after["step"] == [step]
+    (made / "shop/static/shop.css").write_text("body { color: blue }\n")
+    assert digests(build(made, cache, variables={**engines[-1], **variables}))["step"] != [step]
+
+
+def step(code: str, more: str = "") -> str:
+    return f'[[tool.hatch-docker.steps]]\ncommand = ["python", "-c", {json.dumps(code)}]\noutputs = ["/srv/x"]\n{more}'
+
+
+MISTAKES = {
+    "read-only": (step("open('/opt/venv/made', 'w')"), ["ended with status 1", "Read-only file system",
+                                                        "/opt/venv/made is not below outputs (/srv/x)"]),
+    "status": (step("print('no luck today'); raise SystemExit(3)"), ["ended with status 3:", "no luck today"]),
+    "time": (step("import time; time.sleep(60)", 'timeout = "300ms"'), ["did not finish within 0.3 s"]),
+    "nothing": (step("open('/tmp/x', 'w')"), ["wrote nothing below /srv/x"]),
+    "network": (step("import socket; socket.create_connection(('192.0.2.1', 80))"), ["ended with status 1"]),
+    "secret": (step("import os; open('/srv/x/key', 'w').write(os.environ['KEY'])", 'secrets = ["KEY"]'),
+               ["the value of KEY (steps.secrets) is in /srv/x/key"]),
+    "removed": (step("import hello, os; os.unlink(hello.__file__)").replace(
+        "/srv/x", "/opt/venv/lib"), ["removed /opt/venv/lib/python3.13/site-packages/hello"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_a_step_may_not_do(mistake: str, tmp_path: Path, cache: Path) -> None:
+    options, words = MISTAKES[mistake]
+    made = write_project("hello", tmp_path / "p", options=options)
+    value = secrets.token_hex()
+    failed = run_build(made, cache, variables={**PLAIN, "KEY": value})
+    assert failed.status == 1, failed.output
+    assert [word for word in words if word not in failed.output] == [], failed.output
+    assert value not in failed.output
+
+
+def test_a_stage_finds_what_root_wrote_elsewhere(docker: str, tmp_path: Path, cache: Path) -> None:
+    """Where nothing is read-only; and what it says of a command that takes too long."""
+    late = step("import time; time.sleep(60)", 'timeout = "300ms"')
+    stray = step("open('/etc/made', 'w'); open('/srv/x/y', 'w')")
+    for options, words in ((late, "did not finish within 0.3 s"), (stray, "wrote /etc/made, which is not below")):
+        made = write_project("hello", tmp_path / words[:3], options=f'user = "0"\n{options}')
+        check_failed(run_build(made, cache, variables=BUILDKIT), words)
