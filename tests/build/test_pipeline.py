@@ -198,7 +198,7 @@ def test_what_cannot_be_pushed_is_not_built(tmp_path: Path, ctx: Context) -> Non
     story = Story(tmp_path / "dist", ctx)
     with pytest.raises(ConfigError, match="a push needs a registry"):
         story.run(push=True)
-    with pytest.raises(ConfigError, match=r"no commit has what is in it: x\.py"):
+    with pytest.raises(ConfigError, match=r"it holds uncommitted changes: x\.py"):
         story.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
     assert story.seen == []
 
