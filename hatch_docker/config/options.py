@@ -207,8 +207,8 @@ class Config(Table):
         "base image, Debian's packages, and all that `lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. "
         "`none`: no image lock. Otherwise a path.")
     entrypoint: Command | None = Field(default=None, description="The program that the container runs, and its first "
-        "arguments; `[]` for none. Default: the project's only script, or the one named like the project (or like its "
-        "daemon, with a `d` at the end).")
+        "arguments; `[]` for none. Default: the project's only script, or the one named like the project "
+        "(`supervisord` of `supervisor` and `ansible` of `ansible-core`, too).")
     cmd: Command = Field(default=(), description="The arguments that `docker run IMAGE ...` replaces.")
     env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the "
         'container, in addition to `PATH`. Not for secrets. Default: `{ PYTHONUNBUFFERED = "1" }`.')

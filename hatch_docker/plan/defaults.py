@@ -354,6 +354,21 @@ def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPl
     )
 
 
+def default_script(project: str, scripts: Sequence[str]) -> tuple[str, str] | None:
+    """Return the script of several that is named like a project, and the reason; None if there is none.
+
+    The script of `ansible-core` and `rich-cli` may have the first word, that of `supervisor` may be `supervisord`.
+    """
+    likely = {project: "the script named like the project", f"{project}d": "the project's daemon"}
+    if short := re.fullmatch(r"(.+)[-_.](?:core|cli)", project):
+        likely[short[1]] = "the script named like the project"
+    for wanted, why in likely.items():
+        for name in scripts:
+            if canonicalize_name(name) == canonicalize_name(wanted):
+                return name, why
+    return None
+
+
 def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
     if config.entrypoint is not None:
         return tuple(config.entrypoint)
@@ -361,12 +376,9 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if len(scripts) == 1:
         guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
-    likely = {project.name: "the script named like the project", f"{project.name}d": "the project's daemon"}
-    for wanted, why in likely.items():
-        for name in scripts:
-            if canonicalize_name(name) == canonicalize_name(wanted):
-                guesses.append(Guess("entrypoint", name, why))
-                return (name,)
+    if found := default_script(project.name, scripts):
+        guesses.append(Guess("entrypoint", *found))
+        return (found[0],)
     if config.cmd:
         return ()
     example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.plan.defaults import default_script
 from hatch_docker.plan.model import plan_json
 from tests.fakes.plans import plan
 
@@ -25,6 +26,8 @@ def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
     }  # fmt: skip
     assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",), "the script named like the project"
     assert plan(scripts=("my-appctl", "my-appd")).config.entrypoint == ("my-appd",), "the project's daemon"
+    script = default_script("ansible-core", ("ansible-doc", "ansible"))
+    assert script == ("ansible", "the script named like the project")
 
 
 def test_labels_come_from_the_metadata_and_the_users_win() -> None:
