@@ -85,6 +85,9 @@ EXAMPLES: Mapping[str, str] = {
     "check.timeout": '"10s"',
     "debian.mirror": '"https://mirror.example/debian"',
     "debian.security-mirror": '"https://mirror.example/debian-security"',
+    "standalone.mirror": '"https://mirror.example/pythons"',
+    "standalone.release": '"20261003"',
+    "standalone.suite": '"bookworm"',
 }
 # Options that an option cannot be without: they stand in its example too.
 WITH: Mapping[str, Sequence[str]] = {

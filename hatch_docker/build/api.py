@@ -100,7 +100,9 @@ def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -
     for plan in open_plans(project, environ)[0]:
         # Logins of mirrors and of addresses of dependencies must not be in a file that is passed on.
         mirrors = redact_url(plan.base.mirror), redact_url(plan.base.security_mirror)
-        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1])
+        own = plan.base.standalone
+        own = own and replace(own, mirror=redact_url(own.mirror))
+        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1], standalone=own)
         sources = tuple(replace(source, where=redact_url(source.where)) for source in plan.lock.sources)
         requirements = tuple(map(redact_requirement, plan.lock.requirements))
         lock = replace(plan.lock, requirements=requirements, sources=sources)

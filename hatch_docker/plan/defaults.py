@@ -31,6 +31,7 @@ from hatch_docker.plan.model import (
     Plan,
     SignPlan,
     SlimPlan,
+    StandalonePlan,
     StepPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
@@ -105,6 +106,8 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
 def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
+        if python.endswith("t"):
+            raise ConfigError(f'python = {python!r} is free-threaded, as is base = "standalone:{python}": set that')
         fitting = (known for known in KNOWN_PYTHONS if _admits(project.requires_python, known))
         python = python or next((known for known in fitting if _has_wheel(project.pythons, known)), "")
         if not python:
@@ -118,7 +121,11 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         reason += " and a wheel is for" if any(project.pythons) else ""
         guesses.append(Guess("base", name, reason))
     kind, location = base_location(name)
-    if kind == "debian":
+    standalone = None
+    if name.startswith("standalone:"):
+        standalone, python, location = _standalone(name, python, config)
+        kind = "debian"
+    elif kind == "debian":
         python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
     if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
         raise ConfigError(
@@ -134,8 +141,8 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
     debian = config.debian.mirror, config.debian.security_mirror, config.debian.slim
     return BasePlan(
         kind, name, location, *debian, tuple(sorted(set(config.runtime.packages))),
-        python=python if kind == "debian" else "", check_valid_until=config.debian.check_valid_until,
-        builder=_builder(config, python),
+        python="" if standalone or kind != "debian" else python, check_valid_until=config.debian.check_valid_until,
+        builder=_builder(config, python), standalone=standalone,
     ), python  # fmt: skip
 
 
@@ -166,6 +173,20 @@ def base_location(name: str) -> tuple[str, str]:
     return (kind, location) if kind in ("debian", "oci") else ("registry", name)
 
 
+def _standalone(name: str, python: str, config: Config) -> tuple[StandalonePlan, str, str]:
+    """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
+    options, version = config.standalone, name.removeprefix("standalone:")
+    if not re.fullmatch(r"3\.\d{1,2}t?", version):
+        raise ConfigError(f"base {name!r}: after standalone: stands a Python, such as standalone:3.14t")
+    if python not in ("", version):
+        raise ConfigError(f"python = {python!r} does not fit base {name!r}; remove `python`")
+    if options.suite not in DEBIAN_PYTHONS:
+        raise ConfigError(
+            f"tool.hatch-docker.standalone.suite: {options.suite!r} is unknown; known: {', '.join(DEBIAN_PYTHONS)}"
+        )
+    return StandalonePlan(version, options.mirror, options.release), version, options.suite
+
+
 def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
     """Return the Python to take of those that a suite has, its default first; raises ConfigError for another one."""
     if python in known:
@@ -191,7 +212,7 @@ def fitting_bases(requires_python: str) -> str:
 
 
 def _admits(requires_python: str, python: str) -> bool:
-    specifiers = SpecifierSet(requires_python)
+    specifiers, python = SpecifierSet(requires_python), python.removesuffix("t")
     # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
 

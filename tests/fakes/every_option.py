@@ -101,6 +101,12 @@ timeout = "2m"
 mirror = "http://mirror.example/debian"
 security-mirror = "file:///srv/debian-security"
 slim = false
+check-valid-until = false
+
+[tool.hatch-docker.standalone]
+mirror = "file:///srv/pythons"
+release = "20261003"
+suite = "trixie"
 """
 
 JUNK = st.recursive(
