@@ -21,7 +21,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "Files, steps and labels": ("files", "steps", "labels", "annotations"),
     "Checks and limits": ("check", "max-size", "max-growth", "native-libraries"),
-    "Results of a build": ("load", "compression", "sbom", "provenance", "dotenv"),
+    "Results of a build": ("archive", "load", "compression", "sbom", "provenance", "dotenv"),
     "Debug images": ("debug", "debug-shell"),
 }  # fmt: skip
 OTHERS = "Other options"

@@ -252,6 +252,8 @@ class Config(Table):
         "for `debian:` bases, which have none.")
     compression: Literal["gzip", "zstd", "none"] = Field(default="gzip", description="How layers are compressed. "
         "`zstd` is smaller and faster; on Python before 3.14 it needs the extra `hatch-docker[zstd]`.")
+    archive: bool = Field(default=True, description="Whether a build writes the image to a file, `dist/*.oci.tar`. "
+        "`false`, for an image that is only loaded or pushed: then its result is the receipt.")
     load: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the image is loaded into "
         "Docker or Podman. `auto`: if one of them answers.")
     wheel_records: Literal["repair", "refuse"] = Field(default="repair", description="How to treat a dependency's "

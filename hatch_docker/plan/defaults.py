@@ -81,7 +81,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         compression=config.compression,
         created=_created(project, guesses),
         check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
-        load=config.load,
+        load=config.load, archive=config.archive,
         push=config.push,
         allow_dirty=config.allow_dirty,
         sbom=config.sbom,

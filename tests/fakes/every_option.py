@@ -45,6 +45,7 @@ debug-shell = true
 load = "never"
 wheel-records = "refuse"
 native-libraries = "warn"
+archive = false
 dotenv = "image.env"
 sbom = ["spdx"]
 provenance = false

@@ -88,7 +88,7 @@ class SharedStore(Store):
     @property
     def own(self) -> Store:
         """The store without the shared cache."""
-        return Store(self.root, self.verified_trees)
+        return Store(self.root, self.verified)
 
     @property
     def borrowed(self) -> bool:
