@@ -453,8 +453,9 @@ def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Pa
     project = write_project("hello", tmp_path / "p")
     name = "hatch-docker-unchanged"
     variables = {
-        "HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_TAGS": "1", "HATCH_DOCKER_ARCHIVE": "0",
-    }
+        "HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_TAGS": "1",
+        "HATCH_DOCKER_ARCHIVE": "0",
+    }  # fmt: skip
 
     def image_id() -> str:
         return run_program(docker, "image", "inspect", "--format", "{{.Id}}", f"{name}:1").strip()

@@ -278,7 +278,7 @@ class Store:
             self.remember(kind, key, known)
         return known
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], object]) -> Path:
         """Return the directory under a key, made once: `make` fills an empty directory, which is then renamed.
 
         A directory that has changed since is made again; it is checked once per process, by its digest.
@@ -300,7 +300,7 @@ class Store:
                 return True
         return False
 
-    def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
+    def _make_tree(self, path: Path, make: Callable[[Path], object]) -> None:
         _make(path.parent)
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
