@@ -5,8 +5,8 @@ made, and nothing is fetched, compiled or compressed for the others.
 
 What does not need each other is done side by side:
 
-    base, and its Python -- resolution -+- downloads -- layers of dependencies -+- layer of the project -- image
-    root of the builder, on Debian -----+- wheel of the project ----------------+
+    base -- resolution -+- downloads -- layers of dependencies -+- layer of the project -- image
+    builder ------------+- wheel of the project ----------------+
 """
 
 from __future__ import annotations
