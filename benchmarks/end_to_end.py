@@ -2,7 +2,7 @@
 
     python benchmarks/end_to_end.py                       every row, printed
     python benchmarks/end_to_end.py --rows warm --pairs 5 --write
-                                                          rows whose names begin so; their figures go into docs/comparison.md
+                                                          rows whose names begin so; docs/comparison.md gets them
 
 A pair is two whole processes one after the other, in an order that alternates: `docker buildx build --push` of
 `benchmarks/seed/uv.Dockerfile`, and `hatch build -t docker:push`, of two copies of `example_project` (C extension,
@@ -341,7 +341,7 @@ def main() -> None:
     parser.add_argument("--rows", default="", help="how their names begin, between commas (default: all)")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of each row (default: its own number)")
     parser.add_argument("--base", type=Path, help="a tar of the base's files, to make none")
-    parser.add_argument("--write", action="store_true", help="keep the figures, and write the table into docs/comparison.md")
+    parser.add_argument("--write", action="store_true", help="keep the figures, in docs/comparison.md too")
     options = parser.parse_args()
     chosen = [name for name in ROWS if name.startswith(tuple(options.rows.split(",")))]
     known, slow = TABLE.read(), []

@@ -81,7 +81,8 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
 def read_facts(image: Image, name: str, ctx: Context, *, unpack: bool = False) -> Facts:
     """Return the facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
 
-    With `unpack` layers that have to be read are unpacked too, if their programs run here. Raises BaseImageError if the image has no Python, or one for a different architecture.
+    With `unpack` layers that have to be read are unpacked too, if their programs run here. Raises BaseImageError if the
+    image has no Python, or one for a different architecture.
     """
     environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
     path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
