@@ -192,7 +192,7 @@ def _early_builder(plan: Plan, platform: Platform, ctx: Context) -> contextlib.A
     """
     from hatch_docker.bases.debian.base_cache import recall_base, recall_snapshot
 
-    base, host = plan.base, runnable_platform()
+    base, host = plan.base.builder or plan.base, runnable_platform()
     if base.kind != "debian" or not plan.build.isolated or host is None or host.architecture != platform.architecture:
         return contextlib.nullcontext()
     if recall_snapshot(ctx.store, base.location, platform.architecture):
