@@ -118,6 +118,25 @@ def test_the_dockerfile_takes_what_was_lent(docker: str, agent: dict[str, str], 
         run(docker, "rmi", "--force", name)
 
 
+def test_an_edit_compiles_what_changed(docker: str, tmp_path: Path, cache: Path) -> None:
+    """Python is edited, and cc1 finds all in the builder's cache; the image is the embedded engine's without one."""
+    made = project("c-extension", tmp_path / "p")
+    hook = made / "hatch_build.py"
+    count = "import os\nprint('kept', len(os.listdir('/compiler-cache')))\n"
+    hook.write_text(count + hook.read_text())
+    shown = [build(made, cache, "-v", variables=BUILDKIT).output]
+    for name, line in (("__init__.py", "# edited\n"), ("_answer.c", "int edited;\n"), ("__init__.py", "# again\n")):
+        source = made / "c_extension" / name
+        source.write_text(source.read_text() + line)
+        outcome = build(made, cache, "-v", variables=BUILDKIT)
+        shown.append(outcome.output)
+    assert [re.findall(r"kept (\d+)", text)[0] for text in shown] == ["0", "1", "1", "2"]
+    hook.write_text(hook.read_text().removeprefix(count))
+    with_cache = build(made, cache, variables=BUILDKIT).layers[-1]
+    plain = build(made, cache, variables={**PLAIN, "HATCH_DOCKER_BUILD_COMPILER_CACHE": "false"})
+    assert plain.layers[-1]["digest"] == with_cache["digest"]
+
+
 ASKS_FOR_MORE = """
 def get_requires_for_build_wheel(config_settings=None):
     return ["asked-for"]

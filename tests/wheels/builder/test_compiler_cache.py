@@ -210,3 +210,74 @@ def test_what_does_not_belong_there(what: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'x' does not belong into the compiler cache"):
         trim(str(path.parent), 0)
     assert (tmp_path / "mine").exists()
+
+
+RUSTC = """#!/bin/sh
+echo run >> {top}/log
+name=$2 out=$4
+cat "$CARGO_MANIFEST_DIR/lib.rs" > $out/lib$name-1.rlib
+echo "$out/lib$name-1.rlib: $CARGO_MANIFEST_DIR/lib.rs $READS" > $out/$name-1.d
+echo message >&2
+"""
+
+
+@dataclass
+class Rust(Compiler):
+    """A program that stands for rustc: it copies the crate's source, and says that it read this and $READS."""
+
+    def crate(self, name: str, *options: str, reads: str = "") -> str:
+        """Compile a crate as cargo does; return the result."""
+        out = self.directory / "out"
+        command = [self.directory / "bin/rustc", "--crate-name", name, "--out-dir", out, "-C", "extra-filename=-1"]
+        variables = {**os.environ, "CARGO_MANIFEST_DIR": str(self.directory / "src"), "READS": reads}
+        done = subprocess.run([*command, *options], env=variables, capture_output=True, text=True, check=True)
+        assert done.stderr == "message\n"
+        return (out / f"lib{name}-1.rlib").read_text()
+
+
+@pytest.fixture
+def rust(tmp_path: Path) -> Rust:
+    for name in ("bin", "cache", "out", "src"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "src/lib.rs").write_text("fn main() {}\n")
+    (tmp_path / "src/a.py").write_text("")
+    text = Path(compiler_cache.__file__).read_text()
+    changed = text.replace('DIRECTORY = "/compiler-cache"', f"DIRECTORY = {str(tmp_path / 'cache')!r}")
+    path = tmp_path / "bin/rustc"
+    path.write_text(compiler_cache.program(str(Path(sys.executable).resolve()), changed))
+    path.with_name(".rustc").write_text(RUSTC.format(top=tmp_path))
+    path.chmod(0o755), path.with_name(".rustc").chmod(0o755)
+    return Rust(tmp_path)
+
+
+def test_a_crate_is_compiled_when_a_file_of_it_changes(rust: Rust) -> None:
+    """Not Python's, unless a source names one; and with it all crates that use it."""
+    source, module = rust.directory / "src/lib.rs", rust.directory / "src/a.py"
+    used = f"a={rust.directory}/out/liba-1.rlib"
+    for text, python, runs in (
+        ("one", "", 2), ("one", "edited", 0), ("two", "edited", 2), ("two", "", 0),
+        ('include_str!("a.py")', "", 2), ('include_str!("a.py")', "edited", 2), ("one", "", 0),
+    ):  # fmt: skip
+        source.write_text(text)
+        module.write_text(python)
+        assert rust.crate("a") == rust.crate("b", "--extern", used) == text
+        assert rust.runs == runs
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["-C incremental=x", "-C target-cpu=native", "-Z threads=2", "--extern x={out}/libunknown-1.rlib", "-o x"],
+)
+def test_what_may_differ_is_left_to_rustc(options: str, rust: Rust) -> None:
+    for _ in range(2):
+        rust.crate("a", *options.format(out=rust.directory / "out").split())
+        assert rust.runs == 1
+
+
+def test_crates_that_read_other_files_are_not_kept(rust: Rust) -> None:
+    """Once one did, no crate of the project is, as they may use it."""
+    rust.crate("a")
+    rust.crate("b", reads=f"{rust.directory}/a\\ file")
+    for _ in range(2):
+        rust.crate("a")
+    assert rust.runs == 4

@@ -52,6 +52,19 @@ def sh(root: Path, script: str, **options: object) -> str:
     return run_in(root, ["sh", "-c", script], env=ENV, **options)  # type: ignore[arg-type]
 
 
+def test_a_kept_bind_is_used_again(root: Path, tmp_path: Path) -> None:
+    """What one sandbox left there, the next one can change; only the directory itself gets its owner from outside."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    binds = [Bind(kept, "/kept", kept=True)]
+    sh(root, "mkdir /kept/a && echo 1 > /kept/a/b", binds=binds)
+    mine = kept / "mine"
+    mine.touch()
+    sh(root, "echo 2 >> /kept/a/b && ls /kept/a", binds=binds)
+    assert (kept / "a/b").read_text() == "1\n2\n"
+    assert mine.stat().st_uid == os.geteuid()
+
+
 def test_only_writable_binds_can_be_written(root: Path, tmp_path: Path) -> None:
     """The root is read-only; /tmp, /dev/shm and writable binds are not, and a file that is written there stays."""
     inner = tmp_path / "given" / "inner"
