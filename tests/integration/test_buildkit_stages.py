@@ -124,12 +124,12 @@ def test_an_edit_compiles_what_changed(docker: str, tmp_path: Path, cache: Path)
     hook = made / "hatch_build.py"
     count = "import os\nprint('kept', len(os.listdir('/compiler-cache')))\n"
     hook.write_text(count + hook.read_text())
-    shown = [build(made, cache, "-v", variables=BUILDKIT).output]
+    verbose = {**BUILDKIT, "HATCH_VERBOSE": "1"}
+    shown = [build(made, cache, variables=verbose).output]
     for name, line in (("__init__.py", "# edited\n"), ("_answer.c", "int edited;\n"), ("__init__.py", "# again\n")):
         source = made / "c_extension" / name
         source.write_text(source.read_text() + line)
-        outcome = build(made, cache, "-v", variables=BUILDKIT)
-        shown.append(outcome.output)
+        shown.append(build(made, cache, variables=verbose).output)
     assert [re.findall(r"kept (\d+)", text)[0] for text in shown] == ["0", "1", "1", "2"]
     hook.write_text(hook.read_text().removeprefix(count))
     with_cache = build(made, cache, variables=BUILDKIT).layers[-1]

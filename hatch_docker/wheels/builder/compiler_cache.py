@@ -52,6 +52,7 @@ REFUSED_STARTS = (
 )  # fmt: skip
 AUXILIARY = ("-dumpbase", "-dumpbase-ext", "-dumpdir")  # they begin like -d, and name files that nothing here makes
 APPENDED = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")  # variables: files that the preprocessor adds lines to
+SCRATCH = ("/CMakeScratch/", "/meson-private/")  # of directories with random names, for questions to the compiler
 MESSAGES = ("GCC_", "LANG", "LC_")          # prefixes of variables that decide its messages
 PASSING = ("CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "OLDPWD", "PWD", "SHLVL", "_")  # variables of one run
 SOURCES = "/build/src"
@@ -113,6 +114,8 @@ def write_all(descriptor: int, data: bytes) -> None:
 def c_call(name: str, compiler: str, place: str, arguments: list[str]) -> tuple[Call, list[str]]:
     """Return the call of cc1 or cc1plus, and the command that writes its assembly to a file; raise Unknown."""
     if arguments.count("-o") != 1 or any(variable in os.environ for variable in APPENDED):
+        raise Unknown
+    if any(part in f"{os.getcwd()}/" for part in SCRATCH):
         raise Unknown
     at = arguments.index("-o")
     output, rest = arguments[at + 1], [*arguments[:at], *arguments[at + 2:]]

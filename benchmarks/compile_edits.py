@@ -1,0 +1,122 @@
+"""An edit of a compiled project against the same edit of a pure one, with and without the compiler cache.
+
+    python benchmarks/compile_edits.py                       20 C files that take some 30 s, the embedded engine
+    python benchmarks/compile_edits.py --engine buildkit --functions 10 --edits 1
+
+Whole processes of `hatch-docker build`, in a cache that has the base and the builder. Prints seconds: of the build with
+nothing compiled before, and medians of edits of a module and of a C file, beside the pure project's of a module. Exits
+with 1 if an edit of a module takes 2 s longer than in the pure project. Needs a mirror of Debian and a package index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LIMIT = 2.0  # seconds that an edit of a module may take longer than in a pure project
+PYPROJECT = """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "edited"
+version = "1.0"
+
+[tool.setuptools]
+packages = ["edited"]
+ext-modules = [{modules}]
+
+[tool.hatch-docker]
+base = "debian:trixie"
+entrypoint = ["python", "-c", "import edited"]
+
+[tool.hatch-docker.build]
+isolated = "always"
+"""
+FUNCTION = """
+double f{0}_{1}(const double *a, double *b, int n) {{
+    double sum = {1};
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {{
+            b[i] += a[j] * {1}.5 + a[i * n + j];
+            sum += b[i] / (a[j] + {1});
+            if (sum > {1}) sum -= b[j];
+        }}
+    return sum;
+}}
+"""
+MODULE = """
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_code", 0, -1, 0};
+PyMODINIT_FUNC PyInit__code(void) { return PyModule_Create(&module); }
+"""
+
+
+def write_project(root: Path, files: int, functions: int) -> Path:
+    """A project with that many C files of that many functions each."""
+    package = root / "edited"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    names = [f"edited/code{number}.c" for number in range(files)]
+    for number, name in enumerate(names):
+        code = "".join(FUNCTION.format(number, function) for function in range(functions))
+        (root / name).write_text(f"#include <Python.h>\n{code}{'' if number else MODULE}")
+    modules = f'{{name = "edited._code", sources = {names}}}' if files else ""
+    (root / "pyproject.toml").write_text(PYPROJECT.replace("{modules}", modules))
+    return root
+
+
+def build(project: Path, **variables: str) -> float:
+    """The seconds of a build."""
+    time.sleep(0.1)  # a file that is this new leaves no memory of the build
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "hatch_docker", "build"]
+    done = subprocess.run(command, cwd=project, env={**os.environ, **variables}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(done.stdout + done.stderr)
+    return time.perf_counter() - started
+
+
+def edits(project: Path, name: str, count: int, **variables: str) -> float:
+    """The median of some edits of a file, each followed by a build."""
+    times = []
+    for number in range(count):
+        with (project / "edited" / name).open("a") as stream:
+            stream.write(f"{'int ' if name.endswith('.c') else ''}_{os.urandom(4).hex()}{number} = 1;\n")
+        times.append(build(project, **variables))
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Parse the arguments and measure in a temporary directory."""
+    parser = argparse.ArgumentParser(description="Measure edits of a compiled project.")
+    parser.add_argument("--engine", choices=["embedded", "buildkit"], default="embedded")
+    parser.add_argument("--files", type=int, default=20, help="C files (default: %(default)s)")
+    parser.add_argument("--functions", type=int, default=60, help="functions of each (default: %(default)s)")
+    parser.add_argument("--edits", type=int, default=3, help="edits of each kind (default: %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="compile-edits-") as directory:
+        os.environ.setdefault("HATCH_DOCKER_CACHE_DIR", f"{directory}/cache")
+        os.environ |= {"HATCH_DOCKER_LOAD": "never", "HATCH_DOCKER_ENGINE": options.engine}
+        pure = write_project(Path(directory, "pure"), 0, 0)
+        build(pure)
+        simple = edits(pure, "__init__.py", options.edits)
+        print(f"pure project         module {simple:6.2f} s", flush=True)
+        for cached in ("false", "true"):
+            project = write_project(Path(directory, f"cache-{cached}"), options.files, options.functions)
+            setting = {"HATCH_DOCKER_BUILD_COMPILER_CACHE": cached}
+            first = build(project, **setting)
+            count = options.edits if cached == "true" else 1
+            module, code = (edits(project, name, count, **setting) for name in ("__init__.py", "code3.c"))
+            print(f"compiler-cache {cached:5} module {module:6.2f} s   one C file {code:6.2f} s   first {first:6.2f} s")
+    sys.exit(0 if module - simple <= LIMIT else 1)
+
+
+if __name__ == "__main__":
+    main()
