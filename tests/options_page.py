@@ -17,11 +17,12 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Base, engine and platforms": ("base", "python", "engine", "builder", "platforms"),
     "Dependencies": ("extras", "dependency-groups", "lock", "pins", "wheel-records"),
     "The program": (
-        "entrypoint", "cmd", "env", "user", "workdir", "ports", "volumes", "stop-signal", "healthcheck",
+        "entrypoint", "cmd", "init", "env", "user", "workdir", "ports", "volumes", "stop-signal", "healthcheck",
+        "ca-certificates",
     ),
     "Files, steps and labels": ("files", "steps", "labels", "annotations"),
     "Checks and limits": ("check", "max-size", "max-growth", "native-libraries"),
-    "Results of a build": ("archive", "load", "compression", "sbom", "provenance", "dotenv"),
+    "Results of a build": ("load", "compression", "sbom", "provenance", "dotenv"),
     "Debug images": ("debug", "debug-shell"),
 }  # fmt: skip
 OTHERS = "Other options"
@@ -53,6 +54,8 @@ EXAMPLES: Mapping[str, str] = {
     "healthcheck.interval": '"10s"',
     "healthcheck.timeout": '"5s"',
     "healthcheck.start-period": '"20s"',
+    "healthcheck.start-interval": '"1s"',
+    "ca-certificates": '["company.crt"]',
     "healthcheck.retries": "5",
     "files[].source": '"config"',
     "files[].target": '"/etc/app"',
@@ -85,9 +88,6 @@ EXAMPLES: Mapping[str, str] = {
     "check.timeout": '"10s"',
     "debian.mirror": '"https://mirror.example/debian"',
     "debian.security-mirror": '"https://mirror.example/debian-security"',
-    "standalone.mirror": '"https://mirror.example/pythons"',
-    "standalone.release": '"20261003"',
-    "standalone.suite": '"bookworm"',
 }
 # Options that an option cannot be without: they stand in its example too.
 WITH: Mapping[str, Sequence[str]] = {
@@ -98,7 +98,9 @@ WITH: Mapping[str, Sequence[str]] = {
     **{f"steps[].{name}": ("steps[].command", "steps[].outputs")
        for name in ("inputs", "env", "secrets", "network", "timeout")},
     "healthcheck.interval": ("healthcheck.command",), "healthcheck.timeout": ("healthcheck.command",),
-    "healthcheck.start-period": ("healthcheck.command",), "healthcheck.retries": ("healthcheck.command",),
+    "healthcheck.start-period": ("healthcheck.command",), "init": ("base",),
+    "healthcheck.start-interval": ("healthcheck.command", "healthcheck.start-period"),
+    "healthcheck.retries": ("healthcheck.command",),
     "slim.locales": ("slim.leave-out",), "slim.keep": ("slim.leave-out",), "check.timeout": ("check.command",),
     "sign.transparency-log": ("sign.key",), "debian.security-mirror": ("debian.mirror",),
 }  # fmt: skip

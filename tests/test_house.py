@@ -46,10 +46,10 @@ LIBRARIES: dict[str, set[str]] = {
     "click": set(),
     "jinja2": set(),
 }
-# Programs of their own: they run in the builder or in a stage of a Dockerfile, and read its environment.
+# Programs of their own: they run in the builder, a stage or an image, and read its environment.
 PROGRAMS = {
     "wheels.builder.compiler_cache", "wheels.builder.pep517", "engines.buildkit.stage_install",
-    "engines.buildkit.stage_step",
+    "engines.buildkit.stage_step", "engines.launch",
 }  # fmt: skip
 
 HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "tomlkit")

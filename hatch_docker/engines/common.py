@@ -20,6 +20,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
+from hatch_docker.engines import launch
 from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import Settings, build_image, rfc3339
@@ -27,7 +28,7 @@ from hatch_docker.oci.media_types import DOCKER
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.plan.model import ARCHIVES, DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, Plan
+from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, ConfigPlan, Plan
 from hatch_docker.plan.naming import PREFIX, merged
 from hatch_docker.project.model import Project
 from hatch_docker.project.repository import add_git_logins
@@ -80,7 +81,7 @@ def finish(
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
     made = list(layers)
-    if plan.files or plan.config.volumes:
+    if own_layers(plan):
         from hatch_docker.engines.image_files import file_layers
 
         made += file_layers(plan, project.root, base, compression, ctx).values()
@@ -122,8 +123,13 @@ def free_layers(plan: Plan, base: Base, own: int) -> int:
     One layer is left for the other dependencies together.
     """
     system = base.plan.kind != "debian" and bool(base.plan.packages)  # on Debian they are among the base's layers
-    others = system + own + bool(plan.files) + bool(plan.config.volumes) + len(plan.steps)
-    return LAYERS - len(base.image.layers) - others - 1
+    return LAYERS - len(base.image.layers) - system - own - own_layers(plan) - len(plan.steps) - 1
+
+
+def own_layers(plan: Plan) -> int:
+    """Return the most layers that an image has above those of wheels, and below those of steps."""
+    wanted = plan.files, plan.config.volumes, plan.ca_certificates, launch.uses_variables(plan.config.command)
+    return sum(map(bool, wanted))
 
 
 def group_pins(pins: Sequence[Pin], root: Path, ctx: Context, free: int) -> tuple[list[Pin], list[Pin]]:
@@ -241,16 +247,23 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
     check = config.healthcheck
     health = {  # Docker's addition to the configuration; times are in nanoseconds
         "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
-        "StartPeriod": check.start_period, "Retries": check.retries,
+        "StartPeriod": check.start_period, "StartInterval": check.start_interval, "Retries": check.retries,
     } if check else {}  # fmt: skip
     base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
     path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
     return Settings(
-        entrypoint=config.entrypoint, cmd=config.cmd, env={"PATH": path, **config.env},
+        entrypoint=_started(config), cmd=config.cmd, env={"PATH": path, **config.env},
         labels=merged(base_labels(base, created), config.labels), user=numeric_user(config.user, base),
         workdir=config.workdir, ports=config.ports, volumes=config.volumes, stop_signal=config.stop_signal,
         healthcheck={key: value for key, value in health.items() if value} or None,
     )  # fmt: skip
+
+
+def _started(config: ConfigPlan) -> tuple[str, ...]:
+    """Return the entry point behind what starts it: tini, and the program that fills in variables."""
+    init = ("/usr/bin/tini-static", "--") if config.init else ()
+    fills = (f"{PROGRAMS}python", launch.PATH) if launch.uses_variables(config.command) else ()
+    return (*init, *fills, *config.entrypoint)
 
 
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
@@ -301,8 +314,6 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
         yield f"the password of {host} in netrc", password
     for mirror in (plan.base.mirror, plan.base.security_mirror):
         yield "the password of debian.mirror", _password(mirror)
-    for mirror in (plan.base.standalone.mirror if plan.base.standalone else "", environ.get(ARCHIVES, "")):
-        yield "the password of standalone.mirror", _password(mirror)
     for machine, password in read_passwords(APT).items():
         yield f"the password of {machine} in apt's auth.conf", password
     for name, value in read_settings(APT).items():

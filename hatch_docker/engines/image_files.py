@@ -16,8 +16,10 @@ from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.secrets import looks_secret, secret_part
 from hatch_docker.core.streams import HashingStream
+from hatch_docker.engines.launch import uses_variables
 from hatch_docker.engines.layer_cache import files_layer_key, layer_by_key, volumes_layer_key
 from hatch_docker.engines.model import LayerInfo
+from hatch_docker.engines.own_files import certificates_layer, launcher_layer
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
 from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import Compression, Entry
@@ -35,13 +37,17 @@ HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.co
 def file_layers(
     plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
 ) -> dict[str, tuple[Layer, LayerInfo]]:
-    """Return the layers of `files` and of `volumes` under these names, as far as the plan needs them."""
+    """Return the layers above those of wheels by their names, as far as the plan needs them."""
     made = {}
     if plan.files:
         layer, cached = make_files(plan.files, root, base, compression, ctx)
         made["files"] = layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)
     if plan.config.volumes and (volumes := make_volumes(plan, root, base, compression, ctx)):
         made["volumes"] = volumes
+    if plan.ca_certificates:
+        made["certificates"] = certificates_layer(plan, root, base, compression, ctx)
+    if uses_variables(plan.config.command):
+        made["launcher"] = launcher_layer(base, compression, ctx)
     return made
 
 

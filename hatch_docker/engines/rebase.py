@@ -17,6 +17,7 @@ from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.engines.common import base_labels, located
 from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
+from hatch_docker.engines.own_files import certificates_layer
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.make_image import Settings, build_image
@@ -24,7 +25,7 @@ from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json,
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
-from hatch_docker.plan.model import DEFAULT_PATH, VENV, Plan
+from hatch_docker.plan.model import DEFAULT_PATH, TRUSTED, VENV, Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
 
@@ -74,6 +75,12 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
     _warn_of_older(str(old.config.get("created", "")), str(base.image.config_json.get("created", "")), base.name, ctx)
     history = [line for line in image.config_json["history"] if not line.get("empty_layer")][old.layers :]
     layers = [_kept(layer, ctx) for layer in image.layers[old.layers :]]
+    if plan.ca_certificates:  # they are in one file with those of the base
+        trusted, _ = certificates_layer(plan, project.root, base, Compression(plan.compression), ctx)
+        layers = [
+            trusted if TRUSTED in line.get("comment", "").split(", ") else layer
+            for layer, line in zip(layers, history, strict=True)
+        ]
     # The new base's time where the image's was the old base's, as no commit or wheel had a date.
     time = image.config_json.get("created")
     time = base.image.config_json.get("created", time) if time == old.config.get("created") else time

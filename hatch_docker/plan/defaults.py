@@ -16,6 +16,8 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.debug import variant
 from hatch_docker.plan.model import (
     DEBIAN_PYTHONS,
+    TINI,
+    TRUSTED,
     UNRELEASED,
     BasePlan,
     BudgetPlan,
@@ -31,7 +33,6 @@ from hatch_docker.plan.model import (
     Plan,
     SignPlan,
     SlimPlan,
-    StandalonePlan,
     StepPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
@@ -81,7 +82,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         compression=config.compression,
         created=_created(project, guesses),
         check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
-        load=config.load, archive=config.archive,
+        load=config.load,
         push=config.push,
         allow_dirty=config.allow_dirty,
         sbom=config.sbom,
@@ -97,6 +98,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         native_libraries=config.native_libraries,
         slim=_slim(config),
         steps=_steps(config),
+        ca_certificates=tuple(config.ca_certificates),
         part=part,
         guesses=tuple(guesses),
         notes=notes,
@@ -106,8 +108,6 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
 def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
-        if python.endswith("t"):
-            raise ConfigError(f'python = {python!r} is free-threaded, as is base = "standalone:{python}": set that')
         fitting = (known for known in KNOWN_PYTHONS if _admits(project.requires_python, known))
         python = python or next((known for known in fitting if _has_wheel(project.pythons, known)), "")
         if not python:
@@ -121,17 +121,14 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         reason += " and a wheel is for" if any(project.pythons) else ""
         guesses.append(Guess("base", name, reason))
     kind, location = base_location(name)
-    standalone = None
-    if name.startswith("standalone:"):
-        standalone, python, location = _standalone(name, python, config)
-        kind = "debian"
-    elif kind == "debian":
+    if kind == "debian":
         python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
-    if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
-        raise ConfigError(
-            f"tool.hatch-docker.runtime.packages: on base {name!r} only its own apt can install them; set "
-            'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
-        )
+    for option, packages in (("runtime.packages", config.runtime.packages), ("init", TINI if config.init else ())):
+        if kind != "debian" and packages and config.engine != "buildkit":
+            raise ConfigError(
+                f"tool.hatch-docker.{option}: on base {name!r} only its own apt can install {' '.join(packages)}; set "
+                'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
+            )
     if python and not _admits(project.requires_python, python):
         where = name if kind == "debian" else f"python = {python!r}"
         raise ConfigError(
@@ -140,9 +137,9 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         )
     debian = config.debian.mirror, config.debian.security_mirror, config.debian.slim
     return BasePlan(
-        kind, name, location, *debian, tuple(sorted(set(config.runtime.packages))),
-        python="" if standalone or kind != "debian" else python, check_valid_until=config.debian.check_valid_until,
-        builder=_builder(config, python), standalone=standalone,
+        kind, name, location, *debian, tuple(sorted({*config.runtime.packages, *(TINI if config.init else ())})),
+        python=python if kind == "debian" else "", check_valid_until=config.debian.check_valid_until,
+        builder=_builder(config, python),
     ), python  # fmt: skip
 
 
@@ -173,20 +170,6 @@ def base_location(name: str) -> tuple[str, str]:
     return (kind, location) if kind in ("debian", "oci") else ("registry", name)
 
 
-def _standalone(name: str, python: str, config: Config) -> tuple[StandalonePlan, str, str]:
-    """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
-    options, version = config.standalone, name.removeprefix("standalone:")
-    if not re.fullmatch(r"3\.\d{1,2}t?", version):
-        raise ConfigError(f"base {name!r}: after standalone: stands a Python, such as standalone:3.14t")
-    if python not in ("", version):
-        raise ConfigError(f"python = {python!r} does not fit base {name!r}; remove `python`")
-    if options.suite not in DEBIAN_PYTHONS:
-        raise ConfigError(
-            f"tool.hatch-docker.standalone.suite: {options.suite!r} is unknown; known: {', '.join(DEBIAN_PYTHONS)}"
-        )
-    return StandalonePlan(version, options.mirror, options.release), version, options.suite
-
-
 def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
     """Return the Python to take of those that a suite has, its default first; raises ConfigError for another one."""
     if python in known:
@@ -212,7 +195,7 @@ def fitting_bases(requires_python: str) -> str:
 
 
 def _admits(requires_python: str, python: str) -> bool:
-    specifiers, python = SpecifierSet(requires_python), python.removesuffix("t")
+    specifiers = SpecifierSet(requires_python)
     # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
 
@@ -358,10 +341,12 @@ def _check_build(build: BuildConfig) -> None:
 def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPlan:
     metadata = annotations_of(project)
     health = config.healthcheck
+    # For OpenSSL and what has its own TLS; for requests, which has its own certificates.
+    trust = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), TRUSTED) if config.ca_certificates else {}
     return ConfigPlan(
         entrypoint=_entrypoint(project, config, guesses),
         cmd=tuple(config.cmd),
-        env=dict(sorted({"PYTHONUNBUFFERED": "1", **config.env}.items())),
+        env=dict(sorted({"PYTHONUNBUFFERED": "1", **trust, **config.env}.items())),
         labels=merged(metadata, config.labels),
         annotations=merged(metadata, config.annotations),
         user=config.user,
@@ -370,24 +355,11 @@ def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPl
         volumes=tuple(config.volumes),
         stop_signal=config.stop_signal,
         healthcheck=HealthCheck(
-            tuple(health.command), health.interval, health.timeout, health.start_period, health.retries
+            tuple(health.command), health.interval, health.timeout, health.start_period, health.retries,
+            health.start_interval,
         ) if health else None,
+        init=config.init,
     )
-
-
-def default_script(project: str, scripts: Sequence[str]) -> tuple[str, str] | None:
-    """Return the script of several that is named like a project, and the reason; None if there is none.
-
-    The script of `ansible-core` and `rich-cli` may have the first word, that of `supervisor` may be `supervisord`.
-    """
-    likely = {project: "the script named like the project", f"{project}d": "the project's daemon"}
-    if short := re.fullmatch(r"(.+)[-_.](?:core|cli)", project):
-        likely[short[1]] = "the script named like the project"
-    for wanted, why in likely.items():
-        for name in scripts:
-            if canonicalize_name(name) == canonicalize_name(wanted):
-                return name, why
-    return None
 
 
 def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
@@ -397,9 +369,12 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if len(scripts) == 1:
         guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
-    if found := default_script(project.name, scripts):
-        guesses.append(Guess("entrypoint", *found))
-        return (found[0],)
+    likely = {project.name: "the script named like the project", f"{project.name}d": "the project's daemon"}
+    for wanted, why in likely.items():
+        for name in scripts:
+            if canonicalize_name(name) == canonicalize_name(wanted):
+                guesses.append(Guess("entrypoint", name, why))
+                return (name,)
     if config.cmd:
         return ()
     example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'

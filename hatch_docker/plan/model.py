@@ -15,8 +15,6 @@ DEBIAN_PYTHONS: Mapping[str, tuple[str, ...]] = {
 """The Debian suites that a base can be made of, oldest first, and the Pythons of each, its default first."""
 UNRELEASED = frozenset({"forky", "sid"})
 """The suites that are not proposed to anybody, because their packages change every day."""
-ARCHIVES = "UV_PYTHON_INSTALL_MIRROR"
-"""The variable that names a mirror of python-build-standalone; uv reads it too."""
 UNDIVIDED = frozenset({"sid"})
 """The suites that get every update in place: they have neither -updates nor -security."""
 
@@ -26,6 +24,10 @@ PROGRAMS = f"/{VENV}/bin/"
 """The directory of the programs of wheels in every image."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH in a container whose image sets none, as Docker has it."""
+TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
+"""The file with the certificates that programs in an image trust, where Debian and many others have it."""
+TINI = ("tini",)
+"""Debian's package of the first process that `init` asks for."""
 DEBUG_PORT = 5678
 """The port at which a debugger attaches to a debug variant: debugpy's own."""
 
@@ -40,20 +42,8 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class StandalonePlan:
-    """A CPython from an archive of python-build-standalone, on a Debian base: "3.14", "3.14t"."""
-
-    python: str
-    mirror: str = ""                      # "" for UV_PYTHON_INSTALL_MIRROR
-    release: str = ""                     # "20261003"; "" for the newest in a directory
-
-
-@dataclass(frozen=True, slots=True)
 class BasePlan:
-    """The base. `kind` is "debian", "registry" or "oci"; `name` is what the user typed.
-
-    A `standalone` base is one of kind "debian" whose Python comes from an archive.
-    """
+    """The base. `kind` is "debian", "registry" or "oci"; `name` is what the user typed."""
 
     kind: str
     name: str
@@ -66,7 +56,6 @@ class BasePlan:
     python: str = ""                      # debian: the Python of the suite, "" for its default
     check_valid_until: bool = True        # debian: a release that has run out is refused
     builder: BasePlan | None = None       # build.base: the base that compiles for this one; None: Debian's compiler
-    standalone: StandalonePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +169,7 @@ class HealthCheck:
     timeout: int = 0
     start_period: int = 0
     retries: int = 0
+    start_interval: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +204,12 @@ class ConfigPlan:
     volumes: tuple[str, ...]
     stop_signal: str
     healthcheck: HealthCheck | None
+    init: bool = False                    # tini is process 1
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words of the program and of its arguments by default."""
+        return (*self.entrypoint, *self.cmd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +252,7 @@ class Plan:
     native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     slim: SlimPlan = SlimPlan()           # what is left out of wheels
+    ca_certificates: tuple[str, ...] = () # files, relative to the project's root
     steps: tuple[StepPlan, ...] = ()      # commands run in the finished image, in this order
     debug: bool = False                   # a variant in which debugpy runs the program
     part: str = ""                        # which of several images of the project: NAME of images.NAME
@@ -266,6 +263,12 @@ class Plan:
     def stem(self) -> str:
         """The start of the names of all files of this image: my_app-1.0, my_app-1.0.worker."""
         return f"{self.name}-{self.version}" + (f".{self.part}" if self.part else "")
+
+    @property
+    def copied(self) -> tuple[tuple[str, str], ...]:
+        """The files and directories of the project that are read for the image, each with its option."""
+        files = tuple(("files", file.source) for file in self.files)
+        return files + tuple(("ca-certificates", path) for path in self.ca_certificates)
 
     @property
     def bases(self) -> tuple[BasePlan, ...]:

@@ -90,6 +90,7 @@ def _options(plan: Plan) -> dict[str, Any]:
                 "env": sorted(step.env), "network": step.network,
             } for step in plan.steps
         ],
+        "ca-certificates": list(map(_last, plan.ca_certificates)), "init": config.init or None,
         "entrypoint": list(config.entrypoint), "cmd": list(config.cmd), "env": sorted(config.env),
         "user": config.user, "workdir": config.workdir,
     }  # fmt: skip
@@ -133,11 +134,6 @@ def _dependencies(
         found.append(_base(base))
         if builder and ("base", builder.name) in used:
             found.append({**_base(builder), "annotations": {"stage": "builder"}})
-        if base.archive[0]:
-            found.append({
-                "uri": purl("generic", "python", base.interpreter.version, qualifiers={"file_name": base.archive[0]}),
-                "digest": _sha256(base.archive[1]),
-            })
         found += [_deb(title, base.suite, digest) for title, digest in sorted(base.hashes.items())]
         found += [_pin(pin) for pin in image.pins]
     uris = {resource.get("uri") for resource in found}

@@ -33,7 +33,7 @@ def test_every_option_is_read() -> None:
     assert config.healthcheck is not None
     assert config.healthcheck.model_dump() == {
         "command": ("probe",), "interval": 90 * second, "timeout": second // 2, "start_period": 3600 * second,
-        "retries": 3,
+        "retries": 3, "start_interval": 2 * second,
     }
     assert [(item.source, item.target, item.mode) for item in config.files] == [
         ("static", "/srv/static", None), ("run.sh", "/usr/local/bin/run", 0o755),

@@ -40,7 +40,7 @@ MEANT = {
     "workdir": "cwd working-dir workingdir",
     "stop-signal": "signal stopsignal",
     "volumes": "volume mounts",
-    "debian.security-mirror": "security-mirror",
+    "debian.mirror": "mirror",
     "python": "python-version",
     "max-size": "max_size maxsize",
     "mode": "files.mdoe",

@@ -33,6 +33,8 @@ max-size = "50MB"
 max-growth = "5%"
 entrypoint = ["serve", "--port", "8000"]
 cmd = ["--verbose", ""]
+init = true
+ca-certificates = ["company.crt"]
 env = { PORT = "8000", EMPTY = "", MOTTO = "two\\nlines" }
 user = "1000:1000"
 workdir = "/data"
@@ -45,7 +47,6 @@ debug-shell = true
 load = "never"
 wheel-records = "refuse"
 native-libraries = "warn"
-archive = false
 dotenv = "image.env"
 sbom = ["spdx"]
 provenance = false
@@ -59,6 +60,7 @@ interval = "1m30s"
 timeout = "500ms"
 start-period = "1h"
 retries = 3
+start-interval = "2s"
 
 [[tool.hatch-docker.files]]
 source = "static"
@@ -102,12 +104,6 @@ timeout = "2m"
 mirror = "http://mirror.example/debian"
 security-mirror = "file:///srv/debian-security"
 slim = false
-check-valid-until = false
-
-[tool.hatch-docker.standalone]
-mirror = "file:///srv/pythons"
-release = "20261003"
-suite = "trixie"
 """
 
 JUNK = st.recursive(

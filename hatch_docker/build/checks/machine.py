@@ -47,7 +47,7 @@ def check_machine(plan: Plan, ctx: Context) -> None:
 def check_paths(plan: Plan, root: Path) -> None:
     """Raise ConfigError for the lock or a file of a plan that is not there."""
     inputs = (path for step in plan.steps for path in step.places)
-    given = ((plan.lock.path, "lock"), *((item.source, "files") for item in plan.files))
+    given = ((plan.lock.path, "lock"), *((path, option) for option, path in plan.copied))
     for path, option in (*given, *((path, "steps.inputs") for path in inputs)):
         if path and not (root / path).exists():
             raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")

@@ -90,7 +90,7 @@ class CopyStep:
 
 def stages_of(
     base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
-    files: bool = False, volumes: bool = False, certificates: bool = False, run: tuple[Step, ...] = (),
+    tars: Sequence[str] = (), certificates: bool = False, run: tuple[Step, ...] = (),
 ) -> Stages:
     """Return the values that the Dockerfile is rendered from; `builder` is the compiler's image, if it is loaded.
 
@@ -102,8 +102,8 @@ def stages_of(
     system = next((step.debs.rendered for step in steps if step.debs), None)
     return Stages(
         base=base_name(base), python=base.interpreter.path, compiler=image, tools=tools,
-        system=system, groups=tuple(step.group for step in steps if not step.debs), files=files,
-        volumes=volumes, steps=run, user=user, certificates=certificates,
+        system=system, groups=tuple(step.group for step in steps if not step.debs),
+        tars=tuple(tars), steps=run, user=user, certificates=certificates,
         compiler_python=own.interpreter.path if own else "", compiler_user=_has_user(own) if own else False,
     )  # fmt: skip
 

@@ -29,6 +29,9 @@ from hatch_docker.wheels.install.slim import NONE, Rules
 
 TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
 WHEEL = "/out/wheel"
+TIMES = {
+    "interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod", "start-interval": "StartInterval",
+}  # of HEALTHCHECK
 LEFT_OUT = "/out/slim"  # what `stage.py` says of it
 EXPORT = "export"
 COMPILER = ("ca-certificates", "g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
@@ -90,8 +93,7 @@ class Stages:
     system: Packages | None = None            # runtime.packages
     user: bool = False                        # the base has a user other than root
     groups: tuple[Group, ...] = ()
-    files: bool = False                       # the context's files.tar goes into the image
-    volumes: bool = False                     # and its volumes.tar
+    tars: tuple[str, ...] = ()                # the context's NAME.tar that go into the image
     steps: tuple[Step, ...] = ()
     certificates: bool = False                # the context's certificates/ are trusted by builds with a network
 
@@ -298,10 +300,7 @@ def _tree(stages: Stages, name: str) -> Iterator[str]:
     for group in stages.groups:
         yield f"COPY --from=install-{group.name} {TREE}/ /"
     # ADD unpacks them: COPY would set mode and owner of directories that the base has, of /tmp and /root too.
-    if stages.files:
-        yield "ADD files.tar /"
-    if stages.volumes:
-        yield "ADD volumes.tar /"
+    yield from (f"ADD {name}.tar /" for name in stages.tars)
 
 
 def multiline_variables(build: BuildPlan) -> dict[str, str]:
@@ -339,7 +338,7 @@ def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
         yield f"STOPSIGNAL {settings.stop_signal}"
     if check := settings.healthcheck:
         options = []
-        for option, key in (("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod")):
+        for option, key in TIMES.items():
             if key in check:
                 seconds, rest = divmod(check[key], 10**9)  # linters know no other units than s, m and h
                 options.append(f"--{option}={check[key] // 10**6}ms" if rest else f"--{option}={seconds}s")

@@ -1,9 +1,12 @@
 """`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without hatch-docker."""
 
 import contextlib
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, StoreError
@@ -38,9 +41,9 @@ IGNORED = "# Loaded into the daemon before, never sent to it with the context.\n
 
 
 def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context) -> Path:
-    """Write NAME-VERSION.Dockerfile and NAME-VERSION.context/, and return the Dockerfile's path.
+    """Write NAME-VERSION.Dockerfile, .context/ and .docker-bake.json, and return the Dockerfile's path.
 
-    Nothing is built: an sdist stays one. Both replace older ones only when they are whole. Raises ConfigError
+    Nothing is built: an sdist stays one. All replace older ones only when they are whole. Raises ConfigError
     for more than one platform, whose wheels differ, and for values that a Dockerfile cannot hold.
     """
     if len(plan.platforms) != 1:
@@ -62,7 +65,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     tars = file_layers(plan, project.root, base, compression, ctx)
     settings = image_settings(plan, base, created_time(plan, base, pins))
     stages = stages_of(
-        base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars,
+        base, steps, compiler, builder, tars=tuple(tars),
         run=tuple(step_of(number, step) for number, step in enumerate(plan.steps, 1)),
     )  # fmt: skip
     text = _head(plan, title, images, steps) + render(stages, settings)
@@ -85,13 +88,35 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     path = directory / f"{title}.Dockerfile"
     with atomic_write(path) as stream:
         stream.write(text.encode())
+    with atomic_write(directory / f"{title}.docker-bake.json") as stream:
+        stream.write(json.dumps(bake(plan, title, steps), indent=2).encode() + b"\n")
     return path
+
+
+def _lent(plan: Plan, steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the secrets that stages read, and whether they use the SSH agent."""
+    secrets, ssh = secrets_and_ssh(steps)
+    return tuple(sorted({*secrets, *(name for step in plan.steps for name in step.secrets)})), ssh
+
+
+def bake(plan: Plan, title: str, steps: Sequence[CopyStep]) -> dict[str, Any]:
+    """Return the same build as a target of `docker buildx bake`, in the directory of the Dockerfile."""
+    secrets, ssh = _lent(plan, steps)
+    target = {
+        "context": f"{title}.context", "dockerfile": f"../{title}.Dockerfile", "tags": list(plan.references),
+        "platforms": list(plan.platforms), "secret": [f"id={name},env={name}" for name in secrets],
+        "ssh": ["default"] if ssh else [],
+    }  # fmt: skip
+    name = re.sub(r"[^\w-]", "_", "-".join(filter(None, (plan.name, plan.part))))
+    return {
+        "group": {"default": {"targets": [name]}},
+        "target": {name: {key: value for key, value in target.items() if value}},
+    }
 
 
 def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
     """Return the commands that build it, as comments; they run in the directory of the Dockerfile."""
-    secrets, ssh = secrets_and_ssh(steps)
-    secrets = tuple(sorted({*secrets, *(name for step in plan.steps for name in step.secrets)}))
+    secrets, ssh = _lent(plan, steps)
     lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
     lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]

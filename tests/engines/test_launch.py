@@ -1,0 +1,70 @@
+"""The program that fills variables into the command of an image: what it replaces, and how it starts what."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.engines import launch
+
+NOT_SET = "is not set, and has no default in the command"
+VARIABLES = {"PORT": "80", "EMPTY": "", "NESTED": "${PORT}", "_A1": "x"}
+
+
+@pytest.mark.parametrize(
+    ("word", "filled"),
+    [
+        ("${PORT}", "80"), ("--port=${PORT:-8000}/", "--port=80/"), ("${NONE:-8000}", "8000"), ("${EMPTY:-x}", "x"),
+        ("${EMPTY}", ""), ("${NONE:-}", ""), ("${PORT}:${_A1}", "80:x"), ("${NESTED}", "${PORT}"),
+        ("$${PORT}", "${PORT}"), ("${NONE:-x y}", "x y"),
+        ("$$${PORT}", "$${PORT}"), ("${PORT}$${PORT}", "80${PORT}"), ("${NONE:-${PORT}}", "${PORT}"),
+        # what is no variable stays as it is
+        ("$PORT", "$PORT"), ("${PORT", "${PORT"), ("${}", "${}"), ("${1}", "${1}"), ("${PORT-1}", "${PORT-1}"),
+        ("${a b}", "${a b}"), ("${ä}", "${ä}"), ("a$b {PORT}", "a$b {PORT}"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_word_is_filled_in_once(word: str, filled: str) -> None:
+    assert launch.expand(word, VARIABLES) == filled
+    assert launch.uses_variables((word,)) == (launch.expand(word, {"NESTED": "", **VARIABLES}) != word)
+
+
+def start(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the program by an environment's Python, with a console script of it."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    python = programs / "python"
+    python.symlink_to(sys.executable)
+    text = "import os, sys\ndef main(): print(os.getppid(), __file__, __name__, sys.argv[1:], sys.path[0])\nmain()\n"
+    for name, line in (("app", f"#!{python}"), ("other", "#!/bin/sh\necho $PPID sh $*; exit 3;")):
+        (programs / name).write_text(f"{line}\n{text}")
+        (programs / name).chmod(0o755)
+    environ: Mapping[str, str] = {"PATH": f"{programs}:{os.environ['PATH']}", **variables}
+    command = [python, launch.__file__, *words]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("app", "${PORT:-1}", "x"), 0, "{0} {1}/bin/app __main__ ['9', 'x'] {1}/bin"),
+        (("other", "${PORT:-1}"), 3, "{0} sh 9"),
+        (("python", "-c", "import sys; print(sys.argv)", "${PORT}"), 0, "['-c', '9']"),
+        (("nowhere", "${PORT}"), 127, "error: nowhere: No such file or directory"),
+        (("/etc/passwd",), 126, "error: /etc/passwd: Permission denied"),
+        (("app", "${HOST}"), 64, f"error: the variable HOST {NOT_SET}: ${{{{HOST:-VALUE}}}}"),
+        ((), 64, "error: there is no command"),
+    ],
+)  # fmt: skip
+def test_it_becomes_the_command(words: tuple[str, ...], status: int, said: str, tmp_path: Path) -> None:
+    """A console script in the same interpreter, another program in its place: our child is either way the command."""
+    done = start(tmp_path, *words, PORT="9")
+    text = (done.stdout + done.stderr).strip()
+    assert (done.returncode, text) == (status, said.format(os.getpid(), tmp_path))
+
+
+def test_a_program_gets_the_signals_that_python_ignores(tmp_path: Path) -> None:
+    done = start(tmp_path, "grep", "SigIgn", "/proc/self/status")
+    assert int(done.stdout.split()[1], 16) & 1 << 12 == 0, done  # SIGPIPE

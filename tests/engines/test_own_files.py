@@ -1,0 +1,72 @@
+"""Files with the certificates of a company that no image can be made with."""
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from hatch_docker.bases.open import open_base
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.engines.own_files import _read, certificates_layer
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import Entry, layer_entries
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.plan.model import TRUSTED, BasePlan
+from tests.fakes.bases import debian_layer, directory, file, link, python_layer
+from tests.fakes.context import context
+from tests.fakes.images import AMD64, image_of, layer_of
+from tests.fakes.plans import plan
+
+PEM = trustme.CA().cert_pem.bytes().decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("junk", "has no certificate in PEM; convert it"), ("-----BEGIN PRIVATE KEY-----\n", "has a private key"),
+        (PEM.replace("MII", "MIJ", 1), "has a certificate that is not valid"),
+        (None, "cannot read company.crt: No such"),
+    ],
+)  # fmt: skip
+def test_a_file_that_has_no_certificates(text: str | None, said: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "company.crt").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        _read(tmp_path, "company.crt")
+
+
+def test_a_link_out_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "company.crt").symlink_to("/etc/hostname")
+    with pytest.raises(ConfigError, match="leads out of the project"):
+        _read(tmp_path, "company.crt")
+
+
+RED_HAT = "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
+
+
+@pytest.mark.parametrize(
+    ("files", "paths"),
+    [
+        ([file(TRUSTED[1:], "PUBLIC")], [TRUSTED[1:]]),
+        ([file(RED_HAT, "PUBLIC\n"), directory("etc/ssl"), link("etc/ssl/certs", "../pki/certs")],
+         ["etc/pki/certs/ca-certificates.crt", RED_HAT]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_they_are_added_where_the_base_has_its_own(files: list[Entry], paths: list[str], tmp_path: Path) -> None:
+    """In the file that the variables name, too, also where its directory is a link."""
+    (tmp_path / "company.crt").write_text(PEM)
+    layers = debian_layer("amd64"), python_layer(), *([layer_of(files)] if files else [])
+    write_layout(image_of(*layers), tmp_path / "base")
+    ctx = context(tmp_path / "cache")
+    base = open_base(BasePlan("oci", "oci:base", str(tmp_path / "base")), AMD64, ctx, compression=Compression())
+    made = plan({"ca-certificates": ["company.crt"]})
+    assert {made.config.env[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")} == {TRUSTED}
+    if not files:
+        with pytest.raises(ConfigError, match="has no public certificates to add to"):
+            certificates_layer(made, tmp_path, base, Compression(), ctx)
+        return
+    layer, note = certificates_layer(made, tmp_path, base, Compression(), ctx)
+    found = {entry.path: stream.read().decode() for entry, stream in layer_entries(layer) if stream is not None}
+    assert found == dict.fromkeys(paths, f"PUBLIC\n{PEM}")
+    assert sorted(note.contents) == sorted(f"/{path}" for path in paths)
