@@ -14,7 +14,7 @@ from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.toml_lines import dotted, line_of
 
 SHOWN = 60  # characters of a wrong value in a message
-SECRET = frozenset(("env", "args", "cache"))  # options whose values may be secrets, and are not shown
+SECRET = frozenset(("env", "args", "cache", "secrets"))  # options whose values may be secrets, and are not shown
 
 # Sentences by pydantic's types of errors; what is in braces is of the error.
 _SENTENCES = {
