@@ -42,7 +42,7 @@ UNTRACKED = "rust-untracked"  # a file: some crate reads files that its input do
 
 # Options of cc1 for other results than assembly, for files beside it, or for inputs that preprocessing does not show:
 # whole arguments, and how others begin.
-REFUSED = frozenset({"-E", "-M", "-MM", "-P", "-", "-output-pch", "--output-pch", "-Winvalid-pch", "-imacros"})
+REFUSED = frozenset({"-E", "-M", "-MM", "-P", "-", "-output-pch", "--output-pch", "-imacros"})
 REFUSED_STARTS = (
     "@", "-d", "-fauto-profile", "-fbranch-probabilities", "-fcallgraph-info", "-fcompare-debug",
     "-fcondition-coverage", "-fdeps", "-fdiagnostics-add", "-fdiagnostics-format", "-fdiagnostics-set",

@@ -73,7 +73,7 @@ def compiler(tmp_path: Path) -> Compiler:
     ("options", "kept"),
     [
         ("-c a.c -o a.o", True),
-        ("-c a.c -o a.o -g -O2 -Wall -Wextra -pipe -flto -frandom-seed=1", True),
+        ("-c a.c -o a.o -g -O2 -Wall -Winvalid-pch -Wextra -pipe -flto -frandom-seed=1", True),
         ("-c a.cpp -o a.o -O1 -fPIC -std=c++17 -march=native", True),
         ("-shared -fPIC a.c -o a.o", True),                    # compiled and linked by one command
         ("-c a.c -o a.o -MD -MP -MF deps -MT a.o", True),
