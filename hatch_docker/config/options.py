@@ -218,7 +218,8 @@ class Config(Table):
         "reaps what processes leave. On a base other than `debian:` the base's own apt installs it, with `buildkit` "
         "only.")
     env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the "
-        'container, in addition to `PATH`. Not for secrets. Default: `{ PYTHONUNBUFFERED = "1" }`.')
+        'container, in addition to `PATH`. Not for secrets. Default: `PYTHONUNBUFFERED` is `1`; for '
+        "a `user` by number other than 0 `HOME` is `/tmp`, which every user may write to, and `USER` is `nonroot`.")
     labels: Mapping[types.Key, types.Argument] = Field(default={}, description="Labels, in addition to those from the "
         "project's metadata.")
     annotations: Mapping[types.Key, types.Argument] = Field(default={}, description="Annotations, in addition to those "

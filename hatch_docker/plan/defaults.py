@@ -346,7 +346,7 @@ def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPl
     return ConfigPlan(
         entrypoint=_entrypoint(project, config, guesses),
         cmd=tuple(config.cmd),
-        env=dict(sorted({"PYTHONUNBUFFERED": "1", **trust, **config.env}.items())),
+        env=dict(sorted({**_environment(config.user), **trust, **config.env}.items())),
         labels=merged(metadata, config.labels),
         annotations=merged(metadata, config.annotations),
         user=config.user,
@@ -360,6 +360,17 @@ def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPl
         ) if health else None,
         init=config.init,
     )
+
+
+def _environment(user: str) -> dict[str, str]:
+    """Return the variables of every container.
+
+    A user by number may have no line in /etc/passwd, and no home that it may write to: libraries then find no directory
+    for caches, and no name of a user. Everybody may write to /tmp, with a read-only root too.
+    """
+    number = user.partition(":")[0]
+    own = {"HOME": "/tmp", "USER": "nonroot"} if number.isdigit() and int(number) else {}  # noqa: S108
+    return {"PYTHONUNBUFFERED": "1", **own}
 
 
 def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
