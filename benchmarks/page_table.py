@@ -40,6 +40,16 @@ class PageTable:
         comments = rf"(?s)(<!-- {self.name} -->\n).*?(\n<!-- /{self.name} -->)"
         return re.sub(comments, lambda found: f"{found[1]}{made}{found[2]}", text)
 
+    def keep(self, known: Results) -> None:
+        """Write the figures, in the order of the rows."""
+        ordered = {row: known[row] for row in self.rows if row in known}
+        self.results.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+
+    def write(self) -> None:
+        """Write the table of the figures that are there into the page."""
+        page = DOCS / self.page
+        page.write_text(self.rendered(page.read_text("utf-8")), encoding="utf-8")
+
     def main(self, description: str | None) -> None:
         """Measure the rows that the command line asks for, and write the table."""
         parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
@@ -52,7 +62,5 @@ class PageTable:
             if name.startswith(tuple(given.rows.split(","))) and not (given.missing and name in known):
                 known[name] = self.measure(subject)
                 print(name, json.dumps(known[name]), flush=True)
-                ordered = {row: known[row] for row in self.rows if row in known}
-                self.results.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        page = DOCS / self.page
-        page.write_text(self.rendered(page.read_text("utf-8")), encoding="utf-8")
+                self.keep(known)
+        self.write()

@@ -96,11 +96,11 @@ def bridge() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def place_in(directory: Path, base: Path | None) -> Iterator[Place]:
-    """A daemon and a registry of our own, with the base in both."""
+def place_in(directory: Path, base: Path | None, *, containerd: bool = False) -> Iterator[Place]:
+    """A daemon and a registry of our own, with the base in both; with `containerd` images are in containerd's store."""
     path = directory / "docker.sock"
     host = f"unix://{path}"
-    (directory / "daemon.json").write_text("{}")
+    (directory / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd}}))
     command = ["dockerd", f"--config-file={directory / 'daemon.json'}", f"--host={host}", "--iptables=false"]
     command += [f"--{name}-root={directory / name}" for name in ("data", "exec")] + ["--ip6tables=false"]
     with socket.create_server(("127.0.0.1", 0)) as probe:

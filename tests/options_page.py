@@ -22,7 +22,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "Files, steps and labels": ("files", "steps", "labels", "annotations"),
     "Checks and limits": ("check", "max-size", "max-growth", "native-libraries"),
-    "Results of a build": ("load", "compression", "sbom", "provenance", "dotenv"),
+    "Results of a build": ("archive", "load", "compression", "sbom", "provenance", "dotenv"),
     "Debug images": ("debug", "debug-shell"),
 }  # fmt: skip
 OTHERS = "Other options"
@@ -88,6 +88,9 @@ EXAMPLES: Mapping[str, str] = {
     "check.timeout": '"10s"',
     "debian.mirror": '"https://mirror.example/debian"',
     "debian.security-mirror": '"https://mirror.example/debian-security"',
+    "standalone.mirror": '"https://mirror.example/pythons"',
+    "standalone.release": '"20261003"',
+    "standalone.suite": '"bookworm"',
 }
 # Options that an option cannot be without: they stand in its example too.
 WITH: Mapping[str, Sequence[str]] = {

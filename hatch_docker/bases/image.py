@@ -12,7 +12,6 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
-from hatch_docker.core.text import counted
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layout import read_layout
 from hatch_docker.oci.manifest import check_platform
@@ -111,7 +110,7 @@ def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", sou
     """
     from hatch_docker.bases.inspection import read_facts
 
-    facts = read_facts(image, plan.name, ctx)
+    facts = read_facts(image, plan.name, ctx, unpack=True)
     sizes = zip(image.layers, facts.unpacked_sizes, strict=True)
     layers = tuple(replace(layer, unpacked_size=size) for layer, size in sizes)
     return Base(
@@ -153,17 +152,9 @@ def check_python(base: Base, requires_python: str) -> None:
 
 def base_tree(base: Base, ctx: Context) -> Path:
     """Return a directory of the store with the base's files, to run its interpreter from; extracted once."""
-    from hatch_docker.oci.filesystem import extract
+    from hatch_docker.bases.inspection import unpack_layers
 
-    layers = base.image.layers
-
-    def make(root: Path) -> None:
-        size = sum(layer.descriptor.size for layer in layers)
-        title = f"unpacking {counted(len(layers), 'layer')} of {base.name}"
-        with ctx.progress.task(title, size, quick=True) as task:
-            extract(layers, root, task.advance)
-
-    return ctx.store.tree("base", tree_key(base), make)
+    return unpack_layers(base.image.layers, base.name, ctx)
 
 
 def note_builder(builder: Base, ctx: Context) -> None:
@@ -173,7 +164,9 @@ def note_builder(builder: Base, ctx: Context) -> None:
 
 def tree_key(base: Base) -> str:
     """Return the name of a base's directory in the store, a key of its contents."""
-    return key_of("base tree", 1, [layer.diff_id for layer in base.image.layers])
+    from hatch_docker.bases.inspection import layers_key
+
+    return layers_key(base.image.layers)
 
 
 def image_roots(base: Base, layers: Sequence[Layer], ctx: Context) -> list[Path]:

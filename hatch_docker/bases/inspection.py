@@ -5,11 +5,12 @@ Everything is read from the files, never from labels or variables, which may no 
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from hatch_docker.bases.model import Interpreter, real_path
+from hatch_docker.bases.model import Interpreter, real_path, runnable_platform
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
@@ -17,7 +18,7 @@ from hatch_docker.core.errors import BaseImageError, ImageError
 from hatch_docker.core.text import counted
 from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Image
+from hatch_docker.oci.model import Image, Layer
 
 RECIPE = 1               # raise it when the same layers give different facts
 TEXT_LIMIT = 1 << 20     # bytes of a text file
@@ -50,10 +51,38 @@ class Facts:
     unpacked_sizes: tuple[int, ...]
 
 
-def read_facts(image: Image, name: str, ctx: Context) -> Facts:
+Found = Callable[[Mapping[str, Entry], Sequence[int]], object]
+"""Function that gets the merged tree of some layers, and the size of each layer's tar in bytes."""
+
+
+def layers_key(layers: Sequence[Layer]) -> str:
+    """Return the name of the directory of `unpack_layers`, a key of its contents."""
+    return key_of("base tree", 1, [layer.diff_id for layer in layers])
+
+
+def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found | None = None) -> Path:
+    """Return a directory of the store with the files of some layers, made once.
+
+    While it is made `found` gets the tree, with what `_look` keeps of files.
+    """
+    from hatch_docker.oci.filesystem import extract
+
+    def make(root: Path) -> None:
+        size = sum(layer.descriptor.size for layer in layers)
+        title, sizes = f"unpacking {counted(len(layers), 'layer')} of {name}", list[int]()
+        with ctx.progress.task(title, size, quick=True) as task:
+            tree = extract(layers, root, task.advance, read_file=_look if found else None, sizes=sizes)
+        if found is not None:
+            found(tree, sizes)
+
+    return ctx.store.tree("base", layers_key(layers), make)
+
+
+def read_facts(image: Image, name: str, ctx: Context, *, unpack: bool = False) -> Facts:
     """Return the facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
 
-    Raises BaseImageError if the image has no Python, or one for a different architecture.
+    With `unpack` layers that have to be read are unpacked too, if their programs run here. Raises BaseImageError if the
+    image has no Python, or one for a different architecture.
     """
     environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
     path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
@@ -63,19 +92,24 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
     known = ctx.store.recall("base", key)
     if known is None:
         with ctx.store.lock(f"base facts {key}"):  # another build may be reading them
-            known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx))
+            known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx, unpack=unpack))
     return read_record(Facts, known)
 
 
-def _scan(image: Image, name: str, places: list[str], ctx: Context) -> dict[str, Any]:
+def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: bool) -> dict[str, Any]:
     """Return the fields of the facts, in the form of the store."""
     from hatch_docker.oci.filesystem import merge_layers
 
-    sizes: list[int] = []
+    host, read = runnable_platform(), list[tuple[Mapping[str, Entry], Sequence[int]]]()
     try:
-        title, size = f"reading {counted(len(image.layers), 'layer')} of {name}", len(image.layers)
-        with ctx.progress.task(title, size, unit="layers", quick=True) as task:
-            tree = merge_layers(image.layers, _look, sizes, advance=task.advance)
+        if unpack and host is not None and host.architecture == image.platform.architecture:
+            unpack_layers(image.layers, name, ctx, lambda *found: read.append(found))
+        if not read:
+            title, size = f"reading {counted(len(image.layers), 'layer')} of {name}", image.size
+            with ctx.progress.task(title, size, quick=True) as task:
+                measured = list[int]()
+                read.append((merge_layers(image.layers, _look, measured, advance=task.advance), measured))
+        tree, sizes = read[0]
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
@@ -95,7 +129,7 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> dict[str,
     codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
     return {
         "interpreter": [f"/{python}", *_python_version(python, program, tree, name)], "libc": _libc(tree, name),
-        "users": read_users(_text(tree, "etc/passwd")), "symlinks": symlinks, "unpacked_sizes": sizes,
+        "users": read_users(_text(tree, "etc/passwd")), "symlinks": symlinks, "unpacked_sizes": list(sizes),
         "directories": sorted(path for path, entry in tree.items() if entry.kind == "directory"),
         "suite": codename if re.fullmatch(r"[a-z]{1,32}", codename) else "",
     }  # fmt: skip

@@ -70,6 +70,8 @@ class Base:
     source: str = ""                          # registry: repository@digest of the index that named this image
     made_of: tuple[tuple[str, str], ...] = ()
     builder: Base | None = None               # build.base: where the wheels for this one are made
+    archive: tuple[str, str] = ("", "")       # standalone: name and digest of the archive that Python is from
+    bundled: Mapping[str, str] = field(default_factory=dict)   # standalone: the versions of the libraries in it
 
     @property
     def platform(self) -> Platform:
@@ -83,7 +85,8 @@ class Base:
         Otherwise a key of the image's layers: an unsigned interpreter could compile anything and report any version.
         Its output is used for that image only, and it runs in the sandbox.
         """
-        return "" if self.plan.kind == "debian" else key_of([layer.diff_id for layer in self.image.layers])
+        signed = self.plan.kind == "debian" and self.plan.standalone is None
+        return "" if signed else key_of([layer.diff_id for layer in self.image.layers])
 
 
 def split_build(build: str) -> tuple[str, str]:

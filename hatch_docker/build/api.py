@@ -71,7 +71,8 @@ def push_images(project: Project, directory: Path, environ: Mapping[str, str], m
     if not made or not all(receipt.deliveries for receipt in made.values()):
         plans, ctx = open_plans(project, environ, push=True)
         # an archive that exists stays in the receipt
-        make_images(project, [replace(plan, archive=plan.part in made) for plan in plans], directory, ctx, made)
+        written = {name for name, receipt in made.items() if receipt.archive}
+        make_images(project, [replace(plan, archive=plan.part in written) for plan in plans], directory, ctx, made)
     # Else `push = true` pushed them before, in `hatch build -t docker:image,push`.
     return [name for receipt in made.values() for name in receipt.pushed]
 
@@ -100,7 +101,9 @@ def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -
     for plan in open_plans(project, environ)[0]:
         # Logins of mirrors and of addresses of dependencies must not be in a file that is passed on.
         mirrors = redact_url(plan.base.mirror), redact_url(plan.base.security_mirror)
-        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1])
+        own = plan.base.standalone
+        own = own and replace(own, mirror=redact_url(own.mirror))
+        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1], standalone=own)
         sources = tuple(replace(source, where=redact_url(source.where)) for source in plan.lock.sources)
         requirements = tuple(map(redact_requirement, plan.lock.requirements))
         lock = replace(plan.lock, requirements=requirements, sources=sources)
@@ -122,11 +125,11 @@ def displayed(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: 
 def make_images(
     project: Project, plans: Sequence[Plan], directory: Path, ctx: Context, made: Made, notes: Notes | None = None
 ) -> list[Path]:
-    """Make the images of some plans, with everything that follows from each in `directory`; returns their archives.
+    """Make the images of some plans, with everything that follows from each in `directory`.
 
-    `notes` gets what was made.
+    Returns their archives, of those without one the receipts. `notes` gets what was made.
     """
-    from hatch_docker.build.pipeline import run
+    from hatch_docker.build.pipeline import output_paths, run
     from hatch_docker.core.cache.prune import prune_now_and_then
     from hatch_docker.engines.select import select_engine
     from hatch_docker.oci.model import host_platform
@@ -135,7 +138,7 @@ def make_images(
         with about_image(plan.part), _with_members(project, plan, ctx) as whole:
             made[plan.part] = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx, notes)
         prune_now_and_then(ctx.store)
-    return [directory / made[plan.part].archive for plan in plans]
+    return [output_paths(plan, directory)[not plan.archive] for plan in plans]
 
 
 def _with_members(project: Project, plan: Plan, ctx: Context) -> contextlib.AbstractContextManager[Project]:

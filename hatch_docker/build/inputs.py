@@ -25,7 +25,7 @@ from hatch_docker.build.unchanged import (
     revision_row,
     walk,
 )
-from hatch_docker.core.cache.store import file_digest
+from hatch_docker.core.cache.store import RECENT, file_digest
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.core.terminal import is_lively
@@ -53,16 +53,15 @@ Tree = tuple[list[str], dict[str, Facts]]
 PACKAGE = Path(hatch_docker.__file__).parent
 ABOVE = ("pyproject.toml", "hatch.toml", ".gitignore", ".hgignore", ".git")  # looked for in directories above a project
 ASKED: Mapping[str, str] = {"debian-snapshot": "time", "pins": "at"}  # by kind of answer: the field with its time
-RECENT = 0.05  # seconds: more than a file system's clock is behind
 SKIPPED = ("__pycache__", ".git")  # directories of others than the project's, which no build takes files from
-COARSE = 2.1   # the same where a file's time is whole seconds, as of some file systems
+COARSE = 2.1   # seconds in place of RECENT where a file's time is whole seconds, as of some file systems
 
 
 @dataclass(slots=True)
 class Notes:
     """Notes of a build of a command: the commit, and of each image what was made and shown.
 
-    `made` has of each image the archive, the receipt's file, the receipt and the names, `names` its IDs in the daemon
+    `made` has of each image the paths of archive and receipt, the receipt and the names, `names` its IDs in the daemon
     by name, `tags` the digests of bases by name.
     """
 
@@ -92,9 +91,10 @@ class Notes:
         self.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
         self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
         documents = [str(archive.with_name(document.file)) for document in receipt.documents]
-        self.outputs += [str(archive), str(path), *documents]
+        written = [str(archive), str(path)] if plan.archive else [str(path)]
+        self.outputs += [*written, *documents]
         self.made.append((archive, path, receipt, plan.references))
-        self.images.append({"archive": str(archive), "path": str(path), "receipt": asdict(again)})
+        self.images.append({"archive": written[0], "path": str(path), "receipt": asdict(again)})
         if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
             self.tags[plan.base.location] = receipt.base["digest"]
         if (builder := plan.base.builder) and ("base", builder.location) in ctx.used and ctx.image_lock is None:
@@ -168,7 +168,7 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
     reasons = {
         "it gave a warning": bool(ctx.progress.warnings),
         "every server was asked again": ctx.refresh,
-        "it pushes": any(plan.push or not plan.archive for plan in plans),
+        "it pushes": any(plan.push for plan in plans),
         "BuildKit makes it": any(plan.engine != "embedded" for plan in plans),
         "it is compared with a registry": any(budget.growth or budget.share for budget in budgets),
         "other projects take part": any(plan.members for plan in plans) or names_projects(project.root, needs=needs),
@@ -293,6 +293,7 @@ def _check_outputs(notes: Notes) -> None:
         documents = {document.file: document.digest for document in receipt.documents}
         found = {name: file_digest(archive.with_name(name)) for name in documents}
         told, ours = (replace(item, timings={}, platforms=()) for item in (read_receipt(path), receipt))
-        image = read_archive(archive).digest, archive_names(archive)
-        if (found, told, image) != (documents, ours, (receipt.digest, docker_names(names))):
+        expected = receipt.digest, docker_names(names)
+        image = (read_archive(archive).digest, archive_names(archive)) if receipt.archive else expected
+        if (found, told, image) != (documents, ours, expected):
             raise Unsuitable("another build wrote its files at the same time")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.debian.base import base_steps, builder_step
+from hatch_docker.bases.debian.python_archive import find_archive
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.bases.debian.suite import pin as pin_packages
 from hatch_docker.bases.model import Base, split_build
@@ -188,6 +189,8 @@ def _check(
     libc = row["libc"].partition(" ")
     version, abi = split_build(row["python"])
     target = Target(version, platform, (libc[0], libc[2]), abi)
+    if plan.base.standalone:
+        find_archive(plan.base, platform, ctx)
     if plan.base.kind == "debian":
         _check_packages(plan.base, plan.base.location, platform, None, ctx)
     elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hatch_docker.build.summary import closing_lines, previous_receipt
 from hatch_docker.core.cache.store import DamagedBlobError
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError
-from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers
+from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers, temporary_directory
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.oci.daemon import Loaded
@@ -62,6 +63,8 @@ def run(
     write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
     if error := push_error(receipt.deliveries):
         raise error
+    if not (plan.archive or plan.push or loaded):
+        ctx.progress.warn("the image is in the cache alone: archive = false, and it is neither loaded nor pushed")
     if notes is not None:
         notes.add(plan, receipt, (archive, path), loaded, host, ctx)
     return receipt
@@ -206,7 +209,7 @@ def output_paths(plan: Plan, directory: Path) -> tuple[Path, Path]:
     return directory / f"{plan.stem}{ARCHIVE}", directory / f"{plan.stem}{RECEIPT}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
@@ -241,8 +244,19 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
         ctx.progress.detail(f"not loaded: no image for {host} was made")
         return None
     try:
-        with ctx.progress.task(f"loading the image into {daemons[0]}", part=True) as task:
-            loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail, task=task)
+        with (
+            ctx.progress.task(f"loading the image into {daemons[0]}", part=True) as task,
+            contextlib.ExitStack() as stack,
+        ):  # fmt: skip
+
+            @functools.cache
+            def written() -> Path:
+                path = stack.enter_context(temporary_directory()) / archive.name
+                write_archive_file(item, plan.references, path, host, ctx)
+                return path
+
+            whole = archive if plan.archive else written
+            loaded = load(daemons[0], item, plan.references, whole, host=host, log=ctx.progress.detail, task=task)
     except DaemonError as error:
         if plan.load == "always" or daemons[0].url:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.config import DEFAULT
 from hatch_docker.core.context import IMAGES_VARIABLE
@@ -53,8 +53,15 @@ def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[
 
     assert project.app is not None
     progress = open_progress(project.app.display_warning, project.app.verbosity, environ)
-    ctx = open_context(environ, progress)
+    ctx = replace(open_context(environ, progress), sandbox=_run_at)
     return read_configs(project.table, environ, project.root / project.file, ctx.store), ctx
+
+
+def _run_at(*arguments: Any, **options: Any) -> None:
+    """Run a command in another tree in the sandbox, which an unchanged build does not import."""
+    from hatch_docker.wheels.builder.sandbox import run_at
+
+    run_at(*arguments, **options)
 
 
 def metadata_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
@@ -46,9 +45,9 @@ def open_plans(
             build = with_options(config.build, isolated="never", args={}, env={}, ssh=False)
             config = with_options(config, build=build)
         if push:
-            config = with_options(config, push=True, load="never")
+            config = with_options(config, push=True, load="never", archive=False)
         with about_image(name):
-            plan = replace(make_plan(metadata, config, host_platform(), name), archive=not push)
+            plan = make_plan(metadata, config, host_platform(), name)
         plans.append(plan)
         title = f"{name}: " if name else ""
         for guess in plan.guesses:

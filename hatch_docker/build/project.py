@@ -226,7 +226,7 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
     if whole.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
         return tree, _archive(table)
     if run_git(root, "status", "--porcelain", environ=ctx.environ):
-        ctx.progress.warn("meson-python's sdist is made of what is committed: the image lacks what is not")
+        ctx.progress.warn("meson-python's sdist is made of the last commit: the image lacks uncommitted changes")
     return whole, ""
 
 

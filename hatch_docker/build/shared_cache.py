@@ -66,7 +66,7 @@ def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | Non
     else:
         shared = Shared(scope, partial(_read, sources, plan, root, ctx), KINDS, COSTLY, ctx.progress)
         shared.noted |= before.noted if before is not None else {}
-    return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified_trees, shared=shared))
+    return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified, shared=shared))
 
 
 def shared_of(ctx: Context) -> Shared | None:

@@ -170,6 +170,18 @@ class DebianConfig(Table):
         "sets, OpenSSL's engines, and test, idlelib, pydoc and turtle of the standard library.")
 
 
+class StandaloneConfig(Table):
+    """The source of the Python of a `standalone:` base."""
+
+    mirror: types.Archives = Field(default="", description="The URL of a mirror of python-build-standalone, which has "
+        "a directory for each release, or of a directory with archives (`file:///srv/pythons`). Default: "
+        "`UV_PYTHON_INSTALL_MIRROR`, which uv reads too.")
+    release: types.Release = Field(default="", description='The release to take the archive from, such as '
+        '`"20261003"`. Default: of a directory the newest archive; any other mirror needs a release.')
+    suite: types.Suite = Field(default="trixie", description="The suite of Debian that the C library and everything "
+        "else but Python comes from.")
+
+
 class Config(Table):
     """Everything about the image that the project's own metadata do not say."""
 
@@ -192,9 +204,10 @@ class Config(Table):
     builder: types.Builder = Field(default="", description="The builder for `buildkit`: one of `docker buildx ls`, "
         "local or remote, or `podman`. Default: Docker's current builder, else Podman.")
     base: types.Base = Field(default="", description="The base image: a registry reference (`@sha256:...` pins it), "
-        "`debian:<suite>` (Python and its libraries straight from Debian's signed packages: no shell, no registry), or "
+        "`debian:<suite>` (Python and its libraries straight from Debian's signed packages: no shell, no registry), "
+        "`standalone:X.Y` (the same with a CPython of python-build-standalone, `standalone:3.14t` free-threaded), or "
         "`oci:PATH` (an OCI layout). Debian's own image on a registry is `library/debian:...`. Default: "
-        "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits.")
+        "`python:X.Y-slim`, X.Y the newest Python up to 3.14 that `requires-python` admits.")
     python: types.Python = Field(default="", description='The Python that the image must have, such as `"3.13"` or '
         '`"3.14t"` (free-threaded); of a suite of Debian with several, the one to take. Default: the base\'s.')
     platforms: Distinct[Literal["linux/amd64", "linux/arm64"]] = Field(default=(), description="The platforms to build "
@@ -209,8 +222,8 @@ class Config(Table):
         "base image, Debian's packages, and all that `lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. "
         "`none`: no image lock. Otherwise a path.")
     entrypoint: Command | None = Field(default=None, description="The program that the container runs, and its first "
-        "arguments; `[]` for none. Default: the project's only script, or the one named like the project (or like its "
-        "daemon, with a `d` at the end).")
+        "arguments; `[]` for none. Default: the project's only script, or the one named like the project "
+        "(`supervisord` of `supervisor` and `ansible` of `ansible-core`, too).")
     cmd: Command = Field(default=(), description="The arguments that `docker run IMAGE ...` replaces. In `entrypoint` "
         "and `cmd`, `${NAME}` and `${NAME:-default}` are filled in when a container starts, without a shell; `$${` "
         "stands for `${`.")
@@ -250,6 +263,8 @@ class Config(Table):
         "for `debian:` bases, which have none.")
     compression: Literal["gzip", "zstd", "none"] = Field(default="gzip", description="How layers are compressed. "
         "`zstd` is smaller and faster; on Python before 3.14 it needs the extra `hatch-docker[zstd]`.")
+    archive: bool = Field(default=True, description="Whether a build writes the image to a file, `dist/*.oci.tar`. "
+        "`false`, for an image that is only loaded or pushed: then its result is the receipt.")
     load: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the image is loaded into "
         "Docker or Podman. `auto`: if one of them answers.")
     wheel_records: Literal["repair", "refuse"] = Field(default="repair", description="How to treat a dependency's "
@@ -280,3 +295,4 @@ class Config(Table):
     sign: SignConfig = SignConfig()
     check: CheckConfig = CheckConfig()
     debian: DebianConfig = DebianConfig()
+    standalone: StandaloneConfig = StandaloneConfig()

@@ -163,6 +163,10 @@ Name = Annotated[str, Text("must be a name made of letters, digits, ., - and _",
 Package = Annotated[str, Text("must be the name of a Debian package, such as libpq5", "^[a-z0-9][a-z0-9+.-]+$")]
 Mirror = Annotated[str, Text("must be the http, https or file URL of a mirror: the directory of dists/ and pool/",
     r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$")]
+Archives = Annotated[str, Text("must be the http, https or file URL of a mirror of python-build-standalone: the "
+    "directory of its releases", r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$")]
+Release = Annotated[str, Text('must be the date of a release, such as "20261003"', "^[0-9]{8}$")]
+Suite = Annotated[str, Text('must be a suite of Debian, such as "trixie"', "^[a-z]{1,32}$")]
 Language = Annotated[str, Text('must be a language by its code of two or three letters, such as "de"', "^[a-z]{2,3}$")]
 Builder = Annotated[str, Text('must be the name of a builder, such as "default" or "podman"',
     "^[A-Za-z0-9][A-Za-z0-9._+-]*$")]

@@ -41,7 +41,8 @@ class Context:
     is known counts as present: a registry may have it, and opening it raises DamagedBlobError. `secrets` must not be in
     anything that is made. `used` holds the SHA-256 of what wheels were built with: by ("deb", "gcc 4:14.2.0-1 amd64",
     suite) and ("pypi", name, version, filename). `asked` holds when each answer that is used for a day was given, in
-    seconds since the epoch, by its kind and key in the store, `local` the paths of wheels on this machine.
+    seconds since the epoch, by its kind and key in the store, `local` the paths of wheels on this machine. `sandbox`
+    runs a command in another file tree (`bases.bytecode.Sandbox`), None where nothing may run.
     """
 
     store: Store
@@ -54,6 +55,7 @@ class Context:
     used: dict[tuple[str, ...], str] = field(default_factory=dict)
     asked: dict[tuple[str, str], float] = field(default_factory=dict)
     local: set[str] = field(default_factory=set)
+    sandbox: Callable[..., None] | None = None
 
     @property
     def client(self) -> Client:

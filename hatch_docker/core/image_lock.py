@@ -1,6 +1,7 @@
 """The image lock, hatch-docker.lock: answers of registries, mirrors and indexes, kept for later builds.
 
     [[base]]           the image that a base's name stood for: digests, and its Python and C library
+    [[python]]         the archive of a standalone base
     [[debian]]         the packages of a suite that some names resolved to
     [[requirements]]   the files that some requirements resolved to for one target
 
@@ -42,6 +43,7 @@ def _is_time(value: Any) -> bool:
 # What makes a question, by kind of entry; everything else of an entry is the answer.
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "base": ("name",),
+    "python": ("name", "platform"),
     "debian": ("for", "suite", "architecture", "slim", "asked"),
     "requirements": ("platform", "python", "libc", "asked"),
 }
@@ -58,6 +60,10 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
         "platforms": [{
             "platform": _PLATFORM, "digest?": f"sha256:{_SHA256}", "python": _PYTHON, "libc": _LIBC, "suite?": "[a-z]+",
         }],
+    },
+    "python": {
+        "name": _LINE, "platform": _PLATFORM, "sha256": _SHA256,
+        "file": r"(?:[0-9]{8}/)?cpython-3[^\x00-\x20\x7f/]+\.tar\.gz",
     },
     "debian": {
         "for": "base|runtime|system|builder", "suite": "[a-z]+", "architecture": "[a-z0-9]+", "slim?": bool,
@@ -201,6 +207,8 @@ def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
     if kind == "base":
         names = abbreviate([entry["name"] for entry in known], SHOWN) or "no base"
         return f"it pins {names}, and the base is {question['name']}"
+    if kind == "python":
+        return f"it has no archive for {question['name']} on {question['platform']}"
     place = ("for", "suite", "architecture") if kind == "debian" else ("platform",)
     near = [entry for entry in known if all(entry.get(name) == question.get(name) for name in place)]
     if kind == "debian":
@@ -252,6 +260,8 @@ def _pinned(entries: Entries) -> dict[tuple[str, str], set[tuple[str, str]]]:
                 title = f"{entry['name']} for {platform['platform']}"
                 library, _, version = platform["libc"].partition(" ")
                 rows += [(title, "Python", platform["python"], ""), (title, library, version, "")]
+        elif kind == "python":
+            rows.append((f"{entry['name']} for {entry['platform']}", "archive", entry["file"], entry["sha256"]))
         else:
             debian = kind == "debian"
             title = f"debian:{entry['suite']} {entry['architecture']}" if debian else f"for {entry['platform']}"

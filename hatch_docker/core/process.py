@@ -82,6 +82,18 @@ def end_running() -> None:
 before_exit.append(end_running)
 
 
+@contextlib.contextmanager
+def ended_on_failure() -> Iterator[None]:
+    """Kill the programs that were started meanwhile, by any thread, if the block fails."""
+    before = set(_running)
+    try:
+        yield
+    except BaseException:
+        for process in _running - before:
+            _kill(process)
+        raise
+
+
 def _kill(process: Running) -> None:
     """Kill a program; one with a timeout has its own session, and its children are killed too."""
     with contextlib.suppress(ProcessLookupError):

@@ -17,6 +17,10 @@ Advance = Callable[[int], None]
 LONG = 1.0  # seconds from which a plain line, and the receipt, says how long a task took
 
 
+class UnwantedError(BaseException):
+    """The end of work whose result nobody wants any more; no retry and no warning follows."""
+
+
 class Display(Protocol):
     """A live view of the tasks that run; the terminal's is in terminal.py."""
 
@@ -47,6 +51,8 @@ class Progress:
     screen: Display | None = None
     warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # shown or not
     long: list[tuple[str, float]] = field(default_factory=list, repr=False, compare=False)  # tasks done, seconds
+    ended: threading.Event | None = None  # of work beside: set once nobody wants its result, which ends its tasks
+    held: list[str] | None = None         # of work beside: its warnings, until its result is taken
 
     def info(self, line: str) -> None:
         """Show a step that takes time, or a result: shown by default."""
@@ -60,6 +66,9 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Show something that the user should know at any verbosity except `-qq`."""
+        if self.held is not None:
+            self.held.append(line)
+            return
         self.warnings.append(line)
         if self.verbosity >= -1:
             self._line(sanitize(f"warning: {line}"))
@@ -80,6 +89,11 @@ class Progress:
         has a line elsewhere only if it took long.
         """
         return Task(self, sanitize(title), total, unit, part, quick)
+
+    def check_wanted(self) -> None:
+        """Raise UnwantedError in work beside whose result nobody wants any more."""
+        if self.ended is not None and self.ended.is_set():
+            raise UnwantedError
 
     def _line(self, line: str) -> None:
         if self.screen is None:
@@ -104,6 +118,7 @@ class Task:
 
     def advance(self, count: int) -> None:
         """Add to what is done; a negative count takes back an attempt that will be repeated."""
+        self.progress.check_wanted()
         with self._guard:
             self.done += count
 
@@ -118,6 +133,7 @@ class Task:
         return time.monotonic() - self.began
 
     def __enter__(self) -> Self:
+        self.progress.check_wanted()
         self.began = time.monotonic()
         if self.progress.screen is not None:
             self.progress.screen.open(self)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 CHUNK = 1 << 16
+COPIED = 1 << 20  # bytes copied at once
 
 
 class Readable(Protocol):
@@ -33,6 +36,28 @@ def drain(stream: Readable) -> None:
     """Read a stream to its end, for the checks that come there."""
     while stream.read(CHUNK):
         pass
+
+
+def copy_file(source: BinaryIO, out: Writable) -> None:
+    """Copy a file, from its start, to where `out` is; between two files on disk the kernel copies.
+
+    `out` may be a CountingStream. Raises OSError.
+    """
+    advance: Callable[[int], object] = int
+    target: Any = out
+    if isinstance(out, CountingStream):
+        advance, target = out.advance, out.stream
+    copied = 0
+    try:
+        size = os.fstat(source.fileno()).st_size
+        target.flush()
+        while copied < size and (count := os.copy_file_range(source.fileno(), target.fileno(), COPIED, copied)):
+            copied += count
+            advance(count)
+    except (AttributeError, OSError):  # a socket or a pipe, or a file system that cannot
+        pass
+    source.seek(copied)
+    shutil.copyfileobj(source, out, COPIED)
 
 
 def read_fully(stream: Readable, size: int) -> bytes:
@@ -85,26 +110,26 @@ class CountingStream:
     """A stream to read from or to write to that reports the number of bytes of each call to `advance`."""
 
     def __init__(self, stream: Any, advance: Callable[[int], object]) -> None:
-        self._stream = stream
-        self._advance = advance
+        self.stream = stream
+        self.advance = advance
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, all that are left if it is negative."""
-        data: bytes = self._stream.read(size)
-        self._advance(len(data))
+        data: bytes = self.stream.read(size)
+        self.advance(len(data))
         return data
 
     def write(self, data: bytes, /) -> int:
         """Write `data` and return how many bytes were written."""
-        count: int = self._stream.write(data)
-        self._advance(count)
+        count: int = self.stream.write(data)
+        self.advance(count)
         return count
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._stream.close()
+        self.stream.close()
 
 
 class PartReader(io.RawIOBase):

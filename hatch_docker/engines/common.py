@@ -28,7 +28,7 @@ from hatch_docker.oci.media_types import DOCKER
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, ConfigPlan, Plan
+from hatch_docker.plan.model import ARCHIVES, DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, ConfigPlan, Plan
 from hatch_docker.plan.naming import PREFIX, merged
 from hatch_docker.project.model import Project
 from hatch_docker.project.repository import add_git_logins
@@ -314,6 +314,8 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
         yield f"the password of {host} in netrc", password
     for mirror in (plan.base.mirror, plan.base.security_mirror):
         yield "the password of debian.mirror", _password(mirror)
+    for mirror in (plan.base.standalone.mirror if plan.base.standalone else "", environ.get(ARCHIVES, "")):
+        yield "the password of standalone.mirror", _password(mirror)
     for machine, password in read_passwords(APT).items():
         yield f"the password of {machine} in apt's auth.conf", password
     for name, value in read_settings(APT).items():

@@ -2,17 +2,24 @@
 
 No daemon and no registry account. Every layer has a key made of contents; only a layer whose key is new is
 made, and nothing is fetched, compiled or compressed for the others.
+
+What does not need each other is done side by side:
+
+    base -- resolution -+- downloads -- layers of dependencies -+- layer of the project -- image
+    builder ------------+- wheel of the project ----------------+
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases.model import Base
+from hatch_docker.bases.model import Base, runnable_platform
+from hatch_docker.core.beside import beside
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -76,6 +83,15 @@ def gather(
 
     Everything that has to be fetched or built to know them is fetched and built.
     """
+    base, target, pins = _resolve(plan, platform, project, ctx)
+    own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
+    return base, pins, [*_dependencies(pins, plan, base, target, project, ctx), *own]
+
+
+def _resolve(
+    plan: Plan, platform: Platform, project: Project, ctx: Context
+) -> tuple[Base, Target, tuple[Pin, ...]]:
+    """Return the base of an image, the target of its wheels, and the pins of the dependencies."""
     base, target = open_target(plan, platform, Compression(plan.compression), project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
@@ -84,16 +100,21 @@ def gather(
 
         return metadata_of(_built(pinned, lambda: sdist, plan, base, target, project, ctx).open())
 
-    pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
-    own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
+    return base, target, pin(plan.lock, project.root, target, ctx, metadata=metadata)
+
+
+def _dependencies(
+    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
+) -> list[Group]:
+    """Return the wheels of each layer of dependencies; those without a wheel for the target are built."""
     check_pins(pins, target, project.root, ctx)
     warn_of_gpu_packages(plan, base, pins, ctx)
-    alone, small = group_pins(pins, project.root, ctx, free_layers(plan, base, len(own)))
-    dependencies = [
+    free = free_layers(plan, base, len(own_projects(plan, target, project)))
+    alone, small = group_pins(pins, project.root, ctx, free)
+    return [
         Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))
         for group in (*([pinned] for pinned in alone), small) if group
     ]  # fmt: skip
-    return base, pins, [*dependencies, *own]
 
 
 def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Project, ctx: Context) -> Wheel:
@@ -123,9 +144,24 @@ def _built(
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
-    base, pins, groups = gather(plan, platform, project, ctx)
-    site = Site(base, VenvTarget(base.interpreter), compression, ctx)
-    layers = _layers(groups, pins, site, project, ctx)
+    with _early_builder(plan, platform, ctx):
+        base, target, pins = _resolve(plan, platform, project, ctx)
+        site = Site(base, VenvTarget(base.interpreter), compression, ctx)
+
+        def dependencies(ctx: Context) -> tuple[list[Group], list[tuple[Layer, bool]]]:
+            found = _dependencies(pins, plan, base, target, project, ctx)
+            return found, _layers(found, pins, replace(site, ctx=ctx), project, ctx)
+
+        ours = own_projects(plan, target, project)
+        if any(own.build.isolated for own in ours):
+            with beside(ctx, dependencies) as result:
+                own = [_own(own, plan, base, target, ctx) for own in ours]
+                groups, layers = result()
+        else:  # hatchling works in this process, and takes no time
+            own = [_own(own, plan, base, target, ctx) for own in ours]
+            groups, layers = dependencies(ctx)
+    reused = sum(cached for _, cached in layers)
+    groups, layers = [*groups, *own], layers + _layers(own, pins, site, project, ctx, reused=reused)
     check_records(pins, ctx, refuse=plan.wheel_records == "refuse")
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_commands(plan, base, programs, ctx)
@@ -133,8 +169,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         (layer, LayerInfo(group.kind, tuple(wheel.title for wheel in group.wheels), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)
     ]
-    own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
-    notes = [WheelInfo(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
+    notes = [WheelInfo(wheel.filename, wheel.digest.removeprefix("sha256:")) for group in own for wheel in group.wheels]
     tallies = [left_out(site, wheel) for group in groups for wheel in group.wheels]
     steps = _steps(plan, platform, project, ctx) if plan.steps else None
     return finish(plan, base, pins, made, notes, project, compression, ctx, tallies, steps)
@@ -148,6 +183,25 @@ def _steps(plan: Plan, platform: Platform, project: Project, ctx: Context) -> St
     host = host_platform()
     twin = None if platform.architecture == host.architecture else partial(_build_one, plan, host, project, ctx)
     return Steps("embedded", run_in_sandbox, twin)
+
+
+def _early_builder(plan: Plan, platform: Platform, ctx: Context) -> contextlib.AbstractContextManager[object]:
+    """Unpack the root of the builder beside the block on a machine that knows no wheel, nor its Debian base.
+
+    Its failure is left to the step that needs it.
+    """
+    from hatch_docker.bases.debian.base_cache import recall_base, recall_snapshot
+
+    base, host = plan.base.builder or plan.base, runnable_platform()
+    if base.kind != "debian" or not plan.build.isolated or host is None or host.architecture != platform.architecture:
+        return contextlib.nullcontext()
+    if recall_snapshot(ctx.store, base.location, platform.architecture):
+        return contextlib.nullcontext()
+    if recall_base(base, platform, Compression(plan.compression), ctx) or ctx.store.look_elsewhere():
+        return contextlib.nullcontext()
+    from hatch_docker.bases.debian.base import builder_root
+
+    return beside(ctx, lambda ctx: builder_root(base, platform, plan.build.packages, ctx, suite=base.location))
 
 
 def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
@@ -180,9 +234,12 @@ def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
 
 
 def _layers(
-    groups: Sequence[Group], pins: Sequence[Pin], site: Site, project: Project, ctx: Context
+    groups: Sequence[Group], pins: Sequence[Pin], site: Site, project: Project, ctx: Context, *, reused: int = 0
 ) -> list[tuple[Layer, bool]]:
-    """Return the layers of some groups in their order; missing ones are fetched together and made in parallel."""
+    """Return the layers of some groups in their order; missing ones are fetched together and made in parallel.
+
+    `reused` layers beside them were there.
+    """
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     costly = any(layer is None and group.kind != "project" for group, layer in zip(groups, known, strict=True))
     if costly and ctx.store.look_elsewhere():
@@ -197,8 +254,8 @@ def _layers(
     digests = {wheel.digest for group in missing for wheel in group.wheels}
     wanted = [pinned for pinned in pins if f"sha256:{pinned.sha256}" in digests and pinned.is_wheel]
     fetch(wanted, ctx, root=project.root)
-    reused = f" ({len(known) - len(missing)} reused)" if len(missing) < len(known) else ""
-    title = f"making {counted(len(missing), 'layer')}{reused}"
+    reused += len(known) - len(missing)
+    title = f"making {counted(len(missing), 'layer')}{f' ({reused} reused)' if reused else ''}"
     with ctx.progress.task(title, len(missing), unit="layers", quick=True) as task, ThreadPoolExecutor(WORKERS) as pool:
 
         def make(group: Group) -> tuple[Layer, bool]:

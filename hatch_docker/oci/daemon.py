@@ -69,10 +69,12 @@ def _reported(daemon: Daemon) -> Iterator[None]:
 
 
 def load(
-    daemon: Daemon, item: Image | Index, references: Sequence[str], archive: Path, *, host: Platform,
-    log: Callable[[str], None], task: Task | None = None,
+    daemon: Daemon, item: Image | Index, references: Sequence[str], archive: Path | Callable[[], Path], *,
+    host: Platform, log: Callable[[str], None], task: Task | None = None,
 ) -> Loaded:
-    """Load an image into a daemon under its names; `archive` is what `write_archive` wrote of it for `host`.
+    """Load an image into a daemon under its names.
+
+    `archive` is what `write_archive` wrote of it for `host`, or a function that writes it if it is needed.
 
     An image that is there already is only named. Docker's own store is sent the layers that it lacks, and everything
     if that fails, which is reported to `log`. `task` is told the bytes. Raises DaemonError.
@@ -95,13 +97,18 @@ def load(
                 sent = _load_partial(api, image, references, present, log, task)
                 found = _tag(api, ids, names) if sent else ""
         if not found:
-            sent = archive.stat().st_size
-            with archive.open("rb") as stream:
+            whole = _file(archive)
+            sent = whole.stat().st_size
+            with whole.open("rb") as stream:
                 _send(api, stream, sent, task)
             found = _tag(api, ids, names)
     if not found:
-        raise DaemonError(f"{daemon} took the archive {archive} and does not have the image: look at its log")
+        raise DaemonError(f"{daemon} took the archive {_file(archive)} and does not have the image: look at its log")
     return Loaded(daemon, found, names, sent)
+
+
+def _file(archive: Path | Callable[[], Path]) -> Path:
+    return archive if isinstance(archive, Path) else archive()
 
 
 def podman_images(environ: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -198,7 +205,9 @@ def _send(api: EngineApi, stream: BinaryIO, size: int, task: Task | None) -> Non
         api.load_image(stream, advance)
 
 
-def _load_by_program(daemon: Daemon, ids: Sequence[str], names: tuple[str, ...], archive: Path) -> Loaded:
+def _load_by_program(
+    daemon: Daemon, ids: Sequence[str], names: tuple[str, ...], archive: Path | Callable[[], Path]
+) -> Loaded:
     known = {image_id.removeprefix("sha256:") for image_id in ids}
 
     def asked() -> str:
@@ -211,11 +220,12 @@ def _load_by_program(daemon: Daemon, ids: Sequence[str], names: tuple[str, ...],
     found = asked()
     if found:
         return Loaded(daemon, f"sha256:{found}", names, 0)
+    path = _file(archive)
     try:
-        run(["podman", "load", "--quiet", "--input", str(archive)])
+        run(["podman", "load", "--quiet", "--input", str(path)])
     except ProgramError as error:
         raise DaemonError(str(error)) from error
     found = asked()
     if not found:
-        raise DaemonError(f"podman took the archive {archive} and does not have the image: look at `podman image ls`")
-    return Loaded(daemon, f"sha256:{found}", names, archive.stat().st_size)
+        raise DaemonError(f"podman took the archive {path} and does not have the image: look at `podman image ls`")
+    return Loaded(daemon, f"sha256:{found}", names, path.stat().st_size)

@@ -7,13 +7,14 @@ they are created last, so that nothing is written through one.
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.progress import Advance, no_progress
@@ -172,6 +173,7 @@ def _join(parent: _Node, name: str) -> str:
 def _merge(
     layers: Sequence[Layer], read_file: FileReader | None,
     every: list[_Node] | None = None, sizes: list[int] | None = None, advance: Advance = no_progress,
+    spool: Path | None = None,
 ) -> _Tree:
     tree = _Tree()
     room = KEPT_LIMIT
@@ -181,13 +183,15 @@ def _merge(
             node = tree.apply(entry, (number, ordinal))
             if every is not None and node is not None:
                 every.append(node)
+            if spool is not None and stream is not None and node is not None:
+                stream = _write_file(spool / f"{number}-{ordinal}", entry, stream)
             kept = None if read_file is None or stream is None or node is None else read_file(node.entry.path, stream)
             if kept is not None and node is not None:
                 room -= len(kept)
                 if room < 0:
                     raise ImageError(f"{entry.path} and others of the layers are too large to keep in memory")
                 node.entry = dataclasses.replace(node.entry, content=kept)
-        advance(1)
+        advance(layer.descriptor.size)
     return tree
 
 
@@ -199,7 +203,7 @@ def merge_layers(
 
     Whiteouts are applied, hard links are files, directories that are in no layer get the mode 0755.
     What `read_file` returns for a file becomes `Entry.content`. Each layer is read once, and its diff-id checked; the
-    size of its tar in bytes is added to `sizes`, and `advance` is told of it. Raises ImageError.
+    size of its tar in bytes is added to `sizes`, and `advance` is told its size as stored. Raises ImageError.
     """
     tree = _merge(layers, read_file, sizes=sizes, advance=advance)
     return {node.entry.path: node.entry for node in tree.nodes()}
@@ -234,29 +238,43 @@ def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -
     return members, sizes
 
 
-def extract(layers: Sequence[Layer], root: Path, advance: Advance = no_progress) -> None:
-    """Write the merged tree of some layers into the empty directory `root`, as any user.
+def extract(
+    layers: Sequence[Layer], root: Path, advance: Advance = no_progress, *, read_file: FileReader | None = None,
+    sizes: list[int] | None = None,
+) -> dict[str, Entry]:
+    """Write the merged tree of some layers into the empty directory `root`, as any user, and return it.
 
     Owners, devices, and the set-user-ID and set-group-ID bits are left out; the owner can write directories and read
-    files. `advance` is told the size of each layer, as stored. Raises ImageError, and OSError if the disk cannot be
-    written.
+    files. Each layer is read once: its files are written under numbers, and renamed when the tree is known. `advance`
+    is told the size of each layer, as stored; the rest is as for `merge_layers`. Raises ImageError, and OSError if the
+    disk cannot be written.
     """
-    nodes = {node.entry.path: node for node in _merge(layers, None).nodes()}
+    spool = root / f".{os.urandom(8).hex()}"  # no layer can know it
+    spool.mkdir()
+    try:
+        merged = _merge(layers, read_file, sizes=sizes, advance=advance, spool=spool)
+        nodes = {node.entry.path: node for node in merged.nodes()}
+        _place_nodes(nodes, root, spool)
+    finally:
+        shutil.rmtree(spool)
+    return {path: node.entry for path, node in nodes.items()}
+
+
+def _place_nodes(nodes: Mapping[str, _Node], root: Path, spool: Path) -> None:
+    """Make directories and links, and rename the files that were written under numbers."""
     for path, node in nodes.items():
         if node.is_directory:
             (root / path).mkdir()
             (root / path).chmod(node.entry.mode & 0o1777 | stat.S_IRWXU)
-    files: dict[tuple[int, int], list[str]] = {}
+    written: dict[tuple[int, int], str] = {}
     for path, node in nodes.items():
-        if node.entry.kind == "file":
-            files.setdefault(node.source, []).append(path)
-    for number, layer in enumerate(layers):
-        if any(source[0] == number for source in files):
-            for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
-                paths = files.get((number, ordinal))
-                if paths and stream is not None:
-                    _write_file(root, paths, entry, stream)
-        advance(layer.descriptor.size)
+        if node.entry.kind != "file":
+            continue
+        if first := written.get(node.source):
+            os.link(first, f"{root}/{path}")
+        else:
+            written[node.source] = f"{root}/{path}"
+            (spool / f"{node.source[0]}-{node.source[1]}").rename(root / path)
     for path, node in nodes.items():
         if node.entry.kind == "symlink":
             (root / path).symlink_to(node.entry.target)
@@ -283,14 +301,34 @@ def write_entries(entries: Iterable[Entry], root: Path) -> None:
             path.chmod(entry.mode)
 
 
-def _write_file(root: Path, paths: list[str], entry: Entry, stream: BinaryIO) -> None:
-    first = f"{root}/{paths[0]}"
-    descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+class _Written(io.RawIOBase):
+    """A file that was written, opened where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: io.FileIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self._file is None:
+            self._file = io.FileIO(self._path)
+        return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+
+def _write_file(path: Path, entry: Entry, stream: BinaryIO) -> BinaryIO:
+    """Write a file of a layer and return its contents, to be read once more."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as out:
         for piece in pieces(stream):
             out.write(piece)
         os.fchmod(descriptor, entry.mode & 0o1777 | stat.S_IRUSR)
         mtime = min(max(entry.mtime, 0), 0xFFFFFFFF)
         os.utime(descriptor, (mtime, mtime))
-    for path in paths[1:]:
-        os.link(first, f"{root}/{path}")
+    return cast("BinaryIO", _Written(path))

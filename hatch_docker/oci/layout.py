@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import atomic_write
-from hatch_docker.core.streams import HashingStream, Writable, drain, pieces
+from hatch_docker.core.streams import HashingStream, Writable, copy_file, drain, pieces
 from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
 from hatch_docker.oci.media_types import INDEX_TYPES, OCI
 from hatch_docker.oci.model import (
@@ -65,7 +64,7 @@ def copy_layer(layer: Layer, out: Writable) -> None:
     with contextlib.closing(layer.open()) as stream:
         known = getattr(stream, "verified", "") == layer.descriptor.digest
         if known and os.fstat(stream.fileno()).st_size == layer.descriptor.size:
-            shutil.copyfileobj(stream, out, CHUNK)
+            copy_file(stream, out)
             return
         hashed = HashingStream(stream)
         for piece in pieces(hashed, CHUNK):

@@ -6,7 +6,7 @@ HATCH_DOCKER_INSECURE_REGISTRIES.
 
 from pathlib import Path
 
-from hatch_docker.core.cache.store import Store
+from hatch_docker.core.cache.store import Store, VerifiedFile
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.http.retry import Retryable
@@ -123,8 +123,9 @@ def _image(remote: Remote, reference: Reference, descriptor: Descriptor, manifes
             raise RegistryError(f"{what}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
     data = fetch_blob(remote, reference, config, blobs).read_bytes()
     return assemble(
-        descriptor, manifest, data, lambda layer: lambda: fetch_blob(remote, reference, layer, blobs).open("rb"), what
-    )
+        descriptor, manifest, data,
+        lambda layer: lambda: VerifiedFile(fetch_blob(remote, reference, layer, blobs), layer.digest), what,
+    )  # fmt: skip
 
 
 def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: Store) -> Path:

@@ -33,6 +33,7 @@ from hatch_docker.plan.model import (
     Plan,
     SignPlan,
     SlimPlan,
+    StandalonePlan,
     StepPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
@@ -82,7 +83,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         compression=config.compression,
         created=_created(project, guesses),
         check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
-        load=config.load,
+        load=config.load, archive=config.archive,
         push=config.push,
         allow_dirty=config.allow_dirty,
         sbom=config.sbom,
@@ -108,6 +109,8 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
 def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
+        if python.endswith("t"):
+            raise ConfigError(f'python = {python!r} is free-threaded, as is base = "standalone:{python}": set that')
         fitting = (known for known in KNOWN_PYTHONS if _admits(project.requires_python, known))
         python = python or next((known for known in fitting if _has_wheel(project.pythons, known)), "")
         if not python:
@@ -121,7 +124,11 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         reason += " and a wheel is for" if any(project.pythons) else ""
         guesses.append(Guess("base", name, reason))
     kind, location = base_location(name)
-    if kind == "debian":
+    standalone = None
+    if name.startswith("standalone:"):
+        standalone, python, location = _standalone(name, python, config)
+        kind = "debian"
+    elif kind == "debian":
         python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
     for option, packages in (("runtime.packages", config.runtime.packages), ("init", TINI if config.init else ())):
         if kind != "debian" and packages and config.engine != "buildkit":
@@ -138,8 +145,8 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
     debian = config.debian.mirror, config.debian.security_mirror, config.debian.slim
     return BasePlan(
         kind, name, location, *debian, tuple(sorted({*config.runtime.packages, *(TINI if config.init else ())})),
-        python=python if kind == "debian" else "", check_valid_until=config.debian.check_valid_until,
-        builder=_builder(config, python),
+        python="" if standalone or kind != "debian" else python, check_valid_until=config.debian.check_valid_until,
+        builder=_builder(config, python), standalone=standalone,
     ), python  # fmt: skip
 
 
@@ -170,6 +177,20 @@ def base_location(name: str) -> tuple[str, str]:
     return (kind, location) if kind in ("debian", "oci") else ("registry", name)
 
 
+def _standalone(name: str, python: str, config: Config) -> tuple[StandalonePlan, str, str]:
+    """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
+    options, version = config.standalone, name.removeprefix("standalone:")
+    if not re.fullmatch(r"3\.\d{1,2}t?", version):
+        raise ConfigError(f"base {name!r}: after standalone: stands a Python, such as standalone:3.14t")
+    if python not in ("", version):
+        raise ConfigError(f"python = {python!r} does not fit base {name!r}; remove `python`")
+    if options.suite not in DEBIAN_PYTHONS:
+        raise ConfigError(
+            f"tool.hatch-docker.standalone.suite: {options.suite!r} is unknown; known: {', '.join(DEBIAN_PYTHONS)}"
+        )
+    return StandalonePlan(version, options.mirror, options.release), version, options.suite
+
+
 def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
     """Return the Python to take of those that a suite has, its default first; raises ConfigError for another one."""
     if python in known:
@@ -195,7 +216,7 @@ def fitting_bases(requires_python: str) -> str:
 
 
 def _admits(requires_python: str, python: str) -> bool:
-    specifiers = SpecifierSet(requires_python)
+    specifiers, python = SpecifierSet(requires_python), python.removesuffix("t")
     # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
 
@@ -373,6 +394,21 @@ def _environment(user: str) -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **own}
 
 
+def default_script(project: str, scripts: Sequence[str]) -> tuple[str, str] | None:
+    """Return the script of several that is named like a project, and the reason; None if there is none.
+
+    The script of `ansible-core` and `rich-cli` may have the first word, that of `supervisor` may be `supervisord`.
+    """
+    likely = {project: "the script named like the project", f"{project}d": "the project's daemon"}
+    if short := re.fullmatch(r"(.+)[-_.](?:core|cli)", project):
+        likely[short[1]] = "the script named like the project"
+    for wanted, why in likely.items():
+        for name in scripts:
+            if canonicalize_name(name) == canonicalize_name(wanted):
+                return name, why
+    return None
+
+
 def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
     if config.entrypoint is not None:
         return tuple(config.entrypoint)
@@ -380,12 +416,9 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if len(scripts) == 1:
         guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
-    likely = {project.name: "the script named like the project", f"{project.name}d": "the project's daemon"}
-    for wanted, why in likely.items():
-        for name in scripts:
-            if canonicalize_name(name) == canonicalize_name(wanted):
-                guesses.append(Guess("entrypoint", name, why))
-                return (name,)
+    if found := default_script(project.name, scripts):
+        guesses.append(Guess("entrypoint", *found))
+        return (found[0],)
     if config.cmd:
         return ()
     example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'

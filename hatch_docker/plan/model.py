@@ -15,6 +15,8 @@ DEBIAN_PYTHONS: Mapping[str, tuple[str, ...]] = {
 """The Debian suites that a base can be made of, oldest first, and the Pythons of each, its default first."""
 UNRELEASED = frozenset({"forky", "sid"})
 """The suites that are not proposed to anybody, because their packages change every day."""
+ARCHIVES = "UV_PYTHON_INSTALL_MIRROR"
+"""The variable that names a mirror of python-build-standalone; uv reads it too."""
 UNDIVIDED = frozenset({"sid"})
 """The suites that get every update in place: they have neither -updates nor -security."""
 
@@ -42,8 +44,20 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class StandalonePlan:
+    """A CPython from an archive of python-build-standalone, on a Debian base: "3.14", "3.14t"."""
+
+    python: str
+    mirror: str = ""                      # "" for UV_PYTHON_INSTALL_MIRROR
+    release: str = ""                     # "20261003"; "" for the newest in a directory
+
+
+@dataclass(frozen=True, slots=True)
 class BasePlan:
-    """The base. `kind` is "debian", "registry" or "oci"; `name` is what the user typed."""
+    """The base. `kind` is "debian", "registry" or "oci"; `name` is what the user typed.
+
+    A `standalone` base is one of kind "debian" whose Python comes from an archive.
+    """
 
     kind: str
     name: str
@@ -56,6 +70,7 @@ class BasePlan:
     python: str = ""                      # debian: the Python of the suite, "" for its default
     check_valid_until: bool = True        # debian: a release that has run out is refused
     builder: BasePlan | None = None       # build.base: the base that compiles for this one; None: Debian's compiler
+    standalone: StandalonePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
         made, digest = receipts_of(builder.metadata), file_digest(wheel).removeprefix("sha256:")
         if made and all(receipt.wheel and receipt.wheel.sha256 == digest for receipt in made.values()):
             # by the target, in `hatch build -t docker -t wheel`
-            return [wheel.parent / receipt.archive for receipt in made.values()]
+            return [wheel.parent / receipt.archive for receipt in made.values() if receipt.archive]
         hatchling = Hatchling(builder.root, builder.metadata, builder.plugin_manager, builder.app)
         project = with_wheel(readable_project(hatchling), root, wheel)
         with without_cache(os.environ) as environ:

@@ -134,6 +134,11 @@ def _dependencies(
         found.append(_base(base))
         if builder and ("base", builder.name) in used:
             found.append({**_base(builder), "annotations": {"stage": "builder"}})
+        if base.archive[0]:
+            found.append({
+                "uri": purl("generic", "python", base.interpreter.version, qualifiers={"file_name": base.archive[0]}),
+                "digest": _sha256(base.archive[1]),
+            })
         found += [_deb(title, base.suite, digest) for title, digest in sorted(base.hashes.items())]
         found += [_pin(pin) for pin in image.pins]
     uris = {resource.get("uri") for resource in found}

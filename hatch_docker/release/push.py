@@ -61,7 +61,7 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
         )
     if dirty and not allow_dirty:
         raise ConfigError(
-            f"the image is not pushed, since no commit has what is in it: {abbreviate(dirty)}; commit or ignore "
+            f"the image is not pushed, because it holds uncommitted changes: {abbreviate(dirty)}; commit or ignore "
             "that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
         )
 

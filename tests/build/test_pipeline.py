@@ -94,6 +94,9 @@ def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:
     """The engine may then name layers by their digests alone; with an archive it has to make them."""
     receipt = story.run(archive=False)
     assert (receipt.archive, story.files()) == ("", [name for name in FILES if not name.endswith(".tar")])
+    assert story.ctx.progress.warnings == [
+        "the image is in the cache alone: archive = false, and it is neither loaded nor pushed"
+    ]
     story.run(archive=True)
     assert [ctx.lazy for ctx in story.seen] == [True, False]
 
@@ -198,7 +201,7 @@ def test_what_cannot_be_pushed_is_not_built(tmp_path: Path, ctx: Context) -> Non
     story = Story(tmp_path / "dist", ctx)
     with pytest.raises(ConfigError, match="a push needs a registry"):
         story.run(push=True)
-    with pytest.raises(ConfigError, match=r"no commit has what is in it: x\.py"):
+    with pytest.raises(ConfigError, match=r"it holds uncommitted changes: x\.py"):
         story.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
     assert story.seen == []
 

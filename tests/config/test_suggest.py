@@ -40,7 +40,7 @@ MEANT = {
     "workdir": "cwd working-dir workingdir",
     "stop-signal": "signal stopsignal",
     "volumes": "volume mounts",
-    "debian.mirror": "mirror",
+    "debian.security-mirror": "security-mirror",
     "python": "python-version",
     "max-size": "max_size maxsize",
     "mode": "files.mdoe",

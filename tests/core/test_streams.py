@@ -2,9 +2,14 @@
 
 import hashlib
 import io
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-from hatch_docker.core.streams import CountingStream, HashingStream, PartReader, pieces, read_fully
+import pytest
+
+from hatch_docker.core.streams import CountingStream, HashingStream, PartReader, copy_file, pieces, read_fully
 
 
 class Slow(io.BytesIO):
@@ -49,6 +54,23 @@ def test_a_part_of_a_file(tmp_path: Path) -> None:
             assert stream.read() == b"23456"
         assert (part.size, file.closed) == (5, owned)
         file.close()
+
+
+@pytest.mark.parametrize("below", [io.BytesIO, tempfile.TemporaryFile])
+def test_a_file_is_copied_between_what_is_written(below: Callable[[], BinaryIO], tmp_path: Path) -> None:
+    """By the kernel from file to file: the bytes before and after it are in their places, and all are counted."""
+    path, counts = tmp_path / "file", [0]
+    path.write_bytes(bytes(3 << 20) + b"end")
+    with below() as out:
+        sink = CountingStream(out, counts.append)
+        for number in range(2):
+            sink.write(b"head")
+            with path.open("rb") as source:
+                copy_file(source, sink)
+            sink.write(b"tail%d" % number)
+        out.seek(0)
+        assert out.read() == b"".join(b"head" + path.read_bytes() + b"tail%d" % number for number in range(2))
+    assert sum(counts) == 2 * (path.stat().st_size + 9)
 
 
 def test_a_stream_that_gives_little_at_a_time() -> None:

@@ -47,6 +47,7 @@ debug-shell = true
 load = "never"
 wheel-records = "refuse"
 native-libraries = "warn"
+archive = false
 dotenv = "image.env"
 sbom = ["spdx"]
 provenance = false
@@ -104,6 +105,12 @@ timeout = "2m"
 mirror = "http://mirror.example/debian"
 security-mirror = "file:///srv/debian-security"
 slim = false
+check-valid-until = false
+
+[tool.hatch-docker.standalone]
+mirror = "file:///srv/pythons"
+release = "20261003"
+suite = "trixie"
 """
 
 JUNK = st.recursive(

@@ -137,7 +137,7 @@ def test_mesons_sdist_is_taken_where_the_project_writes_files_of_it(tmp_path: Pa
     write(project, {"src/target/_c.c": EXTENSION.replace("42", "43")})
     outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("meson-demo", "42"))
     assert outcome.status == 0, outcome.output
-    assert "made of what is committed: the image lacks what is not" in outcome.output
+    assert "made of the last commit: the image lacks uncommitted changes" in outcome.output
 
 
 def test_an_unpacked_sdist_needs_no_other(tmp_path: Path, cache: Path) -> None:

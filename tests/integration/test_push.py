@@ -272,7 +272,7 @@ def test_what_no_commit_has_is_pushed_by_nobody(tmp_path: Path, cache: Path) -> 
         (made / "vcs_version/__init__.py").write_text("def main(): print('other')\n")
         registry.requests.clear()
         refused = run_build(made, cache, verb="docker:push")
-        check_failed(refused, "no commit has what is in it: vcs_version/__init__.py; commit")
+        check_failed(refused, "it holds uncommitted changes: vcs_version/__init__.py; commit")
         assert registry.requests == []
         dirty = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_ALLOW_DIRTY": "1"}).receipt
         assert (clean["dirty"], dirty["dirty"]) == ([], ["vcs_version/__init__.py"])

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from hatch_docker.build.api import make_images
-from hatch_docker.build.inputs import RECENT, Notes, remember
+from hatch_docker.build.inputs import Notes, remember
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
 from hatch_docker.build.receipt import read_receipt
 from hatch_docker.build.unchanged import KIND, LIFETIME, Command, recall
+from hatch_docker.core.cache.store import RECENT
 from hatch_docker.core.context import Context
 from tests.conftest import need
 from tests.conftest import run as run_program
@@ -451,7 +452,10 @@ def test_an_edit_while_another_target_is_built_is_noticed(tmp_path: Path, cache:
 def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p")
     name = "hatch-docker-unchanged"
-    variables = {"HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_TAGS": "1"}
+    variables = {
+        "HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_TAGS": "1",
+        "HATCH_DOCKER_ARCHIVE": "0",
+    }  # fmt: skip
 
     def image_id() -> str:
         return run_program(docker, "image", "inspect", "--format", "{{.Id}}", f"{name}:1").strip()
@@ -461,8 +465,10 @@ def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Pa
     expected = image_id()
     for words in (["rmi", "-f", f"{name}:1"], ["tag", f"{name}:2", f"{name}:1"]):
         run_program(docker, *words)
-        build(project, cache, variables=variables)
+        outcome = build(project, cache, variables=variables)
         assert image_id() == expected
+    assert not list((project / "dist").glob("*.oci.tar"))
+    assert outcome.output.splitlines()[-1].endswith(".image.json")
     run_program(docker, "rmi", "-f", f"{name}:1", f"{name}:2")
 
 

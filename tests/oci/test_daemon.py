@@ -211,9 +211,9 @@ def test_an_exchange_over_ssh_is_one_over_a_socket(
     fake.images = {f"other.example/{number}:1": {"Id": f"sha256:{number}"} for number in range(9)}
     fake.images["other.example/old:1"] = known(image(b"one"))
     fake.grant = dict.fromkeys(NAMES, known(new))
-    archive = saved(new, home / "a.tar")
-    done = load(Daemon("docker", "ssh://user@host"), new, NAMES, archive, host=AMD64, log=print)
-    assert fake.loads == [done.sent] == [archive.stat().st_size]
+    path = home / "a.tar"
+    done = load(Daemon("docker", "ssh://user@host"), new, NAMES, lambda: saved(new, path), host=AMD64, log=print)
+    assert fake.loads == [done.sent] == [path.stat().st_size]
 
 
 def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.plan.model import plan_json
+from hatch_docker.plan.defaults import default_script
+from hatch_docker.plan.model import StandalonePlan, plan_json
 from tests.fakes.plans import plan
 
 
@@ -25,6 +26,8 @@ def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
     }  # fmt: skip
     assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",), "the script named like the project"
     assert plan(scripts=("my-appctl", "my-appd")).config.entrypoint == ("my-appd",), "the project's daemon"
+    script = default_script("ansible-core", ("ansible-doc", "ansible"))
+    assert script == ("ansible", "the script named like the project")
 
 
 def test_labels_come_from_the_metadata_and_the_users_win() -> None:
@@ -50,6 +53,12 @@ def test_the_default_base_is_the_newest_python_that_the_project_admits(requires:
     assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13"), "the suite has its Python"
 
 
+def test_a_standalone_base_is_debians_with_another_python() -> None:
+    base = plan({"base": "standalone:3.14t", "standalone": {"release": "20261003", "suite": "forky"}}).base
+    assert (base.kind, base.location, base.python) == ("debian", "forky", "")
+    assert base.standalone == StandalonePlan("3.14t", "", "20261003")
+
+
 @pytest.mark.parametrize(("python", "requires", "found"), [
     ("", ">=3.11", "3.14"), ("3.15", ">=3.11", "3.15"), ("", "==3.13.*", "3.13"), ("", ">=3.15", "3.15"),
 ])  # fmt: skip
@@ -68,6 +77,11 @@ def test_a_suite_with_several_pythons_gives_the_one_that_is_asked_for(python: st
     ({"base": "debian:sid", "python": "3.12"}, {}, "whose Python is 3.14 or 3.13 or 3.15; .* python:3.12-slim"),
     ({"build": {"base": "debian:woody"}}, {}, "base 'debian:woody': unknown Debian suite; known: debian:"),
     ({"build": {"base": "dev:1", "packages": ["gcc"]}}, {}, "gcc cannot be installed into build.base 'dev:1'; name an"),
+    ({"base": "standalone:slim"}, {}, "after standalone: stands a Python, such as standalone:3.14t"),
+    ({"base": "standalone:3.14t", "python": "3.14"}, {}, "does not fit base 'standalone:3.14t'; remove `python`"),
+    ({"base": "standalone:3.14t"}, {"requires_python": "<3.14"}, "Python 3.14t, but My.App requires-python '<3.14'"),
+    ({"base": "standalone:3.14", "standalone": {"suite": "woody"}}, {}, "standalone.suite: 'woody' is unknown"),
+    ({"python": "3.14t"}, {}, 'free-threaded, as is base = "standalone:3.14t": set that'),
     ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
     ({}, {"scripts": ()}, r'has no script; .*\["python", "-m", "MODULE"\], or let .*init` look$'),
     ({"base": "debian:trixie"}, {"scripts": ()}, r'has no script; set the program to run: .*"MODULE"\]$'),

@@ -8,11 +8,13 @@ import contextlib
 import email.utils
 import functools
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from hatch_docker.bases.debian.apt_config import ALTERNATIVES, SECURITY_VARIABLE, Mirrors, parse_fields
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_key
@@ -168,12 +170,24 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     raise BaseImageError(f"{message}; set another one with {ALTERNATIVES}")
 
 
+# The base and the builder that are made at once read them once; gone as soon as neither needs them.
+_indexes: WeakValueDictionary[tuple[str, ...], PackageIndex] = WeakValueDictionary()
+_reading = threading.Lock()
+
+
 def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
     """Return the packages of some index files, of each name the highest version; `task` shows the progress.
 
     Raises RegistryError if a mirror no longer has an index file.
     """
+    key = tuple(index.digest for index in indexes)
+    with _reading:
+        if (known := _indexes.get(key)) is None:
+            known = _indexes[key] = _read_indexes(indexes, mirrors, ctx, task)
+        return known
 
+
+def _read_indexes(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
     def read(index: ArchiveFile) -> tuple[str, bytes]:
         url = fetch_file(index, mirrors, ctx, task.advance)
         return index.archive, unpack_index(ctx.store.blob_path(index.digest), redact_url(url))

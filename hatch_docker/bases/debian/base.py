@@ -4,16 +4,20 @@ It has no shell and no package manager, and no maintainer script runs. One layer
 one has `runtime.packages`.
 """
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.base_cache import LAYER_RECIPE
-from hatch_docker.bases.debian.files import base_entries, system_entries, unpack_builder
+from hatch_docker.bases.debian.files import base_entries, compiled_modules, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import KIND, USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
+from hatch_docker.bases.debian.python_archive import PythonArchive, fetch_archive, find_archive
+from hatch_docker.bases.debian.python_layer import RECIPE as PYTHON_RECIPE
+from hatch_docker.bases.debian.python_layer import archive_entries, bundled_libraries, finished
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.rootfs import Known
 from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_snapshot
@@ -21,8 +25,9 @@ from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.errors import BaseImageError, SandboxError
 from hatch_docker.core.text import counted
+from hatch_docker.oci.filesystem import extract
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Layer, Platform
@@ -73,8 +78,9 @@ def make_debian_base(
 def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
     """Return the packages of a base: Python and its libraries, then `runtime.packages`."""
     python = suite_python(plan, suite)
+    interpreter = () if plan.standalone else (f"python{python}-minimal", f"libpython{python}-stdlib")
     names = (
-        f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
+        *interpreter, "base-files", "ca-certificates", "libc-bin",
         "libstdc++6", "media-types", "ncurses-base", "netbase", "tzdata",
     )  # fmt: skip
     first = Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED)
@@ -97,21 +103,33 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
     made_of: list[tuple[str, str]] = []
     steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename), made_of) if step]
     versions = {package.name: package.version for package in steps[0]}
-    interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"]))
+    archive = find_archive(plan, platform, suite.ctx) if plan.standalone else None
+    interpreter = archive.interpreter if archive else Interpreter(
+        f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"])
+    )
+    contents = [tuple(f"{package.name} {package.version}" for package in step) for step in steps]
     made: list[DebianLayer] = []
     cached = True
     additions: list[tuple[Layer, History]] = []
-    for step, comment in zip(steps, ("Python and its libraries", "runtime.packages"), strict=False):
-        if not made:
-            key, assemble = _first(suite, step, interpreter, compression)
-        else:
-            key, assemble = _second(suite, step, made[0], compression)
+
+    def add(key: str, assemble: Assemble, comment: str) -> None:
+        nonlocal cached
         layer, known = make_once(suite.ctx, key, compression, assemble, title=f"making the base {suite.name}")
         cached = cached and known
         made.append(layer)
         made_of.append((KIND, key))
         opened = layer_of(suite.ctx, key, compression, layer, assemble)
         additions.append((opened, History(f"hatch-docker: {plan.name}", comment)))
+
+    add(*_first(suite, steps[0], interpreter, compression), "Python and its libraries")
+    bundled: dict[str, str] = {}
+    if archive:
+        archive, below = with_libraries(archive, plan, suite.ctx), additions[0][0]
+        bundled = dict(archive.bundled)
+        add_python(suite, archive, platform, compression, made[0], below, add)
+        contents.insert(1, (f"cpython {interpreter.build}",))
+    for step in steps[1:]:
+        add(*_second(suite, step, together(made), compression), "runtime.packages")
     created = max(item.created for item in made)
     image = build_image(scratch(platform), additions, Settings(env=ENV), created, {})
     return Base(
@@ -120,8 +138,8 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
         directories=frozenset(path for item in made for path in item.directories),
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
-        suite=suite.codename, kinds=("base", "system")[: len(steps)], cached=cached,
-        contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
+        suite=suite.codename, kinds=("base",) * (1 + bool(archive)) + ("system",) * (len(steps) - 1), cached=cached,
+        contents=tuple(contents), archive=(archive.filename, archive.digest) if archive else ("", ""), bundled=bundled,
         hashes={package.title: package.digest for step in steps for package in step}, made_of=tuple(made_of),
     )  # fmt: skip
 
@@ -131,14 +149,16 @@ def _first(
 ) -> tuple[str, Assemble]:
     """Return the key and the assembler of the layer that all projects share."""
     host = runnable_platform()
-    compiled = host is not None and host.architecture in ARCHITECTURES
+    compiled = host is not None and host.architecture in ARCHITECTURES and suite.plan.standalone is None
     slim = suite.plan.slim
     key = key_of("debian base", LAYER_RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> LayerContents:
         debs = open_debs(suite, packages)
         compiler = None
-        if host is None or not compiled:
+        if suite.plan.standalone:
+            pass  # its Python is in the next layer
+        elif host is None or not compiled:
             suite.ctx.progress.warn(
                 f"this machine cannot run {suite.plan.name}'s Python: its standard library goes without .pyc"
             )
@@ -149,6 +169,56 @@ def _first(
         return base_entries(debs, place, interpreter, compiler, suite.ctx.progress, slim=slim, compiled=compiled)
 
     return key, assemble
+
+
+def add_python(
+    suite: Suite, archive: PythonArchive, platform: Platform, compression: Compression, made: DebianLayer, below: Layer,
+    add: Callable[[str, Assemble, str], None],
+) -> None:
+    """Add the layer of an archive, with the .pyc of its standard library where its Python runs in the sandbox."""
+    ctx, slim = suite.ctx, suite.plan.slim
+    key = key_of("python layer", LAYER_RECIPE, PYTHON_RECIPE, made.facts.diff_id, archive.digest, slim)
+
+    def assemble(place: Path, *, compiled: bool = True) -> LayerContents:
+        extract([below], place)
+        place.chmod(0o755)  # the sandbox's user enters it
+        entries = archive_entries(fetch_archive(archive, suite.plan, ctx), archive, place, slim=slim)
+        if compiled:
+            host, compiler = runnable_platform(), (place, archive.interpreter)
+            if host is None or ctx.sandbox is None:
+                raise SandboxError("no program of the image runs on this machine")
+            if platform.architecture != host.architecture:
+                own = make_debian_base(
+                    replace(suite.plan, packages=()), host, ctx, compression=compression, keyring=suite.keyring
+                )
+                compiler = base_tree(own, ctx), own.interpreter
+            entries |= compiled_modules(entries, archive.interpreter, compiler, ctx.progress, ctx.sandbox)
+        return finished(entries, archive, made)
+
+    try:
+        add(key_of(key, compression.identity, True), assemble, f"Python of {archive.filename}")
+    except SandboxError as error:
+        ctx.progress.warn(f"no .pyc of {suite.plan.name}'s standard library, so the image starts more slowly: {error}")
+        plain = functools.partial(assemble, compiled=False)
+        add(key_of(key, compression.identity, False), plain, f"Python of {archive.filename}")
+
+
+def with_libraries(archive: PythonArchive, plan: BasePlan, ctx: Context) -> PythonArchive:
+    """Return an archive with the versions of the libraries in it, which are read once."""
+    key = key_of("bundled libraries", PYTHON_RECIPE, archive.digest)
+
+    def read() -> dict[str, str]:
+        return bundled_libraries(fetch_archive(archive, plan, ctx), archive.filename)
+
+    return replace(archive, bundled=tuple(ctx.store.remembered("bundled-libraries", key, read).items()))
+
+
+def together(layers: Sequence[DebianLayer]) -> DebianLayer:
+    """Return the last of some layers, with the directories and links of all: what a further layer has to respect."""
+    return replace(
+        layers[-1], directories=tuple(sorted({path for layer in layers for path in layer.directories})),
+        symlinks={path: target for layer in layers for path, target in layer.symlinks.items()},
+    )
 
 
 def _second(

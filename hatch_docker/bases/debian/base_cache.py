@@ -19,7 +19,7 @@ from hatch_docker.plan.model import BasePlan
 
 LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
 LAYER_RECIPE = 2      # raise it when the same packages give a different layer
-RECIPE = 3            # raise it when a remembered base reads otherwise
+RECIPE = 4            # raise it when a remembered base reads otherwise
 KIND = "debian-base"
 SNAPSHOT_RECIPE = 3   # raise it when the content of a snapshot changes
 SNAPSHOT = "debian-snapshot"
@@ -72,6 +72,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
         users={name: (uid, gid) for name, (uid, gid) in fact["users"].items()},
         directories=frozenset(fact["directories"]), symlinks=fact["symlinks"], suite=plan.location,
         contents=tuple(tuple(row) for row in fact["contents"]), kinds=tuple(fact["kinds"]),
+        archive=(fact["archive"][0], fact["archive"][1]), bundled=fact["bundled"],
         hashes=fact["hashes"], made_of=tuple((kind, key) for kind, key in fact.get("made_of", ())),
     )  # fmt: skip
 
@@ -89,6 +90,7 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
         "interpreter": astuple(base.interpreter), "libc": base.libc, "users": dict(base.users),
         "directories": sorted(base.directories), "symlinks": dict(base.symlinks), "contents": base.contents,
         "kinds": base.kinds, "hashes": dict(base.hashes), "made_of": base.made_of,
+        "archive": base.archive, "bundled": dict(base.bundled),
     }  # fmt: skip
     ctx.store.remember(KIND, _key(base.plan, base.platform, compression, ctx), fact)
 
@@ -111,7 +113,7 @@ def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Cont
     # A base for each lock, so that projects keep theirs.
     pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
     recipes = (RECIPE, LAYER_RECIPE)
-    made_as = (plan.location, plan.python, plan.slim, plan.packages)
+    made_as = (plan.location, plan.python, plan.slim, plan.packages, plan.standalone and astuple(plan.standalone))
     return key_of(recipes, *made_as, str(platform), compression.identity, *pinned)
 
 

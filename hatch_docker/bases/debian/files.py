@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.bases.bytecode import bytecode_path, compile_sources
+from hatch_docker.bases.bytecode import Sandbox, bytecode_path, compile_sources
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
@@ -55,7 +55,7 @@ def base_entries(
     def keep(package: str, entry: Entry) -> bool:
         if package == "libc-bin" and not _LIBC_BIN.fullmatch(entry.path):
             return False
-        return wanted_at_run_time(entry.path) and not (slim and _NOT_SLIM.fullmatch(entry.path))
+        return wanted_at_run_time(entry.path) and not (slim and without_slim(entry.path))
 
     entries = unpack(debs, place, keep, progress)
     added = root_files(debs, entries)
@@ -67,8 +67,13 @@ def base_entries(
     libraries = find_libraries(entries, search)
     entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
     if compiled:
-        entries |= _compiled(entries, interpreter, compiler or (place, interpreter), progress)
+        entries |= compiled_modules(entries, interpreter, compiler or (place, interpreter), progress)
     return LayerContents(with_parents(entries), libraries, search)
+
+
+def without_slim(path: str) -> bool:
+    """Tell whether a slim base goes without a path."""
+    return _NOT_SLIM.fullmatch(path) is not None
 
 
 def _by_path(entries: Iterable[Entry]) -> Entries:
@@ -82,14 +87,18 @@ def _without_empty_documentation(entries: Entries) -> Entries:
     return {path: entry for path, entry in entries.items() if entry.kind != "directory" or path in used}
 
 
-def _compiled(
-    entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter], progress: Progress
+def compiled_modules(
+    entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter], progress: Progress,
+    sandbox: Sandbox | None = None,
 ) -> Entries:
-    """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
+    """Return the .pyc of the standard library, which Python would else compile at every start of a container.
+
+    Debian's own Python needs no `sandbox`.
+    """
     modules = _modules(entries, interpreter)
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
     with progress.task("compiling the modules of Python", len(sources), unit="modules", part=True) as task:
-        found = compile_sources([sources], *compiler, advance=task.advance)
+        found = compile_sources([sources], *compiler, sandbox=sandbox, advance=task.advance)
     return {path: found.entry(path) for path in found}
 
 
@@ -169,7 +178,7 @@ def unpack_builder(
     entries = with_parents({**entries, **_by_path(added)})
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
     compiled = compiled_there(entries, interpreter, there)
-    compiled = compiled or _compiled(entries, interpreter, (place, interpreter), progress)
+    compiled = compiled or compiled_modules(entries, interpreter, (place, interpreter), progress)
     write_into(place, [loader_cache(libraries), *compiled.values()])
     # The sandbox's user must be able to enter every directory, whatever our umask is.
     everything = with_parents({**entries, **compiled})

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from hatch_docker.bases.debian.ldconfig import Library
 from hatch_docker.bases.debian.rootfs import Entries
-from hatch_docker.core.cache.store import Store
+from hatch_docker.core.cache.store import Store, VerifiedFile
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, StoreError
 from hatch_docker.core.files import temporary_tree
@@ -105,6 +105,6 @@ def layer_of(ctx: Context, key: str, compression: Compression, made: DebianLayer
                 raise BaseImageError(
                     "a layer of the base was missing from the cache, and making it again gave other bytes: build again"
                 )
-        return path.open("rb")
+        return VerifiedFile(path, made.facts.digest)
 
     return make_layer(made.facts, compression, opened)

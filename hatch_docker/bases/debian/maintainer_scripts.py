@@ -20,7 +20,7 @@ networks: files
 protocols: files
 services: files
 """
-_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 _ALTERNATIVE = re.compile(r"--install\s+(/\S+)\s+(\S+)\s+(/\S+)\s+(\d+)")
 
 
@@ -53,8 +53,8 @@ def certificates(entries: Mapping[str, Entry]) -> list[Entry]:
         return []
     bundle = b"".join(_content(entries[path]).strip() + b"\n" for path in paths)
     return [
-        text_file(_BUNDLE, bundle),
-        symlink("usr/lib/ssl/cert.pem", f"/{_BUNDLE}"),
+        text_file(BUNDLE, bundle),
+        symlink("usr/lib/ssl/cert.pem", f"/{BUNDLE}"),
         symlink("usr/lib/ssl/certs", "/etc/ssl/certs"),
     ]
 

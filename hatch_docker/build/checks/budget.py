@@ -44,7 +44,7 @@ def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
         except TransientError as error:
             if plan.push:
                 raise
-            ctx.progress.warn(f"how much the image grew is not known: {error}")
+            ctx.progress.warn(f"the growth of the image is unknown: {error}")
             continue
         if found is None:
             ctx.progress.detail(f"{plan.repositories[0]} has no image to compare with")

@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
 def _is_confirmed(proposal: Proposal) -> bool:
     """Ask the user and return whether they agree; raise ConfigError if there is no terminal to ask on."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ConfigError(f"nothing is written to {', '.join(proposal.changed)}: no terminal to ask on; add --yes")
+        changed = ", ".join(proposal.changed)
+        raise ConfigError(f"nothing is written to {changed}: there is no terminal to ask on; add --yes")
     try:
         return input("write this? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:

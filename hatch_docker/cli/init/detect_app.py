@@ -111,7 +111,10 @@ def find_programs(root: Path, modules: Mapping[str, Path], commands: str = "") -
     loops at its top level; it is the only module, or its name is one of NAMES. A module that `commands`, those of the
     project's documentation, run is first.
     """
-    modules = {name: path for name, path in modules.items() if not VENDORED & set(path.parts)}
+    modules = {
+        name: path for name, path in modules.items()
+        if not VENDORED & set(path.parts) and not re.search(r"(^|\.)(build_\w+|\w+_build)$", name)  # as cffi has them
+    }  # fmt: skip
     trees = {name: parse(root / path) for name, path in modules.items()}
     packages = [name.removesuffix(".__main__") for name in modules if name.endswith(".__main__")]
     bodies = {name: tree.body if tree else [] for name, tree in trees.items()}

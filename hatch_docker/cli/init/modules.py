@@ -5,7 +5,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from hatch_docker.cli.init.requirements import table_of
 from hatch_docker.core.secrets import looks_secret
 from hatch_docker.project.hatch import wheel_files
 
@@ -13,10 +15,12 @@ MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
 MAX_FILES = 5000
 # Directories that hold nothing that a project runs; those whose name begins with a dot are skipped as well.
 SKIPPED = frozenset({
-    "__pycache__", "benchmarks", "build", "dist", "doc", "docs", "env", "example", "examples", "htmlcov", "migrations",
-    "node_modules", "notebooks", "scripts", "site", "site-packages", "test", "tests", "venv",
+    "__pycache__", "asv_bench", "bench", "benchmarks", "build", "dist", "doc", "docs", "env", "example", "examples",
+    "htmlcov", "migrations", "node_modules", "notebooks", "scripts", "site", "site-packages", "test", "tests", "venv",
 })  # fmt: skip
 TOOLS = frozenset({"setup.py", "conftest.py", "noxfile.py", "fabfile.py", "dodo.py", "locustfile.py"})
+# In setup.cfg and setup.py: the directory of all packages.
+_PACKAGE_DIR = r"""(?m)(?:^\s*where\s*=|package_dir\s*=\s*(?:=|\{\s*["']{2}\s*:))\s*["']?([\w/-]+)"""
 DATA = ("assets", "public", "static", "templates")  # directories that a web application reads beside its modules
 
 
@@ -48,12 +52,29 @@ def module_name(path: str) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def top_level(root: Path) -> list[str]:
-    """Return the paths of a project's top-level packages and modules, from its root or its src directory."""
-    source = root / "src"
-    if source.is_dir() and not (source / "__init__.py").exists():
-        return list(dict.fromkeys(f"src/{path.parts[0]}" for path in python_files(source)))
+def top_level(root: Path, config: Mapping[str, Any]) -> list[str]:
+    """Return the paths of a project's top-level packages and modules, from its root or the directory of its code."""
+    for name in ("src", *_source_directories(root, config)):
+        source = root / name
+        if source.is_dir() and not (source / "__init__.py").exists():
+            return list(dict.fromkeys(f"{name}/{path.parts[0]}" for path in python_files(source)))
     return list(dict.fromkeys(path.parts[0] for path in python_files(root)))
+
+
+def _source_directories(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the directories from which setuptools, Poetry or PDM take a project's packages."""
+    setuptools = table_of(config, "tool", "setuptools")
+    where = table_of(setuptools, "packages", "find").get("where")
+    packages = table_of(config, "tool", "poetry").get("packages")
+    found = [
+        table_of(setuptools, "package-dir").get(""), table_of(config, "tool", "pdm", "build").get("package-dir"),
+        *(where if isinstance(where, list) else []),
+        *(package.get("from") for package in packages or () if isinstance(package, dict)),
+    ]  # fmt: skip
+    yield from (name.strip("/") for name in found if isinstance(name, str) and not name.startswith("."))
+    for file in "setup.cfg", "setup.py":
+        if (root / file).is_file():
+            yield from re.findall(_PACKAGE_DIR, (root / file).read_text("utf-8", errors="replace"))
 
 
 def find_modules(root: Path, places: list[str]) -> dict[str, Path]:

@@ -156,7 +156,7 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
         proposal.read(name)
     config = proposal.config(PYPROJECT)
     check_tables(config)
-    places = top_level(root)
+    places = top_level(root, config)
     if _lacks_build_system(root, config):
         if not places:
             _refuse(root)
@@ -351,7 +351,7 @@ def _program(proposal: Proposal, config: Mapping[str, Any], modules: Mapping[str
     if apps := find_apps(proposal.root, modules, commands):
         return _server(proposal, config, apps)
     programs = find_programs(proposal.root, modules, commands)
-    if not programs:
+    if not programs or console_scripts(config):
         return {}
     others = f"; others: {', '.join(programs[1:4])}" if len(programs) > 1 else ""
     proposal.guesses.append(f"entrypoint: python -m {programs[0]} (this module can be run{others})")

@@ -9,6 +9,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from hatch_docker.plan.defaults import default_script
 from hatch_docker.project.requirements_file import NAMES, parse_requirement, requirement_lines
 
 # Extras that bring a server along.
@@ -62,8 +63,8 @@ def console_scripts(config: Mapping[str, Any]) -> list[str]:
 def has_script(root: Path, config: Mapping[str, Any]) -> bool | None:
     """Return whether a project has a console script that the image runs by default; None if only its backend knows."""
     if scripts := console_scripts(config):
-        name = canonicalize_name(str(table_of(config, "project").get("name", root.name)))
-        return len(scripts) == 1 or bool({name, f"{name}d"} & {*map(canonicalize_name, scripts)})
+        name = str(table_of(config, "project").get("name", root.name))
+        return len(scripts) == 1 or default_script(name, scripts) is not None
     if "scripts" in table_of(config, "project").get("dynamic", []) or "project" not in config:
         for file in ("setup.py", "setup.cfg"):
             if (root / file).is_file() and "console_scripts" in (root / file).read_text("utf-8", errors="replace"):

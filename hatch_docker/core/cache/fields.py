@@ -26,7 +26,7 @@ def read_fields(value: str, *, place: str) -> dict[str, str]:
             "use type=registry,ref=REPOSITORY:cache"
         )
     if kind not in _NEEDS:
-        raise ValueError(f"must be of a type that there is: type={', type='.join(_NEEDS)}")
+        raise ValueError(f"must have one of these types: type={', type='.join(_NEEDS)}")
     for name in (place,) if kind == "local" else _NEEDS[kind]:
         if not fields.get(name):
             raise ValueError(f"type={kind} needs {name}=...")

@@ -88,7 +88,7 @@ class SharedStore(Store):
     @property
     def own(self) -> Store:
         """The store without the shared cache."""
-        return Store(self.root, self.verified_trees)
+        return Store(self.root, self.verified)
 
     @property
     def borrowed(self) -> bool:
@@ -133,7 +133,7 @@ class SharedStore(Store):
         if kind in self.shared.kinds:
             self.shared.noted[kind, key] = fact
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], object]) -> Path:
         """Return the directory under a key, made once; one that a borrowed interpreter made is for this place alone."""
         apart = kind in _TREES and not (self.root / "trees" / kind / key).is_dir()
         return Store.tree(self, kind, self._key(key) if apart else key, make)

@@ -45,6 +45,8 @@ NO_CACHE = "HATCH_DOCKER_NO_CACHE"
 FORMAT = "v1"
 CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without flock
+RECENT = 0.05         # seconds: more than a file system's clock is behind
+USED_LATELY = 600     # seconds for which a time of last use is not set again, less than the pruning's GRACE
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
 
 
@@ -129,7 +131,8 @@ class Store:
     """The cache under one directory; safe to share between processes. Made by `open_store`."""
 
     root: Path
-    verified_trees: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that matched their digest
+    # Blobs and trees that matched their digest in this process; of a blob inode, size and time of change.
+    verified: dict[Path, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def borrowed(self) -> bool:
@@ -162,13 +165,25 @@ class Store:
         if not path.is_file():
             return None  # nothing to remove: another thread may be giving a file this name right now
         try:
-            if file_digest(path) == digest:
+            if self._matches(path, digest):
                 _touch(path)
                 return path
         except OSError:
             pass  # the disk cannot read it
         self.discard(path)
         return None
+
+    def _matches(self, path: Path, digest: str) -> bool:
+        """Return whether a file has a digest; one that had it in this process is not read again until it changes."""
+        status = path.stat()
+        seen = (status.st_ino, status.st_size, status.st_ctime_ns)
+        if self.verified.get(path) == seen:
+            return True
+        if file_digest(path) != digest:
+            return False
+        if time.time() - status.st_ctime > RECENT:  # else a change that follows might not be seen
+            self.verified[path] = seen
+        return True
 
     def open(self, digest: str) -> BinaryIO:
         """Open a blob that must be there and verify it; raise DamagedBlobError, after which the caller makes it again.
@@ -263,7 +278,7 @@ class Store:
             self.remember(kind, key, known)
         return known
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], object]) -> Path:
         """Return the directory under a key, made once: `make` fills an empty directory, which is then renamed.
 
         A directory that has changed since is made again; it is checked once per process, by its digest.
@@ -280,12 +295,12 @@ class Store:
         if not path.is_dir() or path.is_symlink():
             return False
         with contextlib.suppress(OSError):
-            if path in self.verified_trees or self.is_sound(path, deep=False):
-                self.verified_trees.add(path)
+            if path in self.verified or self.is_sound(path, deep=False):
+                self.verified[path] = ()
                 return True
         return False
 
-    def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
+    def _make_tree(self, path: Path, make: Callable[[Path], object]) -> None:
         _make(path.parent)
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
@@ -338,9 +353,10 @@ def _rename(temporary: Path, path: Path) -> None:
 
 
 def _touch(path: Path) -> None:
-    """Set an entry's time of last use, for the pruning."""
+    """Set an entry's time of last use, for the pruning, unless it was set a short while ago."""
     with contextlib.suppress(OSError):
-        os.utime(path)
+        if not 0 <= time.time() - path.stat().st_mtime < USED_LATELY:
+            os.utime(path)
 
 
 def cache_root(environ: Mapping[str, str]) -> Path:

@@ -75,8 +75,13 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
         name = purl("generic", "python", version)
         interpreter = [Component(
             name, "application", "python", version, name, Licence("Python-2.0"), "Python Software Foundation",
+            {"SHA-256": built.base.archive[1].removeprefix("sha256:")} if built.base.archive[1] else {},
+            tuple(purl("generic", library, found) for library, found in built.base.bundled.items()),
             place=python_path.removeprefix("/"),
         )]  # fmt: skip
+        for library, found in built.base.bundled.items():
+            ref = purl("generic", library, found)
+            interpreter.append(Component(ref, "library", library, found, ref))
         below[0] = replace(below[0], requires=(*below[0].requires, name))
     written = [_step(layer, note) for layer, note in zip(image.layers, built.notes, strict=True) if note.kind == "step"]
     project = [part.ref for part in runtime if canonicalize_name(part.name) == canonicalize_name(plan.name)]

@@ -230,7 +230,7 @@ def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[]
     def opened() -> Path:
         path = make()
         if file_digest(path) != known["digest"]:
-            raise DamagedBlobError(f"{path.name} was made again, and is not what it was: building with the new one")
+            raise DamagedBlobError(f"{path.name} was made again and differs: the build uses the new one")
         return path
 
     return KeptFile(known["name"], known["digest"], opened)

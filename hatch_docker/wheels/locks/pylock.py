@@ -227,7 +227,7 @@ def _unselected(text: str, packages: Any, file: LockFile, target: Target) -> Whe
     """Return the error for a target that `Pylock.select` finds no files for; `text` is its own message."""
     found = re.search(r"No wheel found .* at packages\[(\d+)\]", text, re.DOTALL)
     if not found:
-        return WheelError(f"{file.name} does not serve {target}: {text}")
+        return WheelError(f"{file.name} does not serve {target}: {text}; lock for that, too, or set lock = \"none\"")
     package = packages[int(found[1])]
     reasons = abbreviate(sorted({incompatibility(wheel.filename, target) for wheel in package.wheels or ()}))
     return WheelError(

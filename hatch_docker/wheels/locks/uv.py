@@ -114,7 +114,7 @@ def compile_lock(
     program = find_uv(ctx.environ)
     _check_lines(lines)
     for link in indexes.absent_links:
-        line = f"find-links {link} is not there, and left out: make the directory, or correct the configuration"
+        line = f"find-links {link} does not exist and is ignored: make the directory, or correct the configuration"
         if line not in ctx.progress.warnings:
             ctx.progress.warn(line)
     command = [

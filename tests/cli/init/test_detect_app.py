@@ -1,6 +1,9 @@
 """Detection of web applications and programs in a project's modules, and their servers."""
 
+import tomllib
 from pathlib import Path
+
+import pytest
 
 from hatch_docker.cli.init.detect_app import App, find_apps, find_programs
 from hatch_docker.cli.init.modules import find_modules, top_level
@@ -42,13 +45,29 @@ def other():
 """
 
 
+@pytest.mark.parametrize(("file", "text"), [
+    ("pyproject.toml", "[tool.setuptools.packages.find]\nwhere = ['lib', 'test/lib']\n"),
+    ("pyproject.toml", "[tool.setuptools.package-dir]\n'' = 'lib'\n"),
+    ("pyproject.toml", "[[tool.poetry.packages]]\ninclude = 'shop'\nfrom = 'lib'\n"),
+    ("pyproject.toml", "[tool.pdm.build]\npackage-dir = 'lib'\n"),
+    ("setup.cfg", "[options]\npackage_dir =\n    = lib\n"), ("setup.cfg", "[options.packages.find]\nwhere = lib\n"),
+    ("setup.py", "setup(package_dir={'': 'lib'})\n"),
+])  # fmt: skip
+def test_packages_are_imported_from_the_directory_that_the_backend_names(file: str, text: str, tmp_path: Path) -> None:
+    main = "if __name__ == '__main__':\n    print(1)\n"
+    files = {"lib/shop/__init__.py": "", "lib/shop/__main__.py": "", "lib/shop/c_build.py": main, "tool.py": main}
+    root = write_files(tmp_path, {**files, file: text})
+    modules = find_modules(root, top_level(root, tomllib.loads(text) if file.endswith(".toml") else {}))
+    assert find_programs(root, modules) == ["shop"], "and what cffi runs is no program"
+
+
 def test_applications_are_found_by_reading(tmp_path: Path) -> None:
     """Frameworks are found under any imported name, factories if nothing calls them; no code runs."""
     root = write_files(tmp_path, {
         "shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def", "nul.py": "\0",
         "deep.py": "(" * 5000,
     })  # fmt: skip
-    modules = find_modules(root, top_level(root))
+    modules = find_modules(root, top_level(root, {}))
     assert sorted(modules) == ["bad", "deep", "nul", "shop", "shop.main", "shop.make"]
     found = [(app.target, app.framework, app.factory) for app in find_apps(root, modules)]
     assert found == [

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from hatch_docker.core.cache.store import DamagedBlobError, Store, key_of, open_store
+from hatch_docker.core.cache.store import RECENT, DamagedBlobError, Store, key_of, open_store
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import atomic_write, is_cache, remove_tree
 
@@ -54,6 +54,17 @@ def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: st
     assert elsewhere.read_bytes() == b"bytes"
     assert store.put(b"bytes") == digest
     assert store.get(digest) == path
+
+
+def test_a_blob_is_read_once_by_one_process_until_it_changes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = store.put(b"bytes")
+    time.sleep(2 * RECENT)
+    hashed = Mock(side_effect=hashlib.file_digest)
+    monkeypatch.setattr("hashlib.file_digest", hashed)
+    assert [store.get(digest) for _ in range(3)] == [store.blob_path(digest)] * 3
+    assert hashed.call_count == 1
+    store.blob_path(digest).write_bytes(b"bytez")
+    assert store.get(digest) is None
 
 
 def test_what_the_disk_does_not_give_back_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

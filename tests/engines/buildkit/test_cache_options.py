@@ -32,8 +32,8 @@ def caches(sources: list[str] | None = None, targets: list[str] | None = None) -
 @pytest.mark.parametrize(("option", "value", "message"), [
     ("to", "type=inline", "inline keeps a cache in an image that BuildKit pushes"),
     ("from", "type=inline", "use type=registry,ref=REPOSITORY:cache"),
-    ("from", "type=wrong", "must be of a type that there is: type=registry, type=local"),
-    ("from", "ref=registry.example/app", "must be of a type that there is"),
+    ("from", "type=wrong", "must have one of these types: type=registry, type=local"),
+    ("from", "ref=registry.example/app", "must have one of these types"),
     ("to", "type=registry", "type=registry needs ref=..."),
     ("to", "type=local,src=x", "type=local needs dest=..."),
     ("from", "type=local,dest=x", "type=local needs src=..."),

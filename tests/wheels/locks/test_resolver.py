@@ -303,7 +303,7 @@ def test_a_directory_of_pips_that_is_not_there(ctx: Context, index: FakeIndex, r
     for name in ("app", "app>=1"):
         assert [found.name for found in pin(resolving(name), root, AMD64, mine)] == ["app"]
     assert [line for line in lines if "find-links" in line] == [
-        f"warning: find-links {link} is not there, and left out: make the directory, or correct the configuration"
+        f"warning: find-links {link} does not exist and is ignored: make the directory, or correct the configuration"
         for link in (f"{root}/absent", f"file://{root}/none")
     ]
 

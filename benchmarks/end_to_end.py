@@ -1,0 +1,371 @@
+"""From an edit to an image in a registry that others can pull: ours, and uv's recommended Dockerfile with BuildKit.
+
+    python benchmarks/end_to_end.py                       every row, printed
+    python benchmarks/end_to_end.py --rows warm --pairs 5 --write
+                                                          rows whose names begin so; docs/comparison.md gets them
+
+A pair is two whole processes one after the other, in an order that alternates: `docker buildx build --push` of
+`benchmarks/seed/uv.Dockerfile`, and `hatch build -t docker:push`, of two copies of `example_project` (C extension,
+Pillow, Starlette, Uvicorn) to one registry on this machine. The base is in that registry, a stand-in for
+python:3.13-slim made of Debian's packages. Each figure is the median of the pairs' ratios, ours over the other's.
+
+    warm-...     both have built before: nothing changed, one line of Python, one of C, one dependency more
+    debian-...   the same edits of ours on `debian:trixie`, over those of ours on the registry's base
+    fresh-...    a machine without any cache, where the registry has the image and a cache: for BuildKit
+                 `type=registry,mode=max`, which containerd's image store can write; for ours what it pushes by itself
+    cold         nothing anywhere but the base in the registry
+    ten-...      ten services with the same dependencies, one after the other, on an empty machine: time, and bytes that
+                 the registry needs for them
+    latency      a push of the image after an edit of Python to a registry 100 ms away, over `oras cp` of the same blobs
+
+Needs root, docker with buildx, mmdebstrap, docker-registry, oras, iptables, and the network for packages. The Docker
+daemon is the benchmark's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.build_times import remove  # noqa: E402 - the script is run by its path
+from benchmarks.page_table import PageTable, Results  # noqa: E402
+from benchmarks.seed import C_FILE, PYTHON_FILE, make_project  # noqa: E402
+from benchmarks.seed_place import HERE, Place, place_in, run  # noqa: E402
+
+DELAY = 0.1  # seconds from a request to its answer
+SERVICES = 10
+DEPENDENCIES = ("itsdangerous", "blinker", "toolz", "zipp", "six", "iniconfig", "pluggy", "tomli", "idna", "certifi")
+DEBIAN = "debian:trixie"
+Pair = tuple[float, float]
+
+
+@dataclass(slots=True)
+class Bench:
+    """A copy of the project for each side, and the registry that both push to."""
+
+    place: Place
+    edits: int = 0
+    warm: bool = False
+    cached: bool = False                      # theirs writes and reads a cache in the registry
+    projects: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """The registry."""
+        return self.place.base.partition("/")[0]
+
+    def project(self, side: str) -> Path:
+        """The copy of a side."""
+        if side not in self.projects:
+            template = self.place.directory / "template"
+            if not template.exists():
+                make_project(template)
+            self.projects[side] = shutil.copytree(template, self.place.directory / side)
+        return self.projects[side]
+
+    def theirs(self, name: str = "uv") -> None:
+        """BuildKit with uv's file, and a push."""
+        uv = Path(shutil.which("uv") or "uv").resolve().parent
+        cache = f"type=registry,ref={self.host}/cache"
+        caches = [f"--cache-from={cache}", f"--cache-to={cache},mode=max"] if self.cached else []
+        self.place.docker(
+            "buildx", "build", "--push", f"--build-arg=BASE={self.place.base}", f"--tag={self.host}/{name}:1", *caches,
+            f"--file={HERE / 'uv.Dockerfile'}", f"--build-context=uv={uv}", self.project("uv"),
+        )  # fmt: skip
+
+    def ours(self, name: str = "ours", base: str = "", host: str = "") -> dict[str, Any]:
+        """A whole process of hatchling, which pushes; returns its receipt."""
+        project = self.project("debian" if base else "ours")
+        options = {"REGISTRIES": f"{host or self.host}/{name}", "TAGS": "1", "BASE": base or self.place.base}
+        options |= {"ALLOW_DIRTY": "1", "CHECK_COMMAND": "[]", "CACHE_DIR": str(self.place.directory / "cache")}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        variables = {f"HATCH_DOCKER_{option}": value for option, value in options.items()}
+        run(sys.executable, "-m", "hatchling", "build", "-t", "docker:push", cwd=project,
+            variables={**variables, "PYTHONPATH": path})  # fmt: skip
+        (receipt,) = (project / "dist").glob("*.image.json")
+        found: dict[str, Any] = json.loads(receipt.read_bytes())
+        return found
+
+    def forget(self) -> None:
+        """Leave nothing on this machine: no image, no base, no cache of either side."""
+        self.place.docker("system", "prune", "--all", "--force")
+        self.place.docker("builder", "prune", "--all", "--force")
+        if (self.place.directory / "cache").exists():
+            remove(self.place.directory / "cache")
+        self.warm = False
+
+    def edit(self, case: str) -> None:
+        """Change every copy in one way, unless the case is `unchanged`."""
+        self.edits += 1
+        for project in self.projects.values():
+            if case in ("python", "c"):
+                name = PYTHON_FILE if case == "python" else C_FILE
+                line = f"# edit {self.edits}" if case == "python" else f'const char e{self.edits}[] = "{self.edits}";'
+                with (project / name).open("a", encoding="utf-8") as stream:
+                    stream.write(line + "\n")
+            elif case == "dependency":
+                path = project / "pyproject.toml"
+                text = path.read_text("utf-8")
+                new = next(name for name in DEPENDENCIES if f'"{name}"' not in text)
+                path.write_text(text.replace("dependencies = [\n", f'dependencies = [\n  "{new}",\n', 1), "utf-8")
+                run("uv", "lock", "--quiet", cwd=project)
+        time.sleep(0.1)  # files that were just written leave no memory of an unchanged build
+
+    def prepare(self, *sides: Callable[[], object]) -> None:
+        """Let each side build twice, so that what is new is made and remembered."""
+        if not self.warm:
+            for side in sides * 2:
+                side()
+            self.warm = True
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The wall time of a piece of work."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def timed(number: int, ours: Callable[[], object], theirs: Callable[[], object]) -> Pair:
+    """The times of both sides; the first of them changes from pair to pair."""
+    if number % 2:
+        mine = seconds(ours)
+        return mine, seconds(theirs)
+    other = seconds(theirs)
+    return seconds(ours), other
+
+
+def warm(case: str, bench: Bench, number: int) -> Pair:
+    """One edit of both, which have built before."""
+    bench.prepare(bench.theirs, bench.ours)
+    bench.edit(case)
+    return timed(number, bench.ours, bench.theirs)
+
+
+def on_debian(case: str, bench: Bench, number: int) -> Pair:
+    """Ours on Debian's packages, and ours on the registry's base."""
+    debian = partial(bench.ours, "debian", DEBIAN)
+    bench.prepare(debian, bench.ours)
+    bench.edit(case)
+    return timed(number, debian, bench.ours)
+
+
+def fresh(case: str, bench: Bench, number: int) -> Pair:
+    """One edit on a machine without caches; the registry has both."""
+    bench.cached = True
+    try:
+        bench.project("uv"), bench.project("ours")
+        if number == 0:
+            bench.theirs(), bench.ours()
+        bench.edit(case)
+        bench.forget()
+        return timed(number, bench.ours, bench.theirs)
+    finally:
+        bench.cached = False
+
+
+def cold(bench: Bench, number: int) -> Pair:
+    """Each builds with nothing anywhere; the repository is a new one."""
+    bench.forget()
+    return timed(number, partial(bench.ours, f"cold-{bench.edits}-{number}"), partial(bench.theirs, f"uv-{number}"))
+
+
+def ten(what: str, bench: Bench, number: int) -> Pair:
+    """Ten services of each on an empty machine: the seconds, or the bytes that the registry has more."""
+    bench.forget()
+    bench.project("uv"), bench.project("ours")
+
+    def services(side: Callable[[str], object], name: str) -> float:
+        before, took = stored(bench.place), 0.0
+        for service in range(SERVICES):
+            bench.edit("python")
+            took += seconds(lambda: side(f"{name}-{number}/service-{service}"))  # noqa: B023 - called at once
+        return took if what == "time" else float(stored(bench.place) - before)
+
+    mine = services(bench.ours, f"{what}-ours")
+    return mine, services(bench.theirs, f"{what}-uv")
+
+
+def stored(place: Place) -> int:
+    """Bytes in the registry."""
+    return sum(path.stat().st_size for path in (place.directory / "registry").rglob("data") if path.is_file())
+
+
+def latency(bench: Bench, number: int) -> Pair:
+    """The push of ours through a delay, and `oras cp` of the same image and its documents, by oras's own clock."""
+    bench.prepare(bench.ours)
+    target = f"{bench.host}/copy"
+    copy = ["oras", "cp", "--recursive", "--from-plain-http", "--to-plain-http", "--no-tty"]
+    if number == 0:
+        run(*copy, f"{bench.host}/ours:1", f"{target}:1")
+    bench.edit("python")
+    with delayed(bench.host) as far:
+        receipt = bench.ours(host=far)
+        mine = float(receipt["timings"]["push"])
+        name = f"{bench.host}/ours@{receipt['digest']}"
+        return mine, seconds(lambda: run(*copy, name, f"{target.replace(bench.host, far)}:1"))
+
+
+@contextmanager
+def delayed(host: str) -> Iterator[str]:
+    """A port of this machine whose connections lead to a registry, and take DELAY to open and for each answer."""
+    where, port = host.split(":")
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        while True:
+            try:
+                data = source.recv(1 << 16)
+                arrives = time.monotonic() + DELAY / 2
+                queue.append((arrives, sink, data))
+            except OSError:
+                return
+            wake.set()
+            if not data:
+                return
+
+    queue: list[tuple[float, socket.socket, bytes]] = []
+    wake = threading.Event()
+
+    def deliver() -> None:
+        while True:
+            if not queue:
+                wake.wait()
+                wake.clear()
+                continue
+            arrives, sink, data = queue.pop(0)
+            time.sleep(max(0.0, arrives - time.monotonic()))
+            try:
+                sink.sendall(data) if data else sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                continue
+
+    def accept() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=connect, args=(near,), daemon=True).start()
+
+    def connect(near: socket.socket) -> None:
+        time.sleep(DELAY)  # the handshake
+        far = socket.create_connection((where, int(port)))
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for work in (accept, deliver):
+            threading.Thread(target=work, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table: its title, the limit of its ratio, its number of pairs, and what measures one of them."""
+
+    title: str
+    limit: float
+    pairs: int
+    pair: Callable[[Bench, int], Pair]
+
+
+CASES = {"unchanged": "nothing changed", "python": "`.py` edited", "c": "C edited", "dependency": "dependency added"}
+LIMITS = {"unchanged": 1.0, "python": 0.35, "c": 0.4, "dependency": 0.5}
+ROWS = {
+    **{f"warm-{case}": Row(title, LIMITS[case], 5, partial(warm, case)) for case, title in CASES.items()},
+    **{
+        f"debian-{case}": Row(f"ours on `{DEBIAN}` over ours: {title}", 0.8, 3, partial(on_debian, case))
+        for case, title in CASES.items()
+    },
+    **{
+        f"fresh-{case}": Row(f"fresh runner: {CASES[case]}", 0.25, 2, partial(fresh, case))
+        for case in ("python", "unchanged")
+    },
+    "cold": Row("cold, nothing anywhere", 0.6, 2, cold),
+    "ten-time": Row("ten services, time", 0.2, 1, partial(ten, "time")),
+    "ten-bytes": Row("ten services, bytes of the registry", 0.12, 1, partial(ten, "bytes")),
+    "latency": Row("push after an edit at 100 ms, over `oras cp`", 1.0, 3, latency),
+}
+
+
+def figures(row: Row, bench: Bench, pairs: int) -> dict[str, Any]:
+    """The medians of some pairs."""
+    found = [row.pair(bench, number) for number in range(pairs or row.pairs)]
+    ratio = statistics.median(mine / other for mine, other in found)
+    medians = [statistics.median(column) for column in zip(*found, strict=True)]
+    return {
+        "ratio": round(ratio, 3), "ours": round(medians[0], 3), "other": round(medians[1], 3), "pairs": len(found),
+        "run": f"{datetime.now(UTC):%Y-%m-%d}",
+    }  # fmt: skip
+
+
+def table(results: Results) -> str:
+    """The Markdown table, and when it was measured."""
+
+    def text(value: float) -> str:
+        return f"{value / 1e6:.1f} MB" if value > 10_000 else f"{value:.2f} s"
+
+    lines = ["| | ours / theirs | ours | theirs | pairs |", "|---|--:|--:|--:|--:|"]
+    for name, found in results.items():
+        cells = f"**{found['ratio']:.2f}** | {text(found['ours'])} | {text(found['other'])} | {found['pairs']}"
+        lines.append(f"| {ROWS[name].title} | {cells} |")
+    days = sorted({found["run"] for found in results.values()})
+    return "\n".join([*lines, "", f"Measured {' to '.join(dict.fromkeys([days[0], days[-1]]))}."]) if days else ""
+
+
+TABLE = PageTable("end-to-end", Path(__file__).with_suffix(".json"), ROWS, lambda _row: {}, table, "comparison.md")
+
+
+def main() -> None:
+    """Parse the arguments, measure in a temporary directory; exit with 1 where a ratio is beyond its limit."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", default="", help="how their names begin, between commas (default: all)")
+    parser.add_argument("--pairs", type=int, default=0, help="pairs of each row (default: its own number)")
+    parser.add_argument("--base", type=Path, help="a tar of the base's files, to make none")
+    parser.add_argument("--write", action="store_true", help="keep the figures, in docs/comparison.md too")
+    options = parser.parse_args()
+    chosen = [name for name in ROWS if name.startswith(tuple(options.rows.split(",")))]
+    known, slow = TABLE.read(), []
+    directory = Path(tempfile.mkdtemp(prefix="end-to-end-"))
+    try:
+        with place_in(directory, options.base, containerd=True) as place:
+            for group in dict.fromkeys(name.partition("-")[0] for name in chosen):
+                bench = Bench(place)
+                bench.forget()
+                for name in (name for name in chosen if name.partition("-")[0] == group):
+                    known[name] = figures(ROWS[name], bench, options.pairs)
+                    slow += [name] if known[name]["ratio"] > ROWS[name].limit else []
+                    print(name, f"(at most {ROWS[name].limit})", json.dumps(known[name]), flush=True)
+                    if options.write:
+                        TABLE.keep(known)
+                for project in bench.projects.values():
+                    remove(project)
+    finally:
+        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves a mount
+        remove(directory)
+    if options.write:
+        TABLE.write()
+    sys.exit(f"beyond their limits: {', '.join(slow)}" if slow else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Work that is done in a thread beside the steps of a build, which stay in their order.
+
+An error of a step comes before one of the work beside it, as if that had been done afterwards; so do its warnings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.process import ended_on_failure
+from hatch_docker.core.progress import UnwantedError
+
+PATIENCE = 2.0  # seconds in which work whose result nobody wants may end
+
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable[[], Result]]:
+    """Do some work in a thread while the block runs, which gets a function that waits for the result.
+
+    What was not waited for when the block ends is not wanted: its downloads stop, and if the block failed its programs
+    are killed.
+    """
+    ended, held, done = threading.Event(), list[str](), Future[Result]()
+    apart = replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))
+
+    def run() -> None:
+        try:
+            done.set_result(work(apart))
+        except BaseException as error:  # noqa: BLE001 - the one who waits for the result gets it
+            done.set_exception(error)
+
+    def result() -> Result:
+        try:
+            return done.result()
+        finally:
+            while held:
+                ctx.progress.warn(held.pop(0))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        with ended_on_failure():
+            yield result
+    finally:
+        ended.set()
+        thread.join(PATIENCE)
+        if done.done() and isinstance(done.exception(), UnwantedError):
+            held.clear()

@@ -1,0 +1,76 @@
+"""Work beside the steps of a build: its warnings and errors come after those of the steps, and it ends with them."""
+
+import sys
+import threading
+import time
+
+import pytest
+
+from hatch_docker.core.beside import beside
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError
+from hatch_docker.core.process import run
+from hatch_docker.core.progress import UnwantedError
+
+
+def test_warnings_come_when_the_result_is_taken(ctx: Context) -> None:
+    warned = threading.Event()
+
+    def work(ctx: Context) -> int:
+        ctx.progress.warn("beside")
+        warned.set()
+        return 5
+
+    with beside(ctx, work) as result:
+        warned.wait(10)
+        ctx.progress.warn("step")
+        assert ctx.progress.warnings == ["step"]
+        assert result() == 5
+    assert ctx.progress.warnings == ["step", "beside"]
+
+
+def test_an_error_of_a_step_comes_first(ctx: Context) -> None:
+    def work(ctx: Context) -> None:
+        ctx.progress.warn("beside")
+        raise BuildError("beside")
+
+    with pytest.raises(BuildError, match="step"), beside(ctx, work):
+        raise BuildError("step")
+    assert ctx.progress.warnings == []
+    with pytest.raises(BuildError, match="beside"), beside(ctx, work) as result:
+        result()
+    assert ctx.progress.warnings == ["beside"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_nobody_waits_for_ends(ctx: Context, *, fails: bool) -> None:
+    """Its task at the next piece; its program, which another process cannot end by itself, if the block failed."""
+    begun, ended = threading.Event(), list[BaseException]()
+
+    def work(ctx: Context) -> None:
+        try:
+            with ctx.progress.task("work") as task:
+                begun.set()
+                if fails:
+                    run([sys.executable, "-c", "import time; time.sleep(60)"])
+                while True:
+                    time.sleep(0.01)
+                    task.advance(1)
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    def block() -> None:
+        with beside(ctx, work):
+            begun.wait(10)
+            time.sleep(0.2)
+            if fails:
+                raise BuildError("step")
+
+    if fails:
+        with pytest.raises(BuildError, match="step"):
+            block()
+        assert "status -9" in str(ended)
+    else:
+        block()
+        assert [type(error) for error in ended] == [UnwantedError]
