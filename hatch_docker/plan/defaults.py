@@ -33,10 +33,10 @@ from hatch_docker.plan.model import (
     Plan,
     SignPlan,
     SlimPlan,
-    StandalonePlan,
     StepPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
+from hatch_docker.plan.standalone import standalone_plan
 from hatch_docker.project.dependencies import Needs, needs_of
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
@@ -126,7 +126,7 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
     kind, location = base_location(name)
     standalone = None
     if name.startswith("standalone:"):
-        standalone, python, location = _standalone(name, python, config)
+        standalone, python, location = standalone_plan(name, python, config)
         kind = "debian"
     elif kind == "debian":
         python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
@@ -175,20 +175,6 @@ def base_location(name: str) -> tuple[str, str]:
         known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
         raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
     return (kind, location) if kind in ("debian", "oci") else ("registry", name)
-
-
-def _standalone(name: str, python: str, config: Config) -> tuple[StandalonePlan, str, str]:
-    """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
-    options, version = config.standalone, name.removeprefix("standalone:")
-    if not re.fullmatch(r"3\.\d{1,2}t?", version):
-        raise ConfigError(f"base {name!r}: after standalone: stands a Python, such as standalone:3.14t")
-    if python not in ("", version):
-        raise ConfigError(f"python = {python!r} does not fit base {name!r}; remove `python`")
-    if options.suite not in DEBIAN_PYTHONS:
-        raise ConfigError(
-            f"tool.hatch-docker.standalone.suite: {options.suite!r} is unknown; known: {', '.join(DEBIAN_PYTHONS)}"
-        )
-    return StandalonePlan(version, options.mirror, options.release), version, options.suite
 
 
 def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
