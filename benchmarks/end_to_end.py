@@ -28,6 +28,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -343,6 +344,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="a tar of the base's files, to make none")
     parser.add_argument("--write", action="store_true", help="keep the figures, in docs/comparison.md too")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
     chosen = [name for name in ROWS if name.startswith(tuple(options.rows.split(",")))]
     known, slow = TABLE.read(), []
     directory = Path(tempfile.mkdtemp(prefix="end-to-end-"))
