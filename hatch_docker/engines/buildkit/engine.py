@@ -39,7 +39,7 @@ from hatch_docker.engines.buildkit.context import (
     write_context,
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render_export
-from hatch_docker.engines.buildkit.step_stage import run_in_stage
+from hatch_docker.engines.buildkit.run_step import run_in_stage
 from hatch_docker.engines.buildkit.system_packages import Compiler, find_system, layer_facts, read_changes, with_system
 from hatch_docker.engines.common import (
     check_commands,

@@ -24,7 +24,7 @@ from hatch_docker.engines.buildkit.context import (
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render
 from hatch_docker.engines.buildkit.engine import make_steps
-from hatch_docker.engines.buildkit.step_stage import step_of, write_step
+from hatch_docker.engines.buildkit.run_step import step_of, write_step
 from hatch_docker.engines.buildkit.system_packages import find_system
 from hatch_docker.engines.common import created_time, image_settings, open_target
 from hatch_docker.engines.image_files import file_layers
