@@ -16,7 +16,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.process import ended_on_failure
 from hatch_docker.core.progress import UnwantedError
 
-PATIENCE = 2.0  # seconds in which work whose result nobody wants may end
+PATIENCE = 2.0  # seconds in which work may end whose result is no longer wanted
 
 Result = TypeVar("Result")
 
@@ -34,7 +34,7 @@ def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable
     def run() -> None:
         try:
             done.set_result(work(apart))
-        except BaseException as error:  # noqa: BLE001 - the one who waits for the result gets it
+        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
             done.set_exception(error)
 
     def result() -> Result:

@@ -18,7 +18,7 @@ LONG = 1.0  # seconds from which a plain line, and the receipt, says how long a 
 
 
 class UnwantedError(BaseException):
-    """The end of work whose result nobody wants any more; no retry and no warning follows."""
+    """The end of work whose result is no longer wanted; no retry and no warning follows."""
 
 
 class Display(Protocol):
@@ -51,7 +51,7 @@ class Progress:
     screen: Display | None = None
     warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # shown or not
     long: list[tuple[str, float]] = field(default_factory=list, repr=False, compare=False)  # tasks done, seconds
-    ended: threading.Event | None = None  # of work beside: set once nobody wants its result, which ends its tasks
+    ended: threading.Event | None = None  # of work beside: set once its result is not wanted, which ends its tasks
     held: list[str] | None = None         # of work beside: its warnings, until its result is taken
 
     def info(self, line: str) -> None:
@@ -91,7 +91,7 @@ class Progress:
         return Task(self, sanitize(title), total, unit, part, quick)
 
     def check_wanted(self) -> None:
-        """Raise UnwantedError in work beside whose result nobody wants any more."""
+        """Raise UnwantedError in work beside whose result is no longer wanted."""
         if self.ended is not None and self.ended.is_set():
             raise UnwantedError
 

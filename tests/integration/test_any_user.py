@@ -45,7 +45,7 @@ def loaded(docker: str, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def outputs(docker: str, outcome: Outcome, name: str, codes: Sequence[str]) -> list[str]:
-    """What pieces of code print for each user in turn; one container each."""
+    """Return the output of pieces of code for each user in turn; one container each."""
     run(docker, "load", "--quiet", "--input", outcome.archive)
     careful = ["--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/tmp"]
     return [
@@ -55,7 +55,7 @@ def outputs(docker: str, outcome: Outcome, name: str, codes: Sequence[str]) -> l
 
 
 def check_modes(outcome: Outcome) -> None:
-    """Nobody may write to a file of the image but its owner; /tmp and its like are sticky."""
+    """Only its owner may write to a file of the image; /tmp and its like are sticky."""
     entries = [entry for layer in outcome.image().layers for entry, _ in layer_entries(layer)]
     assert [entry.path for entry in entries if entry.kind != "symlink" and entry.mode & 0o1002 == 0o002] == []
 

@@ -126,7 +126,7 @@ def test_what_a_step_may_not_do(mistake: str, tmp_path: Path, cache: Path) -> No
 
 
 def test_a_stage_finds_what_root_wrote_elsewhere(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Where nothing is read-only; and what it says of a command that takes too long."""
+    """The stage, where nothing is read-only, and the message for a command that takes too long."""
     late = step("import time; time.sleep(60)", 'timeout = "300ms"')
     stray = step("open('/etc/made', 'w'); open('/srv/x/y', 'w')")
     for options, words in ((late, "did not finish within 0.3 s"), (stray, "wrote /etc/made, which is not below")):

@@ -1,4 +1,4 @@
-"""What docs/deploy.md promises of platforms: a port, signals, certificates, AWS Lambda, OpenShift, bake."""
+"""Promises of docs/deploy.md about platforms: a port, signals, certificates, AWS Lambda, OpenShift, bake."""
 
 import http.server
 import json

@@ -113,7 +113,7 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
 
 
 def _placed(entry: Entry, place: Path) -> Entry:
-    """Return an entry as the image has it: in /usr/local, of root, writable for nobody else; a hard link as a link."""
+    """Return an entry as the image has it: in /usr/local, of root, who alone may write; a hard link as a link."""
     path = f"{PREFIX}/{entry.path}"
     common = replace(entry, path=path, uid=0, gid=0, mtime=SOURCE_DATE)
     if entry.kind == "hardlink":

@@ -25,7 +25,7 @@ DATE = 315532800  # 1980-01-01, as SOURCE_DATE
 ELSEWHERE = "the step wrote elsewhere: "
 REMOVED = "the step removed: "
 LATE = "the step took too long"
-# What runtimes and this stage mount, and what nobody keeps.
+# What runtimes and this stage mount, and what is never kept.
 SKIPPED = (
     "/before", "/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt",
     "/inputs", "/out", "/proc", "/run/.containerenv", "/run/secrets", "/.dockerenv", "/step", "/sys", "/tmp",  # noqa: S108

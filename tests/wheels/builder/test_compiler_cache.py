@@ -149,7 +149,7 @@ def test_a_failure_is_not_kept(compiler: Compiler) -> None:
 
 @pytest.mark.parametrize("damage", ["bits", "short", "directory", "link", "gone", "read-only"])
 def test_a_damaged_cache_is_compiled_anew(damage: str, compiler: Compiler) -> None:
-    """Whatever is there, a build does not fail, and nothing outside is read or written by a link."""
+    """No file there makes a build fail, and no link there makes it read or write outside."""
     compiler.run("-c", "a.c", "-o", "a.o")
     good = (compiler.directory / "a.o").read_bytes()
     (entry,) = compiler.cache.iterdir()

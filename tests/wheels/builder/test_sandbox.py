@@ -53,7 +53,7 @@ def sh(root: Path, script: str, **options: object) -> str:
 
 
 def test_a_kept_bind_is_used_again(root: Path, tmp_path: Path) -> None:
-    """What one sandbox left there, the next one can change; only the directory itself gets its owner from outside."""
+    """The next sandbox can change the files of the one before; the directory alone gets its owner from outside."""
     kept = tmp_path / "kept"
     kept.mkdir()
     binds = [Bind(kept, "/kept", kept=True)]
