@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.process import ProcessFailed, TimedOut
-from hatch_docker.engines.buildkit.stage_step import changed
+from hatch_docker.engines.buildkit.stage_step import changed, find, merged
 from hatch_docker.engines.steps import INPUTS, StepRun, failed, removed, secrets_of, too_late
 from hatch_docker.engines.trees import path_entry
 from hatch_docker.oci.filesystem import write_entries
@@ -19,13 +19,12 @@ def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
 
     Raises BuildError for a step that fails, and SandboxError if the kernel refuses the sandbox.
     """
-    binds = []
+    binds, trees = [], [str(tree) for tree in run.roots]
     for output in run.outputs:
         place = work / "tree" / output
         place.mkdir(parents=True)
-        for tree in reversed(run.roots):
-            if (tree / output).is_dir():
-                shutil.copytree(tree / output, place, symlinks=True, dirs_exist_ok=True)
+        for path, source in merged(find(trees, output)[1], output):
+            _copy(Path(source), work / "tree" / path)
         binds.append(Bind(place, f"/{output}", writable=True))
     if run.inputs:
         write_entries(run.inputs.values(), work)
@@ -45,8 +44,16 @@ def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
         raise failed(run, f"ended with status {failure.status}", failure.output) from None
     entries = []
     for output in run.outputs:
-        new, gone = changed([str(tree) for tree in run.roots], str(work / "tree"), output)
+        new, gone = changed(trees, str(work / "tree"), output)
         if gone:
             raise removed(run, ", ".join(f"/{path}" for path in gone[:5]))
         entries += [path_entry(work / "tree" / path, path) for path in new]
     return [entry for entry in entries if entry is not None]
+
+
+def _copy(source: Path, place: Path) -> None:
+    """Copy a file or link, or make a directory, at a place where nothing is yet: so no link of a step is followed."""
+    if source.is_dir() and not source.is_symlink():
+        place.mkdir()
+    else:
+        shutil.copy2(source, place, follow_symlinks=False)

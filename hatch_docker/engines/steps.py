@@ -19,6 +19,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MAGIC
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_output, temporary_tree
+from hatch_docker.engines.buildkit.stage_step import find
 from hatch_docker.engines.image_files import file_entries, located, owner, readable
 from hatch_docker.engines.layer_cache import layer_by_key, recall_layer, step_layer_key
 from hatch_docker.engines.model import BuiltImage, LayerInfo
@@ -186,32 +187,39 @@ def matches(pattern: str, root: Path) -> list[Path]:
 
 
 def _check_paths(run: StepRun) -> None:
-    """Raise ConfigError for an output that is a file, and for a command that is no program in the image."""
+    """Raise ConfigError for an output that is no directory, and for a command that is no program in the image."""
+    trees = [str(tree) for tree in run.roots]
     for output, shown in zip(run.outputs, run.plan.outputs, strict=True):
-        for part in (output, *(str(parent) for parent in Path(output).parents)):
-            path = next((tree / part for tree in run.roots if (tree / part).exists()), None)
-            if path is not None and not path.is_dir():
-                raise ConfigError(f"{run.option}.outputs: {shown}: /{part} is a file in the image; name a directory")
+        for part in (*reversed(Path(output).parents), output):
+            place, filled = find(trees, str(part))
+            if place and not filled:
+                what = "link" if Path(place).is_symlink() else "file"
+                raise ConfigError(f"{run.option}.outputs: {shown}: /{part} is a {what} in the image; name a directory")
     word = run.plan.command[0]
     above, slash, name = word.rpartition("/")
     places = [above if above.startswith("/") else f"{run.cwd}/{above}"] if slash else run.env.get("PATH", "").split(":")
-    real = {real_path(run.base.symlinks, f"{place}/{name}") for place in places}
-    if any(path.startswith(f"{INPUTS}/") for path in real) or any(
-        (tree / path).is_symlink() or (tree / path).is_file() for tree in run.roots for path in real
-    ):
+    real = {real_path(run.base.symlinks, place) for place in places}
+    inputs = any(f"{place}/".startswith(f"{INPUTS}/") for place in real)
+    if inputs or any(_may_have(trees, f"{place}/{name}") for place in real):
         return
-    directories = [tree / real_path(run.base.symlinks, place) for tree in run.roots for place in places]
-    programs = {path.name for place in directories if place.is_dir() for path in place.iterdir()}
+    directories = [Path(tree, place) for place in real for tree in find(trees, place)[1]]
+    programs = {path.name for place in directories for path in place.iterdir()}
     close = difflib.get_close_matches(name, sorted(programs), 1)
     meant = f"did you mean {close[0]!r}?" if close else "name one that the wheels or the base bring, or a path"
     raise ConfigError(f"{run.option}.command: {word!r} is not a program in the image; {meant}")
 
 
+def _may_have(trees: Sequence[str], path: str) -> bool:
+    """Tell whether a path is in the image, or leads through a link, which only the image itself can follow."""
+    places = {str(part): find(trees, str(part))[0] for part in (path, *Path(path).parents)}
+    return bool(places[path]) or any(place and Path(place).is_symlink() for place in places.values())
+
+
 def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
     """Return the entries of a step's layer, root's, with the directories above them that the image lacks."""
     for entry in entries:
-        if entry.path.encode(errors="replace") != entry.path.encode(errors="surrogateescape"):
-            raise BuildError(f"{run.option}: {run.title} wrote {entry.path!r}, whose name is not UTF-8")
+        if any("\udc80" <= character <= "\udcff" for character in entry.path + entry.target):
+            raise BuildError(f"{run.option}: {run.title} wrote {entry.path!r}, whose name or target is not UTF-8")
         if entry.path.rpartition("/")[2].startswith(WHITEOUT):
             raise BuildError(f"{run.option}: {run.title} wrote /{entry.path}, and no layer can hold that name")
     found = {
@@ -225,7 +233,7 @@ def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
 
 
 def _has(roots: Sequence[Path], path: str) -> bool:
-    return any((tree / path).is_dir() for tree in roots)
+    return bool(find([str(tree) for tree in roots], path)[1])
 
 
 def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: Context) -> None:

@@ -11,6 +11,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
+from hatch_docker.engines.step_sandbox import run_in_sandbox
 from hatch_docker.engines.steps import KIND, StepRun, Steps, refused_write, step_layers
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
@@ -22,6 +23,8 @@ from tests.fakes.bases import debian_layer, directory, file, link, python_layer
 from tests.fakes.context import context
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.plans import plan
+from tests.fakes.sandbox_roots import need_sandbox, program_root
+from tests.projects import write_files
 
 SETTINGS = Settings(user="65532", env={"PATH": "/usr/local/bin:/usr/bin"})
 COMMAND = ["python3.13", "-m", "collect"]
@@ -97,11 +100,41 @@ def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
     ({"command": ["/bin/sh"]}, [], "'/bin/sh' is not a program in the image; name one"),
     ({}, [], "wrote nothing below /srv/static"),
     ({}, [file_entry("srv/.wh.x")], "no layer can hold that name"),
-    ({}, [file_entry("srv/\udcff")], "whose name is not UTF-8"),
+    ({}, [file_entry("srv/\udcff")], "whose name or target is not UTF-8"),
+    ({}, [link("srv/x", "\udcff")], "whose name or target is not UTF-8"),
 ])
 def test_a_mistake_is_told(step: dict[str, Any], written: list[Entry], message: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, BuildError), match=message):
         layers(tmp_path, written, **step)
+
+
+def test_links_of_earlier_steps_lead_nowhere(tmp_path: Path) -> None:
+    """In the layers that this machine unpacks they would lead to its files, which are neither read nor written."""
+    need_sandbox()
+    host = tmp_path / "host"
+    write_files(host, {"f": "of this machine"})
+    here, ctx = base(tmp_path), context(tmp_path / "store")
+    written = [
+        [link("srv/d", str(host)), link("srv/f", str(host / "f"))],
+        [Entry("srv/d", "directory", 0o755, 0), file_entry("srv/d/f"), file_entry("srv/f")],
+    ]
+    below = [(layer_of(entries), LayerInfo(KIND, (), True)) for entries in written]
+
+    def run(step: StepRun, work: Path, ctx: Context) -> list[Entry]:
+        return run_in_sandbox(replace(step, roots=(*step.roots[:-1], root, step.roots[-1])), work, ctx)
+
+    (tmp_path / "root").mkdir()
+    root = program_root(tmp_path / "root", ["touch"])
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "bin/touch").rename(root / "usr/local/bin/python3.13")
+    command = ["python3.13", "/srv/d/g"]
+    made = plan({"steps": [{"command": command, "outputs": ["/srv"]}]})
+    ((layer, _),) = step_layers(made, here, below, SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+    assert [entry.path for entry, _ in layer_entries(layer)] == ["srv/d/g"]
+    assert {path.name: path.read_text() for path in host.iterdir()} == {"f": "of this machine"}
+    made = plan({"steps": [{"command": command, "outputs": ["/srv/d"]}]})
+    with pytest.raises(ConfigError, match="/srv/d is a link in the image"):
+        step_layers(made, here, below[:1], SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
 
 
 @pytest.mark.parametrize(("content", "refused"), [(b"text", False), (b"\x7fELF\x02", True)])

@@ -11,6 +11,7 @@ The base's Python runs it as root (3.9 or newer), standard library only; `change
 from __future__ import annotations
 
 import filecmp
+import itertools
 import json
 import os
 import shutil
@@ -34,11 +35,32 @@ SKIPPED = (
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
-def walk(top: str) -> Iterator[str]:
-    """Yield the paths of everything below a directory, relative to it, in a fixed order, parents first."""
-    for name in sorted(os.listdir(top) if os.path.isdir(top) and not os.path.islink(top) else ()):  # noqa: PTH112, PTH114, PTH208
-        yield name
-        yield from (f"{name}/{below}" for below in walk(f"{top}/{name}"))
+def find(trees: Sequence[str], path: str) -> tuple[str, list[str]]:
+    """Return the file, link or directory that a path is in some trees, "" for none, and the trees that fill it.
+
+    The first tree that has a path decides, and directories are merged, as with layers. No link is followed, in the
+    middle of the path either: on the machine that builds it would lead out of the tree.
+    """
+    place, found, parts = "", list(trees), path.strip("/").split("/")
+    for end in range(1, len(parts) + 1):
+        place, found = _find_below(found, "/".join(parts[:end]))
+    return place, found
+
+
+def _find_below(trees: Sequence[str], path: str) -> tuple[str, list[str]]:
+    """Return the same, for trees in which the directory above the path is no link."""
+    found = [tree for tree in trees if os.path.lexists(f"{tree}/{path}")]
+    filled = itertools.takewhile(lambda tree: stat.S_ISDIR(os.lstat(f"{tree}/{path}").st_mode), found)
+    return f"{found[0]}/{path}" if found else "", list(filled)
+
+
+def merged(trees: Sequence[str], path: str) -> Iterator[tuple[str, str]]:
+    """Yield the paths below a directory of the trees that fill it, and what each is; sorted, parents first."""
+    for name in sorted({name for tree in trees for name in os.listdir(f"{tree}/{path}")}):  # noqa: PTH208
+        below = f"{path}/{name}"
+        place, filled = _find_below(trees, below)
+        yield below, place
+        yield from merged(filled, below)
 
 
 def changed(before: Sequence[str], after: str, output: str) -> tuple[list[str], list[str]]:
@@ -46,13 +68,9 @@ def changed(before: Sequence[str], after: str, output: str) -> tuple[list[str], 
 
     `before` are trees of which the first that has a path decides.
     """
-    new, gone = [], {f"{output}/{path}" for tree in before for path in walk(f"{tree}/{output}")}
-    for path in (f"{output}/{below}" for below in walk(f"{after}/{output}")):
-        gone.discard(path)
-        former = next((f"{tree}/{path}" for tree in before if os.path.lexists(f"{tree}/{path}")), "")
-        if not former or not is_same(former, f"{after}/{path}"):
-            new.append(path)
-    return new, sorted(gone)
+    former, now = (dict(merged(find(trees, output)[1], output)) for trees in (before, [after]))
+    new = [path for path, place in now.items() if path not in former or not is_same(former[path], place)]
+    return new, sorted(former.keys() - now.keys())
 
 
 def is_same(former: str, path: str) -> bool:
@@ -98,7 +116,8 @@ def prepare(outputs: Sequence[str], user: int, group: int) -> None:
     """Make the outputs that are missing, and give all of them to the user."""
     for output in outputs:
         os.makedirs(output, exist_ok=True)  # noqa: PTH103
-        for path in (output, *(f"{output}/{below}" for below in walk(output))):
+        below = merged(find([""], output)[1], output.strip("/"))
+        for path in (output, *(place for _, place in below)):
             os.chown(path, user, group, follow_symlinks=False)
 
 

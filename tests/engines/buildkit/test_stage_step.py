@@ -23,6 +23,21 @@ def test_what_a_step_changed(tmp_path: Path) -> None:
     assert gone == ["srv/gone"]
 
 
+def test_no_link_of_a_tree_is_followed(tmp_path: Path) -> None:
+    """It would lead to a file of this machine: what is below it in another tree is that tree's, or nobody's."""
+    write_files(tmp_path, {
+        "host/f": "1", "upper/srv/d/f": "1", "lower/srv/e/f": "1", "after/srv/d/f": "1", "after/srv/e/f": "1",
+    })  # fmt: skip
+    for link in ("lower/srv/d", "upper/srv/e", "upper/link"):
+        (tmp_path / link).symlink_to(tmp_path / "host")
+    trees = [f"{tmp_path}/upper", f"{tmp_path}/lower"]
+    found = [(path, Path(place).relative_to(tmp_path).parts[0]) for path, place in stage_step.merged(trees, "srv")]
+    assert found == [("srv/d", "upper"), ("srv/d/f", "upper"), ("srv/e", "upper")]
+    assert stage_step.find(trees, "link/f") == ("", [])
+    assert stage_step.changed(trees, f"{tmp_path}/after", "srv") == (["srv/e", "srv/e/f"], [])
+    assert stage_step.changed(trees, f"{tmp_path}/after", "link") == ([], [])
+
+
 @pytest.mark.parametrize(("change", "found"), [
     (lambda top: (top / "b/new").write_text("x"), "b/new"),
     (lambda top: (top / "b/f").write_text("longer"), "b/f"),
