@@ -38,14 +38,15 @@ class Entry:
 def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES, grace: float = GRACE) -> Pruned:
     """Remove entries last used more than `max_age` seconds ago, then the oldest until at most `max_bytes` are left.
 
-    An entry used within the last `grace` seconds stays: another build may be reading it.
+    An entry used within the last `grace` seconds stays: another build may be reading it. A time in the future counts as
+    one that is as long ago: a build may give any to the compiler cache of its project.
     """
     now = time.time()
     items = sorted(entries(store), key=lambda item: (item.used, str(item.path)))
     total = kept = sum(item.size for item in items)
     removed = used = 0
     for item in items:
-        age = now - item.used
+        age = abs(now - item.used)
         if age < grace:
             used += item.size
         if age < grace or (age <= max_age and kept <= max_bytes):

@@ -197,6 +197,7 @@ class Store:
         """Remove an entry; a tree is renamed first, so that no build finds one that is partly removed."""
         if path.is_dir() and not path.is_symlink():
             with contextlib.suppress(OSError), temporary_tree(self.root / "tmp") as doomed:
+                path.chmod(0o700)  # only who may write to a directory can move it
                 path.rename(doomed / path.name)
         else:
             path.unlink(missing_ok=True)

@@ -55,6 +55,7 @@ def _open(store: Store, key: str) -> Path | None:
         if directory.is_symlink() or (directory.exists() and directory.stat().st_uid not in (os.geteuid(), NOBODY)):
             store.discard(directory)
         directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)  # an earlier build may have changed it
         os.utime(directory)
         return directory
     return None

@@ -93,6 +93,21 @@ def test_pruning_removes_whole_trees(store: Store) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
+@pytest.mark.parametrize("used", [1, 2**33])
+def test_pruning_removes_a_compiler_cache(used: int, store: Store) -> None:
+    """Whatever mode and time of last use a build gave it, and with all that it left; one in use stays."""
+    place, other = store.root / "compilers/old", store.root / "compilers/new"
+    for path in (place, other):
+        (path / "deep").mkdir(parents=True)
+        (path / "deep/file").write_text("x" * 10_000)
+    for path in (place / "deep", place):
+        path.chmod(0)
+    os.utime(place, (used, used))
+    assert prune(store).removed_bytes >= (10_000 if os.geteuid() == 0 else 0)
+    assert list((store.root / "compilers").iterdir()) == [other]
+    assert list((store.root / "tmp").iterdir()) == []
+
+
 SWAP = """
 import os, sys
 from pathlib import Path
@@ -144,7 +159,8 @@ def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "place", ["", "tmp", "blobs", "facts", "trees", "locks", "facts/x", "trees/x", "locks/x", "tmp/x"]
+    "place",
+    ["", "tmp", "blobs", "facts", "trees", "locks", "facts/x", "trees/x", "locks/x", "tmp/x", "compilers", "compilers/x"],
 )
 def test_a_link_in_a_cache_leads_nobody_out_of_it(place: str, tmp_path: Path) -> None:
     """A cache comes from elsewhere, as that of a pipeline does: what is tidied up is in it, whatever it says."""
