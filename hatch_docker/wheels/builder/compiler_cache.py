@@ -6,7 +6,7 @@ sandbox or in a stage of a Dockerfile, by the target's Python (3.9 or newer); st
 
 An input is known by all that decides the result: all arguments, the working directory, and
 
-    cc1, cc1plus   the preprocessed source, with the names and lines of all files that it comes from
+    cc1, cc1plus   the preprocessed source, with the names and lines of all files that it comes from, and these lines
     rustc          the files of the crate's directory, what its build script made, the environment, and all that
                    decides the crates that it uses
 
@@ -42,7 +42,7 @@ UNTRACKED = "rust-untracked"  # a file: some crate reads files that its input do
 
 # Options of cc1 for other results than assembly, for files beside it, or for inputs that preprocessing does not show:
 # whole arguments, and how others begin.
-REFUSED = frozenset({"-E", "-M", "-MM", "-P", "-", "-output-pch", "--output-pch", "-imacros"})
+REFUSED = frozenset({"-E", "-M", "-MM", "-P", "-", "-aux-info", "-output-pch", "--output-pch", "-imacros"})
 REFUSED_STARTS = (
     "@", "-d", "-fauto-profile", "-fbranch-probabilities", "-fcallgraph-info", "-fcompare-debug",
     "-fcondition-coverage", "-fdeps", "-fdiagnostics-add", "-fdiagnostics-format", "-fdiagnostics-set",
@@ -57,7 +57,8 @@ MESSAGES = ("GCC_", "LANG", "LC_")          # prefixes of variables that decide 
 PASSING = ("CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "OLDPWD", "PWD", "SHLVL", "_")  # variables of one run
 SOURCES = "/build/src"
 SYSTEM = ("/usr/", "/env/")                 # read-only, and the same for all builds with this cache
-RUST_REFUSED = ("-", "@", "-o", "-v", "-V", "--version", "--print", "-Z")
+RUST_REFUSED = ("-", "-o", "-v", "-V", "--version", "--print")
+RUST_REFUSED_STARTS = ("@", "-Z", "--extern=")
 RUST_CODE = ("incremental", "instrument-coverage", "profile-generate", "profile-use", "save-temps")  # of -C
 PYTHON = (".py", ".pyi", ".pyc")
 METADATA = ("PKG-INFO", "__pycache__", ".git")
@@ -138,16 +139,30 @@ def c_call(name: str, compiler: str, place: str, arguments: list[str]) -> tuple[
         yield from map(os.fsencode, [name, os.getcwd(), *deciding])
         yield from (os.fsencode(f"{key}={os.environ[key]}") for key in sorted(os.environ) if key.startswith(MESSAGES))
         yield text
+        yield from _lines(text)
 
     target = output if output != "-" else f"{os.environ['TMPDIR']}/{os.urandom(8).hex()}.s"
     return Call(key_of(parts()), lambda _: target, lambda: ["assembly"]), [place, *rest, "-o", target]
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """Yield the lines, but for directives, of the project's files that a preprocessed source comes from.
+
+    It has neither their comments nor all their spaces, and yet the columns decide debug information, what
+    std::source_location gives, and messages.
+    """
+    marks = (part.partition(b"\n")[0].split(b'"') for part in text.split(b"\n# "))
+    for name in sorted({mark[1] for mark in marks if len(mark) == 3}):
+        if not os.fsdecode(name).startswith(SYSTEM) and os.path.isfile(name):
+            with open(name, "rb") as stream:
+                yield b"".join(line for line in stream if not line.lstrip().startswith(b"#"))
 
 
 def rust_call(place: str, arguments: list[str]) -> tuple[Call, list[str], set[str]]:
     """Return the call of rustc by cargo, its command, and the files of its input; raise Unknown."""
     values: dict[str, list[str]] = {}
     for option, value in zip(arguments, [*arguments[1:], ""]):  # noqa: B905 - Python 3.9
-        if option in RUST_REFUSED or option.startswith(("@", "-Z")):
+        if option in RUST_REFUSED or option.startswith(RUST_REFUSED_STARTS):
             raise Unknown
         if option in ("--crate-name", "--out-dir", "--extern", "-C", "-L"):
             values.setdefault(option, []).append(value)
@@ -155,7 +170,8 @@ def rust_call(place: str, arguments: list[str]) -> tuple[Call, list[str], set[st
             values.setdefault(option[:2], []).append(option[2:])
     package, code = os.environ.get("CARGO_MANIFEST_DIR", ""), values.get("-C", [])
     known = package and all(len(values.get(option, [])) == 1 for option in ("--crate-name", "--out-dir"))
-    if not known or any(value.startswith(RUST_CODE) or "cpu=native" in value for value in code):
+    tells = any(option.startswith("--emit=") and "dep-info," in f"{option}," for option in arguments)
+    if not known or not tells or any(value.startswith(RUST_CODE) or "cpu=native" in value for value in code):
         raise Unknown
     if os.path.exists(os.path.join(DIRECTORY, UNTRACKED)):
         raise Unknown
@@ -373,6 +389,16 @@ def trim(directory: str, limit: int = LIMIT) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             size -= blocks
+
+
+def trim_mounted(directory: str) -> None:
+    """Trim a cache whose directory cannot be removed: instead all that is in it is."""
+    try:
+        trim(directory)
+    except (ValueError, OSError):
+        import shutil
+
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def main() -> None:
         import compiler_cache  # type: ignore[import-not-found]
 
         compiler_cache.take_places(Path("/"), os.path.realpath(sys.executable))
-        atexit.register(compiler_cache.trim, compiler_cache.DIRECTORY)
+        atexit.register(compiler_cache.trim_mounted, compiler_cache.DIRECTORY)
     # Names of temporary files are the same in each build: backends compile in directories of such names, and some
     # compilers write them into what they make.
     tempfile._name_sequence = map("{:08}".format, itertools.count())  # type: ignore[attr-defined]  # noqa: SLF001

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.wheels.builder import compiler_cache
-from hatch_docker.wheels.builder.compiler_cache import SUFFIX, trim
+from hatch_docker.wheels.builder.compiler_cache import SUFFIX, trim, trim_mounted
 from tests.conftest import need
 
 SOURCE = '#include "a.h"\n#ifdef LATE\n#include <late.h>\n#endif\nint f(int unused) { return VALUE + __LINE__; }\n'
@@ -85,6 +85,7 @@ def compiler(tmp_path: Path) -> Compiler:
         ("-c a.c -o a.o -save-temps", False),
         ("-c a.c -o a.o -fdump-tree-optimized", False),
         ("-c a.c -o a.o -imacros a.h", False),
+        ("-c a.c -o a.o -aux-info deps", False),
     ],
 )  # fmt: skip
 def test_a_known_source_gives_the_bytes_of_the_compiler(options: str, kept: bool, compiler: Compiler) -> None:
@@ -104,7 +105,8 @@ def test_a_known_source_gives_the_bytes_of_the_compiler(options: str, kept: bool
 
 
 @pytest.mark.parametrize(
-    "change", ["source", "header", "macro", "new header before", "directory", "time", "compiler's option"]
+    "change",
+    ["source", "column", "header", "macro", "new header before", "directory", "time", "compiler's option"],
 )
 def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
     """Of the source, of what it includes, and of all else that decides the object; then that is known, too."""
@@ -117,6 +119,8 @@ def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
     before, cwd = (top / "a.o").read_bytes(), top
     if change == "source":
         (top / "a.c").write_text(SOURCE.replace("+", "-"))
+    elif change == "column":  # of debug information, and of std::source_location
+        (top / "a.c").write_text(SOURCE.replace("VALUE + ", "VALUE + /* */ "))
     elif change in ("header", "new header before"):
         (top / "a.h").unlink()
         (top / ("a.h" if change == "header" else "first/a.h")).write_text("#define VALUE 2\n")
@@ -209,6 +213,8 @@ def test_what_does_not_belong_there(what: str, tmp_path: Path) -> None:
         path.mkdir()
     with pytest.raises(ValueError, match="'x' does not belong into the compiler cache"):
         trim(str(path.parent), 0)
+    trim_mounted(str(path.parent))
+    assert not path.parent.exists()
     assert (tmp_path / "mine").exists()
 
 
@@ -225,10 +231,11 @@ echo message >&2
 class Rust(Compiler):
     """A program that stands for rustc: it copies the crate's source, and says that it read this and $READS."""
 
-    def crate(self, name: str, *options: str, reads: str = "") -> str:
+    def crate(self, name: str, *options: str, reads: str = "", emit: str = "dep-info,link") -> str:
         """Compile a crate as cargo does; return the result."""
         out = self.directory / "out"
-        command = [self.directory / "bin/rustc", "--crate-name", name, "--out-dir", out, "-C", "extra-filename=-1"]
+        command = [self.directory / "bin/rustc", "--crate-name", name, "--out-dir", out, f"--emit={emit}"]
+        command += ["-C", "extra-filename=-1"]
         variables = {**os.environ, "CARGO_MANIFEST_DIR": str(self.directory / "src"), "READS": reads}
         done = subprocess.run([*command, *options], env=variables, capture_output=True, text=True, check=True)
         assert done.stderr == "message\n"
@@ -266,12 +273,20 @@ def test_a_crate_is_compiled_when_a_file_of_it_changes(rust: Rust) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    ["-C incremental=x", "-C target-cpu=native", "-Z threads=2", "--extern x={out}/libunknown-1.rlib", "-o x"],
+    ["-C incremental=x", "-C target-cpu=native", "-Z threads=2", "--extern x={out}/libunknown-1.rlib", "-o x",
+     "--extern=x=y"],
 )
 def test_what_may_differ_is_left_to_rustc(options: str, rust: Rust) -> None:
     for _ in range(2):
         rust.crate("a", *options.format(out=rust.directory / "out").split())
         assert rust.runs == 1
+
+
+def test_a_crate_that_does_not_tell_what_it_reads_is_not_kept(rust: Rust) -> None:
+    """As those of build scripts, which ask the compiler what it knows."""
+    for emit in ("link", "metadata"):
+        rust.crate("a", emit=emit)
+    assert not any(rust.cache.iterdir())
 
 
 def test_crates_that_read_other_files_are_not_kept(rust: Rust) -> None:
