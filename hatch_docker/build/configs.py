@@ -59,7 +59,7 @@ def _may_hold_secret(config: Config) -> bool:
     """Return whether an option has a value that people write freely: only later a build looks for secrets in it."""
     texts = (
         config.env, config.labels, config.annotations, config.entrypoint, config.cmd, config.healthcheck,
-        config.check.command, config.build.env, config.build.args,
+        config.check.command, config.build.env, config.build.args, config.steps,
     )  # fmt: skip
     return any(texts)
 

@@ -80,7 +80,7 @@ def make_files(
     ordered = [entries[path] for path in sorted(entries)]
     key = files_layer_key(ordered, digests)
     layer, cached = layer_by_key(
-        key, compression, ctx, lambda: [_watched(entry, digests) for entry in ordered], title="layer of your files"
+        key, compression, ctx, lambda: [watched(entry, digests) for entry in ordered], title="layer of your files"
     )
     size = layer.unpacked_size or 0
     if large is not None and size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
@@ -170,25 +170,26 @@ def readable(option: str = OPTION) -> Iterator[None]:
         raise ConfigError(f"{option}: cannot read {error.filename}: {error.strerror}") from error
 
 
-def _watched(entry: Entry, digests: Mapping[str, str]) -> Entry:
+def watched(entry: Entry, digests: Mapping[str, str], option: str = OPTION) -> Entry:
     """Return an entry whose reading fails if the contents are no longer those of the layer's key."""
     if not isinstance(path := entry.content, Path):
         return entry
-    return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digests[entry.path])))
+    return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digests[entry.path], option)))
 
 
 class _Watched(HashingStream):
     """A file of the project; the read at its end fails if its contents are not those of `digest`."""
 
-    def __init__(self, path: Path, digest: str) -> None:
+    def __init__(self, path: Path, digest: str, option: str) -> None:
         super().__init__(path.open("rb"))
         self._path = path
         self._digest = digest
+        self._option = option
 
     def read(self, size: int = -1, /) -> bytes:
         data = super().read(size)
         if not data and self.digest != self._digest:
-            raise ConfigError(f"{OPTION}: {self._path} changed during the build; build again")
+            raise ConfigError(f"{self._option}: {self._path} changed during the build; build again")
         return data
 
 

@@ -20,7 +20,7 @@ from hatch_docker.core.elf import MAGIC
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_output, temporary_tree
 from hatch_docker.engines.buildkit.stage_step import find
-from hatch_docker.engines.image_files import file_entries, located, owner, readable
+from hatch_docker.engines.image_files import file_entries, located, owner, readable, watched
 from hatch_docker.engines.layer_cache import layer_by_key, recall_layer, step_layer_key
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.compression import Compression
@@ -131,11 +131,13 @@ def make_run(number: int, step: StepPlan, base: Base, settings: Settings, root: 
 def _step_layer(
     run: StepRun, workdir: str, compression: Compression, steps: Steps, ctx: Context
 ) -> tuple[Layer, bool]:
-    with readable(f"{run.option}.inputs"):
+    option = f"{run.option}.inputs"
+    with readable(option):
         files = {path: item.content for path, item in run.inputs.items() if isinstance(item.content, Path)}
         digests = {path: file_digest(file) for path, file in files.items()}
     layers = (*run.base.image.layers, *run.below)
     key = step_layer_key(layers, run.plan, run.env, run.user, workdir, run.inputs.values(), digests)
+    run = replace(run, inputs={path: watched(item, digests, option) for path, item in run.inputs.items()})
     own = key_of(key, steps.engine)
     if recall_layer(own, compression, ctx) is None:
         ctx.store.look_elsewhere()

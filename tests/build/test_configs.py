@@ -76,6 +76,7 @@ def test_another_input_is_read_again(
     ({"entrypoint": ["app", "planted"]}, {}), ({"check": {"command": ["app", "planted"]}}, {}),
     ({"build": {"env": {"TOKEN": "planted"}}}, {}), ({}, {"HATCH_DOCKER_BUILD_ARGS": "TOKEN=planted"}),
     ({"images": {"worker": {"build": {"args": {"TOKEN": "planted"}}}}}, {}),
+    ({"steps": [{"command": ["app"], "outputs": ["/srv"], "env": {"TOKEN": "planted"}}]}, {}),
 ])  # fmt: skip
 def test_what_may_be_a_secret_is_not_remembered(
     options: dict[str, object], environ: dict[str, str], store: Store, tmp_path: Path

@@ -14,6 +14,7 @@ from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.engines.step_sandbox import run_in_sandbox
 from hatch_docker.engines.steps import KIND, StepRun, Steps, refused_write, step_layers
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.make_image import Settings
 from hatch_docker.oci.model import Layer
@@ -84,6 +85,21 @@ def test_inputs_are_part_of_the_key(tmp_path: Path) -> None:
     found = {path for path, entry in runs[0].inputs.items() if entry.kind == "file"}
     assert found == {"inputs/manage.py", "inputs/assets/deep/a.css", "inputs/assets/b.css"}
     assert runs[0].cwd == "/inputs"
+
+
+def test_an_input_that_changes_meanwhile_ends_the_build(tmp_path: Path) -> None:
+    """Else what it makes would be remembered as the layer of the file as it was."""
+    (tmp_path / "a.css").write_text("before")
+    made = plan({"steps": [{"command": COMMAND, "outputs": ["/srv"], "inputs": ["a.css"]}]})
+
+    def run(step: StepRun, work: Path, _ctx: Context) -> list[Entry]:
+        (tmp_path / "a.css").write_text("after")
+        write_entries(step.inputs.values(), work)
+        return [file_entry("srv/x")]
+
+    ctx = context(tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"steps\[0\].inputs: .*a.css changed during the build"):
+        step_layers(made, base(tmp_path), [], SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
 
 
 def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
