@@ -17,6 +17,7 @@ from hatch_docker.cli.commands import (
     inspect,
     load,
     lock,
+    outdated,
     push,
     rebase,
     schema,
@@ -32,7 +33,7 @@ from hatch_docker.core.errors import HatchDockerError
 GROUPS = {
     "make an image": (init, build, lock),
     "distribute an image": (load, push, rebase),
-    "examine an image": (inspect, verify),
+    "examine an image": (inspect, outdated, verify),
     "other commands": (doctor, clean, schema, completion),
 }
 EXAMPLES = (

@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": "show ls list images sbom dive history",
     "why": "tree depends",
     "diff": "compare",
+    "outdated": "stale fresh scan audit",
     "verify-signature": "cosign",
     "doctor": "check info status test",
     "clean": "prune rm purge cache",

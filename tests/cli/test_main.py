@@ -22,7 +22,7 @@ CLEAN = "argument --max-{}: must be a number of 0 or more, not {} | `hatch-docke
 OPTION = "`{}` is an option of [tool.hatch-docker]; HATCH_DOCKER_{} sets it for one run"
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
-VERBOSE = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
+VERBOSE = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "outdated", "verify"}
 
 
 def test_the_commands_are_all_there() -> None:
@@ -42,7 +42,7 @@ def test_help(name: str) -> None:
         assert action.option_strings or str(action.metavar).isupper(), action.dest
     options = set(command._option_string_actions)
     assert ({"-v", "--verbose", "-q", "--quiet"} <= options) is (name in VERBOSE)
-    assert ({"--json", "--platform"} <= options) is (name in OF_IMAGES)
+    assert ({"--json", "--platform"} <= options) is (name in OF_IMAGES | {"outdated"})
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import html
 import io
 import json
 import ssl
@@ -144,7 +145,8 @@ def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes
 @dataclass
 class FakeIndex:
     """Files by package and name. A fault is [part of the path, what, how often]; what is a status, "cut", "flip",
-    "short" (consistently), "close" (no answer) or the address of a redirect. Links to files begin with `place`.
+    "short" (consistently), "close" (no answer) or the address of a redirect. Links to files begin with `place`. `notes`
+    are more fields of a file, by its name: "yanked", "requires-python".
     """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class FakeIndex:
     login: tuple[str, str] | None = None
     html: bool = False
     place: str = ""
+    notes: dict[str, dict[str, str]] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     port: int = 0
 
@@ -246,7 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.fake.files[name]
         if self.fake.html:
             links = "".join(
-                f'<a href="{self.fake.place}/files/{name}/{file}#sha256={self.fake.sha256(file)}">{file}</a>\n'
+                f'<a href="{self.fake.place}/files/{name}/{file}#sha256={self.fake.sha256(file)}"{self._notes(file)}>'
+                f"{file}</a>\n"
                 for file in files
             )
             self._answer(200, f"<!DOCTYPE html><body>{links}</body>".encode(), {"content-type": "text/html"})
@@ -257,12 +261,16 @@ class _Handler(BaseHTTPRequestHandler):
                 {
                     "filename": file, "url": f"{self.fake.place}/files/{name}/{file}",
                     "size": len(data), "upload-time": UPLOADED, "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
+                    **self.fake.notes.get(file, {}),
                 }
                 for file, data in files.items()
             ],
         }
         body = json.dumps(document).encode()
         self._answer(200, body, {"content-type": "application/vnd.pypi.simple.v1+json"})
+
+    def _notes(self, file: str) -> str:
+        return "".join(f' data-{key}="{html.escape(text)}"' for key, text in self.fake.notes.get(file, {}).items())
 
     def _file(self, data: bytes, fault: object) -> None:
         if fault == "flip":

@@ -11,6 +11,7 @@ from hatch_docker.oci.model import Image
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.integration.builds import build, command, done, edit, lock_of, run_build
 from tests.projects import write_project
+from tests.renovate import found_by_renovate, pins_for_renovate
 
 pytestmark = pytest.mark.network
 
@@ -30,13 +31,21 @@ def uv(serving: FakeIndex) -> dict[str, str]:
 
 
 def test_a_lock_outlives_a_new_release(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    """The same digest after an upstream release; `lock --upgrade` tells old and new, and then the build has it."""
+    """The same digest after an upstream release; `outdated` and `lock --upgrade` tell, and then the build has it.
+
+    Renovate finds every pin of the lock.
+    """
     project = write_project("hello", tmp_path / "p")
     edit(project, 'requires-python = ">=3.11"', 'requires-python = ">=3.11"\ndependencies = ["plain"]')
     variables = uv(index)
     done(project, cache, "lock", **variables)
     first = build(project, cache, variables=variables).digest
     index.add("plain", make_wheel("plain", "1.1"))
+    outdated = command(project, cache, "outdated", "--exit-code", **variables)
+    assert outdated.status == 1
+    assert re.search(r"^Python +plain +1\.0 +1\.1 +newer$", outdated.output, re.MULTILINE), outdated.output
+    text = (project / "hatch-docker.lock").read_text("utf-8")
+    assert found_by_renovate(text, "hatch-docker.lock") == pins_for_renovate(text) != []
     index.requests.clear()
     refresh = {**variables, "HATCH_DOCKER_REFRESH": "1"}
     assert build(project, cache, variables=refresh).digest == first

@@ -1,0 +1,146 @@
+"""`hatch-docker outdated`: tell which pins of a lock, or contents of an image, have newer versions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.cli.commands.inspect import IMAGE
+from hatch_docker.cli.common import (
+    Commands,
+    add_json,
+    add_project,
+    declare,
+    print_json,
+    print_lines,
+    project_root,
+    stderr_context,
+)
+from hatch_docker.core.files import temporary_directory
+
+if TYPE_CHECKING:
+    from hatch_docker.build.outdated import Outdated, Pinned
+    from hatch_docker.cli.inspect.named_image import NamedImage
+    from hatch_docker.core.context import Context
+
+EXAMPLES = (
+    ("hatch-docker outdated", "what hatch-docker.lock pins; without a lock, the image in dist/"),
+    ("hatch-docker outdated registry.example/shop:1.2 --exit-code", "in a pipeline: fail if there is something newer"),
+)
+TITLES = {"base": "base", "debian": "Debian", "wheel": "Python"}
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    summary = "tell what is newer than the lock or the image: base, Debian packages, wheels"
+    outdated = declare(commands, "outdated", summary, run, verbosity=True, examples=EXAMPLES)
+    outdated.add_argument("image", nargs="?", default="", metavar="IMAGE",
+                          help=IMAGE.replace("default: the only one", "default: the lock, without one the only image"))
+    add_project(outdated, option=True)
+    outdated.add_argument("--platform", default="", help="which platform of the image; default: this machine's")
+    add_json(outdated, "docs/pins.md")
+    outdated.add_argument("--exit-code", action="store_true", help="exit with status 1 if something is outdated")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return 1 if something is outdated and --exit-code is given."""
+    from dataclasses import asdict, replace
+
+    from hatch_docker.build.outdated import find_outdated
+    from hatch_docker.cli.inspect.named_image import open_image
+    from hatch_docker.config.load import load_config
+    from hatch_docker.core.context import REFRESH
+    from hatch_docker.plan.model import BasePlan
+    from hatch_docker.project.pyproject import read_pyproject
+
+    root = project_root(options)
+    tables = read_pyproject(root) if (root / "pyproject.toml").is_file() else {}
+    config = load_config(tables.get("tool", {}).get("hatch-docker", {}), os.environ, root / "pyproject.toml")
+    ctx = stderr_context(options)
+    ctx = replace(ctx, environ={**ctx.environ, REFRESH: "1"})  # no answer of an earlier build
+    without = options.image or not tables or config.pins == "none"
+    where, pinned = ("", None) if without else _locked(root, tables, ctx)
+    if pinned is None:
+        with open_image(options.image or str(root / "dist"), options.platform, ctx) as named:
+            where, pinned = named.name, list(_contents(named, ctx))
+    debian = config.debian
+    mirrors = BasePlan("debian", "", "", debian.mirror, debian.security_mirror,
+                       check_valid_until=debian.check_valid_until)  # fmt: skip
+    found = find_outdated(pinned, mirrors, root, ctx)
+    if options.json:
+        rows = [{**asdict(item.pinned), "newest": item.newest, "reason": item.reason} for item in found]
+        print_json({"schema": 1, "of": where, "compared": len(set(pinned)), "outdated": rows})
+    else:
+        print_lines(_lines(where, len(set(pinned)), found))
+    return int(bool(found) and options.exit_code)
+
+
+def _locked(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | None]:
+    """Return the name of the project's lock and what it and the lock of its dependencies pin; None without one."""
+    from dataclasses import replace
+
+    from hatch_docker.build.lock import open_lock
+    from hatch_docker.build.outdated import pins_of_lock, pins_of_plans
+    from hatch_docker.build.plans import open_plans
+    from hatch_docker.build.project import open_project
+
+    lock = open_lock(root, tables, os.environ)
+    if not lock.entries:
+        return "", None
+    with temporary_directory() as temporary:
+        project = open_project(root, os.environ, temporary)
+        plans, locked = open_plans(project, os.environ, every=True)
+        pinned = [*pins_of_lock(lock.entries),
+                  *pins_of_plans(plans, lock.entries, root, replace(ctx, image_lock=locked.image_lock))]  # fmt: skip
+    return lock.path.name, pinned
+
+
+def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
+    """Yield what an image has: the base by its labels, the packages in its file system; not the project itself."""
+    from hatch_docker.build.outdated import Pinned
+    from hatch_docker.cli.inspect.model import BASE, PROJECT
+    from hatch_docker.oci.model import DIGEST
+    from hatch_docker.plan.naming import PREFIX
+
+    contents = named.contents
+    labels = {**contents.labels, **(contents.image.manifest_json.get("annotations") or {})}
+    base, digest = labels.get(f"{PREFIX}base.name", ""), str(labels.get(f"{PREFIX}base.digest", ""))
+    rebuild = "hatch-docker build" if contents.by_hatch_docker else "build the image again"
+    rebase = "hatch-docker rebase" if contents.by_hatch_docker else rebuild
+    suite = re.fullmatch(r"debian:([a-z]+)", base) or re.match(r"Debian .*?\b([a-z]+)(?:/sid)?\)?$", contents.system)
+    if "/" in base and DIGEST.fullmatch(digest):  # a registry's is spelt out; others are made of packages
+        yield Pinned("base", "", base, digest, rebase)
+    packages = [package for package in contents.packages if package.type == "deb"]
+    if packages and not suite:
+        system = contents.system or "an unknown system"
+        ctx.progress.warn(f"{named.name} has packages of {system}: only those of Debian are compared")
+    for package in packages if suite else ():
+        place = f"{suite[1]} {contents.image.platform.architecture}" if suite else ""
+        yield Pinned("debian", place, package.name, package.version, rebase if package.kind == BASE else rebuild)
+    for package in contents.packages:
+        if package.type == "python" and package.kind != PROJECT and package.version:
+            name = re.sub(r"[-_.]+", "-", package.name).lower()
+            yield Pinned("wheel", contents.python, name, package.version, rebuild)
+
+
+def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str]:
+    """Yield the table, and the commands that help."""
+    if not found:
+        yield f"{where}: nothing is outdated ({compared} compared)"
+        return
+    rows = [("", "NAME", "HAS", "NEWEST", "WHY")]
+    for item in found:
+        has, newest = (text[:19] if item.pinned.kind == "base" else text for text in (item.pinned.version, item.newest))
+        rows.append((TITLES[item.pinned.kind], item.pinned.name, has, newest or "-", item.reason))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in dict.fromkeys(rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        yield "  ".join([*cells, row[-1]]).rstrip()
+    urgent = sum(item.reason == "security" for item in found)
+    yield f"{where}: {len(found)} of {compared} outdated{f', {urgent} with a security fix' if urgent else ''}"
+    for remedy in dict.fromkeys(item.pinned.remedy for item in found):
+        yield f"  {remedy}"

@@ -1,0 +1,108 @@
+"""A project's page of a package index (PEP 503, 691): its files, which Pythons they are for, which are yanked (592)."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.core.http.urls import redact_url
+from hatch_docker.core.process import run
+from hatch_docker.core.validation import ANY, first_mismatch
+from hatch_docker.wheels.index import Indexes
+from hatch_docker.wheels.locks.uv import find_uv
+
+LIMIT = 100 << 20  # bytes of a page; the largest known have some 30 MB
+_JSON = "application/vnd.pypi.simple.v1+json"
+_ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+_PAGE: Mapping[str, Any] = {
+    "files": [{"filename": str, "yanked?": (bool, str), "requires-python?": (str, lambda value: value is None),
+               "*": ANY}], "*": ANY,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """A wheel or an sdist. `requires_python` is "" for any; `yanked` is the reason, "" without one, None if it is not.
+    """
+
+    filename: str
+    version: Version
+    requires_python: str
+    yanked: str | None
+
+    def suits(self, python: str) -> bool:
+        """Return whether the file is for a Python of this version; uv also takes one whose condition is invalid."""
+        try:
+            return SpecifierSet(self.requires_python).contains(python, prereleases=True)
+        except InvalidSpecifier:
+            return True
+
+
+def index_urls(indexes: Indexes, ctx: Context) -> tuple[str, ...]:
+    """Return the addresses of the indexes that uv would ask; of its own default only uv knows the address."""
+    found = [index.url for index in indexes.indexes]
+    if indexes.takes_public:
+        command = [find_uv(ctx.environ), "pip", "compile", "--quiet", "--no-header", "--emit-index-url", "-"]
+        output = run(command, env=indexes.uv_environment(ctx.environ), secrets=indexes.secrets, stdin=b"")
+        found += re.findall(r"^--index-url (\S+)", output, re.MULTILINE)
+    return tuple(dict.fromkeys(url.rstrip("/") for url in found if url.startswith(("http://", "https://"))))
+
+
+def read_page(url: str, name: str, indexes: Indexes, ctx: Context) -> tuple[IndexFile, ...]:
+    """Return the files that the index at `url` has of a project, by its normalized name; () if it has none.
+
+    Raises RegistryError or TransientError, also for a page that is neither JSON nor HTML as the PEPs have it.
+    """
+    address = f"{url}/{name}/"
+    headers = {"accept": _ACCEPT, **indexes.authorization(url)}
+    answer = indexes.client(ctx).request("GET", address, headers=headers, expect=(200, 404), limit=LIMIT)
+    if answer.status == 404:
+        return ()
+    if answer.headers.get("content-type", "").partition(";")[0].strip() == _JSON:
+        try:
+            page = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            page = None
+        if place := first_mismatch(_PAGE, page, "the page"):
+            raise RegistryError(f"{redact_url(address)} is not a page of a package index: {place} is wrong")
+        rows = [(row["filename"], row.get("requires-python"), row.get("yanked", False)) for row in page["files"]]
+    else:
+        parser = _Links()
+        parser.feed(answer.body.decode(errors="replace"))
+        rows = parser.rows
+    return tuple(_files(rows))
+
+
+class _Links(HTMLParser):
+    """The links of a page of PEP 503."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[str, str | None, str | bool]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "a" and (link := values.get("href")):
+            yanked = (values["data-yanked"] or "") if "data-yanked" in values else False
+            name = unquote(urlsplit(link).path.rpartition("/")[2])
+            self.rows.append((name, values.get("data-requires-python"), yanked))
+
+
+def _files(rows: Iterable[tuple[str, str | None, str | bool]]) -> Iterable[IndexFile]:
+    for filename, requires, yanked in rows:
+        try:
+            wheel = filename.endswith(".whl")
+            version = parse_wheel_filename(filename)[1] if wheel else parse_sdist_filename(filename)[1]
+        except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
+            continue  # an egg, an installer: what uv does not take either
+        reason = yanked if isinstance(yanked, str) else "" if yanked else None
+        yield IndexFile(filename, version, requires or "", reason)

@@ -1,0 +1,172 @@
+"""`hatch-docker outdated`: what archives, registries and indexes have now, against a lock and an image."""
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.debian.suite import Suite
+from hatch_docker.build import outdated
+from hatch_docker.build.outdated import Pinned, find_outdated
+from hatch_docker.cli.main import main
+from hatch_docker.core.context import REFRESH, Context
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.image_lock import image_lock_toml
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import file, publish, python_base
+from tests.fakes.context import with_environ
+from tests.fakes.debian_archive import FakeArchive
+from tests.fakes.images import AMD64, image_of, layer_of, with_config
+from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.fakes.registry import FakeRegistry
+from tests.projects import write_project
+from tests.renovate import found_by_renovate, pins_for_renovate
+
+PLAN = BasePlan("debian", "", "")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
+    """trixie with a newer libc6 for security, a newer tzdata in -updates, and zlib1g as it was."""
+    fake = FakeArchive(tmp_path / "mirror")
+    for name in ("libc6", "tzdata", "zlib1g"):
+        fake.add(name, "1.0")
+    fake.add("libc6", "1.0+deb13u1", where="-security")
+    fake.add("tzdata", "1.1", where="-updates")
+    monkeypatch.setattr(outdated, "Suite", functools.partial(Suite, keyring=fake.keyring))
+    return fake.write()
+
+
+def wheels(index: FakeIndex) -> FakeIndex:
+    """Offer what is newer, yanked, only for a newer Python, and a pre-release."""
+    index.add("plain", *(make_wheel("plain", version) for version in ("1.0", "1.1", "1.2", "2.0", "3.0rc1")))
+    index.add("bad", make_wheel("bad", "1.0"))
+    index.notes = {
+        "plain-1.2-py3-none-any.whl": {"yanked": "broken"}, "plain-2.0-py3-none-any.whl": {"requires-python": ">=3.14"},
+        "bad-1.0-py3-none-any.whl": {"yanked": "it <deletes> files"},
+    }  # fmt: skip
+    return index
+
+
+def asking(ctx: Context, **variables: str) -> Context:
+    return with_environ(ctx, {**ctx.environ, REFRESH: "1", **variables})
+
+
+def debian(name: str, version: str = "1.0") -> Pinned:
+    return Pinned("debian", "trixie amd64", name, version, "")
+
+
+def test_debian_packages(archive: FakeArchive, tmp_path: Path, ctx: Context) -> None:
+    """Those with a fix in the security archive are named; a mirror that gives no answer is an error, not "fresh"."""
+    ctx = asking(ctx, HATCH_DOCKER_DEBIAN_MIRROR=archive.url)
+    pins = [debian("libc6"), debian("libc6", "1.0+deb13u1"), debian("tzdata"), debian("zlib1g"), debian("gone")]
+    found = find_outdated(pins, PLAN, tmp_path, ctx)
+    assert [(item.pinned.name, item.newest, item.reason) for item in found] == [
+        ("libc6", "1.0+deb13u1", "security"), ("tzdata", "1.1", "newer"),
+    ]  # fmt: skip
+    archive.date = "Fri, 31 Oct 2025 00:00:00 UTC"  # a mirror that is behind
+    archive.write()
+    with pytest.raises(TransientError, match="no mirror says what is the newest now"):
+        find_outdated(pins, PLAN, tmp_path, ctx)
+
+
+def test_a_base(registry: FakeRegistry, tmp_path: Path, ctx: Context) -> None:
+    """The digest behind the tag, also of a base that is named with a digest; without a tag there is nothing to ask."""
+    first, second = python_base(), python_base("3.13.6")
+    publish(registry, second)
+    name = f"{registry.host}/python"
+    names = [f"{name}:3.13", f"{name}:3.13@{first.digest}", f"{name}@{first.digest}"]
+    found = find_outdated([Pinned("base", "", text, first.digest, "") for text in names], PLAN, tmp_path, ctx)
+    assert [(item.pinned.name, item.newest) for item in found] == [(text, second.digest) for text in names[:2]]
+    assert not find_outdated([Pinned("base", "", names[0], second.digest, "")], PLAN, tmp_path, ctx)
+
+
+@pytest.mark.parametrize("html", [False, True])
+def test_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: list[str]) -> None:
+    """The newest release for the Python of the lock, and what is yanked, by JSON and by HTML."""
+    wheels(index).html = html
+    pins = [
+        Pinned("wheel", "3.13.5", name, version, "", f"{name}-{version}-py3-none-any.whl")
+        for name, version in (("plain", "1.0"), ("bad", "1.0"), ("private", "1.0"), ("plain", "1.1"))
+    ]
+    ctx = asking(ctx, UV_DEFAULT_INDEX=index.url)
+    found = find_outdated([*pins, Pinned("wheel", "3.14.0", "plain", "1.1.0", "")], PLAN, root, ctx)
+    assert [(item.pinned.name, item.pinned.place, item.newest, item.reason) for item in found] == [
+        ("bad", "3.13.5", "", "yanked: it <deletes> files"), ("plain", "3.13.5", "1.1", "newer"),
+        ("plain", "3.14.0", "2.0", "newer"),
+    ]  # fmt: skip
+    assert "no package index has private 1.0: nobody knows what is newer" in "\n".join(lines)
+    index.faults.append(["/simple/", 403, 9])
+    with pytest.raises(RegistryError, match="403"):
+        find_outdated(pins, PLAN, root, ctx)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_command(
+    archive: FakeArchive, index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A lock, then the image in dist/: a table with the remedies, JSON, and a status."""
+    project = write_project("hello", tmp_path / "p")
+    monkeypatch.chdir(project)
+    for name, value in {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url, "UV_DEFAULT_INDEX": wheels(index).url}.items():
+        monkeypatch.setenv(name, value)
+    (project / "hatch-docker.lock").write_bytes(image_lock_toml(ENTRIES))
+    assert main(["outdated", "--exit-code", "-q"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^Debian  libc6 +1\.0 +1\.0\+deb13u1 +security$", out, re.MULTILINE)
+    assert out.endswith("lock: 2 of 3 outdated, 1 with a security fix\n  hatch-docker lock --upgrade\n")
+
+    (project / "hatch-docker.lock").unlink()
+    image = image_of(layer_of([
+        file("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n'), file("usr/lib/python3.13/os.py"),
+        file("var/lib/dpkg/status", "Package: tzdata\nStatus: install ok installed\nVersion: 1.0\nArchitecture: all\n"),
+        file("usr/lib/python3.13/site-packages/bad-1.0.dist-info/METADATA", "Name: bad\nVersion: 1.0\n"),
+    ]))  # fmt: skip
+    (project / "dist").mkdir()
+    with (project / "dist/hello-1.0.oci.tar").open("wb") as stream:
+        write_archive(with_config(image, image.config_json), ["hello:1.0"], stream, host=AMD64)
+    assert main(["outdated", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["of"], document["compared"]) == ("hello:1.0", 2)
+    rows = [(row["name"], row["newest"], row["reason"], row["remedy"]) for row in document["outdated"]]
+    assert rows == [("tzdata", "1.1", "newer", "build the image again"),
+                    ("bad", "", "yanked: it <deletes> files", "build the image again")]  # fmt: skip
+
+
+HASH = "0" * 64
+DEB = {"architecture": "amd64", "archive": "main", "path": "pool/x.deb", "size": 1, "sha256": HASH}
+ENTRIES: list[tuple[str, dict[str, Any]]] = [
+    ("debian", {
+        "for": "base", "suite": "trixie", "architecture": "amd64", "slim": True, "asked": ["libc6"],
+        "packages": [{"name": name, "version": "1.0", **DEB} for name in ("libc6", "zlib1g")],
+    }),
+    ("requirements", {
+        "platform": "linux/amd64", "python": "3.13.5", "libc": "glibc 2.41", "asked": ["plain"],
+        "files": [{"name": "plain", "version": "1.0", "file": "plain-1.0-py3-none-any.whl", "sha256": HASH,
+                   "url": "https://index.example/plain-1.0-py3-none-any.whl"}],
+    }),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reference", ["registry.example:5000/team/python:3.13-slim", "python:3.13-slim"])
+def test_renovate_finds_every_pin(reference: str) -> None:
+    """The regular expressions of docs/pins.md, on a lock as it is written and on `base`."""
+    digest = f"sha256:{HASH}"
+    base = {"name": reference, "digest": digest, "platforms": [
+        {"platform": "linux/amd64", "digest": digest, "python": "3.13.5", "libc": "glibc 2.41"},
+    ]}  # fmt: skip
+    lock = image_lock_toml([("base", base), *ENTRIES]).decode()
+    name = reference.rpartition(":")[0]
+    expected = pins_for_renovate(lock)
+    assert found_by_renovate(lock, "hatch-docker.lock") == expected
+    assert ("docker", f"{name} {digest}") in expected
+    assert len(expected) == 4
+    for text, version in (reference, "3.13-slim"), (f"{reference}@{digest}", digest), (f"{name}@{digest}", digest):
+        table = f'[tool.hatch-docker]\nbase = "{text}"\n'
+        assert found_by_renovate(table, "pyproject.toml") == [("docker", f"{name} {version}")]
+    assert not found_by_renovate('base = "debian:trixie"\nbase = "oci:./base"\nbase = "standalone:3.14"\n', "pyproject.toml")

@@ -1,0 +1,36 @@
+"""Renovate's custom managers of docs/pins.md, applied as Renovate applies them: `any` and `recursive`."""
+
+import json
+import re
+
+from hatch_docker.build.outdated import pins_of_lock
+from hatch_docker.core.image_lock import NAME, parse_image_lock
+from tests.pages import blocks
+
+DATASOURCES = {"base": "docker", "debian": "deb", "wheel": "pypi"}
+
+
+def found_by_renovate(text: str, name: str) -> list[tuple[str, str]]:
+    """Return datasource and name, with digest or version, of each dependency that Renovate finds in a file."""
+    (block,) = [block for block in blocks("json") if "customManagers" in block.text]
+    found = []
+    for manager in json.loads(block.text)["customManagers"]:
+        (place,) = manager["managerFilePatterns"]
+        if not re.search(place.strip("/"), name):
+            continue
+        *outer, inner = (re.compile(pattern.replace("(?<", "(?P<")) for pattern in manager["matchStrings"])
+        assert bool(outer) == (manager.get("matchStringsStrategy") == "recursive")
+        pieces = [text]
+        for pattern in outer:
+            pieces = [match[0] for piece in pieces for match in pattern.finditer(piece)]
+        for match in (match for piece in pieces for match in inner.finditer(piece)):
+            version = match.groupdict().get("currentDigest") or match["currentValue"]
+            found.append((manager["datasourceTemplate"], f"{match['depName']} {version}"))
+    return sorted(found)
+
+
+def pins_for_renovate(lock: str) -> list[tuple[str, str]]:
+    """Return what Renovate must find in a lock: every pin, a base without its tag."""
+    pins = pins_of_lock(parse_image_lock(lock.encode(), NAME))
+    names = ((item, re.sub(r":[^/:]+$", "", item.name) if item.kind == "base" else item.name) for item in pins)
+    return sorted((DATASOURCES[item.kind], f"{name} {item.version}") for item, name in names)
