@@ -25,12 +25,16 @@ def found_by_renovate(text: str, name: str) -> list[tuple[str, str]]:
             pieces = [match[0] for piece in pieces for match in pattern.finditer(piece)]
         for match in (match for piece in pieces for match in inner.finditer(piece)):
             version = match.groupdict().get("currentDigest") or match["currentValue"]
-            found.append((manager["datasourceTemplate"], f"{match['depName']} {version}"))
+            title = manager.get("depNameTemplate") or match["depName"]
+            found.append((manager["datasourceTemplate"], f"{title} {version}"))
     return sorted(found)
 
 
 def pins_for_renovate(lock: str) -> list[tuple[str, str]]:
     """Return what Renovate must find in a lock: every pin, a base without its tag."""
-    pins = pins_of_lock(parse_image_lock(lock.encode(), NAME))
+    entries = parse_image_lock(lock.encode(), NAME)
+    archives = [entry["file"].partition("/")[0] for kind, entry in entries if kind == "python"]
+    pins = pins_of_lock(entries)
     names = ((item, re.sub(r":[^/:]+$", "", item.name) if item.kind == "base" else item.name) for item in pins)
-    return sorted((DATASOURCES[item.kind], f"{name} {item.version}") for item, name in names)
+    found = [(DATASOURCES[item.kind], f"{name} {item.version}") for item, name in names]
+    return sorted([*found, *(("github-releases", f"astral-sh/python-build-standalone {date}") for date in archives)])

@@ -51,7 +51,7 @@ ASKED = {
 TAKEN = {
     "apt-get", "autoload", "cd", "compinit", "cp", "cut", "deploy", "echo", "eval", "exit", "git", "grep", "kubectl",
     "mkdir", "printf", "set", "sleep", ".", "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat",
-    "rm",
+    "grype", "rm", "trivy",
 }  # fmt: skip
 # What a page of the site loads.
 LOADED = re.compile(r"<(?:link|script|img|source|iframe)\b[^>]*?\b(?:href|src)=[\"']?([^\s\"'>]+)")

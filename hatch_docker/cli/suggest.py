@@ -47,7 +47,8 @@ def close_to(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 def command_advice(word: str, known: Iterable[str]) -> str:
     """Return a sentence about a command that does not exist."""
-    meant = _MEANT.get(word.lower()) or close_to(word, known) or _MEANT.get(close_to(word.lower(), _MEANT), "")
+    words = {**_MEANT, **{name: name for name in known}}
+    meant = words.get(word.lower()) or words.get(close_to(word.lower(), words), "")
     lists = "`hatch-docker help` lists all commands"
     return f"did you mean `hatch-docker {meant}`? {lists}" if meant else lists
 

@@ -17,6 +17,7 @@ from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.image_lock import image_lock_toml
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.plan.model import BasePlan
+from hatch_docker.plan.naming import PREFIX
 from tests.fakes.bases import file, publish, python_base
 from tests.fakes.context import with_environ
 from tests.fakes.debian_archive import FakeArchive
@@ -107,7 +108,7 @@ def test_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: l
 
 @pytest.mark.usefixtures("own_cache")
 def test_the_command(
-    archive: FakeArchive, index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    archive: FakeArchive, index: FakeIndex, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A lock, then the image in dist/: a table with the remedies, JSON, and a status."""
@@ -118,7 +119,7 @@ def test_the_command(
     (project / "hatch-docker.lock").write_bytes(image_lock_toml(ENTRIES))
     assert main(["outdated", "--exit-code", "-q"]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"^Debian  libc6 +1\.0 +1\.0\+deb13u1 +security$", out, re.MULTILINE)
+    assert re.search(r"^Debian trixie amd64  libc6 +1\.0 +1\.0\+deb13u1 +security$", out, re.MULTILINE)
     assert out.endswith("lock: 2 of 3 outdated, 1 with a security fix\n  hatch-docker lock --upgrade\n")
 
     (project / "hatch-docker.lock").unlink()
@@ -127,15 +128,20 @@ def test_the_command(
         file("var/lib/dpkg/status", "Package: tzdata\nStatus: install ok installed\nVersion: 1.0\nArchitecture: all\n"),
         file("usr/lib/python3.13/site-packages/bad-1.0.dist-info/METADATA", "Name: bad\nVersion: 1.0\n"),
     ]))  # fmt: skip
+    publish(registry, base := python_base())
+    name = f"{registry.host}/python:3.13"
+    labels = {f"{PREFIX}base.name": name, f"{PREFIX}base.digest": f"sha256:{HASH}"}
+    image = with_config(image, {**image.config_json, "config": {"Labels": labels}})
     (project / "dist").mkdir()
     with (project / "dist/hello-1.0.oci.tar").open("wb") as stream:
-        write_archive(with_config(image, image.config_json), ["hello:1.0"], stream, host=AMD64)
+        write_archive(image, ["hello:1.0"], stream, host=AMD64)
     assert main(["outdated", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert (document["of"], document["compared"]) == ("hello:1.0", 2)
-    rows = [(row["name"], row["newest"], row["reason"], row["remedy"]) for row in document["outdated"]]
-    assert rows == [("tzdata", "1.1", "newer", "build the image again"),
-                    ("bad", "", "yanked: it <deletes> files", "build the image again")]  # fmt: skip
+    assert (document["of"], document["compared"]) == ("hello:1.0", 3)
+    assert [(row["name"], row["newest"], row["reason"]) for row in document["outdated"]] == [
+        (name, base.digest, "newer"), ("tzdata", "1.1", "newer"), ("bad", "", "yanked: it <deletes> files"),
+    ]  # fmt: skip
+    assert {row["remedy"] for row in document["outdated"]} == {"build the image again"}
 
 
 HASH = "0" * 64
@@ -160,13 +166,17 @@ def test_renovate_finds_every_pin(reference: str) -> None:
     base = {"name": reference, "digest": digest, "platforms": [
         {"platform": "linux/amd64", "digest": digest, "python": "3.13.5", "libc": "glibc 2.41"},
     ]}  # fmt: skip
-    lock = image_lock_toml([("base", base), *ENTRIES]).decode()
+    archive = {"name": "standalone:3.14", "platform": "linux/amd64", "sha256": HASH}
+    archive |= {"file": "20261101/cpython-3.14.0.tar.gz"}
+    there = ("debian", {**ENTRIES[0][1], "for": "runtime", "packages": []})
+    lock = image_lock_toml([("base", base), ("python", archive), there, *ENTRIES]).decode()
     name = reference.rpartition(":")[0]
     expected = pins_for_renovate(lock)
     assert found_by_renovate(lock, "hatch-docker.lock") == expected
     assert ("docker", f"{name} {digest}") in expected
-    assert len(expected) == 4
+    assert len(expected) == 5
     for text, version in (reference, "3.13-slim"), (f"{reference}@{digest}", digest), (f"{name}@{digest}", digest):
         table = f'[tool.hatch-docker]\nbase = "{text}"\n'
         assert found_by_renovate(table, "pyproject.toml") == [("docker", f"{name} {version}")]
-    assert not found_by_renovate('base = "debian:trixie"\nbase = "oci:./base"\nbase = "standalone:3.14"\n', "pyproject.toml")
+    for text in ("debian:trixie", "oci:./base", "standalone:3.14"):
+        assert not found_by_renovate(f'base = "{text}"\n', "pyproject.toml")

@@ -135,7 +135,8 @@ def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str
     rows = [("", "NAME", "HAS", "NEWEST", "WHY")]
     for item in found:
         has, newest = (text[:19] if item.pinned.kind == "base" else text for text in (item.pinned.version, item.newest))
-        rows.append((TITLES[item.pinned.kind], item.pinned.name, has, newest or "-", item.reason))
+        title = f"{TITLES[item.pinned.kind]} {item.pinned.place}".rstrip()
+        rows.append((title, item.pinned.name, has, newest or "-", item.reason))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in dict.fromkeys(rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
