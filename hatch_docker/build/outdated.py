@@ -156,7 +156,7 @@ def _wheels(pinned: Sequence[Pinned], root: Path, ctx: Context) -> Iterator[Outd
         elif found := _compare(item, page):
             yield found
     if unknown:
-        ctx.progress.warn(f"no package index has {abbreviate(sorted(set(unknown)), 5)}: nobody knows what is newer")
+        ctx.progress.warn(f"no package index has {abbreviate(sorted(set(unknown)), 5)}: what is newer is unknown")
 
 
 def _same(item: Pinned, page: Sequence[IndexFile]) -> list[IndexFile]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -51,7 +52,8 @@ def index_urls(indexes: Indexes, ctx: Context) -> tuple[str, ...]:
     """Return the addresses of the indexes that uv would ask; of its own default only uv knows the address."""
     found = [index.url for index in indexes.indexes]
     if indexes.takes_public:
-        command = [find_uv(ctx.environ), "pip", "compile", "--quiet", "--no-header", "--emit-index-url", "-"]
+        command = [find_uv(ctx.environ), "pip", "compile", "--quiet", "--no-header", "--emit-index-url"]
+        command += ["--python", sys.executable, "-"]
         output = run(command, env=indexes.uv_environment(ctx.environ), secrets=indexes.secrets, stdin=b"")
         found += re.findall(r"^--index-url (\S+)", output, re.MULTILINE)
     return tuple(dict.fromkeys(url.rstrip("/") for url in found if url.startswith(("http://", "https://"))))
