@@ -1,6 +1,8 @@
 """A step in the sandbox: the image's files read-only, and copies of its outputs that it may write to."""
 
+import os
 import shutil
+import stat
 from pathlib import Path
 
 from hatch_docker.core.context import Context
@@ -44,6 +46,7 @@ def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
         raise failed(run, f"ended with status {failure.status}", failure.output) from None
     entries = []
     for output in run.outputs:
+        make_readable(work / "tree" / output)
         new, gone = changed(trees, str(work / "tree"), output)
         if gone:
             raise removed(run, ", ".join(f"/{path}" for path in gone[:5]))
@@ -57,3 +60,14 @@ def _copy(source: Path, place: Path) -> None:
         place.mkdir()
     else:
         shutil.copy2(source, place, follow_symlinks=False)
+
+
+def make_readable(top: Path) -> None:
+    """Let this user read all that is in a directory, as root may anyway; links are not followed."""
+    top.chmod(0o755)
+    for directory, subdirectories, files in os.walk(top):
+        for names, needed in ((subdirectories, stat.S_IRWXU), (files, stat.S_IRUSR)):
+            for path in (Path(directory, name) for name in names):
+                mode = path.lstat().st_mode
+                if not stat.S_ISLNK(mode) and mode & needed != needed:
+                    path.chmod(stat.S_IMODE(mode) | needed)

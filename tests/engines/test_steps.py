@@ -11,7 +11,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
-from hatch_docker.engines.step_sandbox import run_in_sandbox
+from hatch_docker.engines.step_sandbox import make_readable, run_in_sandbox
 from hatch_docker.engines.steps import KIND, StepRun, Steps, refused_write, step_layers
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.filesystem import write_entries
@@ -100,6 +100,18 @@ def test_an_input_that_changes_meanwhile_ends_the_build(tmp_path: Path) -> None:
     ctx = context(tmp_path / "store")
     with pytest.raises(ConfigError, match=r"steps\[0\].inputs: .*a.css changed during the build"):
         step_layers(made, base(tmp_path), [], SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+
+
+def test_what_a_step_closed_can_be_read(tmp_path: Path) -> None:
+    """By an ordinary user, too; a link's target stays as it is."""
+    write_files(tmp_path, {"mine": "", "top/d/f": "f", "top/d/deep/g": "g"})
+    (tmp_path / "top/d/link").symlink_to(tmp_path / "mine")
+    (tmp_path / "top/d/deep/g").chmod(0o644)
+    for path in ("mine", "top/d/f", "top/d/deep", "top/d", "top"):
+        (tmp_path / path).chmod(0o100)
+    make_readable(tmp_path / "top")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"mine": 0o100, "link": 0o100, "top": 0o755, "d": 0o700, "deep": 0o700, "f": 0o500, "g": 0o644}
 
 
 def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
