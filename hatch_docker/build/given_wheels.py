@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, canonicalize_version, parse_wheel_filename
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.metadata import Metadata
@@ -24,7 +24,7 @@ def open_wheels(wheels: Sequence[Path], root: Path, file: str) -> Project:
     """Return the project of some wheels of one version, each for other platforms or Pythons; raises ConfigError.
 
     [tool.hatch-docker] is that of the `file` in `root`; without such a file the defaults hold. Raises WheelError for a
-    file that is no wheel.
+    file that cannot be read as a wheel.
     """
     tables = read_toml(root / file) if (root / file).is_file() else {}
     check_tables(tables)
@@ -65,6 +65,12 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
         except InvalidWheelFilename as error:
             raise ConfigError(f"{wheel.name} is not the name of a wheel: {error}") from None
     table = project_table(first)
+    named, said = identities[first], (table.get("name", ""), table.get("version", ""))
+    if [canonicalize_name(said[0]), canonicalize_version(said[1])] != [named[0], canonicalize_version(named[1])]:
+        raise ConfigError(
+            f"{first.name} was renamed: its metadata are those of {' '.join(said)}; "
+            "give it the name that its build gave"
+        )
     for other in others:
         if identities[other] != identities[first]:
             raise ConfigError(

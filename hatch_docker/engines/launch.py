@@ -15,6 +15,7 @@ PATH = "/opt/hatch-docker/launch.py"
 def expand(word: str, variables: dict[str, str]) -> str:
     """Return a word with `${NAME}` and `${NAME:-default}` filled in, as a shell does it; `$${` stands for `${`.
 
+    A default may have variables too: `${A:-${B:-1}}`.
     Raises LookupError with the name of a variable that is not set and has no default.
     """
     before, found, rest = word.partition("${")
@@ -23,12 +24,15 @@ def expand(word: str, variables: dict[str, str]) -> str:
     if before.endswith("$"):
         return before[:-1] + found + expand(rest, variables)
     body, end, after = rest.partition("}")
+    while end and body.count("${") > body.count("}"):  # the brace ends a variable in the default
+        more, end, after = after.partition("}")
+        body += "}" + more
     name, default, text = body.partition(":-")
     if not end or not name.isidentifier() or not name.isascii():
         return before + found + expand(rest, variables)
     value = variables.get(name, "")
     if not value and default:
-        value = text
+        value = expand(text, variables)
     elif name not in variables:
         raise LookupError(name)
     return before + value + expand(after, variables)

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -33,7 +34,11 @@ def certificates_layer(
 
     Raises ConfigError for files without certificates, and BaseImageError or ConfigError for a base without any.
     """
-    own = "".join(f"{text}\n" for path in plan.ca_certificates for text in _read(root, path))
+    found = [(path, text) for path in plan.ca_certificates for text in _read(root, path)]
+    for path, text in found:
+        if end := _expired(text):
+            ctx.progress.warn(f"{OPTION}: {path} has a certificate that expired on {end}; replace it by its successor")
+    own = "".join(f"{text}\n" for _, text in found)
     key = key_of("certificates", 1, [layer.diff_id for layer in base.image.layers])
     public: dict[str, str] = ctx.store.remembered("base", key, lambda: _public(base, ctx))
     if not public:
@@ -72,6 +77,14 @@ def _public(base: Base, ctx: Context) -> dict[str, str]:
     return {str(path.relative_to(tree)): path.read_text("utf-8", "replace") for path in found}
 
 
+def _expired(certificate: str) -> str:
+    """Return when a certificate of an authority expired, "" if it has not."""
+    store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    store.load_verify_locations(cadata=certificate)
+    ends = [str(known["notAfter"]) for known in store.get_ca_certs()]  # no more than one
+    return next((end for end in ends if ssl.cert_time_to_seconds(end) < time.time()), "")
+
+
 def _read(root: Path, name: str) -> list[str]:
     """Return the certificates of a file of the project."""
     path = (root / name).resolve()
@@ -92,6 +105,8 @@ def _read(root: Path, name: str) -> list[str]:
         raise ConfigError(f"{OPTION}: {name} has a certificate that is not valid: {error}") from error
     if not found:
         raise ConfigError(
-            f"{OPTION}: {name} has no certificate in PEM; convert it: openssl x509 -inform der -in {name} -out NAME.pem"
-        )
+            f"{OPTION}: {name} has no certificate in PEM; "
+            + (f"convert it: openssl x509 -inform der -in {name} -out NAME.pem" if data[:1] == b"\x30" else
+               "name a text file with lines -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----")
+        )  # fmt: skip
     return found

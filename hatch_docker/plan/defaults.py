@@ -155,6 +155,8 @@ def _builder(config: Config, python: str) -> BasePlan | None:
     name, packages = config.build.base, config.build.packages
     if not name:
         return None
+    if name.startswith("standalone:"):
+        raise ConfigError(f"tool.hatch-docker.build.base: {name} has no compiler; leave it out, or name another image")
     kind, location = base_location(name)
     if kind != "debian" and packages:
         raise ConfigError(
@@ -182,9 +184,10 @@ def _suite_python(project: Metadata, name: str, known: Sequence[str], python: st
     if python in known:
         return python
     if python:
+        bases = f'"standalone:{python}"' if python.endswith("t") else fitting_bases(f"=={python}.*")
         raise ConfigError(
             f"python = {python!r} does not fit base {name!r}, whose Python is {' or '.join(known)}; remove `python`, "
-            f"or set base to {fitting_bases(f'=={python}.*')}"
+            f"or set base to {bases}"
         )
     found = next((python for python in known if _admits(project.requires_python, python)), known[0])
     if found != known[0]:

@@ -1,6 +1,7 @@
 """The wheels that an image is made of where they exist: the one for each target, and those that are refused."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,14 @@ def test_the_table_is_that_of_the_project_around(tmp_path: Path) -> None:
         ((PURE, "."), {}, "is not a wheel: name wheels alone"), (("a", "b"), {}, "a and b: name one project"),
         ((PURE,), {"watch": True}, "--watch looks at the sources"), ((), {"config": "x.toml"}, "--config is for"),
         ((PURE,), {"config": "x.toml"}, "no file x.toml"), ((PURE,), {"build_arg": ["A=1"]}, "the wheel exists"),
+        ((PURE,), {"config": "mkdocs.toml"}, "mkdocs.toml has no table .tool.hatch-docker.; name the file that has it"),
     ],
 )  # fmt: skip
-def test_arguments_that_contradict_each_other(names: tuple[str, ...], options: dict[str, object], said: str) -> None:
+def test_arguments_that_contradict_each_other(
+    names: tuple[str, ...], options: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mkdocs.toml").write_text("[tool.other]\n")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said):
         source(*names, **options)
 
@@ -99,10 +105,12 @@ def test_wheels_that_make_no_image(tmp_path: Path) -> None:
     (amd64,) = write(tmp_path, AMD64, metadata="Requires-Python: >=3.13\n")
     (tmp_path / "other-1.0-py3-none-any.whl").touch()
     (tmp_path / "demo.whl").touch()
+    shutil.copyfile(pure, tmp_path / "demo-2.0-py3-none-any.whl")
     for names, said in (
         ((pure, amd64), "have different metadata"), ((tmp_path / "demo.whl",), "not the name of a wheel"),
         ((pure, tmp_path / "other-1.0-py3-none-any.whl"), "of different packages or versions"),
         ((tmp_path / "*.whl",), "there is no wheel"),
+        ((pure.with_name("demo-2.0-py3-none-any.whl"),), "demo-2.0-.* was renamed: its metadata are those of demo 1.0"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
             open_wheels(names, tmp_path, "pyproject.toml")

@@ -20,7 +20,9 @@ VARIABLES = {"PORT": "80", "EMPTY": "", "NESTED": "${PORT}", "_A1": "x"}
         ("${PORT}", "80"), ("--port=${PORT:-8000}/", "--port=80/"), ("${NONE:-8000}", "8000"), ("${EMPTY:-x}", "x"),
         ("${EMPTY}", ""), ("${NONE:-}", ""), ("${PORT}:${_A1}", "80:x"), ("${NESTED}", "${PORT}"),
         ("$${PORT}", "${PORT}"), ("${NONE:-x y}", "x y"),
-        ("$$${PORT}", "$${PORT}"), ("${PORT}$${PORT}", "80${PORT}"), ("${NONE:-${PORT}}", "${PORT}"),
+        ("$$${PORT}", "$${PORT}"), ("${PORT}$${PORT}", "80${PORT}"), ("${NONE:-${PORT}}", "80"),
+        ("${NONE:-${NO:-${PORT}}}/}", "80/}"), ("${PORT:-${NO:-1}}/", "80/"), ("${NONE:-${NESTED}}", "${PORT}"),
+        ("${NONE:-${PORT}", "${NONE:-80"), ("${NONE:-$${PORT}}", "${PORT}"),
         # what is no variable stays as it is
         ("$PORT", "$PORT"), ("${PORT", "${PORT"), ("${}", "${}"), ("${1}", "${1}"), ("${PORT-1}", "${PORT-1}"),
         ("${a b}", "${a b}"), ("${ä}", "${ä}"), ("a$b {PORT}", "a$b {PORT}"), ("", ""),

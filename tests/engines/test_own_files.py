@@ -23,7 +23,8 @@ PEM = trustme.CA().cert_pem.bytes().decode()
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("junk", "has no certificate in PEM; convert it"), ("-----BEGIN PRIVATE KEY-----\n", "has a private key"),
+        ("junk", "has no certificate in PEM; name a text file"), ("0\x82", "in PEM; convert it: openssl"),
+        ("-----BEGIN PRIVATE KEY-----\n", "has a private key"),
         (PEM.replace("MII", "MIJ", 1), "has a certificate that is not valid"),
         (None, "cannot read company.crt: No such"),
     ],

@@ -69,6 +69,14 @@ def test_a_wheel_of_python_m_build(tmp_path: Path, cache: Path) -> None:
     assert given.status == 0, given.output
     built = command(project, cache, "build", SOURCE_DATE_EPOCH="1700000000")
     assert given.digest == built.digest
+    assert command(project, cache, "lock").status == 0
+    with (project / "hello.py").open("a") as module:
+        module.write("EDITED = 1\n")
+    shutil.copy(wheel, project / "dist")
+    verify = "verify", "--keep-downloads"
+    check_failed(command(project, cache, *verify), f"name that too: hatch-docker verify {project}/dist/")
+    same = command(project, cache, *verify, f"dist/{wheel.name}")
+    assert f"yes, {given.digest}" in same.output
 
 
 def test_setup_py_docker(tmp_path: Path, cache: Path) -> None:

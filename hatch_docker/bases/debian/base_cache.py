@@ -15,7 +15,7 @@ from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
-from hatch_docker.plan.model import BasePlan
+from hatch_docker.plan.model import ARCHIVES, BasePlan
 
 LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
 LAYER_RECIPE = 2      # raise it when the same packages give a different layer
@@ -113,8 +113,9 @@ def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Cont
     # A base for each lock, so that projects keep theirs.
     pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
     recipes = (RECIPE, LAYER_RECIPE)
-    made_as = (plan.location, plan.python, plan.slim, plan.packages, plan.standalone and astuple(plan.standalone))
-    return key_of(recipes, *made_as, str(platform), compression.identity, *pinned)
+    made_as = (plan.location, plan.python, plan.slim, plan.packages)
+    python = (*astuple(plan.standalone), ctx.environ.get(ARCHIVES, "")) if plan.standalone else None
+    return key_of(recipes, *made_as, python, str(platform), compression.identity, *pinned)
 
 
 def _row(descriptor: Descriptor) -> list[Any]:

@@ -85,8 +85,12 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
             continue
         if content is not None:
             file = place / made.path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("xb") as out:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                out = file.open("xb")
+            except (FileExistsError, NotADirectoryError):
+                raise BaseImageError(f"{archive.filename} has python/{entry.path} twice, or below a file") from None
+            with out:
                 while block := content.read(1 << 18):
                     out.write(block)
             file.chmod(made.mode)

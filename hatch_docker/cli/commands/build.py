@@ -98,6 +98,7 @@ class _Source:
 def _source(options: argparse.Namespace) -> _Source:
     """Return what the arguments name; raises ConfigError for arguments that contradict each other."""
     from hatch_docker.core.errors import ConfigError
+    from hatch_docker.project.pyproject import around_wheel, read_toml
 
     names = options.project or ["."]
     wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
@@ -118,9 +119,9 @@ def _source(options: argparse.Namespace) -> _Source:
         config = Path(options.config).resolve()
         if not config.is_file():
             raise ConfigError(f"--config: there is no file {options.config}")
+        if "hatch-docker" not in read_toml(config).get("tool", {}):
+            raise ConfigError(f"--config: {options.config} has no table [tool.hatch-docker]; name the file that has it")
         return _Source(config.parent, wheels, config.name)
-    from hatch_docker.project.pyproject import around_wheel
-
     return _Source(around_wheel(wheels[0]), wheels)
 
 

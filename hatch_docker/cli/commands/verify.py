@@ -1,16 +1,25 @@
 """`hatch-docker verify` and `verify-signature`: rebuild an image and compare the digests; check who signed it."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
-from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import temporary_directory
 
+if TYPE_CHECKING:
+    from hatch_docker.project.model import Project
+
 EXAMPLES = {
-    "verify": (("hatch-docker verify", "rebuild the archive of dist/, and compare"),),
+    "verify": (
+        ("hatch-docker verify", "rebuild the archive of dist/, and compare"),
+        ("hatch-docker verify dist/shop-1.2-py3-none-any.whl", "that was made of a wheel"),
+    ),
     "verify-signature": (("hatch-docker verify-signature registry.example/shop:1.2 --key cosign.pub", "with a key"),),
 }
 
@@ -19,7 +28,10 @@ def add(commands: Commands) -> None:
     """Declare the commands."""
     summary = "rebuild an image from the lock and compare the digests"
     verify = declare(commands, "verify", summary, run_verify, verbosity=True, examples=EXAMPLES["verify"])
-    verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="the archive; default: that in dist/")
+    verify.add_argument(
+        "files", nargs="*", metavar="FILE",
+        help="the archive, and the wheels that `build` was given, if any; default: that in dist/, from the sources",
+    )
     add_project(verify, option=True)
     verify.add_argument("--keep-downloads", action="store_true", help="use downloads of the cache, by their hashes")
 
@@ -41,28 +53,48 @@ def add(commands: Commands) -> None:
 def run_verify(options: argparse.Namespace) -> None:
     """Rebuild an image and compare the digests."""
     from hatch_docker.build.api import archives_of, rebuild
+    from hatch_docker.build.given_wheels import open_wheels
     from hatch_docker.build.project import open_project
     from hatch_docker.build.verify import Rebuilt, verify
 
     set_verbosity(options)
     root = project_root(options)
-    archives = [options.archive]
-    if options.archive is None:
+    wheels = [Path(name).absolute() for name in options.files if name.endswith(".whl")]
+    archives = [Path(name) for name in options.files if not name.endswith(".whl")]
+
+    def opened(environ: Mapping[str, str], temporary: Path) -> Project:
+        return open_wheels(wheels, root, "pyproject.toml") if wheels else open_project(root, environ, temporary)
+
+    if not archives:
         with temporary_directory() as temporary:
-            archives = archives_of(open_project(root, os.environ, temporary), os.environ)
+            archives = archives_of(opened(os.environ, temporary), os.environ)
     for archive in archives:
         if not archive.is_file():
             raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
         def build_again(environ: Mapping[str, str], archive: Path = archive) -> Rebuilt:
             with temporary_directory() as temporary:
-                return rebuild(open_project(root, environ, temporary), archive, environ)
+                return rebuild(opened(environ, temporary), archive, environ)
 
-        digest, created = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
+        try:
+            digest, created = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
+        except BuildError as error:
+            raise BuildError(f"{error}{'' if wheels else _given(archive)}") from error
         reused = "downloads of the cache, by their hashes" if options.keep_downloads else "nothing"
         print_lines([
             f"{archive}: yes, {digest}", f"  rebuilt as of {created} from the lock; taken from before: {reused}",
         ])  # fmt: skip
+
+
+def _given(archive: Path) -> str:
+    """Return a line for an archive that differs, if it may have been made of the wheel beside it, else ""."""
+    from hatch_docker.build.receipt import receipt_beside
+
+    receipt = receipt_beside(archive)
+    wheel = archive.parent / receipt.wheel.filename if receipt and receipt.wheel else None
+    if wheel is None or not wheel.is_file():
+        return ""
+    return f"\nif it was made of the wheel, name that too: hatch-docker verify {archive} {wheel}"
 
 
 def run_verify_signature(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.bases.debian import base_cache
 from hatch_docker.bases.debian.base import make_debian_base
 from hatch_docker.bases.debian.python_archive import find_archive
 from hatch_docker.bases.model import Base, Interpreter
@@ -134,13 +135,17 @@ def test_no_archive(tmp_path: Path, mirror: str | None, python: str, release: st
 
 
 def test_the_variable_of_uv_names_a_mirror(tmp_path: Path) -> None:
-    ctx = with_environ(context(tmp_path / "cache"), {"UV_PYTHON_INSTALL_MIRROR": write_release(tmp_path).as_uri()})
-    assert find_archive(plan_of("", release="20261003"), AMD64, ctx).filename == NAME
+    """A base that was made of one mirror's archive is not that of another mirror."""
+    plan, other = plan_of("", release="20261003"), context(tmp_path / "cache")
+    ctx = with_environ(other, {"UV_PYTHON_INSTALL_MIRROR": write_release(tmp_path).as_uri()})
+    assert find_archive(plan, AMD64, ctx).filename == NAME
+    assert base_cache._key(plan, AMD64, Compression(), ctx) != base_cache._key(plan, AMD64, Compression(), other)
 
 
 @pytest.mark.parametrize(("files", "message"), [
     ({"bin/python3.14": b"x"}, "has no python/bin/python3.14t"),
     ({"../usr/bin/x": b"x"}, "it is no install_only archive|cannot be read"),
+    ({"lib/x": b"x", "lib/x/y": b"x"}, "has python/lib/x/y twice, or below a file"),
     ({"lib": ("symlink", "/etc"), "lib/passwd": b"x", "bin/python3.14t": b"x"}, "cannot be written"),
 ])  # fmt: skip
 def test_archives_that_are_none(
