@@ -3,9 +3,11 @@
 import os
 import shutil
 import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import ProcessFailed, TimedOut
 from hatch_docker.engines.buildkit.stage_step import changed, find, merged
 from hatch_docker.engines.steps import INPUTS, StepRun, failed, removed, secrets_of, too_late
@@ -44,14 +46,19 @@ def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
         raise too_late(run) from None
     except ProcessFailed as failure:
         raise failed(run, f"ended with status {failure.status}", failure.output) from None
-    entries = []
-    for output in run.outputs:
-        make_readable(work / "tree" / output)
-        new, gone = changed(trees, str(work / "tree"), output)
-        if gone:
-            raise removed(run, ", ".join(f"/{path}" for path in gone[:5]))
-        entries += [path_entry(work / "tree" / path, path) for path in new]
-    return [entry for entry in entries if entry is not None]
+    try:
+        return [entry for output in run.outputs for entry in _written(output, work / "tree", trees, run)]
+    except (OSError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "its directories are too deep"
+        raise BuildError(f"what the step `{run.title}` wrote cannot be read: {why}") from error
+
+
+def _written(output: str, tree: Path, before: Sequence[str], run: StepRun) -> Iterator[Entry]:
+    make_readable(tree / output)
+    new, gone = changed(before, str(tree), output)
+    if gone:
+        raise removed(run, ", ".join(f"/{path}" for path in gone[:5]))
+    yield from (entry for path in new if (entry := path_entry(tree / path, path)) is not None)
 
 
 def _copy(source: Path, place: Path) -> None:

@@ -136,33 +136,43 @@ def test_a_mistake_is_told(step: dict[str, Any], written: list[Entry], message: 
         layers(tmp_path, written, **step)
 
 
-def test_links_of_earlier_steps_lead_nowhere(tmp_path: Path) -> None:
-    """In the layers that this machine unpacks they would lead to its files, which are neither read nor written."""
+def sandboxed(
+    tmp_path: Path, program: str, argument: str, output: str, *below: list[Entry]
+) -> list[tuple[Layer, LayerInfo]]:
+    """The layers of a step above some others, in the sandbox with a program of this machine."""
     need_sandbox()
-    host = tmp_path / "host"
-    write_files(host, {"f": "of this machine"})
-    here, ctx = base(tmp_path), context(tmp_path / "store")
-    written = [
-        [link("srv/d", str(host)), link("srv/f", str(host / "f"))],
-        [Entry("srv/d", "directory", 0o755, 0), file_entry("srv/d/f"), file_entry("srv/f")],
-    ]
-    below = [(layer_of(entries), LayerInfo(KIND, (), True)) for entries in written]
+    root = tmp_path / "root"
+    if not root.exists():
+        root.mkdir()
+        program_root(root, [program])
+        (root / "usr/local/bin").mkdir(parents=True)
+        (root / "bin" / program).rename(root / "usr/local/bin/python3.13")
 
     def run(step: StepRun, work: Path, ctx: Context) -> list[Entry]:
         return run_in_sandbox(replace(step, roots=(*step.roots[:-1], root, step.roots[-1])), work, ctx)
 
-    (tmp_path / "root").mkdir()
-    root = program_root(tmp_path / "root", ["touch"])
-    (root / "usr/local/bin").mkdir(parents=True)
-    (root / "bin/touch").rename(root / "usr/local/bin/python3.13")
-    command = ["python3.13", "/srv/d/g"]
-    made = plan({"steps": [{"command": command, "outputs": ["/srv"]}]})
-    ((layer, _),) = step_layers(made, here, below, SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+    made = plan({"steps": [{"command": ["python3.13", *argument.split()], "outputs": [output]}]})
+    layers = [(layer_of(entries), LayerInfo(KIND, (), True)) for entries in below]
+    ctx = context(tmp_path / "store")
+    return step_layers(made, base(tmp_path), layers, SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+
+
+def test_links_of_earlier_steps_lead_nowhere(tmp_path: Path) -> None:
+    """In the layers that this machine unpacks they would lead to its files, which are neither read nor written."""
+    host = tmp_path / "host"
+    write_files(host, {"f": "of this machine"})
+    links = [link("srv/d", str(host)), link("srv/f", str(host / "f"))]
+    instead = [Entry("srv/d", "directory", 0o755, 0), file_entry("srv/d/f"), file_entry("srv/f")]
+    ((layer, _),) = sandboxed(tmp_path, "touch", "/srv/d/g", "/srv", links, instead)
     assert [entry.path for entry, _ in layer_entries(layer)] == ["srv/d/g"]
     assert {path.name: path.read_text() for path in host.iterdir()} == {"f": "of this machine"}
-    made = plan({"steps": [{"command": command, "outputs": ["/srv/d"]}]})
     with pytest.raises(ConfigError, match="/srv/d is a link in the image"):
-        step_layers(made, here, below[:1], SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+        sandboxed(tmp_path, "touch", "/srv/d/g", "/srv/d", links)
+
+
+def test_directories_that_are_too_deep_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="cannot be read: its directories are too deep"):
+        sandboxed(tmp_path, "mkdir", f"-p /srv/x/{'d/' * 1500}", "/srv/x")
 
 
 @pytest.mark.parametrize(("content", "refused"), [(b"text", False), (b"\x7fELF\x02", True)])
