@@ -99,6 +99,14 @@ def finish_tree(unfinished: Path, path: Path) -> None:
         unfinished.rename(path)
 
 
+def make_output(directory: Path) -> None:
+    """Make the directory of a command's outputs, if it is not there. Raises StoreError, naming it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"--output: cannot make the directory {directory}: {error.strerror}; name another") from error
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Write `path` under a temporary name beside it; renamed when the block ends well, removed when it fails.

@@ -47,13 +47,13 @@ class Docker(Command):  # type: ignore[misc]  # setuptools has no types
         from hatch_docker.build import api
         from hatch_docker.build.project import open_project
         from hatch_docker.core.cache.store import without_cache
-        from hatch_docker.core.files import temporary_directory
+        from hatch_docker.core.files import make_output, temporary_directory
 
         root = Path.cwd()
         made: dict[str, Receipt] = {}
         with temporary_directory() as temporary, without_cache(os.environ) as environ:
             project = open_project(root, environ, temporary)
             directory = Path(self.output).resolve() if self.output else project.output()
-            directory.mkdir(parents=True, exist_ok=True)
+            make_output(directory)
             for archive in api.build_images(project, directory, environ, made):
                 print(api.displayed(str(archive), root, made.values(), quiet=False))  # noqa: T201

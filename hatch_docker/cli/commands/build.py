@@ -16,7 +16,7 @@ from hatch_docker.build.unchanged import Command, recall, shown_path
 from hatch_docker.cli.common import Commands, declare, print_lines, project_root, set_verbosity
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
 from hatch_docker.core.cache.store import without_cache
-from hatch_docker.core.files import temporary_directory
+from hatch_docker.core.files import make_output, temporary_directory
 from hatch_docker.core.terminal import for_terminal
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _make(
                 print(line, file=sys.stderr)
             return
         directory = output or project.output()
-        directory.mkdir(parents=True, exist_ok=True)
+        make_output(directory)
         artifacts: Sequence[object]
         if options.name == "plan":
             artifacts = api.write_plans(project, directory, environ)
