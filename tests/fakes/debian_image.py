@@ -66,8 +66,9 @@ def _debian(work: Path) -> Iterator[Entry]:
 def _python(cache: Path, work: Path) -> Iterator[Entry]:
     """Yield Debian's Python with its headers, in /usr/local, without libraries to link statically."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
-    suite = Suite(BasePlan("debian", f"debian:{SUITE}", SUITE), SUITE, host_platform().architecture, ctx)
-    (packages,) = with_snapshot(suite, lambda indexes: pin(suite, indexes, [builder_step(SUITE, ())]))
+    plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
+    suite = Suite(plan, SUITE, host_platform().architecture, ctx)
+    (packages,) = with_snapshot(suite, lambda indexes: pin(suite, indexes, [builder_step(plan, SUITE, ())]))
     made: dict[str, Entry] = {}
     for deb in open_debs(suite, [package for package in packages if PYTHON in package.name]):
         for entry, content in deb.members():

@@ -123,7 +123,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Ben
         commit(root, "v1")
         imported.mkdir()
         patch.syspath_prepend(str(imported))
-        environ = environment(cache, {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")})
+        home = {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")}
+        environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})  # so that it says why there is no memory
         time.sleep(2 * RECENT)
         notes = Notes(command(root, environ))
         project = open_project(root, environ, place)
