@@ -16,7 +16,7 @@ from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.metadata import Metadata
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import HATCHLING, check_tables, read_toml
-from hatch_docker.project.static import static_project
+from hatch_docker.project.static import core_metadata, static_project
 from hatch_docker.wheels.metadata import programs, project_table
 
 
@@ -65,6 +65,11 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
         except InvalidWheelFilename as error:
             raise ConfigError(f"{wheel.name} is not the name of a wheel: {error}") from None
     table = project_table(first)
+    try:
+        core_metadata(table)
+    except ConfigError as error:
+        why = str(error).removeprefix("pyproject.toml: ")
+        raise ConfigError(f"the metadata of {first.name} are not valid, have its backend mend them: {why}") from error
     named, said = identities[first], (table.get("name", ""), table.get("version", ""))
     if [canonicalize_name(said[0]), canonicalize_version(said[1])] != [named[0], canonicalize_version(named[1])]:
         raise ConfigError(

@@ -105,11 +105,13 @@ def test_wheels_that_make_no_image(tmp_path: Path) -> None:
     (amd64,) = write(tmp_path, AMD64, metadata="Requires-Python: >=3.13\n")
     (tmp_path / "other-1.0-py3-none-any.whl").touch()
     (tmp_path / "demo.whl").touch()
+    (wrong,) = write(tmp_path, "demo-1.0-1-py3-none-any.whl", metadata="Requires-Python: none\n")
     shutil.copyfile(pure, tmp_path / "demo-2.0-py3-none-any.whl")
     for names, said in (
         ((pure, amd64), "have different metadata"), ((tmp_path / "demo.whl",), "not the name of a wheel"),
         ((pure, tmp_path / "other-1.0-py3-none-any.whl"), "of different packages or versions"),
         ((tmp_path / "*.whl",), "there is no wheel"),
+        ((wrong,), "the metadata of demo-1.0-1-.* are not valid, .*: .*'none'"),
         ((pure.with_name("demo-2.0-py3-none-any.whl"),), "demo-2.0-.* was renamed: its metadata are those of demo 1.0"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
