@@ -141,7 +141,7 @@ def check_python(base: Base, requires_python: str) -> None:
     """Raise BaseImageError, naming both versions, if the project does not run on the base's Python."""
     from packaging.specifiers import SpecifierSet
 
-    from hatch_docker.plan.defaults import fitting_bases
+    from hatch_docker.plan.bases import fitting_bases
 
     if not SpecifierSet(requires_python).contains(base.interpreter.version, prereleases=True):
         raise BaseImageError(

@@ -8,18 +8,14 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
+from hatch_docker.plan.bases import base_plan
 from hatch_docker.plan.debug import variant
 from hatch_docker.plan.model import (
-    DEBIAN_PYTHONS,
-    TINI,
     TRUSTED,
-    UNRELEASED,
-    BasePlan,
     BudgetPlan,
     BuildPlan,
     CachePlan,
@@ -36,15 +32,12 @@ from hatch_docker.plan.model import (
     StepPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
-from hatch_docker.plan.standalone import standalone_plan
 from hatch_docker.project.dependencies import Needs, needs_of
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import BuildConfig, Config
 
-# Whose wheels most projects publish, newest first; then those that only a project which admits no other gets.
-KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10", "3.15")
 APART = ("/tmp/", "/proc/", "/sys/", "/dev/", "/run/secrets/", "/inputs/")  # noqa: S108 - mounted while a step runs
 MOUNTED = ("/etc/hosts", "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")  # files, mounted in the same way
 
@@ -56,7 +49,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
     options that contradict each other or the project.
     """
     guesses: list[Guess] = []
-    base, python = _base(project, config, guesses)
+    base, python = base_plan(project, config, guesses)
     extras, groups = _chosen(project, config)
     image = _image(project, config, part, guesses)
     tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
@@ -104,115 +97,6 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         guesses=tuple(guesses),
         notes=notes,
     ), config)  # fmt: skip
-
-
-def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
-    name, python = config.base, config.python
-    if not name:
-        if python.endswith("t"):
-            raise ConfigError(f'python = {python!r} is free-threaded, as is base = "standalone:{python}": set that')
-        fitting = (known for known in KNOWN_PYTHONS if _admits(project.requires_python, known))
-        python = python or next((known for known in fitting if _has_wheel(project.pythons, known)), "")
-        if not python:
-            known = ", ".join(KNOWN_PYTHONS)
-            raise ConfigError(
-                f"requires-python {project.requires_python!r} admits none of the CPythons known here ({known}); "
-                "set base to an image with such a Python"
-            )
-        name = f"python:{python}-slim"
-        reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
-        reason += " and a wheel is for" if any(project.pythons) else ""
-        guesses.append(Guess("base", name, reason))
-    kind, location = base_location(name)
-    standalone = None
-    if name.startswith("standalone:"):
-        standalone, python, location = standalone_plan(name, python, config)
-        kind = "debian"
-    elif kind == "debian":
-        python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
-    for option, packages in (("runtime.packages", config.runtime.packages), ("init", TINI if config.init else ())):
-        if kind != "debian" and packages and config.engine != "buildkit":
-            raise ConfigError(
-                f"tool.hatch-docker.{option}: on base {name!r} only its own apt can install {' '.join(packages)}; set "
-                'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
-            )
-    if python and not _admits(project.requires_python, python):
-        where = name if kind == "debian" else f"python = {python!r}"
-        raise ConfigError(
-            f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
-            f"set base to {fitting_bases(project.requires_python)}, or widen requires-python"
-        )
-    debian = config.debian.mirror, config.debian.security_mirror, config.debian.slim
-    return BasePlan(
-        kind, name, location, *debian, tuple(sorted({*config.runtime.packages, *(TINI if config.init else ())})),
-        python="" if standalone or kind != "debian" else python, check_valid_until=config.debian.check_valid_until,
-        builder=_builder(config, python), standalone=standalone,
-    ), python  # fmt: skip
-
-
-def _builder(config: Config, python: str) -> BasePlan | None:
-    """Return the base of the builder stage, if the project names one."""
-    name, packages = config.build.base, config.build.packages
-    if not name:
-        return None
-    if name.startswith("standalone:"):
-        raise ConfigError(f"tool.hatch-docker.build.base: {name} has no compiler; leave it out, or name another image")
-    kind, location = base_location(name)
-    if kind != "debian" and packages:
-        raise ConfigError(
-            f"tool.hatch-docker.build.packages: {packages[0]} cannot be installed into build.base {name!r}; name an "
-            "image that has it, or leave out build.base"
-        )
-    return BasePlan(
-        kind, name, location, config.debian.mirror, config.debian.security_mirror,
-        python=python if python in DEBIAN_PYTHONS.get(location, ()) else "",
-        check_valid_until=config.debian.check_valid_until,
-    )
-
-
-def base_location(name: str) -> tuple[str, str]:
-    """Return the kind of a base, and its suite, reference or path; raise ConfigError for an unknown suite."""
-    kind, _, location = name.partition(":")
-    if kind == "debian" and location not in DEBIAN_PYTHONS:
-        known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
-        raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
-    return (kind, location) if kind in ("debian", "oci") else ("registry", name)
-
-
-def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
-    """Return the Python to take of those that a suite has, its default first; raises ConfigError for another one."""
-    if python in known:
-        return python
-    if python:
-        bases = f'"standalone:{python}"' if python.endswith("t") else fitting_bases(f"=={python}.*")
-        raise ConfigError(
-            f"python = {python!r} does not fit base {name!r}, whose Python is {' or '.join(known)}; remove `python`, "
-            f"or set base to {bases}"
-        )
-    found = next((python for python in known if _admits(project.requires_python, python)), known[0])
-    if found != known[0]:
-        guesses.append(Guess("python", found, f"requires-python {project.requires_python} admits no {known[0]}"))
-    return found
-
-
-def fitting_bases(requires_python: str) -> str:
-    """Return the names of the first bases whose Python a project admits, for a message."""
-    suites = {found[0]: f"debian:{suite}" for suite, found in DEBIAN_PYTHONS.items() if suite not in UNRELEASED}
-    fitting = [python for python in KNOWN_PYTHONS if _admits(requires_python, python)]
-    found = [suites[python] for python in fitting if python in suites]
-    found += [f"python:{python}-slim" for python in fitting]
-    return " or ".join(found[:3]) or "an image with such a Python"
-
-
-def _admits(requires_python: str, python: str) -> bool:
-    specifiers, python = SpecifierSet(requires_python), python.removesuffix("t")
-    # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
-    return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
-
-
-def _has_wheel(pythons: Sequence[str], python: str) -> bool:
-    """Tell whether one of the wheels that are given, if any, may be for a Python."""
-    return not pythons or any(_admits(specifier, python) for specifier in pythons)
 
 
 def _chosen(project: Metadata, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
