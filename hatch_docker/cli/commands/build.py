@@ -98,7 +98,6 @@ class _Source:
 def _source(options: argparse.Namespace) -> _Source:
     """Return what the arguments name; raises ConfigError for arguments that contradict each other."""
     from hatch_docker.core.errors import ConfigError
-    from hatch_docker.project.pyproject import around_wheel, read_toml
 
     names = options.project or ["."]
     wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
@@ -109,6 +108,8 @@ def _source(options: argparse.Namespace) -> _Source:
             raise ConfigError(f"{names[0]} and {names[1]}: name one project, or wheels of one")
         options.project = names[0]
         return _Source(project_root(options))
+    from hatch_docker.project.pyproject import around_wheel, read_toml  # an unchanged build imports no library
+
     if others := [name for name in names if not name.endswith(".whl")]:
         raise ConfigError(f"{others[0]} is not a wheel: name wheels alone, or the directory of one project")
     if getattr(options, "watch", False):
