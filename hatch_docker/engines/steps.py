@@ -29,6 +29,7 @@ from hatch_docker.oci.model import History, Image, Layer
 from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT
 from hatch_docker.oci.tar import Entry, parent_entries
 from hatch_docker.plan.model import FilePlan, Plan, StepPlan
+from hatch_docker.plan.steps import check_output
 from hatch_docker.project.model import DIST
 from hatch_docker.wheels.builder.variables import TRUSTED, secret_variables
 
@@ -122,6 +123,8 @@ def make_run(number: int, step: StepPlan, base: Base, settings: Settings, root: 
     """Return a step of a plan by its number from 0, with its inputs; raises ConfigError."""
     option = f"{OPTION}[{number}]"
     outputs = tuple(real_path(base.symlinks, located(path, base, f"{option}.outputs")) for path in step.outputs)
+    for path in outputs:  # a link of the base may lead to where no output may be
+        check_output(f"/{path}", number)
     inputs = _inputs(step, root, base, f"{option}.inputs")
     cwd = f"/{INPUTS}" if inputs else settings.workdir or "/"
     user = owner(settings.user, base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,17 +28,15 @@ from hatch_docker.plan.model import (
     Plan,
     SignPlan,
     SlimPlan,
-    StepPlan,
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
+from hatch_docker.plan.steps import step_plans
 from hatch_docker.project.dependencies import Needs, needs_of
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import BuildConfig, Config
 
-APART = ("/tmp/", "/proc/", "/sys/", "/dev/", "/run/secrets/", "/inputs/")  # noqa: S108 - mounted while a step runs
-MOUNTED = ("/etc/hosts", "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")  # files, mounted in the same way
 
 
 def make_plan(project: Metadata, config: Config, host: Platform, part: str = "") -> Plan:
@@ -91,7 +88,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
         wheel_records=config.wheel_records,
         native_libraries=config.native_libraries,
         slim=_slim(config),
-        steps=_steps(config),
+        steps=step_plans(config),
         ca_certificates=tuple(config.ca_certificates),
         part=part,
         guesses=tuple(guesses),
@@ -350,32 +347,6 @@ def _slim(config: Config) -> SlimPlan:
     if slim.keep and not slim.leave_out:
         raise ConfigError("tool.hatch-docker.slim.keep: has no effect without leave-out: nothing is left out")
     return SlimPlan(*(tuple(sorted(set(values))) for values in (slim.leave_out, slim.locales, slim.keep)))
-
-
-def _steps(config: Config) -> tuple[StepPlan, ...]:
-    """Return the steps in the finished image; raises ConfigError for outputs that no layer can have."""
-    steps = []
-    for number, step in enumerate(config.steps):
-        table = f"tool.hatch-docker.steps[{number}]"
-        outputs = sorted({posixpath.normpath(f"/{path.strip('/')}") for path in step.outputs})
-        for path in outputs:
-            if path == "/":
-                raise ConfigError(f"{table}.outputs: / is the whole image; name the directory that the command fills")
-            if f"{path}/".startswith(APART):
-                raise ConfigError(
-                    f"{table}.outputs: {path} is of the container's runtime, or of the step itself, and in no layer; "
-                    "choose another directory, such as /srv/static"
-                )
-            if any(file.startswith(f"{path}/") for file in MOUNTED):
-                raise ConfigError(f"{table}.outputs: {path} holds files of the step's container; name one below it")
-        if twice := sorted(set(step.env) & set(step.secrets)):
-            raise ConfigError(f"{table}.env: {twice[0]} is one of its secrets too; leave it in one of them")
-        apart = tuple(path for path in outputs if not any(path.startswith(f"{other}/") for other in outputs))
-        steps.append(StepPlan(
-            tuple(step.command), apart, tuple(sorted(set(step.inputs))), dict(sorted(step.env.items())),
-            tuple(sorted(set(step.secrets))), step.network, step.timeout / 1e9,
-        ))  # fmt: skip
-    return tuple(steps)
 
 
 def _created(project: Metadata, guesses: list[Guess]) -> int | None:

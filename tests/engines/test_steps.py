@@ -32,7 +32,7 @@ COMMAND = ["python3.13", "-m", "collect"]
 
 
 def base(tmp_path: Path) -> Base:
-    extra = layer_of([directory("srv", 0o700), file("srv/file", "x"), link("lib", "usr/lib")])
+    extra = layer_of([directory("srv", 0o700), file("srv/file", "x"), link("lib", "usr/lib"), link("scratch", "/tmp")])
     image = image_of(debian_layer(), python_layer(), extra)
     return base_of(BasePlan("registry", "test", "test"), image, context(tmp_path / "store"))
 
@@ -212,6 +212,11 @@ def test_a_refused_write_is_named(output: str, path: str, tmp_path: Path) -> Non
 def test_options_that_cannot_be(step: dict[str, Any], message: str | None) -> None:
     with pytest.raises(ConfigError, match=message):
         plan({"steps": [{"command": COMMAND, **step}]})
+
+
+def test_an_output_that_a_link_of_the_base_leads_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"steps\[0\]\.outputs: /tmp/x is of the container's runtime"):
+        layers(tmp_path, [], outputs=["/scratch/x"])
 
 
 def test_the_places_of_inputs() -> None:
