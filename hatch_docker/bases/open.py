@@ -20,7 +20,12 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
     """
     if plan.builder is not None:
         base = open_base(replace(plan, builder=None), platform, ctx, compression=compression)
-        builder = open_base(plan.builder, platform, ctx, compression=compression)
+        try:
+            builder = open_base(plan.builder, platform, ctx, compression=compression)
+        except BaseImageError as error:
+            raise BaseImageError(f"tool.hatch-docker.build.base: {error}") from error
+        except RegistryError as error:
+            raise error.with_message(f"tool.hatch-docker.build.base: {error}") from error
         check_builder(builder, base)
         return replace(base, builder=builder)
     if plan.kind == "debian":

@@ -59,7 +59,7 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
     identities = {}
     for wheel in wheels:
         if not wheel.is_file():
-            raise ConfigError(f"there is no wheel {wheel}")
+            raise ConfigError(f"there is no wheel {wheel}; correct the path, or build it")
         try:
             identities[wheel] = parse_wheel_filename(wheel.name)[:2]
         except InvalidWheelFilename as error:

@@ -159,6 +159,15 @@ def test_a_builder_must_fit_its_base(libc: tuple[str, str], python: str, message
         check_builder(builder, base)
 
 
+def test_a_builder_that_is_not_there_is_named_by_its_option(tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        publish(registry, python_image())
+        base = registry_plan(f"{registry.host}/python:3.13")
+        plan = dataclasses.replace(base, builder=BasePlan("oci", "oci:dev", str(tmp_path / "dev")))
+        with pytest.raises(BaseImageError, match=r"hatch-docker\.build\.base: base oci:dev: .* does not exist"):
+            open_base(plan, AMD64, context(tmp_path / "cache"), compression=GZIP)
+
+
 def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:
     """The tree is made once for the same layers, whatever the name of the base."""
     ctx = context(tmp_path)
