@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # the end of a module's name: EXT_SUFFIX
+# A `${` that `launch.expand` leaves as it is.
+_NO_VARIABLE = re.compile(r"(?<!\$)\$\{(?![A-Za-z_]\w*(?:\}|:-.*\}))", re.ASCII | re.DOTALL)
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 LAYERS = 100           # of an image at most; Docker's overlay ends near 125
 
@@ -213,7 +215,16 @@ def check_contents(wheel: Path, target: Target) -> None:
 
 
 def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
-    """Raise ConfigError where entrypoint (or cmd) or the health check starts with a word that is no program."""
+    """Raise ConfigError where entrypoint (or cmd) or the health check starts with a word that is no program.
+
+    Warns of a `${` that the launcher does not take for a variable, such as `${PORT-8000}`.
+    """
+    for option, words in (("entrypoint", plan.config.entrypoint), ("cmd", plan.config.cmd)):
+        for word in filter(_NO_VARIABLE.search, words):
+            ctx.progress.warn(
+                f"tool.hatch-docker.{option}: {word!r} is passed on as it is, for a variable is ${{NAME}} or "
+                "${NAME:-default}; write $${ for ${ itself"
+            )
     words = plan.config.entrypoint or plan.config.cmd
     option = "entrypoint" if plan.config.entrypoint else "cmd"
     if plan.debug:  # what the debugger runs

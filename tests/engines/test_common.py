@@ -31,6 +31,18 @@ def test_a_health_check_needs_a_program_too(word: str, tmp_path: Path) -> None:
         check_commands(made, base, frozenset({"serve"}), ctx)
 
 
+@pytest.mark.parametrize(("word", "told"), [
+    ("${PORT-8000}", True), ("${PORT", True), ("${PORT:-8000", True), ("--port=${1}", True),
+    ("${PORT:-8000}", False), ("${A:-${B}}", False), ("$${1}", False), ("$PORT", False),
+])  # fmt: skip
+def test_what_looks_like_a_variable_and_is_none_is_told(word: str, told: bool, tmp_path: Path) -> None:
+    ctx = context(tmp_path, [])
+    base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), ctx)
+    check_commands(plan_of({"entrypoint": ["python"], "cmd": [word]}), base, frozenset(), ctx)
+    found = [f"hatch-docker.cmd: {word!r} is passed on as it is" in line for line in ctx.progress.warnings]
+    assert found == ([True] if told else [])
+
+
 @pytest.mark.parametrize("target", ["/usr/local/bin/run", "/usr/local/bin", "/bin/run"])
 def test_a_program_may_be_among_the_files_or_a_link_of_the_base(target: str, tmp_path: Path) -> None:
     """Where that link leads is no matter of this machine's."""
