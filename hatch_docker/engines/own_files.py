@@ -71,7 +71,7 @@ def _layer(
 
 def _public(base: Base, ctx: Context) -> dict[str, str]:
     """Return the certificates of a base, by the paths of its files of them; links to these stay links."""
-    tree = base_tree(base, ctx)
+    tree = base_tree(base, ctx).resolve()  # the cache may lie behind a link
     places = [tree / path for path in BUNDLES]
     found = [path for path in places if path.is_file() and path.resolve() == path]
     return {str(path.relative_to(tree)): path.read_text("utf-8", "replace") for path in found}

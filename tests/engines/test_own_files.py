@@ -59,7 +59,9 @@ def test_they_are_added_where_the_base_has_its_own(files: list[Entry], paths: li
     (tmp_path / "company.crt").write_text(PEM)
     layers = debian_layer("amd64"), python_layer(), *([layer_of(files)] if files else [])
     write_layout(image_of(*layers), tmp_path / "base")
-    ctx = context(tmp_path / "cache")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked").symlink_to("elsewhere")  # as of a home that is on another disk
+    ctx = context(tmp_path / "linked/cache")
     base = open_base(BasePlan("oci", "oci:base", str(tmp_path / "base")), AMD64, ctx, compression=Compression())
     made = plan({"ca-certificates": ["company.crt"]})
     assert {made.config.env[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")} == {TRUSTED}

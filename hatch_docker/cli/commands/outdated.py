@@ -101,6 +101,8 @@ def _locked(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | 
 
 def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
     """Yield what an image has: the base by its labels, the packages in its file system; not the project itself."""
+    from packaging.utils import canonicalize_name
+
     from hatch_docker.build.outdated import Pinned
     from hatch_docker.cli.inspect.model import BASE, PROJECT
     from hatch_docker.oci.model import DIGEST
@@ -123,8 +125,7 @@ def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
         yield Pinned("debian", place, package.name, package.version, rebase if package.kind == BASE else rebuild)
     for package in contents.packages:
         if package.type == "python" and package.kind != PROJECT and package.version:
-            name = re.sub(r"[-_.]+", "-", package.name).lower()
-            yield Pinned("wheel", contents.python, name, package.version, rebuild)
+            yield Pinned("wheel", contents.python, canonicalize_name(package.name), package.version, rebuild)
 
 
 def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str]:
