@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_machine, check_paths
@@ -32,6 +33,9 @@ from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
 from hatch_docker.release.push import PushResult, add_push_secrets, check_destinations, push_error, push_to_all
 
+if TYPE_CHECKING:
+    from hatch_docker.oci.registry import Remote
+
 
 def run(
     plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
@@ -44,7 +48,7 @@ def run(
     made.
     """
     ctx.progress.long.clear()  # those of another image
-    check_first(plan, project, ctx)
+    remote = check_first(plan, project, ctx)
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv, ctx.environ)
     for output in (archive, path):
@@ -52,7 +56,7 @@ def run(
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
     ctx = with_shared_cache(plan, project.root, ctx, project.shared() if plan.build.isolated else None)
-    receipt, loaded = _make_again_if_damaged(plan, project, engine, directory, host, ctx)
+    receipt, loaded = _make_again_if_damaged(plan, project, engine, directory, host, ctx, remote)
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
@@ -72,7 +76,7 @@ def run(
 
 def _make(
     plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
-    timings: dict[str, float],
+    timings: dict[str, float], remote: Remote | None,
 ) -> tuple[Receipt, Loaded | None]:
     """Return the receipt of one attempt, and what a daemon made of the image, None if none has it."""
     archive, path = output_paths(plan, directory)
@@ -103,6 +107,7 @@ def _make(
                 deliveries = push_to_all(
                     item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed,
                     made=None if plan.sign is not None else _made(built),  # cosign needs the image to be there
+                    remote=remote,
                 )  # fmt: skip
         if shared_of(ctx) is not None and push_error(deliveries) is None:
             with _timed(timings, "cache"):
@@ -146,11 +151,19 @@ def _check(
     return hints
 
 
-def check_first(plan: Plan, project: Project, ctx: Context) -> None:
-    """Raise what a build would end with, as far as nothing has to be made or downloaded to know it."""
+def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
+    """Raise what a build would end with, as far as nothing has to be made or downloaded to know it.
+
+    Return the access to the registries of a push, which were asked; None without a push.
+    """
     _check_push(plan, project, ctx)
     check_paths(plan, project.root)
     check_machine(plan, ctx)
+    if not plan.push:
+        return None
+    from hatch_docker.release.sessions import open_sessions
+
+    return open_sessions(plan.repositories, ctx)
 
 
 def _check_push(plan: Plan, project: Project, ctx: Context) -> None:
@@ -166,7 +179,7 @@ def _check_push(plan: Plan, project: Project, ctx: Context) -> None:
 
 
 def _make_again_if_damaged(
-    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context
+    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context, remote: Remote | None
 ) -> tuple[Receipt, Loaded | None]:
     """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
 
@@ -178,7 +191,7 @@ def _make_again_if_damaged(
     ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
     while True:
         try:
-            return _make(plan, project, engine, directory, host, ctx, timings)
+            return _make(plan, project, engine, directory, host, ctx, timings, remote)
         except DamagedBlobError as damage:
             if ctx.lazy:  # no registry has that layer
                 ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")

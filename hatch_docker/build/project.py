@@ -152,7 +152,11 @@ def _check_known(root: Path, tables: Mapping[str, Any], system: BuildSystem, env
     metadata, ctx = metadata_of(project, configs, ctx, tell=False, pinned=False)
     for name, config in configs.items():
         with about_image(name):
-            check_first(make_plan(metadata, config, host_platform(), name), project, ctx)
+            remote = check_first(make_plan(metadata, config, host_platform(), name), project, ctx)
+            if remote is not None:
+                from hatch_docker.release.sessions import close_sessions
+
+                close_sessions(remote)  # the build that follows has a context of its own
 
 
 def _fields(root: Path, tables: Mapping[str, Any], dynamic: list[str]) -> list[str]:

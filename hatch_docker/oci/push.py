@@ -246,6 +246,8 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
         except RegistryError:  # as for users who may not read the source
             pass
     if answer is None or answer.status not in (201, 202):
+        if opened := remote.sessions.pop(target.name.name, ""):
+            return opened
         answer = remote.send(target.name, "POST", url, target.scopes())
     if answer.status == 201:
         return None

@@ -28,7 +28,7 @@ class Remote:
     """Access to registries for one build: the HTTP client, the user's credentials and the tokens so far.
 
     `credentials` are by the names of repositories, `headers` (Authorization) by registry and scopes, `schemes` by the
-    hosts of registries on this machine.
+    hosts of registries on this machine. `sessions` are the URLs of open upload sessions, by the names of repositories.
     """
 
     client: Client
@@ -36,6 +36,7 @@ class Remote:
     credentials: dict[str, Credential | None] = field(default_factory=dict, repr=False)
     headers: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict, repr=False)
     schemes: dict[str, str] = field(default_factory=dict, repr=False)
+    sessions: dict[str, str] = field(default_factory=dict, repr=False)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def url(self, reference: Reference, path: str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.core.beside import run_concurrently
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
@@ -21,7 +22,7 @@ from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
 from hatch_docker.release.model import Document
 from hatch_docker.release.provenance import PREDICATE_TYPE, provenance
-from hatch_docker.release.push import OnPushed, run_concurrently
+from hatch_docker.release.push import OnPushed
 from hatch_docker.wheels.target import Pin
 
 if TYPE_CHECKING:

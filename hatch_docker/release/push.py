@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from hatch_docker.core.beside import run_concurrently
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
@@ -22,8 +23,6 @@ from hatch_docker.plan.model import SignPlan
 if TYPE_CHECKING:
     from hatch_docker.oci.push import FindRepository, Pushed, Target
     from hatch_docker.oci.registry import Remote
-
-Result = TypeVar("Result")
 
 KIND = "pushed"  # the repository of a registry that got a blob, by registry and digest
 THERE = "there"  # the digests of blobs that a repository has since an earlier push, the newest first
@@ -92,17 +91,19 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
 def push_to_all(
     item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *,
     mount: Mapping[str, str] = {}, on_pushed: OnPushed = lambda _target: (), made: frozenset[str] | None = None,
+    remote: Remote | None = None,
 ) -> tuple[PushResult, ...]:
     """Push an image to some repositories under some tags: registries side by side, those of one registry in order.
 
     A registry receives a blob once; its other repositories mount it. `mount` are references to images that are known
     to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures; with `made`, the
-    digests of layers that were just made, it runs while the image is pushed. A failure stops no other registry: look at
-    each result's `error`, or call `push_error`.
+    digests of layers that were just made, it runs while the image is pushed. `remote` has the sessions that were opened
+    before (`release.sessions`). A failure stops no other registry: look at each result's `error`, or call `push_error`.
     """
     from hatch_docker.oci.registry import Remote
+    from hatch_docker.release.sessions import close_sessions
 
-    remote = Remote(ctx.client, ctx.environ)
+    remote = remote or Remote(ctx.client, ctx.environ)
     names = [[parse_reference(f"{repository}:{tag}") for tag in tags] for repository in repositories]
     registries: dict[str, list[list[Reference]]] = {}
     for references in names:
@@ -110,6 +111,7 @@ def push_to_all(
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
     pushes = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made) for group in registries.values()]
     results = run_concurrently(pushes)
+    close_sessions(remote)
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
     for result in ordered:
@@ -119,16 +121,6 @@ def push_to_all(
         done = f"{', '.join(result.tags)} ({sent}{mounted}{attached}, {result.seconds:.1f} s)"
         ctx.progress.info(f"{result.reference.partition('@')[0]}: {'not pushed' if result.error else done}")
     return ordered
-
-
-def run_concurrently(work: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Call some functions at once and return their results in order; raise the first error."""
-    if len(work) < 2:
-        return [call() for call in work]  # a push that sends nothing takes less time than the import of the pool
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        return list(pool.map(lambda call: call(), work))
 
 
 def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
@@ -175,6 +167,7 @@ def _to_repository(
     on_pushed: OnPushed, made: frozenset[str] | None,
 ) -> PushResult:
     from hatch_docker.oci.push import Target
+    from hatch_docker.release.sessions import note_accepted
 
     started = time.perf_counter()
     first = references[0]
@@ -200,6 +193,7 @@ def _to_repository(
         took = time.perf_counter() - started
         transient = error.exit_status == TransientError.exit_status
         return PushResult(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
+    note_accepted(first, ctx)
     if not blobs <= set(there):
         ctx.store.remember(THERE, key, [*sorted(blobs), *(digest for digest in there if digest not in blobs)][:MOST])
     for digest in pushed.arrived:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hatch_docker.core.beside import run_concurrently
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, SignatureError
 from hatch_docker.core.files import temporary_directory
@@ -25,7 +26,6 @@ from hatch_docker.oci.referrers import attach_manifests, fallback_tag, get_docum
 from hatch_docker.plan.model import SignPlan
 from hatch_docker.release.cosign import Cosign, CosignError, check_key, key_identity, key_secrets
 from hatch_docker.release.model import Document
-from hatch_docker.release.push import run_concurrently
 
 KIND = "signed"
 # cosign's names of predicates, by the format of the document.

@@ -1,6 +1,5 @@
 """Checks of the servers that a build asks: Debian mirrors, package indexes, registries, and the logins for them."""
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from hatch_docker.oci.model import host_platform
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 from hatch_docker.plan.model import BasePlan, Plan
+from hatch_docker.release.sessions import close_sessions, open_session
 from hatch_docker.wheels.index import Indexes, SimpleIndex, read_indexes, with_keyring
 from hatch_docker.wheels.locks.uv import compile_lock
 from hatch_docker.wheels.target import Target
@@ -109,21 +109,19 @@ def _check_repository(name: str, push: bool, setup: Setup) -> Report:
     found = credential_for(reference.registry, setup.ctx.environ, reference.repository)
     login = f", with the login of {found.source}" if found else ", without a login"
     remote = Remote(setup.ctx.client, setup.ctx.environ)
-    scope = f"repository:{reference.repository}:pull" + (",push" if push else "")
     try:
         if push:
-            answer = remote.send(reference, "POST", remote.url(reference, "blobs/uploads/"), (scope,))
+            remote.sessions[reference.name] = open_session(remote, reference)
         else:
             url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
+            scope = f"repository:{reference.repository}:pull"
             answer = remote.send(reference, "HEAD", url, (scope,), headers={"accept": ACCEPT})
-        if answer.status != (202 if push else 200):
-            raise refuse(reference, answer)
+            if answer.status != 200:
+                raise refuse(reference, answer)
     except RegistryError as error:
         transient = "; check that the address is right" if isinstance(error, TransientError) else ""
         advice = transient if push else f"; {WITHOUT}"
         error.args = (f"{reference.name}{login}: {error}{advice}",)
         raise
-    if push and (location := answer.headers.get("location")):
-        with contextlib.suppress(RegistryError):
-            remote.send(reference, "DELETE", urls.follow(answer.url, location), (scope,))
+    close_sessions(remote)
     yield f"{reference.name} takes uploads{login}" if push else f"{reference.familiar} is there{login}"

@@ -1,0 +1,84 @@
+"""Upload sessions that are opened before an image is made, so that a registry refuses a push at once.
+
+The push sends its first blob in such a session: it costs no further request, and its token and connection stay in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.beside import run_concurrently
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.client import is_offline
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.registry import Remote, refuse
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+
+ACCEPTED = "accepted"  # when a repository accepted a push, in seconds since the epoch
+YOUNG = 3600           # seconds; logins of some registries end after hours
+
+
+def open_sessions(repositories: Sequence[str], ctx: Context) -> Remote:
+    """Open a session in each repository that accepted no push in the last hour, all at once; return what holds them.
+
+    Raises RegistryError, with a line for each repository that refuses. A server that does not answer is left to the
+    push, which tries for longer.
+    """
+    remote = Remote(ctx.client, ctx.environ)
+    names = [name for name in map(parse_reference, repositories) if not _accepted(name, ctx)]
+    if names and not is_offline(ctx.environ):
+        problems = run_concurrently([partial(_try, remote, name) for name in names])
+        if any(problems):
+            raise RegistryError("\n".join(filter(None, problems)))
+    return remote
+
+
+def _accepted(name: Reference, ctx: Context) -> bool:
+    return 0 <= time.time() - (ctx.store.recall(ACCEPTED, key_of(name.name)) or 0) < YOUNG
+
+
+def note_accepted(name: Reference, ctx: Context) -> None:
+    """Remember that a repository has just accepted a push."""
+    ctx.store.remember(ACCEPTED, key_of(name.name), time.time())
+
+
+def _try(remote: Remote, name: Reference) -> str:
+    """Open a session, and return the line for a repository that refuses, else ""."""
+    try:
+        remote.sessions[name.name] = open_session(remote, name)
+    except TransientError:
+        pass
+    except RegistryError as error:
+        return f"{name.name} does not accept the push: {error}"
+    return ""
+
+
+def open_session(remote: Remote, name: Reference) -> str:
+    """Return the URL of a new upload session, in one attempt; raise RegistryError if the repository refuses."""
+    answer = remote.send(name, "POST", remote.url(name, "blobs/uploads/"), scopes(name))
+    location = answer.headers.get("location")
+    if answer.status != 202 or not location:
+        raise refuse(name, answer)
+    return urls.follow(answer.url, location)
+
+
+def close_sessions(remote: Remote) -> None:
+    """Cancel the sessions in which nothing was sent."""
+    while remote.sessions:
+        text, url = remote.sessions.popitem()
+        name = parse_reference(text)
+        with contextlib.suppress(RegistryError):
+            remote.send(name, "DELETE", url, scopes(name))
+
+
+def scopes(name: Reference) -> tuple[str]:
+    """Return the scope that the token of a push must allow, as `oci.push.Target` asks for it."""
+    return (f"repository:{name.repository}:pull,push",)

@@ -1,0 +1,85 @@
+"""Registries that are asked before an image is made: a refusal comes first; a session is used or cancelled."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.release.push import push_to_all
+from hatch_docker.release.sessions import ACCEPTED, open_sessions
+from tests.fakes.context import context
+from tests.fakes.images import small_image, small_layer
+from tests.fakes.registry import FakeRegistry
+
+IMAGE = small_image(small_layer("a", b"a" * 5000))
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, lines: list[str]) -> Context:
+    return context(tmp_path / "cache", lines, verbosity=0)
+
+
+def test_a_push_takes_no_more_requests(registry: FakeRegistry, ctx: Context) -> None:
+    """The first blob is sent in the session; a repository that accepted a push is not asked again for an hour."""
+    name = f"{registry.host}/app"
+    remote = open_sessions([name], ctx)
+    assert [(request.method, request.path) for request in registry.requests] == [("POST", "/v2/app/blobs/uploads/")]
+    (done,) = push_to_all(IMAGE, [name], ["1"], ctx, remote=remote)
+    blobs = len(registry.repository("app").blobs)
+    assert (done.error, registry.count("POST", "/blobs/"), registry.count("PUT", "/blobs/")) == ("", blobs, blobs)
+    registry.requests.clear()
+    assert not open_sessions([name], ctx).sessions
+    assert not registry.requests
+    (path,) = (ctx.store.root / "facts" / ACCEPTED).iterdir()
+    path.write_text(path.read_text().replace(str(int(time.time()))[:5], "1"))
+    assert open_sessions([name], ctx).sessions
+
+
+def test_what_needs_no_session_cancels_it(registry: FakeRegistry, ctx: Context, tmp_path: Path) -> None:
+    push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], ctx)
+    other = context(tmp_path / "other", [])
+    push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], other, remote=open_sessions([f"{registry.host}/app"], other))
+    assert registry.count("DELETE", "/blobs/uploads/") == 1
+    assert not registry.uploads
+
+
+def test_a_server_that_does_not_answer_is_left_to_the_push(registry: FakeRegistry, ctx: Context) -> None:
+    registry.fault("POST", "/blobs/uploads/", 503)
+    assert not open_sessions([f"{registry.host}/app", "127.0.0.1:9/app"], ctx).sessions
+
+
+def test_every_refusal_has_a_line(registry: FakeRegistry, ctx: Context) -> None:
+    registry.fault("POST", "/v2/one/", 405)
+    registry.fault("POST", "/v2/two/", 403)
+    with pytest.raises(RegistryError) as caught:
+        open_sessions([f"{registry.host}/{name}" for name in ("one", "two", "three")], ctx)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{registry.host}/one does not accept the push: 405")
+    assert second.startswith(f"{registry.host}/two does not accept the push: 403")
+
+
+def test_a_build_with_a_wrong_login_makes_nothing(tmp_path: Path) -> None:
+    """The whole program, on an empty cache: one line, before a package is downloaded."""
+    (tmp_path / "hello.py").write_text("def main(): pass\n")
+    with FakeRegistry(password="right") as registry:
+        (tmp_path / "pyproject.toml").write_text(
+            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+            '[project]\nname = "hello"\nversion = "1"\nscripts.hello = "hello:main"\n'
+            f'[tool.hatch-docker]\nbase = "debian:trixie"\nregistries = ["{registry.host}"]\n'
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "hatch_docker", "build", "--push"], cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"), "DOCKER_CONFIG": str(tmp_path)},
+            check=False,
+        )  # fmt: skip
+        tried = [request.method for request in registry.requests]
+    assert (done.returncode, done.stderr.count("error:")) == (1, 1), done.stderr
+    assert f"{registry.host}/hello does not accept the push" in done.stderr
+    assert f"docker login {registry.host}" in done.stderr
+    assert tried == ["POST", "GET"]
+    assert not list((tmp_path / "cache/v1/blobs").iterdir())
