@@ -35,9 +35,9 @@ def open_sessions(repositories: Sequence[str], ctx: Context) -> Remote:
     remote = Remote(ctx.client, ctx.environ)
     names = [name for name in map(parse_reference, repositories) if not _accepted(name, ctx)]
     if names and not is_offline(ctx.environ):
-        problems = run_concurrently([partial(_try, remote, name) for name in names])
-        if any(problems):
-            raise RegistryError("\n".join(filter(None, problems)))
+        problems = list(filter(None, run_concurrently([partial(_try, remote, name) for name in names])))
+        if problems:
+            raise RegistryError("\n".join(map(str, problems)))
     return remote
 
 
@@ -50,15 +50,15 @@ def note_accepted(name: Reference, ctx: Context) -> None:
     ctx.store.remember(ACCEPTED, key_of(name.name), time.time())
 
 
-def _try(remote: Remote, name: Reference) -> str:
-    """Open a session, and return the line for a repository that refuses, else ""."""
+def _try(remote: Remote, name: Reference) -> RegistryError | None:
+    """Open a session, and return the error of a repository that refuses, else None."""
     try:
         remote.sessions[name.name] = open_session(remote, name)
     except TransientError:
         pass
     except RegistryError as error:
-        return f"{name.name} does not accept the push: {error}"
-    return ""
+        return RegistryError(f"{name.name} does not accept the push: {error}")
+    return None
 
 
 def open_session(remote: Remote, name: Reference) -> str:
