@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, canonicalize_version, parse_wheel_filename
 
@@ -43,14 +43,10 @@ def open_wheels(wheels: Sequence[Path], root: Path, file: str) -> Project:
         return replace(found, revision=None, source_date=time, pythons=_pythons(wheels))
 
     return replace(
-        project, wheel=lambda: wheels[0], sdist=_no_sdist, wheels=tuple(wheels), read=metadata, file=file,
+        project, wheel=lambda: wheels[0], wheels=tuple(wheels), read=metadata, file=file,
         output=lambda: root / "dist" if root != wheels[0].parent else root,
         sources=lambda _isolated: Sources(root, lambda _name: True, (*wheels, root / file)),
     )  # fmt: skip
-
-
-def _no_sdist() -> NoReturn:
-    raise AssertionError("the wheel is given")
 
 
 def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, rece
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
+from hatch_docker.core.tables import read_tables, table_at
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.daemon import Loaded, load
@@ -99,7 +98,8 @@ def table_for_archives(root: Path, path: Path) -> Mapping[str, Any]:
 
     Registries and keys of a project are not meant for archives of another one.
     """
-    name = _in_pyproject(root, "project").get("name") or _in_pyproject(root, "tool", "poetry").get("name") or ""
+    tables = read_tables(root / "pyproject.toml")
+    name = table_at(tables, "project").get("name") or table_at(tables, "tool", "poetry").get("name") or ""
     archives = path.glob(f"*{ARCHIVE}") if path.is_dir() else [path]
     built = {canonicalize_name(receipt.name) if (receipt := receipt_beside(archive)) else "" for archive in archives}
     return project_table(root) if name and built == {canonicalize_name(str(name))} else {}
@@ -107,16 +107,7 @@ def table_for_archives(root: Path, path: Path) -> Mapping[str, Any]:
 
 def project_table(root: Path) -> Mapping[str, Any]:
     """Return [tool.hatch-docker] of the project in `root`, {} if there is none or it cannot be read."""
-    return _in_pyproject(root, "tool", "hatch-docker")
-
-
-def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
-    found: Any = {}
-    with contextlib.suppress(OSError, ValueError):
-        found = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    return table_at(read_tables(root / "pyproject.toml"), "tool", "hatch-docker")
 
 
 def push_archive(

@@ -6,7 +6,6 @@ replaced one by one. The options that name an image are derived, so that two ima
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from hatch_docker.config import DEFAULT, IMAGE_NAME, IMAGES, PREFIX, TABLE, Location, Problem, variables_of
 from hatch_docker.config.options import Config
+from hatch_docker.core.tables import read_tables, table_at
 
 NAMES = ("image", "registries")  # what is made from the table's, unless the image says it
 # hatchling's own keys of a target: those of its BuilderConfig.
@@ -128,28 +128,21 @@ def _find_misplaced(pyproject: Path | None) -> list[Problem]:
     found: list[Problem] = []
     files = ((pyproject, ("tool", "hatch")), (pyproject.with_name("hatch.toml"), ())) if pyproject else ()
     for file, hatch in files:
-        try:
-            tables = tomllib.loads(file.read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
+        tables = read_tables(file)
         context = {"table": "[tool.hatch-docker]" + ("" if hatch else " of pyproject.toml")}
         target = (*hatch, "build", "targets", "docker")
-        misplaced = sorted(_at(tables, target).keys() - TARGET_KEYS)
+        misplaced = sorted(table_at(tables, *target).keys() - TARGET_KEYS)
         found += [Problem("misplaced_option", (*target, name), None, context, "", file) for name in misplaced]
         for path in sorted({(), ("tool",), hatch}):
-            for name, value in _at(tables, path).items():
+            for name, value in table_at(tables, *path).items():
                 where = (*path, name)
                 ours = name.lower().replace("-", "").replace("_", "") == "hatchdocker" and (where != TABLE or not hatch)
                 if where in (("tool", "docker"), (*hatch, "docker")):  # another program's, unless it has our options
                     from hatch_docker.config.suggest import is_option
 
-                    ours = any(map(is_option, _at(value, ())))
+                    ours = any(map(is_option, table_at(value)))
                 if ours:
                     found.append(Problem("misplaced_table", where, None, context, "", file))
     return found
 
 
-def _at(tables: Any, path: tuple[str, ...]) -> Mapping[str, Any]:
-    for name in path:
-        tables = tables.get(name) if isinstance(tables, Mapping) else None
-    return tables if isinstance(tables, Mapping) else {}

@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import is_cache
 from hatch_docker.plugin.target import receipts_of
 from hatch_docker.project.hatch import Hatchling, readable_project
-from hatch_docker.project.model import with_wheel
 
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 # Options of every hook, which hatchling reads.
@@ -60,7 +60,8 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
             # by the target, in `hatch build -t docker -t wheel`
             return [wheel.parent / receipt.archive for receipt in made.values() if receipt.archive]
         hatchling = Hatchling(builder.root, builder.metadata, builder.plugin_manager, builder.app)
-        project = with_wheel(readable_project(hatchling), root, wheel)
+        # That very wheel is used, and never another one made of the sdist.
+        project = replace(readable_project(hatchling), root=root, wheel=lambda: wheel, wheels=(wheel,))
         with without_cache(os.environ) as environ:
             plans, ctx = open_plans(project, environ)
             lock = plans[0].lock

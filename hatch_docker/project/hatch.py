@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
-from hatch_docker.project.metadata import IMAGE_LOCK, CoreMetadata, Metadata, read_metadata
+from hatch_docker.core.tables import table_at
+from hatch_docker.project.metadata import IMAGE_LOCK, CoreMetadata, Metadata, read_metadata, script_names
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import HATCHLING, read_pyproject, read_toml
 from hatch_docker.project.requirements_file import included_files, required_files
@@ -97,9 +98,6 @@ def readable_project(hatchling: Hatchling) -> Project:
     """Return a project to be read, whose artifacts somebody else makes."""
     root, metadata = Path(hatchling.root), hatchling.metadata
 
-    def artifact() -> NoReturn:
-        raise AssertionError(f"the project at {root} was opened to be read")
-
     def included() -> list[Path]:
         if metadata.build.build_backend != HATCHLING:
             return []  # other backends get what git does not ignore
@@ -111,11 +109,10 @@ def readable_project(hatchling: Hatchling) -> Project:
         hooks = tuple(hatchling.wheel_builder().config.hook_config)
         system = metadata.build.requires, metadata.build.build_backend or HATCHLING
         core = _core_metadata(metadata)
-        return read_metadata(core, metadata.config, system, hooks, (), root, environ, outputs, warn, included)
+        return read_metadata(core, metadata.config, system, hooks, root, environ, outputs, warn, included)
 
     return Project(
-        root, wheel=artifact, sdist=artifact, name=lambda: str(metadata.name),
-        programs=lambda: tuple(sorted(metadata.core.scripts)),
+        root, name=lambda: str(metadata.name), programs=lambda: tuple(sorted(metadata.core.scripts)),
         tables=metadata.config, output=hatchling.output, read=read, app=hatchling.app,
     )  # fmt: skip
 
@@ -130,8 +127,9 @@ def _core_metadata(metadata: ProjectMetadata[Any]) -> CoreMetadata:
         stated = licence_of({"license": [core.license], "classifier": core.classifiers}).expression
     return CoreMetadata(
         core.name, metadata.version, core.description, core.requires_python, stated,
-        (*core.authors_data.get("name", ()), *core.authors_data.get("email", ())), dict(core.urls), core.scripts,
-        tuple(core.dependencies), {name: tuple(values) for name, values in core.optional_dependencies.items()},
+        (*core.authors_data.get("name", ()), *core.authors_data.get("email", ())), dict(core.urls),
+        script_names(core.scripts), tuple(core.dependencies),
+        {name: tuple(values) for name, values in core.optional_dependencies.items()},
     )
 
 
@@ -202,26 +200,20 @@ def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
 
     `tables` is its pyproject.toml. Read off the configuration, without hatchling; a table of a wrong type has no code.
     """
-    hatch = _table(_table(tables, "tool"), "hatch")
+    hatch = table_at(tables, "tool", "hatch")
     if (root / "hatch.toml").is_file():
         hatch = {**hatch, **read_toml(root / "hatch.toml")}
-    sdist = _table(_table(_table(hatch, "build"), "targets"), "sdist")
     return bool(
-        _table(hatch, "version").get("source", "regex") not in ("regex", "env")
-        or _table(_table(hatch, "metadata"), "hooks").keys() - {OUR_HOOK}
-        or _table(sdist, "hooks").keys() - {OUR_HOOK, "version"}
-        or _table(tables, "build-system").get("backend-path")
+        table_at(hatch, "version").get("source", "regex") not in ("regex", "env")
+        or table_at(hatch, "metadata", "hooks").keys() - {OUR_HOOK}
+        or table_at(hatch, "build", "targets", "sdist", "hooks").keys() - {OUR_HOOK, "version"}
+        or table_at(tables, "build-system").get("backend-path")
     )
 
 
 def _licence_file(core: Any) -> str:
     """Return the path of the file that `license = {file = ...}` names, whose text is in the metadata, "" for none."""
-    return str(_table(core.config, "license").get("file", ""))
-
-
-def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = tables.get(name)
-    return value if isinstance(value, dict) else {}
+    return str(table_at(core.config, "license").get("file", ""))
 
 
 def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
@@ -322,7 +314,7 @@ def _check_written(hooks: Mapping[str, Any], root: Path) -> None:
     """Raise ConfigError where a hook would write its file outside of the project, or into git's data."""
     top = root.resolve()
     for hook, option in WRITTEN.items():
-        name = _table(hooks, hook).get(option)
+        name = table_at(hooks, hook).get(option)
         path = (root / name).resolve() if isinstance(name, str) else top
         if not path.is_relative_to(top) or ".git" in path.relative_to(top).parts:
             raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,10 @@ _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points s
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """The facts of one project; none of them is a guess."""
+class CoreMetadata:
+    """The core metadata of a project."""
 
-    root: Path
-    name: str                                   # as published: my-app
-    file_name: str                              # as in artifacts: my_app
+    name: str                                   # as published, or normalised: my-app
     version: str
     description: str
     requires_python: str
@@ -36,6 +34,14 @@ class Metadata:
     scripts: tuple[str, ...]                    # console scripts
     dependencies: tuple[str, ...]               # PEP 508
     extras: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata(CoreMetadata):
+    """The facts of one project; none of them is a guess."""
+
+    root: Path
+    file_name: str                              # as in artifacts: my_app
     groups: Mapping[str, tuple[str, ...]]       # PEP 735, include-group expanded
     locks: tuple[str, ...]                      # lock files at the root, in our order of preference
     hooks: tuple[str, ...]                      # build hooks of the wheel
@@ -50,48 +56,23 @@ class Metadata:
     pythons: tuple[str, ...] = ()               # specifiers (PEP 440) of the Pythons that given wheels are for
 
 
-@dataclass(frozen=True, slots=True)
-class CoreMetadata:
-    """The core metadata of a project, the first fields of `Metadata`; `name` is normalised, `licence` as there."""
-
-    name: str
-    version: str
-    description: str
-    requires_python: str
-    licence: str
-    authors: tuple[str, ...]
-    urls: Mapping[str, str]
-    scripts: Mapping[str, str]                  # console scripts, and the objects that they call
-    dependencies: tuple[str, ...]
-    extras: Mapping[str, tuple[str, ...]]
-
-
 def read_metadata(
     core: CoreMetadata, tables: Mapping[str, Any], system: tuple[Sequence[str], str], hooks: tuple[str, ...],
-    programs: Sequence[str], root: Path, environ: Mapping[str, str], outputs: Sequence[str],
-    warn: Callable[[str], None], included: Callable[[], Iterable[Path]] = tuple,
+    root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None],
+    included: Callable[[], Iterable[Path]] = tuple,
 ) -> Metadata:
     """Return the facts of a project; raises ConfigError where they cannot be read.
 
     `tables` is its pyproject.toml, `system` the requirements and the name of its backend. `hooks` are the build hooks
-    of its wheel, `programs` its scripts beside the entry points. `root` is the project's directory; `core` may be that
-    of an unpacked sdist of it. `outputs` are the paths below it that builds write, `warn` is called with what stays
-    unknown, and `included` returns the files of the wheel.
+    of its wheel. `root` is the project's directory; `core` may be that of an unpacked sdist of it. `outputs` are the
+    paths below it that builds write, `warn` is called with what stays unknown, and `included` returns the files of the
+    wheel.
     """
     revision = read_revision(root, environ, outputs, warn, included)
     return Metadata(
+        **{field.name: getattr(core, field.name) for field in fields(core)},
         root=root,
-        name=core.name,
         file_name=re.sub(r"[^\w.]+", "_", core.name),  # as hatchling names its artifacts (PEP 427)
-        version=core.version,
-        description=core.description,
-        requires_python=core.requires_python,
-        licence=core.licence,
-        authors=core.authors,
-        urls=core.urls,
-        scripts=tuple(sorted({*_scripts(core.scripts), *programs})),
-        dependencies=core.dependencies,
-        extras=core.extras,
         groups=_groups(tables.get("dependency-groups", {})),
         locks=(locks := _locks(root)),
         pinned="" if locks else next((name for name in REQUIREMENTS_NAMES if (root / name).is_file()), ""),
@@ -104,7 +85,8 @@ def read_metadata(
     )
 
 
-def _scripts(table: Mapping[str, str]) -> tuple[str, ...]:
+def script_names(table: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of console scripts, given the objects that they call; raises ConfigError for no such object."""
     for name, reference in table.items():
         if not _SCRIPT.fullmatch(reference):
             raise ConfigError(f"pyproject.toml: project.scripts.{name}: must be \"module:function\", not {reference!r}")

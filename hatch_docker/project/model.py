@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -39,23 +39,28 @@ class Sources:
     marks: tuple[str, ...] = ()
 
 
+def _no_artifact() -> NoReturn:
+    raise AssertionError("the project was opened to be read")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Project:
     """A project: its directory, its pyproject.toml, and the functions that make its wheel and its sdist.
 
-    Each artifact is made once, however often it is asked for. `requires` returns what makes the wheel, as requirements
-    (PEP 508), none where the wheel exists already. `wheel_by` makes the wheel by the build requirements that are
-    installed in a directory, in a process with the environment that it gets. `name` returns its name, `programs` those
-    of its scripts. `member` returns another project of the workspace, by its path from this one. `tables` is
-    pyproject.toml, parsed; `output` returns the directory that builds write to by default. `sources` returns what its
-    artifacts are made of, for a wheel that is built in the builder stage or here, None where code decides that.
-    `shared` returns the shared cache that its builder stage looks in, None if it has none. `wheels` are those that
-    exist and are used as they are, each for other targets. `file` is the name of the file that has the table.
+    Each artifact is made once, however often it is asked for; a project that is only read has none. `requires` returns
+    what makes the wheel, as requirements (PEP 508), none where the wheel exists already. `wheel_by` makes the wheel by
+    the build requirements that are installed in a directory, in a process with the environment that it gets. `name`
+    returns its name, `programs` those of its scripts. `member` returns another project of the workspace, by its path
+    from this one. `tables` is pyproject.toml, parsed; `output` returns the directory that builds write to by default.
+    `sources` returns what its artifacts are made of, for a wheel that is built in the builder stage or here, None where
+    code decides that. `shared` returns the shared cache that its builder stage looks in, None if it has none. `wheels`
+    are those that exist and are used as they are, each for other targets. `file` is the name of the file that has the
+    table.
     """
 
     root: Path
-    wheel: Callable[[], Path]
-    sdist: Callable[[], KeptFile]
+    wheel: Callable[[], Path] = _no_artifact
+    sdist: Callable[[], KeptFile] = _no_artifact
     requires: Callable[[], tuple[str, ...]] = tuple
     wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
     name: Callable[[], str] = str
@@ -86,14 +91,3 @@ class Project:
         """
         assert self.read is not None
         return self.read(self.root, environ, outputs, warn)
-
-
-def with_wheel(project: Project, root: Path, wheel: Path) -> Project:
-    """Return a project whose wheel exists: that very wheel is used, and never another one made of its sdist."""
-
-    def sdist() -> NoReturn:
-        raise AssertionError(f"{wheel.name} is given")
-
-    return replace(
-        project, root=root, wheel=lambda: wheel, sdist=sdist, requires=tuple, wheel_by=None, wheels=(wheel,)
-    )

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redact_url
+from hatch_docker.core.tables import table_at
 from hatch_docker.project.git_source import git_address
 
 Config = Mapping[str, Any]
@@ -71,7 +72,7 @@ def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]
 
 def _listed(config: Config) -> set[str]:
     """Return the names in uv's constraints and overrides: their sources hold whoever requires them."""
-    uv = _table(config.get("tool", {}), "uv")
+    uv = table_at(config, "tool", "uv")
     keys = ("constraint-dependencies", "override-dependencies")
     return {name for key in keys for name in names_of(uv.get(key, ()))}
 
@@ -85,7 +86,7 @@ def names_of(lines: Any) -> set[str]:
 
 def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
     """Yield the sources of [tool.uv.sources] in the pyproject.toml at `place`."""
-    for name, given in _table(config, "uv", "sources").items():
+    for name, given in table_at(config, "tool", "uv", "sources").items():
         for entry in given if isinstance(given, list) else [given]:
             where = f"[tool.uv.sources] {name}"
             kind, value = _place(entry, where, entry)
@@ -102,9 +103,9 @@ def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
 def _poetry(config: Config) -> Iterator[Source]:
     """Yield the sources of Poetry's dependencies, in all of its groups."""
     names = ("dependencies", "dev-dependencies")
-    tables = [(f"[tool.poetry.{name}]", _table(config, "poetry", name)) for name in names]
-    for name, group in _table(config, "poetry", "group").items():
-        tables.append((f"[tool.poetry.group.{name}.dependencies]", _table(group, "dependencies")))
+    tables = [(f"[tool.poetry.{name}]", table_at(config, "tool", "poetry", name)) for name in names]
+    for name, group in table_at(config, "tool", "poetry", "group").items():
+        tables.append((f"[tool.poetry.group.{name}.dependencies]", table_at(group, "dependencies")))
     for title, table in tables:
         for name, given in table.items():
             entries = given if isinstance(given, list) else [given]
@@ -150,11 +151,3 @@ def _relative(root: Path, place: Path, kind: str, value: str) -> str:
     if kind != "path":
         return value
     return os.path.relpath(place / value.removeprefix("file://"), root).replace(os.sep, "/")
-
-
-def _table(config: Any, *names: str) -> Config:
-    """Return a table below [tool], or below another table; {} where there is none, or nothing that could be read."""
-    found = config.get("tool", {}) if len(names) > 1 else config
-    for name in names:
-        found = found.get(name, {}) if isinstance(found, Mapping) else {}
-    return found if isinstance(found, Mapping) else {}

@@ -7,6 +7,7 @@ makes the wheel by them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.hatch import safe_application
 from hatch_docker.project.licences import licence_of
-from hatch_docker.project.metadata import CoreMetadata, Metadata, read_metadata
+from hatch_docker.project.metadata import CoreMetadata, Metadata, read_metadata, script_names
 from hatch_docker.project.model import DIST, Project
 from hatch_docker.project.pyproject import BuildSystem
 
@@ -35,15 +36,13 @@ def static_project(
     beside the entry points.
     """
 
-    def artifact() -> Any:
-        raise AssertionError(f"the project at {root} was opened to be read")
-
     def read(root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]) -> Metadata:
         core = core_metadata(table)
-        return read_metadata(core, tables, system[:2], (), programs, root, environ, outputs, warn)
+        core = replace(core, scripts=tuple(sorted({*core.scripts, *programs})))
+        return read_metadata(core, tables, system[:2], (), root, environ, outputs, warn)
 
     return Project(
-        root, wheel=artifact, sdist=artifact, name=lambda: canonicalize_name(_value(table, "name", str)),
+        root, name=lambda: canonicalize_name(_value(table, "name", str)),
         programs=lambda: tuple(sorted({*_value(table, "scripts", dict), *programs})),
         tables={**tables, "project": dict(table)}, output=lambda: root / DIST, read=read, app=safe_application(),
     )  # fmt: skip
@@ -64,7 +63,7 @@ def core_metadata(table: Mapping[str, Any]) -> CoreMetadata:
         canonicalize_name(name), version, " ".join(_value(table, "description", str).splitlines()), python,
         _licence(table), _authors(_strings(_value(table, "authors", list), "authors", dict)),
         {str(label): str(url) for label, url in _value(table, "urls", dict).items()},
-        {str(label): str(reference) for label, reference in _value(table, "scripts", dict).items()},
+        script_names({str(label): str(reference) for label, reference in _value(table, "scripts", dict).items()}),
         _requirements(_value(table, "dependencies", list), "dependencies"),
         {canonicalize_name(extra): _requirements(lines, f"optional-dependencies.{extra}")
          for extra, lines in sorted(extras.items())},

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.tables import read_tables, table_at
 from hatch_docker.project.metadata import Metadata
 from hatch_docker.project.repository import repository_of
 
@@ -46,7 +47,8 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
             raise ConfigError(f"{places[name]} is {member.name}, but {project.name} depends on it as {name}")
         lines = _lines(member, member.extras)
         waiting += map(_name, lines)
-        more = {**_references(member.root, lines), **_directories(member.root, _own_config(member.root))}
+        table = read_tables(member.root / "pyproject.toml")
+        more = {**_references(member.root, lines), **_directories(member.root, table)}
         places |= {other: path for other, path in more.items() if other not in places}
     return found
 
@@ -65,12 +67,6 @@ def _references(root: Path, lines: Iterable[str]) -> dict[str, Path]:
         if path and "\0" not in path and _is_project(Path("/" + path.lstrip("/"))):
             found[_name(line)] = Path("/" + path.lstrip("/")).resolve()
     return found
-
-
-def _own_config(root: Path) -> Config:
-    with contextlib.suppress(OSError, ValueError):  # its own build reports what is wrong
-        return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    return {}
 
 
 def _name(line: str) -> str:
@@ -180,8 +176,8 @@ def _config_of(place: Path, root: Path) -> Config:
     if not tables:
         return {}
     own, hatch = tables
-    tool = _mapping(own.get("tool"))
-    return {**own, "tool": {**tool, "hatch": {**_mapping(tool.get("hatch")), **hatch}}}
+    tool = table_at(own, "tool")
+    return {**own, "tool": {**tool, "hatch": {**table_at(tool, "hatch"), **hatch}}}
 
 
 def workspace_members(place: Path, config: Config) -> set[Path]:
@@ -220,21 +216,16 @@ def _matching(place: Path, pattern: str) -> Iterator[Path]:
 
 def _tables(config: Config, name: str) -> list[Config]:
     """Return uv's table of a name, hatch's, and those of hatch's environments."""
-    tool = _mapping(config.get("tool"))
-    hatch = _mapping(tool.get("hatch"))
-    places = [tool.get("uv"), hatch, *_mapping(hatch.get("envs")).values()]
-    return [table for place in places if isinstance(table := _mapping(place).get(name), Mapping)]
-
-
-def _mapping(value: Any) -> Config:
-    return value if isinstance(value, Mapping) else {}
+    hatch = table_at(config, "tool", "hatch")
+    places = [table_at(config, "tool", "uv"), hatch, *table_at(hatch, "envs").values()]
+    return [table_at(place, name) for place in places if isinstance(table_at(place).get(name), Mapping)]
 
 
 def _sources(config: Config) -> Iterator[tuple[str, Config]]:
     """Yield each dependency by its name, with a table that tells uv, hatch or Poetry where to take it from."""
-    poetry = _mapping(_mapping(config.get("tool")).get("poetry"))
-    groups = [poetry, *map(_mapping, _mapping(poetry.get("group")).values())]
-    named = [_mapping(table.get(key)) for table in groups for key in ("dependencies", "dev-dependencies")]
+    poetry = table_at(config, "tool", "poetry")
+    groups = [poetry, *table_at(poetry, "group").values()]
+    named = [table_at(table, key) for table in groups for key in ("dependencies", "dev-dependencies")]
     for table in (*named, *_tables(config, "sources")):
         for name, given in table.items():
             for source in given if isinstance(given, list) else [given]:
@@ -257,8 +248,5 @@ def _is_project(path: Path) -> bool:
 
 
 def _project_name(path: Path) -> str:
-    try:
-        table = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))
-        return canonicalize_name(str(table["project"]["name"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # no project, or one whose own build reports the mistake
+    name = table_at(read_tables(path / "pyproject.toml"), "project").get("name", "")
+    return canonicalize_name(str(name))  # "": no project, or one whose own build reports the mistake

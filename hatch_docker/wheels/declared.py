@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from hatch_docker.core.tables import table_at
+
 Table = Mapping[str, Any]
 ALL_VERSIONS = "unsafe-best-match"        # index-strategy: the best version of all indexes
 IN_ORDER = "unsafe-first-match"           # the best version of the first index that has a fitting one
@@ -36,15 +38,13 @@ def declared_indexes(config: Table, environ: Mapping[str, str]) -> Declared | No
     if sources := _sources(config, "poetry"):
         return _poetry(sources, environ)
     if sources := _sources(config, "pdm"):
-        resolution = config["tool"]["pdm"].get("resolution", {})
-        ordered = isinstance(resolution, Mapping) and resolution.get("respect-source-order") is True
+        ordered = table_at(config, "tool", "pdm", "resolution").get("respect-source-order") is True
         return _pdm(sources, environ, ordered=ordered)
     return None
 
 
 def _sources(config: Table, tool: str) -> list[Table]:
-    table = config.get("tool", {}).get(tool, {})
-    sources = table.get("source", []) if isinstance(table, Mapping) else []
+    sources = table_at(config, "tool", tool).get("source", [])
     found = [source for source in sources if isinstance(source, Mapping)] if isinstance(sources, list) else []
     return [source for source in found if source.get("url") or (tool == "poetry" and _name(source) == PUBLIC)]
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plugin import build_hook
 from hatch_docker.plugin.build_hook import is_temporary, project_root, why_not
-from hatch_docker.project.hatch import hatchling_project, open_hatchling
-from hatch_docker.project.model import with_wheel
+from hatch_docker.project.hatch import hatchling_project, open_hatchling, readable_project
 from hatch_docker.wheels.install.compatibility import check_given
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import plan
@@ -136,11 +136,12 @@ def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypa
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     options = '[tool.hatch-docker.build]\nisolated = "always"\npackages = ["libpq-dev"]'
     root = write_project("c-extension", tmp_path / "p", options=options)
-    project = with_wheel(hatchling_project(open_hatchling(root), tmp_path), root, tmp_path / "x.whl")
+    wheel = tmp_path / "x.whl"
+    project = replace(readable_project(open_hatchling(root)), wheel=lambda: wheel, wheels=(wheel,))
     (plan,), _ = open_plans(project, os.environ)
     assert not plan.build.isolated
     assert plan.build.packages == ("libpq-dev",)  # for dependencies that are built
-    assert project.wheel() == tmp_path / "x.whl"
+    assert project.wheel() == wheel
     with pytest.raises(AssertionError):
         project.sdist()
 

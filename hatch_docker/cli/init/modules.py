@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.cli.init.requirements import table_of
 from hatch_docker.core.secrets import looks_secret
+from hatch_docker.core.tables import table_at
 from hatch_docker.project.hatch import wheel_files
 
 MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
@@ -63,11 +63,11 @@ def top_level(root: Path, config: Mapping[str, Any]) -> list[str]:
 
 def _source_directories(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the directories from which setuptools, Poetry or PDM take a project's packages."""
-    setuptools = table_of(config, "tool", "setuptools")
-    where = table_of(setuptools, "packages", "find").get("where")
-    packages = table_of(config, "tool", "poetry").get("packages")
+    setuptools = table_at(config, "tool", "setuptools")
+    where = table_at(setuptools, "packages", "find").get("where")
+    packages = table_at(config, "tool", "poetry").get("packages")
     found = [
-        table_of(setuptools, "package-dir").get(""), table_of(config, "tool", "pdm", "build").get("package-dir"),
+        table_at(setuptools, "package-dir").get(""), table_at(config, "tool", "pdm", "build").get("package-dir"),
         *(where if isinstance(where, list) else []),
         *(package.get("from") for package in packages or () if isinstance(package, dict)),
     ]  # fmt: skip

@@ -29,12 +29,12 @@ from hatch_docker.cli.init.requirements import (
     has_script,
     read_requirements_file,
     required_names,
-    table_of,
 )
 from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
+from hatch_docker.core.tables import table_at
 from hatch_docker.plan.model import DEBIAN_PYTHONS, UNRELEASED, BasePlan
 from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
@@ -213,7 +213,7 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
     Requirements files stay the source of the dependencies: a metadata hook reads them.
     """
     path, lines, left_out = read_requirements_file(proposal.root)
-    project = table_of(config, "project")
+    project = table_at(config, "project")
     reads = bool(path) and "dependencies" not in project and "dependencies" not in project.get("dynamic", [])
     requires = [*BUILD_REQUIREMENTS][: 2 if reads else 1]
     proposal.add(PYPROJECT, ["build-system"], {"requires": requires, "build-backend": HATCHLING})
@@ -325,7 +325,7 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
     except BaseImageError:
         proposal.guesses.append("base: python:X.Y-slim of a registry, the default (no mirror of Debian is known here)")
         return {}
-    poetry = table_of(config, "tool", "poetry", "dependencies").get("python", "")
+    poetry = table_at(config, "tool", "poetry", "dependencies").get("python", "")
     requires = str(config.get("project", {}).get("requires-python", ""))
     specifiers = SpecifierSet()
     with contextlib.suppress(InvalidSpecifier):
@@ -397,7 +397,7 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
 def _require(proposal: Proposal, server: str, app: App) -> None:
     """Add a server to the dependencies, where they are."""
     pyproject = proposal.config(PYPROJECT)
-    hook = table_of(pyproject, "tool", "hatch", "metadata", "hooks", "docker")
+    hook = table_at(pyproject, "tool", "hatch", "metadata", "hooks", "docker")
     if "requirements" in hook and "--hash=" not in (proposal.root / hook["requirements"][0]).read_text("utf-8"):
         place = hook["requirements"][0]
         proposal.read(place)

@@ -9,6 +9,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from hatch_docker.core.tables import table_at
 from hatch_docker.plan.defaults import default_script
 from hatch_docker.project.requirements_file import NAMES, parse_requirement, requirement_lines
 
@@ -38,9 +39,9 @@ def required_names(root: Path, config: Mapping[str, Any]) -> set[str]:
 
 
 def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
-    dependencies = table_of(config, "project").get("dependencies")
+    dependencies = table_at(config, "project").get("dependencies")
     yield from (line for line in dependencies if isinstance(line, str)) if isinstance(dependencies, list) else ()
-    for name, value in table_of(config, "tool", "poetry", "dependencies").items():
+    for name, value in table_at(config, "tool", "poetry", "dependencies").items():
         extras = value.get("extras", []) if isinstance(value, dict) else []
         yield f"{name}[{','.join(map(str, extras))}]"
     setup_cfg = configparser.RawConfigParser()
@@ -57,24 +58,16 @@ def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
 def console_scripts(config: Mapping[str, Any]) -> list[str]:
     """Return the console scripts that pyproject.toml names."""
     tables = (("project",), ("tool", "poetry"), ("tool", "flit"))
-    return list(dict.fromkeys(script for path in tables for script in table_of(config, *path, "scripts")))
+    return list(dict.fromkeys(script for path in tables for script in table_at(config, *path, "scripts")))
 
 
 def has_script(root: Path, config: Mapping[str, Any]) -> bool | None:
     """Return whether a project has a console script that the image runs by default; None if only its backend knows."""
     if scripts := console_scripts(config):
-        name = str(table_of(config, "project").get("name", root.name))
+        name = str(table_at(config, "project").get("name", root.name))
         return len(scripts) == 1 or default_script(name, scripts) is not None
-    if "scripts" in table_of(config, "project").get("dynamic", []) or "project" not in config:
+    if "scripts" in table_at(config, "project").get("dynamic", []) or "project" not in config:
         for file in ("setup.py", "setup.cfg"):
             if (root / file).is_file() and "console_scripts" in (root / file).read_text("utf-8", errors="replace"):
                 return None
     return False
-
-
-def table_of(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
-    """Return the table at a path of names, an empty one if there is none."""
-    value: Any = config
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else {}
