@@ -36,7 +36,7 @@ from hatch_docker.oci.model import History, Image, Platform, digest_of, host_pla
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project
-from hatch_docker.wheels.builder import compiler_cache, pep517
+from hatch_docker.wheels.builder import compiler_cache, compiler_places, pep517
 from hatch_docker.wheels.builder.build import known_sdist
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.builder.variables import certificates, proxies
@@ -260,7 +260,7 @@ def write_tools(directory: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(module.__file__), place)
     shutil.copyfile(stage_install.__file__, directory / "install.py")
-    for module in (pep517, compiler_cache):
+    for module in (pep517, compiler_cache, compiler_places):
         shutil.copyfile(str(module.__file__), directory / Path(str(module.__file__)).name)
     (directory / "compile.py").write_text(DRIVER, encoding="utf-8")
 

@@ -11,8 +11,12 @@ An input is known by all that decides the result: all arguments, the working dir
                    decides the crates that it uses
 
 so that a known input gives the very bytes that the compiler would make again. What is not understood is left to the
-compiler. The cache is the directory DIRECTORY, which only builds of one project see. Its files are written whole under
-another name first, and read by their checksum, so that builds at once are safe and a killed build leaves no harm.
+compiler. To preprocess takes as long as a small file's compilation, so that a C file is also known without it, by all
+that decides what the preprocessor gives: the arguments, the whole environment, the files that it read, and the names of
+all files where it looks for them, see `Direct`.
+
+The cache is the directory DIRECTORY, which only builds of one project see. Its files are written whole under another
+name first, and read by their checksum, so that builds at once are safe and a killed build leaves no harm.
 """
 
 from __future__ import annotations
@@ -27,16 +31,11 @@ from _blake2 import blake2b  # hashlib looks for OpenSSL's first, which takes as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes longer to import than all the others
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 RECIPE = b"1"               # to be raised if the same input shall give another result
 DIRECTORY = "/compiler-cache"
-PATTERNS = ("usr/lib*/gcc/*/*/cc1", "usr/lib*/gcc/*/*/cc1plus", "usr/bin/rustc", "usr/lib/rust-*/bin/rustc")
-LIMIT = 1_000_000_000       # bytes of a project's cache
-MANY = 100_000              # files of it
-UNFINISHED = 3600           # seconds after which an unfinished file is abandoned
 SUFFIX = ".tmp"
 UNTRACKED = "rust-untracked"  # a file: some crate reads files that its input does not have
 
@@ -55,6 +54,14 @@ APPENDED = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")  # variables: files th
 SCRATCH = ("/CMakeScratch/", "/meson-private/")  # of directories with random names, for questions to the compiler
 MESSAGES = ("GCC_", "LANG", "LC_")          # prefixes of variables that decide its messages
 PASSING = ("CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "OLDPWD", "PWD", "SHLVL", "_")  # variables of one run
+
+# Of a call whose preprocessed source is never taken for known: how arguments begin, and words in the project's files
+# and in arguments. They look for files in places that are not listed, or tell the time of a file.
+INDIRECT_STARTS = ("-I-", "-MG", "-idirafter", "-imultilib", "-include", "-iprefix", "-isystem", "-iwith")
+INDIRECT = (b"has_include", b"has_embed", b"system_header", b"STAMP__")
+OBJECTS = (".a", ".d", ".lo", ".o", ".so")  # suffixes of files that nothing includes, and that a build makes meanwhile
+LISTED = 2000               # names where a call looks for files
+TICK = 0.02                 # seconds by which the times of files may be behind the clock
 SOURCES = "/build/src"
 SYSTEM = ("/usr/", "/env/")                 # read-only, and the same for all builds with this cache
 RUST_REFUSED = ("-", "-o", "-v", "-V", "--version", "--print")
@@ -75,7 +82,7 @@ class Call:
         self.key, self.place, self.made = key, place, made
 
 
-def key_of(parts: Iterator[bytes]) -> str:
+def key_of(parts: Iterable[bytes]) -> str:
     """Return a key for some byte strings, each hashed with its length."""
     digest = blake2b(RECIPE, digest_size=32)
     for part in parts:
@@ -84,25 +91,32 @@ def key_of(parts: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
-def spawn(compiler: str, command: list[str], captured: int, show: bool) -> tuple[int, bytes]:
-    """Run the compiler; return its exit status and what it writes to a descriptor, which goes on to ours with `show`.
-
-    Without `show` its messages are dropped.
-    """
+def spawn(compiler: str, command: list[str]) -> tuple[int, bytes]:
+    """Run the compiler; return its exit status and its messages, which are shown."""
     reading, writing = os.pipe()
-    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, writing, captured)]
-    if not show:
-        actions.append((os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0))
-    process = os.posix_spawn(compiler, command, os.environ, file_actions=actions)
+    process = os.posix_spawn(compiler, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writing, 2)])
     os.close(writing)
     pieces = []
     while piece := os.read(reading, 1 << 20):
         pieces.append(piece)
-        if show:
-            write_all(captured, piece)
+        write_all(2, piece)
     os.close(reading)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return status if status >= 0 else 128 - status, b"".join(pieces)
+
+
+def preprocess(compiler: str, command: list[str]) -> tuple[bytes, bytes]:
+    """Return what the preprocessor makes, and its messages, in English; raise Unknown if it fails."""
+    files = [os.memfd_create(name) for name in ("source", "messages")]
+    actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(files, 1)]
+    environ = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
+    process = os.posix_spawn(compiler, command, environ, file_actions=actions)
+    if os.waitpid(process, 0)[1] != 0:
+        raise Unknown
+    source, messages = (os.pread(file, os.fstat(file).st_size, 0) for file in files)
+    if b"#embed" in source or b"pch_preprocess" in source:
+        raise Unknown
+    return source, messages
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -126,11 +140,15 @@ def c_call(name: str, compiler: str, place: str, arguments: list[str]) -> tuple[
         raise Unknown
     if output != "-" and os.path.lexists(output) and not stat.S_ISREG(os.lstat(output).st_mode):
         raise Unknown
-    # With -MD it writes the file of dependencies, too.
-    status, text = spawn(compiler, [place, "-E", *rest, "-o", "-"], 1, show=False)
-    if status != 0 or b"#embed" in text or b"pch_preprocess" in text:
-        raise Unknown
+    target = output if output != "-" else f"{os.environ['TMPDIR']}/{os.urandom(8).hex()}.s"
+    direct = Direct(name, rest)
+    key = direct.recall() or _preprocessed_key(name, compiler, place, rest, direct)
+    return Call(key, lambda _: target, lambda: ["assembly"]), [place, *rest, "-o", target]
 
+
+def _preprocessed_key(name: str, compiler: str, place: str, rest: list[str], direct: Direct) -> str:
+    # With -MD it writes the file of dependencies, too.
+    text, messages = preprocess(compiler, [place, "-E", "-v", *rest, "-o", "-"])
     deciding = [word for word, before in zip(rest, ["", *rest]) if not {word, before} & set(AUXILIARY)]  # noqa: B905
     if any(word.startswith("-flto") for word in rest):  # which puts its options into what it makes
         deciding = rest
@@ -139,23 +157,146 @@ def c_call(name: str, compiler: str, place: str, arguments: list[str]) -> tuple[
         yield from map(os.fsencode, [name, os.getcwd(), *deciding])
         yield from (os.fsencode(f"{key}={os.environ[key]}") for key in sorted(os.environ) if key.startswith(MESSAGES))
         yield text
-        yield from _lines(text)
-
-    target = output if output != "-" else f"{os.environ['TMPDIR']}/{os.urandom(8).hex()}.s"
-    return Call(key_of(parts()), lambda _: target, lambda: ["assembly"]), [place, *rest, "-o", target]
-
-
-def _lines(text: bytes) -> Iterator[bytes]:
-    """Yield the lines, but for directives, of the project's files that a preprocessed source comes from.
-
-    It has neither their comments nor all their spaces, and yet the columns decide debug information, what
-    std::source_location gives, and messages.
-    """
-    marks = (part.partition(b"\n")[0].split(b'"') for part in text.split(b"\n# "))
-    for name in sorted({mark[1] for mark in marks if len(mark) == 3}):
-        if not os.fsdecode(name).startswith(SYSTEM) and os.path.isfile(name):
-            with open(name, "rb") as stream:
+        # It has neither the comments nor all the spaces of the project's files, and yet the columns decide debug
+        # information, what std::source_location gives, and messages.
+        for path in paths:
+            with open(path, "rb") as stream:
                 yield b"".join(line for line in stream if not line.lstrip().startswith(b"#"))
+
+    paths = _read_paths(text)
+    key = key_of(parts())
+    direct.keep(key, paths, messages)
+    return key
+
+
+def _read_paths(text: bytes) -> list[str]:
+    """Return the project's files that a preprocessed source comes from."""
+    marks = (part.partition(b"\n")[0].split(b'"') for part in text.split(b"\n# "))
+    names = sorted({os.fsdecode(mark[1]) for mark in marks if len(mark) == 3})
+    return [name for name in names if not is_system(name) and os.path.isfile(name)]
+
+
+class Direct:
+    """Key of a C file without preprocessing, of the call that was made last with these arguments and variables.
+
+    It is as before if the files that were read then have the same bytes, and where the preprocessor looks for files
+    there are the same names: a new one may come before another, or precompile it. That is where these files are, and
+    where options say; in each of these directories, and below it. Nothing outside of them is asked for, as long as the
+    files have no `..` in their paths, and no `__has_include`. A file may also be left out because another one has its
+    bytes (`#pragma once`); so two such files are not understood.
+    """
+
+    def __init__(self, name: str, rest: list[str]) -> None:
+        self.started = time.time()
+        words = [os.fsencode(word) for word in rest]
+        environ = [os.fsencode(f"{key}={os.environ[key]}") for key in sorted(os.environ) if key not in PASSING]
+        at = [n for n, word in enumerate(rest) if word in ("-MD", "-MMD", "-MF")]
+        self.dependencies = rest[at[-1] + 1] if at else ""
+        self.known = (
+            "SOURCE_DATE_EPOCH" in os.environ  # otherwise the time of day may be in a source
+            and not any(key.endswith("INCLUDE_PATH") or key == "CPATH" for key in os.environ)
+            and not any(word.startswith(INDIRECT_STARTS) for word in rest)
+            and not any(part in word for word in words for part in (*INDIRECT, b"\n"))
+            and (len(at) <= 1 or (len(at) == 2 and rest[at[1]] == "-MF"))
+            and not (self.dependencies and os.path.lexists(self.dependencies))
+        )
+        self.key = key_of([b"direct", os.fsencode(name), os.fsencode(os.getcwd()), *words, b"", *environ,
+                           os.fsencode(os.environ.get("PWD", ""))])  # fmt: skip
+
+    def recall(self) -> str:
+        """Return the key, and write the file of dependencies; "" if it is not known."""
+        entry = read_entry(self.key) if self.known else None
+        try:
+            if entry is None:
+                return ""
+            key, decisive, trees, names, dependencies = entry
+            if any(file_digest(path) != digest for path, digest in decisive.items()) or names_below(trees) != names:
+                return ""
+        except (OSError, Unknown):
+            return ""
+        if self.dependencies:
+            write_file(self.dependencies, dependencies)
+        return str(key)
+
+    def keep(self, key: str, paths: list[str], messages: bytes) -> None:
+        """Keep the key under what decides it, unless that is not understood, or was written during this call."""
+        try:
+            if not self.known or any(".." in path.split("/") or contains(path, INDIRECT) for path in paths):
+                return
+            trees = _search_directories(messages, paths)
+            names = names_below(trees)
+            decisive = {path: file_digest(path) for path in self._deciding(paths, names)}
+            dependencies = b""
+            if self.dependencies:
+                with open(self.dependencies, "rb") as stream:
+                    dependencies = stream.read()
+            write_entry(self.key, (key, decisive, trees, names, dependencies))
+        except (OSError, ValueError, Unknown):
+            pass
+
+    def _deciding(self, paths: list[str], names: list[str]) -> list[str]:
+        """Return the files that were read, and the listed ones of the same sizes.
+
+        Raise Unknown if two have the same bytes, or one is new.
+        """
+        files: dict[tuple[int, int], str] = {}  # by device and inode
+        sizes = {os.path.getsize(path) for path in paths}
+        for path in [*paths, *filter(os.path.exists, names)]:
+            entry = os.stat(path)
+            if entry.st_ctime > self.started - TICK or entry.st_nlink > 1:
+                raise Unknown
+            if entry.st_size in sizes:
+                files.setdefault((entry.st_dev, entry.st_ino), path)
+        if len({file_digest(path) for path in files.values()}) < len(files):
+            raise Unknown
+        return [*paths, *(path for path in files.values() if path not in paths)]
+
+
+def _search_directories(messages: bytes, paths: list[str]) -> list[str]:
+    """Return the directories, but for the system's, where a preprocessor looked for files; also those that are missing.
+
+    Raise ValueError if its messages do not tell.
+    """
+    lines = [os.fsdecode(line) for line in messages.split(b"\n")]
+    last = lines.index("End of search list.")
+    found = [line[1:] for line in lines[lines.index('#include "..." search starts here:'):last] if line[:1] == " "]
+    missing = 'ignoring nonexistent directory "'
+    found += [line[len(missing):-1] for line in lines[:last] if line.startswith(missing)]
+    found += [os.path.dirname(path) or "." for path in paths]
+    return sorted({path for path in found if not is_system(path)})
+
+
+def is_system(path: str) -> bool:
+    """Return whether a path is one of the system's, which is the same for all builds with this cache."""
+    return (os.path.realpath(path) if ".." in path else path).startswith(SYSTEM)
+
+
+def names_below(trees: list[str]) -> list[str]:
+    """Return the paths of the files in directories, without objects; raise Unknown for links, or for too many."""
+    names, waiting = [], list(trees)
+    while waiting:
+        top = waiting.pop()
+        try:
+            with os.scandir(top) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        raise Unknown
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    elif not entry.name.endswith(OBJECTS):
+                        names.append(entry.path)
+        except FileNotFoundError:
+            names.append(f"{top}/")
+        if len(names) + len(waiting) > LISTED:
+            raise Unknown
+    return sorted(names)
+
+
+def contains(path: str, words: tuple[bytes, ...]) -> bool:
+    """Return whether a file has one of some words."""
+    with open(path, "rb") as stream:
+        text = stream.read()
+    return any(word in text for word in words)
 
 
 def rust_call(place: str, arguments: list[str]) -> tuple[Call, list[str], set[str]]:
@@ -258,19 +399,12 @@ def is_tracked(call: Call, files: set[str]) -> bool:
 
 def restore(call: Call) -> bytes | None:
     """Write the files of a known call; return the messages of the compiler, None for one that is not known."""
-    path = os.path.join(DIRECTORY, call.key)
-    try:
-        with open(path, "rb") as stream:
-            checksum, packed = stream.read(32), stream.read()
-    except FileNotFoundError:
+    entry = read_entry(call.key)
+    if entry is None:
         return None
-    if blake2b(packed, digest_size=32).digest() != checksum:
-        os.unlink(path)
-        return None
-    messages, files = marshal.loads(zlib.decompress(packed))  # noqa: S302 - of builds of this project
+    messages, files = entry
     for name, (mode, data) in files.items():
         write_file(call.place(name), data, mode)
-    os.utime(path)
     return messages  # type: ignore[no-any-return]
 
 
@@ -280,11 +414,31 @@ def keep(call: Call, messages: bytes) -> None:
     for name in call.made():
         with open(call.place(name), "rb") as stream:
             files[name] = stat.S_IMODE(os.fstat(stream.fileno()).st_mode), stream.read()
-    packed = zlib.compress(marshal.dumps((messages, files)), 1)
     try:
-        write_file(os.path.join(DIRECTORY, call.key), blake2b(packed, digest_size=32).digest() + packed)
+        write_entry(call.key, (messages, files))
     except OSError:
         pass
+
+
+def read_entry(key: str) -> Any:
+    """Return a value of the cache, and note that it was used; None if it is not there or damaged."""
+    path = os.path.join(DIRECTORY, key)
+    try:
+        with open(path, "rb") as stream:
+            checksum, packed = stream.read(32), stream.read()
+    except FileNotFoundError:
+        return None
+    if blake2b(packed, digest_size=32).digest() != checksum:
+        os.unlink(path)
+        return None
+    os.utime(path)
+    return marshal.loads(zlib.decompress(packed))  # noqa: S302 - of builds of this project
+
+
+def write_entry(key: str, value: Any) -> None:
+    """Put a value into the cache, whole or not at all."""
+    packed = zlib.compress(marshal.dumps(value), 1)
+    write_file(os.path.join(DIRECTORY, key), blake2b(packed, digest_size=32).digest() + packed)
 
 
 def write_file(path: str, data: bytes, mode: int = 0o644) -> None:
@@ -315,7 +469,7 @@ def compile_once(name: str, compiler: str, place: str, arguments: list[str]) -> 
         if messages is not None:
             write_all(2, messages)
         else:
-            status, messages = spawn(compiler, command, 2, show=True)
+            status, messages = spawn(compiler, command)
             if status == 0 and (files is None or is_tracked(call, files)):
                 keep(call, messages)
         if streamed and status == 0:
@@ -340,65 +494,6 @@ def main() -> None:
         else:
             os._exit(status)
     os.execv(compiler, [sys.argv[0], *arguments])  # noqa: S606
-
-
-def find_compilers(root: Path) -> list[Path]:
-    """Return the compilers of a system whose results are kept, relative to its root."""
-    found = [path for pattern in PATTERNS for path in sorted(root.glob(pattern)) if path.is_file()]
-    return [path.relative_to(root) for path in found if not path.is_symlink()]
-
-
-def program(python: str, source: str) -> str:
-    """Return this program, the text of its file, as one that an interpreter runs."""
-    return f"#!{python} -IS\n{source}"
-
-
-def take_places(root: Path, python: str) -> None:
-    """Put this program into the places of a system's compilers, which get a dot before their names."""
-    with open(__file__, encoding="utf-8") as stream:
-        text = program(python, stream.read())
-    for compiler in find_compilers(root):
-        path = root / compiler
-        ours = path.with_name(f".{path.name}{SUFFIX}")
-        ours.write_text(text, encoding="utf-8")
-        ours.chmod(0o755)
-        path.rename(path.with_name(f".{path.name}"))
-        ours.rename(path)
-
-
-def trim(directory: str, limit: int = LIMIT) -> None:
-    """Remove what does not belong into a cache, and the results that were not used for the longest time above `limit`.
-
-    Builds write there what they like. Raise ValueError if something in it is not a file, or it has too many of them,
-    and OSError if it cannot be read: then it is to be removed whole.
-    """
-    found = []
-    import contextlib
-
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # another build finishes a file
-                status = entry.stat(follow_symlinks=False)
-                found.append((status.st_mtime, status.st_blocks * 512, entry.path))
-                if not stat.S_ISREG(status.st_mode) or len(found) > MANY:
-                    raise ValueError(f"{entry.name[:80]!r} does not belong into the compiler cache")
-    size = sum(blocks for _, blocks, _ in found)
-    for used, blocks, path in sorted(found):
-        abandoned = path.endswith(SUFFIX) and used < time.time() - UNFINISHED
-        if abandoned or size > limit:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            size -= blocks
-
-
-def trim_mounted(directory: str) -> None:
-    """Trim a cache whose directory cannot be removed: instead all that is in it is."""
-    try:
-        trim(directory)
-    except (ValueError, OSError):
-        import shutil
-
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -100,9 +100,10 @@ def main() -> None:
     os.chdir(Path(spec["source"], spec.get("project", ".")))
     if spec.get("cache"):
         import compiler_cache  # type: ignore[import-not-found]
+        import compiler_places  # type: ignore[import-not-found]
 
-        compiler_cache.take_places(Path("/"), os.path.realpath(sys.executable))
-        atexit.register(compiler_cache.trim_mounted, compiler_cache.DIRECTORY)
+        compiler_places.take_places(Path("/"), os.path.realpath(sys.executable), Path(compiler_cache.__file__))
+        atexit.register(compiler_places.trim_mounted, compiler_cache.DIRECTORY)
     # Names of temporary files are the same in each build: backends compile in directories of such names, and some
     # compilers write them into what they make.
     tempfile._name_sequence = map("{:08}".format, itertools.count())  # type: ignore[attr-defined]  # noqa: SLF001

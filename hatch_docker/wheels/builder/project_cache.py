@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hatch_docker.core.cache.store import Store
 from hatch_docker.core.context import Context
-from hatch_docker.wheels.builder import compiler_cache
+from hatch_docker.wheels.builder import compiler_cache, compiler_places
 from hatch_docker.wheels.builder.sandbox import Bind
 from hatch_docker.wheels.builder.sandbox_init import NOBODY
 
@@ -25,14 +25,14 @@ def cached_compilers(key: str, root: Path, python: str, work: Path, ctx: Context
     `python` is the path of an interpreter in the sandbox; `work` gets the program that takes the compilers' places.
     Nothing is yielded for a root without compilers, nor where the cache cannot be written.
     """
-    compilers = compiler_cache.find_compilers(root)
+    compilers = compiler_places.find_compilers(root)
     directory = _open(ctx.store, key) if compilers else None
     if directory is None:
         yield []
         return
     program = work / "compiler"
     source = Path(compiler_cache.__file__).read_text(encoding="utf-8")
-    program.write_text(compiler_cache.program(python, source), encoding="utf-8")
+    program.write_text(compiler_places.program(python, source), encoding="utf-8")
     program.chmod(0o755)
     binds = [Bind(directory, compiler_cache.DIRECTORY, kept=True)]
     for path in compilers:
@@ -41,7 +41,7 @@ def cached_compilers(key: str, root: Path, python: str, work: Path, ctx: Context
         yield binds
     finally:
         try:
-            compiler_cache.trim(str(directory))
+            compiler_places.trim(str(directory))
         except (ValueError, OSError) as error:
             ctx.progress.detail(f"the project's compiler cache is removed: {error}")
             ctx.store.discard(directory)

@@ -16,7 +16,7 @@ from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.context import STAGE_MODULES, tree_entries, write_tools
 from hatch_docker.engines.buildkit.stage_install import REPAIRED
 from hatch_docker.oci.layer import Entry
-from hatch_docker.wheels.builder import compiler_cache, pep517
+from hatch_docker.wheels.builder import compiler_cache, compiler_places, pep517
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS, NONE, Rules
 from hatch_docker.wheels.install.venv import bytecode_entries, python_sources, venv_entries, wheel_entries
@@ -152,7 +152,7 @@ def test_a_stage_without_a_wheel_says_so(tmp_path: Path) -> None:
     assert "no wheel in" in staged(tmp_path / "wheels", tmp_path / "work").stderr
 
 
-@pytest.mark.parametrize("module", [*STAGE_MODULES, stage_install, stage_diff, pep517, compiler_cache])
+@pytest.mark.parametrize("module", [*STAGE_MODULES, stage_install, stage_diff, pep517, compiler_cache, compiler_places])
 def test_what_runs_in_a_stage_is_read_by_python_3_9(module: ModuleType) -> None:
     """It imports the standard library and what lies beside it; annotations are never evaluated."""
     source = Path(str(module.__file__)).read_text()

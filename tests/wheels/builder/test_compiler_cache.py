@@ -1,18 +1,23 @@
 """The compiler cache in the place of the host's own cc1: what is compiled, what is not, and what comes out."""
 
 import concurrent.futures
+import contextlib
+import marshal
 import os
 import shutil
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hatch_docker.wheels.builder import compiler_cache
-from hatch_docker.wheels.builder.compiler_cache import SUFFIX, trim, trim_mounted
+from hatch_docker.wheels.builder.compiler_cache import SUFFIX
+from hatch_docker.wheels.builder.compiler_places import program, trim, trim_mounted
 from tests.conftest import need
 
 SOURCE = '#include "a.h"\n#ifdef LATE\n#include <late.h>\n#endif\nint f(int unused) { return VALUE + __LINE__; }\n'
@@ -20,7 +25,7 @@ SOURCE = '#include "a.h"\n#ifdef LATE\n#include <late.h>\n#endif\nint f(int unus
 
 @dataclass
 class Compiler:
-    """gcc whose cc1 is the compiler cache; the compiler itself notes each run that is more than preprocessing."""
+    """gcc whose cc1 is the compiler cache; the compiler itself notes each run."""
 
     directory: Path
     time: int = 0  # of the build, as sources can read it
@@ -35,16 +40,42 @@ class Compiler:
         return done.stderr
 
     @property
+    def noted(self) -> tuple[int, int]:
+        """The number of compilations since the last look, and of preprocessings alone."""
+        log = self.directory / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines.count("run"), lines.count("preprocess")
+
+    @property
     def runs(self) -> int:
         """The number of compilations since the last look."""
-        log = self.directory / "log"
-        count = len(log.read_text().splitlines()) if log.exists() else 0
-        log.unlink(missing_ok=True)
-        return count
+        return self.noted[0]
 
     @property
     def cache(self) -> Path:
         return self.directory / "cache"
+
+    @property
+    def results(self) -> list[Path]:
+        """The files of compilations in the cache: without the program's bytecode, and calls known by their files."""
+        return [path for path in self.cache.iterdir() if isinstance(entry_of(path), tuple) and len(entry_of(path)) == 2]
+
+
+def entry_of(path: Path) -> Any:
+    """The value of a file of the cache."""
+    data = path.read_bytes()[32:]
+    with contextlib.suppress(zlib.error):
+        data = zlib.decompress(data)
+    return marshal.loads(data)
+
+
+def write_program(path: Path, cache: Path) -> None:
+    """Put the compiler cache into the place of a compiler, with another directory."""
+    source = Path(compiler_cache.__file__).read_text()
+    text = program(str(Path(sys.executable).resolve()), source).replace("/compiler-cache", str(cache))
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -55,17 +86,15 @@ def compiler(tmp_path: Path) -> Compiler:
     (tmp_path / "a.h").write_text("#define VALUE 1\n")
     (tmp_path / "a.c").write_text(SOURCE)
     (tmp_path / "a.cpp").write_text(SOURCE)
-    text = Path(compiler_cache.__file__).read_text()
-    changed = text.replace('DIRECTORY = "/compiler-cache"', f"DIRECTORY = {str(tmp_path / 'cache')!r}")
     for name in ("cc1", "cc1plus"):
         language = {"cc1": "gcc", "cc1plus": "g++"}[name]
         real = subprocess.check_output([need(language), f"-print-prog-name={name}"], text=True).strip()
         path = tmp_path / "bin" / name
-        path.write_text(compiler_cache.program(str(Path(sys.executable).resolve()), changed))
+        write_program(path, tmp_path / "cache")
         hidden = path.with_name(f".{name}")
-        noted = f'case " $* " in *" -E "*) ;; *) echo run >> {tmp_path}/log;; esac'
+        noted = f'case " $* " in *" -E "*) echo preprocess;; *) echo run;; esac >> {tmp_path}/log'
         hidden.write_text(f'#!/bin/sh\n{noted}\nexec {real} "$@"\n')
-        path.chmod(0o755), hidden.chmod(0o755)
+        hidden.chmod(0o755)
     return Compiler(tmp_path)
 
 
@@ -142,13 +171,90 @@ def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
     assert before != after == (top / "a.o").read_bytes()
 
 
+NEW = {
+    "header before": {"first/a.h": "#define VALUE 2\n"}, "in a missing directory": {"missing/a.h": "#define VALUE 2\n"},
+    "beside": {"a.h": "#define VALUE 2\n"}, "read": {"second/a.h": "#define VALUE 2\n"},
+    "of the same size": {"second/a.h": "#define VALUE 7\n"}, "comment": {"second/a.h": "#define VALUE 1 // one\n"},
+    "source": {"a.c": SOURCE.replace("+", "-")}, "other": {"b.c": ""}, "object": {"a.o.d": "", "x.o": ""},
+    "precompiled": {"second/a.h.gch/x": ""}, "deep": {"second/deep/a.h": "#define VALUE 2\n"},
+}
+
+
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [(name, (1, 1)) for name in ("header before", "in a missing directory", "beside", "read", "of the same size",
+                                 "source")]
+    + [(name, (0, 1)) for name in ("comment", "other", "precompiled", "deep")] + [("object", (0, 0))],
+)  # fmt: skip
+def test_a_known_file_is_not_preprocessed(new: str, found: tuple[int, int], compiler: Compiler) -> None:
+    """As long as no file that it read is another, and no name is new where it looks for files, but for objects."""
+    top = compiler.directory / "src"
+    for path, text in {"a.c": SOURCE, "second/a.h": "#define VALUE 1\n", "first/b.h": ""}.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_text(text)
+    options = ["-c", "a.c", "-o", "../a.o", "-g", "-MMD", "-MF", "../deps"]
+    options += [f"-I{name}" for name in ("missing", "first", "second")]
+    results = []
+    for number in range(5):
+        if number == 2:
+            for path, text in NEW[new].items():
+                (top / path).parent.mkdir(parents=True, exist_ok=True)
+                (top / path).write_text(text)
+        time.sleep(0.1)  # what is written during a call, as far as the clock tells, is not kept
+        (compiler.directory / "deps").unlink(missing_ok=True)
+        compiler.run(*options, cwd=top, cached=number < 4)
+        made = [(compiler.directory / name).read_bytes() for name in ("a.o", "deps")]
+        results.append((compiler.noted, made))
+    assert [noted for noted, _ in results[:4]] == [(1, 1), (0, 0), found, (0, 0)]
+    assert results[0][1] == results[1][1]
+    assert results[2][1] == results[3][1] == results[4][1]
+
+
+@pytest.mark.parametrize(
+    ("source", "options"),
+    [
+        ('#if __has_include("../late.h")\n#endif\n', ""),      # a file that is not looked for where names are listed
+        ('#include "../src/a.h"\n', ""),
+        ('#pragma GCC system_header\n', ""),
+        ("const char *time = __TIMESTAMP__;\n", ""),
+        ('#include "a.h"\n#import "b.h"\n', ""),               # which has the bytes of a.h
+        ("", "-include a.h"),
+        ("", "-isystem ."),
+        ("", "-DX=__TIMESTAMP__"),
+        ("", "-Ilinks"),                                       # a link in it may lead elsewhere
+    ],
+)
+def test_what_names_and_bytes_do_not_tell_is_preprocessed(source: str, options: str, compiler: Compiler) -> None:
+    top = compiler.directory / "src"
+    (top / "links").mkdir(parents=True)
+    if "links" in options:
+        (top / "links" / "a").symlink_to("../a.h")
+    for name in ("a.h", "b.h"):
+        (top / name).write_text("#define VALUE 1\n")
+    (top / "a.c").write_text(source)
+    time.sleep(0.1)
+    for runs in (1, 0, 0):
+        compiler.run("-c", "a.c", "-o", "../a.o", *options.split(), cwd=top)
+        assert compiler.noted == (runs, 1)
+
+
+def test_a_file_that_a_build_has_just_written_is_preprocessed(compiler: Compiler) -> None:
+    """What is read later may be another text than what was compiled."""
+    late = (compiler.directory / "a.h").stat().st_ctime
+    for started, kept in ((late, False), (late + 1, True)):
+        direct = compiler_cache.Direct("cc1", [])
+        direct.started = started
+        with contextlib.nullcontext() if kept else pytest.raises(compiler_cache.Unknown):
+            direct._deciding([], [str(compiler.directory / "a.h")])
+
+
 def test_a_failure_is_not_kept(compiler: Compiler) -> None:
     (compiler.directory / "a.c").write_text("int f( {\n")
     for _ in range(2):
         with pytest.raises(AssertionError, match="expected"):
             compiler.run("-c", "a.c", "-o", "a.o")
         assert compiler.runs == 1
-    assert not any(compiler.cache.iterdir())
+    assert not compiler.results
 
 
 @pytest.mark.parametrize("damage", ["bits", "short", "directory", "link", "gone", "read-only"])
@@ -156,7 +262,7 @@ def test_a_damaged_cache_is_compiled_anew(damage: str, compiler: Compiler) -> No
     """No file there makes a build fail, and no link there makes it read or write outside."""
     compiler.run("-c", "a.c", "-o", "a.o")
     good = (compiler.directory / "a.o").read_bytes()
-    (entry,) = compiler.cache.iterdir()
+    (entry,) = compiler.results
     data = entry.read_bytes()
     if damage in ("bits", "short"):
         entry.write_bytes(data[:40] + b"??" + data[42:] if damage == "bits" else data[:20])
@@ -181,8 +287,8 @@ def test_builds_at_once(compiler: Compiler) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda place: compiler.run("-c", "a.c", "-o", str(place)), places))
     assert len({place.read_bytes() for place in places}) == 1
-    (entry,) = compiler.cache.iterdir()
-    assert len(entry.name) == 64
+    assert len(compiler.results) == 1
+    assert all(len(path.name) == 64 for path in compiler.cache.iterdir())
 
 
 def test_a_cache_is_bounded(tmp_path: Path) -> None:
@@ -248,12 +354,10 @@ def rust(tmp_path: Path) -> Rust:
         (tmp_path / name).mkdir()
     (tmp_path / "src/lib.rs").write_text("fn main() {}\n")
     (tmp_path / "src/a.py").write_text("")
-    text = Path(compiler_cache.__file__).read_text()
-    changed = text.replace('DIRECTORY = "/compiler-cache"', f"DIRECTORY = {str(tmp_path / 'cache')!r}")
     path = tmp_path / "bin/rustc"
-    path.write_text(compiler_cache.program(str(Path(sys.executable).resolve()), changed))
+    write_program(path, tmp_path / "cache")
     path.with_name(".rustc").write_text(RUSTC.format(top=tmp_path))
-    path.chmod(0o755), path.with_name(".rustc").chmod(0o755)
+    path.with_name(".rustc").chmod(0o755)
     return Rust(tmp_path)
 
 
@@ -286,7 +390,7 @@ def test_a_crate_that_does_not_tell_what_it_reads_is_not_kept(rust: Rust) -> Non
     """As those of build scripts, which ask the compiler what it knows."""
     for emit in ("link", "metadata"):
         rust.crate("a", emit=emit)
-    assert not any(rust.cache.iterdir())
+    assert not rust.results
 
 
 def test_crates_that_read_other_files_are_not_kept(rust: Rust) -> None:
