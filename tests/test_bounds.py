@@ -27,7 +27,9 @@ from tests.fakes.package_index import make_wheel
 from tests.fakes.resource_use import Measured, measured
 
 MEMORY = 300 << 20  # bytes, of the whole process
-ZEROS = gzip.compress(bytes(64 << 20), 9, mtime=0)  # 65 kB; as many as one likes after one another are one stream
+BLOCK = bytes(16 << 20)
+BLOCKS = 640  # of zeros in a bomb, 10 GB
+ZEROS = gzip.compress(BLOCK, 9, mtime=0)  # 16 kB; as many as one likes after one another are one stream
 
 
 def json_lists(path: Path) -> None:
@@ -112,14 +114,14 @@ def large_size(path: Path) -> None:
 
 def gzip_bomb(path: Path) -> None:
     """10 GB of a file in 10 MB."""
-    path.write_bytes(gzip.compress(pack_header(Entry("f", "file", 0o644, 0), 160 * (64 << 20))) + ZEROS * 160)
+    path.write_bytes(gzip.compress(pack_header(Entry("f", "file", 0o644, 0), BLOCKS * len(BLOCK))) + ZEROS * BLOCKS)
 
 
 def zstd_bomb(path: Path) -> None:
     from backports import zstd
 
-    frame = zstd.compress(bytes(64 << 20))
-    path.write_bytes(zstd.compress(pack_header(Entry("f", "file", 0o644, 0), 160 * (64 << 20))) + frame * 160)
+    frame = zstd.compress(BLOCK)
+    path.write_bytes(zstd.compress(pack_header(Entry("f", "file", 0o644, 0), BLOCKS * len(BLOCK))) + frame * BLOCKS)
 
 
 def zstd_window(path: Path) -> None:
@@ -155,8 +157,8 @@ def read_sdist(path: str) -> None:
 
 def xz_bomb(path: Path) -> None:
     """A .deb with 10 GB in control.tar.xz."""
-    block = lzma.compress(bytes(64 << 20))
-    control = lzma.compress(pack_header(Entry("control", "file", 0o644, 0), 160 * (64 << 20))) + block * 160
+    block = lzma.compress(BLOCK)
+    control = lzma.compress(pack_header(Entry("control", "file", 0o644, 0), BLOCKS * len(BLOCK))) + block * BLOCKS
     path.write_bytes(make_ar([("debian-binary", b"2.0\n"), ("control.tar.xz", control), ("data.tar", make_tar({}))]))
 
 
@@ -180,7 +182,7 @@ def read_deb(path: str) -> None:
 
 
 def packages_bomb(path: Path) -> None:
-    path.write_bytes(lzma.compress(bytes(64 << 20)) * 160)
+    path.write_bytes(lzma.compress(BLOCK) * BLOCKS)
 
 
 def read_packages(path: str) -> None:

@@ -244,7 +244,10 @@ def _directories(place: Path, config: Config) -> dict[str, Path]:
 
 
 def _is_project(path: Path) -> bool:
-    return any((path / file).is_file() for file in ("pyproject.toml", "setup.py"))
+    try:
+        return any((path / file).is_file() for file in ("pyproject.toml", "setup.py"))
+    except OSError:  # no directory has a name that is so long
+        return False
 
 
 def _project_name(path: Path) -> str:

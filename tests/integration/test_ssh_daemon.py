@@ -86,18 +86,18 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
 
 
 @pytest.mark.network
-def test_a_build_is_loaded_by_ssh(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_is_loaded_by_ssh(far: Far, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With DOCKER_HOST alone; it runs there, is saved from there, is not sent twice, and runs a check there."""
     monkeypatch.setenv("PATH", far.path)
     project = write_project("hello", tmp_path / "p", options='image = "localhost/by-ssh"\ntags = ["by-ssh"]')
     variables = {"DOCKER_HOST": far.daemon().url, "HATCH_DOCKER_LOAD": "auto"}
     name = "localhost/by-ssh:by-ssh"
     try:
-        first = build(project, tmp_path / "cache", variables=variables)
+        first = build(project, cache, variables=variables)
         assert f"Docker at ssh://far:{far.port}: {name}" in first.output
         done = subprocess.run(["docker", "run", "--rm", name], capture_output=True, text=True, check=True)
         assert done.stdout == KINDS["hello"].says
-        again = build(project, tmp_path / "cache", variables=variables)
+        again = build(project, cache, variables=variables)
         assert f"Docker at ssh://far:{far.port}: {name}" in again.output
         save(far.daemon(), name, tmp_path / "saved.tar")
         assert (tmp_path / "saved.tar").stat().st_size > first.archive.stat().st_size / 2

@@ -94,6 +94,11 @@ def test_directories_that_requirements_and_members_name(line: str, tmp_path: Pat
     assert {name: member.root for name, member in members.items()} == {"far": far, "near": near}
 
 
+def test_a_path_that_is_too_long_is_no_directory(tmp_path: Path) -> None:
+    write_member(tmp_path, "app", more=f'[tool.poetry.dependencies]\nfar = {{ path = "../{"x" * 300}" }}\n')
+    assert places(tmp_path) == {}
+
+
 def test_beyond_the_repository_nothing_counts(tmp_path: Path) -> None:
     """A workspace that somebody has above a checkout is not the checkout's."""
     (tmp_path / "pyproject.toml").write_text(UV_WORKSPACE)
