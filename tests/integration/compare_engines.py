@@ -74,9 +74,9 @@ def materials(outcome: Outcome) -> list[str]:
     return [material.get("uri", material.get("name")) for material in found if material["digest"]]
 
 
-def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path) -> None:
-    """Build a project that no cache has seen with both engines, and compare everything."""
-    options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}'
+def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, *, more: str = "") -> None:
+    """Build a project that no cache has seen, with `more` tables, with both engines, and compare everything."""
+    options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}\n{more}'
     made = project(kind, work / "p", options=options)
     plain = {"SOURCE_DATE_EPOCH": "1700000000", "HATCH_DOCKER_BASE": base}
     embedded = build(made, cache, variables={**PLAIN, **plain, "HATCH_DOCKER_TAGS": "embedded"})
