@@ -11,6 +11,7 @@ from typing import Annotated
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write
+from hatch_docker.core.progress import LongTask
 from hatch_docker.core.text import megabytes, share
 from hatch_docker.core.validation import FileName, Line, read_record
 from hatch_docker.engines.model import BuiltImage, Excluded, LayerInfo, WheelInfo
@@ -56,10 +57,11 @@ class PlatformReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a build that took a second or more, and its seconds."""
+    """A part of a build that took a second or more, its seconds, and the title of the step that it is a part of."""
 
     title: Line
     seconds: float
+    within: Line = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Receipt:
 def make_receipt(
     plan: Plan, item: Image | Index, built: Sequence[BuiltImage], *,
     archive: str, documents: Sequence[Document], loaded: Sequence[str], deliveries: Sequence[PushResult],
-    timings: Mapping[str, float], steps: Sequence[tuple[str, float]] = (), hints: Sequence[str] = (),
+    timings: Mapping[str, float], steps: Sequence[LongTask] = (), hints: Sequence[str] = (),
 ) -> Receipt:
     """Return the receipt of what an engine built; times are in seconds and get rounded to milliseconds."""
     base = built[0].base
@@ -140,8 +142,8 @@ def make_receipt(
         sbom=tuple(document for document in documents if document.format != "slsa"),
         provenance=next((document for document in documents if document.format == "slsa"), None),
         timings={step: round(seconds, 3) for step, seconds in timings.items()},
-        steps=tuple(Step(title, round(seconds, 3)) for title, seconds in steps), hints=tuple(hints), part=plan.part,
-        members=members.pop() if len(members) == 1 else (),
+        steps=tuple(Step(title, round(seconds, 3), within) for title, seconds, within in steps), hints=tuple(hints),
+        part=plan.part, members=members.pop() if len(members) == 1 else (),
     )  # fmt: skip
 
 

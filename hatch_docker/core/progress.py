@@ -17,6 +17,10 @@ Advance = Callable[[int], None]
 LONG = 1.0  # seconds from which a plain line, and the receipt, says how long a task took
 
 
+LongTask = tuple[str, float, str]
+"""A task that took LONG or more: its title, its seconds, and the title of the task around it, "" if there is none."""
+
+
 class UnwantedError(BaseException):
     """The end of work whose result is no longer wanted; no retry and no warning follows."""
 
@@ -50,9 +54,10 @@ class Progress:
     verbosity: int = 0
     screen: Display | None = None
     warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # shown or not
-    long: list[tuple[str, float]] = field(default_factory=list, repr=False, compare=False)  # tasks done, seconds
+    long: list[LongTask] = field(default_factory=list, repr=False, compare=False)
     ended: threading.Event | None = None  # of work beside: set once its result is not wanted, which ends its tasks
     held: list[str] | None = None         # of work beside: its warnings, until its result is taken
+    running: threading.local = field(default_factory=threading.local, repr=False, compare=False)  # see Task.adopt
 
     def info(self, line: str) -> None:
         """Show a step that takes time, or a result: shown by default."""
@@ -114,6 +119,7 @@ class Task:
     quick: bool = False
     done: int = 0
     began: float = 0.0                    # by time.monotonic
+    within: str = ""                      # the title of the task around it
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: int) -> None:
@@ -132,24 +138,43 @@ class Task:
         """Seconds since the task began."""
         return time.monotonic() - self.began
 
+    def adopt(self) -> None:
+        """Count as the task around those that begin in this thread from now on."""
+        self._around().append(self.title)
+
+    def _around(self) -> list[str]:
+        titles: list[str] = self.progress.running.__dict__.setdefault("titles", [])
+        return titles
+
     def __enter__(self) -> Self:
+        self.begin()
+        self.adopt()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        self._around().pop()
+        self.end(failed=kind is not None)
+
+    def begin(self) -> None:
+        """Begin without a `with` block, for a task that other tasks of its thread are not a part of."""
         self.progress.check_wanted()
+        self.within = (self._around() or [""])[-1]
         self.began = time.monotonic()
         if self.progress.screen is not None:
             self.progress.screen.open(self)
         elif not self.quick:
             size = f" ({megabytes(self.total)})" if self.total and not self.unit else ""
             self._tell(f"{self.title}{size}")
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+    def end(self, *, failed: bool = False) -> None:
+        """End it; without a `with` block."""
         took = self.seconds
         if self.progress.screen is not None:
             self.progress.screen.close(self)
-        if kind is not None:
+        if failed:
             return  # the error says what became of it
         if took >= LONG:
-            self.progress.long.append((self.title, took))
+            self.progress.long.append((self.title, took, self.within))
         moved = "" if self.unit or not self.done else megabytes(self.done)
         if self.progress.screen is not None:
             tick = self.progress.screen.tick

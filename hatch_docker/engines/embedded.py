@@ -256,7 +256,10 @@ def _layers(
     fetch(wanted, ctx, root=project.root)
     reused += len(known) - len(missing)
     title = f"making {counted(len(missing), 'layer')}{f' ({reused} reused)' if reused else ''}"
-    with ctx.progress.task(title, len(missing), unit="layers", quick=True) as task, ThreadPoolExecutor(WORKERS) as pool:
+    with (
+        ctx.progress.task(title, len(missing), unit="layers", quick=True) as task,
+        ThreadPoolExecutor(WORKERS, initializer=task.adopt) as pool,
+    ):
 
         def make(group: Group) -> tuple[Layer, bool]:
             made = make_wheels(site, group.wheels, venv=group.venv)

@@ -295,12 +295,19 @@ def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
 
 
 def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts too; not those that failed, nor those of less than a second."""
-    clock = iter([0.0, 0.9, 1.0, 3.5, 4.0, 9.0])
+    """Parts too, each with the task around it; not those that failed, nor those of less than a second."""
+    clock = iter([0.0, 0.9, 1.0, 3.5, 4.0, 9.0, 10.0, 10.5, 12.5, 13.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     progress = silent()
     for title in ("short", "long", "failed"):
         with contextlib.suppress(ValueError), progress.task(title, part=True):
             if title == "failed":
                 raise ValueError
-    assert progress.long == [("long", 2.5)]
+    with progress.task("layer") as layer, ThreadPoolExecutor(1, initializer=layer.adopt) as pool:
+
+        def part() -> None:
+            with progress.task("part", part=True):
+                pass
+
+        pool.submit(part).result()
+    assert progress.long == [("long", 2.5, ""), ("part", 2.0, "layer"), ("layer", 3.0, "")]

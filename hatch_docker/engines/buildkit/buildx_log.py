@@ -159,12 +159,12 @@ class Log:
         step = _STEP.match(name)
         if step is not None and step["what"].startswith("RUN") and digest not in self._running:
             self._running[digest] = self.progress.task(f"stage {step['stage']}", part=True)
-            self._running[digest].__enter__()
+            self._running[digest].begin()
 
     def close(self) -> None:
         """End the display of all running stages."""
         while self._running:
-            self._running.popitem()[1].__exit__(None, None, None)
+            self._running.popitem()[1].end()
 
     def _tell(self, name: str, digest: str, vertex: dict[str, Any]) -> None:
         step = _STEP.match(name)
@@ -172,7 +172,7 @@ class Log:
             return
         self._told.add(digest)
         if digest in self._running:
-            self._running.pop(digest).__exit__(None, None, None)
+            self._running.pop(digest).end()
         if digest not in self._cached:
             self.progress.stage(step["stage"], _seconds(vertex))
         elif _seconds(vertex) < LONG:

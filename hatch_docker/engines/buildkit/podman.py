@@ -87,7 +87,8 @@ class PodmanLog:
             self._stage = started["stage"] if started else self._stage
             self.close()
             if self._step.startswith("RUN"):
-                self._running = self.progress.task(f"stage {self._stage}", part=True).__enter__()
+                self._running = self.progress.task(f"stage {self._stage}", part=True)
+                self._running.begin()
         elif line.startswith("--> Using cache"):
             self._cached = True
         elif _DONE.search(line):
@@ -103,7 +104,7 @@ class PodmanLog:
     def close(self) -> None:
         """End the display of the running stage."""
         if self._running is not None:
-            self._running.__exit__(None, None, None)
+            self._running.end()
             self._running = None
 
     def explain(self, last: str, status: int) -> str:

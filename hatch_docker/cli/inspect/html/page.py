@@ -6,19 +6,24 @@ It says in words, for readers without the script, what the map shows. Every text
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
-from hatch_docker.build.receipt import Receipt, left_out_lines
+from hatch_docker.build.receipt import LayerReceipt, Receipt, Step, left_out_lines
 from hatch_docker.cli.inspect.html.tree import tree_json
 from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
 from hatch_docker.cli.inspect.named_image import NamedImage
 from hatch_docker.cli.inspect.text import TYPES
 from hatch_docker.core.text import abbreviate, counted, sanitize, share
+from hatch_docker.engines.layer_cache import layer_title
 
 LARGEST = 50    # rows of the largest files
 MAX_PATHS = 20  # paths of a list, before it is folded
+DEEPEST = 3     # levels of steps within steps
+BEGINNINGS = {
+    "archive": "writing ", "load": "loading the image ", "push": "pushing to ", "check": "checking the image",
+}  # fmt: skip
 STEPS = {
     "build": "make the layers", "libraries": "look for shared libraries", "check": "run the check",
     "documents": "write SBOM and provenance",
@@ -146,7 +151,7 @@ def _kinds_bar(contents: ImageContents) -> str:
 def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
     """Return the layers from the base on; with a receipt also whether the build made each."""
     platforms = receipt.platforms if receipt else ()
-    known = {layer.digest: layer.cached for platform in platforms for layer in platform.layers}
+    known = {layer.digest: layer for platform in platforms for layer in platform.layers}
     complete = known and known.keys() >= {layer.digest for layer in contents.layers}
     columns = [("#", "n"), ("kind", ""), ("what", "wide"), ("unpacked", "n"), ("share", "wide")]
     columns += [("compressed", "n wide")] if contents.compressed else []
@@ -155,33 +160,56 @@ def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
     for number, layer in enumerate(contents.layers):
         size = short_size(layer.removed_size)
         removed = f'<br><span class="dim">{size} of it removed again</span>' if layer.removed_size else ""
+        if receipt and layer.digest in known and (steps := _steps_of(known[layer.digest], receipt)):
+            removed += f'<br><span class="dim">{_text(steps)}</span>'
         cells = [
             _cell(number + 1, "n"), _header(_map_button(TITLES[layer.kind], number, -9), f"dot k-{layer.kind}"),
             _cell(f"{_text(layer.title)}{removed}", "what wide"), _size(layer.unpacked_size),
             _cell(_bar(f"k-{layer.kind}", layer.unpacked_size, contents.unpacked_size), "wide"),
         ]  # fmt: skip
         cells += [_size(layer.size, "n wide")] if contents.compressed else []
-        cells += [_cell("reused" if known[layer.digest] else "made")] if complete else []
+        cells += [_cell("reused" if known[layer.digest].cached else "made")] if complete else []
         rows.append(cells)
     return _table("layers", columns, rows)
 
 
+def _nested(steps: Sequence[Step], everything: Sequence[Step], depth: int = 1) -> Iterator[tuple[Step, int]]:
+    """Yield steps, the longest first, each with its depth and before its own parts."""
+    for step in sorted(steps, key=lambda step: -step.seconds):
+        yield step, depth
+        parts = [part for part in everything if part.within == step.title and part != step]
+        yield from _nested(parts, everything, depth + 1) if depth < DEEPEST else ()
+
+
+def _steps_of(layer: LayerReceipt, receipt: Receipt) -> str:
+    """Return the longer steps in which a layer was made, "" if it was not made, or quickly."""
+    titles = {layer_title(layer.contents), *(f"running {content}" for content in layer.contents)}
+    if layer.kind == "base":
+        titles |= {step.title for step in receipt.steps if step.title.startswith("making the base ")}
+    made = [] if layer.cached else [step for step in receipt.steps if step.title in titles]
+    found = _nested(made, receipt.steps)
+    return ", ".join(f"{'made' if depth == 1 else step.title} in {step.seconds:.1f} s" for step, depth in found)
+
+
 def _timeline_table(receipt: Receipt | None) -> str:
-    """Return the time of each step of the build, one after the other; "" without a receipt."""
+    """Return the time of each step of the build, one after the other, and of the longer steps within; "" without a
+    receipt.
+    """
     timings = {step: seconds for step, seconds in (receipt.timings if receipt else {}).items() if seconds >= 0}
     whole = round(1000 * sum(timings.values()))
     if receipt is None or not whole:
         return ""
     rows, start = [], 0
-    for step, seconds in timings.items():
+    titles = {step.title for step in receipt.steps}
+    outer = [step for step in receipt.steps if step.within not in titles]
+    for name, seconds in timings.items():
         took = round(1000 * seconds)
         bar = _bar("step", took, whole, start)
-        rows.append([_header(_text(STEPS.get(step, step))), _cell(f"{seconds:.2f} s", "n"), _cell(bar)])
+        rows.append([_header(_text(STEPS.get(name, name))), _cell(f"{seconds:.2f} s", "n"), _cell(bar)])
         start += took
-    rows += [
-        [_header(_text(f"of these: {step.title}")), _cell(f"{step.seconds:.2f} s", "n"), _cell("")]
-        for step in sorted(receipt.steps, key=lambda step: -step.seconds)
-    ]
+        within = [step for step in outer if _timing_of(step) == name]
+        for step, depth in _nested(within, receipt.steps):
+            rows.append([_header(_text(step.title), f"part-{depth}"), _cell(f"{step.seconds:.2f} s", "n"), _cell("")])
     layers = [layer for platform in receipt.platforms for layer in platform.layers]
     made = sum(not layer.cached for layer in layers)
     table = _table("timeline", [("step", ""), ("time", "n"), ("", "")], rows)
@@ -189,6 +217,11 @@ def _timeline_table(receipt: Receipt | None) -> str:
         '<section aria-labelledby="timeline-title">\n<h2 id="timeline-title">The build</h2>\n'
         f"<p>{whole / 1000:.2f} s; {made} of {counted(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
     )
+
+
+def _timing_of(step: Step) -> str:
+    """Return the timing of the receipt that a step belongs to."""
+    return next((name for name, begin in BEGINNINGS.items() if step.title.startswith(begin)), "build")
 
 
 def _packages_table(contents: ImageContents) -> str:

@@ -317,11 +317,17 @@ def test_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_receipt_adds_the_build(tmp_path: Path) -> None:
     """A receipt adds the time of each step and the layers that were made; without one both are left out."""
-    steps = [{"title": "layer of a", "seconds": 1.1}, {"title": "unpacking <b>", "seconds": 1.25}]
+    steps = [
+        {"title": "layer of a", "seconds": 1.1, "within": "unpacking <b>"}, {"title": "unpacking <b>", "seconds": 1.25},
+        {"title": "writing app.oci.tar", "seconds": 0.4},
+    ]
     path = written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}, "steps": steps})
     text = path.read_text()
-    assert re.findall("of these: ([^<]+)<.*?>([0-9.]+ s)<", text, re.DOTALL) == [
-        ("unpacking &lt;b&gt;", "1.25 s"), ("layer of a", "1.10 s"),
+    table = text[text.index('id="timeline"'):]
+    assert re.findall(r'row"(?: class="(part-\d)")?>([^<]+)<.*?>([0-9.]+ s)<', table, re.DOTALL) == [
+        ("", "make the layers", "1.50 s"), ("part-1", "unpacking &lt;b&gt;", "1.25 s"),
+        ("part-2", "layer of a", "1.10 s"),
+        ("", "write the archive", "0.50 s"), ("part-1", "writing app.oci.tar", "0.40 s"),
     ]
     assert "<p>2.00 s; 2 of 3 layers had to be made.</p>" in text
     assert "make the layers" in text
