@@ -4,7 +4,8 @@
     python benchmarks/unchanged.py --pairs 3 --cases docker hello
 
 Both are whole processes, one after the other in each pair, in an order that alternates. Ours is `hatchling build -t
-docker`; in the case "docker" it has the image in the same daemon. Prints medians, and the median of the pairs' ratios.
+docker` in a virtual environment with hatch-docker alone, like the one that hatch makes; in the case "docker" it has the
+image in the same daemon. Prints medians, and the median of the pairs' ratios.
 Needs what `benchmarks/seed.py` needs: root, docker, mmdebstrap, docker-registry, iptables, the network for packages;
 and podman for its case. The Docker daemon is the benchmark's own.
 """
@@ -12,6 +13,7 @@ and podman for its case. The Docker daemon is the benchmark's own.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import statistics
@@ -62,9 +64,18 @@ def our_variables(place: Place, case: str) -> dict[str, str]:
     }
 
 
-def our_build(project: Path, variables: Mapping[str, str]) -> None:
+def our_python(place: Place) -> Path:
+    """Make a virtual environment with hatch-docker and what it needs, and return its Python."""
+    directory = place.directory / "venv"
+    run("uv", "venv", "--quiet", "--python", sys.executable, directory)
+    python = directory / "bin/python"
+    run("uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", python, f"{ROOT}[uv,zstd]")
+    return python
+
+
+def our_build(python: Path, project: Path, variables: Mapping[str, str]) -> None:
     """A whole process of hatchling."""
-    run(sys.executable, "-m", "hatchling", "build", "-t", "docker", cwd=project, variables=variables)
+    run(python, "-m", "hatchling", "build", "-t", "docker", cwd=project, variables=variables)
 
 
 def seconds(work: Callable[[], None]) -> float:
@@ -74,12 +85,13 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure(name: str, case: str, place: Place, pairs: int) -> bool:
+def measure(name: str, case: str, place: Place, python: Path, pairs: int) -> bool:
     """Measure one project in one case, print a row; return whether the ratio is within its limit."""
     project = SUBJECTS[name].write(place.directory / f"{name}-{case}")
     run("uv", "lock", "--quiet", cwd=project)
     variables = our_variables(place, case)
-    ours, theirs = (lambda: our_build(project, variables)), (lambda: docker_build(place, project, f"{name}-{case}"))
+    theirs = functools.partial(docker_build, place, project, f"{name}-{case}")
+    ours = functools.partial(our_build, python, project, variables)
     for _ in range(3):  # what is new is made and remembered
         time.sleep(0.2)
         theirs(), ours()
@@ -105,8 +117,9 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="unchanged-"))
     try:
         with place_in(directory, options.base) as place:
+            python = our_python(place)
             found = [
-                measure(name, case, place, options.pairs)
+                measure(name, case, place, python, options.pairs)
                 for name in options.projects or LIMITS for case in options.cases
             ]  # fmt: skip
     finally:

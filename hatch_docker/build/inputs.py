@@ -28,7 +28,7 @@ from hatch_docker.build.unchanged import (
 from hatch_docker.core.cache.store import RECENT, file_digest
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.secrets import secret_part
-from hatch_docker.core.terminal import is_lively
+from hatch_docker.core.terminal_lines import is_lively
 from hatch_docker.core.text import sanitize
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.daemon import podman_images

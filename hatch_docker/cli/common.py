@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from hatch_docker.cli.parser import Parser, Row
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.progress import Progress
-from hatch_docker.core.terminal import has_colors, open_progress, paint
+from hatch_docker.core.terminal import open_progress
+from hatch_docker.core.terminal_lines import has_colors, paint
 from hatch_docker.core.text import sanitize
 
 if TYPE_CHECKING:

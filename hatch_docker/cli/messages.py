@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 
-from hatch_docker.core.terminal import for_terminal
+from hatch_docker.core.terminal_lines import for_terminal
 
 
 def show_error(message: str, advice: str = "") -> None:

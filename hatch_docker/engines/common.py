@@ -30,8 +30,8 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import ARCHIVES, DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, ConfigPlan, Plan
 from hatch_docker.plan.naming import PREFIX, merged
+from hatch_docker.project.git_logins import add_git_logins
 from hatch_docker.project.model import Project
-from hatch_docker.project.repository import add_git_logins
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.install.archive import ZIP_ERRORS
 from hatch_docker.wheels.install.compatibility import check_fits, check_library, says_no_library

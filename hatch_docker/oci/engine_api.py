@@ -9,17 +9,14 @@ import os
 import re
 import shlex
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker.core.errors import DaemonError, ProgramError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.urls import redact_url
-from hatch_docker.core.process import ProcessFailed, listen_stdio
-from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.text import sanitize
 
 ANSWER_LIMIT = 16 << 20  # bytes of an answer
@@ -29,8 +26,7 @@ PIECE = 4 << 20          # bytes of an image between two reports of progress
 SSH_TIMEOUT = 30         # seconds until ssh is connected, as Docker's own program has it
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(NamedTuple):
     """A place to load images into: `kind` is "docker" or "podman", `url` the URL of its API, "" for Podman's program.
 
     `certificates` is a directory with ca.pem, cert.pem and key.pem where the API wants TLS.
@@ -80,8 +76,7 @@ def _connect_socket(path: str) -> socket.socket:
     return connection
 
 
-@dataclass(frozen=True, slots=True)
-class EngineApi:
+class EngineApi(NamedTuple):
     """The part of a daemon's API that loads images, through the socket at `path` if there is one, else its port.
 
     Each method raises DaemonError for an answer that is an error, OSError where nothing listens or answers.
@@ -107,7 +102,7 @@ class EngineApi:
         repository, _, tag = name.rpartition(":")
         self._request("POST", f"/images/{image_id}/tag?repo={quote(repository, safe='')}&tag={tag}")
 
-    def load_image(self, archive: BinaryIO, advance: Advance = no_progress) -> None:
+    def load_image(self, archive: BinaryIO, advance: Callable[[int], object] = int) -> None:
         """Load a file, from its start, and tell `advance` the bytes; raises DaemonError if the daemon refuses it."""
         for line in (self._request("POST", "/images/load?quiet=1", archive, advance) or b"").splitlines():
             try:
@@ -124,7 +119,7 @@ class EngineApi:
             raise DaemonError(f"{self.daemon} failed: its answer is not JSON") from error
 
     def _request(
-        self, method: str, target: str, body: BinaryIO | None = None, advance: Advance = no_progress
+        self, method: str, target: str, body: BinaryIO | None = None, advance: Callable[[int], object] = int
     ) -> bytes | None:
         """Return the answer to a request, None for a status of 404."""
         size = os.fstat(body.fileno()).st_size if body else 0
@@ -179,6 +174,8 @@ def open_socket(daemon: Daemon) -> Iterator[str]:
     if not daemon.by_ssh:
         yield daemon.socket
         return
+    from hatch_docker.core.process import ProcessFailed, listen_stdio
+
     command = ssh_command(daemon)
     with temporary_directory() as directory:
         path = str(directory / "daemon.sock")

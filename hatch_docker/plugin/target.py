@@ -136,7 +136,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             yield artifact
 
     def _write(self, line: str) -> None:
-        from hatch_docker.core.terminal import for_terminal
+        from hatch_docker.core.terminal_lines import for_terminal
 
         self.app.display_warning(for_terminal(line, sys.stderr, os.environ))
 

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.process import ProcessFailed
-from hatch_docker.project.repository import repository_of, run_git
+from hatch_docker.project.repository import repository_of, run_git, run_gits
 
+_LISTED = (
+    "ls-files", "-z", "-v", "--cached", "--others", "--directory", "--no-empty-directory",
+    "--exclude-per-directory=.gitignore", "--",
+)  # fmt: skip
 DIRTY = "-dirty"  # follows the commit of an image that holds uncommitted changes
 _HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
 # Variables of the branch that a pipeline works on: it checks out a commit, so git does not know the branch.
@@ -59,12 +63,12 @@ def read_revision(
     paths = [".", *others]
     status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", *paths]
     try:
-        commit, time, names = run_git(root, *head, environ=environ).split("\n")[:3]
+        found, changes, listed = run_gits(root, head, status, [*_LISTED, *paths], environ=environ)
+        commit, time, names = found.split("\n")[:3]
         branch = _HEAD.search(names)
         # git tells paths from the top of the repository, and a new directory by its own name: the project's may be one.
-        changed = _dirty(run_git(root, *status, environ=environ))
-        dirty = [path.removeprefix(f"{root.relative_to(top)}/") or "." for path in changed]
-        dirty += _unseen(root, paths, dirty, included, environ)
+        dirty = [path.removeprefix(f"{root.relative_to(top)}/") or "." for path in _dirty(changes)]
+        dirty += _unseen(root, listed, dirty, included, environ)
         return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
         if not _unborn(root, environ):
@@ -78,22 +82,21 @@ def read_revision(
 def is_changed(root: Path, path: str, environ: Mapping[str, str]) -> bool:
     """Return whether a file, by its path from the root, differs from the commit; an ignored file does not."""
     with contextlib.suppress(HatchDockerError):
-        status = run_git(root, "status", "--porcelain", "-z", "--", path, environ=environ)
-        return bool(status or _unseen(root, [path], [], tuple, environ))
+        commands = (["status", "--porcelain", "-z", "--", path], [*_LISTED, path])
+        status, listed = run_gits(root, *commands, environ=environ)
+        return bool(status or _unseen(root, listed, [], tuple, environ))
     return False  # for instance in another repository
 
 
 def _unseen(
-    root: Path, paths: Sequence[str], told: Sequence[str], included: Callable[[], Iterable[Path]],
+    root: Path, listed: str, told: Sequence[str], included: Callable[[], Iterable[Path]],
     environ: Mapping[str, str],
 ) -> list[str]:
-    """Return the paths that differ from the commit, beside those that `git status` has `told`.
+    """Return the paths that differ from the commit, beside those that `git status` has `told`, as git has `listed` all.
 
     These are files with a flag of the index (assume-unchanged, skip-worktree), unless such a file is left out of a
     sparse checkout, and the `included` ones that the user's own files for git to ignore hide.
     """
-    options = ["-z", "-v", "--cached", "--others", "--directory", "--no-empty-directory"]
-    listed = run_git(root, "ls-files", *options, "--exclude-per-directory=.gitignore", "--", *paths, environ=environ)
     rows = [(row[0], row[2:]) for row in listed.split("\0") if row and not row.startswith("H ")]
     flagged = [path for tag, path in rows if tag.islower() or (tag == "S" and os.path.lexists(root / path))]
     found = _different(root, flagged, environ) if flagged else []

@@ -1,20 +1,16 @@
-"""A git repository, whose own configuration is not trusted: git asked safely, its logins, and a copy without them."""
+"""A git repository, whose own configuration is not trusted: git asked safely."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import functools
 import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
-from hatch_docker.core.context import Context
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.errors import ProgramError
 from hatch_docker.core.process import run
-from hatch_docker.core.secrets import mark
 
 # What a repository's configuration may set to run programs as the user, or to hide changes.
 _OVERRIDES = {
@@ -24,16 +20,6 @@ _OVERRIDES = {
 }  # fmt: skip
 _LINK = b"\0\0\xe0\0"  # in an index: the mode of a commit of another repository
 _FILTER = ("clean", "smudge", "process", "required")
-_KEPT = re.compile(
-    r"core\.(repositoryformatversion|filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|abbrev|quotepath)"
-    r"|extensions\.(objectformat|compatobjectformat|refstorage|partialclone|preciousobjects)"
-    r"|remote\..+\.(url|fetch|promisor|partialclonefilter)|branch\..+\.(remote|merge)|submodule\..+\.(url|active)",
-    re.DOTALL,
-)
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)([^/@\s]+)@", re.IGNORECASE)
-_PERHAPS = re.compile(rb"://[^/\s]*@|extraheader|helper|include|token|pass", re.IGNORECASE)
-_SECRET_KEYS = (".token", ".oauthtoken", ".password", "pass")
-_TOKEN_LENGTH = 20  # characters of a user's name in a URL that is a token; a shorter one is the name of somebody
 
 
 def repository_of(root: Path) -> Path | None:
@@ -47,8 +33,14 @@ def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
     No program runs that the repository's own configuration names, nothing is fetched, and no variable GIT_* counts.
     The work tree is the directory with `.git`. git refuses the repository of a user that safe.directory does not have.
     """
+    return run_gits(root, arguments, environ=environ)[0]
+
+
+def run_gits(root: Path, *commands: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Run git several times at once, as `run_git` does; raise the ProgramError of the first command that failed."""
     top = repository_of(root) or root
-    return _run(top, root, arguments, environ, [*_OVERRIDES.items(), *_filters_off(top, environ)])
+    settings = [*_OVERRIDES.items(), *_filters_off(top, environ)]
+    return at_once(*(functools.partial(_run, top, root, command, environ, settings) for command in commands))
 
 
 def _run(
@@ -68,7 +60,7 @@ def _without_git(environ: Mapping[str, str]) -> dict[str, str]:
 def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield settings that turn off the filters of a repository's own configuration, and of its submodules'."""
     names = set[str]()
-    for place, files in _repositories(top, environ):
+    for place, files in repositories(top, environ):
         texts = [path.read_bytes().lower() for path in files if path.is_file()]
         if any(b"filter" in text or b"include" in text for text in texts):  # else git need not be asked
             command = ["git", f"--git-dir={place}", f"--work-tree={top}", "config", "--show-scope", "--name-only", "-z"]
@@ -82,7 +74,7 @@ def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, s
         yield from ((f"{name}.{part}", "false" if part == "required" else "") for part in _FILTER)
 
 
-def _repositories(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, tuple[Path, ...]]]:
+def repositories(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, tuple[Path, ...]]]:
     """Yield the directory of a checkout's git data with its configuration files, and those of its submodules."""
     place, common = git_directories(top)
     yield place, (common / "config", place / "config.worktree")
@@ -92,7 +84,7 @@ def _repositories(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path,
             names[:] = [name for name in names if name == "modules"]
     for path in _submodules(top, place, environ):
         if (path / ".git").exists() and not path.is_symlink():  # its repository may be in the checkout
-            yield from _repositories(path, environ)
+            yield from repositories(path, environ)
 
 
 def _submodules(top: Path, place: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -104,7 +96,7 @@ def _submodules(top: Path, place: Path, environ: Mapping[str, str]) -> Iterator[
             yield from (top / row.partition("\t")[2] for row in rows.split("\0") if row.startswith("160000 "))
 
 
-def _other_configurations(environ: Mapping[str, str]) -> tuple[Path, ...]:
+def other_configurations(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the paths of the user's configuration files of git and of the machine's."""
     home = environ.get("HOME", "/nonexistent")
     return Path(home, ".gitconfig"), _user_file("config", environ), Path("/etc/gitconfig")
@@ -117,8 +109,8 @@ def _user_file(name: str, environ: Mapping[str, str]) -> Path:
 
 def ignore_files(top: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     """Yield the paths of what decides, beside .gitignore, which files git ignores, whether they exist or not."""
-    yield from (path for _, files in _repositories(top, environ) for path in files)
-    yield from _other_configurations(environ)
+    yield from (path for _, files in repositories(top, environ) for path in files)
+    yield from other_configurations(environ)
     yield git_directories(top)[1] / "info/exclude"
     try:
         named = run_git(top, "config", "--type=path", "--get", "core.excludesFile", environ=environ).strip()
@@ -162,98 +154,3 @@ def _worktree(path: Path, environ: Mapping[str, str]) -> list[str]:
 
 def _line(path: Path) -> str:
     return path.read_text("utf-8", "surrogateescape").strip()
-
-
-def _state(root: Path, environ: Mapping[str, str]) -> str:
-    """Return marks of the contents of git's configuration files that may hold a login, "" if none may."""
-    top = repository_of(root)
-    found = []
-    own = [path for _, files in _repositories(top, environ) for path in files] if top is not None else []
-    for path in (*own, *_other_configurations(environ)):
-        try:
-            text = path.read_bytes()
-        except OSError:
-            continue
-        found += [mark(text)] if _PERHAPS.search(text) else []
-    return " ".join(found)
-
-
-def add_git_logins(root: Path, ctx: Context) -> None:
-    """Have the logins of git's configuration hidden and looked for; git is asked when something is searched."""
-    if state := _state(root, ctx.environ):
-        ctx.secrets.add_source(f"logins of git {state}", lambda: git_logins(root, ctx.environ))
-
-
-def git_logins(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield a description and the value of each secret in the configuration that git reads in a directory."""
-    for key, value in _settings(root, environ):
-        name = f"the login in git's {_bare(key)}"
-        for match in _USERINFO.finditer(f"{key} {value}"):
-            user, _, password = match[2].partition(":")
-            yield name, unquote(password)
-            if len(user) >= _TOKEN_LENGTH:
-                yield name, unquote(user)
-        if key.startswith("http.") and key.endswith(".extraheader"):
-            scheme, _, token = value.partition(":")[2].strip().partition(" ")
-            yield name, token.strip() or scheme
-            if scheme.lower() == "basic":
-                try:
-                    yield name, base64.b64decode(token, validate=False).decode("utf-8", "replace").partition(":")[2]
-                except ValueError:
-                    continue
-        elif key.endswith(_SECRET_KEYS):
-            yield name, value
-        elif key.endswith(".helper"):
-            yield from ((name, found) for found in re.findall(r"password=([^\s;\"'$`]+)", value))
-
-
-def _settings(root: Path, environ: Mapping[str, str], *options: str) -> list[tuple[str, str]]:
-    """Return the keys and values of git's configuration; none if git cannot read it."""
-    try:
-        found = run_git(root, "config", "--list", "-z", *options, environ=environ)
-    except ProgramError:
-        return []
-    return [(key, value) for key, _, value in (item.partition("\n") for item in found.split("\0")) if key]
-
-
-def copy_repository(top: Path, objects: str, directory: Path, environ: Mapping[str, str]) -> None:
-    """Write what git needs of a checkout to read its commits: no logins, hooks, helpers, filters or includes.
-
-    The objects stay where they are; git finds them at the path `objects`.
-    """
-    checkout, repository = git_directories(top)
-    (directory / "objects/info").mkdir(parents=True)
-    (directory / "objects/info/alternates").write_text(f"{objects}\n")
-    for name in ("refs", "reftable"):
-        if _is_real(repository / name) and (repository / name).is_dir():
-            shutil.copytree(repository / name, directory / name, symlinks=True)
-    names = ((repository, ("packed-refs", "shallow", "info/exclude", "info/attributes")),
-             (checkout, ("HEAD", "index", "ORIG_HEAD", *(path.name for path in checkout.glob("sharedindex.*")))))
-    for place, files in names:
-        for name in files:
-            if _is_real(place / name) and (place / name).is_file():
-                (directory / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(place / name, directory / name)
-    lines = []
-    for key, value in _settings(top, environ, "--local", "--no-includes"):
-        if _KEPT.fullmatch(key):
-            section, _, name = key.rpartition(".")
-            section, dot, part = section.partition(".")
-            lines.append(f"[{section} {_quoted(_bare(part))}]" if dot else f"[{section}]")
-            lines.append(f"\t{name} = {_quoted(_bare(value))}")
-    (directory / "config").write_text("\n".join([*lines, ""]), encoding="utf-8", errors="surrogateescape")
-
-
-def _is_real(path: Path) -> bool:
-    """Return whether no link leads to a file of a repository: one could lead to a file of the user's."""
-    return not path.is_symlink() and not path.parent.is_symlink()
-
-
-def _bare(text: str) -> str:
-    """Return a text whose URLs have no login."""
-    return _USERINFO.sub(r"\1", text)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{escaped}"'

@@ -16,7 +16,8 @@ import pytest
 
 from hatch_docker.core.http.retry import Policy, Retryable
 from hatch_docker.core.progress import Progress, silent, undone_on_failure
-from hatch_docker.core.terminal import is_lively, open_progress
+from hatch_docker.core.terminal import open_progress
+from hatch_docker.core.terminal_lines import is_lively
 from hatch_docker.core.text import duration
 from tests.fakes.terminal import start
 

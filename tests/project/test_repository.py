@@ -11,7 +11,8 @@ import pytest
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import SecretError
 from hatch_docker.project.git import read_revision
-from hatch_docker.project.repository import add_git_logins, copy_repository, git_logins, run_git
+from hatch_docker.project.git_logins import add_git_logins, copy_repository, git_logins
+from hatch_docker.project.repository import run_git
 from hatch_docker.project.tree import read_tree
 from tests.conftest import need, run
 from tests.projects import git, write_project

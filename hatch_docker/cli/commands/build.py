@@ -17,7 +17,7 @@ from hatch_docker.cli.common import Commands, declare, print_lines, project_root
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
 from hatch_docker.core.cache.store import without_cache
 from hatch_docker.core.files import make_output, temporary_directory
-from hatch_docker.core.terminal import for_terminal
+from hatch_docker.core.terminal_lines import for_terminal
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt

@@ -12,7 +12,7 @@ from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
-from hatch_docker.project.repository import add_git_logins, copy_repository
+from hatch_docker.project.git_logins import add_git_logins, copy_repository
 from hatch_docker.project.tree import Tree
 from hatch_docker.wheels.builder.build import (
     BuilderStage,
