@@ -35,7 +35,8 @@ _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1
 _TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
 _MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}(?=\0)")
-_PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?(?=\0)")
+# Where the prefix of an installation ends with its version (/opt/python/3.12.1), the linker keeps one text for both.
+_PYTHON_VERSION = re.compile(rb"[\0/](3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?(?=\0)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _find_python(
 
 
 def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
-    """Return PY_VERSION, a text between NULs in the program or in its library, and the ABI flags of its name."""
+    """Return PY_VERSION, a text of the program or of its library, and the ABI flags of its name."""
     own, short = path.rpartition("/python")[2], path.rpartition("/python")[2].rstrip("td")
     prefix = path.rpartition("/bin/")[0]
     libraries = [
@@ -188,7 +189,7 @@ def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: 
         and other.endswith(f"/libpython{own}.so.1.0")
     ]
     for content in (program, *libraries):
-        for found in _PYTHON_VERSION.finditer(content):
+        for found in sorted(_PYTHON_VERSION.finditer(content), key=lambda found: found[0][:1]):  # NUL before "/"
             if found[1].startswith(f"{short}.".encode()):
                 return found[1].decode(), own[len(short) :]
     raise BaseImageError(f"base {name}: its /{path} has no version of Python in it")

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +59,11 @@ class Outdated:
     pinned: Pinned
     newest: str
     reason: str
+
+
+def count_pins(pins: Iterable[Pinned]) -> int:
+    """Return how many versions are pinned: the files that several platforms have of one are one."""
+    return len({replace(item, file="") for item in pins})
 
 
 def pins_of_lock(entries: Sequence[tuple[str, Entry]]) -> Iterator[Pinned]:

@@ -56,6 +56,13 @@ def add_json(command: argparse._ActionsContainer, page: str) -> None:
     command.add_argument("--json", action="store_true", help=f"print JSON for programs, see {page}")
 
 
+def output_directory(text: str) -> Path:
+    """Return the absolute path of --output; raises ArgumentTypeError for "-", which elsewhere is standard output."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("must be a directory: what is written are files, and - is not one of them")
+    return Path(text).resolve()
+
+
 def non_negative(text: str) -> float:
     """Return an option's value as a finite number that is not negative.
 

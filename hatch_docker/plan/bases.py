@@ -98,7 +98,7 @@ def _suite_python(project: Metadata, name: str, known: Sequence[str], python: st
     if python in known:
         return python
     if python:
-        bases = f'"standalone:{python}"' if python.endswith("t") else fitting_bases(f"=={python}.*")
+        bases = f'"standalone:{python}"' if python.endswith("t") else fitting_bases(f"=={python}.*", unreleased=True)
         raise ConfigError(
             f"python = {python!r} does not fit base {name!r}, whose Python is {' or '.join(known)}; remove `python`, "
             f"or set base to {bases}"
@@ -109,9 +109,12 @@ def _suite_python(project: Metadata, name: str, known: Sequence[str], python: st
     return found
 
 
-def fitting_bases(requires_python: str) -> str:
-    """Return the names of the first bases whose Python a project admits, for a message."""
-    suites = {found[0]: f"debian:{suite}" for suite, found in DEBIAN_PYTHONS.items() if suite not in UNRELEASED}
+def fitting_bases(requires_python: str, *, unreleased: bool = False) -> str:
+    """Return the names of the first bases whose Python a project admits, for a message; `unreleased` suites too."""
+    suites: dict[str, str] = {}
+    for suite, pythons in reversed([*DEBIAN_PYTHONS.items()]):  # the older suite of two is proposed
+        if unreleased or suite not in UNRELEASED:
+            suites |= dict.fromkeys(pythons, f"debian:{suite}")
     fitting = [python for python in KNOWN_PYTHONS if _admits(requires_python, python)]
     found = [suites[python] for python in fitting if python in suites]
     found += [f"python:{python}-slim" for python in fitting]

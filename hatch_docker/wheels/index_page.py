@@ -22,8 +22,8 @@ from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.uv import find_uv
 
 LIMIT = 100 << 20  # bytes of a page; the largest known have some 30 MB
-_JSON = "application/vnd.pypi.simple.v1+json"
-_ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+JSON = "application/vnd.pypi.simple.v1+json"
+_ACCEPT = f"{JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _PAGE: Mapping[str, Any] = {
     "files": [{"filename": str, "yanked?": (bool, str), "requires-python?": (str, lambda value: value is None),
                "*": ANY}], "*": ANY,
@@ -67,11 +67,14 @@ def read_page(url: str, name: str, indexes: Indexes, ctx: Context) -> tuple[Inde
     address = f"{url}/{name}/"
     headers = {"accept": _ACCEPT, **indexes.authorization(url)}
     answer = indexes.client(ctx).request("GET", address, headers=headers, expect=(200, 404), limit=LIMIT)
-    if answer.status == 404:
-        return ()
-    if answer.headers.get("content-type", "").partition(";")[0].strip() == _JSON:
+    return () if answer.status == 404 else parse_page(answer.body, answer.headers.get("content-type", ""), address)
+
+
+def parse_page(data: bytes, media_type: str, address: str) -> tuple[IndexFile, ...]:
+    """Return the files of a page, JSON by its media type, else HTML; raises RegistryError for other JSON."""
+    if media_type.partition(";")[0].strip() == JSON:
         try:
-            page = json.loads(answer.body)
+            page = json.loads(data)
         except (ValueError, RecursionError):
             page = None
         if place := first_mismatch(_PAGE, page, "the page"):
@@ -79,7 +82,7 @@ def read_page(url: str, name: str, indexes: Indexes, ctx: Context) -> tuple[Inde
         rows = [(row["filename"], row.get("requires-python"), row.get("yanked", False)) for row in page["files"]]
     else:
         parser = _Links()
-        parser.feed(answer.body.decode(errors="replace"))
+        parser.feed(data.decode(errors="replace"))
         rows = parser.rows
     return tuple(_files(rows))
 

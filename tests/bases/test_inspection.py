@@ -107,6 +107,15 @@ def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
         facts_of(debian_layer(), python_layer("arm64"), tmp_path=tmp_path)
 
 
+def test_the_version_is_the_end_of_the_prefix(tmp_path: Path) -> None:
+    """The linker keeps one text for "3.12.1" and for a prefix that ends with it; a text of its own counts first."""
+    texts = "/opt/python/3.12.1", "/opt/older/3.12.0"
+    for given, version in ((texts[:1], "3.12.1"), ((*texts, "3.12.4"), "3.12.4")):
+        layer = layer_of([file("opt/python/3.12.1/bin/python3.12", program("amd64", *given), 0o755)])
+        facts = facts_of(debian_layer(), layer, path="/opt/python/3.12.1/bin:/usr/bin", tmp_path=tmp_path)
+        assert facts.interpreter.version == version
+
+
 @pytest.mark.parametrize("place", ["build", "env", "etc", "out/deep"])
 def test_python_where_the_builder_has_its_own_files(place: str, tmp_path: Path) -> None:
     """It would hide them there, or they it."""

@@ -10,7 +10,7 @@ import pytest
 
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.build import outdated
-from hatch_docker.build.outdated import Pinned, find_outdated
+from hatch_docker.build.outdated import Pinned, count_pins, find_outdated
 from hatch_docker.cli.main import main
 from hatch_docker.core.context import REFRESH, Context
 from hatch_docker.core.errors import RegistryError, TransientError
@@ -142,6 +142,12 @@ def test_the_command(
         (name, base.digest, "newer"), ("tzdata", "1.1", "newer"), ("bad", "", "yanked: it <deletes> files"),
     ]  # fmt: skip
     assert {row["remedy"] for row in document["outdated"]} == {"build the image again"}
+
+
+def test_the_files_of_two_platforms_are_one_version() -> None:
+    files = (f"plain-1.0-cp313-cp313-manylinux_2_28_{machine}.whl" for machine in ("x86_64", "aarch64"))
+    wheels = [Pinned("wheel", "3.13.5", "plain", "1.0", "", file) for file in files]
+    assert count_pins([*wheels, debian("plain"), debian("plain"), debian("other")]) == 3
 
 
 HASH = "0" * 64

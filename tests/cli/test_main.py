@@ -19,6 +19,7 @@ from tests.pages import ROOT, anchors
 
 PARSER, COMMANDS = make_parser()
 CLEAN = "argument --max-{}: must be a number of 0 or more, not {} | `hatch-docker clean --help` shows the options"
+FILES = "must be a directory: what is written are files, and - is not one of them"
 OPTION = "`{}` is an option of [tool.hatch-docker]; HATCH_DOCKER_{} sets it for one run"
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
@@ -65,6 +66,7 @@ def test_help(name: str) -> None:
     ("clean --max-age -1", CLEAN.format("age", "-1")),
     ("clean --max-size nan", CLEAN.format("size", "nan")),
     ("clean --max-size 2GB", CLEAN.format("size", "2GB")),
+    ("plan -o -", f"argument -o/--output: {FILES} | `hatch-docker plan --help` shows the options"),
     ("clean now", "unexpected argument: now | `hatch-docker clean --help` shows what it takes"),
 ])  # fmt: skip
 def test_a_wrong_word_is_answered_with_the_right_one(

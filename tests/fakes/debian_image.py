@@ -1,5 +1,5 @@
-"""An image like python:3.13-slim, made without a registry: a minimal Debian with apt by mmdebstrap, and Debian's Python
-in /usr/local.
+"""Images like python:3.13-slim, made without a registry: a minimal Debian with apt by mmdebstrap, and a Python in
+/usr/local, Debian's or one of this machine.
 """
 
 import os
@@ -18,7 +18,7 @@ from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.model import Image, Platform, host_platform
 from hatch_docker.oci.tar import Entry, read_tar
 from hatch_docker.plan.model import BasePlan
-from tests.conftest import need
+from tests.conftest import need, run
 from tests.fakes.images import image_of, layer_of
 
 SUITE, PYTHON = "trixie", "python3.13"
@@ -27,16 +27,20 @@ LIBRARIES = (
     "ca-certificates", "libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libncursesw6", "libreadline8t64",
     "libsqlite3-0", "libssl3t64", "libuuid1", "netbase", "tzdata", "zlib1g",
 )  # fmt: skip
+LEFT_OUT = {"__pycache__", "ensurepip", "idlelib", "site-packages", "test", "tkinter"}
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def slim_image(cache: Path, work: Path) -> Image:
-    """Return the image for this machine's platform; it is kept beside the cache."""
-    kept = cache / "tests" / "slim-2.oci.tar"
+def slim_image(cache: Path, work: Path, python: Path | None = None) -> Image:
+    """Return the image for this machine's platform; it is kept beside the cache.
+
+    `python` is a program of this machine, whose installation is put into the image in place of Debian's Python.
+    """
+    kept = cache / "tests" / f"slim-2{f'-{python.name}' if python else ''}.oci.tar"
     if not kept.exists():
         image = image_of(
-            layer_of(list(_debian(work))), layer_of(list(_python(cache, work))), path=PATH,
-            architecture=host_platform().architecture,
+            layer_of(list(_debian(work))), layer_of(list(_installed(python) if python else _python(cache, work))),
+            path=PATH, architecture=host_platform().architecture,
         )  # fmt: skip
         kept.parent.mkdir(parents=True, exist_ok=True)
         with kept.with_suffix(".new").open("wb") as stream:
@@ -81,3 +85,29 @@ def _python(cache: Path, work: Path) -> Iterator[Entry]:
     for name in ("python", "python3"):
         made[f"usr/local/bin/{name}"] = Entry(f"usr/local/bin/{name}", "symlink", 0o777, 0, target=PYTHON)
     yield from made.values()
+
+
+def _installed(program: Path) -> Iterator[Entry]:
+    """Yield the Python of a program, such as `python3.12`, its headers too, without what is installed in it.
+
+    A shared libpython is linked to from where the loader looks, since nobody runs ldconfig.
+    """
+    code = "import sys, sysconfig; print(sys.base_prefix, sysconfig.get_config_var('MULTIARCH'))"
+    prefix, machine = run(program, "-c", code).split()
+    name = f"python{run(program, '-c', 'import sys; print(*sys.version_info[:2], sep=chr(46))').strip()}"
+    for path in sorted(Path(prefix).rglob("*")):
+        top, *parts = path.relative_to(prefix).parts
+        library = path.name.startswith("libpython")
+        mine = {"bin": parts == [name], "lib": library or parts[:1] == [name], "include": True}
+        if not mine.get(top) or LEFT_OUT.intersection(parts) or path.suffix == ".a" or path.is_dir():
+            continue
+        entry = Entry("/".join(["usr/local", top, *parts]), "file", path.stat().st_mode & 0o755, 0)
+        if path.is_symlink():
+            yield replace(entry, kind="symlink", mode=0o777, target=str(path.readlink()))
+        else:
+            yield replace(entry, size=path.stat().st_size, content=path.read_bytes())
+        if library:
+            where = f"usr/lib/{machine}/{path.name}"
+            yield Entry(where, "symlink", 0o777, 0, target=f"/usr/local/lib/{path.name}")
+    for alias in ("python", "python3"):
+        yield Entry(f"usr/local/bin/{alias}", "symlink", 0o777, 0, target=name)

@@ -44,6 +44,11 @@ def test_an_image_of_a_wheel(docker: str, tmp_path: Path, cache: Path) -> None:
     digest = hashlib.sha256((tmp_path / wheel).read_bytes()).hexdigest()
     assert first.receipt["wheel"] == {"filename": Path(wheel).name, "sha256": digest}
     assert "revision" not in first.image().config_json["config"]["Labels"]
+    locked = command(tmp_path, cache, "lock", wheel)
+    assert "hatch-docker.lock: written" in locked.output
+    assert command(tmp_path, cache, "build", wheel).digest == first.digest
+    assert "nothing changes" in command(tmp_path, cache, "lock", wheel).output
+    (tmp_path / "hatch-docker.lock").unlink()
     again = command(tmp_path, cache, "build", wheel, HATCH_VERBOSE="0")
     assert (again.status, again.made(), list(again.receipt["timings"])) == (0, [], ["build"])  # as a memory says
     other = command(tmp_path, cache, "build", wheel, HATCH_DOCKER_ENGINE="buildkit")

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.bases.model import Interpreter
+from hatch_docker.wheels.index_page import JSON, parse_page
 from hatch_docker.wheels.install.compatibility import check_given
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
 from tests.fakes.damaged_documents import mapped, spoilt
 from tests.fakes.lock_files import AMD64 as TARGET
-from tests.parsers.parser import PARSERS, of_bytes, parses, written
+from tests.parsers.parser import PARSERS, of_bytes, of_json, parses, written
 
 VENV = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
 INFO = "gadget-1.0.dist-info"
@@ -51,6 +52,28 @@ def wheel(data: bytes, directory: Path) -> None:
             with entry.content() as stream:
                 while stream.read(1 << 16):
                     pass
+
+
+PAGE = {"meta": {"api-version": "1.1"}, "name": "gadget", "files": [
+    {"filename": "gadget-1.0-py3-none-any.whl", "url": "gadget-1.0-py3-none-any.whl", "hashes": {"sha256": "0" * 64},
+     "requires-python": ">=3.9", "yanked": "broken"},
+    {"filename": "gadget-0.9.tar.gz", "url": "gadget-0.9.tar.gz", "hashes": {}, "requires-python": None},
+]}  # fmt: skip
+HTML = b"""<!DOCTYPE html><html><body>
+<a href="../gadget-1.0-py3-none-any.whl#sha256=00" data-requires-python="&gt;=3.9" data-yanked="">gadget</a>
+</body></html>"""
+
+
+@parses(of_json(PAGE))
+def index_page(data: bytes, _directory: Path) -> None:
+    for file in parse_page(data, JSON, "https://pypi.example/simple/gadget/"):
+        file.suits("3.13.5")
+
+
+@parses(of_bytes(HTML))
+def index_page_html(data: bytes, _directory: Path) -> None:
+    for file in parse_page(data, "text/html", "https://pypi.example/simple/gadget/"):
+        file.suits("3.13.5")
 
 
 with zipfile.ZipFile(io.BytesIO(wheel_of())) as _sound:

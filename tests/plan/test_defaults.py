@@ -82,6 +82,7 @@ def test_a_suite_with_several_pythons_gives_the_one_that_is_asked_for(python: st
     ({"base": "standalone:3.14t"}, {"requires_python": "<3.14"}, "Python 3.14t, but My.App requires-python '<3.14'"),
     ({"base": "standalone:3.14", "standalone": {"suite": "woody"}}, {}, "standalone.suite: 'woody' is unknown"),
     ({"python": "3.14t"}, {}, 'free-threaded, as is base = "standalone:3.14t": set that'),
+    ({"base": "debian:trixie", "python": "3.14"}, {}, "or set base to debian:forky or python:3.14-slim"),
     ({"base": "debian:trixie", "python": "3.14t"}, {}, 'or set base to "standalone:3.14t"'),
     ({"build": {"base": "standalone:3.14"}}, {}, "build.base: standalone:3.14 has no compiler; leave it out"),
     ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),

@@ -91,6 +91,12 @@ def fetch_archive(archive: PythonArchive, plan: BasePlan, ctx: Context) -> Path:
     return ctx.store.blob_path(archive.digest)
 
 
+def mirror_origin(plan: BasePlan) -> str:
+    """Return what names the mirror of a base: the option, or else the variable."""
+    own = plan.standalone is not None and plan.standalone.mirror
+    return "tool.hatch-docker.standalone.mirror" if own else ARCHIVES
+
+
 def _mirror(plan: BasePlan, ctx: Context) -> str:
     """Return the URL of the mirror without a slash at its end; raises BaseImageError if nothing names one."""
     assert plan.standalone is not None

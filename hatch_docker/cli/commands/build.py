@@ -7,21 +7,20 @@ import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hatch_docker.build.failures import named_as_typed
 from hatch_docker.build.unchanged import Command, recall, shown_path
-from hatch_docker.cli.common import Commands, declare, print_lines, project_root, set_verbosity
+from hatch_docker.cli.common import Commands, declare, output_directory, print_lines, set_verbosity
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
+from hatch_docker.cli.source import Source, add_source, read_source
 from hatch_docker.core.cache.store import without_cache
 from hatch_docker.core.files import make_output, temporary_directory
 from hatch_docker.core.terminal_lines import for_terminal
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
-    from hatch_docker.project.model import Project
 
 SUMMARIES = {
     "build": "build the image, as `hatch build -t docker` does",
@@ -46,16 +45,9 @@ def add(commands: Commands) -> None:
     for name, summary in SUMMARIES.items():
         command = declare(commands, name, summary, run, verbosity=True, examples=EXAMPLES[name])
         command.set_defaults(name=name)
-        command.add_argument(
-            "project", nargs="*", metavar="PROJECT",
-            help="the project's directory, of any build backend, or wheels of it that exist, each for other platforms; "
-            "default: the current directory",
-        )
-        command.add_argument(
-            "--config", metavar="FILE",
-            help="with wheels: the file that has [tool.hatch-docker]; default: pyproject.toml of the project around",
-        )
-        command.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
+        add_source(command)
+        command.add_argument("-o", "--output", type=output_directory, metavar="DIRECTORY",
+                             help="where to write; default: the project's dist")  # fmt: skip
         if name == "build":
             command.add_argument("--push", action="store_true", help="push the image, and write no archive")
             command.add_argument("--watch", action="store_true", help="build again after each change; never push")
@@ -68,9 +60,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     verbosity = set_verbosity(options)
-    source = _source(options)
-    root = source.root
-    output = Path(options.output).resolve() if options.output else None
+    source = read_source(options)
+    root, output = source.root, options.output
     variables, typed = flag_variables(options, os.environ)
     environ: Mapping[str, str] = {**os.environ, **variables}
     if options.name == "build" and (options.watch or options.run_image):
@@ -86,62 +77,12 @@ def run(options: argparse.Namespace) -> None:
         _make(options, source, output, environ, command, quiet=verbosity < 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The project that an image is made of: its directory, its wheels if they exist, and the file with the table."""
-
-    root: Path
-    wheels: tuple[Path, ...] = ()
-    file: str = "pyproject.toml"
-
-
-def _source(options: argparse.Namespace) -> _Source:
-    """Return what the arguments name; raises ConfigError for arguments that contradict each other."""
-    from hatch_docker.core.errors import ConfigError
-
-    names = options.project or ["."]
-    wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
-    if not wheels:
-        if options.config:
-            raise ConfigError("--config is for wheels; a project has its table in its own pyproject.toml")
-        if len(names) > 1:
-            raise ConfigError(f"{names[0]} and {names[1]}: name one project, or wheels of one")
-        options.project = names[0]
-        return _Source(project_root(options))
-    from hatch_docker.project.pyproject import around_wheel, read_toml  # an unchanged build imports no library
-
-    if others := [name for name in names if not name.endswith(".whl")]:
-        raise ConfigError(f"{others[0]} is not a wheel: name wheels alone, or the directory of one project")
-    if getattr(options, "watch", False):
-        raise ConfigError("--watch looks at the sources of a project; name its directory instead of a wheel")
-    if options.build_arg:
-        raise ConfigError("--build-arg is for the build of a wheel, and the wheel exists; leave it out")
-    if options.config:
-        config = Path(options.config).resolve()
-        if not config.is_file():
-            raise ConfigError(f"--config: there is no file {options.config}")
-        if "hatch-docker" not in read_toml(config).get("tool", {}):
-            raise ConfigError(f"--config: {options.config} has no table [tool.hatch-docker]; name the file that has it")
-        return _Source(config.parent, wheels, config.name)
-    return _Source(around_wheel(wheels[0]), wheels)
-
-
-def _open(source: _Source, environ: Mapping[str, str], temporary: Path, *, push: bool) -> Project:
-    if source.wheels:
-        from hatch_docker.build.given_wheels import open_wheels
-
-        return open_wheels(source.wheels, source.root, source.file)
-    from hatch_docker.build.project import open_project
-
-    return open_project(source.root, environ, temporary, push=push)
-
-
 def _write(line: str, environ: Mapping[str, str]) -> None:
     print(for_terminal(line, sys.stderr, environ), file=sys.stderr)
 
 
 def _make(
-    options: argparse.Namespace, source: _Source, output: Path | None, environ: Mapping[str, str],
+    options: argparse.Namespace, source: Source, output: Path | None, environ: Mapping[str, str],
     command: Command | None, *, quiet: bool,
 ) -> None:
     """Make what the command is for, and print its artifacts."""
@@ -149,7 +90,7 @@ def _make(
 
     made: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
-        project = _open(source, environ, temporary, push=getattr(options, "push", False))
+        project = source.open(environ, temporary, push=getattr(options, "push", False))
         if line := api.why_no_image(project):
             if not quiet:
                 print(line, file=sys.stderr)

@@ -3,12 +3,14 @@
 import argparse
 import os
 
-from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.cli.common import Commands, declare, print_lines, set_verbosity
+from hatch_docker.cli.source import add_source, read_source
 from hatch_docker.core.files import temporary_directory
 
 EXAMPLES = (
     ("hatch-docker lock", "write hatch-docker.lock, or complete it"),
     ("hatch-docker lock --upgrade", "take the newest versions"),
+    ("hatch-docker lock dist/shop-1.2-py3-none-any.whl", "for images of a wheel that exists"),
     ("hatch-docker lock --check", "in a pipeline: fail if it is outdated"),
 )
 
@@ -17,7 +19,7 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     summary = "pin everything that builds take from registries, mirrors and indexes"
     lock = declare(commands, "lock", summary, run, verbosity=True, examples=EXAMPLES)
-    add_project(lock)
+    add_source(lock)
     mode = lock.add_mutually_exclusive_group()
     mode.add_argument("--upgrade", action="store_true", help="take the newest version of everything")
     mode.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if the lock is outdated")
@@ -28,19 +30,20 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.build.lock import check, lock, open_lock
     from hatch_docker.build.members import with_members
     from hatch_docker.build.plans import open_plans
-    from hatch_docker.build.project import open_project
     from hatch_docker.core.context import REFRESH
-    from hatch_docker.project.pyproject import read_pyproject
+    from hatch_docker.project.pyproject import read_pyproject, read_toml
 
     set_verbosity(options)
-    root = project_root(options)
+    source = read_source(options)
+    root, path = source.root, source.root / source.file
     environ, before = {**os.environ}, None
     if not options.check:
         environ[REFRESH] = "1"  # take no answer of an earlier build from the cache
-        before = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
+        tables = read_pyproject(root) if not source.wheels else read_toml(path) if path.is_file() else {}
+        before = open_lock(root, tables, environ, upgrade=options.upgrade)
     pins = before.pins if before else None
     with temporary_directory() as temporary:
-        project = open_project(root, environ, temporary, pins=pins)
+        project = source.open(environ, temporary, pins=pins)
         plans, ctx = open_plans(project, environ, pins=pins, every=True)
         with with_members(project, plans, ctx) as whole:
             if before is None:

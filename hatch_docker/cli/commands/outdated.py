@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return 1 if something is outdated and --exit-code is given."""
     from dataclasses import asdict, replace
 
-    from hatch_docker.build.outdated import find_outdated
+    from hatch_docker.build.outdated import count_pins, find_outdated
     from hatch_docker.cli.inspect.named_image import open_image
     from hatch_docker.config.load import load_config
     from hatch_docker.core.context import REFRESH
@@ -73,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
     found = find_outdated(pinned, mirrors, root, ctx)
     if options.json:
         rows = [{**asdict(item.pinned), "newest": item.newest, "reason": item.reason} for item in found]
-        print_json({"schema": 1, "of": where, "compared": len(set(pinned)), "outdated": rows})
+        print_json({"schema": 1, "of": where, "compared": count_pins(pinned), "outdated": rows})
     else:
-        print_lines(_lines(where, len(set(pinned)), found))
+        print_lines(_lines(where, count_pins(pinned), found))
     return int(bool(found) and options.exit_code)
 
 
@@ -130,6 +130,8 @@ def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
 
 def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str]:
     """Yield the table, and the commands that help."""
+    from hatch_docker.build.outdated import count_pins
+
     if not found:
         yield f"{where}: nothing is outdated ({compared} compared)"
         return
@@ -142,7 +144,8 @@ def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str
     for row in dict.fromkeys(rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         yield "  ".join([*cells, row[-1]]).rstrip()
-    urgent = sum(item.reason == "security" for item in found)
-    yield f"{where}: {len(found)} of {compared} outdated{f', {urgent} with a security fix' if urgent else ''}"
+    number = count_pins(item.pinned for item in found)
+    urgent = count_pins(item.pinned for item in found if item.reason == "security")
+    yield f"{where}: {number} of {compared} outdated{f', {urgent} with a security fix' if urgent else ''}"
     for remedy in dict.fromkeys(item.pinned.remedy for item in found):
         yield f"  {remedy}"

@@ -2,10 +2,17 @@
 
 import argparse
 import os
-from pathlib import Path
 
 from hatch_docker.build.failures import named_as_typed
-from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.cli.common import (
+    Commands,
+    add_project,
+    declare,
+    output_directory,
+    print_lines,
+    project_root,
+    set_verbosity,
+)
 from hatch_docker.core.files import temporary_directory
 
 EXAMPLES = (
@@ -21,7 +28,8 @@ def add(commands: Commands) -> None:
     rebase.add_argument("image", nargs="?", metavar="IMAGE", help="an archive or a reference; default: that in dist/")
     rebase.add_argument("--base", default="", help="the new base; default: the project's, as the lock pins it")
     rebase.add_argument("--push", action="store_true", help="push the result, too: back to where it came from")
-    rebase.add_argument("-o", "--output", type=Path, metavar="DIRECTORY", help="where the archive goes; default: dist")
+    rebase.add_argument("-o", "--output", type=output_directory, metavar="DIRECTORY",
+                        help="where the archive goes; default: dist")  # fmt: skip
     add_project(rebase, option=True)
 
 

@@ -9,13 +9,14 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import fetch_releases
+from hatch_docker.bases.debian.python_archive import find_archive, mirror_origin
 from hatch_docker.bases.image import WITHOUT
 from hatch_docker.cli.doctor.check import Check, Finding, Report, Setup
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import explain
 from hatch_docker.oci.auth import credential_for
-from hatch_docker.oci.model import host_platform
+from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 from hatch_docker.plan.model import BasePlan, Plan
@@ -36,6 +37,14 @@ def check_debian(setup: Setup) -> Report:
             raise RegistryError(f"by {mirrors.origin}: {error}; check that the address is right") from error
         names = ", ".join(release.suite for release in releases)
         yield f"{urls.redact_url(mirrors.main)}, by {mirrors.origin}: {names} signed by Debian"
+
+
+def check_standalone(setup: Setup) -> Report:
+    """Check that the mirror of python-build-standalone has the archives of the bases, for each platform."""
+    for base, text in sorted({(plan.base, text) for plan in setup.plans if plan.base.standalone
+                              for text in plan.platforms}, key=lambda pair: (pair[0].name, pair[1])):  # fmt: skip
+        archive = find_archive(base, Platform.parse(text), replace(setup.ctx, image_lock=None))
+        yield f"{base.name} for {text} is {archive.path}, by {mirror_origin(base)}"
 
 
 def check_indexes(setup: Setup) -> Report:

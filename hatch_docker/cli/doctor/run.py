@@ -63,6 +63,9 @@ CHECKS = (
         lambda s: s.isolated or s.any_plan(lambda plan: plan.base.kind == "debian" or plan.base.packages, default=True),
         remote=True,
     ),
+    Check(
+        "standalone", network.check_standalone, lambda s: s.any_plan(lambda plan: plan.base.standalone), remote=True,
+    ),
     Check("index", network.check_indexes, _needs_index, remote=True),
     Check("uv", machine.check_uv, _needs_uv),
     Check("cosign", machine.check_cosign, lambda s: s.any_plan(lambda plan: plan.sign)),

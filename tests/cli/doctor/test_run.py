@@ -111,6 +111,21 @@ def test_a_missing_lock_file(tmp_path: Path) -> None:
     ]
 
 
+def test_the_mirror_of_a_standalone_python(tmp_path: Path) -> None:
+    """The archive that a build would take is named; so is what is missing, a mirror too."""
+    root = write(tmp_path / "p", 'base = "standalone:3.14"\nplatforms = ["linux/amd64"]\n')
+    archive = tmp_path / "cpython-3.14.2+20261003-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz"
+    ((state, text),) = check("standalone", root, tmp_path / "cache")
+    assert (state, "none is known; name one by" in text) == ("problem", True)
+    options = {"UV_PYTHON_INSTALL_MIRROR": tmp_path.as_uri()}
+    ((state, text),) = check("standalone", root, tmp_path / "cache", **options)
+    assert (state, "has no install_only_stripped archive of CPython 3.14" in text) == ("problem", True)
+    archive.touch()
+    ((state, text),) = check("standalone", root, tmp_path / "cache", **options)
+    assert state == "ok"
+    assert text == f"standalone:3.14 for linux/amd64 is {archive.name}, by UV_PYTHON_INSTALL_MIRROR"
+
+
 def test_pins(tmp_path: Path) -> None:
     """An image lock has a line; one that cannot be read is a problem."""
     root = write(tmp_path / "p")

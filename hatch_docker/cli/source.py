@@ -1,0 +1,81 @@
+"""Source of an image as commands name it: a project's directory, or wheels that exist and the file with their table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.cli.common import project_root
+
+if TYPE_CHECKING:
+    from hatch_docker.core.image_lock import ImageLock
+    from hatch_docker.project.model import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The project that an image is made of: its directory, its wheels if they exist, and the file with the table."""
+
+    root: Path
+    wheels: tuple[Path, ...] = ()
+    file: str = "pyproject.toml"
+
+    def open(
+        self, environ: Mapping[str, str], temporary: Path, *, push: bool = False, pins: ImageLock | None = None
+    ) -> Project:
+        """Return the project; raises the errors of reading it."""
+        if self.wheels:
+            from hatch_docker.build.given_wheels import open_wheels
+
+            return open_wheels(self.wheels, self.root, self.file)
+        from hatch_docker.build.project import open_project
+
+        return open_project(self.root, environ, temporary, push=push, pins=pins)
+
+
+def add_source(command: argparse.ArgumentParser) -> None:
+    """Add the project's directory or wheels, and --config."""
+    command.add_argument(
+        "project", nargs="*", metavar="PROJECT",
+        help="the project's directory, of any build backend, or wheels of it that exist, each for other platforms; "
+        "default: the current directory",
+    )
+    command.add_argument(
+        "--config", metavar="FILE",
+        help="with wheels: the file that has [tool.hatch-docker]; default: pyproject.toml of the project around",
+    )
+
+
+def read_source(options: argparse.Namespace) -> Source:
+    """Return what the arguments of `add_source` name; raises ConfigError for arguments that contradict each other."""
+    from hatch_docker.core.errors import ConfigError
+
+    names = options.project or ["."]
+    wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
+    if not wheels:
+        if options.config:
+            raise ConfigError("--config is for wheels; a project has its table in its own pyproject.toml")
+        if len(names) > 1:
+            raise ConfigError(f"{names[0]} and {names[1]}: name one project, or wheels of one")
+        options.project = names[0]
+        return Source(project_root(options))
+    from hatch_docker.project.pyproject import around_wheel, read_toml  # an unchanged build imports no library
+
+    if others := [name for name in names if not name.endswith(".whl")]:
+        raise ConfigError(f"{others[0]} is not a wheel: name wheels alone, or the directory of one project")
+    if getattr(options, "watch", False):
+        raise ConfigError("--watch looks at the sources of a project; name its directory instead of a wheel")
+    if getattr(options, "build_arg", None):
+        raise ConfigError("--build-arg is for the build of a wheel, and the wheel exists; leave it out")
+    if options.config:
+        config = Path(options.config).resolve()
+        if not config.is_file():
+            raise ConfigError(f"--config: there is no file {options.config}")
+        if "hatch-docker" not in read_toml(config).get("tool", {}):
+            raise ConfigError(f"--config: {options.config} has no table [tool.hatch-docker]; name the file that has it")
+        return Source(config.parent, wheels, config.name)
+    return Source(around_wheel(wheels[0]), wheels)
