@@ -17,7 +17,7 @@ from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
 from hatch_docker.core.text import counted
 from hatch_docker.core.validation import read_record
-from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Image, Layer
 
 RECIPE = 1               # raise it when the same layers give different facts
@@ -32,7 +32,8 @@ _TAKEN = frozenset({"build", "dev", "env", "etc", "out", "proc", "repository", "
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})(t?d?)")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+t?d?\.so\.1\.0")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
-_TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
+RELEASES = ("usr/lib/os-release", "etc/os-release")
+_TEXTS = frozenset({"etc/passwd", *RELEASES})
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
 _MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}(?=\0)")
 # Where the prefix of an installation ends with its version (/opt/python/3.12.1), the linker keeps one text for both.
@@ -64,15 +65,22 @@ def layers_key(layers: Sequence[Layer]) -> str:
 def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found | None = None) -> Path:
     """Return a directory of the store with the files of some layers, made once.
 
-    While it is made `found` gets the tree, with what `_look` keeps of files.
+    While it is made `found` gets the tree, with what `_look` keeps of files, and the readers of the context each layer.
     """
     from hatch_docker.oci.filesystem import extract
+
+    def readers_of(layer: Layer) -> list[LayerReader]:
+        made: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.readers]
+        return [reader for reader in made if reader is not None]
 
     def make(root: Path) -> None:
         size = sum(layer.descriptor.size for layer in layers)
         title, sizes = f"unpacking {counted(len(layers), 'layer')} of {name}", list[int]()
         with ctx.progress.task(title, size, quick=True) as task:
-            tree = extract(layers, root, task.advance, read_file=_look if found else None, sizes=sizes)
+            tree = extract(
+                layers, root, task.advance, read_file=_look if found else None, sizes=sizes,
+                readers_of=readers_of if found else lambda _layer: (),
+            )  # fmt: skip
         if found is not None:
             found(tree, sizes)
 
@@ -124,15 +132,11 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
     found = MACHINES.get(machine, f"machine {machine}")
     if found != image.platform.architecture:
         raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
-    lines = (_text(tree, "usr/lib/os-release") or _text(tree, "etc/os-release")).splitlines()
-    pairs = (line.partition("=") for line in lines if "=" in line)
-    release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
-    codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
     return {
         "interpreter": [f"/{python}", *_python_version(python, program, tree, name)], "libc": _libc(tree, name),
         "users": read_users(_text(tree, "etc/passwd")), "symlinks": symlinks, "unpacked_sizes": list(sizes),
         "directories": sorted(path for path, entry in tree.items() if entry.kind == "directory"),
-        "suite": codename if re.fullmatch(r"[a-z]{1,32}", codename) else "",
+        "suite": suite_of(_text(tree, RELEASES[0]) or _text(tree, RELEASES[1])),
     }  # fmt: skip
 
 
@@ -213,6 +217,14 @@ def read_users(text: str) -> dict[str, tuple[int, int]]:
         if len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,10}", number) for number in fields[2:4]):
             users.setdefault(fields[0], (int(fields[2]), int(fields[3])))
     return users
+
+
+def suite_of(text: str) -> str:
+    """Return the codename of Debian that an os-release says: "trixie"; "" for another system."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
+    return codename if re.fullmatch(r"[a-z]{1,32}", codename) else ""
 
 
 def _text(tree: Mapping[str, Entry], path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.oci.daemon import Loaded
 from hatch_docker.oci.make_image import make_index
-from hatch_docker.oci.model import Image, Index, Platform, images_of
+from hatch_docker.oci.model import Image, Index, Layer, Platform, images_of
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
@@ -34,6 +34,7 @@ from hatch_docker.release.attachments import attach_and_sign, check_secrets, mak
 from hatch_docker.release.push import PushResult, add_push_secrets, check_destinations, push_error, push_to_all
 
 if TYPE_CHECKING:
+    from hatch_docker.oci.layer import LayerReader
     from hatch_docker.oci.registry import Remote
 
 
@@ -188,7 +189,7 @@ def _make_again_if_damaged(
     """
     timings: dict[str, float] = {}
     damages: set[str] = set()
-    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
+    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={}, readers=base_readers(plan))
     while True:
         try:
             return _make(plan, project, engine, directory, host, ctx, timings, remote)
@@ -201,6 +202,22 @@ def _make_again_if_damaged(
                 raise
             damages.add(str(damage))
             ctx.progress.warn(str(damage))
+
+
+def base_readers(plan: Plan) -> tuple[Callable[[Context, Layer], LayerReader | None], ...]:
+    """Return the readers of a new base, so that its layers are not decompressed again for checks and documents."""
+
+    def libraries(ctx: Context, layer: Layer) -> LayerReader | None:
+        from hatch_docker.build.checks.loader import base_reader
+
+        return base_reader(ctx, layer)
+
+    def inventory(ctx: Context, layer: Layer) -> LayerReader | None:
+        from hatch_docker.release.sbom.inventory import base_reader
+
+        return base_reader(ctx, layer)
+
+    return (libraries,) * (plan.native_libraries != "off") + (inventory,) * bool(plan.sbom)
 
 
 def _made(built: Sequence[BuiltImage]) -> frozenset[str]:

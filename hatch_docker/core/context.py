@@ -42,7 +42,9 @@ class Context:
     anything that is made. `used` holds the SHA-256 of what wheels were built with: by ("deb", "gcc 4:14.2.0-1 amd64",
     suite) and ("pypi", name, version, filename). `asked` holds when each answer that is used for a day was given, in
     seconds since the epoch, by its kind and key in the store, `local` the paths of wheels on this machine. `sandbox`
-    runs a command in another file tree (`bases.bytecode.Sandbox`), None where nothing may run.
+    runs a command in another file tree (`bases.bytecode.Sandbox`), None where nothing may run. `readers` read the
+    layers of a new base while they are unpacked: functions of a context and a layer that return an
+    `oci.layer.LayerReader`, or None.
     """
 
     store: Store
@@ -56,6 +58,7 @@ class Context:
     asked: dict[tuple[str, str], float] = field(default_factory=dict)
     local: set[str] = field(default_factory=set)
     sandbox: Callable[..., None] | None = None
+    readers: tuple[Callable[..., object], ...] = ()
 
     @property
     def client(self) -> Client:

@@ -11,14 +11,13 @@ What does not need each other is done side by side:
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases.model import Base, runnable_platform
+from hatch_docker.bases.model import Base
 from hatch_docker.core.beside import beside
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
@@ -36,6 +35,7 @@ from hatch_docker.engines.common import (
     open_target,
     slim_rules,
 )
+from hatch_docker.engines.early_builder import early_builder
 from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
@@ -144,7 +144,7 @@ def _built(
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
-    with _early_builder(plan, platform, ctx):
+    with early_builder(plan, platform, ctx) as ctx:
         base, target, pins = _resolve(plan, platform, project, ctx)
         site = Site(base, VenvTarget(base.interpreter), compression, ctx)
 
@@ -183,25 +183,6 @@ def _steps(plan: Plan, platform: Platform, project: Project, ctx: Context) -> St
     host = host_platform()
     twin = None if platform.architecture == host.architecture else partial(_build_one, plan, host, project, ctx)
     return Steps("embedded", run_in_sandbox, twin)
-
-
-def _early_builder(plan: Plan, platform: Platform, ctx: Context) -> contextlib.AbstractContextManager[object]:
-    """Unpack the root of the builder beside the block on a machine that knows no wheel, nor its Debian base.
-
-    Its failure is left to the step that needs it.
-    """
-    from hatch_docker.bases.debian.base_cache import recall_base, recall_snapshot
-
-    base, host = plan.base.builder or plan.base, runnable_platform()
-    if base.kind != "debian" or not plan.build.isolated or host is None or host.architecture != platform.architecture:
-        return contextlib.nullcontext()
-    if recall_snapshot(ctx.store, base.location, platform.architecture):
-        return contextlib.nullcontext()
-    if recall_base(base, platform, Compression(plan.compression), ctx) or ctx.store.look_elsewhere():
-        return contextlib.nullcontext()
-    from hatch_docker.bases.debian.base import builder_root
-
-    return beside(ctx, lambda ctx: builder_root(base, platform, plan.build.packages, ctx, suite=base.location))
 
 
 def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:

@@ -2,10 +2,10 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import CHUNK, HashingStream, Writable, drain
@@ -15,7 +15,10 @@ from hatch_docker.oci.model import Descriptor, Layer, Opener, open_content
 from hatch_docker.oci.paths import WHITEOUT, safe_path
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
 
-__all__ = ["Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "without_setid", "write_layer"]
+__all__ = [
+    "Compression", "Entry", "Kind", "LayerFacts", "LayerReader", "layer_entries", "make_layer", "without_setid",
+    "write_layer",
+]  # fmt: skip
 
 OPAQUE = ".wh..wh..opq"
 
@@ -152,6 +155,21 @@ def _whiteout(entry: Entry) -> Entry | None:
     if removed in ("", ".", ".."):
         raise ImageError(f"a layer's whiteout {entry.path!r} has no name to remove")
     return Entry(f"{parent}/{removed}" if parent else removed, "whiteout", 0, entry.mtime)
+
+
+class LayerReader(Protocol):
+    """A reader of a layer that is read for something else, too.
+
+    `see` gets the entries in their order, files with a content for this reader alone; `keep` is called at the end.
+    """
+
+    def see(self, entry: Entry, stream: BinaryIO | None, /) -> object: ...
+
+    def keep(self) -> object: ...
+
+
+ReadersOf = Callable[[Layer], Sequence[LayerReader]]
+"""Function that returns the readers of a layer."""
 
 
 def layer_entries(

@@ -20,7 +20,7 @@ from hatch_docker.bases.debian.python_layer import RECIPE as PYTHON_RECIPE
 from hatch_docker.bases.debian.python_layer import archive_entries, bundled_libraries, finished
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.rootfs import Known
-from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Step, Suite, open_debs, opening_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
@@ -154,7 +154,6 @@ def _first(
     key = key_of("debian base", LAYER_RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> LayerContents:
-        debs = open_debs(suite, packages)
         compiler = None
         if suite.plan.standalone:
             pass  # its Python is in the next layer
@@ -166,7 +165,8 @@ def _first(
             plan = replace(suite.plan, packages=())
             own = make_debian_base(plan, host, suite.ctx, compression=compression, keyring=suite.keyring)
             compiler = base_tree(own, suite.ctx), own.interpreter
-        return base_entries(debs, place, interpreter, compiler, suite.ctx.progress, slim=slim, compiled=compiled)
+        with opening_debs(suite, packages) as debs:
+            return base_entries(debs, place, interpreter, compiler, suite.ctx.progress, slim=slim, compiled=compiled)
 
     return key, assemble
 
@@ -266,9 +266,12 @@ def builder_root(
             def note(name: str, entries: Sequence[Entry]) -> None:
                 rows[name] = [digests[name], [astuple(replace(entry, content=None)) for entry in entries]]
 
-            debs, known = open_debs(target, found), _unpacked(digests, ctx)
-            new = counted(len(debs) - len(known), "package")
-            with ctx.progress.task(f"making the builder of {target.name}, {new} to unpack"):
+            known = _unpacked(digests, ctx)
+            new = counted(len(found) - len(known), "package")
+            with (
+                ctx.progress.task(f"making the builder of {target.name}, {new} to unpack"),
+                opening_debs(target, found) as debs,
+            ):
                 unpack_builder(debs, place, interpreter, ctx.progress, known, note)
             ctx.store.remember(UNPACKED, key, rows)
 

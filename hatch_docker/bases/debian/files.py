@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
 from hatch_docker.bases.debian.maintainer_scripts import alternatives, loader_cache, loader_files, root_files, status
-from hatch_docker.bases.debian.rootfs import Entries, Known, unpack, wanted_at_run_time, with_parents, write_into
+from hatch_docker.bases.debian.rootfs import (
+    Entries,
+    Known,
+    opened,
+    unpack,
+    wanted_at_run_time,
+    with_parents,
+    write_into,
+)
 from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.progress import Progress
@@ -41,11 +50,19 @@ _NOT_SLIM = re.compile(
 # half of their size.
 _PYTHON_FORMS = re.compile(r"usr/(local/)?lib/python3\.\d+t?/_py(decimal|datetime|io)\.py")
 _CERTIFICATES = "usr/share/ca-certificates/"
+# Modules that no build backend imports: half of the time that compiling all of them in a builder takes.
+_NOT_BUILDING = re.compile(
+    rf"{_PYTHON_FORMS.pattern}|usr/lib/python3\.\d+t?/("
+    r"(_pyrepl|asyncio|curses|dbm|idlelib|pydoc_data|sqlite3|test|tkinter|unittest|wsgiref|xmlrpc)/.*"
+    r"|(bdb|cmd|doctest|ftplib|imaplib|mailbox|pdb|pickletools|poplib|pydoc|smtplib|statistics|turtle)\.py"
+    r"|encodings/(?!(__init__|aliases|ascii|cp437|idna|latin_1|punycode|utf_8(_sig)?)\.py$).*)"
+)
+_DUMP = re.compile(r"usr/bin/[^/]*lto-dump[^/]*")  # 32 MB that show what is in an object file
 
 
 def base_entries(
-    debs: Sequence[Deb], place: Path, interpreter: Interpreter, compiler: tuple[Path, Interpreter] | None,
-    progress: Progress, *, slim: bool, compiled: bool,
+    opening: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter,
+    compiler: tuple[Path, Interpreter] | None, progress: Progress, *, slim: bool, compiled: bool,
 ) -> LayerContents:
     """Return the base layer, unpacked in `place`.
 
@@ -57,7 +74,8 @@ def base_entries(
             return False
         return wanted_at_run_time(entry.path) and not (slim and without_slim(entry.path))
 
-    entries = unpack(debs, place, keep, progress)
+    entries = unpack(opening, place, keep, progress)
+    debs = sorted(map(opened, opening), key=lambda deb: deb.name)
     added = root_files(debs, entries)
     if slim:  # the certificates are in one file now
         entries = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(_CERTIFICATES)}
@@ -89,13 +107,13 @@ def _without_empty_documentation(entries: Entries) -> Entries:
 
 def compiled_modules(
     entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter], progress: Progress,
-    sandbox: Sandbox | None = None,
+    sandbox: Sandbox | None = None, *, left_out: re.Pattern[str] = _PYTHON_FORMS,
 ) -> Entries:
     """Return the .pyc of the standard library, which Python would else compile at every start of a container.
 
-    Debian's own Python needs no `sandbox`.
+    Debian's own Python needs no `sandbox`. Modules that `left_out` matches get none.
     """
-    modules = _modules(entries, interpreter)
+    modules = _modules(entries, interpreter, left_out)
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
     with progress.task("compiling the modules of Python", len(sources), unit="modules", part=True) as task:
         found = compile_sources([sources], *compiler, sandbox=sandbox, advance=task.advance)
@@ -107,25 +125,25 @@ def library_of(interpreter: Interpreter) -> str:
     return f"{interpreter.path.rpartition('/bin/')[0].strip('/')}/lib/python{interpreter.name}"
 
 
-def _modules(paths: Iterable[str], interpreter: Interpreter) -> list[str]:
+def _modules(paths: Iterable[str], interpreter: Interpreter, left_out: re.Pattern[str] = _PYTHON_FORMS) -> list[str]:
     """Return the modules of the standard library that are compiled, which are one unit of `compile_sources`."""
     prefix = f"{library_of(interpreter)}/"
     return sorted(
         path for path in paths
-        if path.startswith(prefix) and path.endswith(".py") and not _PYTHON_FORMS.fullmatch(path)
+        if path.startswith(prefix) and path.endswith(".py") and not left_out.fullmatch(path)
     )  # fmt: skip
 
 
 def compiled_there(entries: Entries, interpreter: Interpreter, there: Known) -> Entries:
-    """Return the .pyc of the standard library in the tree that some packages are from, none if it has other modules."""
+    """Return the .pyc of a builder's standard library in the one that some packages are from; none if it differs."""
     known = {entry.path for _, members in there.values() for entry in members}
-    modules = _modules(entries, interpreter)
+    modules = _modules(entries, interpreter, _NOT_BUILDING)
     if not modules or not known.issuperset(modules):
         return {}
     tree = next(tree for tree, _ in there.values())
     found = [path for path in (tree / library_of(interpreter)).rglob("*.py*") if not path.is_symlink()]
     names = {str(path.relative_to(tree)): path for path in found}
-    if _modules(names, interpreter) != [path for path in modules if entries[path].kind == "file"]:
+    if _modules(names, interpreter, _NOT_BUILDING) != [path for path in modules if entries[path].kind == "file"]:
         return {}
     wanted = {bytecode_path(path, interpreter) for path in modules}
     return {
@@ -165,20 +183,26 @@ def system_entries(
 
 
 def unpack_builder(
-    debs: Sequence[Deb], place: Path, interpreter: Interpreter, progress: Progress, there: Known,
+    opening: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter, progress: Progress, there: Known,
     note: Callable[[str, Sequence[Entry]], object],
 ) -> None:
     """Unpack a root to compile in, for this machine's architecture: everything but documentation.
 
     `there` and `note` are those of `unpack`.
     """
-    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), progress, there, note)
+
+    def keep(_package: str, entry: Entry) -> bool:
+        return wanted_at_run_time(entry.path) and not _DUMP.fullmatch(entry.path)
+
+    entries = unpack(opening, place, keep, progress, there, note, check=False)
+    debs = sorted(map(opened, opening), key=lambda deb: deb.name)
     added = root_files(debs, entries)
     write_into(place, added)
     entries = with_parents({**entries, **_by_path(added)})
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
     compiled = compiled_there(entries, interpreter, there)
-    compiled = compiled or compiled_modules(entries, interpreter, (place, interpreter), progress)
+    if not compiled:
+        compiled = compiled_modules(entries, interpreter, (place, interpreter), progress, left_out=_NOT_BUILDING)
     write_into(place, [loader_cache(libraries), *compiled.values()])
     # The sandbox's user must be able to enter every directory, whatever our umask is.
     everything = with_parents({**entries, **compiled})

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +33,7 @@ Known = Mapping[str, tuple[Path, Sequence[Entry]]]
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
 # The links of a merged /usr and of base-files' postinst. Bookworm's packages still have directories there.
 _LINKS = {name: f"usr/{name}" for name in MERGED} | {"var/run": "run", "var/lock": "run/lock"}
+_LINKED = tuple(f"{link}/" for link in _LINKS)
 
 _DOCUMENTATION = re.compile(
     r"usr/share/(man|info|locale|lintian|linda|bug|gdb|gcc|doc-base|menu|applications|pixmaps|bash-completion|zsh"
@@ -42,8 +43,8 @@ _DOCUMENTATION = re.compile(
 
 def merged_path(path: str) -> str:
     """Return the path of a package's file in an image, where the directories in `_LINKS` are links."""
-    for link, target in _LINKS.items():
-        if path.startswith(link + "/"):
+    for link, target in _LINKS.items() if path.startswith(_LINKED) else ():
+        if path.startswith(f"{link}/"):
             return target + path[len(link) :]
     return path
 
@@ -57,32 +58,35 @@ def wanted_at_run_time(path: str) -> bool:
 
 
 def unpack(
-    debs: Sequence[Deb], tree: Path, keep: Keep, progress: Progress, there: Known = MappingProxyType({}),
-    note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None,
+    debs: Sequence[Deb | Future[Deb]], tree: Path, keep: Keep, progress: Progress, there: Known = MappingProxyType({}),
+    note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None, *, check: bool = True,
 ) -> Entries:
     """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
 
+    The first of the packages should be the largest, which takes longest.
+
     Packages that are `there`, kept by the same rules, are copied. `note` gets the entries of each package. Files come
-    first and links last, so that no link can lead a file out of the tree. Only the entries have owners. Raises
-    BaseImageError for a damaged package, a device, or a path that two packages have.
+    first and links last, so that no link can lead a file out of the tree. Only the entries have owners. `check`
+    compares files with the md5sums of their package, whose own SHA256 was compared before. Raises BaseImageError for
+    a damaged package, a device, or a path that two packages have.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
     title = f"unpacking {counted(len(debs), 'package')}"
     with progress.task(title, len(debs), unit="packages", part=True) as task, ThreadPoolExecutor(workers) as pool:
 
-        def unpack_one(deb: Deb) -> list[Entry]:
-            members = _copy(there, deb, tree) or _unpack(deb, tree, keep)
+        def unpack_one(opening: Deb | Future[Deb]) -> tuple[Deb, list[Entry]]:
+            deb = opened(opening)
+            members = _copy(there, deb, tree) or _unpack(deb, tree, keep, check)
             task.advance(1)
-            return members
+            return deb, members
 
-        debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first: it takes longest
         unpacked = list(pool.map(unpack_one, debs))
-    for deb, members in zip(debs, unpacked, strict=True):
+    for deb, members in unpacked:
         note(deb.name, members)
     entries: Entries = {}
     owners: dict[str, str] = {}
     # base-files first: it has the right modes of the directories that many packages have.
-    ordered = sorted(zip(debs, unpacked, strict=True), key=lambda item: (item[0].name != "base-files", item[0].name))
+    ordered = sorted(unpacked, key=lambda item: (item[0].name != "base-files", item[0].name))
     for deb, members in ordered:
         for entry in members:
             known = entries.setdefault(entry.path, entry)
@@ -95,7 +99,12 @@ def unpack(
     return entries
 
 
-def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
+def opened(deb: Deb | Future[Deb]) -> Deb:
+    """Return a .deb, once it is there."""
+    return deb.result() if isinstance(deb, Future) else deb
+
+
+def _unpack(deb: Deb, tree: Path, keep: Keep, check: bool) -> list[Entry]:
     members: list[Entry] = []
     for entry, content in deb.members():
         if entry.kind not in ("file", "directory", "symlink", "hardlink"):
@@ -111,8 +120,8 @@ def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
             continue
         if entry.kind == "file" and content is not None:
             place = tree / entry.path
-            value = _write(content, place, entry, deb)
-            if deb.sums.get(original, value) != value:
+            expected = deb.sums.get(original, "") if check else ""
+            if _write(content, place, entry, deb, hashed=bool(expected)) != expected:
                 raise BaseImageError(f"package {deb.name} is damaged: /{original} is not what its md5sums say")
             entry = replace(entry, content=place)
         elif entry.kind == "directory":
@@ -143,21 +152,30 @@ def _copy(known: Known, deb: Deb, tree: Path) -> list[Entry]:
     return members
 
 
-def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb) -> str:
-    """Write a file and return its MD5, hexadecimal."""
-    digest = hashlib.md5(usedforsecurity=False)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb, *, hashed: bool) -> str:
+    """Write a file and return its MD5, hexadecimal, if it is to be `hashed`, else ""."""
+    digest = hashlib.md5(usedforsecurity=False) if hashed else None
     try:
-        descriptor = os.open(place, flags, 0o600)
+        descriptor = _create(place)
     except FileExistsError as error:
         raise BaseImageError(f"package {deb.name} has /{entry.path}, and another package has it, too") from error
     with os.fdopen(descriptor, "wb") as stream:
         while chunk := content.read(CHUNK):
-            digest.update(chunk)
+            if digest is not None:
+                digest.update(chunk)
             stream.write(chunk)
         os.fchmod(stream.fileno(), 0o755 if entry.mode & 0o111 else 0o644)
-    return digest.hexdigest()
+    return digest.hexdigest() if digest is not None else ""
+
+
+def _create(place: Path) -> int:
+    """Return the descriptor of a new file, whose directories are made if they are missing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return os.open(place, flags, 0o600)
+    except FileNotFoundError:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(place, flags, 0o600)
 
 
 def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:

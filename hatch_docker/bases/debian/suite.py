@@ -6,9 +6,10 @@ image lock come from the lock, whatever the suite has by now.
 """
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -187,6 +188,27 @@ def _lock_key(suite: Suite, step: Step) -> dict[str, Any]:
 
 def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
     """Return the .deb of each package by its name, downloaded and verified. Raises RegistryError."""
+    with _fetching(suite, packages) as files:
+        return {package.name: files[package.name].result() for package in packages}
+
+
+@contextlib.contextmanager
+def opening_debs(suite: Suite, packages: Sequence[Package]) -> Iterator[list[Future[Deb]]]:
+    """Yield the .debs of some packages, the largest first, while they are downloaded; see `fetch_debs`."""
+    ordered = sorted(packages, key=lambda package: (-package.size, package.name))
+    with _fetching(suite, ordered) as files, contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(1)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        yield [pool.submit(_open, files[package.name], package.name) for package in ordered]
+
+
+def _open(file: Future[Path], name: str) -> Deb:
+    return open_deb(file.result(), name)
+
+
+@contextlib.contextmanager
+def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, Future[Path]]]:
+    """Yield the .deb of each package by its name, downloaded in this order; what is left is not if the block fails."""
     store = suite.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
     mirrors = suite.mirrors() if missing else None
@@ -208,14 +230,27 @@ def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
                 ) from error
         return store.blob_path(package.digest)
 
+    def count(file: Future[Path]) -> None:
+        with counting:
+            left.discard(file)
+            if not left and not file.cancelled() and file.exception() is None:
+                shown.close()
+
     advance: Advance = no_progress
+    counting = threading.Lock()
     with contextlib.ExitStack() as stack:
+        shown = stack.enter_context(contextlib.ExitStack())
+        pool = ThreadPoolExecutor(TRANSFERS)
+        stack.callback(pool.shutdown, cancel_futures=True)
         if missing:
             title = f"downloading {counted(len(missing), 'package')} of {suite.name}"
             size = sum(package.size for package in missing)
-            advance = stack.enter_context(suite.ctx.progress.task(title, size)).advance
-        pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))
-        return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
+            advance = shown.enter_context(suite.ctx.progress.task(title, size)).advance
+        files = {package.name: pool.submit(fetch, package) for package in packages}
+        left = set(files.values())
+        for file in files.values():
+            file.add_done_callback(count)
+        yield files
 
 
 def open_debs(suite: Suite, packages: Sequence[Package]) -> list[Deb]:

@@ -33,7 +33,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MAGIC, Elf, read_elf
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.validation import read_record
-from hatch_docker.oci.layer import Entry, layer_entries
+from hatch_docker.oci.layer import Entry, LayerReader, layer_entries
 from hatch_docker.oci.model import Layer
 
 RECIPE = 2                # raise it if the same layers must be read differently
@@ -115,11 +115,30 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
 
 
 def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
-    found |= {"programs": [], "scripts": {}}
-    owners: dict[str, str] = {}
+    reader = _Reader(whole=whole)
     for entry, stream in layer_entries(layer):
-        path = entry.path
+        reader.see(entry, stream)
+    return reader.all_found()
+
+
+def base_reader(ctx: Context, layer: Layer) -> LayerReader | None:
+    """Return a reader that remembers of a base's layer what `read_files` asks for; None if that is known."""
+    key = key_of(RECIPE, layer.diff_id, False)
+    return _Reader(ctx, key) if ctx.store.recall(KIND, key) is None else None
+
+
+class _Reader:
+    """The reader of one layer; `whole` if it is none of the base's."""
+
+    def __init__(self, ctx: Context | None = None, key: str = "", *, whole: bool = False) -> None:
+        self._ctx, self._key, self._whole = ctx, key, whole
+        self._found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
+        self._found |= {"programs": [], "scripts": {}}
+        self._owners: dict[str, str] = {}
+
+    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+        """Add what the loader uses of an entry."""
+        path, found = entry.path, self._found
         if entry.kind in ("whiteout", "opaque"):
             found["gone"].append([path, entry.kind == "opaque"])
         elif entry.kind == "symlink" and not path.startswith("usr/share/"):
@@ -128,25 +147,36 @@ def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
             found["names"].append(path)
         if entry.kind in ("file", "hardlink", "symlink") and _PROGRAM.fullmatch(path):
             found["programs"].append(path)
-        if stream is None:
-            continue
+        if stream is not None:
+            self._see_content(entry, stream)
+
+    def _see_content(self, entry: Entry, stream: BinaryIO) -> None:
+        path, found = entry.path, self._found
         if _TEXT.fullmatch(path):
             found["texts"][path] = stream.read(TEXT_LIMIT).decode(errors="replace")
-        elif whole and (match := _RECORD.fullmatch(path)):
+        elif self._whole and (match := _RECORD.fullmatch(path)):
             title = f"{match['name'].replace('_', '-')} {match['version']}"
             rows = csv.reader(io.StringIO(stream.read().decode(errors="replace"), newline=""))
             with contextlib.suppress(csv.Error):  # of RECORD (PEP 376)
-                owners |= {posixpath.normpath(f"{match['site']}/{row[0]}"): title for row in rows if row}
-        elif whole or _PYTHON.fullmatch(path):
+                self._owners |= {posixpath.normpath(f"{match['site']}/{row[0]}"): title for row in rows if row}
+        elif self._whole or _PYTHON.fullmatch(path):
             start = stream.read(len(MAGIC))
             if read := _read_elf(entry, start, stream):
                 found["code"][path] = read
             elif start[:2] == b"#!" and entry.mode & 0o111 and "/site-packages/" not in path:
                 line = (start + stream.read(_LINE)).partition(b"\n")[0]
                 found["scripts"][path] = line[2:].decode(errors="replace").strip()
-    for path, read in found["code"].items():
-        read["owner"] = owners.get(path, "")
-    return found
+
+    def all_found(self) -> dict[str, Any]:
+        """Return what was found in all entries."""
+        for path, read in self._found["code"].items():
+            read["owner"] = self._owners.get(path, "")
+        return self._found
+
+    def keep(self) -> None:
+        """Remember what was found."""
+        assert self._ctx is not None
+        self._ctx.store.remember(KIND, self._key, self.all_found())
 
 
 def _read_elf(entry: Entry, piece: bytes, stream: BinaryIO) -> dict[str, Any] | None:

@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
-from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.layer import Entry, LayerReader, layer_entries
 from hatch_docker.oci.model import Layer
 from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
 from hatch_docker.release.sbom.embedded import people, read_embedded
@@ -52,18 +52,44 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
 
 
 def _read(layer: Layer) -> Findings:
-    """Return the findings of one layer, removals first: they do not concern the layer's own files."""
-    removed: dict[str, dict[str, Any]] = {}
-    found: dict[str, dict[str, Any]] = {}
+    reader = _Reader()
     for entry, stream in layer_entries(layer):
+        reader.see(entry, stream)
+    return reader.findings()
+
+
+def base_reader(ctx: Context, layer: Layer) -> LayerReader | None:
+    """Return a reader that remembers the findings of a base's layer; None if they are known."""
+    key = key_of(RECIPE, layer.diff_id)
+    return _Reader(ctx, key) if ctx.store.recall(KIND, key) is None else None
+
+
+class _Reader:
+    """The reader of one layer."""
+
+    def __init__(self, ctx: Context | None = None, key: str = "") -> None:
+        self._ctx, self._key = ctx, key
+        self._removed: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+        """Add the finding of an entry, if there is one."""
         path = entry.path
         if entry.kind in ("whiteout", "opaque"):
-            removed[path] = {"kind": entry.kind}
+            self._removed[path] = {"kind": entry.kind}
         elif entry.kind == "symlink" and (match := re.fullmatch(r"usr/share/doc/([^/]+)", path)):
-            found[f"{path}/copyright"] = {"kind": "copyright", "of": match[1], "like": entry.target}
+            self._found[f"{path}/copyright"] = {"kind": "copyright", "of": match[1], "like": entry.target}
         elif stream is not None and entry.size <= LIMIT and (read := reader(path)):
-            found[path] = read(path, stream.read(entry.size))
-    return removed | found
+            self._found[path] = read(path, stream.read(entry.size))
+
+    def findings(self) -> Findings:
+        """Return all findings, removals first: they do not concern the layer's own files."""
+        return self._removed | self._found
+
+    def keep(self) -> None:
+        """Remember the findings."""
+        assert self._ctx is not None
+        self._ctx.store.remember(KIND, self._key, self.findings())
 
 
 def reader(path: str) -> Any:

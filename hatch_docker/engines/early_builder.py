@@ -1,0 +1,79 @@
+"""The root of the builder, unpacked beside everything else where a base was never used on this machine.
+
+It takes longest of all that a first build makes. A failure is left to the step that needs the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import BinaryIO
+
+from hatch_docker.bases.debian.base_cache import recall_base, recall_snapshot
+from hatch_docker.bases.inspection import RELEASES, suite_of
+from hatch_docker.bases.model import runnable_platform
+from hatch_docker.core.beside import beside
+from hatch_docker.core.context import Context
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, Plan
+
+
+@contextlib.contextmanager
+def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Context]:
+    """Unpack the root of the builder beside the block if its base is new; yield the context of the block."""
+    base, host = plan.base.builder or plan.base, runnable_platform()
+    suite = Future[str]()
+
+    def make(ctx: Context) -> None:
+        if (found := suite.result()) in DEBIAN_PYTHONS:
+            from hatch_docker.bases.debian.base import builder_root
+
+            builder_root(base, platform, plan.build.packages, ctx, suite=found)
+
+    def reader(_ctx: Context, _layer: Layer) -> _SuiteReader:
+        return _SuiteReader(suite)
+
+    if not plan.build.isolated or host is None or host.architecture != platform.architecture:
+        yield ctx
+    elif base.kind == "debian" and _is_new(base, platform, plan, ctx):
+        suite.set_result(base.location)
+        with beside(ctx, make):
+            yield ctx
+    elif base.kind != "debian" and plan.base.builder is None:
+        with beside(ctx, make):
+            try:
+                yield replace(ctx, readers=(*ctx.readers, reader))
+            finally:
+                if not suite.done():  # the base is known
+                    suite.set_result("")
+    else:
+        yield ctx
+
+
+def _is_new(base: BasePlan, platform: Platform, plan: Plan, ctx: Context) -> bool:
+    """Tell whether this machine knows neither a Debian base nor, by a shared cache, the wheels."""
+    if recall_snapshot(ctx.store, base.location, platform.architecture):
+        return False
+    return not recall_base(base, platform, Compression(plan.compression), ctx) and not ctx.store.look_elsewhere()
+
+
+class _SuiteReader:
+    """The reader that tells the suite of a new base as soon as its os-release is unpacked.
+
+    A later layer may say otherwise: then the root that was made is not used.
+    """
+
+    def __init__(self, suite: Future[str]) -> None:
+        self._suite = suite
+
+    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+        """Read the suite in an os-release."""
+        if stream is not None and entry.path in RELEASES and not self._suite.done():
+            self._suite.set_result(suite_of(stream.read().decode(errors="replace")))
+
+    def keep(self) -> None:
+        """Do nothing: the suite is known already."""

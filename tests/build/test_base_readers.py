@@ -1,0 +1,69 @@
+"""A new base is decompressed once: while it is unpacked, checks and documents read what they need of it."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.inspection import read_facts
+from hatch_docker.build.checks.loader import read_files
+from hatch_docker.build.pipeline import base_readers
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.context import Context
+from hatch_docker.engines.early_builder import early_builder
+from hatch_docker.oci.model import Layer, host_platform
+from hatch_docker.release.sbom.inventory import read_inventory
+from tests.fakes.bases import debian_layer, file, python_layer
+from tests.fakes.images import image_of, layer_of
+from tests.fakes.plans import plan
+from tests.fakes.sbom_images import metadata
+
+
+def layers() -> list[Layer]:
+    system = [
+        file("etc/ld.so.conf", "/usr/local/lib\n"), metadata("alpha", "1"), file("var/lib/dpkg/status.d/.wh.gone", ""),
+        file("var/lib/dpkg/status.d/libc6", "Package: libc6\nVersion: 2.41\n"),
+    ]  # fmt: skip
+    return [debian_layer(), python_layer(host_platform().architecture), layer_of(system)]
+
+
+def never() -> Any:
+    raise AssertionError("opened again")
+
+
+def test_layers_are_not_opened_again(ctx: Context, tmp_path: Path) -> None:
+    whole, base = plan({"sbom": ["cyclonedx"]}), layers()
+    image = image_of(*base, architecture=host_platform().architecture)
+    read_facts(image, "test", replace(ctx, readers=base_readers(whole)), unpack=True)
+    closed = [replace(layer, open=never) for layer in base]
+    fresh = replace(ctx, store=open_store(tmp_path / "other"))
+    assert read_files(closed, len(base), ctx) == read_files(base, len(base), fresh)
+    found = json.dumps(read_inventory(closed, ctx), sort_keys=True)
+    assert found == json.dumps(read_inventory(base, fresh), sort_keys=True)
+    assert "libc6" in found
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_builder_is_made_while_its_base_is_unpacked(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    """The suite comes from the os-release of a new base, and a known one has a builder already."""
+    made, begun = list[str](), threading.Event()
+
+    def builder_root(*_arguments: object, suite: str) -> None:
+        made.append(suite)
+        begun.set()
+
+    monkeypatch.setattr("hatch_docker.bases.debian.base.builder_root", builder_root)
+    compiled = plan({"base": "python:3.13-slim", "build": {"isolated": "always"}})
+    image = image_of(*layers(), architecture=host_platform().architecture)
+    if known:
+        read_facts(image, "test", ctx, unpack=True)
+    with early_builder(compiled, host_platform(), ctx) as inner:
+        assert not made
+        read_facts(image, "test", inner, unpack=True)
+        assert begun.wait(0 if known else 10) is not known
+    assert made == ([] if known else ["trixie"])
