@@ -53,14 +53,16 @@ def told(error: HatchDockerError, *, hatch: bool = False) -> str:
 
 
 def page_about(error: HatchDockerError) -> str:
-    """Return the address of the page about a kind of error, "" if the package names no address of its documentation."""
+    """Return the address of the page about a kind of error: of the site, else in the repository; "" without either."""
     import importlib.metadata
 
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for entry in importlib.metadata.metadata("hatch-docker").get_all("Project-URL") or ():
-            label, _, address = entry.partition(", ")
-            if label.lower() == "documentation":
-                return f"{address.rstrip('/')}/troubleshooting/#{error.section}"
+        entries = importlib.metadata.metadata("hatch-docker").get_all("Project-URL") or ()
+        addresses = {label.lower(): address for label, _, address in (entry.partition(", ") for entry in entries)}
+        if site := addresses.get("documentation"):
+            return f"{site.rstrip('/')}/troubleshooting/#{error.section}"
+        if repository := addresses.get("repository"):
+            return f"{repository}/blob/main/docs/troubleshooting.md#{error.section}"
     return ""
 
 

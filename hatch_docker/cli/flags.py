@@ -36,7 +36,7 @@ def add_flags(command: argparse.ArgumentParser, *, builds: bool) -> None:
     add("--image", default="", metavar="NAME", help="the image's name, with its registry if it has one")
     add("--base", default="", help="the base image, such as debian:trixie or python:3.13-slim")
     add("--platform", action="append", default=[], help="linux/amd64 or linux/arm64; may be repeated")
-    add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="a variable of the build")
+    add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="a value for build.args")
     if builds:
         add("--load", action=argparse.BooleanOptionalAction, help="load the image into Docker or Podman, or do not")
         add("--no-cache", action="store_true", help="use nothing of earlier builds, no download either")

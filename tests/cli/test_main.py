@@ -280,17 +280,21 @@ def test_errors_have_colours_and_are_wrapped_on_a_terminal(environ: dict[str, st
     assert (b"\x1b[1;31merror:\x1b[0m" in terminal.raw) is colours
 
 
-def test_an_error_names_its_page_where_the_documentation_has_an_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("urls", "page"), [
+    (["Repository, https://src.example", "Documentation, https://docs.example/latest/"],
+     "https://docs.example/latest/troubleshooting/"),
+    (["Issues, https://src.example/issues", "Repository, https://src.example"],
+     "https://src.example/blob/main/docs/troubleshooting.md"),
+])  # fmt: skip
+def test_an_error_names_its_page_where_the_package_has_an_address(
+    urls: list[str], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metadata = Message()
-    metadata["Project-URL"] = "Source, https://src.example"
-    metadata["Project-URL"] = "Documentation, https://docs.example/latest/"
+    for url in urls:
+        metadata["Project-URL"] = url
     monkeypatch.setattr("importlib.metadata.metadata", lambda _name: metadata)
     assert main(["build", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.splitlines()[1:] == [
-        "help: https://docs.example/latest/troubleshooting/#configuration"
-    ]
+    assert capsys.readouterr().err.splitlines()[1:] == [f"help: {page}#configuration"]
 
 
 @pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an sdist has no docs")

@@ -36,7 +36,7 @@ def django_advice(root: Path, app: App, server: str) -> tuple[dict[str, Any], li
         )
     if "django.db.backends.sqlite3" in strings:
         notes.append(
-            "SQLite's file is beside the code, which nobody can write to in the image: name a database elsewhere, as "
+            "SQLite's file is beside the code, to which the image's user cannot write: name a database elsewhere, as "
             "in DATABASES[...]['NAME'] = os.environ['DATABASE'] with a volume"
         )
     return table, notes

@@ -318,6 +318,12 @@ def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
         proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
 
 
+def poetry_specifiers(constraint: str) -> str:
+    """Return Poetry's constraint on Python as version specifiers: "^3.11" is ">=3.11,<4", "~3.11" is "==3.11.*"."""
+    caret = re.sub(r"\^\s*(\d+)([\d.]*)", lambda found: f">={found[1]}{found[2]},<{int(found[1]) + 1}", constraint)
+    return re.sub(r"(?<![~\w])~\s*(\d+\.\d+)[\d.]*", r"==\1.*", caret)
+
+
 def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     """Return a base of Debian packages if a mirror is known and its Python fits, else none: the default."""
     try:
@@ -325,8 +331,8 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
     except BaseImageError:
         proposal.guesses.append("base: python:X.Y-slim of a registry, the default (no mirror of Debian is known here)")
         return {}
-    poetry = table_at(config, "tool", "poetry", "dependencies").get("python", "")
-    requires = str(config.get("project", {}).get("requires-python", ""))
+    poetry = str(table_at(config, "tool", "poetry", "dependencies").get("python", ""))
+    requires = str(config.get("project", {}).get("requires-python", "")) or poetry_specifiers(poetry)
     specifiers = SpecifierSet()
     with contextlib.suppress(InvalidSpecifier):
         specifiers = SpecifierSet(requires)
@@ -334,8 +340,6 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
     for suite, python in reversed(released.items()):
         if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
             reason = f"Python {python}, for requires-python {requires}" if requires else f"Python {python}"
-            if poetry and not requires:
-                proposal.notes.append(f"python = {poetry!r} must allow {python}, the Python of debian:{suite}")
             proposal.guesses.append(f"base: debian:{suite} ({reason}; the mirror is from {mirrors.origin})")
             return {"base": f"debian:{suite}"}
     proposal.guesses.append(f"base: python:X.Y-slim, the default (no Debian has a Python for {requires})")

@@ -259,6 +259,11 @@ def test_the_base_fits_the_project(tmp_path: Path) -> None:
         root = tmp_path / str(number)
         files = {"pyproject.toml": HATCHLING + project.format(requires), "shop/__init__.py": FASTAPI}
         assert ours(proposed(root, files)).get("base") == base
+    for number, (python, base) in enumerate([("^3.11", "debian:trixie"), ("~3.11", "debian:bookworm"), ("^4", None)]):
+        text = '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
+        text += f"{SHOP.replace('[project]', '[tool.poetry]')}[tool.poetry.dependencies]\npython = '{python}'\n"
+        files = {"pyproject.toml": text, "shop/__init__.py": FASTAPI}
+        assert ours(proposed(tmp_path / f"poetry-{number}", files)).get("base") == base
 
 
 def test_an_existing_table_stays(tmp_path: Path) -> None:
