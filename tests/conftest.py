@@ -67,13 +67,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 * len(os.sched_getaffinity(0))
 
 
+# The longest file, which makes the cache of whole builds, for the first worker; files that need none for the others.
+FIRST = ("test_slim_base.py", "test_fuzz.py", "test_bounds.py", "test_pull.py")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests marked `long`, unless `-m` names that mark. Put the files of whole builds first.
 
     Workers take a file after the other: at the end no worker should be alone with one that takes minutes.
     """
     slow = {item.path for item in items if item.get_closest_marker("engine")}
-    items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
+    first = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: (
+        first.get(item.path.name, len(FIRST)), item.path not in slow, "integration" not in item.path.parts,
+    ))  # fmt: skip
     if "long" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("long")]

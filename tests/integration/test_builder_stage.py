@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hatch_docker.bases.debian.base import builder_root
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import BuildError
@@ -113,6 +115,26 @@ def test_debian_bookworm_builds_for_its_python(ctx: Context, tmp_path: Path) -> 
     files = {**HATCHLING, "hatch_build.py": HATCHLING["hatch_build.py"].replace("import cffi, ", "import ")}
     wheel = build(files, tmp_path / "a", ctx, suite="bookworm", python="3.11.2")
     assert wheel.name == f"demo-1.0-cp311-cp311-linux_{os.uname().machine}.whl"
+
+
+@pytest.mark.parametrize(("suite", "python", "packages"), [
+    ("trixie", "3.13", ("liblz4-dev",)), ("bookworm", "3.11", ()),
+])  # fmt: skip
+def test_builder_has_a_compiler(ctx: Context, suite: str, python: str, packages: tuple[str, ...]) -> None:
+    """The builder's tree has a compiler that runs here, Python's headers, make, pkgconf, a shell, and what is added."""
+    root = builder_root(BasePlan("debian", f"debian:{suite}", suite), PLATFORM, packages, ctx, suite=suite)
+    for path in ("usr/bin/cc", "usr/bin/c++", "usr/bin/awk", "usr/bin/make", "usr/bin/pkg-config", "bin/sh",
+                 "usr/bin/ar",
+                 f"usr/include/python{python}/Python.h", f"usr/bin/python{python}", "usr/include/stdio.h"):  # fmt: skip
+        assert os.path.lexists(root / path), path
+    assert bool(packages) == bool(list(root.glob("usr/include/lz4.h")))
+    program = root / os.fspath((root / "usr/bin/cc").readlink()).lstrip("/")
+    assert program.exists()
+    # The compiler itself is a program of the tree: its own loader starts it anywhere.
+    compiler = next(root.glob(f"usr/bin/*-linux-gnu-gcc-{'14' if suite == 'trixie' else '12'}"))
+    loader = next(root.glob("usr/lib/*/ld-linux-*.so.*"))
+    command = [str(loader), "--library-path", str(loader.parent), str(compiler), "-dumpmachine"]
+    assert "linux-gnu" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_the_same_bytes_again(ctx: Context, tmp_path: Path) -> None:

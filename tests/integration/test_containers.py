@@ -49,7 +49,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Outcome:
     })  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def docker(example: Outcome) -> Iterator[list[str]]:
     program = need_docker()
     run(program, "load", "-i", example.archive)
@@ -57,19 +57,20 @@ def docker(example: Outcome) -> Iterator[list[str]]:
     subprocess.run([program, "rmi", "-f", f"{NAME}:tested"], capture_output=True, check=False)
 
 
-@pytest.fixture
-def podman(example: Outcome, tmp_path: Path) -> Iterator[list[str]]:
+@pytest.fixture(scope="module")
+def podman(example: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Podman with a store of its own, and what it needs on a machine without systemd."""
     program = need("podman")
     need("runc")
-    settings = tmp_path / "containers.conf"
+    place = tmp_path_factory.mktemp("podman")
+    settings = place / "containers.conf"
     settings.write_text(
         '[containers]\ndefault_ulimits = ["nofile=1024:1024"]\n[engine]\nruntime = "runc"\n'
         'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
     )
     command = [
-        "env", f"CONTAINERS_CONF={settings}", program, f"--root={tmp_path / 'podman'}",
-        f"--runroot={tmp_path / 'run'}", "--storage-driver=vfs", "--runtime=runc",
+        "env", f"CONTAINERS_CONF={settings}", program, f"--root={place / 'podman'}",
+        f"--runroot={place / 'run'}", "--storage-driver=vfs", "--runtime=runc",
     ]
     run(*command, "load", "-i", example.archive)
     yield command

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.bytecode import python_command
-from hatch_docker.bases.debian.base import builder_root, make_debian_base
+from hatch_docker.bases.debian.base import make_debian_base
 from hatch_docker.bases.debian.ldconfig import MAGIC
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base
@@ -154,24 +154,3 @@ def test_nothing_changed_needs_no_network(ctx: Context) -> None:
         silent(),
     )
     assert base_of(offline, "trixie").image.manifest == base.image.manifest
-
-
-@pytest.mark.parametrize(("suite", "python", "packages"), [
-    ("trixie", "3.13", ()), ("bookworm", "3.11", ("libffi-dev",)),
-])  # fmt: skip
-def test_builder_has_a_compiler(ctx: Context, suite: str, python: str, packages: tuple[str, ...]) -> None:
-    """The builder's tree has a compiler that runs here, Python's headers, make, pkgconf, a shell, and what is added."""
-    plan = BasePlan("debian", f"debian:{suite}", suite)
-    root = builder_root(plan, HOST, packages, ctx, suite=suite)
-    for path in ("usr/bin/cc", "usr/bin/c++", "usr/bin/awk", "usr/bin/make", "usr/bin/pkg-config", "bin/sh",
-                 "usr/bin/ar",
-                 f"usr/include/python{python}/Python.h", f"usr/bin/python{python}", "usr/include/stdio.h"):  # fmt: skip
-        assert os.path.lexists(root / path), path
-    assert bool(packages) == bool(list(root.glob("usr/include/*/ffi.h")))
-    program = root / os.fspath((root / "usr/bin/cc").readlink()).lstrip("/")
-    assert program.exists()
-    # The compiler itself is a program of the tree: its own loader starts it anywhere.
-    compiler = next(root.glob(f"usr/bin/*-linux-gnu-gcc-{'14' if suite == 'trixie' else '12'}"))
-    loader = next(root.glob("usr/lib/*/ld-linux-*.so.*"))
-    command = [str(loader), "--library-path", str(loader.parent), str(compiler), "-dumpmachine"]
-    assert "linux-gnu" in subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -58,14 +58,14 @@ def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None
         Prepared(project, small / "cache", small / "tmp", "").sound()
 
 
-def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path: Path) -> None:
+def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path: Path, cache: Path) -> None:
     """A build that fails leaves the earlier image, and nothing of its own."""
     project = write_project("hello", tmp_path / "p", base=base)
     with disk(project / "dist", 30) as small:
-        build(project, tmp_path / "cache")
+        build(project, cache)
         before = {path: path.read_bytes() for path in small.iterdir()}
         (project / "hello.py").write_text("def main():\n    print('other')\n")
-        outcome = run_build(project, tmp_path / "cache")
+        outcome = run_build(project, cache)
         check_failed(outcome, "cannot write", "hello-1.0.0.oci.tar", *FULL, last_line=True)
         assert {path: path.read_bytes() for path in small.iterdir()} == before
 

@@ -54,22 +54,22 @@ def test_a_clock_that_is_wrong(clock: str, base: str, tmp_path: Path) -> None:
     assert build(project, tmp_path / "cache").digest == digest
 
 
-def test_files_of_other_centuries(base: str, tmp_path: Path) -> None:
+def test_files_of_other_centuries(base: str, tmp_path: Path, cache: Path) -> None:
     """Of 1969, 1970, 2106 and later: those of a wheel, and others."""
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_text("x")
-    digest = build(project, tmp_path / "cache").digest
+    digest = build(project, cache).digest
     for seconds in (-86400, 0, 1 << 32, 5_000_000_000):
         for path in project.iterdir():
             os.utime(path, (seconds, seconds))
-        outcome = build(project, tmp_path / "cache")
+        outcome = build(project, cache)
         assert (outcome.digest, outcome.made()) == (digest, [])
 
 
 # Files that change while they are read; odd files are in test_errors.
 
 
-def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     data = project / "data"
     data.write_bytes(bytes(50 << 20))
@@ -87,33 +87,33 @@ def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path) -> None
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        outcome = run_build(project, tmp_path / "cache")
+        outcome = run_build(project, cache)
     finally:
         ended.set()
         thread.join()
     check_error(outcome, "tool.hatch-docker.files", str(data), "changed during the build; build again")
-    build(project, tmp_path / "cache")
+    build(project, cache)
 
 
 @pytest.mark.parametrize("name", ["data", "hello.py"])
-def test_a_file_that_is_gone_when_it_is_read(name: str, base: str, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_when_it_is_read(name: str, base: str, tmp_path: Path, cache: Path) -> None:
     """Listed and looked at, and then no more."""
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_text("x")
     nth = {"data": "2+", "hello.py": "1+"}[name]
     outcome = wrapped(
-        project, tmp_path / "cache", need("strace"), "-f", "-qq", "-o", "/dev/null", "-P", str(project / name),
+        project, cache, need("strace"), "-f", "-qq", "-o", "/dev/null", "-P", str(project / name),
         "-e", "trace=openat", "-e", f"inject=openat:error=ENOENT:when={nth}",
     )  # fmt: skip
     check_error(outcome, name, "No such file or directory")
 
 
-def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path) -> None:
+def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path, cache: Path) -> None:
     """Before it is read: no layer of that size would be."""
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_bytes(b"x")
     os.truncate(project / "data", (4 << 30) + 5)
-    check_error(run_build(project, tmp_path / "cache"), "tool.hatch-docker.files", "/srv/data has 4.3 GB", "volume")
+    check_error(run_build(project, cache), "tool.hatch-docker.files", "/srv/data has 4.3 GB", "volume")
 
 
 # The place of the cache.

@@ -59,9 +59,9 @@ def test_an_image_of_a_wheel(docker: str, tmp_path: Path, cache: Path) -> None:
     assert "nothing changes" in command(tmp_path, cache, "lock", wheel).output
 
 
-def test_a_wheel_of_python_m_build(tmp_path: Path, cache: Path) -> None:
+def test_a_wheel_of_python_m_build(base: str, tmp_path: Path, cache: Path) -> None:
     """Its image is the one that the project's own directory gives, but for the commit; --config names the table."""
-    project = write_project("hello", tmp_path / "p")
+    project = write_project("hello", tmp_path / "p", base=base)
     build = sys.executable, "-m", "build", "--wheel", "--no-isolation"
     assert run_in(project, cache, *build).status == 0
     elsewhere = tmp_path / "artifacts"

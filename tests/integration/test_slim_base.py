@@ -45,7 +45,11 @@ def slim(docker: str, server: Server, cache: Path, tmp_path_factory: pytest.Temp
 COMPILER = '[tool.hatch-docker.build]\npackages = ["libpq-dev"]\n'
 
 
-@pytest.mark.parametrize("kind", SIX)
+# Those whose wheel is made as another one's is; all are compared on Debian's base.
+ALIKE = ("hello", "namespace", "vcs-version")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in ALIKE)) for kind in SIX])
 def test_both_engines_make_the_same_image_on_it(kind: str, docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """The same digest, compiled code included: one compiles in a Debian root, the other in the base itself."""
     check_agreement(kind, slim, docker, tmp_path, cache, more=COMPILER if kind == "c-extension" else "")

@@ -117,9 +117,9 @@ def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:
         verify(tmp_path / "x.oci.tar", lambda _variables: (image, []), {})
 
 
-def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
+def test_one_changed_byte_of_a_wheel_is_named(base: str, tmp_path: Path, cache: Path) -> None:
     """In an archive whose digests are all right: the layer, the file and the byte; and status 1."""
-    project = write_project("extras-and-groups", tmp_path / "p")
+    project = write_project("extras-and-groups", tmp_path / "p", base=base)
     done(project, cache, "lock")
     outcome = build(project, cache)
     image = outcome.image()
@@ -132,9 +132,9 @@ def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> No
     assert len(re.findall(r": bytes? ", found.output)) == 1  # and nothing else
 
 
-def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -> None:
+def test_a_changed_module_of_the_project_is_named(base: str, tmp_path: Path, cache: Path) -> None:
     """Of the files that differ for its sake it comes first; the archive in dist/ needs no name."""
-    project = write_project("hello", tmp_path / "p")
+    project = write_project("hello", tmp_path / "p", base=base)
     assert "no archive" in command(project, cache, "verify").output
     build(project, cache)
     assert "run `hatch-docker lock`" in command(project, cache, "verify", "--keep-downloads").output

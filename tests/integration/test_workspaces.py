@@ -22,6 +22,7 @@ from tests.projects import write_project
 pytestmark = pytest.mark.network
 
 TARGET = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker[uv]"]\n'
+TARGET += '[tool.hatch.envs.hatch-build]\ninstaller = "uv"\n'  # each member has its environment
 TABLE = '[tool.hatch-docker]\nbase = "debian:trixie"\n[tool.hatch-docker.check]\ncommand = ["{name}"]\n'
 CODE = """
 def main():
@@ -138,7 +139,7 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
     outputs = tmp_path / "output"
     variables = {
         "GITHUB_OUTPUT": str(outputs), "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links),
-        "HATCH_DATA_DIR": str(tmp_path / "data"),
+        "HATCH_DATA_DIR": str(tmp_path / "data"), "HATCH_ENV_TYPE_VIRTUAL_UV_PATH": need("uv"),
     }  # fmt: skip
     command = (sys.executable, "-m", "hatch", "build", "--all", "-t", "docker")
     found = run_in(app.parent.parent, cache, *command, variables=variables)
