@@ -86,11 +86,11 @@ def _server() -> _Server:
 
 
 def _own_modules() -> list[str]:
-    """Return the names of our modules but those that run when they are imported, or import setuptools."""
+    """Return the names of our modules but those that run when they are imported, or note then when a build began."""
     import hatch_docker
 
     found = [module.name for module in pkgutil.walk_packages(hatch_docker.__path__, "hatch_docker.")]
-    return [name for name in found if name not in ("hatch_docker.__main__", "hatch_docker.plugin.setup_command")]
+    return [name for name in found if not name.startswith(("hatch_docker.__main__", "hatch_docker.plugin"))]
 
 
 def _serve(requests: socket.socket) -> list[str]:

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from hatch_docker.core.cache.store import RECENT
+from tests.integration.builds import build
 from tests.integration.forked_python import is_forkable, run_module
+from tests.projects import write_project
 
 
 @pytest.mark.parametrize("words", [
@@ -33,3 +37,13 @@ def test_what_a_process_reads_when_it_starts_is_for_no_fork() -> None:
 def test_a_fork_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run_module((sys.executable, "-m", "timeit", "-n", "1", "while True: pass"), tmp_path, os.environ, 0.5)
+
+
+@pytest.mark.network
+def test_a_fork_notes_itself_when_it_begins(tmp_path: Path, cache: Path) -> None:
+    """A build remembers nothing of files that are newer: they may have changed while it ran."""
+    build(write_project("hello", tmp_path / "other"), cache)  # the server runs now
+    project = write_project("hello", tmp_path / "p")
+    time.sleep(2 * RECENT)
+    build(project, cache)
+    assert list(build(project, cache).receipt["timings"]) == ["build"]  # as a memory says
