@@ -93,9 +93,8 @@ def read_facts(image: Image, name: str, ctx: Context, *, unpack: bool = False) -
     With `unpack` layers that have to be read are unpacked too, if their programs run here. Raises BaseImageError if the
     image has no Python, or one for a different architecture.
     """
-    environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
-    path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
-    own = [place.strip("/") for place in path.split(":") if place.startswith("/") and place.strip("/")]
+    path = image.env.get("PATH", "").split(":")
+    own = [place.strip("/") for place in path if place.startswith("/") and place.strip("/")]
     places = list(dict.fromkeys([*own, *_PLACES]))  # that may have the interpreter
     key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
     known = ctx.store.recall("base", key)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from hatch_docker.build.plan_context import about_image
 from hatch_docker.build.plans import open_plans
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
     from hatch_docker.build.unchanged import Command
     from hatch_docker.core.context import Context
+    from hatch_docker.engines.model import Engine
     from hatch_docker.oci.model import Image, Index
     from hatch_docker.plan.model import Plan
     from hatch_docker.project.model import Project
 
-Result = TypeVar("Result")
 Made = MutableMapping[str, "Receipt"]
 """The receipts of the images that were made already, by the image's name, "" for that of the table itself."""
 
@@ -129,24 +128,24 @@ def make_images(
 
     Returns their archives, of those without one the receipts. `notes` gets what was made.
     """
+    from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import output_paths, run
     from hatch_docker.core.cache.prune import prune_now_and_then
-    from hatch_docker.engines.select import select_engine
     from hatch_docker.oci.model import host_platform
 
     for plan in plans:
-        with about_image(plan.part), _with_members(project, plan, ctx) as whole:
-            made[plan.part] = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx, notes)
+        with about_image(plan.part), with_members(project, [plan], ctx) as whole:
+            made[plan.part] = run(plan, whole, _engine(plan), directory, host_platform(), ctx, notes)
         prune_now_and_then(ctx.store)
     return [output_paths(plan, directory)[not plan.archive] for plan in plans]
 
 
-def _with_members(project: Project, plan: Plan, ctx: Context) -> contextlib.AbstractContextManager[Project]:
-    if not plan.members:
-        return contextlib.nullcontext(project)
-    from hatch_docker.build.members import with_members
-
-    return with_members(project, [plan], ctx)
+def _engine(plan: Plan) -> Engine:
+    if plan.engine == "buildkit":
+        from hatch_docker.engines.buildkit.engine import build
+    else:
+        from hatch_docker.engines.embedded import build
+    return build
 
 
 def rebuild(
@@ -162,14 +161,13 @@ def rebuild(
     from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import image_or_index
     from hatch_docker.core.image_lock import NAME, RELOCK
-    from hatch_docker.engines.select import select_engine
 
     plans, ctx = open_plans(project, environ, every=True)
     plan = matching_plan(str(archive), plans)
     if ctx.image_lock is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with with_members(project, [plan], ctx) as whole:
-        return image_or_index(select_engine(plan.engine)(plan, whole, ctx)), plan.references
+        return image_or_index(_engine(plan)(plan, whole, ctx)), plan.references
 
 
 def rebase_image(project: Project, image: str, directory: Path, environ: Mapping[str, str]) -> Receipt:

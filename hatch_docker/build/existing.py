@@ -48,8 +48,7 @@ class ExistingImage:
 
     def label(self, name: str) -> str:
         """Return a pre-defined label (annotations.md), "" if it is missing."""
-        labels = (self.images[0].config_json.get("config") or {}).get("Labels") or {}
-        return str(labels.get(PREFIX + name, ""))
+        return str((self.images[0].settings.get("Labels") or {}).get(PREFIX + name, ""))
 
     def left_out(self, image: Image) -> tuple[Excluded, ...]:
         """Return what was left out of the wheels of an image; () without a receipt."""

@@ -133,7 +133,7 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
         )
         from hatch_docker.wheels.locks.pin import pin
 
-        base, target = open_target(plan, platform, compression, project, ctx)
+        base, target = open_target(plan, platform, project, ctx)
         pin(plan.lock, project.root, target, ctx)
     find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc

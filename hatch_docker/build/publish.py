@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.debug import debug_tags, is_variant
 from hatch_docker.plan.defaults import sign_plan
 from hatch_docker.plan.model import SignPlan
-from hatch_docker.plan.naming import repositories_of, tags_of
+from hatch_docker.plan.naming import TagValues, repositories_of, tags_of
 from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
 from hatch_docker.release.push import add_push_secrets, check_destinations, push_error, push_to_all
@@ -160,15 +160,6 @@ def push_archive(
     return receipt
 
 
-@dataclass(frozen=True, slots=True)
-class _TagValues:
-    """The values that tags of an existing image are made of."""
-
-    version: str
-    revision: Revision | None
-    source_date: int | None
-
-
 def _filled_tags(
     templates: tuple[str, ...], receipt: Receipt, root: Path, ctx: Context, *, move: bool
 ) -> tuple[str, ...]:
@@ -186,7 +177,7 @@ def _filled_tags(
     epoch = ctx.environ.get("SOURCE_DATE_EPOCH", "")
     date = int(epoch) if re.fullmatch(r"\d{1,11}", epoch) else same.time if same else None
     try:
-        tags, notes = tags_of(templates, _TagValues(receipt.version, revision, date), move=move)
+        tags, notes = tags_of(templates, TagValues(receipt.version, revision, date), move=move)
     except InvalidVersion as error:
         if not fields:
             return templates

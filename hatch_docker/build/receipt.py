@@ -162,7 +162,7 @@ def _platform(image: Image, notes: Sequence[LayerInfo], left_out: tuple[Excluded
 def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
     """Return a receipt for an archive that has lost its own: no more than the image itself says."""
     images = images_of(item)
-    labels: dict[str, str] = (images[0].config_json.get("config") or {}).get("Labels") or {}
+    labels: dict[str, str] = images[0].settings.get("Labels") or {}
     revision = labels.get(PREFIX + "revision", "")
     unknown = LayerInfo("", (), cached=True)
     platforms = tuple(_platform(image, [unknown] * len(image.layers)) for image in images)

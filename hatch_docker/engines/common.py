@@ -21,6 +21,7 @@ from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerErr
 from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.engines import launch
+from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import Settings, build_image, rfc3339
@@ -49,9 +50,7 @@ OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 LAYERS = 100           # of an image at most; Docker's overlay ends near 125
 
 
-def open_target(
-    plan: Plan, platform: Platform, compression: Compression, project: Project, ctx: Context
-) -> tuple[Base, Target]:
+def open_target(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Base, Target]:
     """Return the base of a plan and the target of its wheels; raises BaseImageError if it does not fit the project."""
     given = [("build", plan.build.secrets), *(("steps", step.secrets) for step in plan.steps)]
     for table, name in ((table, name) for table, names in given for name in names):
@@ -60,7 +59,7 @@ def open_target(
         for what, value in logins(plan, project.root, ctx.environ):
             ctx.secrets.add(what, value)
     add_git_logins(project.root, ctx)
-    base = open_base(located(plan.base, project.root), platform, ctx, compression=compression)
+    base = open_base(located(plan.base, project.root), platform, ctx, compression=Compression(plan.compression))
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.name != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.build}, not {plan.python} as asked for")
@@ -75,14 +74,14 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 
 def finish(
     plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
-    wheels: Sequence[WheelInfo], project: Project, compression: Compression, ctx: Context,
+    wheels: Sequence[WheelInfo], project: Project, ctx: Context,
     tallies: Iterable[Mapping[str, Sequence[int]]] = (), steps: Steps | None = None,
 ) -> BuiltImage:  # fmt: skip
     """Return the image of a base, the layers of the wheels, the plan's files and volumes, and what its steps write.
 
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
-    made = list(layers)
+    made, compression = list(layers), Compression(plan.compression)
     if own_layers(plan):
         from hatch_docker.engines.image_files import file_layers
 
@@ -132,6 +131,18 @@ def own_layers(plan: Plan) -> int:
     """Return the most layers that an image has above those of wheels, and below those of steps."""
     wanted = plan.files, plan.config.volumes, plan.ca_certificates, launch.uses_variables(plan.config.command)
     return sum(map(bool, wanted))
+
+
+def checked_groups(
+    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, own: int, root: Path, ctx: Context
+) -> tuple[list[Pin], list[Pin]]:
+    """Return the pins with a layer each and those that share one, of an image with a layer of `own` projects each.
+
+    Raises as `check_pins`, and warns as `warn_of_gpu_packages`.
+    """
+    check_pins(pins, target, root, ctx)
+    warn_of_gpu_packages(plan, base, pins, ctx)
+    return group_pins(pins, root, ctx, free_layers(plan, base, own))
 
 
 def group_pins(pins: Sequence[Pin], root: Path, ctx: Context, free: int) -> tuple[list[Pin], list[Pin]]:
@@ -260,8 +271,7 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
         "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
         "StartPeriod": check.start_period, "StartInterval": check.start_interval, "Retries": check.retries,
     } if check else {}  # fmt: skip
-    base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
-    path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
+    path = f"/{VENV}/bin:{base.image.env.get('PATH', DEFAULT_PATH)}"
     return Settings(
         entrypoint=_started(config), cmd=config.cmd, env={"PATH": path, **config.env},
         labels=merged(base_labels(base, created), config.labels), user=numeric_user(config.user, base),

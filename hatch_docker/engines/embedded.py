@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.beside import beside
@@ -27,16 +25,13 @@ from hatch_docker.core.text import counted
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,
-    check_pins,
+    checked_groups,
     dependency_build_plan,
     finish,
-    free_layers,
-    group_pins,
     open_target,
     slim_rules,
 )
 from hatch_docker.engines.early_builder import early_builder
-from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
 from hatch_docker.engines.wheel_layers import (
@@ -55,9 +50,6 @@ from hatch_docker.project.model import Project
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
-
-if TYPE_CHECKING:
-    from hatch_docker.engines.steps import Steps
 
 WORKERS = 4
 
@@ -92,7 +84,7 @@ def _resolve(
     plan: Plan, platform: Platform, project: Project, ctx: Context
 ) -> tuple[Base, Target, tuple[Pin, ...]]:
     """Return the base of an image, the target of its wheels, and the pins of the dependencies."""
-    base, target = open_target(plan, platform, Compression(plan.compression), project, ctx)
+    base, target = open_target(plan, platform, project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; the build is needed anyway."""
@@ -107,10 +99,7 @@ def _dependencies(
     pins: Sequence[Pin], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
 ) -> list[Group]:
     """Return the wheels of each layer of dependencies; those without a wheel for the target are built."""
-    check_pins(pins, target, project.root, ctx)
-    warn_of_gpu_packages(plan, base, pins, ctx)
-    free = free_layers(plan, base, len(own_projects(plan, target, project)))
-    alone, small = group_pins(pins, project.root, ctx, free)
+    alone, small = checked_groups(pins, plan, base, target, len(own_projects(plan, target, project)), project.root, ctx)
     return [
         Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))
         for group in (*([pinned] for pinned in alone), small) if group
@@ -143,10 +132,9 @@ def _built(
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
-    compression = Compression(plan.compression)
     with early_builder(plan, platform, ctx) as ctx:
         base, target, pins = _resolve(plan, platform, project, ctx)
-        site = Site(base, VenvTarget(base.interpreter), compression, ctx)
+        site = Site(base, VenvTarget(base.interpreter), Compression(plan.compression), ctx)
 
         def dependencies(ctx: Context) -> tuple[list[Group], list[tuple[Layer, bool]]]:
             found = _dependencies(pins, plan, base, target, project, ctx)
@@ -171,18 +159,14 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     ]
     notes = [WheelInfo(wheel.filename, wheel.digest.removeprefix("sha256:")) for group in own for wheel in group.wheels]
     tallies = [left_out(site, wheel) for group in groups for wheel in group.wheels]
-    steps = _steps(plan, platform, project, ctx) if plan.steps else None
-    return finish(plan, base, pins, made, notes, project, compression, ctx, tallies, steps)
+    steps = None
+    if plan.steps:
+        from hatch_docker.engines.step_sandbox import run_in_sandbox
+        from hatch_docker.engines.steps import Steps, twin_of
 
-
-def _steps(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Steps:
-    """Return the way in which steps run: in the sandbox, or on the image for this machine's architecture."""
-    from hatch_docker.engines.step_sandbox import run_in_sandbox
-    from hatch_docker.engines.steps import Steps
-
-    host = host_platform()
-    twin = None if platform.architecture == host.architecture else partial(_build_one, plan, host, project, ctx)
-    return Steps("embedded", run_in_sandbox, twin)
+        twin = twin_of(lambda host: _build_one(plan, host, project, ctx), platform)
+        steps = Steps("embedded", run_in_sandbox, twin)
+    return finish(plan, base, pins, made, notes, project, ctx, tallies, steps)
 
 
 def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
@@ -194,9 +178,7 @@ def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
         from hatch_docker.wheels.builder.build import find_wheel
 
         sdist, here = own.project.sdist(), target.builds_here
-        builder = (base, target) if here else open_target(
-            plan, host_platform(), Compression(plan.compression), own.project, ctx
-        )  # fmt: skip
+        builder = (base, target) if here else open_target(plan, host_platform(), own.project, ctx)
         made = find_wheel(sdist, own.build, *builder, ctx, own.project.root)
         if not here and not made.name.endswith(PURE):
             raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")

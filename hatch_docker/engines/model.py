@@ -1,7 +1,7 @@
 """Values that engines share: the image that was built, what its layers hold, and the engine as a function."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
@@ -65,7 +65,5 @@ class BuiltImage:
         return (*self.members, *([self.wheel] if self.wheel else []))
 
 
-class Engine(Protocol):
-    """Function that makes one image a platform of the plan, in the plan's order."""
-
-    def __call__(self, plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]: ...
+Engine = Callable[[Plan, Project, Context], tuple[BuiltImage, ...]]
+"""Function that makes one image a platform of the plan, in the plan's order."""

@@ -213,9 +213,8 @@ def _own(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> di
 def _environment(mine: Sequence[str], theirs: Sequence[str], base: Base) -> dict[str, str]:
     """Return the variables that are not the old base's; PATH is the new one's behind the environment's programs."""
     own, before = (dict(line.split("=", 1) for line in lines) for lines in (mine, theirs))
-    after = dict(line.split("=", 1) for line in (base.image.config_json.get("config") or {}).get("Env") or [])
     found = _own(own, before)
     programs = f"/{VENV}/bin:"
     if found.get("PATH") == programs + before.get("PATH", DEFAULT_PATH):
-        found["PATH"] = programs + after.get("PATH", DEFAULT_PATH)
+        found["PATH"] = programs + base.image.env.get("PATH", DEFAULT_PATH)
     return found

@@ -10,6 +10,7 @@ import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.bases.image import image_roots
@@ -25,7 +26,7 @@ from hatch_docker.engines.layer_cache import layer_by_key, recall_layer, step_la
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import Settings, build_image
-from hatch_docker.oci.model import History, Image, Layer
+from hatch_docker.oci.model import History, Image, Layer, Platform, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT
 from hatch_docker.oci.tar import Entry, parent_entries
 from hatch_docker.plan.model import FilePlan, Plan, StepPlan
@@ -94,6 +95,12 @@ class Steps:
     engine: str
     run: Callable[[StepRun, Path, Context], list[Entry]]
     twin: Callable[[], BuiltImage] | None = None
+
+
+def twin_of(build: Callable[[Platform], BuiltImage], platform: Platform) -> Callable[[], BuiltImage] | None:
+    """Return the `twin` of the steps of an image for a platform, which `build` makes for any."""
+    host = host_platform()
+    return None if platform.architecture == host.architecture else partial(build, host)
 
 
 def step_layers(
@@ -166,8 +173,7 @@ def _step_layer(
 
 def _variables(step: StepPlan, base: Base, settings: Settings) -> dict[str, str]:
     """Return the variables of a step: of the base, of the image, those of every step, and its own."""
-    below = dict(str(line).split("=", 1) for line in (base.image.config_json.get("config") or {}).get("Env") or [])
-    return {**below, **settings.env, **FIXED, **(TRUSTED if step.network else {}), **step.env}
+    return {**base.image.env, **settings.env, **FIXED, **(TRUSTED if step.network else {}), **step.env}
 
 
 def _inputs(step: StepPlan, root: Path, base: Base, option: str) -> dict[str, Entry]:

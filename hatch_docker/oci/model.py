@@ -137,6 +137,16 @@ class Image:
         return dict(json.loads(self.config))
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that its containers start with: `config` in the configuration, which may be missing."""
+        return dict(self.config_json.get("config") or {})
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables of the settings."""
+        return {name: value for name, _, value in (str(line).partition("=") for line in self.settings.get("Env") or [])}
+
+    @property
     def manifest_json(self) -> dict[str, Any]:
         """The manifest, parsed (manifest.md)."""
         return dict(json.loads(self.manifest))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from packaging.version import Version
 
@@ -48,18 +48,18 @@ def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
     return (f"docker.io/{image}",) if slash else ()
 
 
-class Named(Protocol):
-    """The values that tags are made of: those of a project, or of an image that was built of one."""
+@dataclass(frozen=True, slots=True)
+class TagValues:
+    """The values that the tags of an image are made of where its project may be gone; see `Metadata`."""
 
-    @property
-    def version(self) -> str: ...
-    @property
-    def revision(self) -> Revision | None: ...
-    @property
-    def source_date(self) -> int | None: ...
+    version: str
+    revision: Revision | None
+    source_date: int | None
 
 
-def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def tags_of(
+    templates: Sequence[str], project: Metadata | TagValues, *, move: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the tags that some templates make, and notes about them for the user.
 
     A pre-release does not get tags that move with each release, unless `move` is set; if no other tag is left, the
@@ -85,7 +85,7 @@ def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tu
     return tuple(tags), tuple(notes)
 
 
-def tag_from(template: str, project: Named) -> tuple[str, str]:
+def tag_from(template: str, project: Metadata | TagValues) -> tuple[str, str]:
     """Fill a tag template and make it fit the tag grammar (distribution-spec, Pulling manifests).
 
     Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot have, such as

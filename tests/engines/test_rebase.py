@@ -44,7 +44,7 @@ def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     notes = [(layer, LayerInfo("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerInfo("project", ("my_app 1.2.3",), cached=False))]
-    return finish(plan, base, (), made, [WheelInfo("x", "y")], given_project(), GZIP, ctx).image
+    return finish(plan, base, (), made, [WheelInfo("x", "y")], given_project(), ctx).image
 
 
 WHEEL = layer_of([file("opt/venv/numpy.py", "numpy")])

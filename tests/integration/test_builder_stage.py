@@ -11,13 +11,14 @@ import pytest
 
 from hatch_docker.bases.debian.base import builder_root
 from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan, BuildPlan
-from hatch_docker.wheels.builder.build import build_wheel
+from hatch_docker.wheels.builder.build import find_wheel
 from hatch_docker.wheels.target import Target
 from tests.fakes.package_index import write_sdist
 from tests.fakes.sandbox_roots import need_sandbox
@@ -86,7 +87,8 @@ def build(
     )  # fmt: skip
     plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
     target = Target(python, PLATFORM, base.libc)
-    return build_wheel(write_sdist(directory, files), plan, base, target, ctx, root=directory)
+    sdist = given_file(write_sdist(directory, files))
+    return find_wheel(sdist, plan, base, target, ctx, directory).open()
 
 
 def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: Path) -> None:

@@ -173,8 +173,7 @@ class ImageContents:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The `config` of the image's configuration (config.md)."""
-        settings: Mapping[str, Any] = self.image.config_json.get("config") or {}
-        return settings
+        return self.image.settings
 
     @property
     def labels(self) -> dict[str, str]:

@@ -149,7 +149,7 @@ def permissions_of(image: Image, members: Sequence[LayerMember], package_files: 
 
 def _user(image: Image, passwd: str) -> tuple[int | None, int | None]:
     """Return the numbers of the user and group that the image runs as; 0 if it names none, as runtimes do."""
-    name, _, group = str((image.config_json.get("config") or {}).get("User") or "0").partition(":")
+    name, _, group = str(image.settings.get("User") or "0").partition(":")
     rows = [line.split(":") for line in passwd.splitlines()]
     known = next((row for row in rows if len(row) > 3 and name in (row[0], row[2])), None)
     numbers = [known[2], known[3]] if known else [name, "0"]

@@ -111,8 +111,7 @@ def _python_version(image: Image, metadata: Mapping[str, Any], present: Iterable
     if not versions:
         return ""
     short = versions.most_common(1)[0][0]
-    variables = (str(value) for value in (image.config_json.get("config") or {}).get("Env") or ())
-    known = [value.partition("=")[2] for value in variables if value.startswith("PYTHON_VERSION=")]
+    known = [image.env.get("PYTHON_VERSION", "")]
     known += [item["version"] for item in _system_packages(metadata) if _DEBIAN_PYTHON.fullmatch(item["name"])]
     full = (re.match(r"3\.\d+\.\d+", version) for version in known)
     return next((match[0] for match in full if match and match[0].startswith(f"{short}.")), short)
@@ -189,7 +188,7 @@ def _files(
     members: Sequence[LayerMember], found: Sequence[Metadata], owners: _Owners, history: History, image: Image
 ) -> Iterator[File]:
     """Return every file of every layer."""
-    workdir = str((image.config_json.get("config") or {}).get("WorkingDir") or "").strip("/")
+    workdir = str(image.settings.get("WorkingDir") or "").strip("/")
     places = (*_APPLICATION, *([f"{workdir}/"] if workdir else []))
     paths = (member.entry.path for member in members)
     venvs = tuple(path.removesuffix("pyvenv.cfg") for path in paths if path.endswith("/pyvenv.cfg"))

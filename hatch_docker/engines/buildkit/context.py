@@ -110,7 +110,7 @@ def stages_of(
 
 def _has_user(base: Base) -> bool:
     """Return whether stages from a base would not run as root; raise BaseImageError for one with ONBUILD."""
-    config = base.image.config_json.get("config") or {}
+    config = base.image.settings
     if config.get("OnBuild"):
         raise BaseImageError(
             f"base {base.name} has ONBUILD instructions ({str(config['OnBuild'][0])[:60]}), which a build with a "
@@ -273,11 +273,6 @@ def write_certificates(directory: Path, ctx: Context, *, network: bool) -> bool:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
     return bool(found)
-
-
-def uses_network(steps: Sequence[CopyStep]) -> bool:
-    """Tell whether the build of a step may use the network."""
-    return any(step.job.plan.network for step in steps if step.job)
 
 
 def _write_pins(pins: Sequence[Pin], directory: Path, project: Project, ctx: Context) -> None:

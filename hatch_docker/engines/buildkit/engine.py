@@ -34,7 +34,6 @@ from hatch_docker.engines.buildkit.context import (
     secrets_and_ssh,
     stage_base,
     stages_of,
-    uses_network,
     write_certificates,
     write_context,
 )
@@ -44,25 +43,22 @@ from hatch_docker.engines.buildkit.system_packages import Compiler, find_system,
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,
-    check_pins,
+    checked_groups,
     created_time,
     dependency_build_plan,
     finish,
-    free_layers,
-    group_pins,
     open_target,
     slim_rules,
 )
-from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
-from hatch_docker.engines.steps import Steps
+from hatch_docker.engines.steps import Steps, twin_of
 from hatch_docker.engines.trees import tree_entries
 from hatch_docker.engines.wheel_layers import check_records, note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Layer, Platform, host_platform
+from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder.pep517 import MISSING
@@ -87,9 +83,8 @@ def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
-    compression = Compression(plan.compression)
-    base, target = open_target(plan, platform, compression, project, ctx)
-    inputs = _Inputs(plan, base, target, (), compression, project, ctx)
+    base, target = open_target(plan, platform, project, ctx)
+    inputs = _Inputs(plan, base, target, (), Compression(plan.compression), project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
@@ -120,14 +115,9 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         note_used(step.job.requires if step.job else (), ctx)
     own = [WheelInfo(*fact["wheel"]) for fact, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
     tallies = [tally for fact in facts for tally in fact.get("left_out", {}).values()]
-    return finish(plan, base, pins, made, own, project, compression, ctx, tallies, _steps(plan, platform, project, ctx))
-
-
-def _steps(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Steps:
-    """Return the way in which steps run: in stages, or on the image for this machine's architecture."""
-    host = host_platform()
-    twin = None if platform.architecture == host.architecture else partial(_build_one, plan, host, project, ctx)
-    return Steps("buildkit", partial(run_in_stage, builder_name=plan.builder), twin)
+    twin = twin_of(lambda host: _build_one(plan, host, project, ctx), platform)
+    run = Steps("buildkit", partial(run_in_stage, builder_name=plan.builder), twin)
+    return finish(plan, base, pins, made, own, project, ctx, tallies, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +143,8 @@ def make_steps(
     plan: Plan, pins: Sequence[Pin], base: Base, target: Target, project: Project, ctx: Context
 ) -> list[CopyStep]:
     """Return the groups of the embedded engine, in its order, each with a name that no other has."""
-    check_pins(pins, target, project.root, ctx)
-    warn_of_gpu_packages(plan, base, pins, ctx)
     own_steps = [_own(own, plan, target, ctx) for own in own_projects(plan, target, project)]
-    alone, small = group_pins(pins, project.root, ctx, free_layers(plan, base, len(own_steps)))
+    alone, small = checked_groups(pins, plan, base, target, len(own_steps), project.root, ctx)
     rules = slim_rules(plan, "dependencies")
     steps: list[CopyStep] = []
     for pinned in alone:
@@ -242,7 +230,8 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     steps = [_with_compiler_cache(step, compiler, inputs) for step in steps]
     write_context(steps, base, compiler, context, inputs.project, ctx)
     dockerfile = work / "Dockerfile"
-    trusted = write_certificates(context, ctx, network=uses_network(steps))
+    network = any(step.job.plan.network for step in steps if step.job)
+    trusted = write_certificates(context, ctx, network=network)
     stages = stages_of(base, steps, compiler, image, certificates=trusted)
     dockerfile.write_text(render_export(stages), encoding="utf-8")
     images = [] if base.plan.kind == "registry" else [PreloadedImage(base_name(base), base.image)]

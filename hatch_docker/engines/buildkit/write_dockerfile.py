@@ -51,8 +51,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
             "docker:dockerfile writes the Dockerfile of one platform, and platforms has "
             f"{', '.join(plan.platforms)}; choose: HATCH_DOCKER_PLATFORMS={plan.platforms[0]}"
         )
-    compression = Compression(plan.compression)
-    base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, project, ctx)
+    base, target = open_target(plan, Platform.parse(plan.platforms[0]), project, ctx)
     pins = pin(plan.lock, project.root, target, ctx)
     steps = make_steps(plan, pins, base, target, project, ctx)
     if debs := find_system(base, ctx):
@@ -62,7 +61,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     images = {"base": PreloadedImage(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     images |= {"builder": builder} if builder else {}
     title = plan.stem
-    tars = file_layers(plan, project.root, base, compression, ctx)
+    tars = file_layers(plan, project.root, base, Compression(plan.compression), ctx)
     settings = image_settings(plan, base, created_time(plan, base, pins))
     stages = stages_of(
         base, steps, compiler, builder, tars=tuple(tars),

@@ -16,7 +16,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,13 +101,6 @@ class BuilderStage:
 
 class MoreNeededError(Exception):
     """The backend asks for requirements, the arguments, in addition to those of pyproject.toml."""
-
-
-def build_wheel(
-    sdist: Path, build: BuildPlan, base: Base, target: Target, ctx: Context, *, root: Path, filename: str = ""
-) -> Path:
-    """Return the file of a wheel, which is built if the cache does not have it; see `find_wheel`."""
-    return find_wheel(replace(given_file(sdist), name=filename or sdist.name), build, base, target, ctx, root).open()
 
 
 def find_wheel(
@@ -332,17 +325,14 @@ def _run(
     except ExhaustedError as error:
         raise BuildError(f"building {name}: {error}") from None
     except ProcessFailed as failure:
-        suite, rust = _suite_of(stage), functools.partial(rust_version, source)
+        suite = Suite(stage.base.plan, stage.base.suite, stage.base.platform.architecture, ctx)
+        rust = functools.partial(rust_version, source)
         cause, lines = ("", "") if stage.image else remedy(failure.output, plan.packages, suite, rust)
         cause = cause or hint(failure.output, network=plan.network, image=stage.image)
         if failure.status == KILLED and not cause:
             cause = NO_MEMORY
         text = "\n".join(filter(None, [failure.output, lines]))
         raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{text}") from None
-
-
-def _suite_of(stage: BuilderStage) -> Suite:
-    return Suite(stage.base.plan, stage.base.suite, stage.base.platform.architecture, stage.ctx)
 
 
 def _made_file(output: Path, kind: str, source: str) -> Path:

@@ -11,7 +11,6 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, TransientError
 from hatch_docker.engines.common import finish
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
-from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
@@ -58,7 +57,7 @@ def blob(name: str, size: int) -> Layer:
 def made(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
     base = opened(plan.base.name, ctx)
     notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
-    return finish(plan, base, (), notes, [WheelInfo("x", "y")], given_project(), Compression(), ctx)
+    return finish(plan, base, (), notes, [WheelInfo("x", "y")], given_project(), ctx)
 
 
 def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:
