@@ -143,7 +143,7 @@ def test_the_environment_is_read_at_the_entry_points() -> None:
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
     }
-    places = {"plugin", "cli.common", "cli.commands", "cli.main", "cli.messages"}
+    places = {"plugin", "cli.common", "cli.commands", "cli.main", "cli.parser"}
     assert {name for name in readers if not within(name, places)} <= PROGRAMS
 
 

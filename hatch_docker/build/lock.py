@@ -131,8 +131,6 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
         ctx.progress.warn(
             f"what compiles for {platform} is locked on a machine of that architecture: run this there too ({error})"
         )
-        from hatch_docker.wheels.locks.pin import pin
-
         base, target = open_target(plan, platform, project, ctx)
         pin(plan.lock, project.root, target, ctx)
     find_system(base, ctx)

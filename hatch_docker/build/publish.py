@@ -111,8 +111,8 @@ def project_table(root: Path) -> Mapping[str, Any]:
 
 
 def push_archive(
-    archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), allow_dirty: bool = False,
-    dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
+    archive: Path, ctx: Context, *, registries: Sequence[str], tags: Sequence[str], allow_dirty: bool,
+    dotenv: Path | None, sign: SignPlan | None, root: Path,
 ) -> Receipt:
     """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
 
@@ -130,7 +130,7 @@ def push_archive(
     if sign is not None:
         from hatch_docker.release.cosign import check_signing
 
-        check_signing(sign, root or Path(), ctx.environ)
+        check_signing(sign, root, ctx.environ)
     read = document_reader(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
     add_push_secrets(repositories, sign, ctx)
@@ -141,7 +141,7 @@ def push_archive(
     layers = [layer for image in images_of(item) for layer in image.layers]
     search_layers([layer for layer in layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
-    on_pushed = attach_and_sign(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
+    on_pushed = attach_and_sign(sign, item, receipt.documents, root, ctx, contents.__getitem__)
     deliveries = push_to_all(item, repositories, tags, ctx, mount=mount, on_pushed=on_pushed)
     loaded = [name for name in receipt.references if "@" not in name]
     receipt = replace(

@@ -151,19 +151,14 @@ def _read_registry(
 def _read_directory(
     fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store
 ) -> Found | None:
-    from hatch_docker.oci.layout import blob_path, read_document
+    from hatch_docker.oci.layout import open_blob_of, read_document
     from hatch_docker.oci.manifest import parse_index
 
     directory = root / fields["src"]
     if not (directory / "index.json").is_file():
         return None
     what = f"the shared cache {fields['src']}"
-
-    def open_blob(digest: str) -> Any:
-        try:
-            return (directory / blob_path(digest)).open("rb")
-        except OSError as error:
-            raise ImageError(f"{what} has no blob {digest}: {error.strerror}") from error
+    open_blob = open_blob_of(directory, what)
 
     def read_whole(descriptor: Descriptor) -> bytes:
         with open_blob(descriptor.digest) as stream:
@@ -302,9 +297,7 @@ def _push(
 def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
     """Write an artifact as an OCI layout with its layers, and remove the blobs of an earlier one."""
     from hatch_docker.core.files import atomic_write, mark_as_cache
-    from hatch_docker.oci.layout import LAYOUT, blob_path, copy_layer
-    from hatch_docker.oci.media_types import OCI
-    from hatch_docker.oci.model import canonical_json
+    from hatch_docker.oci.layout import LAYOUT, blob_path, copy_layer, index_json
     from hatch_docker.oci.referrers import EMPTY
 
     if any(directory.glob("*")) and not (directory / "oci-layout").is_file():
@@ -323,8 +316,7 @@ def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
         write(digest_of(data), lambda out, data=data: out.write(data))  # type: ignore[misc]
     for layer in artifact.layers:
         write(layer.descriptor.digest, partial(copy_layer, layer))
-    index = {"schemaVersion": 2, "mediaType": OCI.index, "manifests": [artifact.descriptor.to_json()]}
-    for name, data in (("oci-layout", LAYOUT), ("index.json", canonical_json(index))):
+    for name, data in (("oci-layout", LAYOUT), ("index.json", index_json(artifact.descriptor, []))):
         with atomic_write(directory / name) as out:
             out.write(data)
     for path in set((directory / "blobs/sha256").iterdir()) - kept:

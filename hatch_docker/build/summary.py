@@ -15,6 +15,7 @@ from hatch_docker.core.files import RECEIPT
 from hatch_docker.core.text import abbreviate, counted
 from hatch_docker.engines.common import slim_rules
 from hatch_docker.engines.wheel_layers import known_files
+from hatch_docker.oci.diff import changed
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import DEBUG_PORT, Plan
 from hatch_docker.wheels.install.layout import VenvTarget
@@ -90,13 +91,11 @@ def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
 
 def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     found = []
-    for name in sorted({*then, *now}):
-        if name not in then:
-            found.append(f"{name} {now[name]} added".replace("  ", " "))
-        elif name not in now:
-            found.append(f"{name} {then[name]} removed".replace("  ", " "))
-        elif then[name] != now[name]:
-            found.append(f"{name} {then[name]} -> {now[name]}")
+    for name, was, new in changed(then, now):
+        if was is None or new is None:
+            found.append(f"{name} {was or new or ''} {'added' if was is None else 'removed'}".replace("  ", " "))
+        else:
+            found.append(f"{name} {was} -> {new}")
     return abbreviate(found)
 
 

@@ -110,7 +110,7 @@ def _build(project: WatchedProject, files: WatchedFiles, container: Container | 
     with contextlib.suppress(HatchDockerError), hatchling_errors(), temporary_directory() as temporary:
         opened = open_project(project.root, project.environ, temporary)
         plans, _ = open_plans(opened, project.environ)
-        files.use_plans(plans)
+        files.plans = plans
     if plans and container is not None:
         container.update(plans[0], project.output or opened.output())
     return True
@@ -241,13 +241,9 @@ class WatchedFiles:
     def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
         self.root = root
         self._environ = environ
-        self._plans: Sequence[Plan] = ()
+        self.plans: Sequence[Plan] = ()   # those of the last build
         self._chosen: frozenset[Path] = frozenset()
         self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
-
-    def use_plans(self, plans: Sequence[Plan]) -> None:
-        """Take members, lock and files from plans, and whether the wheel is built from an sdist."""
-        self._plans = plans
 
     def hashes(self) -> FileHashes:
         """Return the hashes of the files that a build would read now, or read before if the project is invalid now."""
@@ -266,8 +262,8 @@ class WatchedFiles:
 
     def _choose(self) -> Iterator[Path]:
         yield from (self.root / name for name in ALWAYS)
-        isolated = {self.root: not self._plans}
-        for plan in self._plans:
+        isolated = {self.root: not self.plans}
+        for plan in self.plans:
             isolated[self.root] |= plan.build.isolated
             isolated |= {(self.root / member.path).resolve(): member.build.isolated for member in plan.members}
             yield from lock_files(self.root, plan)

@@ -1,13 +1,25 @@
 """The parser of the command line: help with groups and examples, errors with the command that helps."""
 
 import argparse
+import contextlib
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from hatch_docker.cli.messages import show_error
+from hatch_docker.core.terminal_lines import for_terminal
 
 Row = tuple[str, str]
 """A command, or how it is typed, and a few words about it."""
+
+
+def show_error(message: str, advice: str = "") -> None:
+    """Write an error, which may have several lines, and a line of advice; colours and word wrap are for terminals."""
+    with contextlib.suppress(OSError):  # in one file, the output stands before the error
+        sys.stdout.flush()
+    lines = [f"error: {message}", *([f"help: {advice}"] if advice else [])]
+    for line in (line for text in lines for line in text.split("\n")):
+        sys.stderr.write(for_terminal(line, sys.stderr, os.environ) + "\n")
 
 
 class Parser(argparse.ArgumentParser):

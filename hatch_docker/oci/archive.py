@@ -149,7 +149,7 @@ def _members(
     yield _directory("blobs/sha256"), b"", 0
     for name, data in (
         ("oci-layout", LAYOUT),
-        ("index.json", index_json(item, annotations)),
+        ("index.json", index_json(item.descriptor, annotations)),
         ("manifest.json", docker_manifest(loaded, references)),
     ):
         yield _file(name, len(data)), data, len(data)

@@ -78,11 +78,11 @@ def copy_layer(layer: Layer, out: Writable) -> None:
         )
 
 
-def index_json(item: Image | Index, annotations: Sequence[dict[str, str]]) -> bytes:
-    """Return a layout's index.json, which names the item once for each set of annotations."""
+def index_json(descriptor: Descriptor, annotations: Sequence[dict[str, str]]) -> bytes:
+    """Return a layout's index.json, which names a manifest or an index once for each set of annotations."""
     entries: list[dict[str, Any]] = []
     for added in annotations or [{}]:
-        entry = item.descriptor.to_json()
+        entry = descriptor.to_json()
         entry.pop("annotations", None)
         entries.append({**entry, "annotations": added} if added else entry)
     return canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": entries})
@@ -102,7 +102,7 @@ def write_layout(item: Image | Index, directory: Path, references: Sequence[str]
     with atomic_write(directory / "oci-layout") as out:
         out.write(LAYOUT)
     with atomic_write(directory / "index.json") as out:
-        out.write(index_json(item, [{REF_NAME: reference} for reference in references]))
+        out.write(index_json(item.descriptor, [{REF_NAME: reference} for reference in references]))
 
 
 def _is_sound(path: Path, descriptor: Descriptor) -> bool:
@@ -112,23 +112,29 @@ def _is_sound(path: Path, descriptor: Descriptor) -> bool:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == descriptor.digest
 
 
-def read_layout(directory: Path, platform: Platform | None = None) -> Image | Index:
-    """Return the image of a layout directory: of an index the one for `platform`, or the whole index without one.
-
-    Layers are opened when they are read. Raises ImageError if the layout is damaged or has several images.
-    """
+def open_blob_of(directory: Path, what: str) -> OpenBlob:
+    """Return the function that opens the blobs of a layout directory; `what` is its name for errors."""
 
     def open_blob(digest: str) -> BinaryIO:
         try:
             return (directory / blob_path(digest)).open("rb")
         except OSError as error:
-            raise ImageError(f"the layout {directory} has no blob {digest}: {error.strerror}") from error
+            raise ImageError(f"{what} has no blob {digest}: {error.strerror}") from error
 
+    return open_blob
+
+
+def read_layout(directory: Path, platform: Platform | None = None) -> Image | Index:
+    """Return the image of a layout directory: of an index the one for `platform`, or the whole index without one.
+
+    Layers are opened when they are read. Raises ImageError if the layout is damaged or has several images.
+    """
     try:
         index, layout = ((directory / name).read_bytes() for name in ("index.json", "oci-layout"))
     except OSError as error:
         raise ImageError(f"{directory} is not an OCI layout: cannot read {error.filename}: {error.strerror}") from error
-    return read_item(index, layout, open_blob, platform, f"the layout {directory}")
+    what = f"the layout {directory}"
+    return read_item(index, layout, open_blob_of(directory, what), platform, what)
 
 
 def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str) -> Image | Index:

@@ -24,6 +24,7 @@ from hatch_docker.core.http.urls import parse
 from hatch_docker.core.process import ProcessFailed, run_bytes
 from hatch_docker.project.git_files import GitFile, GitObject
 from hatch_docker.project.git_source import GitSource, git_address, parse_git
+from hatch_docker.project.repository import git_environment
 
 _SETTINGS = {
     "core.hooksPath": "/dev/null", "core.fsmonitor": "false", "core.pager": "cat", "gc.auto": "0",
@@ -266,10 +267,5 @@ def _remote(
 
 
 def _environment(environ: Mapping[str, str], settings: Mapping[str, str], protocols: str) -> dict[str, str]:
-    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
-    env |= {"GIT_ALLOW_PROTOCOL": protocols, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    found = {**_SETTINGS, **settings}
-    env["GIT_CONFIG_COUNT"] = str(len(found))
-    for number, (key, value) in enumerate(found.items()):
-        env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return env
+    env = git_environment(environ, [*{**_SETTINGS, **settings}.items()], protocols)
+    return env | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

@@ -46,11 +46,17 @@ def run_gits(root: Path, *commands: Sequence[str], environ: Mapping[str, str]) -
 def _run(
     top: Path, root: Path, arguments: Sequence[str], environ: Mapping[str, str], settings: Sequence[tuple[str, str]]
 ) -> str:
-    env = _without_git(environ) | {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+    env = git_environment(environ, settings, "none") | {"GIT_OPTIONAL_LOCKS": "0"}
+    return run(["git", "--no-pager", "-C", str(root), f"--work-tree={top}", *arguments], env=env)
+
+
+def git_environment(environ: Mapping[str, str], settings: Sequence[tuple[str, str]], protocols: str) -> dict[str, str]:
+    """Return git's variables: no GIT_* of the user, settings over those of files, and the protocols that it may use."""
+    env = _without_git(environ) | {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": protocols}
     env["GIT_CONFIG_COUNT"] = str(len(settings))
     for number, (key, value) in enumerate(settings):
         env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return run(["git", "--no-pager", "-C", str(root), f"--work-tree={top}", *arguments], env=env)
+    return env
 
 
 def _without_git(environ: Mapping[str, str]) -> dict[str, str]:

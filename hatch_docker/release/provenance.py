@@ -42,6 +42,7 @@ def provenance(
     name = plan.image
     wheels = {wheel.filename: wheel.sha256 for image in built for wheel in image.own_wheels if wheel.filename}
     digests = [(name, item.digest), *((f"{name}#{image.platform}", image.digest) for image in images)]
+    secrets = {*plan.build.secrets, *(name for step in plan.steps for name in step.secrets)}
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": _sha256(digest)} for name, digest in digests],
@@ -53,7 +54,7 @@ def provenance(
                     "project": {"name": canonicalize_name(plan.name), "version": plan.version},
                     "options": _options(plan),
                 },
-                "internalParameters": {"secrets": sorted({*plan.build.secrets, *_step_secrets(plan)})},
+                "internalParameters": {"secrets": sorted(secrets)},
                 "resolvedDependencies": _dependencies(plan, built, locks, used),
             },
             "runDetails": {
@@ -95,10 +96,6 @@ def _options(plan: Plan) -> dict[str, Any]:
         "user": config.user, "workdir": config.workdir,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value not in ("", [], None)}
-
-
-def _step_secrets(plan: Plan) -> list[str]:
-    return [name for step in plan.steps for name in step.secrets]
 
 
 def _base_name(base: BasePlan) -> str:

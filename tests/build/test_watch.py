@@ -39,9 +39,9 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
     first = names(files)
     assert {"pyproject.toml", "hello.py", "tests/test_it.py"} <= first
     made = plan()
-    files.use_plans([replace(made, build=replace(made.build, isolated=False))])
+    files.plans = [replace(made, build=replace(made.build, isolated=False))]
     assert names(files) == first - {"tests/test_it.py", "README.md"}
-    files.use_plans([replace(made, build=replace(made.build, isolated=True))])
+    files.plans = [replace(made, build=replace(made.build, isolated=True))]
     assert names(files) == first
 
 
@@ -56,7 +56,7 @@ def test_members_files_and_locks_are_watched_before_they_are_there(project: Path
     lock = replace(made.lock, pinned="requirements.txt")
     (project / "requirements.txt").write_text("-r ../lib/more.txt")
     (tmp_path / "lib/more.txt").touch()
-    files.use_plans([replace(made, members=members, files=copied, lock=lock)])
+    files.plans = [replace(made, members=members, files=copied, lock=lock)]
     before = files.hashes()
     assert {"../lib/hello.py", "../lib/pyproject.toml", "../lib/more.txt"} <= names(files)
     assert files.directories()[0] == {project, tmp_path / "lib"}

@@ -17,9 +17,9 @@ DEEPEST = 16  # levels of components in components
 TYPES = frozenset({
     "application", "framework", "library", "operating-system", "firmware", "file", "data", "machine-learning-model",
 })  # fmt: skip
-# The hash algorithms of CycloneDX with their numbers of hexadecimal digits, and SPDX's names of them.
+# The hash algorithms of CycloneDX with their numbers of hexadecimal digits; SPDX has the same names without "-".
 HASHES = {"MD5": 32, "SHA-1": 40, "SHA-256": 64, "SHA-384": 96, "SHA-512": 128}
-_SPDX_HASHES = {"SHA1": "SHA-1", "SHA256": "SHA-256", "SHA384": "SHA-384", "SHA512": "SHA-512", "MD5": "MD5"}
+_SPDX_HASHES = {name.replace("-", ""): name for name in HASHES}
 _PURL = re.compile(r"pkg:[A-Za-z][A-Za-z0-9.+-]*/[^\s]+")
 
 Part = dict[str, Any]

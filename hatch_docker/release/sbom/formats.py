@@ -13,7 +13,6 @@ UNKNOWN = "NOASSERTION"  # SPDX's word for a value that is not known
 _PURPOSES = {
     "container": "CONTAINER", "application": "APPLICATION", "operating-system": "OPERATING-SYSTEM", "file": "FILE",
 }  # fmt: skip
-_CHECKSUMS = {"SHA-1": "SHA1", "SHA-256": "SHA256", "SHA-384": "SHA384", "SHA-512": "SHA512", "MD5": "MD5"}
 
 
 def cyclonedx(sbom: Sbom) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def _spdx_package(component: Component, ids: Mapping[str, str]) -> dict[str, Any
         "copyrightText": UNKNOWN,
         "primaryPackagePurpose": _PURPOSES.get(component.type, "LIBRARY"),
         "checksums": [
-            {"algorithm": _CHECKSUMS[name], "checksumValue": digest} for name, digest in component.hashes.items()
+            {"algorithm": name.replace("-", ""), "checksumValue": digest} for name, digest in component.hashes.items()
         ],
         "externalRefs": [
             {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": component.purl}

@@ -66,7 +66,8 @@ def _resolve(
 
     # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
     bound = bound_now()
-    unsafe = indexes.keyring and (bound.has_addresses or any(Requirement(line).url for line in lines))
+    addressed = any(isinstance(place, str) for place in bound.places.values())
+    unsafe = indexes.keyring and (addressed or any(Requirement(line).url for line in lines))
     sdists: dict[str, tuple[str, Dependencies]] = {}  # versions whose dependencies are known
     missing: MissingWheelError | None = None
     for _round in range(ROUNDS):

@@ -32,11 +32,6 @@ class Bound:
 
     places: Mapping[str, SimpleIndex | str] = field(default_factory=dict)
 
-    @property
-    def has_addresses(self) -> bool:
-        """True if a requirement is bound to the address of a wheel."""
-        return any(isinstance(place, str) for place in self.places.values())
-
     def has(self, line: str) -> bool:
         """Return whether a requirement is bound."""
         requirement = parse_requirement(line, "the dependency")
