@@ -148,9 +148,7 @@ def _engine(plan: Plan) -> Engine:
     return build
 
 
-def rebuild(
-    project: Project, archive: Path, environ: Mapping[str, str]
-) -> tuple[Image | Index, tuple[str, ...]]:
+def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tuple[Image | Index, tuple[str, ...]]:
     """Return the image of an archive and its names, made again by the project's image lock.
 
     Writes no file and runs no check.

@@ -178,9 +178,7 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
             raise Unsuitable(reason)
 
 
-def _trees(
-    project: Project, plans: Sequence[Plan], sources: Sources, outputs: Container[str]
-) -> dict[str, Tree]:
+def _trees(project: Project, plans: Sequence[Plan], sources: Sources, outputs: Container[str]) -> dict[str, Tree]:
     """Return the directories that files are taken from, and what is in them."""
     top, own = sources.top, _tree(sources.top, sources.is_skipped, outputs)
     if sources.marks and any(name.endswith("/.git") for name in own[1]):
@@ -261,9 +259,7 @@ def _is_recent(nanoseconds: int, command: Command) -> bool:
     return nanoseconds / 1e9 > command.began - (RECENT if nanoseconds % 1_000_000_000 else COARSE)
 
 
-def _check_directories(
-    command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]
-) -> None:
+def _check_directories(command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]) -> None:
     """Raise Unsuitable where a file was made or removed after the build read it: no time of a file tells that.
 
     The time of its directory does, except of those that the build writes into. Of the project's own directory the

@@ -180,9 +180,7 @@ def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
             _check(plan, Platform.parse(platform), found[0], found[-1], project, ctx)
 
 
-def _check(
-    plan: Plan, platform: Platform, row: Entry, builder_row: Entry, project: Project, ctx: Context
-) -> None:
+def _check(plan: Plan, platform: Platform, row: Entry, builder_row: Entry, project: Project, ctx: Context) -> None:
     """Look up everything for one platform; the rows are those of the base and of the base of the builder stage."""
     libc = row["libc"].partition(" ")
     version, abi = split_build(row["python"])

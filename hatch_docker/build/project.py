@@ -93,9 +93,7 @@ def open_project(
     )
 
 
-def _sources(
-    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]
-) -> Sources | None:
+def _sources(root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]) -> Sources | None:
     if system[1] in COMMITTED:
         return None
     return tree_sources(root, environ, versioned="version" not in static_table(tables))

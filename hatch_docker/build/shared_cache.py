@@ -37,9 +37,7 @@ def default_place(plan: Plan) -> dict[str, str]:
     return {"type": "registry", "ref": f"{plan.repositories[0]}:{'-'.join(words)[:LONGEST_TAG]}"}
 
 
-def _places(
-    given: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[str, str]
-) -> list[Mapping[str, str]]:
+def _places(given: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[str, str]) -> list[Mapping[str, str]]:
     if plan.engine != "embedded" or environ.get(NO_CACHE, "") not in ("", "0"):
         return []
     if given:
@@ -110,9 +108,7 @@ def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Con
     return Found(facts, blobs)
 
 
-def _read_registry(
-    fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store
-) -> Found | None:
+def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store) -> Found | None:
     from hatch_docker.oci.manifest import DOCUMENT_LIMIT
     from hatch_docker.oci.media_types import OCI
     from hatch_docker.oci.pull import fetch_blob
@@ -148,9 +144,7 @@ def _read_registry(
     return _found(manifest, lambda first: fetch(first, store).read_bytes(), fetch, str(reference), ctx)
 
 
-def _read_directory(
-    fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store
-) -> Found | None:
+def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store) -> Found | None:
     from hatch_docker.oci.layout import open_blob_of, read_document
     from hatch_docker.oci.manifest import parse_index
 
@@ -256,9 +250,7 @@ def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
             ctx.store.recall(kind, key)
 
 
-def _push(
-    name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan, root: Path, ctx: Context
-) -> None:
+def _push(name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan, root: Path, ctx: Context) -> None:
     """Push an artifact to a tag, unless this machine wrote or read it there last; sign it if images are signed."""
     import io
 

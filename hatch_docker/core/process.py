@@ -128,9 +128,7 @@ def run(
     timeout: float | None = None, merged: bool = False,
 ) -> str:
     """Run a program to its end and return its standard output as text; see `run_bytes`."""
-    output = run_bytes(
-        command, env=env, cwd=cwd, stdin=stdin, secrets=secrets, log=log, timeout=timeout, merged=merged
-    )
+    output = run_bytes(command, env=env, cwd=cwd, stdin=stdin, secrets=secrets, log=log, timeout=timeout, merged=merged)
     return output.decode(errors="replace")
 
 

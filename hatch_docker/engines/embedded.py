@@ -68,9 +68,7 @@ def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
     return tuple(_build_one(plan, Platform.parse(platform), project, ctx) for platform in plan.platforms)
 
 
-def gather(
-    plan: Plan, platform: Platform, project: Project, ctx: Context
-) -> tuple[Base, tuple[Pin, ...], list[Group]]:
+def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Base, tuple[Pin, ...], list[Group]]:
     """Return the base of an image, its pins and the wheels of each layer.
 
     Everything that has to be fetched or built to know them is fetched and built.
@@ -80,9 +78,7 @@ def gather(
     return base, pins, [*_dependencies(pins, plan, base, target, project, ctx), *own]
 
 
-def _resolve(
-    plan: Plan, platform: Platform, project: Project, ctx: Context
-) -> tuple[Base, Target, tuple[Pin, ...]]:
+def _resolve(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Base, Target, tuple[Pin, ...]]:
     """Return the base of an image, the target of its wheels, and the pins of the dependencies."""
     base, target = open_target(plan, platform, project, ctx)
 

@@ -91,9 +91,7 @@ def make_files(
     return layer, cached
 
 
-def file_entries(
-    plans: Sequence[FilePlan], root: Path, base: Base, option: str = OPTION
-) -> dict[str, Entry]:
+def file_entries(plans: Sequence[FilePlan], root: Path, base: Base, option: str = OPTION) -> dict[str, Entry]:
     """Return the entries of some files by their paths, without the directories above them.
 
     Of two files with one path, the last is it. `option` is named in errors.
@@ -228,9 +226,7 @@ def _file(source: Path, target: str, plan: FilePlan, option: str) -> Entry:
     return Entry(target, "file", mode, SOURCE_DATE, size=status.st_size, content=source)
 
 
-def _directory(
-    source: Path, target: str, plan: FilePlan, root: Path, base: Base, option: str
-) -> Iterator[Entry]:
+def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[Entry]:
     if target not in base.directories:
         yield Entry(target, "directory", 0o755, SOURCE_DATE)
     try:

@@ -58,9 +58,7 @@ def launcher_layer(base: Base, compression: Compression, ctx: Context) -> tuple[
     return _layer({launch.PATH[1:]: Path(launch.__file__).read_bytes()}, base, compression, ctx)
 
 
-def _layer(
-    contents: dict[str, bytes], base: Base, compression: Compression, ctx: Context
-) -> tuple[Layer, LayerInfo]:
+def _layer(contents: dict[str, bytes], base: Base, compression: Compression, ctx: Context) -> tuple[Layer, LayerInfo]:
     files = [Entry(path, "file", 0o644, SOURCE_DATE, size=len(data), content=data) for path, data in contents.items()]
     parents = parent_entries(list(contents), base.directories)
     entries = sorted([*files, *parents], key=lambda entry: entry.path)

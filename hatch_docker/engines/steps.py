@@ -138,9 +138,7 @@ def make_run(number: int, step: StepPlan, base: Base, settings: Settings, root: 
     return StepRun(option, step, base, outputs, inputs, _variables(step, base, settings), user, cwd, root)
 
 
-def _step_layer(
-    run: StepRun, workdir: str, compression: Compression, steps: Steps, ctx: Context
-) -> tuple[Layer, bool]:
+def _step_layer(run: StepRun, workdir: str, compression: Compression, steps: Steps, ctx: Context) -> tuple[Layer, bool]:
     option = f"{run.option}.inputs"
     with readable(option):
         files = {path: item.content for path, item in run.inputs.items() if isinstance(item.content, Path)}

@@ -107,9 +107,7 @@ def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {**config, **{key: value for key, value in values.items() if value}}
 
 
-def _image(
-    config: dict[str, Any], layers: Sequence[Layer], types: MediaTypes, annotations: Mapping[str, str]
-) -> Image:
+def _image(config: dict[str, Any], layers: Sequence[Layer], types: MediaTypes, annotations: Mapping[str, str]) -> Image:
     layers = tuple(_retyped(layer, types) for layer in layers)
     config_bytes = canonical_json(config)
     manifest: dict[str, Any] = {

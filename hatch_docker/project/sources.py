@@ -65,9 +65,7 @@ def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]
             by_name.setdefault(source.name, []).append(source)
         found |= by_name
     sources = (source for name in sorted(found) for source in found[name])
-    return tuple(
-        replace(source, indirect=source.name in listed and source.is_uvs) for source in sources
-    )
+    return tuple(replace(source, indirect=source.name in listed and source.is_uvs) for source in sources)
 
 
 def _listed(config: Config) -> set[str]:

@@ -14,9 +14,7 @@ EXAMPLES = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    push = declare(
-        commands, "push", "push a built archive to its registries", run, verbosity=True, examples=EXAMPLES
-    )
+    push = declare(commands, "push", "push a built archive to its registries", run, verbosity=True, examples=EXAMPLES)
     push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="an archive; default: those in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; may be repeated")
     push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; may be repeated")

@@ -36,9 +36,7 @@ def add(commands: Commands) -> None:
     verify.add_argument("--keep-downloads", action="store_true", help="use downloads of the cache, by their hashes")
 
     summary = "check who signed an image, and for which repository (with cosign)"
-    signed = declare(
-        commands, "verify-signature", summary, run_verify_signature, examples=EXAMPLES["verify-signature"]
-    )
+    signed = declare(commands, "verify-signature", summary, run_verify_signature, examples=EXAMPLES["verify-signature"])
     signed.add_argument("reference", metavar="IMAGE", help="registry/repository:tag, or by @digest")
     signed.add_argument("--key", default="", help="the public key, in any form that cosign accepts")
     signed.add_argument("--identity", default="", help="without a key: the identity that the certificate must name")

@@ -92,9 +92,7 @@ def find_apps(root: Path, modules: Mapping[str, Path], commands: str = "") -> li
     ))  # fmt: skip
 
 
-def _documented_apps(
-    commands: str, trees: Mapping[str, ast.Module], modules: Mapping[str, Path]
-) -> Iterator[App]:
+def _documented_apps(commands: str, trees: Mapping[str, ast.Module], modules: Mapping[str, Path]) -> Iterator[App]:
     """Yield the applications that commands serve, whatever they are made by."""
     for match in _SERVED.finditer(commands):
         module, name = match["module"], match["name"]

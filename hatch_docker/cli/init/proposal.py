@@ -24,12 +24,7 @@ from hatch_docker.cli.init.detect_app import App, find_apps, find_programs, pars
 from hatch_docker.cli.init.django import django_advice
 from hatch_docker.cli.init.documentation import documented_commands, named_script
 from hatch_docker.cli.init.modules import DATA, data_names, find_modules, top_level, wheel_modules, wheel_table
-from hatch_docker.cli.init.requirements import (
-    console_scripts,
-    has_script,
-    read_requirements_file,
-    required_names,
-)
+from hatch_docker.cli.init.requirements import console_scripts, has_script, read_requirements_file, required_names
 from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError

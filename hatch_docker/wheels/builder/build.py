@@ -103,9 +103,7 @@ class MoreNeededError(Exception):
     """The backend asks for requirements, the arguments, in addition to those of pyproject.toml."""
 
 
-def find_wheel(
-    sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ctx: Context, root: Path
-) -> KeptFile:
+def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ctx: Context, root: Path) -> KeptFile:
     """Return the wheel of an sdist for one target; nothing is unpacked or built if its digest is known.
 
     `root` is the project whose index configuration the build requirements come from. Raise BuildError with the last

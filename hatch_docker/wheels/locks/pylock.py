@@ -104,9 +104,7 @@ def pins_of(
     return tuple(sorted(pins, key=lambda pin: pin.name))
 
 
-def _repository(
-    package: Package, choice: PackageVcs, file: LockFile, target: Target, given: PinAddress | None
-) -> Pin:
+def _repository(package: Package, choice: PackageVcs, file: LockFile, target: Target, given: PinAddress | None) -> Pin:
     """Return the pin of a commit; raise WheelError for another version control and what cannot be built."""
     where = f"{file.name}: {package.name}"
     if choice.type != "git" or given is None:

@@ -118,9 +118,7 @@ def holding(sources: Iterable[Source], name: str, target: Target) -> Iterator[So
             yield source
 
 
-def _place(
-    source: Source, indexes: Indexes, root: Path, given: Callable[[Source], str]
-) -> SimpleIndex | str | None:
+def _place(source: Source, indexes: Indexes, root: Path, given: Callable[[Source], str]) -> SimpleIndex | str | None:
     """Return the place that a source names; None for any index."""
     where = f"pyproject.toml: {source.table}"
     if source.kind == "index":
@@ -192,9 +190,7 @@ def to_bind(
     ]
 
 
-def stale_source(
-    sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes | None, target: Target
-) -> str:
+def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes | None, target: Target) -> str:
     """Return which source a lock's packages (as PEP 751 has them) do not follow, "" if they follow all.
 
     A package without `index`, and an index without a URL, tell nothing.
