@@ -13,7 +13,7 @@ from email import parser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.utils import canonicalize_name
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
@@ -46,7 +46,7 @@ from hatch_docker.project.pyproject import (
 from hatch_docker.project.repository import run_git
 from hatch_docker.project.static import static_project
 from hatch_docker.project.tree import Tree, read_tree, tree_sources
-from hatch_docker.wheels.target import TREE, Target, target_of
+from hatch_docker.wheels.target import TREE, Target, target_of, version_of
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -236,11 +236,7 @@ def _archive(metadata: Mapping[str, Any]) -> str:
     """Return the name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
     known = {name.lower(): str(value) for name, value in metadata.items()}
     name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
-    try:
-        parse_sdist_filename(name)
-    except InvalidSdistFilename:
-        return TREE
-    return name if "/" not in name else TREE
+    return name if version_of(name) and "/" not in name else TREE
 
 
 def _sdist(stage: _Stage) -> KeptFile:

@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError
@@ -20,6 +19,7 @@ from hatch_docker.core.process import run
 from hatch_docker.core.validation import ANY, first_mismatch
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.uv import find_uv
+from hatch_docker.wheels.target import version_of
 
 LIMIT = 100 << 20  # bytes of a page; the largest known have some 30 MB
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -104,10 +104,6 @@ class _Links(HTMLParser):
 
 def _files(rows: Iterable[tuple[str, str | None, str | bool]]) -> Iterable[IndexFile]:
     for filename, requires, yanked in rows:
-        try:
-            wheel = filename.endswith(".whl")
-            version = parse_wheel_filename(filename)[1] if wheel else parse_sdist_filename(filename)[1]
-        except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
-            continue  # an egg, an installer: what uv does not take either
-        reason = yanked if isinstance(yanked, str) else "" if yanked else None
-        yield IndexFile(filename, version, requires or "", reason)
+        if version := version_of(filename):  # else an egg, an installer: what uv does not take either
+            reason = yanked if isinstance(yanked, str) else "" if yanked else None
+            yield IndexFile(filename, version, requires or "", reason)

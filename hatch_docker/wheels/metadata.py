@@ -13,7 +13,7 @@ from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ImageError, WheelError
-from hatch_docker.wheels.builder.sdist import sdist_members
+from hatch_docker.wheels.builder.sdist import sdist_documents
 
 LIMIT = 1 << 20  # bytes of METADATA
 # Headers of the fields of [project]; scripts have none. Nobody needs those of readme, keywords and maintainers here.
@@ -57,10 +57,7 @@ def sdist_table(sdist: Path, fields: Iterable[str]) -> dict[str, Any] | None:
     """
     metadata = b""
     with contextlib.suppress(OSError, ImageError):  # whoever builds it says so
-        for entry, content in sdist_members(sdist, sdist.name):
-            if content is not None and re.fullmatch(r"[^/]+/PKG-INFO", entry.path) and entry.size <= LIMIT:
-                metadata = content.read(LIMIT)
-                break
+        metadata = sdist_documents(sdist, sdist.name, ["PKG-INFO"]).get("PKG-INFO", b"")
     raw, _unknown = parse_email(metadata)
     dynamic = {name.lower() for name in raw.get("dynamic", [])}
     headers = [_HEADERS.get(field) for field in fields]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packaging.markers import Environment, Marker
     from packaging.requirements import Requirement
     from packaging.tags import Tag
+    from packaging.version import Version
 
     from hatch_docker.bases.model import Base
 
@@ -220,6 +221,16 @@ class Pin:
 def sdist_name(name: str, version: str, like: str = "") -> str:
     """Return the file name of an sdist (PEP 625), a .zip if it shall end `like` one."""
     return f"{name.replace('-', '_')}-{version}{'.zip' if like.endswith('.zip') else '.tar.gz'}"
+
+
+def version_of(filename: str) -> Version | None:
+    """Return the version in the file name of a wheel or an sdist (PEP 427, PEP 625), None for other names."""
+    from packaging.utils import parse_sdist_filename, parse_wheel_filename
+
+    try:
+        return (parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename)(filename)[1]
+    except ValueError:  # that it is no such name, or its version is not valid
+        return None
 
 
 def note_used(pins: Iterable[Pin], ctx: Context) -> None:

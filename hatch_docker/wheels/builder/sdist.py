@@ -5,7 +5,7 @@ import hashlib
 import io
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from hatch_docker.wheels.target import parse_requirement
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
 MEMBERS = 200_000       # files of an sdist
 NAMES = 16 << 20        # characters of their names, which are held in memory
-PYPROJECT = 1 << 20     # bytes of a pyproject.toml
+DOCUMENT = 1 << 20      # bytes of a pyproject.toml, PKG-INFO or Cargo.toml
 TABLE = "pyproject-in-wheel"  # of a content: the first `Sdist.table` whose wheel holds a pyproject.toml
 LEGACY = "setuptools.build_meta:__legacy__"
 
@@ -59,7 +59,7 @@ def read_sdist(path: Path, name: str = "", subdirectory: str = "") -> Sdist:
         for entry, content in sdist_members(path, name):
             hashed = HashingStream(content or io.BytesIO())
             if content is not None and entry.path.partition("/")[2] == place:
-                pyproject = hashed.read(PYPROJECT)
+                pyproject = hashed.read(DOCUMENT)
             drain(hashed)
             names += len(entry.path) + len(entry.target)
             if len(files) >= MEMBERS or names > NAMES:
@@ -77,7 +77,7 @@ def read_sdist(path: Path, name: str = "", subdirectory: str = "") -> Sdist:
 def _without_table(pyproject: bytes, digest: str) -> str:
     """Return the digest of a pyproject.toml without [tool.hatch-docker]; its own, `digest`, where it has none."""
     try:
-        text = pyproject.decode() if len(pyproject) < PYPROJECT else ""  # else it may be the beginning alone
+        text = pyproject.decode() if len(pyproject) < DOCUMENT else ""  # else it may be the beginning alone
     except UnicodeDecodeError:  # _build_system says so
         return digest
     rest = without_our_table(text)
@@ -109,12 +109,27 @@ def sdist_members(path: Path, name: str) -> Iterator[tuple[Entry, Readable | Non
         yield from read_tar(Decompressed(stream, LIMIT))
 
 
+def sdist_documents(path: Path, filename: str, names: Collection[str], subdirectory: str = "") -> dict[str, bytes]:
+    """Return those of some files of the project's directory in an sdist that are there and small.
+
+    Raise OSError or ImageError where it cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    for entry, content in sdist_members(path, filename):
+        directory, _, name = entry.path.partition("/")[2].rpartition("/")
+        if directory == subdirectory and name in names and content is not None and entry.size < DOCUMENT:
+            found[name] = content.read(DOCUMENT)
+        if len(found) == len(names):
+            break
+    return found
+
+
 def rust_version(source: Sdist) -> str:
     """Return the highest `rust-version` that a Cargo.toml of an sdist asks for, "" if none does (Cargo's manifest)."""
     found = []
     for entry, content in sdist_members(source.open(), source.name):
         if content is not None and entry.path.endswith("/Cargo.toml"):
-            found += re.findall(rb'(?m)^rust-version\s*=\s*"(\d+(?:\.\d+)*)"', content.read(PYPROJECT))
+            found += re.findall(rb'(?m)^rust-version\s*=\s*"(\d+(?:\.\d+)*)"', content.read(DOCUMENT))
     return max(found, key=lambda text: [*map(int, text.split(b"."))], default=b"").decode()
 
 

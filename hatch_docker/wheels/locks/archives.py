@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from packaging.metadata import parse_email
-from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.core.context import Context
@@ -21,10 +21,10 @@ from hatch_docker.core.http.urls import parse, redact_url
 from hatch_docker.project.git_remote import resolve_commit
 from hatch_docker.project.git_source import GitSource, parse_git
 from hatch_docker.project.sources import Source
-from hatch_docker.wheels.builder.sdist import sdist_members
+from hatch_docker.wheels.builder.sdist import sdist_documents
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.repository import repository_archive, stated_identity
-from hatch_docker.wheels.target import TREE, Pin, Target, parse_marker, parse_requirement, sdist_name
+from hatch_docker.wheels.target import TREE, Pin, Target, parse_marker, parse_requirement, sdist_name, version_of
 
 SdistMetadata = Callable[[Pin, Path], bytes]
 """Builds the core metadata (METADATA) of an sdist in isolation: its pin, its file -> the document's bytes."""
@@ -32,7 +32,6 @@ SdistMetadata = Callable[[Pin, Path], bytes]
 Dependencies = tuple[tuple[str, ...], tuple[str, ...]]
 """Requires-Dist and Provides-Extra of core metadata."""
 
-LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproject.toml
 ARCHIVES = (".tar.gz", ".zip")
 
 
@@ -169,10 +168,7 @@ def _sdist_pin(name: str, address: str, where: str, root: Path, indexes: Indexes
     digest = download(ctx.store, indexes.client(ctx), url, digest=None, headers=indexes.authorization(url))
     parts = parse(url)
     filename = unquote(parts.path.rpartition("/")[2])
-    try:
-        version = str(parse_sdist_filename(filename)[1]) if canonicalize_name(filename).startswith(name) else ""
-    except InvalidSdistFilename:
-        version = ""
+    version = str(version_of(filename) or "") if canonicalize_name(filename).startswith(name) else ""
     if not version:  # as of the archives that forges make of a tag
         filename = f"{name}.{'source.zip' if filename.endswith('.zip') else TREE}"
     url = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=fragment).geturl()
@@ -247,21 +243,12 @@ def static_metadata(path: Path, filename: str, subdirectory: str = "") -> Depend
 
 def _documents(path: Path, filename: str, subdirectory: str) -> dict[str, bytes]:
     """Return PKG-INFO and pyproject.toml of the project's directory in an sdist."""
-    found: dict[str, bytes] = {}
-    top = f"{subdirectory}/" if subdirectory else ""
     if not filename.endswith((".tar.gz", ".tgz", ".zip")):
-        return found
+        return {}
     try:
-        for entry, content in sdist_members(path, filename):
-            place = entry.path.partition("/")[2]
-            name = place.removeprefix(top) if place.startswith(top) else ""
-            if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < LARGEST_DOCUMENT:
-                found[name] = content.read(LARGEST_DOCUMENT)
-            if len(found) == 2:
-                break
+        return sdist_documents(path, filename, ("PKG-INFO", "pyproject.toml"), subdirectory)
     except (OSError, ImageError) as error:
         raise WheelError(f"{filename} cannot be read as an sdist: {error}") from error
-    return found
 
 
 def _static(document: bytes) -> Dependencies | None:

@@ -15,7 +15,7 @@ from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http import urls
 from hatch_docker.core.text import abbreviate
 from hatch_docker.project.git_source import git_address, parse_git
-from hatch_docker.wheels.target import Pin, Target, incompatibility, sdist_name
+from hatch_docker.wheels.target import Pin, Target, incompatibility, sdist_name, version_of
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
@@ -169,8 +169,8 @@ def _pin(
         sha256 = file_digest(path).removeprefix("sha256:")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise WheelError(f"{where} has no sha256 hash for {filename}; lock the project again with hashes")
-    version = str(package.version or "")
-    if not filename.endswith(".whl") and not _is_sdist(filename):  # an archive that a forge makes of a tag
+    version, named = str(package.version or ""), version_of(filename)
+    if not filename.endswith(".whl") and named is None:  # an archive that a forge makes of a tag
         if given is not None and not version:
             pin = given(str(package.name), "", url)
             if pin.sha256 != sha256:
@@ -179,8 +179,10 @@ def _pin(
             return pin
         if version:
             filename = sdist_name(str(package.name), version, filename)
+    if not version and named is None:
+        raise WheelError(f"{where} has no version, and the file name {filename} tells none")
     pin = Pin(
-        str(package.name), version or _version_of(filename, where), filename, url, sha256, choice.size,
+        str(package.name), version or str(named), filename, url, sha256, choice.size,
         None if choice.upload_time is None else int(choice.upload_time.timestamp()),
     )
     if pin.is_wheel:
@@ -189,26 +191,6 @@ def _pin(
     else:
         _check_builds(pin, target)
     return pin
-
-
-def _is_sdist(filename: str) -> bool:
-    from packaging.utils import InvalidSdistFilename, parse_sdist_filename
-
-    try:
-        return bool(parse_sdist_filename(filename))
-    except InvalidSdistFilename:
-        return False
-
-
-def _version_of(filename: str, where: str) -> str:
-    from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
-
-    try:
-        if filename.endswith(".whl"):
-            return str(parse_wheel_filename(filename)[1])
-        return str(parse_sdist_filename(filename)[1])
-    except (InvalidSdistFilename, InvalidWheelFilename):
-        raise WheelError(f"{where} has no version, and the file name {filename} tells none") from None
 
 
 def _url(url: str | None, path: str | None, directory: Path) -> str:
