@@ -31,7 +31,7 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
-from hatch_docker.release.push import PushResult, add_push_secrets, check_destinations, push_error, push_to_all
+from hatch_docker.release.push import PushResult, check_push, push_error, push_to_all
 
 if TYPE_CHECKING:
     from hatch_docker.oci.layer import LayerReader
@@ -157,7 +157,10 @@ def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
 
     Return the access to the registries of a push, which were asked; None without a push.
     """
-    _check_push(plan, project, ctx)
+    if plan.push:
+        check_push(
+            plan.repositories, plan.image, plan.dirty, plan.sign, project.root, ctx, allow_dirty=plan.allow_dirty
+        )
     check_paths(plan, project.root)
     check_machine(plan, ctx)
     if not plan.push:
@@ -165,18 +168,6 @@ def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
     from hatch_docker.release.sessions import open_sessions
 
     return open_sessions(plan.repositories, ctx)
-
-
-def _check_push(plan: Plan, project: Project, ctx: Context) -> None:
-    """Raise, before anything is built, if the image could not be pushed or signed afterwards."""
-    if not plan.push:
-        return
-    check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
-    if plan.sign is not None:
-        from hatch_docker.release.cosign import check_signing
-
-        check_signing(plan.sign, project.root, ctx.environ)
-    add_push_secrets(plan.repositories, plan.sign, ctx)
 
 
 def _make_again_if_damaged(

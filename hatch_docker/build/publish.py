@@ -30,7 +30,7 @@ from hatch_docker.plan.model import SignPlan
 from hatch_docker.plan.naming import TagValues, repositories_of, tags_of
 from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
-from hatch_docker.release.push import add_push_secrets, check_destinations, push_error, push_to_all
+from hatch_docker.release.push import check_push, push_error, push_to_all
 
 DIST = Path("dist")
 
@@ -126,14 +126,9 @@ def push_archive(
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
     if not (tags := tags or receipt.tags):
         raise ConfigError(f"{archive.name} does not say how its image is tagged: set HATCH_DOCKER_TAGS, or --tag")
-    check_destinations(repositories, receipt.image, receipt.dirty, allow_dirty=allow_dirty)
-    if sign is not None:
-        from hatch_docker.release.cosign import check_signing
-
-        check_signing(sign, root, ctx.environ)
+    check_push(repositories, receipt.image, receipt.dirty, sign, root, ctx, allow_dirty=allow_dirty)
     read = document_reader(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
-    add_push_secrets(repositories, sign, ctx)
     base = [layer.digest for platform in receipt.platforms for layer in platform.layers if layer.kind == "base"]
     name = receipt.base.get("name", "")
     # The base's layers are in the registry that it came from.

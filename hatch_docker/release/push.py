@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.beside import run_concurrently
@@ -63,6 +64,22 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
             f"the image is not pushed, because it holds uncommitted changes: {abbreviate(dirty)}; commit or ignore "
             "that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
         )
+
+
+def check_push(
+    repositories: Sequence[str], image: str, dirty: Sequence[str], sign: SignPlan | None, root: Path, ctx: Context, *,
+    allow_dirty: bool,
+) -> None:  # fmt: skip
+    """Raise what a push would end with, or its signing with a key below `root`, as far as that can be known before.
+
+    The passwords that it takes become secrets that the image must not hold.
+    """
+    check_destinations(repositories, image, dirty, allow_dirty=allow_dirty)
+    if sign is not None:
+        from hatch_docker.release.cosign import check_signing
+
+        check_signing(sign, root, ctx.environ)
+    add_push_secrets(repositories, sign, ctx)
 
 
 def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from hatch_docker.core.secrets import looks_secret
 from hatch_docker.core.tables import table_at
-from hatch_docker.project.hatch import wheel_files
 
 MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
 MAX_FILES = 5000
@@ -86,12 +85,6 @@ def find_modules(root: Path, places: list[str]) -> dict[str, Path]:
         for file in files:
             found[module_name(str(file).removeprefix(f"{parent}/") if parent else str(file))] = file
     return {name: path for name, path in found.items() if all(part.isidentifier() for part in name.split("."))}
-
-
-def wheel_modules(root: Path) -> dict[str, Path] | None:
-    """Return the modules that hatchling puts into the wheel: paths by names; None if it cannot tell which."""
-    files = wheel_files(root)
-    return files and {module_name(name): path for name, path in files.items() if name.endswith(".py")}
 
 
 def data_names(root: Path, trees: Iterable[ast.Module], places: list[str]) -> list[str]:

@@ -23,7 +23,7 @@ from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.cli.init.detect_app import App, find_apps, find_programs, parse
 from hatch_docker.cli.init.django import django_advice
 from hatch_docker.cli.init.documentation import documented_commands, named_script
-from hatch_docker.cli.init.modules import DATA, data_names, find_modules, top_level, wheel_modules, wheel_table
+from hatch_docker.cli.init.modules import DATA, data_names, find_modules, module_name, top_level, wheel_table
 from hatch_docker.cli.init.requirements import console_scripts, has_script, read_requirements_file, required_names
 from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
@@ -31,6 +31,7 @@ from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.core.tables import table_at
 from hatch_docker.plan.model import DEBIAN_PYTHONS, UNRELEASED, BasePlan
+from hatch_docker.project.hatch import wheel_files
 from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
 
@@ -162,7 +163,8 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
         proposal.data = data_names(root, filter(None, trees), places)
     modules = None
     if proposal.backend == HATCHLING:
-        modules = wheel_modules(root) if "build-system" in config else None
+        files = wheel_files(root) if "build-system" in config else None  # None if hatchling cannot tell which
+        modules = files and {module_name(name): path for name, path in files.items() if name.endswith(".py")}
         if modules is None:
             _add_wheel(proposal, places)
         _add_target(proposal)
