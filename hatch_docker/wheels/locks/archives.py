@@ -78,7 +78,10 @@ class StubWheels:
             if unfit := [other for other in more if "file:" in other.where and "file:" not in source.where]:
                 raise WheelError(f"{given.pin.title} requires {unfit[0].name} at a path of this machine: refused")
             self.sources += [replace(other, indirect=True) for other in more]
-            self.required += _holding(more, self.target)
+            self.required += [
+                other.name for other in more
+                if not other.marker or self.target.holds(parse_marker(other.marker, other.table))
+            ]
             self.made[source.where] = _stub_wheel(self.directory / str(len(self.made)), given, lines), given
         return self.made[source.where][0]
 
@@ -120,14 +123,6 @@ def split_references(lines: Iterable[str], owner: str = "the dependency") -> tup
             line = str(requirement)
         found.append(line)
     return found, sources
-
-
-def _holding(sources: Iterable[Source], target: Target) -> list[str]:
-    """Return the names of the sources whose markers hold on a target."""
-    return [
-        source.name for source in sources
-        if not source.marker or target.holds(parse_marker(source.marker, source.table))
-    ]
 
 
 def given_package(
