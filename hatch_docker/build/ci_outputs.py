@@ -1,7 +1,5 @@
 """Outputs of a build for CI pipelines: GitHub's outputs and step summary, GitLab's dotenv report."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

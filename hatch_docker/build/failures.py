@@ -1,7 +1,5 @@
 """Failures of a command as a user sees them: one line, and an exit status."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

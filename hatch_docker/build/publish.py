@@ -1,7 +1,5 @@
 """Archives pushed to registries, or loaded into Docker or Podman, with their receipts. Nothing is built again."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence

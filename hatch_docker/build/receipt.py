@@ -1,7 +1,5 @@
 """Receipt: the result of a build, as JSON beside the archive and as the table of sizes that a user reads."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Mapping, Sequence

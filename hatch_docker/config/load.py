@@ -4,8 +4,6 @@ An option of an image replaces the whole value of the table's option; the option
 replaced one by one. The options that name an image are derived, so that two images never have the same name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

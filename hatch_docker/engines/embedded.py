@@ -9,8 +9,6 @@ What does not need each other is done side by side:
     builder ------------+- wheel of the project ----------------+
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

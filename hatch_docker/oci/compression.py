@@ -1,7 +1,5 @@
 """Compression of layers, always to the same bytes, and decompression within limits."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

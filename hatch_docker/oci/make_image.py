@@ -1,7 +1,5 @@
 """New images made of others: with more layers and other settings; and indexes of images."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and Docker's schema 2 of them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Nothing of the machine gets into what is written; GNU's long names are read too.
 headers of any size into memory, and takes ten times as long for the thousands of small files of a wheel.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Names of an image: repositories, tags, labels and annotations."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files of a git repository, written to the same bytes by every version of git (gitformat-pack, gitformat-index)."""
 
-from __future__ import annotations
-
 import binascii
 import hashlib
 import struct

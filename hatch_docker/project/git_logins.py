@@ -1,7 +1,5 @@
 """Logins in the configuration of a git repository and of its user, and a copy of a repository without them."""
 
-from __future__ import annotations
-
 import base64
 import re
 import shutil

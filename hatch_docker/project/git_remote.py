@@ -5,8 +5,6 @@ repository brings is obeyed or run: there is no work tree and no configuration o
 and attributes, and objects are read as they are.
 """
 
-from __future__ import annotations
-
 import contextlib
 import posixpath
 import re

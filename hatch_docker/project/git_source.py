@@ -5,8 +5,6 @@ uv.lock has "https://host/repository?rev=REF&subdirectory=PATH#COMMIT", and tabl
 own form, "user@host:path".
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote

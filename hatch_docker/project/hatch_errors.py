@@ -1,7 +1,5 @@
 """Mistakes in a project that hatchling finds, as errors of one line."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sys

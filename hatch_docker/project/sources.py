@@ -1,7 +1,5 @@
 """Sources: the indexes and addresses that tables of uv and Poetry bind the requirements of a project to by name."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping

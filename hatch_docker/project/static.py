@@ -4,8 +4,6 @@ Only what an image needs is read, and only its type is checked: the rules for th
 makes the wheel by them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -9,8 +9,6 @@ The same facts give the same bytes. What is read may have been written by anybod
 the shape that the code which uses it expects (`KINDS`), or it is left out.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

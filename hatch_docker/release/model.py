@@ -1,7 +1,5 @@
 """Values that the modules of a release share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from hatch_docker.core.validation import FileName, Line

@@ -1,7 +1,5 @@
 """The package indexes that the table of Poetry or of PDM in a pyproject.toml declares, and what uv makes of them."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 uv takes them only from a pyproject.toml, so the bound requirements are written to one of their own.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
