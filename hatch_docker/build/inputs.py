@@ -1,14 +1,12 @@
 """The inputs and outputs of a build, noted while it runs and remembered when it ends; see `build/unchanged.py`."""
 
-from __future__ import annotations
-
 import contextlib
 import stat
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hatch_docker
 from hatch_docker.bases.debian.apt_config import APT
@@ -26,26 +24,22 @@ from hatch_docker.build.unchanged import (
     walk,
 )
 from hatch_docker.core.cache.store import RECENT, file_digest
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.core.terminal_lines import is_lively
 from hatch_docker.core.text import sanitize
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
-from hatch_docker.oci.daemon import podman_images
+from hatch_docker.oci.daemon import Loaded, podman_images
 from hatch_docker.oci.find_daemon import docker_directory, find_daemons
+from hatch_docker.oci.model import Platform
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.project.model import DIST
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.git import Revision
+from hatch_docker.project.model import DIST, Project, Sources
 from hatch_docker.project.workspace import names_projects
 from hatch_docker.wheels.index import config_files
 from hatch_docker.wheels.locks.requirements_txt import included
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.daemon import Loaded
-    from hatch_docker.oci.model import Platform
-    from hatch_docker.plan.model import Plan
-    from hatch_docker.project.git import Revision
-    from hatch_docker.project.model import Project, Sources
 
 Tree = tuple[list[str], dict[str, Facts]]
 """The directories of a tree that are not entered, and the facts of its files, by their paths from its top."""

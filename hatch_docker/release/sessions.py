@@ -3,24 +3,19 @@
 The push sends its first blob in such a session: it costs no further request, and its token and connection stay in use.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from hatch_docker.core.beside import run_concurrently
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import is_offline
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import Remote, refuse
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 ACCEPTED = "accepted"  # when a repository accepted a push, in seconds since the epoch
 YOUNG = 3600           # seconds; logins of some registries end after hours

@@ -1,12 +1,11 @@
 """poetry.lock and pdm.lock: names, versions and hashes of the packages that a project reaches for one target."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import WheelError
@@ -15,10 +14,6 @@ from hatch_docker.project.git_source import git_address
 from hatch_docker.wheels.locks.archives import ARCHIVES
 from hatch_docker.wheels.locks.requirements_txt import LockedPackage, sha256_of
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
 
 # The fields of a package that are read, as `validation.first_mismatch` checks them.
 _FILES = [{"hash": str, "*": ANY}]
