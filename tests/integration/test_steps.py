@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.oci.model import host_platform
 from tests.integration.builds import Outcome, build, check_failed, run_build
 from tests.integration.compare_engines import BUILDKIT, PLAIN
 from tests.integration.containers import answer, served
@@ -123,6 +124,23 @@ def test_what_a_step_may_not_do(mistake: str, tmp_path: Path, cache: Path) -> No
     assert failed.status == 1, failed.output
     assert [word for word in words if word not in failed.output] == [], failed.output
     assert value not in failed.output
+
+
+@pytest.mark.parametrize("engine", [
+    PLAIN, pytest.param(BUILDKIT, marks=pytest.mark.long),
+], ids=["embedded", "buildkit"])  # fmt: skip
+def test_a_step_for_another_architecture(engine: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """It runs in the image of this machine's, and its layer is the same; machine code of it is refused by name."""
+    other = {"amd64": "arm64", "arm64": "amd64"}[host_platform().architecture]
+    text = step("open('/srv/x/made', 'w').write('made')")
+    made = write_project("hello", tmp_path / "text", options=f'platforms = ["linux/amd64", "linux/arm64"]\n{text}')
+    platforms = build(made, cache, variables=engine).receipt["platforms"]
+    layers = [layer["digest"] for platform in platforms for layer in platform["layers"] if layer["kind"] == "step"]
+    assert len(layers) == 2
+    assert len({*layers}) == 1
+    code = step("import os, shutil; shutil.copy(os.path.realpath('/opt/venv/bin/python'), '/srv/x/program')")
+    made = write_project("hello", tmp_path / "code", options=f'platforms = ["linux/{other}"]\n{code}')
+    check_failed(run_build(made, cache, variables=engine), "wrote machine code, /srv/x/program")
 
 
 def test_a_stage_finds_what_root_wrote_elsewhere(docker: str, tmp_path: Path, cache: Path) -> None:

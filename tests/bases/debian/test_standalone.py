@@ -118,6 +118,16 @@ def test_a_lock_pins_the_archive_by_its_hash(fake: FakeArchive, tmp_path: Path) 
         base_of(fake, context(tmp_path / "other"), mirror)
 
 
+def test_each_platform_has_its_archive(tmp_path: Path) -> None:
+    """By the machine in the archive's name, of one release."""
+    names = NAME, NAME.replace("x86_64", "aarch64")
+    for name in names:
+        mirror = write_release(tmp_path, name=name)
+    ctx = context(tmp_path / "cache")
+    found = [find_archive(plan_of(mirror), Platform("linux", machine), ctx) for machine in ("amd64", "arm64")]
+    assert [archive.filename for archive in found] == [*names]
+
+
 @pytest.mark.parametrize(("mirror", "python", "release", "message"), [
     ("", "3.14t", "", "none is known; name one by .*standalone. mirror or UV_PYTHON_INSTALL_MIRROR"),
     ("ftp://x.example", "3.14t", "", "'ftp://x.example' is no URL of one"),
