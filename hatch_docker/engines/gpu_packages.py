@@ -11,7 +11,7 @@ from hatch_docker.wheels.target import Pin
 
 LARGE = 100_000_000  # bytes of a download from which it is told before
 SHOWN = 2            # packages that a line names
-PAGE = "docs/slimming.md"
+PAGE = "docs/gpu.md"
 _CUDA = re.compile(r"nvidia-.+|(pytorch-)?triton|cuda-(bindings|toolkit|pathfinder)|jax-cuda\d+-.+")
 
 

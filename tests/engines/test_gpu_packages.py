@@ -21,7 +21,7 @@ def pin(name: str, size: int) -> Pin:
 
 WARNING = (
     "1300.00 MB to download are for GPUs: 2 packages (nvidia-cudnn-cu12 1.0, nvidia-cublas-cu12 1.0). Without a GPU, "
-    "take torch's CPU wheel from PyTorch's index ([tool.uv.sources], docs/slimming.md); with a GPU, set "
+    "take torch's CPU wheel from PyTorch's index ([tool.uv.sources], docs/gpu.md); with a GPU, set "
     "env.NVIDIA_VISIBLE_DEVICES"
 )
 

@@ -39,7 +39,7 @@ def slim_image(cache: Path, work: Path, python: Path | None = None) -> Image:
     kept = cache / "tests" / f"slim-2{f'-{python.name}' if python else ''}.oci.tar"
     if not kept.exists():
         image = image_of(
-            layer_of(list(_debian(work))), layer_of(list(_installed(python) if python else _python(cache, work))),
+            layer_of(list(_debian(work))), layer_of(list(installed_python(python) if python else _python(cache, work))),
             path=PATH, architecture=host_platform().architecture,
         )  # fmt: skip
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -87,14 +87,14 @@ def _python(cache: Path, work: Path) -> Iterator[Entry]:
     yield from made.values()
 
 
-def _installed(program: Path) -> Iterator[Entry]:
+def installed_python(program: Path) -> Iterator[Entry]:
     """Yield the Python of a program, such as `python3.12`, its headers too, without what is installed in it.
 
     A shared libpython is linked to from where the loader looks, since nobody runs ldconfig.
     """
-    code = "import sys, sysconfig; print(sys.base_prefix, sysconfig.get_config_var('MULTIARCH'))"
-    prefix, machine = run(program, "-c", code).split()
-    name = f"python{run(program, '-c', 'import sys; print(*sys.version_info[:2], sep=chr(46))').strip()}"
+    code = "import sys, sysconfig as s; print(sys.base_prefix, s.get_config_var('MULTIARCH'), s.get_path('stdlib'))"
+    prefix, machine, library_path = run(program, "-c", code).split()
+    name = Path(library_path).name
     for path in sorted(Path(prefix).rglob("*")):
         top, *parts = path.relative_to(prefix).parts
         library = path.name.startswith("libpython")

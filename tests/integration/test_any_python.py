@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,14 @@ from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.layer import Compression, layer_entries
 from hatch_docker.oci.model import host_platform
+from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import BasePlan
+from tests.conftest import need, run
+from tests.fakes.debian_image import installed_python, slim_image
 from tests.integration.builds import build
 from tests.integration.compare_engines import BUILDKIT, PLAIN
+from tests.integration.docker_registry import Server
+from tests.integration.prepared_build import push_image
 from tests.projects import write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine, pytest.mark.long]
@@ -43,35 +50,74 @@ def main() -> None:
 """
 
 
-def write_archive(directory: Path, python: str, cache: Path) -> None:
-    """Write an archive of python-build-standalone's layout, made of forky's packages."""
+def library_of(path: str) -> str:
+    return path.rpartition("/")[2].partition(".so")[0].removeprefix("lib")
+
+
+def forkys_python(python: str, cache: Path) -> tuple[str, list[Entry]]:
+    """Return the version of forky's Python and what an archive of it has, its libraries too."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     plan = BasePlan("debian", "debian:forky", "forky", python=python)
     base = make_debian_base(plan, host_platform(), ctx, compression=Compression())
-    machine = MACHINES[base.platform.architecture]
-    name = f"cpython-{base.interpreter.version}+20261003-{machine}-unknown-linux-gnu-install_only_stripped.tar.gz"
+    where = f"{MACHINES[base.platform.architecture]}-linux-gnu/"
+    found = []
+    for entry, content in layer_entries(base.image.layers[0]):
+        mine = entry.path == f"usr/bin/python{python}" or entry.path.startswith(f"usr/lib/python{python}/")
+        if mine or (f"{where}lib" in entry.path and library_of(entry.path) in LIBRARIES):
+            path = entry.path.replace(where, "").removeprefix("usr/")
+            found.append(replace(entry, path=path, content=content.read() if content else None))
+    return base.interpreter.version, found
+
+
+def installed_here(program: Path) -> tuple[str, list[Entry]]:
+    """Return the version of a Python of this machine and what an archive of it has, with the libraries it needs."""
+    files = (entry for entry in installed_python(program) if entry.path.startswith("usr/local/"))
+    found = [replace(entry, path=entry.path.removeprefix("usr/local/")) for entry in files]
+    code = "import _ctypes, platform; print(platform.python_version(), _ctypes.__file__)"
+    version, module = run(program, "-c", code).split()
+    needed = re.findall(r"=> (/\S+)", run("ldd", *Path(module).parent.glob("*.so")))
+    libraries = sorted({Path(path) for path in needed if library_of(path) in LIBRARIES})
+    found += [Entry(f"lib/{path.name}", "file", 0o644, 0, content=path.read_bytes()) for path in libraries]
+    return version, found
+
+
+def write_archive(directory: Path, python: str, cache: Path) -> None:
+    """Write an archive of python-build-standalone's layout; a free-threaded one is of a Python on PATH."""
+    free = python.endswith("t")
+    version, entries = installed_here(Path(need(f"python{python}"))) if free else forkys_python(python, cache)
+    kind = f"unknown-linux-gnu{'-freethreaded' if free else ''}-install_only_stripped.tar.gz"
     directory.mkdir()
-    with tarfile.open(directory / name, "w:gz") as tar:
-        for entry, content in layer_entries(base.image.layers[0]):
-            library = entry.path.rpartition("/")[2].partition(".so")[0].removeprefix("lib")
-            mine = entry.path == f"usr/bin/python{python}" or entry.path.startswith(f"usr/lib/python{python}/")
-            if mine or (f"{machine}-linux-gnu/lib" in entry.path and library in LIBRARIES):
-                info = tarfile.TarInfo(f"python/{entry.path.replace(f'{machine}-linux-gnu/', '').removeprefix('usr/')}")
-                data = content.read() if content else b""
-                info.mode, info.size, info.linkname = entry.mode, len(data), entry.target
-                info.type = {"file": tarfile.REGTYPE, "symlink": tarfile.SYMTYPE}.get(entry.kind, tarfile.DIRTYPE)
-                tar.addfile(info, io.BytesIO(data))
+    archive = directory / f"cpython-{version}+20261003-{MACHINES[host_platform().architecture]}-{kind}"
+    with tarfile.open(archive, "w:gz") as tar:
+        for entry in entries:
+            info = tarfile.TarInfo(f"python/{entry.path}")
+            data = entry.content if isinstance(entry.content, bytes) else b""
+            info.mode, info.size, info.linkname = entry.mode, len(data), entry.target
+            info.type = {"file": tarfile.REGTYPE, "symlink": tarfile.SYMTYPE}.get(entry.kind, tarfile.DIRTYPE)
+            tar.addfile(info, io.BytesIO(data))
 
 
 @pytest.mark.parametrize(("base", "python"), [
-    ("debian:forky", "3.14"), ("debian:forky", "3.15"), ("standalone:3.14", "3.14"), ("standalone:3.15", "3.15"),
+    ("registry", "3.12"), ("debian:forky", "3.14"), ("debian:forky", "3.15"), ("standalone:3.14", "3.14"),
+    ("standalone:3.15", "3.15"), ("standalone:3.13t", "3.13t"),
 ])  # fmt: skip
-def test_fastapi_on_any_python(base: str, python: str, docker: str, tmp_path: Path, cache: Path) -> None:
-    """Both engines make one digest; the container has that Python; scanners find what our document names."""
+def test_fastapi_on_any_python(
+    base: str, python: str, docker: str, server: Server, tmp_path: Path, cache: Path
+) -> None:
+    """Both engines make one digest; the container has that Python, which our document and scanners name.
+
+    `python3.12` and `python3.13t` must be on PATH: neither is in Debian 13. A `python3.13t` is made of the source
+    package of python3.13, by `./configure --disable-gil --enable-shared`.
+    """
+    if base == "registry":
+        image = slim_image(cache, tmp_path, Path(need(f"python{python}")))
+        base = f"{server.host}/python:{python}-slim"
+        push_image(image, base)
     table = f'base = "{base}"\npython = "{python}"\nsbom = true\n'
     if base.startswith("standalone"):
         write_archive(tmp_path / "pythons", python, cache)
-        table += f'[tool.hatch-docker.standalone]\nmirror = "{(tmp_path / "pythons").as_uri()}"\nsuite = "forky"\n'
+        suite = "trixie" if python.endswith("t") else "forky"
+        table += f'[tool.hatch-docker.standalone]\nmirror = "{(tmp_path / "pythons").as_uri()}"\nsuite = "{suite}"\n'
     write_files(tmp_path / "app", {
         "pyproject.toml": (
             '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
@@ -85,11 +131,16 @@ def test_fastapi_on_any_python(base: str, python: str, docker: str, tmp_path: Pa
     subprocess.run([docker, "load", "--quiet", "--input", first.archive], check=True, capture_output=True)
     command = [docker, "run", "--rm", "--read-only", "--network", "none", "anypython:1.0"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert found["python"].startswith(f"{python}.")
-    assert (found["free"], found["prefix"]) == (0, "/opt/venv")
+    assert found["python"].startswith(f"{python.removesuffix('t')}.")
+    assert (bool(found["free"]), found["prefix"]) == (python.endswith("t"), "/opt/venv")
+    (document,) = (json.loads(path.read_bytes()) for path in first.directory.glob("*.cdx.json"))
+    version = found["python"]
+    assert any("python" in item["name"] and item["version"].startswith(version) for item in document["components"])
+    if python in ("3.12", "3.13t"):
+        return  # syft knows no free-threaded one, and no 3.12 whose prefix ends with its version, as pyenv's does
     program = str(Path(sys.executable).with_name("syft"))
     scan = [program, "scan", "--quiet", "--output", "json", f"oci-archive:{first.archive}"]
     done = subprocess.run(scan, check=True, capture_output=True, text=True, timeout=300)
     seen = {(item["name"], item["version"]) for item in json.loads(done.stdout)["artifacts"]}
-    name = "python" if base.startswith("standalone") else f"python{python}-minimal"
-    assert any(other == name and version.startswith(found["python"]) for other, version in seen)
+    name = f"python{python}-minimal" if base.startswith("debian") else "python"
+    assert any(other == name and scanned.startswith(version) for other, scanned in seen)
