@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.errors import DaemonError, ProgramError
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import run
 from hatch_docker.core.progress import Task, undone_on_failure
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
@@ -76,26 +78,23 @@ def load(
 
     `archive` is what `write_archive` wrote of it for `host`, or a function that writes it if it is needed.
 
-    An image that is there already is only named. Docker's own store is sent the layers that it lacks, and everything
-    if that fails, which is reported to `log`. `task` is told the bytes. Raises DaemonError.
+    An image that is there already is only named. A daemon is sent the layers that it lacks, and everything if that
+    fails, which is reported to `log`. `task` is told the bytes. Raises DaemonError.
     """
     names = tuple(docker_names(references))
     configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images_of(item)]
     # Daemons call the image by the configuration's digest, or with containerd by the manifest's.
     ids = [item.digest, *configs, *(image.digest for image in images_of(item))]
     if not daemon.url:
-        return _load_by_program(daemon, ids, names, archive)
+        return _load_by_program(daemon, item, ids, names, archive, log)
     with _reported(daemon), open_socket(daemon) as path:
         api = EngineApi(daemon, path)
         named = [api.inspect_image(name) for name in names]
         if named and all(found.get("Id") in ids for found in named):
             return Loaded(daemon, str(named[-1]["Id"]), names, 0)
         found, sent = _tag(api, ids, names), 0
-        if not found and daemon.kind == "docker":
-            image = item if isinstance(item, Image) else child_for(item, host)
-            if present := _count_present(api, image, named):
-                sent = _load_partial(api, image, references, present, log, task)
-                found = _tag(api, ids, names) if sent else ""
+        if not found:
+            found, sent = _load_missing(api, item, references, ids, named, host, log, task)
         if not found:
             whole = _file(archive)
             sent = whole.stat().st_size
@@ -155,14 +154,49 @@ def _tag(api: EngineApi, ids: Sequence[str], names: Sequence[str]) -> str:
     return ""
 
 
+def _load_missing(
+    api: EngineApi, item: Image | Index, references: Sequence[str], ids: Sequence[str],
+    named: Sequence[Mapping[str, Any]], host: Platform, log: Callable[[str], None], task: Task | None,
+) -> tuple[str, int]:
+    """Load only what a daemon lacks; return the image's ID and the bytes sent, ("", 0) if that is not possible."""
+    info, names = api.info(), docker_names(references)
+    containerd = any("containerd" in str(value) for _, value in info.get("DriverStatus") or [])
+    if containerd or api.daemon.kind == "podman":
+        # They need every blob, and containerd accepts an archive without them as if it were whole. They pull what they
+        # lack, if they see our loopback; of an index they would pull one image alone.
+        apart = "Desktop" in str(info.get("OperatingSystem")) or "rootless" in str(info.get("SecurityOptions"))
+        if isinstance(item, Index) or not api.daemon.socket or apart:
+            return "", 0
+        return _pull(api, item, ids, names, log)
+    image = item if isinstance(item, Image) else child_for(item, host)
+    present = _count_present(api, image, named)
+    sent = _load_partial(api, image, references, present, log, task) if present else 0
+    return (_tag(api, ids, names), sent) if sent else ("", 0)
+
+
+def _pull(
+    api: EngineApi, image: Image, ids: Sequence[str], names: Sequence[str], log: Callable[[str], None]
+) -> tuple[str, int]:
+    """Have a daemon pull an image from this process; return its ID and the bytes sent, ("", 0) if it cannot."""
+    from hatch_docker.oci.serve import serve_image
+
+    try:
+        with serve_image(image) as served:
+            api.pull(served.reference, served.login)
+    except (DaemonError, OSError) as error:
+        log(f"pulling only the new layers failed ({error}): loading all of them")
+        return "", 0
+    found = _tag(api, ids, names)
+    with contextlib.suppress(DaemonError):
+        api.untag(served.reference)
+    return found, served.sent
+
+
 def _count_present(api: EngineApi, image: Image, named: Sequence[Mapping[str, Any]]) -> int:
     """Return how many of the lowest layers Docker's own store has, as the images with the same names show, or others.
 
     The others are the newest ones.
     """
-    status = api.info().get("DriverStatus") or []
-    if any("containerd" in str(value) for _, value in status):
-        return 0  # it needs every blob, and accepts an archive without them as if it were whole
     wanted = [layer.diff_id for layer in image.layers]
 
     def common(other: Mapping[str, Any]) -> int:
@@ -206,7 +240,8 @@ def _send(api: EngineApi, stream: BinaryIO, size: int, task: Task | None) -> Non
 
 
 def _load_by_program(
-    daemon: Daemon, ids: Sequence[str], names: tuple[str, ...], archive: Path | Callable[[], Path]
+    daemon: Daemon, item: Image | Index, ids: Sequence[str], names: tuple[str, ...],
+    archive: Path | Callable[[], Path], log: Callable[[str], None],
 ) -> Loaded:
     known = {image_id.removeprefix("sha256:") for image_id in ids}
 
@@ -220,6 +255,14 @@ def _load_by_program(
     found = asked()
     if found:
         return Loaded(daemon, f"sha256:{found}", names, 0)
+    if isinstance(item, Image):
+        try:
+            sent = _pull_by_program(item, names)
+        except (ProgramError, OSError) as error:
+            log(f"pulling only the new layers failed ({error}): loading all of them")
+        else:
+            if found := asked():
+                return Loaded(daemon, f"sha256:{found}", names, sent)
     path = _file(archive)
     try:
         run(["podman", "load", "--quiet", "--input", str(path)])
@@ -229,3 +272,17 @@ def _load_by_program(
     if not found:
         raise DaemonError(f"podman took the archive {path} and does not have the image: look at `podman image ls`")
     return Loaded(daemon, f"sha256:{found}", names, path.stat().st_size)
+
+
+def _pull_by_program(image: Image, names: Sequence[str]) -> int:
+    """Have Podman's program pull an image from this process, and give it its names; return the bytes sent."""
+    from hatch_docker.oci.serve import serve_image
+
+    with serve_image(image) as served, temporary_directory() as directory:
+        login = {"auths": {served.reference.partition("/")[0]: {"auth": served.login.decode()}}}
+        (directory / "auth.json").write_text(json.dumps(login), encoding="utf-8")
+        options = ["--quiet", "--tls-verify=false", f"--authfile={directory / 'auth.json'}"]
+        run(["podman", "pull", *options, served.reference])
+    run(["podman", "tag", served.reference, *names])
+    run(["podman", "untag", served.reference, served.reference])
+    return served.sent

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 import trustme
@@ -25,7 +27,9 @@ from hatch_docker.oci.engine_api import Daemon, ssh_command
 from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import History, Image, Platform
+from hatch_docker.oci.serve import serve_image
 from tests.conftest import need, need_docker, run
+from tests.fakes.buildkitd import buildkitd
 from tests.fakes.http_server import running
 from tests.fakes.images import AMD64, layer
 
@@ -64,6 +68,7 @@ class Fake(BaseHTTPRequestHandler):
     refuse: list[str]
     grant: dict[str, dict[str, Any]]
     driver = "overlay2"
+    no_pull: str | None = None
 
     def log_message(self, *args: object) -> None:
         pass
@@ -103,7 +108,7 @@ class Fake(BaseHTTPRequestHandler):
                 self.images.update(self.grant)
                 self._say(200, {"stream": "Loaded"})
         else:
-            self._say(201, {})
+            self._say(201, {"error": self.no_pull} if self.no_pull and "/images/" in self.path else {})
 
 
 @pytest.fixture
@@ -260,15 +265,49 @@ def test_everything_is_sent_when_less_is_refused(fake: type[Fake], home: Path) -
     assert "no such layer file" in lines[0]
 
 
-def test_containerd_and_podman_get_everything(fake: type[Fake], home: Path) -> None:
-    """They want every blob, whatever layers they have."""
-    new = image(b"two")
+@pytest.mark.parametrize(("kind", "driver"), [("podman", "overlay2"), ("docker", "io.containerd.snapshotter.v1")])
+@pytest.mark.parametrize("refused", [None, "connection refused"])
+def test_containerd_and_podman_get_everything(
+    refused: str | None, kind: str, driver: str, fake: type[Fake], home: Path
+) -> None:
+    """They want every blob, whatever layers they have: when a pull failed, and when it did not bring the image."""
+    new, lines = image(b"two"), list[str]()
     archive = saved(new, home / "a.tar")
-    for kind, driver in (("podman", "overlay2"), ("docker", "io.containerd.snapshotter.v1")):
-        fake.images, fake.driver = {NAMES[0]: known(image(b"one"))}, driver
-        fake.grant = dict.fromkeys(NAMES, known(new))
-        done = load(Daemon(kind, f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=print)
-        assert done.sent == archive.stat().st_size
+    fake.images, fake.driver, fake.no_pull = {NAMES[0]: known(image(b"one"))}, driver, refused
+    fake.grant = dict.fromkeys(NAMES, known(new))
+    done = load(Daemon(kind, f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=lines.append)
+    assert done.sent == archive.stat().st_size
+    said = f"pulling only the new layers failed (the daemon refused the image: {refused}): loading all of them"
+    assert lines == ([said] if refused else [])
+
+
+def test_an_image_is_served_to_those_who_have_its_password() -> None:
+    """By plain HTTP, after an answer to a handshake of TLS that is none; only what belongs to the image."""
+    item = image(b"one")
+    with serve_image(item) as served:
+        host, _, tag = served.reference.partition("/")[0], *served.reference.rpartition(":")[1:]
+        top = f"http://{host}/v2/hatch-docker"
+
+        def get(path: str, login: bytes = served.login, method: str = "GET") -> tuple[int, bytes]:
+            request = Request(f"{top}{path}", headers={"Authorization": f"Basic {login.decode()}"}, method=method)
+            try:
+                with urlopen(request) as answer:
+                    return answer.status, answer.read()
+            except HTTPError as error:
+                return error.code, b""
+
+        assert get(f"/manifests/{tag}") == get(f"/manifests/{item.digest}") == (200, item.manifest)
+        for part in item.layers:
+            with part.open() as stream:
+                assert get(f"/blobs/{part.descriptor.digest}") == (200, stream.read())
+        assert get(f"/manifests/{tag}", method="HEAD") == (200, b"")
+        assert get(f"/manifests/{tag}", b"wrong") == (401, b"")
+        assert get("/blobs/sha256:00") == get("/../etc/passwd") == (404, b"")
+        with pytest.raises(URLError, match=r"record layer|WRONG_VERSION"), urlopen(f"https://{host}/v2/"):
+            pass
+        assert served.sent > item.layers[0].descriptor.size
+    with pytest.raises(URLError):
+        get(f"/manifests/{tag}")
 
 
 def test_failures_are_one_line(fake: type[Fake], home: Path) -> None:
@@ -331,8 +370,7 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
         daemon = Daemon("podman", "")
         assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 0
         assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
-        with pytest.raises(DaemonError):
-            load(daemon, image(b"two"), NAMES, home / "missing.tar", host=AMD64, log=print)
+        takes_new_layers(daemon, home)
         return
     with subprocess.Popen([program, "system", "service", "--time=60", f"unix://{home}/podman.sock"],
                           stderr=subprocess.DEVNULL) as service:  # fmt: skip
@@ -342,11 +380,36 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
             environ = {"CONTAINER_HOST": daemon.url, "DOCKER_HOST": "unix:///missing"}
             while daemon not in find_daemons(environ) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            done = load(daemon, one, NAMES, archive, host=AMD64, log=print)
-            assert done.sent == archive.stat().st_size
+            assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 1_000_000
             assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
+            takes_new_layers(daemon, home)
         finally:
             service.terminate()
+
+
+def takes_new_layers(daemon: Daemon, home: Path) -> None:
+    """Load an image without an archive where its base is; then its layers can be read, and it has its names alone."""
+    two = image(b"two")
+    done = load(daemon, two, NAMES, home / "missing.tar", host=AMD64, log=print)
+    assert 0 < done.sent < 20_000
+    assert done.image_id in (two.digest, known(two)["Id"])
+    program = ["docker", f"--host={daemon.url}"] if daemon.kind == "docker" else ["podman"]
+    assert sorted(json.loads(run(*program, "image", "inspect", "--format", "{{json .RepoTags}}", NAMES[0]))) == [*NAMES]
+    run(*program, "save", "--output", home / "saved.tar", NAMES[0])
+    assert (home / "saved.tar").stat().st_size > 1_000_000  # Podman's has no compression, Docker's BASE has none
+
+
+@pytest.mark.engine
+def test_docker_with_containerd_takes_new_layers_only(home: Path) -> None:
+    """The real one, another than this machine's, as its image store is."""
+    need("dockerd")
+    with buildkitd(home, []) as (_, address):
+        daemon, one = Daemon("docker", address), image(b"one")
+        assert load(daemon, one, NAMES, home / "missing.tar", host=AMD64, log=print).sent > 1_000_000
+        takes_new_layers(daemon, home)
+        index = make_index([image(b"three"), image(b"arm", Platform("linux", "arm64"))], {})
+        archive = saved(index, home / "3")
+        assert load(daemon, index, NAMES, archive, host=AMD64, log=print).sent == archive.stat().st_size
 
 
 def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

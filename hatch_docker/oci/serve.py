@@ -1,0 +1,113 @@
+"""An image served to a daemon of this machine, as a registry does it (distribution-spec 1.1, pull), for one pull.
+
+A daemon with containerd's image store, and Podman, keep blobs by digest, and a pull fetches only those that they lack.
+The server listens on loopback, where Docker asks for no TLS, and answers to a password that is new for each pull.
+"""
+
+import base64
+import contextlib
+import io
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hatch_docker.core.streams import CountingStream
+from hatch_docker.oci.layout import copy_layer
+from hatch_docker.oci.manifest import parse_manifest
+from hatch_docker.oci.model import Image, Layer
+
+PORT = 47217             # containerd notes for each blob where it came from: not another port each time
+REPOSITORY = "hatch-docker"
+LONGEST_HEAD = 1 << 16   # bytes of a request
+TLS = b"\x16"            # how a handshake begins
+IDLE = 60                # seconds without a byte
+
+
+@dataclass(slots=True)
+class Served:
+    """The reference of an image that is served, the login (base64 of user:password), and the bytes that were sent."""
+
+    reference: str
+    login: bytes
+    sent: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, size: int) -> None:
+        """Note bytes that were sent."""
+        with self.lock:
+            self.sent += size
+
+
+@contextlib.contextmanager
+def serve_image(image: Image) -> Iterator[Served]:
+    """Serve an image on loopback; raises OSError without a port."""
+    with _listen() as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        tag = image.digest.rpartition(":")[2]
+        login = base64.b64encode(f"{REPOSITORY}:{secrets.token_hex()}".encode())
+        served = Served(f"{address}/{REPOSITORY}:{tag}", login)
+        config = parse_manifest(image.manifest, "the manifest").config
+        contents: dict[str, bytes | Layer] = {f"blobs/{layer.descriptor.digest}": layer for layer in image.layers}
+        contents |= {f"blobs/{config.digest}": image.config}
+        contents |= {f"manifests/{name}": image.manifest for name in (tag, image.digest)}
+        threads: list[threading.Thread] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # closed
+                while True:
+                    connection, _ = listener.accept()
+                    arguments = connection, contents, image, served
+                    threads.append(threading.Thread(target=_answer, args=arguments, daemon=True))
+                    threads[-1].start()
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield served
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            for thread in (accepting, *threads):
+                thread.join(IDLE)
+
+
+def _listen() -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", PORT))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
+
+
+def _answer(connection: socket.socket, contents: dict[str, bytes | Layer], image: Image, served: Served) -> None:
+    """Answer one request, and close the connection; a layer that turns out to be damaged ends it early."""
+    with contextlib.suppress(Exception), connection:
+        connection.settimeout(IDLE)
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) < LONGEST_HEAD:
+            piece = connection.recv(LONGEST_HEAD)
+            if not piece:
+                return
+            head += piece
+            if head[:1] == TLS:  # Docker tries it first, and plain HTTP after an answer in that
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                return
+        first, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ")
+        given = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body: bytes | Layer | None = b"{}" if path == "/v2/" else contents.get(path.removeprefix(f"/v2/{REPOSITORY}/"))
+        status, more, kind = "200 OK", "", "application/octet-stream"
+        if not secrets.compare_digest(given.get("authorization", "").encode(), b"Basic " + served.login):
+            status, body, more = "401 Unauthorized", b"{}", 'WWW-Authenticate: Basic realm="hatch-docker"\r\n'
+        elif body is None:
+            status, body = "404 Not Found", b"{}"
+        elif "/manifests/" in path:
+            more, kind = f"Docker-Content-Digest: {image.digest}\r\n", image.descriptor.media_type
+        size = len(body) if isinstance(body, bytes) else body.descriptor.size
+        lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {size}", f"{more}Connection: close"]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        if method == "GET":
+            with io.BufferedWriter(socket.SocketIO(connection, "w"), 1 << 20) as stream:
+                out = CountingStream(stream, served.count)
+                out.write(body) if isinstance(body, bytes) else copy_layer(body, out)
