@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.plan.model import DEBIAN_PYTHONS, TINI, UNRELEASED, BasePlan, Guess
-from hatch_docker.plan.standalone import standalone_plan
+from hatch_docker.plan.model import DEBIAN_PYTHONS, TINI, UNRELEASED, BasePlan, Guess, StandalonePlan
 from hatch_docker.project.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[
     kind, location = base_location(name)
     standalone = None
     if name.startswith("standalone:"):
-        standalone, python, location = standalone_plan(name, python, config)
+        standalone, python, location = _standalone_plan(name, python, config)
         kind = "debian"
     elif kind == "debian":
         python = _suite_python(project, name, DEBIAN_PYTHONS[location], python, guesses)
@@ -62,6 +62,20 @@ def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[
         python="" if standalone or kind != "debian" else python, check_valid_until=config.debian.check_valid_until,
         builder=_builder(config, python), standalone=standalone,
     ), python  # fmt: skip
+
+
+def _standalone_plan(name: str, python: str, config: Config) -> tuple[StandalonePlan, str, str]:
+    """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
+    options, version = config.standalone, name.removeprefix("standalone:")
+    if not re.fullmatch(r"3\.\d{1,2}t?", version):
+        raise ConfigError(f"base {name!r}: after standalone: stands a Python, such as standalone:3.14t")
+    if python not in ("", version):
+        raise ConfigError(f"python = {python!r} does not fit base {name!r}; remove `python`")
+    if options.suite not in DEBIAN_PYTHONS:
+        raise ConfigError(
+            f"tool.hatch-docker.standalone.suite: {options.suite!r} is unknown; known: {', '.join(DEBIAN_PYTHONS)}"
+        )
+    return StandalonePlan(version, options.mirror, options.release), version, options.suite
 
 
 def _builder(config: Config, python: str) -> BasePlan | None:
