@@ -23,10 +23,11 @@ from typing import Any, TypeVar
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.bases.image import base_tree, note_builder, tree_key
 from hatch_docker.bases.model import Base
+from hatch_docker.core.beside import beside
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import DamagedBlobError, Store, file_digest, key_of
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import BuildError
+from hatch_docker.core.errors import BuildError, HatchDockerError
 from hatch_docker.core.files import remove_tree, temporary_tree
 from hatch_docker.core.process import ProcessFailed, TimedOut
 from hatch_docker.core.text import megabytes
@@ -39,6 +40,7 @@ from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
 from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, rust_version, with_table
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
+from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install.compatibility import check_made
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin_requirements
@@ -121,7 +123,18 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
         note_used(pins, ctx)
         return known_file(ctx.store, KINDS, packed.key_with(source, pins), make)
 
-    return with_all_requirements(MORE, source, packed, find) or given_file(make())
+    if (found := with_all_requirements(MORE, source, packed, find)) is not None:
+        return found
+
+    def prepare(ctx: Context) -> None:
+        with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
+            fetch(packed.pins(source.requires), ctx, root=root)
+            base_tree(base, ctx)
+
+    with beside(ctx, prepare) as prepared:  # what the wheel and its layer need after the builder's root
+        made = given_file(make())
+        prepared()
+    return made
 
 
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
