@@ -128,7 +128,7 @@ def follow_links(path: str, readlink: Callable[[str], str | None]) -> str:
                 continue
             links += 1
             if links > LINKS_LIMIT:
-                raise BaseImageError(f"/{path} leads through a loop of symbolic links in the base")
+                raise BaseImageError(f"/{path} is a loop of symbolic links in the base")
             if target.startswith("/"):
                 place.clear()
             todo += target.split("/")[::-1]

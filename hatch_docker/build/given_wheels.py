@@ -65,12 +65,12 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
         core_metadata(table)
     except ConfigError as error:
         why = str(error).removeprefix("pyproject.toml: ")
-        raise ConfigError(f"the metadata of {first.name} are not valid, have its backend mend them: {why}") from error
+        raise ConfigError(f"the metadata of {first.name} are not valid; build it again: {why}") from error
     named, said = identities[first], (table.get("name", ""), table.get("version", ""))
     if [canonicalize_name(said[0]), canonicalize_version(said[1])] != [named[0], canonicalize_version(named[1])]:
         raise ConfigError(
             f"{first.name} was renamed: its metadata are those of {' '.join(said)}; "
-            "give it the name that its build gave"
+            "give it that name again"
         )
     for other in others:
         if identities[other] != identities[first]:

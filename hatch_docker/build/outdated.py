@@ -132,7 +132,7 @@ def _packages(pinned: Sequence[Pinned], suite: Suite) -> Iterator[Outdated]:
     indexes = current_indexes(suite)
     snapshot = recall_snapshot(ctx.store, suite.codename, suite.architecture)
     if snapshot is None or snapshot["time"] < start:
-        raise TransientError(f"{suite.name}: no mirror says what is the newest now; try again, or name another mirror")
+        raise TransientError(f"{suite.name}: the mirror does not say what is new; try again, or name another mirror")
     with ctx.progress.task(f"reading the packages of {suite.name}") as task:
         mirrors = suite.mirrors()
         every = fetch_package_index(indexes, mirrors, ctx, task)

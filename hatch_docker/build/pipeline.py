@@ -69,7 +69,7 @@ def run(
     if error := push_error(receipt.deliveries):
         raise error
     if not (plan.archive or plan.push or loaded):
-        ctx.progress.warn("the image is in the cache alone: archive = false, and it is neither loaded nor pushed")
+        ctx.progress.warn("the image is only in the cache: archive = false, and it is not loaded and not pushed")
     if notes is not None:
         notes.add(plan, receipt, (archive, path), loaded, host, ctx)
     return receipt

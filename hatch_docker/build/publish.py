@@ -86,8 +86,8 @@ def _check_names(
     for name in (f"{repository}:{tag}" for repository in repositories for tag in tags or receipt.tags):
         if (other := taken.setdefault(name, archive)) != archive:
             raise ConfigError(
-                f"{archive.name} would be pushed as {name}, and so would {other.name}: name a registry alone, or push "
-                "each by itself"
+                f"{archive.name} would be pushed as {name}, and so would {other.name}: name only a registry, or push "
+                "each of them alone"
             )
 
 

@@ -98,8 +98,8 @@ def _name_and_tags(typed: Sequence[str], image: str) -> tuple[str, list[str]]:
         bare |= not colon
     if len(set(names)) > 1:
         raise ConfigError(
-            f"--tag: {' and '.join(sorted(set(names)))} are two names, and an image has one: `registries` in "
-            "[tool.hatch-docker] adds the places that it is pushed to"
+            f"--tag: an image has one name, and there are two: {' and '.join(sorted(set(names)))}; to push it to more "
+            "places, set `registries` in [tool.hatch-docker]"
         )
     return (names or [""])[0], [*tags, "latest"] if tags and bare and "latest" not in tags else tags
 

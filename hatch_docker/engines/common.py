@@ -233,8 +233,8 @@ def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Contex
     for option, words in (("entrypoint", plan.config.entrypoint), ("cmd", plan.config.cmd)):
         for word in filter(_NO_VARIABLE.search, words):
             ctx.progress.warn(
-                f"tool.hatch-docker.{option}: {word!r} is passed on as it is, for a variable is ${{NAME}} or "
-                "${NAME:-default}; write $${ for ${ itself"
+                f"tool.hatch-docker.{option}: {word!r} is not filled in: write ${{NAME}} or "
+                "${NAME:-default}, or $${ for ${ itself"
             )
     words = plan.config.entrypoint or plan.config.cmd
     option = "entrypoint" if plan.config.entrypoint else "cmd"

@@ -71,7 +71,7 @@ def make_files(
     missing = {path: f"/{path}" for path in directories if path not in base.directories}
     check_directories(missing, entries, base, OPTION, ctx)
     if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
-        ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, because runtimes mount a file of theirs there")
+        ctx.progress.warn(f"{OPTION}: containers do not see /{hidden}: runtimes mount a file of their own there")
     files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
     with readable():
         digests = {path: file_digest(file) for path, file in files.items()}
@@ -295,12 +295,12 @@ def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Co
         path = located(volume, base, VOLUMES)
         if path in base.symlinks:
             ctx.progress.warn(
-                f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays as it is; "
+                f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays one; "
                 f"name the directory: /{real_path(base.symlinks, path)}"
             )
         elif f"{path}/".startswith(f"{VENV}/"):
             ctx.progress.warn(
-                f"{VOLUMES}: {volume} is where the code is, which belongs to root, and stays as it is; "
+                f"{VOLUMES}: {volume} is where the code is, which belongs to root; "
                 "name a directory elsewhere, such as /data"
             )
         elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or is_directory(files.get(path))):

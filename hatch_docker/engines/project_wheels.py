@@ -53,8 +53,8 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     differing = [pinned for pinned in pins if _here(pinned.name) != pinned.version]
     if project.wheel_by is None:
         raise BuildError(
-            "the project's wheel is made on this machine, by what its backend finds here, whatever the lock has: leave "
-            'isolated = "never" out of [tool.hatch-docker.build], or build without the lock (HATCH_DOCKER_PINS=none)'
+            "the project's wheel is made on this machine, with what is installed here, and not what the lock has: "
+            'leave isolated = "never" out of [tool.hatch-docker.build], or set HATCH_DOCKER_PINS=none'
         )
     if not differing:
         return project.wheel()

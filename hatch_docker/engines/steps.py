@@ -256,7 +256,7 @@ def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: 
     if path := ctx.store.remembered(CODE, key_of(layer.diff_id), find):
         raise BuildError(
             f"the step that fills {', '.join(note.contents)} wrote machine code, /{path}, for {twin.platform}, which "
-            f"is no use on {base.platform}; build it there, or drop that platform"
+            f"does not run on {base.platform}; build it there, or drop that platform"
         )
 
 

@@ -210,7 +210,7 @@ def open_socket(daemon: Daemon) -> Iterator[str]:
             if not isinstance(error.__cause__, OSError):
                 raise  # another program than ssh, which the block ran
             advice = (
-                f"see that ssh gets there without asking, and that `{daemon.kind} version` works there"
+                f"check that ssh connects without a question, and that `{daemon.kind} version` works there"
                 if isinstance(error, ProcessFailed) else 'install OpenSSH, or set load = "never"'
             )  # fmt: skip
             raise DaemonError(f"cannot talk to {daemon}: {sanitize(str(error))}; {advice}") from error

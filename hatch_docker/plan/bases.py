@@ -24,13 +24,13 @@ def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[
     name, python = config.base, config.python
     if not name:
         if python.endswith("t"):
-            raise ConfigError(f'python = {python!r} is free-threaded, as is base = "standalone:{python}": set that')
+            raise ConfigError(f'python = {python!r} is free-threaded: set base = "standalone:{python}" instead')
         fitting = (known for known in KNOWN_PYTHONS if _admits(project.requires_python, known))
         python = python or next((known for known in fitting if _has_wheel(project.pythons, known)), "")
         if not python:
             known = ", ".join(KNOWN_PYTHONS)
             raise ConfigError(
-                f"requires-python {project.requires_python!r} admits none of the CPythons known here ({known}); "
+                f"requires-python {project.requires_python!r} does not allow any known Python ({known}); "
                 "set base to an image with such a Python"
             )
         name = f"python:{python}-slim"
@@ -68,7 +68,7 @@ def _standalone_plan(name: str, python: str, config: Config) -> tuple[Standalone
     """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
     options, version = config.standalone, name.removeprefix("standalone:")
     if not re.fullmatch(r"3\.\d{1,2}t?", version):
-        raise ConfigError(f"base {name!r}: after standalone: stands a Python, such as standalone:3.14t")
+        raise ConfigError(f"base {name!r}: write a Python after the colon, such as standalone:3.14t")
     if python not in ("", version):
         raise ConfigError(f"python = {python!r} does not fit base {name!r}; remove `python`")
     if options.suite not in DEBIAN_PYTHONS:

@@ -156,8 +156,8 @@ def _pins(project: Metadata, config: Config, guesses: list[Guess]) -> str:
 def _budget(config: Config, repositories: Sequence[str]) -> BudgetPlan | None:
     if config.max_growth and not repositories:
         raise ConfigError(
-            "tool.hatch-docker.max-growth: compares with what was pushed last, and neither `image` nor `registries` "
-            "names a registry"
+            "tool.hatch-docker.max-growth: compares with the image that was pushed last; set `image` or `registries` "
+            "to say where that is"
         )
     share, growth = config.max_growth or (None, None)
     return BudgetPlan(config.max_size or None, growth, share) if config.max_size or config.max_growth else None
@@ -223,10 +223,10 @@ def _check_build(build: BuildConfig) -> None:
             if name in getattr(build, other):
                 raise ConfigError(f"{table}.args: {name} is one of build.{other} too; leave it in one of them")
     if build.ssh and not build.network:
-        raise ConfigError(f"{table}.ssh: the agent's keys are for other machines, and network = false hides them")
+        raise ConfigError(f"{table}.ssh: the keys are for other machines, and network = false cuts them off")
     for name in ("args", "env", "ssh"):
         if build.isolated == "never" and getattr(build, name):
-            raise ConfigError(f'{table}.{name}: is for the builder stage, and isolated = "never" does without it')
+            raise ConfigError(f'{table}.{name}: is for the builder stage, which isolated = "never" switches off')
 
 
 def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPlan:

@@ -40,7 +40,7 @@ def check_output(path: str, number: int) -> None:
         raise ConfigError(f"{table}.outputs: / is the whole image; name the directory that the command fills")
     if f"{path}/".startswith(APART):
         raise ConfigError(
-            f"{table}.outputs: {path} is of the container's runtime, or of the step itself, and in no layer; "
+            f"{table}.outputs: {path} belongs to the container's runtime or to the step, and cannot be in a layer; "
             "choose another directory, such as /srv/static"
         )
     if any(file.startswith(f"{path}/") for file in MOUNTED):

@@ -51,8 +51,8 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
     def _images(self, wheel: Path, root: Path) -> list[Path]:
         if unknown := sorted(set(self.config) - OPTIONS):
             raise ConfigError(
-                f"tool.hatch.build.targets.wheel.hooks.docker.{unknown[0]}: no option of the hook; "
-                "what decides the image is in [tool.hatch-docker]"
+                f"tool.hatch.build.targets.wheel.hooks.docker.{unknown[0]}: unknown option of the hook; "
+                "the options of the image are in [tool.hatch-docker]"
             )
         builder = self.build_config.builder
         made, digest = receipts_of(builder.metadata), file_digest(wheel).removeprefix("sha256:")

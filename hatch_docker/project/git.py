@@ -75,7 +75,7 @@ def read_revision(
             message = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
             why = message[0] if message else " ".join(str(error).split())
             trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
-            warn(f"the image names no commit, and uncommitted changes go unnoticed: {why}{trust}")
+            warn(f"the commit is unknown, and uncommitted changes are not noticed: {why}{trust}")
     return None
 
 

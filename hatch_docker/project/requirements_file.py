@@ -72,7 +72,7 @@ def required_files(root: Path, hook: Any) -> list[Path]:
         raise ConfigError(text)
     if unknown := sorted(set(hook) - {"requirements"}):
         raise ConfigError(
-            f"tool.hatch.metadata.hooks.docker.{unknown[0]}: no option of the hook, which has `requirements` alone"
+            f"tool.hatch.metadata.hooks.docker.{unknown[0]}: unknown option; the hook has only `requirements`"
         )
     return [root / name for name in names]
 
@@ -95,7 +95,7 @@ def read_dependencies(root: Path, hook: Any) -> list[str]:
                 found[line] = None
             elif not line.startswith("-") or re.match(r"(-e|--editable)\b", line):
                 raise ConfigError(
-                    f"{name}: {redact_requirement(line)!r} has no place among a project's dependencies; "
+                    f"{name}: {redact_requirement(line)!r} cannot be a dependency of a project; "
                     "write it as `name @ URL`, or name a release"
                 )
     return list(found)

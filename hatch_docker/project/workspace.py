@@ -139,7 +139,7 @@ def check_own(path: Path, root: Path) -> None:
     It may be one of the user's, with secrets in lines that an error would show.
     """
     if "\0" in str(path) or not path.resolve().is_relative_to(top_of(root).resolve()):
-        raise ConfigError(f"{path.name}: {path} is not in the project, which may read no other requirements")
+        raise ConfigError(f"{path.name}: {path} is outside of the project; only requirements of the project are read")
 
 
 def written_path(root: Path, name: str, option: str, variable: str, environ: Mapping[str, str] = _EMPTY) -> Path:
@@ -153,7 +153,7 @@ def written_path(root: Path, name: str, option: str, variable: str, environ: Map
     inside = path.is_relative_to(top) and ".git" not in path.relative_to(top).parts
     if not inside and not environ.get(variable):
         way_out = f"set {variable}" if variable else "name that directory on the command line"
-        raise ConfigError(f"{option}: {name} is not in the project, which may write nowhere else; {way_out}")
+        raise ConfigError(f"{option}: {name} is outside of the project; a build writes only to the project; {way_out}")
     return root / name
 
 

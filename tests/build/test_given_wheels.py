@@ -8,7 +8,7 @@ import pytest
 
 from hatch_docker.build.given_wheels import open_wheels
 from hatch_docker.build.plans import open_plans
-from hatch_docker.cli.commands.build import _source
+from hatch_docker.cli.source import read_source
 from hatch_docker.core.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.model import Platform
 from hatch_docker.wheels.install.compatibility import fitting_wheel
@@ -67,7 +67,7 @@ def test_the_default_base_has_a_python_that_a_wheel_is_for(names: list[str], bas
 
 
 def source(*names: object, **options: object) -> tuple[list[Path], Path, str]:
-    found = _source(argparse.Namespace(project=[*map(str, names)], **{"config": "", "build_arg": [], **options}))
+    found = read_source(argparse.Namespace(project=[*map(str, names)], **{"config": "", "build_arg": [], **options}))
     return list(found.wheels), found.root, found.file
 
 
@@ -111,7 +111,7 @@ def test_wheels_that_make_no_image(tmp_path: Path) -> None:
         ((pure, amd64), "have different metadata"), ((tmp_path / "demo.whl",), "not the name of a wheel"),
         ((pure, tmp_path / "other-1.0-py3-none-any.whl"), "of different packages or versions"),
         ((tmp_path / "*.whl",), "there is no wheel"),
-        ((wrong,), "the metadata of demo-1.0-1-.* are not valid, .*: .*'none'"),
+        ((wrong,), "the metadata of demo-1.0-1-.* are not valid; .*: .*'none'"),
         ((pure.with_name("demo-2.0-py3-none-any.whl"),), "demo-2.0-.* was renamed: its metadata are those of demo 1.0"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):

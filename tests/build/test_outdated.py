@@ -71,7 +71,7 @@ def test_debian_packages(archive: FakeArchive, tmp_path: Path, ctx: Context) -> 
     ]  # fmt: skip
     archive.date = "Fri, 31 Oct 2025 00:00:00 UTC"  # a mirror that is behind
     archive.write()
-    with pytest.raises(TransientError, match="no mirror says what is the newest now"):
+    with pytest.raises(TransientError, match="the mirror does not say what is new"):
         find_outdated(pins, PLAN, tmp_path, ctx)
 
 

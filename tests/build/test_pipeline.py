@@ -95,7 +95,7 @@ def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:
     receipt = story.run(archive=False)
     assert (receipt.archive, story.files()) == ("", [name for name in FILES if not name.endswith(".tar")])
     assert story.ctx.progress.warnings == [
-        "the image is in the cache alone: archive = false, and it is neither loaded nor pushed"
+        "the image is only in the cache: archive = false, and it is not loaded and not pushed"
     ]
     story.run(archive=True)
     assert [ctx.lazy for ctx in story.seen] == [True, False]

@@ -64,7 +64,7 @@ def test_without_a_display_or_a_cache() -> None:
 @pytest.mark.parametrize(("words", "message"), [
     ("build -t docker", "--tag docker: this is a target of hatch; here -t names the image: type `hatch-docker build`"),
     ("build -t docker:plan", "type `hatch-docker plan`, or `hatch build -t docker:plan`"),
-    ("plan -t a:1 -t b:1", "--tag: a and b are two names, and an image has one"),
+    ("plan -t a:1 -t b:1", "--tag: an image has one name, and there are two: a and b"),
     ("build --build-arg NOT_SET", "--build-arg NOT_SET: it has no value: type NOT_SET=VALUE, or set the variable"),
     ("build -t App:1", "--tag: must be a repository in lower case"),
     ("build --image app:1", "--image: must be a repository in lower case, without a tag"),
@@ -101,5 +101,5 @@ def test_they_go_over_variables_and_the_table(
 
 
 def test_two_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="a and b are two names"):
+    with pytest.raises(ConfigError, match="there are two: a and b"):
         flag_variables(parse(["build", "-t", "a:1", "--image", "b"]), {})

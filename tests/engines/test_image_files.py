@@ -102,6 +102,6 @@ def test_a_file_that_compresses_like_a_bomb_is_named(root: Path) -> None:
 def test_what_no_container_sees_is_told(target: str, root: Path) -> None:
     lines: list[str] = []
     assert target[1:] in made(root, ("a", target), ("a", "/etc/hosts.allow"), lines=lines)
-    assert [line.partition("files: ")[2].partition(",")[0] for line in lines if "no container" in line] == [
-        f"no container sees {target}"
+    assert [line.partition("files: ")[2].partition(": ")[0] for line in lines if "containers do" in line] == [
+        f"containers do not see {target}"
     ]

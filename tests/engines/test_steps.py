@@ -205,7 +205,7 @@ def test_a_refused_write_is_named(output: str, path: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("step", "message"), [
     ({"outputs": ["//"]}, None),
     ({"outputs": ["/./."]}, "outputs: / is the whole image"),
-    ({"outputs": ["/tmp/x"]}, "/tmp/x is of the container's runtime, or of the step itself"),
+    ({"outputs": ["/tmp/x"]}, "/tmp/x belongs to the container's runtime or to the step"),
     ({"outputs": ["/etc"]}, "/etc holds files of the step's container"),
     ({"outputs": ["/srv"], "env": {"A": "1"}, "secrets": ["A"]}, "env: A is one of its secrets too"),
 ])
@@ -215,7 +215,7 @@ def test_options_that_cannot_be(step: dict[str, Any], message: str | None) -> No
 
 
 def test_an_output_that_a_link_of_the_base_leads_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"steps\[0\]\.outputs: /tmp/x is of the container's runtime"):
+    with pytest.raises(ConfigError, match=r"steps\[0\]\.outputs: /tmp/x belongs to the container's runtime"):
         layers(tmp_path, [], outputs=["/scratch/x"])
 
 

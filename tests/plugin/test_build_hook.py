@@ -241,7 +241,7 @@ def frontend(name: str, project: Path, tmp_path: Path) -> subprocess.CompletedPr
     ("base", "hook", "says"),
     [
         ("debian:nope", HOOK, "base 'debian:nope': unknown Debian suite"),
-        ("debian:trixie", f"{HOOK}base = 'x'\n", "hooks.docker.base: no option of the hook"),
+        ("debian:trixie", f"{HOOK}base = 'x'\n", "hooks.docker.base: unknown option of the hook"),
     ],
     ids=["base", "option"],
 )

@@ -56,12 +56,12 @@ SECRET = "machine git.example login me password hunter2"
 @pytest.mark.parametrize(("table", "line", "message"), [
     ("", "", 'hooks.docker: write requirements = ["requirements.txt"], a list of files'),
     ("requirements = 'a'", "", "a list of files"),
-    ("requirements = ['a.txt']\nother = 1", "", "hooks.docker.other: no option of the hook"),
+    ("requirements = ['a.txt']\nother = 1", "", "hooks.docker.other: unknown option"),
     ("requirements = ['no.txt']", "", "there is no no.txt in shop/"),
     ("requirements = ['../a.txt']", "", "there is no ../a.txt in shop/"),
-    ("requirements = ['a.txt']", "-r ../netrc", "netrc is not in the project, which may read no other requirements"),
-    ("requirements = ['a.txt']", "-e ./here", "a.txt: '-e ./here' has no place among a project's dependencies"),
-    ("requirements = ['a.txt']", "git+https://me:secret@git.example/x", "'git+https://***@git.example/x' has no"),
+    ("requirements = ['a.txt']", "-r ../netrc", "netrc is outside of the project; only requirements of"),
+    ("requirements = ['a.txt']", "-e ./here", "a.txt: '-e ./here' cannot be a dependency of a project"),
+    ("requirements = ['a.txt']", "git+https://me:secret@git.example/x", "'git+https://***@git.example/x' cannot be"),
 ])  # fmt: skip
 def test_what_cannot_be_read(table: str, line: str, message: str, tmp_path: Path) -> None:
     files = {"shop/pyproject.toml": PROJECT + table, "shop/a.txt": line, "shop/shop.py": ""}

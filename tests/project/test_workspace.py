@@ -240,7 +240,7 @@ def test_nothing_is_written_outside_of_the_whole(whole: str, name: str, allowed:
     if allowed:
         assert written_path(root, name, "option", "VARIABLE", {}) == root / name
         return
-    with pytest.raises(ConfigError, match=f"^option: {name} is not in the project, .*; set VARIABLE$"):
+    with pytest.raises(ConfigError, match=f"^option: {name} is outside of the project; .*; set VARIABLE$"):
         written_path(root, name, "option", "VARIABLE", {"VARIABLE": ""})
     assert written_path(root, name, "option", "VARIABLE", {"VARIABLE": name}) == root / name
 
@@ -248,9 +248,9 @@ def test_nothing_is_written_outside_of_the_whole(whole: str, name: str, allowed:
 def test_lock_and_output_are_in_the_project(tmp_path: Path) -> None:
     """A lock of a project's own choice could be a file that a shell runs."""
     root = write_member(tmp_path, "app")
-    with pytest.raises(ConfigError, match=r"tool.hatch-docker.pins: ../../.bash_login is not in the project"):
+    with pytest.raises(ConfigError, match=r"tool.hatch-docker.pins: ../../.bash_login is outside of the project"):
         open_lock(root, {"tool": {"hatch-docker": {"pins": "../../.bash_login"}}}, {})
     with (root / "pyproject.toml").open("a") as stream:
         stream.write('\n[tool.hatch.build]\ndirectory = "../../out"\n')
-    with pytest.raises(ConfigError, match=r"build: directory: .*/out is not in .*; name that directory on the command"):
+    with pytest.raises(ConfigError, match=r"build: directory: .*/out is outside of .*; name that directory on the command"):
         open_hatchling(root).output()

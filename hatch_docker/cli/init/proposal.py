@@ -184,7 +184,7 @@ def _refuse(root: Path) -> NoReturn:
     """Raise ConfigError for a directory without a project and without a Python file."""
     if notebooks := sorted(path.name for path in root.glob("*.ipynb")):
         raise ConfigError(
-            f"{root} holds notebooks and no Python file: make a program of one (`jupyter nbconvert --to script "
+            f"{root} has notebooks, but no Python file: convert one to a program (`jupyter nbconvert --to script "
             f'"{notebooks[0]}"`) and run init again'
         )
     raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
@@ -229,7 +229,7 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
         proposal.add(PYPROJECT, ["tool", "hatch", "metadata", "hooks", "docker"], {"requirements": [path]})
         proposal.guesses.append(f"dependencies: those of {path}, which each build reads")
         redacted = map(redact_requirement, (line for line in left_out if not line.startswith("-")))
-        proposal.notes += [f"{path}: {line!r} has no place among dependencies" for line in redacted]
+        proposal.notes += [f"{path}: {line!r} cannot be a dependency" for line in redacted]
     if reads and any("@" in line for line in lines):
         proposal.add(PYPROJECT, ["tool", "hatch", "metadata"], {"allow-direct-references": True})
     if "uv" in config.get("tool", {}) or (proposal.root / "uv.lock").exists():

@@ -197,7 +197,7 @@ def _trees(inputs: _Inputs, make: Callable[[], Sequence[CopyStep]]) -> tuple[_In
         except _MoreNeeded as needed:
             sdist = needed.job.sdist
             if sdist.content in asked:
-                raise BuildError(f"{sdist.name} never stops asking for build requirements: {needed}") from None
+                raise BuildError(f"{sdist.name} asks for more build requirements each time: {needed}") from None
             asked.add(sdist.content)
             inputs.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
 

@@ -182,7 +182,7 @@ def with_all_requirements(
         except MoreNeededError as needed:
             more = needed.args
             store.remember(fact, key, list(more))
-    raise BuildError(f"{source.name} never stops asking for build requirements: {', '.join(more)}")
+    raise BuildError(f"{source.name} asks for more build requirements each time: {', '.join(more)}")
 
 
 def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
@@ -259,7 +259,7 @@ def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make:
         if path.is_file() and file_digest(path) == known["digest"]:
             return path
         remove_tree(directory)  # damaged: it is made once more
-    raise BuildError(f"the cache loses {name}; is its disk full or failing?")
+    raise BuildError(f"{name} disappeared from the cache; is its disk full or failing?")
 
 
 def run_backend(

@@ -63,7 +63,7 @@ def refusal(filename: str, why: str, *, record: bool = False) -> WheelError:
     """
     short = why if len(why) <= SHOWN else f"{why[:SHOWN]}..."
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
-    line = f"wheel {filename} cannot be installed: {printable}; pin another version, or tell its makers"
+    line = f"wheel {filename} cannot be installed: {printable}; pin another version, or report it to its authors"
     return RecordError(line) if record else WheelError(line)
 
 

@@ -122,7 +122,7 @@ def check_made(filename: str, sdist: str, target: Target) -> None:
     except InvalidSdistFilename as error:
         raise WheelError(f"{sdist} is not the name of an sdist: {error}") from None
     if parse_wheel_filename(filename)[:2] != wanted:
-        raise WheelError(f"building {sdist} gave {filename}, which is another package or version; tell its makers")
+        raise WheelError(f"building {sdist} gave {filename}, another package or version; report it to its authors")
 
 
 def check_identity(wheel: WheelArchive) -> None:

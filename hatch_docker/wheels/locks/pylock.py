@@ -180,7 +180,7 @@ def _pin(
         if version:
             filename = sdist_name(str(package.name), version, filename)
     if not version and named is None:
-        raise WheelError(f"{where} has no version, and the file name {filename} tells none")
+        raise WheelError(f"{where} has no version, and neither has the file name {filename}")
     pin = Pin(
         str(package.name), version or str(named), filename, url, sha256, choice.size,
         None if choice.upload_time is None else int(choice.upload_time.timestamp()),

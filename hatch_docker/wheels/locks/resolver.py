@@ -110,7 +110,7 @@ def _resolve(
             return _with_abi(pins, target, root, indexes, ctx, stubs) if target.abi else pins
         for pin in unread:
             sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))
-    raise WheelError(f"uv finds no stable answer with the sdists of {', '.join(sorted(sdists))}; lock the project")
+    raise WheelError(f"uv finds other versions each time for {', '.join(sorted(sdists))}; lock the project")
 
 
 def _with_abi(

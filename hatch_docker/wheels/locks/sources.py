@@ -81,14 +81,14 @@ def bind(
         place = chosen[0] if chosen else index_by_pattern(name, indexes)
         if any(other != place for other in chosen):
             found = " and ".join(str(source) for source in holding(sources, name, target))
-            raise WheelError(f"the project takes {found}: let one of them hold, by a marker")
+            raise WheelError(f"the project takes {found}: give them markers, so that only one of them applies")
         if place is not None:
             places[name] = place
     overridden = names_of(indexes.settings.get("override-dependencies", ()))
     if lost := sorted(places.keys() & overridden):
-        raise WheelError(f"override-dependencies has {lost[0]}, and its source would not hold: run `uv lock`")
+        raise WheelError(f"override-dependencies has {lost[0]}, which replaces its source: run `uv lock`")
     if places and "UV_OVERRIDE" in indexes.deciding:
-        raise WheelError(f"UV_OVERRIDE is set, and the source of {min(places)} might not hold: run `uv lock`")
+        raise WheelError(f"UV_OVERRIDE is set, and the source of {min(places)} may be replaced: run `uv lock`")
     return Bound(places)
 
 
@@ -122,7 +122,7 @@ def _place(source: Source, indexes: Indexes, root: Path, given: Callable[[Source
     if source.kind == "index":
         return index_of(source, indexes)
     if source.kind == "workspace":
-        raise WheelError(f"{where} is said to be in the workspace, which has no such project; correct one of them")
+        raise WheelError(f"{where} names the workspace, which does not have that project; correct one of them")
     path = source.where.partition("#")[0].partition("?")[0]
     if is_archive(source.where):
         return given(source)

@@ -186,7 +186,7 @@ def _explain(output: str, target: Target, note: str = "") -> HatchDockerError:
     lines = [re.sub(r"^(?:error|cause)\b:?|^\W+", "", line.strip()).strip() for line in output.splitlines()]
     text = " ".join(line for line in lines if line).replace(f"{REQUIREMENTS} depends on", "you require")
     if "unexpected argument" in text or "invalid value" in text:
-        return WheelError(f"this uv does not suit hatch-docker ({OLDEST} or newer is needed): {text}")
+        return WheelError(f"this version of uv cannot be used ({OLDEST} or newer is needed): {text}")
     if re.search(r"401 Unauthorized|403 Forbidden", text):
         return RegistryError(
             f"the package index refuses uv: {text}; put the user and password into UV_INDEX_<NAME>_USERNAME and "

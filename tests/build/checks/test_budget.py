@@ -44,7 +44,7 @@ def test_a_budget_is_a_plans() -> None:
     for text in ("5%", "5 %"):
         table = {"max-growth": text, "max-size": "1MB", "image": "registry.example/x"}
         assert plan_of(table).budget == BudgetPlan(1_000_000, None, 0.05)
-    with pytest.raises(ConfigError, match="names a registry"):
+    with pytest.raises(ConfigError, match="compares with the image that was pushed last"):
         plan_of({"max-growth": "5%"})
 
 

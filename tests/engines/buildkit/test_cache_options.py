@@ -87,7 +87,7 @@ def test_a_project_writes_no_cache_elsewhere(place: str, tmp_path: Path) -> None
     """A user may say so, by the variable."""
     plan, root = caches(targets=[f"type=local,dest={place.format(tmp_path)}"]), tmp_path / "p"
     root.mkdir()
-    with pytest.raises(ConfigError, match=r"cache.to: .* is not in the project, .*; set HATCH_DOCKER_CACHE_TO"):
+    with pytest.raises(ConfigError, match=r"cache.to: .* is outside of the project; .*; set HATCH_DOCKER_CACHE_TO"):
         buildx_caches(plan, root, OLDEST, context(tmp_path / "cache"))
     assert len(buildx_caches(plan, root, OLDEST, context(tmp_path / "cache", HATCH_DOCKER_CACHE_TO="x"))) == 1
 

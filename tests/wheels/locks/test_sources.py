@@ -223,7 +223,7 @@ def test_a_wheel_at_a_path_or_url(
     (f'{UV}inner = {{ path = "../inner" }}', "is at ../inner, which is no wheel, no sdist and no project: correct"),
     (f'{UV}inner = {{ path = "inner.whl" }}', "inner: there is no file inner.whl"),
     (f'[tool.uv]\noverride-dependencies = ["inner"]\n{UV}inner = {{ index = "a" }}', "has inner, .* run `uv lock`"),
-    (f"{UV}inner = {{ workspace = true }}", "is said to be in the workspace, which has no"),
+    (f"{UV}inner = {{ workspace = true }}", "names the workspace, which does not have"),
     (f'{UV}inner = [{{ index = "a" }}, {{ url = "https://x.example/y.whl" }}]', "takes inner from .* and "),
     (f'{POETRY}inner = {{ git = "hg://x.example/inner" }}', "inner: a git repository is reached by"),
     (f'{POETRY}inner = [{{ source = "a", python = "<3.9" }}, {{ path = "x" }}]', "has several places: lock with"),
