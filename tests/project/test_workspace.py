@@ -252,5 +252,5 @@ def test_lock_and_output_are_in_the_project(tmp_path: Path) -> None:
         open_lock(root, {"tool": {"hatch-docker": {"pins": "../../.bash_login"}}}, {})
     with (root / "pyproject.toml").open("a") as stream:
         stream.write('\n[tool.hatch.build]\ndirectory = "../../out"\n')
-    with pytest.raises(ConfigError, match=r"build: directory: .*/out is outside of .*; name that directory on the command"):
+    with pytest.raises(ConfigError, match=r"build: directory: .*/out is outside of .*; name that directory"):
         open_hatchling(root).output()
