@@ -1,4 +1,4 @@
-"""Work that is done in threads: beside the steps of a build, which stay in their order, or several functions at once.
+"""Work that is done in a thread beside the steps of a build, which stay in their order.
 
 An error of a step comes before one of the work beside it, as if that had been done afterwards; so do its warnings.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
@@ -54,13 +54,3 @@ def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable
         thread.join(PATIENCE)
         if done.done() and isinstance(done.exception(), UnwantedError):
             held.clear()
-
-
-def run_concurrently(work: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Call some functions at once and return their results in order; raise the first error."""
-    if len(work) < 2:
-        return [call() for call in work]  # a push that sends nothing takes less time than the import of the pool
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        return list(pool.map(lambda call: call(), work))

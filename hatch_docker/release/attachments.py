@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.core.beside import run_concurrently
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
@@ -177,7 +177,7 @@ def attach_documents(
             artifacts.append(Artifact(document.media_type, read(document), annotations, described))
         work += [(Descriptor(subject.media_type, subject.digest, subject.size), artifacts)] if artifacts else []
     # At once: each may have to wait until the registry lists its referrers.
-    done = run_concurrently([partial(attach, target, *pair) for pair in work])
+    done = at_once(*(partial(attach, target, *pair) for pair in work))
     return [sent for attached in done for sent in attached.values()]
 
 

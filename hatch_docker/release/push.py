@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.core.beside import run_concurrently
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
@@ -127,7 +127,7 @@ def push_to_all(
         registries.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
     pushes = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made) for group in registries.values()]
-    results = run_concurrently(pushes)
+    results = at_once(*pushes)
     close_sessions(remote)
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
@@ -197,13 +197,13 @@ def _to_repository(
         target = replace(target, new=True, made=made | {config})
     try:
         try:
-            pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, at_once=bool(made))
+            pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=bool(made))
         except RegistryError:
             if not there:
                 raise
             # The registry may have removed what it had: now it is asked for everything.
             target = replace(target, known=frozenset(), made=frozenset(), new=False)
-            pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, at_once=False)
+            pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=False)
     except DamagedBlobError:
         raise  # the build makes the blob again, and then pushes again
     except HatchDockerError as error:
@@ -220,21 +220,21 @@ def _to_repository(
 
 
 def _deliver(
-    target: Target, item: Image | Index, tags: Sequence[str], ctx: Context, on_pushed: OnPushed, *, at_once: bool
+    target: Target, item: Image | Index, tags: Sequence[str], ctx: Context, on_pushed: OnPushed, *, together: bool
 ) -> tuple[Pushed, Sequence[int], int]:
     """Push an item, add its documents, and tag it; return what was pushed, and the bytes sent for documents and tags.
 
-    `at_once` adds the documents while the blobs are pushed. The tags come last in any case: an image that is pulled by
+    `together` adds the documents while the blobs are pushed. The tags come last in any case: an image that is pulled by
     a tag then has its documents and signatures.
     """
     from hatch_docker.oci.push import push_blobs, put_tags
 
     with ctx.progress.task(f"pushing to {target.name.name}", part=True) as task:
-        if at_once and target.new:
+        if together and target.new:
             work: list[Callable[[], Any]] = [
                 partial(push_blobs, target, item, task, manifest=False), partial(on_pushed, target),
             ]  # fmt: skip
-            pushed, attached = run_concurrently(work)
+            pushed, attached = at_once(*work)
         else:
             pushed = push_blobs(target, item, task)
             attached = on_pushed(target)

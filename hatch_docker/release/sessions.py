@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from hatch_docker.core.beside import run_concurrently
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
@@ -30,7 +30,7 @@ def open_sessions(repositories: Sequence[str], ctx: Context) -> Remote:
     remote = Remote(ctx.client, ctx.environ)
     names = [name for name in map(parse_reference, repositories) if not _accepted(name, ctx)]
     if names and not is_offline(ctx.environ):
-        problems = list(filter(None, run_concurrently([partial(_try, remote, name) for name in names])))
+        problems = list(filter(None, at_once(*(partial(_try, remote, name) for name in names))))
         if problems:
             raise RegistryError("\n".join(map(str, problems)))
     return remote

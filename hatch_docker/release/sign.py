@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.core.beside import run_concurrently
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, SignatureError
 from hatch_docker.core.files import temporary_directory
@@ -66,7 +66,7 @@ def sign_item(
         subject = Descriptor(image.descriptor.media_type, image.digest, image.descriptor.size)
         own = [document for document in documents if document.subject == image.digest]
         work.append(partial(_sign_subject, signer, subject, {document.format: read(document) for document in own}))
-    run_concurrently(work)
+    at_once(*work)
 
 
 def _sign_subject(signer: Signer, subject: Descriptor, documents: Mapping[str, bytes]) -> None:
