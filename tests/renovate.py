@@ -1,20 +1,42 @@
-"""Renovate's custom managers of docs/pins.md, applied as Renovate applies them: `any` and `recursive`."""
+"""Renovate's custom managers of docs/pins.md, applied as Renovate applies them, `any` and `recursive`, or by Renovate.
+
+Renovate itself is of npm and needs a newer Node.js than Debian 13 has, so only a long test runs it.
+"""
 
 import json
 import re
+from pathlib import Path
 
 from hatch_docker.build.outdated import pins_of_lock
 from hatch_docker.core.image_lock import NAME, parse_image_lock
+from tests.conftest import run
 from tests.pages import blocks
 
 DATASOURCES = {"base": "docker", "debian": "deb", "wheel": "pypi"}
 
 
+def configuration() -> str:
+    """Return the page's configuration."""
+    (block,) = [block for block in blocks("json") if "customManagers" in block.text]
+    return block.text
+
+
+def run_renovate(program: str, project: Path) -> list[tuple[str, str]]:
+    """Return what the custom managers find in a committed directory with this configuration, by Renovate itself."""
+    variables = {"LOG_LEVEL": "debug", "LOG_FORMAT": "json", "RENOVATE_BASE_DIR": f"{project}.renovate"}
+    said = run(program, "--platform=local", "--dry-run=extract", cwd=project, variables=variables)
+    messages = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    (files,) = (message["packageFiles"] for message in messages if message["msg"] == "Extracted dependencies")
+    deps = [dep for file in files["regex"] for dep in file["deps"]]
+    return sorted(
+        (dep["datasource"], f"{dep['depName']} {dep.get('currentDigest') or dep['currentValue']}") for dep in deps
+    )
+
+
 def found_by_renovate(text: str, name: str) -> list[tuple[str, str]]:
     """Return datasource and name, with digest or version, of each dependency that Renovate finds in a file."""
-    (block,) = [block for block in blocks("json") if "customManagers" in block.text]
     found = []
-    for manager in json.loads(block.text)["customManagers"]:
+    for manager in json.loads(configuration())["customManagers"]:
         (place,) = manager["managerFilePatterns"]
         if not re.search(place.strip("/"), name):
             continue

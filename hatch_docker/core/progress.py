@@ -120,6 +120,7 @@ class Task:
     done: int = 0
     began: float = 0.0                    # by time.monotonic
     within: str = ""                      # the title of the task around it
+    beside: list[str] = field(default_factory=list)  # titles of the tasks around those that begin in its thread
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: int) -> None:
@@ -149,10 +150,11 @@ class Task:
     def __enter__(self) -> Self:
         self.begin()
         self.adopt()
+        self.beside = self._around()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        self._around().pop()
+        self.beside.remove(self.title)  # of the thread in which it began: the last download ends its block in another
         self.end(failed=kind is not None)
 
     def begin(self) -> None:

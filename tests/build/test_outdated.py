@@ -18,14 +18,15 @@ from hatch_docker.core.image_lock import image_lock_toml
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plan.naming import PREFIX
+from tests.conftest import need
 from tests.fakes.bases import file, publish, python_base
 from tests.fakes.context import with_environ
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.images import AMD64, image_of, layer_of, with_config
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
-from tests.projects import write_project
-from tests.renovate import found_by_renovate, pins_for_renovate
+from tests.projects import commit, write_files, write_project
+from tests.renovate import configuration, found_by_renovate, pins_for_renovate, run_renovate
 
 PLAN = BasePlan("debian", "", "")
 
@@ -165,17 +166,32 @@ ENTRIES: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("reference", ["registry.example:5000/team/python:3.13-slim", "python:3.13-slim"])
-def test_renovate_finds_every_pin(reference: str) -> None:
-    """The regular expressions of docs/pins.md, on a lock as it is written and on `base`."""
-    digest = f"sha256:{HASH}"
+def lock_with_all(reference: str, digest: str) -> str:
+    """Return a lock with each kind of pin, its base of a registry by this reference."""
     base = {"name": reference, "digest": digest, "platforms": [
         {"platform": "linux/amd64", "digest": digest, "python": "3.13.5", "libc": "glibc 2.41"},
     ]}  # fmt: skip
     archive = {"name": "standalone:3.14", "platform": "linux/amd64", "sha256": HASH}
     archive |= {"file": "20261101/cpython-3.14.0.tar.gz"}
     there = ("debian", {**ENTRIES[0][1], "for": "runtime", "packages": []})
-    lock = image_lock_toml([("base", base), ("python", archive), there, *ENTRIES]).decode()
+    return image_lock_toml([("base", base), ("python", archive), there, *ENTRIES]).decode()
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_renovate_itself_finds_every_pin(tmp_path: Path) -> None:
+    program, digest = need("renovate"), f"sha256:{HASH}"
+    lock, base = lock_with_all("python:3.13-slim", digest), f'[tool.hatch-docker]\nbase = "python:3.13@{digest}"\n'
+    write_files(tmp_path, {"renovate.json": configuration(), "hatch-docker.lock": lock, "pyproject.toml": base})
+    commit(tmp_path, "v1")
+    assert run_renovate(program, tmp_path) == sorted([*pins_for_renovate(lock), ("docker", f"python {digest}")])
+
+
+@pytest.mark.parametrize("reference", ["registry.example:5000/team/python:3.13-slim", "python:3.13-slim"])
+def test_renovate_finds_every_pin(reference: str) -> None:
+    """The regular expressions of docs/pins.md, on a lock as it is written and on `base`."""
+    digest = f"sha256:{HASH}"
+    lock = lock_with_all(reference, digest)
     name = reference.rpartition(":")[0]
     expected = pins_for_renovate(lock)
     assert found_by_renovate(lock, "hatch-docker.lock") == expected

@@ -295,6 +295,17 @@ def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
     assert not is_lively(None, {"TERM": "xterm"})  # type: ignore[arg-type]
 
 
+def test_a_task_may_end_in_another_thread() -> None:
+    """As that of downloads does; what begins afterwards in its first thread is no part of it."""
+    progress = silent()
+    block = contextlib.ExitStack()
+    block.enter_context(progress.task("downloading"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(block.close).result()
+    with progress.task("next") as task:
+        assert task.within == ""
+
+
 def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts too, each with the task around it; not those that failed, nor those of less than a second."""
     clock = iter([0.0, 0.9, 1.0, 3.5, 4.0, 9.0, 10.0, 10.5, 12.5, 13.0])

@@ -183,6 +183,7 @@ def test_a_project_goes_through_the_pages(reader: Reader) -> None:
     said = reader.types("debugging.md", "While it runs")
     assert "\n200\n" in said
     assert "site-packages/h11/" in said
+    reader.types("deploy.md", "OpenShift")
     reader.types("deploy.md", "What the image says itself")
 
     reader.types("pins.md", "Pins")
@@ -190,6 +191,10 @@ def test_a_project_goes_through_the_pages(reader: Reader) -> None:
     reader.run("hatch-docker build")
     digest = receipt(reader)["digest"]
     assert f"yes, {digest}" in reader.types("pins.md", "The same digest again")
+
+    reader.types("pins.md", "A newer base")
+    assert receipt(reader)["digest"] == digest
+    assert "hatch-docker.lock: " in reader.types("pins.md", "What is outdated")
 
     said = reader.types("pipelines.md", "A plain shell")
     assert f"{reader.registry}/team/app@{digest}" in said
