@@ -105,7 +105,8 @@ scripts.shop = "shop:main"
 """,
         "src/shop/__init__.py": "def main() -> None:\n    print('hello from hatch')\n",
     }, ("hatch build -t docker",),
-        '\n[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker[uv]"]\n', ("hatch",), "hello from hatch"),
+        '\n[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker[uv]"]\n\n'
+        '[tool.hatch-docker]\nbase = "debian:trixie"\n', ("hatch",), "hello from hatch"),
 }  # fmt: skip
 
 

@@ -158,7 +158,7 @@ class Task:
         self.end(failed=kind is not None)
 
     def begin(self) -> None:
-        """Begin without a `with` block, for a task that other tasks of its thread are not a part of."""
+        """Begin without a `with` block, for a task without parts, or one that ends in another thread."""
         self.progress.check_wanted()
         self.within = (self._around() or [""])[-1]
         self.began = time.monotonic()

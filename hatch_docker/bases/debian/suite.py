@@ -245,7 +245,10 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
         if missing:
             title = f"downloading {counted(len(missing), 'package')} of {suite.name}"
             size = sum(package.size for package in missing)
-            advance = shown.enter_context(suite.ctx.progress.task(title, size)).advance
+            task = suite.ctx.progress.task(title, size)
+            task.begin()  # it may end in the thread of the last download
+            shown.push(lambda kind, _error, _trace: task.end(failed=kind is not None))
+            advance = task.advance
         files = {package.name: pool.submit(fetch, package) for package in packages}
         left = set(files.values())
         for file in files.values():
