@@ -227,15 +227,18 @@ def latency(bench: Bench, number: int) -> Pair:
 
 
 @contextmanager
-def delayed(host: str) -> Iterator[str]:
-    """A port of this machine whose connections lead to a registry, and take DELAY to open and for each answer."""
+def delayed(host: str, delay: float = DELAY, rate: float = 0.0) -> Iterator[str]:
+    """A port of this machine whose connections lead to a registry, and take `delay` to open and for each answer.
+
+    `rate` bounds the bytes a second of all connections.
+    """
     where, port = host.split(":")
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
         while True:
             try:
                 data = source.recv(1 << 16)
-                arrives = time.monotonic() + DELAY / 2
+                arrives = time.monotonic() + delay / 2
                 queue.append((arrives, sink, data))
             except OSError:
                 return
@@ -253,7 +256,7 @@ def delayed(host: str) -> Iterator[str]:
                 wake.clear()
                 continue
             arrives, sink, data = queue.pop(0)
-            time.sleep(max(0.0, arrives - time.monotonic()))
+            time.sleep(max(0.0, arrives - time.monotonic()) + (len(data) / rate if rate else 0.0))
             try:
                 sink.sendall(data) if data else sink.shutdown(socket.SHUT_WR)
             except OSError:
@@ -268,7 +271,7 @@ def delayed(host: str) -> Iterator[str]:
             threading.Thread(target=connect, args=(near,), daemon=True).start()
 
     def connect(near: socket.socket) -> None:
-        time.sleep(DELAY)  # the handshake
+        time.sleep(delay)  # the handshake
         far = socket.create_connection((where, int(port)))
         for pair in ((near, far), (far, near)):
             threading.Thread(target=pump, args=pair, daemon=True).start()
