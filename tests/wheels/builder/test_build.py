@@ -22,11 +22,11 @@ import pytest
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import BuildError, ConfigError, WheelError
+from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, WheelError
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan, BuildPlan
-from hatch_docker.wheels.builder.build import BuilderStage, known_sdist, make_builder_stage, wheel_of
+from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, known_sdist, make_builder_stage, wheel_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
@@ -366,6 +366,27 @@ def test_an_sdist_without_a_table_is_built_by_setuptools(tmp_path: Path) -> None
     for files in ({"setup.py": ""}, {"pyproject.toml": "[project]\nname = 'demo'"}):
         sdist = read_sdist(write_sdist(tmp_path / "a", files))
         assert (sdist.requires, sdist.backend) == (("setuptools",), "setuptools.build_meta:__legacy__")
+
+
+def test_the_base_is_unpacked_beside_the_root(
+    builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layer of the wheel needs it. Its failure is left to that."""
+    begun = threading.Event()
+
+    def base_tree(_base: Base, _ctx: Context) -> Path:
+        begun.set()
+        raise RegistryError("the registry does not answer")
+
+    def stage(*_arguments: object, unpacked: bool = True) -> BuilderStage:
+        assert not unpacked or begun.wait(10)
+        return builder
+
+    monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
+    monkeypatch.setattr("hatch_docker.wheels.builder.build.base_tree", base_tree)
+    sdist = given_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
+    made = find_wheel(sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)
+    assert made.name == "demo-1.0-py3-none-any.whl"
 
 
 def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
