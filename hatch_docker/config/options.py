@@ -99,8 +99,8 @@ class BuildConfig(Table):
         'its processes together, files in `/tmp` included: `"4GB"`; BuildKit has no limit. Default: what the machine '
         "has.")
     compiler_cache: bool = Field(default=True, description="Whether what gcc, g++ and rustc make in the builder stage "
-        "is kept for the next build of this project, which compiles what has changed. The wheel is the same without. "
-        "Never with `secrets` or `ssh`.")
+        "is kept, so that the next build of this project compiles only what has changed. The wheel is the same in both "
+        "cases. Nothing is kept with `secrets` or `ssh`.")
 
 
 class RuntimeConfig(Table):
@@ -118,7 +118,7 @@ class SlimConfig(Table):
         "libraries, debug `symbols` of compiled code (of the project's too), and `locales`: translations. The build "
         "ends with their size.")
     locales: ListOf[types.Language] = Field(default=(), description="The languages whose translations are kept, such "
-        'as `"de"`; English always does.')
+        'as `"de"`; English is always kept.')
     keep: ListOf[types.Pattern] = Field(default=(), description="Files and directories to keep, as patterns of their "
         'paths below `site-packages`: `"pandas/tests"`, `"*.pyi"`. A `*` matches `/` too.')
 
@@ -228,11 +228,11 @@ class Config(Table):
         "and `cmd`, `${NAME}` and `${NAME:-default}` are filled in when a container starts, without a shell; `$${` "
         "stands for `${`.")
     init: bool = Field(default=False, description="Whether process 1 is Debian's `tini`, which passes signals on and "
-        "reaps what processes leave. On a base other than `debian:` the base's own apt installs it, with `buildkit` "
-        "only.")
+        "waits for processes that have lost their parent. On a base other than `debian:` the base's own apt installs "
+        "it, with `buildkit` only.")
     env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the "
         'container, in addition to `PATH`. Not for secrets. Default: `PYTHONUNBUFFERED` is `1`; for '
-        "a `user` by number other than 0 `HOME` is `/tmp`, which every user may write to, and `USER` is `nonroot`.")
+        "if `user` is a number other than 0, `HOME` is `/tmp`, which every user may write to, and `USER` is `nonroot`.")
     labels: Mapping[types.Key, types.Argument] = Field(default={}, description="Labels, in addition to those from the "
         "project's metadata.")
     annotations: Mapping[types.Key, types.Argument] = Field(default={}, description="Annotations, in addition to those "
@@ -244,15 +244,15 @@ class Config(Table):
     ports: ListOf[types.Port] = Field(default=(), description="Ports that the program listens on, such as `8000` or "
         '`"53/udp"`.')
     volumes: ListOf[types.Directory] = Field(default=(), description="Directories for data that outlives the "
-        "container. In the image each belongs to `user`, and so does a new volume; a directory that the base or "
-        "`files` has there stays as it is.")
+        "container. They belong to `user` in the image and in a new volume, unless the base or `files` has the "
+        "directory: then it stays as it is.")
     stop_signal: types.Signal = Field(default="", description="The signal that ends the program. Default: the base's, "
         'else `"SIGTERM"`.')
     healthcheck: HealthcheckConfig | None = None
     files: ListOf[FileConfig] = Field(default=(), description="Files and directories of the project to copy into the "
         "image.")
     steps: ListOf[StepConfig] = Field(default=(), description="Commands to run in the finished image, in this order, "
-        "each with what the ones before it wrote.")
+        "each sees what the commands before it wrote.")
     ca_certificates: ListOf[types.Source] = Field(default=(), description="Files with certificates (PEM) of a "
         "company's authority, relative to `pyproject.toml`. Programs in the image trust them in addition to the public "
         "ones of the base: Python's `ssl`, requests, git, everything with OpenSSL.")
@@ -268,13 +268,13 @@ class Config(Table):
     load: Literal["auto", "always", "never"] = Field(default="auto", description="Whether the image is loaded into "
         "Docker or Podman. `auto`: if one of them answers.")
     wheel_records: Literal["repair", "refuse"] = Field(default="repair", description="How to treat a dependency's "
-        "wheel that is the one which the index or the lock names, and whose RECORD is wrong about its files. `repair`: "
-        "a warning, and the image has a RECORD that is right. `refuse`: an error. For a build requirement, which is "
-        "not in the image, it is always a warning.")
+        "wheel whose own hash is right, but whose RECORD is wrong about its files. `repair`: a warning, and a correct "
+        "RECORD in the image. `refuse`: an error. For a build requirement, which is not in the image, it is always a "
+        "warning.")
     native_libraries: Literal["auto", "error", "warn", "off"] = Field(default="auto", description="How to treat a "
         "shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error if the project "
-        "needs it, a dependency compiled for this image, or the first import of one with a published wheel; a hint if "
-        "another part of such a wheel does, which may never be loaded. `off`: no check.")
+        "needs it, or a dependency that was compiled for this image, or the first import of a published wheel; a hint "
+        "if only another part of a published wheel needs it, because that may never be loaded. `off`: no check.")
     sbom: types.Formats = Field(default=("cyclonedx",), json_schema_extra={"type": ["array", "boolean"]}, description=
         "The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image and "
         "attached to it on a push; `false` for none.")
