@@ -16,7 +16,7 @@ from hatch_docker.bases.debian.base import make_debian_base
 from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.layer import Compression, layer_entries
-from hatch_docker.oci.model import host_platform
+from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import BasePlan
 from tests.conftest import need, run
@@ -54,11 +54,11 @@ def library_of(path: str) -> str:
     return path.rpartition("/")[2].partition(".so")[0].removeprefix("lib")
 
 
-def forkys_python(python: str, cache: Path) -> tuple[str, list[Entry]]:
+def forkys_python(python: str, platform: Platform, cache: Path) -> tuple[str, list[Entry]]:
     """Return the version of forky's Python and what an archive of it has, its libraries too."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     plan = BasePlan("debian", "debian:forky", "forky", python=python)
-    base = make_debian_base(plan, host_platform(), ctx, compression=Compression())
+    base = make_debian_base(plan, platform, ctx, compression=Compression())
     where = f"{MACHINES[base.platform.architecture]}-linux-gnu/"
     found = []
     for entry, content in layer_entries(base.image.layers[0]):
@@ -81,13 +81,14 @@ def installed_here(program: Path) -> tuple[str, list[Entry]]:
     return version, found
 
 
-def write_archive(directory: Path, python: str, cache: Path) -> None:
+def write_archive(directory: Path, python: str, cache: Path, architecture: str = "") -> None:
     """Write an archive of python-build-standalone's layout; a free-threaded one is of a Python on PATH."""
     free = python.endswith("t")
-    version, entries = installed_here(Path(need(f"python{python}"))) if free else forkys_python(python, cache)
+    platform = Platform.parse(f"linux/{architecture}") if architecture else host_platform()
+    version, entries = installed_here(Path(need(f"python{python}"))) if free else forkys_python(python, platform, cache)
     kind = f"unknown-linux-gnu{'-freethreaded' if free else ''}-install_only_stripped.tar.gz"
-    directory.mkdir()
-    archive = directory / f"cpython-{version}+20261003-{MACHINES[host_platform().architecture]}-{kind}"
+    directory.mkdir(exist_ok=True)
+    archive = directory / f"cpython-{version}+20261003-{MACHINES[platform.architecture]}-{kind}"
     with tarfile.open(archive, "w:gz") as tar:
         for entry in entries:
             info = tarfile.TarInfo(f"python/{entry.path}")
@@ -95,6 +96,47 @@ def write_archive(directory: Path, python: str, cache: Path) -> None:
             info.mode, info.size, info.linkname = entry.mode, len(data), entry.target
             info.type = {"file": tarfile.REGTYPE, "symlink": tarfile.SYMTYPE}.get(entry.kind, tarfile.DIRTYPE)
             tar.addfile(info, io.BytesIO(data))
+
+
+def write_app(directory: Path, table: str) -> Path:
+    return write_files(directory, {
+        "pyproject.toml": (
+            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+            '[project]\nname = "anypython"\nversion = "1.0"\ndependencies = ["fastapi"]\n'
+            f'[project.scripts]\nanypython = "anypython:main"\n[tool.hatch-docker]\n{table}'
+        ),
+        "anypython/__init__.py": APP,
+    })  # fmt: skip
+
+
+def test_a_standalone_python_for_another_architecture(tmp_path: Path, cache: Path) -> None:
+    """Its image is made here, .pyc too, by this machine's archive of the same Python; QEMU runs it."""
+    other = {"amd64": "arm64", "arm64": "amd64"}[host_platform().architecture]
+    for architecture in MACHINES:
+        write_archive(tmp_path / "pythons", "3.14", cache, architecture)
+    mirror = (tmp_path / "pythons").as_uri()
+    table = f'base = "standalone:3.14"\nplatforms = ["linux/{other}"]\n'
+    table += f'[tool.hatch-docker.standalone]\nmirror = "{mirror}"\nsuite = "forky"\n'
+    image = build(write_app(tmp_path / "app", table), cache, variables=PLAIN).image()
+    assert image.config_json["architecture"] == other
+    root, compiled = tmp_path / "root", 0
+    for entry, content in (pair for layer in image.layers for pair in layer_entries(layer)):
+        path = root / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        compiled += entry.path.endswith(".cpython-314.pyc")
+        if content is not None:
+            path.write_bytes(content.read())
+            path.chmod(entry.mode)
+        elif entry.kind == "symlink":
+            path.symlink_to(entry.target)
+    assert compiled > 500
+    code = "import fastapi, platform, sqlite3, ssl, sys; print(platform.machine(), sys.version_info[:2])"
+    emulator = need(f"qemu-{MACHINES[other]}")
+    said = run(emulator, "-L", root, root / "usr/local/bin/python3.14", "-B", "-c", code, variables={
+        "PYTHONPATH": str(root / "opt/venv/lib/python3.14/site-packages"),
+        "LD_LIBRARY_PATH": f"{root}/usr/local/lib",
+    })  # fmt: skip
+    assert said == f"{MACHINES[other]} (3, 14)\n"
 
 
 @pytest.mark.parametrize(("base", "python"), [
@@ -118,14 +160,7 @@ def test_fastapi_on_any_python(
         write_archive(tmp_path / "pythons", python, cache)
         suite = "trixie" if python.endswith("t") else "forky"
         table += f'[tool.hatch-docker.standalone]\nmirror = "{(tmp_path / "pythons").as_uri()}"\nsuite = "{suite}"\n'
-    write_files(tmp_path / "app", {
-        "pyproject.toml": (
-            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-            '[project]\nname = "anypython"\nversion = "1.0"\ndependencies = ["fastapi"]\n'
-            f'[project.scripts]\nanypython = "anypython:main"\n[tool.hatch-docker]\n{table}'
-        ),
-        "anypython/__init__.py": APP,
-    })  # fmt: skip
+    write_app(tmp_path / "app", table)
     first, other = (build(tmp_path / "app", cache, variables=engine) for engine in (PLAIN, BUILDKIT))
     assert first.digest == other.digest
     subprocess.run([docker, "load", "--quiet", "--input", first.archive], check=True, capture_output=True)
