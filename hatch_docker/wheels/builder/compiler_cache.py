@@ -11,9 +11,8 @@ An input is known by all that decides the result: all arguments, the working dir
                    decides the crates that it uses
 
 so that a known input gives the very bytes that the compiler would make again. What is not understood is left to the
-compiler. To preprocess takes as long as a small file's compilation, so that a C file is also known without it, by all
-that decides what the preprocessor gives: the arguments, the whole environment, the files that it read, and the names of
-all files where it looks for them, see `Direct`.
+compiler. A C file is also known without preprocessing, by what decides that: the arguments, the environment, the files
+that it read, and the names of all files where it looks for them, see `Direct`.
 
 The cache is the directory DIRECTORY, which only builds of one project see. Its files are written whole under another
 name first, and read by their checksum, so that builds at once are safe and a killed build leaves no harm.
@@ -59,7 +58,7 @@ PASSING = ("CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "OLDPWD", "PWD", "SHLVL", "
 # and in arguments. They look for files in places that are not listed, or tell the time of a file.
 INDIRECT_STARTS = ("-I-", "-MG", "-idirafter", "-imultilib", "-include", "-iprefix", "-isystem", "-iwith")
 INDIRECT = (b"has_include", b"has_embed", b"system_header", b"STAMP__")
-OBJECTS = (".a", ".d", ".lo", ".o", ".so")  # suffixes of files that nothing includes, and that a build makes meanwhile
+OBJECTS = (".a", ".d", ".lo", ".o", ".so")  # suffixes of files that a build makes meanwhile, and that are not listed
 LISTED = 2000               # names where a call looks for files
 TICK = 0.02                 # seconds by which the times of files may be behind the clock
 SOURCES = "/build/src"
@@ -221,7 +220,8 @@ class Direct:
     def keep(self, key: str, paths: list[str], messages: bytes) -> None:
         """Keep the key under what decides it, unless that is not understood, or was written during this call."""
         try:
-            if not self.known or any(".." in path.split("/") or contains(path, INDIRECT) for path in paths):
+            hidden = any(".." in path.split("/") or path.endswith(OBJECTS) for path in paths)  # from the listings
+            if not self.known or hidden or any(contains(path, INDIRECT) for path in paths):
                 return
             trees = _search_directories(messages, paths)
             names = names_below(trees)

@@ -216,6 +216,7 @@ def test_a_known_file_is_not_preprocessed(new: str, found: tuple[int, int], comp
         ('#if __has_include("../late.h")\n#endif\n', ""),      # a file that is not looked for where names are listed
         ('#include "../src/a.h"\n', ""),
         ('#pragma GCC system_header\n', ""),
+        ('#include "table.d"\n', ""),                          # its suffix is that of files that are not listed
         ("const char *time = __TIMESTAMP__;\n", ""),
         ('#include "a.h"\n#import "b.h"\n', ""),               # which has the bytes of a.h
         ("", "-include a.h"),
@@ -231,6 +232,7 @@ def test_what_names_and_bytes_do_not_tell_is_preprocessed(source: str, options: 
         (top / "links" / "a").symlink_to("../a.h")
     for name in ("a.h", "b.h"):
         (top / name).write_text("#define VALUE 1\n")
+    (top / "table.d").write_text("int table;\n")
     (top / "a.c").write_text(source)
     time.sleep(0.1)
     for runs in (1, 0, 0):
