@@ -130,7 +130,7 @@ def test_an_edit_compiles_what_changed(docker: str, tmp_path: Path, cache: Path)
         source = made / "c_extension" / name
         source.write_text(source.read_text() + line)
         shown.append(build(made, cache, variables=verbose).output)
-    assert [re.findall(r"kept (\d+)", text)[0] for text in shown] == ["0", "1", "1", "2"]
+    assert [re.findall(r"kept (\d+)", text)[0] for text in shown] == ["0", "3", "3", "4"]  # bytecode, result, call
     hook.write_text(hook.read_text().removeprefix(count))
     with_cache = build(made, cache, variables=BUILDKIT).layers[-1]
     plain = build(made, cache, variables={**PLAIN, "HATCH_DOCKER_BUILD_COMPILER_CACHE": "false"})
@@ -195,7 +195,7 @@ def test_an_sdist_that_gives_another_package_is_refused(engine: str, docker: str
     with index.serving() as serving:
         asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
         failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
-    check_failed(failed, "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package")
+    check_failed(failed, "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, another package or version")
 
 
 def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:
