@@ -98,11 +98,11 @@ def write_archive(directory: Path, python: str, cache: Path, architecture: str =
             tar.addfile(info, io.BytesIO(data))
 
 
-def write_app(directory: Path, table: str) -> Path:
+def write_app(directory: Path, table: str, dependencies: str = '"fastapi"') -> Path:
     return write_files(directory, {
         "pyproject.toml": (
             '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-            '[project]\nname = "anypython"\nversion = "1.0"\ndependencies = ["fastapi"]\n'
+            f'[project]\nname = "anypython"\nversion = "1.0"\ndependencies = [{dependencies}]\n'
             f'[project.scripts]\nanypython = "anypython:main"\n[tool.hatch-docker]\n{table}'
         ),
         "anypython/__init__.py": APP,
@@ -160,7 +160,8 @@ def test_fastapi_on_any_python(
         write_archive(tmp_path / "pythons", python, cache)
         suite = "trixie" if python.endswith("t") else "forky"
         table += f'[tool.hatch-docker.standalone]\nmirror = "{(tmp_path / "pythons").as_uri()}"\nsuite = "{suite}"\n'
-    write_app(tmp_path / "app", table)
+    # The newest pydantic-core has no wheel for 3.13t.
+    write_app(tmp_path / "app", table, '"fastapi", "pydantic<2.12"' if python.endswith("t") else '"fastapi"')
     first, other = (build(tmp_path / "app", cache, variables=engine) for engine in (PLAIN, BUILDKIT))
     assert first.digest == other.digest
     subprocess.run([docker, "load", "--quiet", "--input", first.archive], check=True, capture_output=True)
