@@ -48,30 +48,36 @@ def build_images(
     if made and all(receipt.archive for receipt in made.values()):
         # by the build hook, in `hatch build -t wheel -t docker`
         return [directory / receipt.archive for receipt in made.values()]
-    notes = None
-    if command is not None:
-        from hatch_docker.build.inputs import Notes
-
-        notes = Notes(command)
+    notes = _notes_of(command)
     plans, ctx = open_plans(project, environ, notes=notes)
     # docker:push,image: nothing is left to send, and the receipt says so
     pushed = {name for name, receipt in made.items() if receipt.deliveries}
     plans = tuple(replace(plan, push=plan.push or plan.part in pushed) for plan in plans)
-    archives = make_images(project, plans, directory, ctx, made, notes)
-    if notes is not None:
-        from hatch_docker.build.inputs import remember
-
-        remember(notes, project, plans, directory, ctx)
-    return archives
+    return make_images(project, plans, directory, ctx, made, notes)
 
 
-def push_images(project: Project, directory: Path, environ: Mapping[str, str], made: Made) -> list[str]:
-    """Make the images of a project and push them, with receipts and no archives; returns their names by digest."""
+def _notes_of(command: Command | None) -> Notes | None:
+    if command is None:
+        return None
+    from hatch_docker.build.inputs import Notes
+
+    return Notes(command)
+
+
+def push_images(
+    project: Project, directory: Path, environ: Mapping[str, str], made: Made, command: Command | None = None
+) -> list[str]:
+    """Make the images of a project and push them, with receipts and no archives; returns their names by digest.
+
+    The build is remembered as that of `command`, unless images were made before.
+    """
     if not made or not all(receipt.deliveries for receipt in made.values()):
-        plans, ctx = open_plans(project, environ, push=True)
+        notes = None if made else _notes_of(command)
+        plans, ctx = open_plans(project, environ, push=True, notes=notes)
         # an archive that exists stays in the receipt
         written = {name for name, receipt in made.items() if receipt.archive}
-        make_images(project, [replace(plan, archive=plan.part in written) for plan in plans], directory, ctx, made)
+        plans = tuple(replace(plan, archive=plan.part in written) for plan in plans)
+        make_images(project, plans, directory, ctx, made, notes)
     # Else `push = true` pushed them before, in `hatch build -t docker:image,push`.
     return [name for receipt in made.values() for name in receipt.pushed]
 
@@ -126,7 +132,7 @@ def make_images(
 ) -> list[Path]:
     """Make the images of some plans, with everything that follows from each in `directory`.
 
-    Returns their archives, of those without one the receipts. `notes` gets what was made.
+    Returns their archives, of those without one the receipts. `notes` gets what was made, and the build is remembered.
     """
     from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import output_paths, run
@@ -137,6 +143,10 @@ def make_images(
         with about_image(plan.part), with_members(project, [plan], ctx) as whole:
             made[plan.part] = run(plan, whole, _engine(plan), directory, host_platform(), ctx, notes)
         prune_now_and_then(ctx.store)
+    if notes is not None:
+        from hatch_docker.build.inputs import remember
+
+        remember(notes, project, plans, directory, ctx)
     return [output_paths(plan, directory)[not plan.archive] for plan in plans]
 
 

@@ -2,13 +2,14 @@
 
 Its import and the models take a sixth of a short build. What they make of a table depends on the table, the variables,
 and the files that are searched for options in other tables; it is kept in the cache under a hash of all of these.
+Of options that people write freely, and so perhaps a secret into, only the place in the table is kept.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 Table = TypeVar("Table")
 KIND = "config"
 _LOGIN = re.compile(r"//[^/]*@")  # in a URL
+# Options that people write freely: only later a build looks for secrets in them.
+_FREE = (
+    ("env",), ("labels",), ("annotations",), ("entrypoint",), ("cmd",), ("healthcheck",), ("check", "command"),
+    ("build", "env"), ("build", "args"), ("steps",),
+)  # fmt: skip
 
 
 def read_configs(
@@ -44,10 +50,9 @@ def read_configs(
 
         configs = load_configs(table, environ, pyproject)
         rows = [[name, _as_json(config)] for name, config in configs.items()]
-        secret = any(map(_may_hold_secret, configs.values()))
-        if not secret and not _LOGIN.search(repr(rows)):
+        if all(_refer(config, name, table) for name, config in rows) and not _LOGIN.search(repr(rows)):
             store.remember(KIND, key, rows)
-    return {name: cast("Config", _from_json(config)) for name, config in rows}
+    return {name: cast("Config", _from_json(config, table)) for name, config in rows}
 
 
 def with_options(table: Table, **options: object) -> Table:
@@ -55,13 +60,30 @@ def with_options(table: Table, **options: object) -> Table:
     return cast("Table", SimpleNamespace(**{**vars(table), **options}))
 
 
-def _may_hold_secret(config: Config) -> bool:
-    """Return whether an option has a value that people write freely: only later a build looks for secrets in it."""
-    texts = (
-        config.env, config.labels, config.annotations, config.entrypoint, config.cmd, config.healthcheck,
-        config.check.command, config.build.env, config.build.args, config.steps,
-    )  # fmt: skip
-    return any(texts)
+def _refer(config: Any, image: str, table: Mapping[str, Any]) -> bool:
+    """Replace the options of an image that people write freely by their places in the table.
+
+    Return whether each has one: not if a variable set it, or the model made another value of it.
+    """
+    for path in _FREE:
+        row, value = config, config
+        for name in path:
+            row = next(row for row in value["options"] if row[0] == name)
+            value = row[1]
+        if not value or value == {"table": []}:
+            continue
+        places = [place for place in (["images", image, *path], [*path]) if _as_json(_find(table, place)) == value]
+        if not places:
+            return False
+        row[1] = {"given": places[0]}
+    return True
+
+
+def _find(table: Any, place: Sequence[str]) -> Any:
+    """Return the value at a place in a table, None if there is none."""
+    for name in place:
+        table = table.get(name) if isinstance(table, Mapping) else None
+    return table
 
 
 def _as_json(value: Any) -> Any:
@@ -76,11 +98,13 @@ def _as_json(value: Any) -> Any:
     return value
 
 
-def _from_json(value: Any) -> Any:
+def _from_json(value: Any, table: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
-        return tuple(map(_from_json, value))
+        return tuple(_from_json(item, table) for item in value)
     if isinstance(value, dict):
         ((kind, rows),) = value.items()
-        found = {name: _from_json(item) for name, item in rows}
+        if kind == "given":
+            return _from_json(_as_json(_find(table, rows)), table)
+        found = {name: _from_json(item, table) for name, item in rows}
         return SimpleNamespace(**found) if kind == "options" else found
     return value

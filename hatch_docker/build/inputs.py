@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,18 @@ from hatch_docker.core.secrets import secret_part
 from hatch_docker.core.terminal_lines import is_lively
 from hatch_docker.core.text import sanitize
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
+from hatch_docker.oci.auth import login_files
 from hatch_docker.oci.daemon import Loaded, podman_images
 from hatch_docker.oci.find_daemon import docker_directory, find_daemons
-from hatch_docker.oci.model import Platform
+from hatch_docker.oci.model import Image, Index, Platform, digest_of, images_of
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.referrers import artifact_manifest
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.git import Revision
 from hatch_docker.project.model import DIST, Project, Sources
 from hatch_docker.project.workspace import names_projects
+from hatch_docker.release.attachments import artifacts_of, read_stored
+from hatch_docker.release.push import pushed_line, pushing_line
 from hatch_docker.wheels.index import config_files
 from hatch_docker.wheels.locks.requirements_txt import included
 
@@ -56,7 +61,8 @@ class Notes:
     """Notes of a build of a command: the commit, and of each image what was made and shown.
 
     `made` has of each image the paths of archive and receipt, the receipt and the names, `names` its IDs in the daemon
-    by name, `tags` the digests of bases by name.
+    by name, `tags` the digests of bases by name. `pushes` has of each repository its name, the digests of what was
+    pushed there by tag or digest, and by the digests of subjects those of the documents that are listed for them.
     """
 
     command: Command
@@ -67,10 +73,11 @@ class Notes:
     outputs: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    pushes: list[Any] = field(default_factory=list)
 
     def add(
-        self, plan: Plan, receipt: Receipt, paths: tuple[Path, Path], loaded: Loaded | None, host: Platform,
-        ctx: Context,
+        self, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path], loaded: Loaded | None,
+        host: Platform, ctx: Context,
     ) -> None:
         """Note one image, with its receipt and its lines as they are when nothing has to be made."""
         archive, path = paths
@@ -78,21 +85,40 @@ class Notes:
             replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
             for platform in receipt.platforms
         )
-        again = replace(receipt, platforms=platforms, steps=())
+        there = tuple(replace(done, sent=0, mounted=0, seconds=0.0, attached=0) for done in receipt.deliveries)
+        again = replace(receipt, platforms=platforms, steps=(), deliveries=there)
         if loaded is not None:
             self.names |= dict.fromkeys(loaded.references, loaded.image_id)
             self.lines.append(loaded_line(loaded))
+        if there:
+            self.lines += [pushing_line(plan.repositories), *map(pushed_line, there)]
+            self.pushes += _pushes(item, receipt, ctx)
         self.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
         self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
         documents = [str(archive.with_name(document.file)) for document in receipt.documents]
         written = [str(archive), str(path)] if plan.archive else [str(path)]
         self.outputs += [*written, *documents]
         self.made.append((archive, path, receipt, plan.references))
-        self.images.append({"archive": written[0], "path": str(path), "receipt": asdict(again)})
+        names = [*receipt.pushed] if self.command.pushes else written[:1]
+        self.images.append({"artifacts": names, "path": str(path), "receipt": asdict(again)})
         if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
             self.tags[plan.base.location] = receipt.base["digest"]
         if (builder := plan.base.builder) and ("base", builder.location) in ctx.used and ctx.image_lock is None:
             self.tags[builder.location] = ctx.used["base", builder.location]
+
+
+def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:
+    """Return the rows of `Notes.pushes` of an image or index."""
+    # Registries' clean-up jobs delete the images of an index's platforms, which have no tag.
+    below = {image.digest: image.digest for image in images_of(item)} if isinstance(item, Index) else {}
+    listed = {
+        subject.digest: [digest_of(artifact_manifest(artifact, subject)) for artifact in artifacts]
+        for subject, artifacts in artifacts_of(item, receipt.documents, partial(read_stored, ctx=ctx))
+    }
+    return [
+        [done.reference.partition("@")[0], {**dict.fromkeys(done.tags, item.digest), **below}, listed]
+        for done in receipt.deliveries
+    ]
 
 
 def loaded_line(loaded: Loaded) -> str:
@@ -143,7 +169,8 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
         "repository": repository and not project.wheels,  # a wheel that exists is of no commit
         "daemon": daemon if any(plan.load != "never" for plan in plans) else None,
-        "tags": notes.tags, "lines": [sanitize(line) for line in notes.lines], "images": notes.images, "again": False,
+        "tags": notes.tags, "pushes": notes.pushes, "lines": [sanitize(line) for line in notes.lines],
+        "images": notes.images, "again": False,
     }  # fmt: skip
 
 
@@ -162,7 +189,8 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
     reasons = {
         "it gave a warning": bool(ctx.progress.warnings),
         "every server was asked again": ctx.refresh,
-        "it pushes": any(plan.push for plan in plans),
+        "it signs": any(plan.push and plan.sign for plan in plans),
+        "it writes a cache to a directory": any(to["type"] == "local" for plan in plans for to in plan.cache.targets),
         "BuildKit makes it": any(plan.engine != "embedded" for plan in plans),
         "it is compared with a registry": any(budget.growth or budget.share for budget in budgets),
         "other projects take part": any(plan.members for plan in plans) or names_projects(project.root, needs=needs),
@@ -224,7 +252,7 @@ def _paths(
     named += [root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
-    named += [docker_directory(environ) / "config.json"]
+    named += [docker_directory(environ) / "config.json", *login_files(environ)]
     return [*map(str, named), *config_files(root, environ)]
 
 

@@ -31,7 +31,7 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
-from hatch_docker.release.push import PushResult, check_push, push_error, push_to_all
+from hatch_docker.release.push import Later, PushResult, check_push, end_pushes, push_error, push_to_all
 
 if TYPE_CHECKING:
     from hatch_docker.oci.layer import LayerReader
@@ -57,7 +57,7 @@ def run(
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
     ctx = with_shared_cache(plan, project.root, ctx, project.shared() if plan.build.isolated else None)
-    receipt, loaded = _make_again_if_damaged(plan, project, engine, directory, host, ctx, remote)
+    receipt, loaded, item = _make_again_if_damaged(plan, project, engine, directory, host, ctx, remote)
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
@@ -71,15 +71,15 @@ def run(
     if not (plan.archive or plan.push or loaded):
         ctx.progress.warn("the image is only in the cache: archive = false, and it is not loaded and not pushed")
     if notes is not None:
-        notes.add(plan, receipt, (archive, path), loaded, host, ctx)
+        notes.add(plan, receipt, item, (archive, path), loaded, host, ctx)
     return receipt
 
 
 def _make(
     plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
     timings: dict[str, float], remote: Remote | None,
-) -> tuple[Receipt, Loaded | None]:
-    """Return the receipt of one attempt, and what a daemon made of the image, None if none has it."""
+) -> tuple[Receipt, Loaded | None, Image | Index]:
+    """Return the receipt of one attempt, what a daemon made of the image, None if none has it, and the image."""
     archive, path = output_paths(plan, directory)
     with _timed(timings, "build"):
         built = engine(plan, project, ctx)
@@ -96,6 +96,7 @@ def _make(
 
     loaded: Loaded | None = None
     deliveries: tuple[PushResult, ...] = ()
+    later: Later = {}
     try:
         if plan.load != "never":
             with _timed(timings, "load"):
@@ -108,11 +109,14 @@ def _make(
                 deliveries = push_to_all(
                     item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed,
                     made=None if plan.sign is not None else _made(built),  # cosign needs the image to be there
-                    remote=remote,
+                    remote=remote, later=later,
                 )  # fmt: skip
         if shared_of(ctx) is not None and push_error(deliveries) is None:
             with _timed(timings, "cache"):
                 write_shared_cache(plan, project, built, plan.repositories if plan.push else (), ctx)
+        if any(later.values()):
+            with _timed(timings, "push"):
+                deliveries = end_pushes(deliveries, later)
     finally:  # the archive is written in any case, and needs its receipt
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents,
@@ -121,7 +125,7 @@ def _make(
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
         receipt.write(path)
-    return receipt, loaded
+    return receipt, loaded, item
 
 
 def _check(
@@ -172,7 +176,7 @@ def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
 
 def _make_again_if_damaged(
     plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context, remote: Remote | None
-) -> tuple[Receipt, Loaded | None]:
+) -> tuple[Receipt, Loaded | None, Image | Index]:
     """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
 
     A damaged blob has been removed by then, so the next attempt makes or fetches it again. The same blob twice is an
@@ -234,7 +238,7 @@ def output_paths(plan: Plan, directory: Path) -> tuple[Path, Path]:
 def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    timings[step] = time.perf_counter() - started
+    timings[step] = timings.get(step, 0.0) + time.perf_counter() - started
 
 
 def write_archive_file(

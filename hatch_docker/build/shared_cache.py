@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
 from hatch_docker.core.cache.store import NO_CACHE, Store, key_of
 from hatch_docker.core.context import Context
@@ -82,9 +83,9 @@ def _may_read(plan: Plan, ctx: Context) -> bool:
     if plan.sign is not None and not plan.sign.key:
         why = "sign.keyless names no identity whose signature it must have"
     elif plan.base.kind == "debian":
-        from hatch_docker.wheels.builder.sandbox import why_not
+        from hatch_docker.wheels.builder.sandbox import why_not_here
 
-        if reason := why_not(ctx.environ):
+        if reason := why_not_here(ctx):
             why = f"a Python that others may have changed runs in the sandbox only; {reason}"
     if why:
         ctx.progress.detail(f"the shared cache is not read: {why}")
@@ -136,10 +137,15 @@ def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Conte
         raise ImageError(f"the registry delivers other bytes for {reference}: they are {digest}")
     if plan.sign is not None:
         _verify(reference.pinned(digest), plan, root, ctx)
-    store.remember(WRITTEN, key_of(str(reference)), digest)
 
     def fetch(descriptor: Descriptor, store: Store) -> Path:
         return fetch_blob(remote, reference, descriptor, store)
+
+    if store.recall(WRITTEN, key_of(str(reference))) == digest:  # this machine knows all that is in it
+        from hatch_docker.release.cache_artifact import read_manifest
+
+        return Found((), {layer.digest: partial(fetch, layer) for layer in read_manifest(manifest, str(reference))[1]})
+    store.remember(WRITTEN, key_of(str(reference)), digest)
 
     return _found(manifest, lambda first: fetch(first, store).read_bytes(), fetch, str(reference), ctx)
 
@@ -270,9 +276,12 @@ def _push(name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan,
     names = [parse_reference(repository) for repository in pushed]
     mount = next((known.repository for known in names if known.registry == reference.registry), "")
     remote = Remote(ctx.client, ctx.environ)
-    target = Target(remote, replace(reference, tag=""), lambda _digest: mount)
-    for media_type, data in ((EMPTY_TYPE, EMPTY), (FACTS, artifact.facts)):
-        push_blob(target, Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))
+    made = frozenset({digest_of(artifact.facts)})
+    target = Target(remote, replace(reference, tag=""), lambda _digest: mount, made=made)
+    at_once(*(
+        partial(push_blob, target, Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))
+        for media_type, data in ((EMPTY_TYPE, EMPTY), (FACTS, artifact.facts))
+    ))  # fmt: skip
     if reference.name not in [known.name for known in names]:
         for layer in artifact.layers:
             push_blob(target, layer.descriptor, layer.open)

@@ -25,6 +25,9 @@ layer is opened, no library is imported. If anything differs, or cannot be told,
                          a lock
     `tags`               the digests of bases without an image    the registry, which is asked again
                          lock
+    `pushes`             the digests of the tags that were        the registries, which are asked for all of them at
+                         pushed, of an index's images, and of     once: another digest, another answer or none is an
+                         the documents listed for them            ordinary build, which says what is wrong
     `daemon`             the daemon, and its ID of the image by   the daemon, which is asked again; of Podman's program,
                          each name                                which takes a second, the file of its images counts as
                                                                   an output
@@ -34,9 +37,9 @@ the resolution of the file system's clock, leaves no memory; nor does a clock th
 wrote the same files at the same time. No content of a file and no variable is in the memory, only a hash of the
 variables. It holds for a day at most, like the answers that it rests on, and a damaged one is forgotten.
 
-Never remembered are builds that push, compare with a registry (`max-growth`), use BuildKit, gave a warning, or run code
-of the project or of a plugin on this machine; HATCH_DOCKER_REFRESH, HATCH_DOCKER_NO_CACHE and -v make an ordinary
-build.
+Never remembered are builds that sign, compare with a registry (`max-growth`), write a shared cache to a directory, use
+BuildKit, gave a warning, or run code of the project or of a plugin on this machine; HATCH_DOCKER_REFRESH,
+HATCH_DOCKER_NO_CACHE and -v make an ordinary build.
 """
 
 from __future__ import annotations
@@ -50,8 +53,9 @@ import sys
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hatch_docker import __version__
 from hatch_docker.core.at_once import at_once
@@ -59,8 +63,12 @@ from hatch_docker.core.cache.store import NO_CACHE, Store, cache_root, find_stor
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.files import remove_abandoned
 
+if TYPE_CHECKING:
+    from hatch_docker.oci.reference import Reference
+    from hatch_docker.oci.registry import Remote
+
 KIND = "unchanged"
-RECIPE = 1               # raise it when a memory reads otherwise
+RECIPE = 2               # raise it when a memory reads otherwise
 LIFETIME = 24 * 3600     # seconds that a memory holds: a day, so that what an ordinary build uses stays in the cache
 LIMIT = 50_000           # files of a tree; more take longer to look at than to build
 PIPELINE_FILES = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
@@ -98,12 +106,13 @@ class Command:
 
     `began` is a time before anything of the project was read, in seconds since the epoch, and `offset` what a clock
     that is never set was behind then. `imports` is where Python imports from, `names` what the project's directory has
-    in it.
+    in it. With `pushes` the images go to their registries and nowhere else.
     """
 
     root: Path
     words: tuple[str, ...]
     environ: Mapping[str, str]
+    pushes: bool = False
     began: float = field(default_factory=time.time)
     offset: float = field(default_factory=clock_offset)
     imports: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
@@ -120,14 +129,14 @@ class Command:
         variables = sorted(item for item in self.environ.items() if item[0] not in IGNORED)
         return key_of(
             RECIPE, __version__, sys.version, os.uname().machine, os.getuid(), str(self.root), os.getcwd(),  # noqa: PTH109
-            self.words, programs, sys.stderr is not None and sys.stderr.isatty(), variables, self.imports,
+            self.words, self.pushes, programs, sys.stderr is not None and sys.stderr.isatty(), variables, self.imports,
         )  # fmt: skip
 
 
 class Recalled(NamedTuple):
-    """An unchanged build: the paths of its archives, and its receipts as JSON values."""
+    """An unchanged build: the paths of its archives or the names that it pushed, and its receipts as JSON values."""
 
-    archives: tuple[str, ...]
+    artifacts: tuple[str, ...]
     receipts: tuple[Mapping[str, Any], ...]
 
 
@@ -158,7 +167,7 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Re
             write(line)
     except (HatchDockerError, Unsuitable, OSError, ValueError, LookupError, TypeError):
         return None
-    return Recalled(tuple(image["archive"] for image in known["images"]), receipts)
+    return Recalled(tuple(name for image in known["images"] for name in image["artifacts"]), receipts)
 
 
 def _is_unchanged(known: Mapping[str, Any], command: Command, store: Store) -> bool:
@@ -180,7 +189,7 @@ def _is_unchanged(known: Mapping[str, Any], command: Command, store: Store) -> b
         return False
     return all(at_once(
         lambda: _has_revision(known, command), lambda: _has_images(known["daemon"], command.environ),
-        lambda: _has_tags(known["tags"], command.environ, store),
+        *_questions(known["tags"], known["pushes"], command.environ, store),
     ))  # fmt: skip
 
 
@@ -271,19 +280,44 @@ def _has_images(known: Mapping[str, Any] | None, environ: Mapping[str, str]) -> 
     return True
 
 
-def _has_tags(tags: Mapping[str, str], environ: Mapping[str, str], store: Store) -> bool:
-    """Return whether tags still name the same digests; a registry that does not answer is asked once."""
-    if not tags:
-        return True
+def _questions(
+    tags: Mapping[str, str], pushes: Sequence[Any], environ: Mapping[str, str], store: Store
+) -> list[Callable[[], bool]]:
+    """Return functions that ask a registry something each: if a base's tag, or what was pushed, is still the same.
+
+    A registry that does not answer is asked once.
+    """
+    if not tags and not pushes:
+        return []
     from hatch_docker.core.http.client import Client
     from hatch_docker.core.http.retry import Policy
     from hatch_docker.core.progress import silent
-    from hatch_docker.oci.pull import resolve
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
 
     remote = Remote(Client(environ, silent(), Policy(tries=1)), environ)
-    return all(resolve(remote, parse_reference(name), store)[0].digest == digest for name, digest in tags.items())
+    questions: list[Callable[[], bool]] = []
+    for name, digest in tags.items():
+        base = parse_reference(name)
+        remote.url(base, "")  # asks a registry on this machine which scheme it speaks, once
+        questions.append(partial(_is_base, remote, base, digest, store))
+    for name, manifests, listed in pushes:
+        from hatch_docker.oci.push import Target, has_manifest
+
+        target = Target(remote, parse_reference(name), lambda _digest: "")
+        remote.url(target.name, "")
+        questions += [partial(has_manifest, target, *pair) for pair in manifests.items()]
+        for subject, documents in listed.items():
+            from hatch_docker.oci.referrers import lists
+
+            questions.append(partial(lists, target, subject, documents))
+    return questions
+
+
+def _is_base(remote: Remote, reference: Reference, digest: str, store: Store) -> bool:
+    from hatch_docker.oci.pull import resolve
+
+    return resolve(remote, reference, store)[0].digest == digest
 
 
 def _write_receipts(known: Any, command: Command, store: Store, began: float) -> None:

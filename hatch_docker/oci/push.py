@@ -49,7 +49,8 @@ class Target:
     """A repository to push to; `find` returns the repository that a blob can be mounted from.
 
     `known` are digests of blobs that it is known to have, `made` those of blobs that were just made, which nobody can
-    have: neither is asked for. `new` says that nobody can have the image.
+    have: neither is asked for. `new` says that nobody can have the image. `later`, if there is one, gets functions to
+    be called when everything else is done: they see to what other clients may have overwritten.
     """
 
     remote: Remote
@@ -58,6 +59,7 @@ class Target:
     known: frozenset[str] = frozenset()
     made: frozenset[str] = frozenset()
     new: bool = False
+    later: list[Callable[[], object]] | None = None
 
     def scopes(self, source: str = "") -> tuple[str, ...]:
         """Return the scopes that a token must allow."""

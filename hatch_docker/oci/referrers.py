@@ -10,12 +10,12 @@ Referrers Tag Schema) and the image-spec 1.1 (manifest.md, Guidelines for Artifa
 For a registry without the API (docker-registry 2.8.3, ghcr) clients write the list as an index under the tag
 `sha256-HEX`. Two clients at once overwrite each other's entries, and these registries have no compare-and-swap. So the
 list is read again after a while, when every client that had read the old list must have written its own, and entries
-that are missing then are written again.
+that are missing then are written again. A push does other things meanwhile (`Target.later`).
 """
 
 import io
 import random
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -133,6 +133,11 @@ def referrers(target: Target, digest: str) -> tuple[Attached, ...]:
     return tuple(Attached(descriptor, str(item.get("artifactType", ""))) for descriptor, item in pairs)
 
 
+def lists(target: Target, subject: str, digests: Iterable[str]) -> bool:
+    """Tell whether some manifests are listed for a subject of a repository, all by their digests."""
+    return set(digests) <= {item["digest"] for item in _list(target, subject)[0]}
+
+
 def fallback_tag(digest: str) -> str:
     """Return the tag that lists the referrers of a digest (Referrers Tag Schema)."""
     return digest.replace(":", "-")
@@ -204,7 +209,22 @@ def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
 
 
 def _list_by_tag(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> None:
-    """Add items to the index under the fallback tag, until they stay there."""
+    """Add items to the index under the fallback tag, until they stay there; that is seen to at the end of the push."""
+    rounds = _rounds(target, digest, items)
+    next(rounds, None)
+    if target.later is None:
+        _finish(rounds)
+    else:
+        target.later.append(partial(_finish, rounds))
+
+
+def _finish(rounds: Iterator[None]) -> None:
+    for _round in rounds:
+        pass
+
+
+def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Add items to the index under the fallback tag, and yield; go on until they stay there."""
     clock, sleep = target.remote.client.policy.clock, target.remote.client.policy.sleep
     quiet, written, ours = SETTLE, None, None
     for number in range(ROUNDS):
@@ -216,8 +236,11 @@ def _list_by_tag(target: Target, digest: str, items: Sequence[dict[str, Any]]) -
         if missing := [item for item in items if item["digest"] not in known]:
             ours = [*found, *missing]
             _put_index(target, digest, ours, entity)
-            written = clock()
+            alone, written = written is None and not found, clock()
             quiet = max(quiet, CYCLES * (written - start))
+            yield
+            if alone:  # nobody else was seen: it is read once more, at the end
+                sleep(max(quiet - (clock() - written), 0.0))
             # Clients that wrote at the same time try again at different times, further apart the more there are.
             sleep(random.uniform(0.0, min(0.05 * (number + 1), 1.0)))  # noqa: S311
         elif written is None or start - written >= quiet:

@@ -50,10 +50,14 @@ def receipts_of(metadata: Any) -> dict[str, Receipt]:
 def _remembered(
     root: str, *, directory: str | None = None, versions: list[str] | None = None, **others: object
 ) -> Command | None:
-    """Return the command of a build that is remembered: of the image alone, which removes nothing; else None."""
-    if any(others.values()) or versions not in (None, [], ["image"]):
+    """Return the command of a build that is remembered: of one verb, which makes an image; else None.
+
+    One that removes what was there before is not.
+    """
+    if any(others.values()) or versions not in (None, [], ["image"], ["push"]):
         return None
-    return Command(Path(root), ("hatch", directory or "", *(versions or ())), os.environ, _STARTED)
+    words = ("hatch", directory or "", *(versions or ()))
+    return Command(Path(root), words, os.environ, versions == ["push"], _STARTED)
 
 
 def _is_one_stream() -> bool:
@@ -81,7 +85,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         image = functools.partial(api.build_images, made=made, command=self._command)
         return {
             "image": functools.partial(self._run, image),
-            "push": functools.partial(self._run, functools.partial(api.push_images, made=made)),
+            "push": functools.partial(self._run, functools.partial(api.push_images, made=made, command=self._command)),
             "dockerfile": functools.partial(self._run, api.write_dockerfiles),
             "plan": functools.partial(self._run, api.write_plans),
         }
@@ -105,7 +109,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         recalled = recall(self._command, self._write, self.app.verbosity) if self._command else None
         if recalled is not None:
             _recalled[self.metadata] = recalled.receipts
-        for artifact in recalled.archives if recalled is not None else self._artifacts(**options):
+        for artifact in recalled.artifacts if recalled is not None else self._artifacts(**options):
             for line in artifact.split("\n"):  # a line an image
                 # hatchling writes it on standard error, for people; a pipeline reads the last lines of standard output.
                 if self.app.verbosity < 0 or not _is_one_stream():
@@ -141,7 +145,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         self.app.display_warning(for_terminal(line, sys.stderr, os.environ))
 
     def _displayed(self, artifact: str) -> str:
-        if self.app.verbosity >= 0 or self.metadata not in _receipts:
+        if self.app.verbosity >= 0 or not (self.metadata in _receipts or self.metadata in _recalled):
             return shown_path(artifact, Path(self.root))
         from hatch_docker.build import api
 

@@ -27,6 +27,7 @@ from hatch_docker.wheels.target import Pin
 
 if TYPE_CHECKING:
     from hatch_docker.oci.push import Target
+    from hatch_docker.oci.referrers import Artifact
 
 RECIPE = 3  # raise it if the same image must get different documents
 KIND = "sbom"
@@ -163,7 +164,18 @@ def attach_documents(
 
     Return the bytes sent for each document that is new. Raises RegistryError or TransientError.
     """
-    from hatch_docker.oci.referrers import Artifact, attach
+    from hatch_docker.oci.referrers import attach
+
+    # At once: each may have to wait until the registry lists its referrers.
+    done = at_once(*(partial(attach, target, *pair) for pair in artifacts_of(item, documents, read)))
+    return [sent for attached in done for sent in attached.values()]
+
+
+def artifacts_of(
+    item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
+) -> list[tuple[Descriptor, list[Artifact]]]:
+    """Return the artifacts that some documents of an image or index become, with their subjects."""
+    from hatch_docker.oci.referrers import Artifact
 
     created = images_of(item)[0].config_json.get("created")
     annotations = {PREFIX + "created": created} if isinstance(created, str) else {}
@@ -176,9 +188,7 @@ def attach_documents(
             described = {PREFIX + "title": document.file, **kind}
             artifacts.append(Artifact(document.media_type, read(document), annotations, described))
         work += [(Descriptor(subject.media_type, subject.digest, subject.size), artifacts)] if artifacts else []
-    # At once: each may have to wait until the registry lists its referrers.
-    done = at_once(*(partial(attach, target, *pair) for pair in work))
-    return [sent for attached in done for sent in attached.values()]
+    return work
 
 
 def attach_and_sign(
@@ -189,6 +199,8 @@ def attach_and_sign(
     reader = read or (lambda document: read_stored(document, ctx))
 
     def on_pushed(target: Target) -> list[int]:
+        if sign is not None:  # signatures are added to the same lists
+            target = replace(target, later=None)
         try:
             attached = attach_documents(target, item, documents, reader)
         except TransientError:

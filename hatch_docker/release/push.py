@@ -48,6 +48,9 @@ class PushResult:
     transient: bool = False
 
 
+Later = dict[str, list[Callable[[], object]]]
+"""Functions to be called when everything else is done, by the references of the pushes that they belong to."""
+
 OnPushed = Callable[["Target"], Sequence[int]]
 """A function that adds documents and signatures to a repository that has the image. Returns the bytes sent for each."""
 
@@ -108,14 +111,15 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
 def push_to_all(
     item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *,
     mount: Mapping[str, str] = {}, on_pushed: OnPushed = lambda _target: (), made: frozenset[str] | None = None,
-    remote: Remote | None = None,
+    remote: Remote | None = None, later: Later | None = None,
 ) -> tuple[PushResult, ...]:
     """Push an image to some repositories under some tags: registries side by side, those of one registry in order.
 
     A registry receives a blob once; its other repositories mount it. `mount` are references to images that are known
     to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures; with `made`, the
     digests of layers that were just made, it runs while the image is pushed. `remote` has the sessions that were opened
-    before (`release.sessions`). A failure stops no other registry: look at each result's `error`, or call `push_error`.
+    before (`release.sessions`). With `later` the caller calls `end_pushes`, after other work. A failure stops no other
+    registry: look at each result's `error`, or call `push_error`.
     """
     from hatch_docker.oci.registry import Remote
     from hatch_docker.release.sessions import close_sessions
@@ -125,19 +129,48 @@ def push_to_all(
     registries: dict[str, list[list[Reference]]] = {}
     for references in names:
         registries.setdefault(references[0].registry, []).append(references)
-    ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    pushes = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made) for group in registries.values()]
-    results = at_once(*pushes)
+    ctx.progress.info(pushing_line(repositories))
+    results = at_once(*(
+        partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made, later) for group in registries.values()
+    ))  # fmt: skip
     close_sessions(remote)
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
     for result in ordered:
-        sent = f"{megabytes(result.sent)} sent" if result.sent or result.mounted else "already there"
-        mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
-        attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
-        done = f"{', '.join(result.tags)} ({sent}{mounted}{attached}, {result.seconds:.1f} s)"
-        ctx.progress.info(f"{result.reference.partition('@')[0]}: {'not pushed' if result.error else done}")
+        ctx.progress.info(pushed_line(result))
     return ordered
+
+
+def end_pushes(results: Sequence[PushResult], later: Later) -> tuple[PushResult, ...]:
+    """Do what was left for the end of some pushes, and return their results, with an error where it failed."""
+
+    def end(result: PushResult) -> PushResult:
+        try:
+            for function in () if result.error else later.get(result.reference, ()):
+                function()
+        except HatchDockerError as error:
+            return _failed(result, error)
+        return result
+
+    return tuple(at_once(*(partial(end, result) for result in results)))
+
+
+def _failed(result: PushResult, error: HatchDockerError) -> PushResult:
+    return replace(result, error=str(error), transient=error.exit_status == TransientError.exit_status)
+
+
+def pushing_line(repositories: Sequence[str]) -> str:
+    """Return the line that says where an image is pushed to."""
+    return f"pushing to {', '.join(repositories)}"
+
+
+def pushed_line(result: PushResult) -> str:
+    """Return the line that says what a repository got, and in how many seconds if it got anything."""
+    mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
+    attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
+    moved = f"{megabytes(result.sent)} sent{mounted}{attached}, {result.seconds:.1f} s"
+    done = f"{', '.join(result.tags)} ({moved if result.sent or result.mounted else 'already there'})"
+    return f"{result.reference.partition('@')[0]}: {'not pushed' if result.error else done}"
 
 
 def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
@@ -156,7 +189,7 @@ def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
 
 def _to_registry(
     remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context,
-    mount: Mapping[str, str], on_pushed: OnPushed, made: frozenset[str] | None,
+    mount: Mapping[str, str], on_pushed: OnPushed, made: frozenset[str] | None, later: Later | None,
 ) -> list[PushResult]:
     """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
     registry = group[0][0].registry
@@ -173,7 +206,7 @@ def _to_registry(
 
     results = []
     for references in group:
-        results.append(_to_repository(remote, item, references, ctx, find, on_pushed, made))
+        results.append(_to_repository(remote, item, references, ctx, find, on_pushed, made, later))
         if not results[-1].error:
             complete.append(references[0].repository)
     return results
@@ -181,7 +214,7 @@ def _to_registry(
 
 def _to_repository(
     remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: FindRepository,
-    on_pushed: OnPushed, made: frozenset[str] | None,
+    on_pushed: OnPushed, made: frozenset[str] | None, later: Later | None,
 ) -> PushResult:
     from hatch_docker.oci.push import Target
     from hatch_docker.release.sessions import note_accepted
@@ -192,7 +225,8 @@ def _to_repository(
     blobs, config = _blobs(item)
     key = key_of(first.name)
     there: list[str] = ctx.store.recall(THERE, key) or []
-    target = Target(remote, replace(first, tag="", digest=""), find, frozenset(there))
+    waiting = later.setdefault(name, []) if later is not None else None
+    target = Target(remote, replace(first, tag="", digest=""), find, frozenset(there), later=waiting)
     if made and config and config not in there:
         target = replace(target, new=True, made=made | {config})
     try:
@@ -207,9 +241,7 @@ def _to_repository(
     except DamagedBlobError:
         raise  # the build makes the blob again, and then pushes again
     except HatchDockerError as error:
-        took = time.perf_counter() - started
-        transient = error.exit_status == TransientError.exit_status
-        return PushResult(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
+        return _failed(PushResult(name, tags, seconds=round(time.perf_counter() - started, 3)), error)
     note_accepted(first, ctx)
     if not blobs <= set(there):
         ctx.store.remember(THERE, key, [*sorted(blobs), *(digest for digest in there if digest not in blobs)][:MOST])

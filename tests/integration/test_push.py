@@ -162,7 +162,7 @@ def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cach
         blob = cache / "v1/blobs" / layer["digest"].removeprefix("sha256:")
         blob.unlink()
         one.requests.clear()
-        again = build(made, cache, verb="docker:push")
+        again = build(made, cache, verb="docker:push", variables={"OTHER": "1"})  # another one has another memory
         assert (again.digest, sent(again), blob.exists()) == (digest, 0, False)
         # The manifest by its digest, what is attached (the API that is not there, the tag instead), two tags.
         asked = [(request.method, request.path.rpartition("/")[2]) for request in one.requests]
@@ -319,8 +319,9 @@ def test_an_edit_is_pushed_in_few_requests(tmp_path: Path, cache: Path, *, refer
             build(made, cache, verb="docker:push", variables=variables)
         asked = [request.method for request in registry.requests]
         # Layer, configuration and two documents: POST and PUT; two manifests; two tags. The list without the API.
-        assert sorted(asked) == sorted(["POST", "PUT"] * 4 + ["PUT"] * 4 + ([] if referrers else ["GET"] * 3 + ["PUT"]))
-        assert [request.path.rpartition("/")[2] for request in registry.requests[-2:]] == ["1.0.0", "latest"]
+        assert sorted(asked) == sorted(["POST", "PUT"] * 4 + ["PUT"] * 4 + ([] if referrers else ["GET"] * 2 + ["PUT"]))
+        put = [request.path.rpartition("/")[2] for request in registry.requests if request.method == "PUT"]
+        assert put[-2:] == ["1.0.0", "latest"]
         registry.repository("edited").blobs.clear()  # as a clean-up job may
         (made / "hello.py").write_text("def main(): print('three')\n")
         assert build(made, cache, verb="docker:push", variables=variables).receipt["references"]

@@ -1,11 +1,13 @@
 """Builds of which nothing changed: what they leave out, and that any single change is noticed."""
 
+import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +79,11 @@ class Bench:
     remember: Callable[..., None]
     ctx: Context
     registry: FakeRegistry
+    pushes: bool = False
 
     def is_recalled(self, variables: Mapping[str, str] = {}) -> bool:
-        return recall(command(self.root, {**self.environ, **variables}), lambda _line: None, 0) is not None
+        asked = command(self.root, {**self.environ, **variables}, pushes=self.pushes)
+        return recall(asked, lambda _line: None, 0) is not None
 
     def notices(self, edit: Edit) -> bool:
         """Return whether a build after an edit is an ordinary one; without the edit it is not."""
@@ -101,12 +105,11 @@ try:
 finally:
     print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"pydantic", "urllib3", "docker", "packaging"}}))
 """
-HATCHLING = BUILD.format(words=["hatchling", "build", "-t", "docker"], module="hatchling.cli", name="hatchling")
-PROGRAM = BUILD.format(words=["hatch-docker", "build"], module="hatch_docker.cli.main", name="main")
+ENTRIES = {"hatchling": ("hatchling.cli", "hatchling"), "hatch-docker": ("hatch_docker.cli.main", "main")}
 
 
-def command(root: Path, environ: Mapping[str, str]) -> Command:
-    return Command(root, ("test",), environ)
+def command(root: Path, environ: Mapping[str, str], *, pushes: bool = False) -> Command:
+    return Command(root, ("test",), environ, pushes)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,33 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Ben
             remember(notes, project, plans, root / "dist", ctx)
 
         yield Bench(root, environ, again, ctx, registry)
+
+
+PUSHED = ("pushed", "other/copy")
+
+
+@pytest.fixture(scope="module")
+def pushing(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Bench]:
+    """A project that is pushed to two repositories under two tags; the registry's list of referrers is a tag."""
+    place = tmp_path_factory.mktemp("pushing")
+    with FakeRegistry() as registry:
+        names = [f"{registry.host}/{name}" for name in PUSHED]
+        options = f'image = "hello"\nregistries = {names}\ntags = ["1", "latest"]'
+        root = write_project("hello", place / "project", options=options)
+        home = {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")}
+        environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})
+        time.sleep(2 * RECENT)
+        notes = Notes(command(root, environ, pushes=True))
+        project = open_project(root, environ, place)
+        plans, ctx = open_plans(project, environ, push=True, notes=notes)
+        make_images(project, plans, root / "dist", ctx, {}, notes)
+
+        def again(meanwhile: Callable[[], object] = lambda: None) -> None:
+            notes.command = command(root, environ, pushes=True)
+            meanwhile()
+            remember(notes, project, plans, root / "dist", ctx)
+
+        yield Bench(root, environ, again, ctx, registry, pushes=True)
 
 
 def restorer(path: Path) -> Undo:
@@ -325,6 +355,107 @@ def test_a_tag_that_names_another_base_is_noticed(bench: Bench) -> None:
     assert bench.notices(pushed)
 
 
+Remote = Callable[[FakeRegistry], Undo]
+
+
+def lost(repository: str, of: Callable[[str], bool]) -> Remote:
+    """Remove manifests of a repository by their names."""
+
+    def edit(registry: FakeRegistry) -> Undo:
+        manifests = registry.repository(repository).manifests
+        before = dict(manifests)
+        for name in filter(of, before):
+            del manifests[name]
+        assert manifests != before
+        return lambda: manifests.update(before)
+
+    return edit
+
+
+def moved(registry: FakeRegistry) -> Undo:
+    manifests = registry.repositories["other/copy"].manifests
+    before = manifests["latest"]
+    push_image(small_image(), f"{registry.host}/other/copy:latest")
+    return lambda: manifests.update({"latest": before})
+
+
+def unlisted(registry: FakeRegistry) -> Undo:
+    """Take a document out of the list of what is attached, as another client does that writes it at the same time."""
+    manifests = registry.repositories["pushed"].manifests
+    (tag,) = (name for name in manifests if name.startswith("sha256-"))
+    before = manifests[tag]
+    index = json.loads(before[1])
+    manifests[tag] = before[0], json.dumps({**index, "manifests": index["manifests"][:1]}).encode()
+    return lambda: manifests.update({tag: before})
+
+
+def failing(action: object, method: str = "HEAD", part: str = "/manifests/latest") -> Remote:
+    def edit(registry: FakeRegistry) -> Undo:
+        registry.fault(method, part, action)
+        return registry.faults.clear
+
+    return edit
+
+
+def login_wanted(registry: FakeRegistry) -> Undo:
+    registry.password = "secret"
+    return lambda: setattr(registry, "password", "")
+
+
+REMOTE: dict[str, Remote] = {
+    "a tag is gone": lost("pushed", lambda name: name == "latest"), "a tag has moved": moved,
+    "nothing is left": lost("other/copy", bool), "the list of documents is gone": lost(
+        "pushed", lambda name: name.startswith("sha256-")), "a document is not listed": unlisted,
+    "no digest": failing(200), "an error": failing(503), "no answer": failing("reset"), "refused": failing(403),
+    "a list of documents that cannot be read": failing(500, "GET", "/manifests/sha256-"),
+    "a login is wanted": login_wanted,
+}  # fmt: skip
+
+
+def test_what_left_a_registry_is_pushed_again(pushing: Bench) -> None:
+    """Whatever the registry answers but the same digests is an ordinary build."""
+    edits = [(name, partial(lambda edit, _root: edit(pushing.registry), edit)) for name, edit in REMOTE.items()]
+    assert [name for name, edit in edits if not pushing.notices(edit)] == []
+
+
+def test_a_pushing_build_looks_at_what_decides_the_push(pushing: Bench) -> None:
+    """The variables of the push, the user's logins, and the receipt."""
+    variables = ("REGISTRIES", "TAGS", "IMAGE", "SIGN_KEY", "PUSH", "ALLOW_DIRTY", "CACHE_TO", "SBOM")
+    time.sleep(2 * RECENT)
+    pushing.remember()
+    asked = len(pushing.registry.requests)
+    assert pushing.is_recalled()
+    found = [(request.method, request.path.partition("sha256")[0]) for request in pushing.registry.requests[asked:]]
+    places = [f"/v2/{name}" for name in PUSHED]
+    assert sorted(found) == sorted(
+        item for place in places for item in (
+            ("HEAD", f"{place}/manifests/1"), ("HEAD", f"{place}/manifests/latest"),
+            ("GET", f"{place}/referrers/"), ("GET", f"{place}/manifests/"),
+        )
+    )  # fmt: skip
+    assert [name for name in variables if pushing.is_recalled({f"HATCH_DOCKER_{name}": "1"})] == []
+    assert recall(command(pushing.root, pushing.environ), lambda _line: None, 0) is None  # without the push
+    files = ("../home/.docker/config.json", "../home/config/containers/auth.json")
+    assert [name for name in files if not pushing.notices(added(name))] == []
+    assert pushing.notices(changed("dist/hello-1.0.0.image.json", append))
+
+
+def test_a_pushed_index_has_all_its_images(pushing: Bench, tmp_path: Path, cache: Path) -> None:
+    """Jobs that clean a registry remove manifests without a tag; the next build brings them back."""
+    name = f"{pushing.registry.host}/index"
+    options = f'image = "{name}"\nplatforms = ["linux/amd64", "linux/arm64"]\nsbom = []\nprovenance = false'
+    project = write_project("hello", tmp_path / "p", options=options)
+    build(project, cache, verb="docker:push")
+    asked = len(pushing.registry.requests)
+    assert "nothing changed" in build(project, cache, verb="docker:push").output
+    assert {request.method for request in pushing.registry.requests[asked:]} == {"HEAD"}
+    manifests = pushing.registry.repositories["index"].manifests
+    image = next(digest for digest in manifests if digest != build(project, cache, verb="docker:push").digest)
+    del manifests[image]
+    build(project, cache, verb="docker:push")
+    assert image in manifests
+
+
 def test_a_memory_that_is_damaged_or_a_day_old_is_an_ordinary_build(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,15 +483,21 @@ def test_a_memory_that_others_may_write_is_not_read(place: str, bench: Bench) ->
     assert bench.notices(opened)
 
 
-@pytest.mark.parametrize("program", [HATCHLING, PROGRAM], ids=["hatchling", "hatch-docker"])
+@pytest.mark.parametrize(("words", "imported"), [
+    (["hatchling", "build", "-t", "docker"], []), (["hatchling", "build", "-t", "docker:push"], ["urllib3"]),
+    (["hatch-docker", "build"], []), (["hatch-docker", "build", "--push"], ["urllib3"]),
+], ids=" ".join)
 def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
-    program: str, tmp_path: Path, cache: Path
+    words: list[str], imported: list[str], tmp_path: Path, cache: Path, pushing: Bench
 ) -> None:
     """The same as an ordinary build without changes: its lines, its receipt, and the outputs of a pipeline.
 
-    The ordinary one imports neither pydantic nor a client of a server.
+    The ordinary one imports neither pydantic nor, unless it pushes, a client of a server.
     """
-    project = write_project("hello", tmp_path / "p", options='dotenv = "image.env"')
+    name = f"{pushing.registry.host}/{tmp_path.name.lower().replace('_', '-')}"
+    project = write_project("hello", tmp_path / "p", options=f'image = "{name}"\ndotenv = "image.env"')
+    module, entry = ENTRIES[words[0]]
+    program = BUILD.format(words=words, module=module, name=entry)
 
     def run(name: str = "", **variables: str) -> tuple[str, list[Any]]:
         told = tmp_path / (name or "untold")
@@ -369,14 +506,15 @@ def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
         assert outcome.status == 0, outcome.output
         *lines, modules = outcome.output.splitlines()
         texts = [path.read_text() for path in (told, project / "image.env") if path.exists()]
-        return modules, [lines, {**outcome.receipt, "timings": {}, "steps": []}, *texts]
+        done = [{**delivery, "seconds": 0} for delivery in outcome.receipt["deliveries"]]
+        return modules, [lines, {**outcome.receipt, "timings": {}, "steps": [], "deliveries": done}, *texts]
 
     run()
     modules, ordinary = run("ordinary", OTHER="1")  # another variable is another memory
-    assert modules == "['packaging']"  # the options are remembered by themselves
+    assert modules == str(["packaging", *imported])  # the options are remembered by themselves
     run()
     modules, unchanged = run()
-    assert modules == "[]"
+    assert modules == str(imported)
     assert "nothing changed since the build before" in unchanged[0]
     assert run("unchanged")[1] == ordinary
 

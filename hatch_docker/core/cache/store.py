@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from hatch_docker.core.cache.tree_digest import tree_digest
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import (
     finish_tree,
@@ -43,7 +44,6 @@ from hatch_docker.core.text import abbreviate
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 NO_CACHE = "HATCH_DOCKER_NO_CACHE"
 FORMAT = "v1"
-CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without flock
 RECENT = 0.05         # seconds: more than a file system's clock is behind
 USED_LATELY = 600     # seconds for which a time of last use is not set again, less than the pruning's GRACE
@@ -64,42 +64,6 @@ def file_digest(path: Path) -> str:
     """Return `sha256:` and the hexadecimal digest of a file, read in pieces."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def tree_digest(root: Path, *, portable: bool) -> str:
-    """Return the hexadecimal digest of a tree: names, types, modes, link targets, sizes and times.
-
-    A portable one has contents too, and is the same after the tree was copied or kept in an archive. The other one has
-    inodes and times of change (ctime), of a small tree contents too: it is quick, and differs after any change.
-    Times are whole seconds, which archives keep. Owners do not count, nor do times of directories. Raises OSError for
-    what cannot be read.
-    """
-    found = sorted(_walk(root, ""))
-    small = sum(status.st_size for _, status in found if stat.S_ISREG(status.st_mode)) <= CONTENTS_LIMIT
-    digest = hashlib.sha256()
-    for name, status in found:
-        row = [os.fsencode(name), b"%o" % status.st_mode]
-        if stat.S_ISLNK(status.st_mode):
-            row.append(os.fsencode(os.readlink(root / name)))  # noqa: PTH115 - as it is written
-        elif not stat.S_ISDIR(status.st_mode):
-            row.append(b"%d %d" % (status.st_size, status.st_mtime))
-            if not portable:
-                row.append(b"%d %d" % (status.st_ino, status.st_ctime_ns))
-            if (portable or small) and stat.S_ISREG(status.st_mode):
-                with (root / name).open("rb") as stream:
-                    row.append(hashlib.file_digest(stream, "sha256").digest())
-        for part in row:
-            digest.update(b"%d:" % len(part) + part)
-    return digest.hexdigest()
-
-
-def _walk(root: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(root / below) as entries:
-        for entry in entries:
-            name = f"{below}/{entry.name}" if below else entry.name
-            yield name, entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, name)
 
 
 class BlobWriter(HashingStream):

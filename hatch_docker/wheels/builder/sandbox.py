@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import ProcessFailed, redact, run
@@ -24,6 +26,11 @@ BUILD_USER = (1000, 1000)
 """User and group of a build: not 0, or tar would try to give files to users that the sandbox does not have."""
 
 HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+KIND = "sandbox"  # that this machine has one
+SETTINGS = (
+    "kernel/random/boot_id", "kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns",
+    "user/max_user_namespaces", "user/max_mnt_namespaces", "user/max_pid_namespaces",
+)  # fmt: skip
 _EMPTY: Mapping[str, str] = {}
 EXHAUSTED = {
     "memory": "took more than the {0} of memory that [tool.hatch-docker.build] memory allows",
@@ -97,6 +104,19 @@ def why_not(environ: Mapping[str, str], log: Callable[[str], None] | None = None
     except SandboxError as error:
         return str(error)
     return None
+
+
+def why_not_here(ctx: Context) -> str | None:
+    """Return what `why_not` does; that there is one is remembered until something changes that the kernel looks at."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    process = [line for line in status if line.startswith(("Uid", "Gid", "Cap", "NoNewPrivs", "Seccomp"))]
+    spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "pid")]  # noqa: PTH115
+    key = key_of(process, spaces, [_setting(name) for name in SETTINGS])
+    if ctx.store.recall(KIND, key):
+        return None
+    if (reason := why_not(ctx.environ)) is None:
+        ctx.store.remember(KIND, key, True)
+    return reason
 
 
 def _target(path: str) -> str:

@@ -215,7 +215,7 @@ def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
 
 def test_a_large_tree_is_read_only_if_a_file_of_it_changed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Contents take a second; a tree that is as it was is not made again, whatever read, moved or copied it."""
-    monkeypatch.setattr("hatch_docker.core.cache.store.CONTENTS_LIMIT", 3)
+    monkeypatch.setattr("hatch_docker.core.cache.tree_digest.CONTENTS_LIMIT", 3)
     read = Mock(side_effect=hashlib.file_digest)
     monkeypatch.setattr("hatch_docker.core.cache.store.hashlib.file_digest", read)
     make = Mock(side_effect=grow)
@@ -241,7 +241,7 @@ def test_a_large_tree_is_read_only_if_a_file_of_it_changed(store: Store, monkeyp
 def test_a_file_changed_at_equal_size_and_time_is_noticed(
     replaced: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hatch_docker.core.cache.store.CONTENTS_LIMIT", 3)
+    monkeypatch.setattr("hatch_docker.core.cache.tree_digest.CONTENTS_LIMIT", 3)
     file = store.tree("t", "k", grow) / "file"
     before = file.stat()
     if replaced:

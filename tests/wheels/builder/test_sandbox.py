@@ -17,6 +17,7 @@ import pytest
 import hatch_docker
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import ProcessFailed
+from hatch_docker.wheels.builder import sandbox
 from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, _capabilities, run_in
 from hatch_docker.wheels.builder.sandbox_init import (
     CLONE3,
@@ -28,6 +29,7 @@ from hatch_docker.wheels.builder.sandbox_init import (
     SYSTEM_CALLS,
 )
 from tests.conftest import run
+from tests.fakes.context import context
 from tests.fakes.sandbox_roots import UNSHARE, program_root, python_root, readable_root
 
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -50,6 +52,15 @@ def python_tree() -> Iterator[Path]:
 
 def sh(root: Path, script: str, **options: object) -> str:
     return run_in(root, ["sh", "-c", script], env=ENV, **options)  # type: ignore[arg-type]
+
+
+def test_that_there_is_a_sandbox_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until something changes that the kernel looks at; that there is none never is."""
+    ctx, answers = context(tmp_path / "cache"), [None, "refused", "refused"]
+    monkeypatch.setattr(sandbox, "why_not", lambda _environ: answers.pop(0))
+    assert [sandbox.why_not_here(ctx) for _ in range(2)] == [None, None]
+    monkeypatch.setattr(sandbox, "_setting", lambda _name: "0")
+    assert [sandbox.why_not_here(ctx) for _ in range(2)] == ["refused", "refused"]
 
 
 def test_a_kept_bind_is_used_again(root: Path, tmp_path: Path) -> None:
