@@ -257,7 +257,8 @@ def image(archive: Path) -> dict[str, Any]:
 
 def keys(cache: Path) -> dict[str, list[str]]:
     """Return the first digits of each key in the cache, by kind; without those that hold our version or a path."""
-    facts = [path for path in (cache / "v1/facts").iterdir() if path.name not in ("sbom", "unchanged", "config", "sandbox")]
+    apart = ("sbom", "unchanged", "config", "sandbox")
+    facts = [path for path in (cache / "v1/facts").iterdir() if path.name not in apart]
     return {kind.name: sorted(path.name[:16] for path in kind.iterdir()) for kind in facts}
 
 
