@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.newcomer import FILES  # noqa: E402 - the script is run by its path
+from benchmarks.newcomer import PEOPLE  # noqa: E402 - the script is run by its path
 from tests.fakes.terminal import start  # noqa: E402
 
 PICTURE = ROOT / "docs" / "recording.svg"
@@ -176,7 +176,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="recording-") as directory:
         project = Path(directory) / "shop"
         project.mkdir()
-        for name, text in FILES.items():
+        for name, text in PEOPLE["fastapi"].files.items():
             (project / name).write_text(text)
         variables: dict[str, str | None] = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": None,

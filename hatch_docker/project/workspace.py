@@ -207,6 +207,8 @@ def _members(place: Path, config: Config) -> set[Path]:
 def _matching(place: Path, pattern: str) -> Iterator[Path]:
     """Yield the projects that a pattern names, relative to a directory; it may climb out of it."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    if any("**" in part and part != "**" for part in parts):  # Python 3.13 takes it for "*"
+        raise ValueError(f"{pattern!r}: '**' can only be an entire part of a path")
     while parts and parts[0] == "..":
         place, parts = place.parent, parts[1:]
     for path in place.glob("/".join(parts)) if parts else [place]:

@@ -6,6 +6,7 @@ protocol from there on.
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -35,13 +36,28 @@ def network() -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def buildkitd(directory: Path, inside: Sequence[str]) -> Iterator[tuple[str, str]]:
+def bridge() -> Iterator[str]:
+    """A bridge for a daemon in the machine's network: one without a bridge would remove that of the machine's daemon.
+
+    Needs root.
+    """
+    name = f"hatch{os.getpid()}"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", "172.31.252.1/24", "dev", name], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+@contextlib.contextmanager
+def buildkitd(directory: Path, inside: Sequence[str], bridge: str = "none") -> Iterator[tuple[str, str]]:
     """Start one with its files in a directory; its address for buildx's remote driver, and the daemon's own.
 
     It has the containerd store, which can export caches, and the network `inside`, which keeps it from the bridge of
-    the machine's own daemon. Needs root.
+    the machine's own daemon, or a `bridge`. Needs root.
     """
-    features = {"features": {"containerd-snapshotter": True}, "bridge": "none", "iptables": False, "ip6tables": False}
+    features = {"features": {"containerd-snapshotter": True}, "bridge": bridge, "iptables": False, "ip6tables": False}
     (directory / "daemon.json").write_text(json.dumps(features))
     path = directory / "docker.sock"
     command = [*inside, "dockerd", f"--config-file={directory / 'daemon.json'}", f"--host=unix://{path}"]

@@ -120,7 +120,7 @@ def test_a_build_is_loaded_by_ssh(far: Far, tmp_path: Path, cache: Path, monkeyp
 def test_a_refusal_has_ssh_s_words(host: str, path: str, said: str, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one line, where and why, and what to try; nothing is asked, and nothing waits."""
     monkeypatch.setenv("PATH", far.path)
-    wanted = rf"^cannot talk to Docker at ssh://{host}:{far.port}{path}: .*{said}; see that ssh gets there without"
+    wanted = rf"^cannot talk to Docker at ssh://{host}:{far.port}{path}: .*{said}; check that ssh connects without"
     with pytest.raises(DaemonError, match=wanted) as error, open_client(far.daemon(host, path)) as client:
         client.info()
     assert "\n" not in str(error.value)

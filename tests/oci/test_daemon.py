@@ -29,7 +29,7 @@ from hatch_docker.oci.make_image import Settings, build_image, make_index, scrat
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.serve import serve_image
 from tests.conftest import need, need_docker, run
-from tests.fakes.buildkitd import buildkitd
+from tests.fakes.buildkitd import bridge, buildkitd
 from tests.fakes.http_server import running
 from tests.fakes.images import AMD64, layer
 
@@ -187,7 +187,7 @@ def test_what_is_no_machine_is_not_handed_to_ssh(url: str) -> None:
 def test_ssh_that_is_not_there_or_gets_nowhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of what to do."""
     need("ssh")
-    with pytest.raises(DaemonError, match=r"^cannot talk to Docker at ssh://127.0.0.1:1: .*Connection refused; see"), \
+    with pytest.raises(DaemonError, match=r"^cannot talk to Docker at ssh://127.0.0.1:1: .*Connection refused; chec"), \
             open_client(Daemon("docker", "ssh://user@127.0.0.1:1")) as client:
         client.info()
     monkeypatch.setenv("PATH", str(home))
@@ -403,7 +403,7 @@ def takes_new_layers(daemon: Daemon, home: Path) -> None:
 def test_docker_with_containerd_takes_new_layers_only(home: Path) -> None:
     """The real one, another than this machine's, as its image store is."""
     need("dockerd")
-    with buildkitd(home, []) as (_, address):
+    with bridge() as network, buildkitd(home, [], network) as (_, address):
         daemon, one = Daemon("docker", address), image(b"one")
         assert load(daemon, one, NAMES, home / "missing.tar", host=AMD64, log=print).sent > 1_000_000
         takes_new_layers(daemon, home)

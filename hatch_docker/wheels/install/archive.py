@@ -110,7 +110,7 @@ class Member:
         self._archive = archive
         self._info = info
         self._wheel = wheel
-        self.name = info.filename
+        self.name = info.orig_filename
         self.hash = promise
         self.size = info.file_size
         self.executable = bool(info.external_attr >> 16 & 0o111)
@@ -271,6 +271,17 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(cast("IO[bytes]", _ArchiveFile(path)))
 
 
+def _has_another_path(info: zipfile.ZipInfo) -> bool:
+    """Return whether an extra field gives a file another path (APPNOTE 4.6.9), which newer zipfiles take."""
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        if kind == 0x7075 and extra[9 : 4 + length] != info.orig_filename.encode():
+            return True
+        extra = extra[4 + length :]
+    return False
+
+
 def _read_infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     """Return the files of an archive of `size` bytes by their safe paths, sorted; raises BadWheelError, ImageError."""
     infos: dict[str, zipfile.ZipInfo] = {}
@@ -290,6 +301,8 @@ def _read_infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInf
             raise BadWheelError(f"{name} is encrypted, or compressed in a way that wheels are not")
         if path in infos:
             raise BadWheelError(f"{path} is in it twice")
+        if _has_another_path(info):
+            raise BadWheelError(f"{path} has another name in an extra field")
         infos[path] = info
     total = sum(info.file_size for info in infos.values())
     if total > LIMIT or total > max(GRACE, RATIO * size):
