@@ -345,6 +345,10 @@ def init(spec: dict[str, Any]) -> int:
     if not spec["command"]:
         restrict(spec)  # which says what this machine lacks
         return 0
+    spec["least"] = {  # of what is free before the command takes any
+        target: [min(spare, free // 10) for spare, free in zip(SPARE, room(target), strict=True)]
+        for _, target, writable in spec["binds"] if writable
+    }  # fmt: skip
     child = os.fork()
     if child == 0:
         run_and_exit(spec, execute)
@@ -360,13 +364,9 @@ def watch(spec: dict[str, Any]) -> NoReturn:
 
     It needs no cgroup, which few machines let a user make. If process 1 ends, the kernel ends everything with it.
     """
-    least = {
-        target: [min(spare, free // 10) for spare, free in zip(SPARE, room(target), strict=True)]
-        for _, target, writable in spec["binds"] if writable
-    }  # fmt: skip
     sees_memory = Path("/proc/meminfo").exists()
     while True:
-        for target, spare in least.items():
+        for target, spare in spec["least"].items():
             if any(free < least for free, least in zip(room(target), spare, strict=True)):
                 raise SetupError("disk", 0, target)
         if sees_memory and is_out_of_memory():
