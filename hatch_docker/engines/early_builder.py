@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -48,8 +48,7 @@ def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Cont
             try:
                 yield replace(ctx, readers=(*ctx.readers, reader))
             finally:
-                if not suite.done():  # the base is known
-                    suite.set_result("")
+                _tell(suite, "")  # the base is known
     else:
         yield ctx
 
@@ -59,6 +58,12 @@ def _is_new(base: BasePlan, platform: Platform, plan: Plan, ctx: Context) -> boo
     if recall_snapshot(ctx.store, base.location, platform.architecture):
         return False
     return not recall_base(base, platform, Compression(plan.compression), ctx) and not ctx.store.look_elsewhere()
+
+
+def _tell(suite: Future[str], found: str) -> None:
+    """Set the suite, unless another layer, perhaps in another thread, did."""
+    with contextlib.suppress(InvalidStateError):
+        suite.set_result(found)
 
 
 class _SuiteReader:
@@ -72,8 +77,8 @@ class _SuiteReader:
 
     def see(self, entry: Entry, stream: BinaryIO | None) -> None:
         """Read the suite in an os-release."""
-        if stream is not None and entry.path in RELEASES and not self._suite.done():
-            self._suite.set_result(suite_of(stream.read().decode(errors="replace")))
+        if stream is not None and entry.path in RELEASES:
+            _tell(self._suite, suite_of(stream.read().decode(errors="replace")))
 
     def keep(self) -> None:
         """Do nothing: the suite is known already."""

@@ -53,11 +53,13 @@ def serve_image(image: Image) -> Iterator[Served]:
         contents |= {f"blobs/{config.digest}": image.config}
         contents |= {f"manifests/{name}": image.manifest for name in (tag, image.digest)}
         threads: list[threading.Thread] = []
+        connections: list[socket.socket] = []
 
         def accept() -> None:
             with contextlib.suppress(OSError):  # closed
                 while True:
                     connection, _ = listener.accept()
+                    connections.append(connection)
                     arguments = connection, contents, image, served
                     threads.append(threading.Thread(target=_answer, args=arguments, daemon=True))
                     threads[-1].start()
@@ -67,8 +69,10 @@ def serve_image(image: Image) -> Iterator[Served]:
         try:
             yield served
         finally:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+            # The daemon has all by now: a stranger's connection, which may say nothing, is not waited for.
+            for end in (listener, *connections):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
             for thread in (accepting, *threads):
                 thread.join(IDLE)
 

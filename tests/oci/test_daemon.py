@@ -412,6 +412,18 @@ def test_docker_with_containerd_takes_new_layers_only(home: Path) -> None:
         assert load(daemon, index, NAMES, archive, host=AMD64, log=print).sent == archive.stat().st_size
 
 
+def test_a_connection_that_says_nothing_is_not_waited_for() -> None:
+    """Any user of the machine can make one while an image is served, and keep it."""
+    with serve_image(image(b"one")) as served:
+        port = int(served.reference.partition("/")[0].rpartition(":")[2])
+        stranger = socket.create_connection(("127.0.0.1", port), timeout=30)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:  # accepted after the stranger's
+            asking.sendall(b"GET /v2/ HTTP/1.1\r\n\r\n")
+            assert asking.recv(12) == b"HTTP/1.1 401"
+    with stranger:
+        assert stranger.recv(1) == b""
+
+
 def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes connections and never answers."""
     monkeypatch.setattr("hatch_docker.oci.engine_api.ANSWER_TIMEOUT", 0.1)

@@ -108,9 +108,12 @@ def why_not(environ: Mapping[str, str], log: Callable[[str], None] | None = None
 
 def why_not_here(ctx: Context) -> str | None:
     """Return what `why_not` does; that there is one is remembered until something changes that the kernel looks at."""
-    status = Path("/proc/self/status").read_text().splitlines()
+    try:
+        status = Path("/proc/self/status").read_text().splitlines()
+        spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "pid")]  # noqa: PTH115
+    except OSError:  # not Linux, or a container that hides it
+        return why_not(ctx.environ)
     process = [line for line in status if line.startswith(("Uid", "Gid", "Cap", "NoNewPrivs", "Seccomp"))]
-    spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "pid")]  # noqa: PTH115
     key = key_of(process, spaces, [_setting(name) for name in SETTINGS])
     if ctx.store.recall(KIND, key):
         return None

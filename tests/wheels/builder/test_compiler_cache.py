@@ -241,7 +241,7 @@ def test_what_names_and_bytes_do_not_tell_is_preprocessed(source: str, options: 
 
 
 def test_a_file_that_a_build_has_just_written_is_preprocessed(compiler: Compiler) -> None:
-    """What is read later may be another text than what was compiled."""
+    """A file that is read later may be another text than the one that was compiled."""
     late = (compiler.directory / "a.h").stat().st_ctime
     for started, kept in ((late, False), (late + 1, True)):
         direct = compiler_cache.Direct("cc1", [])
