@@ -1,38 +1,42 @@
 """Builds of which nothing changed: what they leave out, and that any single change is noticed."""
 
-import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hatch_docker.build.api import make_images
-from hatch_docker.build.inputs import Notes, remember
-from hatch_docker.build.plans import open_plans
-from hatch_docker.build.project import open_project
-from hatch_docker.build.receipt import Step, read_receipt
-from hatch_docker.build.unchanged import KIND, LIFETIME, Command, recall
+from hatch_docker.build.receipt import read_receipt
+from hatch_docker.build.unchanged import KIND, LIFETIME, recall
 from hatch_docker.core.cache.store import RECENT
-from hatch_docker.core.context import Context
 from tests.conftest import need
 from tests.conftest import run as run_program
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, environment, run_in
 from tests.integration.prepared_build import push_image, serve_base
+from tests.integration.remembered_build import (
+    CHANGES,
+    Bench,
+    Edit,
+    Undo,
+    added,
+    append,
+    changed,
+    command,
+    remembered,
+    restorer,
+    swap_a_byte,
+)
 from tests.projects import commit, git, write_files, write_project
 
 pytestmark = pytest.mark.network
 
-Undo = Callable[[], object]
-Edit = Callable[[Path], Undo]
 IGNORED = "made.txt\nimage.env\n"
 FILES = {
     "data/a": "a", "data/sub/b": "b", "data/left-out/c": "c", "made.txt": "made", "README.md": "read",
@@ -66,36 +70,6 @@ VARIABLES = (
     "https_proxy", "GITHUB_REF_NAME", "CI", "BUILD_SECRET", "PYTHONPATH", "TERM",
 )  # fmt: skip
 
-
-@dataclass
-class Bench:
-    """A project whose build in this process is remembered.
-
-    `remember` remembers it as it is now, or as it is after a function that is called while the build runs.
-    """
-
-    root: Path
-    environ: dict[str, str]
-    remember: Callable[..., None]
-    ctx: Context
-    registry: FakeRegistry
-    pushes: bool = False
-
-    def is_recalled(self, variables: Mapping[str, str] = {}) -> bool:
-        asked = command(self.root, {**self.environ, **variables}, pushes=self.pushes)
-        return recall(asked, lambda _line: None, 0) is not None
-
-    def notices(self, edit: Edit) -> bool:
-        """Return whether a build after an edit is an ordinary one; without the edit it is not."""
-        time.sleep(2 * RECENT)
-        self.remember()
-        assert self.is_recalled()
-        undo = edit(self.root)
-        noticed = not self.is_recalled()
-        undo()
-        return noticed
-
-
 BUILD = """
 import sys
 sys.argv = {words}
@@ -106,10 +80,6 @@ finally:
     print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"pydantic", "urllib3", "docker", "packaging"}}))
 """
 ENTRIES = {"hatchling": ("hatchling.cli", "hatchling"), "hatch-docker": ("hatch_docker.cli.main", "main")}
-
-
-def command(root: Path, environ: Mapping[str, str], *, pushes: bool = False) -> Command:
-    return Command(root, ("test",), environ, pushes)
 
 
 @pytest.fixture(scope="module")
@@ -128,118 +98,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Ben
         patch.syspath_prepend(str(imported))
         home = {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")}
         environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})  # so that it says why there is no memory
-        time.sleep(2 * RECENT)
-        notes = Notes(command(root, environ))
-        project = open_project(root, environ, place)
-        plans, ctx = open_plans(project, environ, notes=notes)
-        make_images(project, plans, root / "dist", ctx, {}, notes)
-        slow = (Step("downloading", 1.5),)  # a build's, which the receipt of the next one does not have
-        notes.made = [(archive, path, replace(made, steps=slow), names) for archive, path, made, names in notes.made]
-
-        def again(meanwhile: Callable[[], object] = lambda: None) -> None:
-            notes.command = command(root, environ)
-            meanwhile()
-            remember(notes, project, plans, root / "dist", ctx)
-
-        yield Bench(root, environ, again, ctx, registry)
-
-
-PUSHED = ("pushed", "other/copy")
-
-
-@pytest.fixture(scope="module")
-def pushing(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Bench]:
-    """A project that is pushed to two repositories under two tags; the registry's list of referrers is a tag."""
-    place = tmp_path_factory.mktemp("pushing")
-    with FakeRegistry() as registry:
-        names = [f"{registry.host}/{name}" for name in PUSHED]
-        options = f'image = "hello"\nregistries = {names}\ntags = ["1", "latest"]'
-        root = write_project("hello", place / "project", options=options)
-        home = {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")}
-        environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})
-        time.sleep(2 * RECENT)
-        notes = Notes(command(root, environ, pushes=True))
-        project = open_project(root, environ, place)
-        plans, ctx = open_plans(project, environ, push=True, notes=notes)
-        make_images(project, plans, root / "dist", ctx, {}, notes)
-
-        def again(meanwhile: Callable[[], object] = lambda: None) -> None:
-            notes.command = command(root, environ, pushes=True)
-            meanwhile()
-            remember(notes, project, plans, root / "dist", ctx)
-
-        yield Bench(root, environ, again, ctx, registry, pushes=True)
-
-
-def restorer(path: Path) -> Undo:
-    """Return a function that brings a file or a link back as it is now, or removes it where there is none."""
-    link = path.readlink() if path.is_symlink() else None
-    data, mode = (path.read_bytes(), path.stat().st_mode) if link is None and path.exists() else (None, 0)
-    above = [parent for parent in path.parents if not parent.exists()]
-
-    def undo() -> None:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
-        if link is not None:
-            path.symlink_to(link)
-        elif data is not None:
-            path.write_bytes(data)
-            path.chmod(mode)
-        for parent in above[-1:]:
-            shutil.rmtree(parent)
-
-    return undo
-
-
-def append(path: Path) -> None:
-    with path.open("ab") as stream:
-        stream.write(b"#")
-
-
-def swap_a_byte(path: Path) -> None:
-    """Change a byte; size and time of the last change stay."""
-    status = path.stat()
-    data = path.read_bytes()
-    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def replace_by_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "longer": append, "a byte": swap_a_byte, "executable": lambda path: path.chmod(path.stat().st_mode ^ 0o100),
-    "touched": lambda path: os.utime(path, (1e9, 1e9)),
-    "another group's": lambda path: os.chown(path, -1, os.getgid() + (os.geteuid() == 0)),
-    "removed": Path.unlink, "a directory": replace_by_directory, "renamed": lambda path: path.rename(f"{path}.old"),
-    "a link": lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), "another file": lambda path: (
-        path.rename(path.with_name("moved")), shutil.copy2(path.with_name("moved"), path),
-    ),
-}  # fmt: skip
-
-
-def changed(name: str, change: Callable[[Path], object]) -> Edit:
-    def edit(root: Path) -> Undo:
-        path = root / name
-        others = [restorer(path.with_name(other)) for other in ("moved", f"{path.name}.old")]
-        others += [restorer(path.resolve())] if path.is_symlink() else []
-        undo = restorer(path)
-        change(path)
-        return lambda: [restore() for restore in (undo, *others)]
-
-    return edit
-
-
-def added(name: str) -> Edit:
-    def edit(root: Path) -> Undo:
-        undo = restorer(root / name)
-        write_files(root, {name: "new"})
-        return undo
-
-    return edit
+        yield remembered(root, environ, place, registry)
 
 
 def committed(root: Path) -> Undo:
@@ -355,107 +214,6 @@ def test_a_tag_that_names_another_base_is_noticed(bench: Bench) -> None:
     assert bench.notices(pushed)
 
 
-Remote = Callable[[FakeRegistry], Undo]
-
-
-def lost(repository: str, of: Callable[[str], bool]) -> Remote:
-    """Remove manifests of a repository by their names."""
-
-    def edit(registry: FakeRegistry) -> Undo:
-        manifests = registry.repository(repository).manifests
-        before = dict(manifests)
-        for name in filter(of, before):
-            del manifests[name]
-        assert manifests != before
-        return lambda: manifests.update(before)
-
-    return edit
-
-
-def moved(registry: FakeRegistry) -> Undo:
-    manifests = registry.repositories["other/copy"].manifests
-    before = manifests["latest"]
-    push_image(small_image(), f"{registry.host}/other/copy:latest")
-    return lambda: manifests.update({"latest": before})
-
-
-def unlisted(registry: FakeRegistry) -> Undo:
-    """Take a document out of the list of what is attached, as another client does that writes it at the same time."""
-    manifests = registry.repositories["pushed"].manifests
-    (tag,) = (name for name in manifests if name.startswith("sha256-"))
-    before = manifests[tag]
-    index = json.loads(before[1])
-    manifests[tag] = before[0], json.dumps({**index, "manifests": index["manifests"][:1]}).encode()
-    return lambda: manifests.update({tag: before})
-
-
-def failing(action: object, method: str = "HEAD", part: str = "/manifests/latest") -> Remote:
-    def edit(registry: FakeRegistry) -> Undo:
-        registry.fault(method, part, action)
-        return registry.faults.clear
-
-    return edit
-
-
-def login_wanted(registry: FakeRegistry) -> Undo:
-    registry.password = "secret"
-    return lambda: setattr(registry, "password", "")
-
-
-REMOTE: dict[str, Remote] = {
-    "a tag is gone": lost("pushed", lambda name: name == "latest"), "a tag has moved": moved,
-    "nothing is left": lost("other/copy", bool), "the list of documents is gone": lost(
-        "pushed", lambda name: name.startswith("sha256-")), "a document is not listed": unlisted,
-    "no digest": failing(200), "an error": failing(503), "no answer": failing("reset"), "refused": failing(403),
-    "a list of documents that cannot be read": failing(500, "GET", "/manifests/sha256-"),
-    "a login is wanted": login_wanted,
-}  # fmt: skip
-
-
-def test_what_left_a_registry_is_pushed_again(pushing: Bench) -> None:
-    """Whatever the registry answers but the same digests is an ordinary build."""
-    edits = [(name, partial(lambda edit, _root: edit(pushing.registry), edit)) for name, edit in REMOTE.items()]
-    assert [name for name, edit in edits if not pushing.notices(edit)] == []
-
-
-def test_a_pushing_build_looks_at_what_decides_the_push(pushing: Bench) -> None:
-    """The variables of the push, the user's logins, and the receipt."""
-    variables = ("REGISTRIES", "TAGS", "IMAGE", "SIGN_KEY", "PUSH", "ALLOW_DIRTY", "CACHE_TO", "SBOM")
-    time.sleep(2 * RECENT)
-    pushing.remember()
-    asked = len(pushing.registry.requests)
-    assert pushing.is_recalled()
-    found = [(request.method, request.path.partition("sha256")[0]) for request in pushing.registry.requests[asked:]]
-    places = [f"/v2/{name}" for name in PUSHED]
-    assert sorted(found) == sorted(
-        item for place in places for item in (
-            ("HEAD", f"{place}/manifests/1"), ("HEAD", f"{place}/manifests/latest"),
-            ("GET", f"{place}/referrers/"), ("GET", f"{place}/manifests/"),
-        )
-    )  # fmt: skip
-    assert [name for name in variables if pushing.is_recalled({f"HATCH_DOCKER_{name}": "1"})] == []
-    assert recall(command(pushing.root, pushing.environ), lambda _line: None, 0) is None  # without the push
-    files = ("../home/.docker/config.json", "../home/config/containers/auth.json")
-    assert [name for name in files if not pushing.notices(added(name))] == []
-    assert pushing.notices(changed("dist/hello-1.0.0.image.json", append))
-
-
-def test_a_pushed_index_has_all_its_images(pushing: Bench, tmp_path: Path, cache: Path) -> None:
-    """Jobs that clean a registry remove manifests without a tag; the next build brings them back."""
-    name = f"{pushing.registry.host}/index"
-    options = f'image = "{name}"\nplatforms = ["linux/amd64", "linux/arm64"]\nsbom = []\nprovenance = false'
-    project = write_project("hello", tmp_path / "p", options=options)
-    build(project, cache, verb="docker:push")
-    asked = len(pushing.registry.requests)
-    assert "nothing changed" in build(project, cache, verb="docker:push").output
-    assert {request.method for request in pushing.registry.requests[asked:]} == {"HEAD"}
-    manifests = pushing.registry.repositories["index"].manifests
-    image = next(digest for digest in manifests if digest != build(project, cache, verb="docker:push").digest)
-    del manifests[image]
-    build(project, cache, verb="docker:push")
-    assert image in manifests
-
-
 def test_a_memory_that_is_damaged_or_a_day_old_is_an_ordinary_build(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,13 +246,13 @@ def test_a_memory_that_others_may_write_is_not_read(place: str, bench: Bench) ->
     (["hatch-docker", "build"], []), (["hatch-docker", "build", "--push"], ["urllib3"]),
 ], ids=" ".join)
 def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
-    words: list[str], imported: list[str], tmp_path: Path, cache: Path, pushing: Bench
+    words: list[str], imported: list[str], tmp_path: Path, cache: Path, bench: Bench
 ) -> None:
     """The same as an ordinary build without changes: its lines, its receipt, and the outputs of a pipeline.
 
     The ordinary one imports neither pydantic nor, unless it pushes, a client of a server.
     """
-    name = f"{pushing.registry.host}/{tmp_path.name.lower().replace('_', '-')}"
+    name = f"{bench.registry.host}/{tmp_path.name.lower().replace('_', '-')}"
     project = write_project("hello", tmp_path / "p", options=f'image = "{name}"\ndotenv = "image.env"')
     module, entry = ENTRIES[words[0]]
     program = BUILD.format(words=words, module=module, name=entry)
