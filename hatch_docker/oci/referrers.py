@@ -10,7 +10,8 @@ Referrers Tag Schema) and the image-spec 1.1 (manifest.md, Guidelines for Artifa
 For a registry without the API (docker-registry 2.8.3, ghcr) clients write the list as an index under the tag
 `sha256-HEX`. Two clients at once overwrite each other's entries, and these registries have no compare-and-swap. So the
 list is read again after a while, when every client that had read the old list must have written its own, and entries
-that are missing then are written again. A push does other things meanwhile (`Target.later`).
+that are missing then are written again. A push does other things meanwhile (`Target.later`). Nobody can attach to an
+image that the registry does not have yet, except another push of the same image: then the while is short.
 """
 
 import io
@@ -34,6 +35,7 @@ EMPTY = b"{}"
 PAGES = 100  # of a list of referrers
 ROUNDS = 40  # of writing a list that other clients write too
 SETTLE = 0.3  # seconds, at least, after which a client that had read the list must have written it
+TWIN = 0.05  # the same, in seconds, where such a client can only be another push of the same new image
 BUSY = 1.0  # the same, in seconds, while other clients are writing
 CYCLES = 4  # the same, as a multiple of the time for our own read and write: other clients may be as slow
 
@@ -226,10 +228,12 @@ def _finish(rounds: Iterator[None]) -> None:
 def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Add items to the index under the fallback tag, and yield; go on until they stay there."""
     clock, sleep = target.remote.client.policy.clock, target.remote.client.policy.sleep
-    quiet, written, ours = SETTLE, None, None
+    quiet, written, ours = TWIN if target.new else SETTLE, None, None
     for number in range(ROUNDS):
         start = clock()
         found, entity = _tagged(target, digest)
+        if written is None and found:  # the registry had the image before
+            quiet = SETTLE
         if ours not in (None, found):  # another client is writing, and may be slow
             quiet = max(quiet, BUSY)
         known = {item["digest"] for item in found}
@@ -241,6 +245,7 @@ def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Ite
             yield
             if alone:  # nobody else was seen: it is read once more, at the end
                 sleep(max(quiet - (clock() - written), 0.0))
+                continue
             # Clients that wrote at the same time try again at different times, further apart the more there are.
             sleep(random.uniform(0.0, min(0.05 * (number + 1), 1.0)))  # noqa: S311
         elif written is None or start - written >= quiet:

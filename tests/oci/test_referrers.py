@@ -16,7 +16,7 @@ from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import Target, push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.referrers import Artifact, artifact_manifest, attach, fallback_tag, referrers
+from hatch_docker.oci.referrers import SETTLE, TWIN, Artifact, artifact_manifest, attach, fallback_tag, referrers
 from hatch_docker.oci.registry import Remote
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry, Handler
@@ -38,8 +38,8 @@ class Clock:
         self.now += seconds
 
 
-def quick() -> Remote:
-    clock = Clock()
+def quick(clock: Clock | None = None) -> Remote:
+    clock = clock or Clock()
     return Remote(Client({}, silent(), Policy(sleep=clock.sleep, clock=lambda: clock.now)), {})
 
 
@@ -182,6 +182,20 @@ def test_a_lost_update_is_written_again(registry: FakeRegistry, *, wait: bool) -
         function()
     assert registry.count("PUT", tag) == 2
     assert listed(registry) == [digest_of(theirs), digest(sbom())]
+
+
+@pytest.mark.parametrize(
+    ("new", "theirs", "seconds"), [(True, False, TWIN), (True, True, SETTLE), (False, False, SETTLE)]
+)  # fmt: skip
+def test_the_wait_until_others_have_written(registry: FakeRegistry, new: bool, theirs: bool, seconds: float) -> None:
+    """It is short for a new image, to which only another push of the same image can attach; unless something is listed.
+    """
+    if theirs:
+        attach(target(registry), SUBJECT, [sbom("{theirs}")])
+    clock = Clock()
+    attach(replace(target(registry, quick(clock)), new=new), SUBJECT, [sbom()])
+    assert seconds <= clock.now < seconds + 0.1
+    assert listed(registry) == [digest(sbom("{theirs}"))] * theirs + [digest(sbom())]
 
 
 def test_others_that_never_stop(registry: FakeRegistry) -> None:
