@@ -30,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 from hatch_docker.oci.archive import write_archive  # noqa: E402 - the script is run by its path
 from hatch_docker.oci.layout import read_layout, write_layout  # noqa: E402
 from hatch_docker.oci.model import Image  # noqa: E402
-from hatch_docker.oci.validate import validate  # noqa: E402
 from tests.fakes.images import AMD64, small_image, small_layer  # noqa: E402
 from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy  # noqa: E402
 from tests.integration.docker_registry import docker_registry  # noqa: E402
+from tests.validate import validate  # noqa: E402
 
 PATIENCE = 120  # seconds for one command
 Fault = tuple[str, int | str]
@@ -44,10 +44,11 @@ SAID: dict[int | str, str] = {
 }  # fmt: skip
 OURS = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import host_platform
-from hatch_docker.oci.push import push
+from hatch_docker.oci.push import Target, push_blobs, put_tags
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.registry import Remote
@@ -58,7 +59,9 @@ from hatch_docker.core.http.client import Client
 name, work = parse_reference(sys.argv[1]), Path(sys.argv[2])
 remote = Remote(Client({}, Progress(lambda line: print(line, file=sys.stderr))), {})
 image = read_archive(work / "image.tar")
-push(remote, image, [name])
+target = Target(remote, replace(name, tag=""), lambda _digest: "")
+push_blobs(target, image, remote.client.progress.task(""))
+put_tags(target, image, [name.tag])
 write_layout(pull(remote, name, image.platform, open_store(work / "cache")), work / "back", ["1"])
 """
 ORAS_PY = """

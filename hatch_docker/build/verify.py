@@ -13,7 +13,6 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.diff import differences
 from hatch_docker.oci.model import Image, Index, images_of
-from hatch_docker.oci.validate import validate
 
 Rebuilt = tuple[Image | Index, Sequence[str]]
 """An image that was built again, and the names that a build gives it."""
@@ -32,8 +31,9 @@ def verify(
     the images or their names differ, and ImageError for a damaged archive.
     """
     expected = read_archive(archive)
-    validate(expected)
     images = images_of(expected)
+    for layer in (layer for image in images for layer in image.layers):
+        layer.open().close()  # which compares it with its digest
     times = {str(image.config_json.get("created")) for image in images}
     created = max(times)
     variables = {**environ, "HATCH_DOCKER_PLATFORMS": ",".join(str(image.platform) for image in images)}

@@ -5,7 +5,7 @@ Implements the push of the distribution-spec 1.1 (Pushing manifests, Pushing blo
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
 from urllib.parse import quote
@@ -67,19 +67,6 @@ class Target:
         return (own, f"repository:{source}:pull") if source else (own,)
 
 
-def push(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: FindRepository = lambda _digest: "",
-    task: Task | None = None,
-) -> Pushed:
-    """Push an image or index to the repository of some references: first blobs, then manifests, then tags.
-
-    See `push_blobs`.
-    """
-    (name,) = {replace(reference, tag="", digest="") for reference in references}
-    target = Target(remote, name, find)
-    pushed = push_blobs(target, item, task or remote.client.progress.task(""))
-    tagged = put_tags(target, item, [reference.tag for reference in references if reference.tag])
-    return replace(pushed, sent=pushed.sent + tagged)
 
 
 def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: bool = True) -> Pushed:

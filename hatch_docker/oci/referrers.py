@@ -53,12 +53,6 @@ class Artifact:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A manifest that is listed with its subject."""
-
-    descriptor: Descriptor
-    artifact_type: str
 
 
 def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
@@ -86,7 +80,7 @@ def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -
     The subject may be pushed before or after. Raises RegistryError or TransientError.
     """
     manifests = {artifact_manifest(artifact, subject): artifact.data for artifact in artifacts}
-    known = frozenset() if target.new else {item["digest"] for item in _list(target, subject.digest)[0]}
+    known = {} if target.new else referrers(target, subject.digest)
     missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in known}
     sizes: list[int] = []
     if missing:
@@ -127,17 +121,17 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
         _list_by_tag(target, subject.digest, unlisted)
 
 
-def referrers(target: Target, digest: str) -> tuple[Attached, ...]:
-    """Return what is listed for the subject `digest` of a repository; raises RegistryError and ImageError."""
-    items, _ = _list(target, digest)
-    descriptors = parse_index(canonical_json({"manifests": items}), f"what is attached to {digest}")
-    pairs = zip(descriptors, items, strict=True)
-    return tuple(Attached(descriptor, str(item.get("artifactType", ""))) for descriptor, item in pairs)
+def referrers(target: Target, digest: str) -> dict[str, dict[str, Any]]:
+    """Return the items that are listed for the subject `digest` of a repository, by their digests.
+
+    Raises RegistryError, and ImageError for a list that is none.
+    """
+    return {item["digest"]: item for item in _list(target, digest)[0]}
 
 
 def lists(target: Target, subject: str, digests: Iterable[str]) -> bool:
     """Tell whether some manifests are listed for a subject of a repository, all by their digests."""
-    return set(digests) <= {item["digest"] for item in _list(target, subject)[0]}
+    return set(digests) <= referrers(target, subject).keys()
 
 
 def fallback_tag(digest: str) -> str:

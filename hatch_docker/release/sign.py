@@ -74,9 +74,9 @@ def _sign_subject(signer: Signer, subject: Descriptor, documents: Mapping[str, b
     name = str(target.name.pinned(subject.digest))
     identity = key_identity(signer.plan, signer.cosign.root, ctx.environ)
     key = key_of(1, name, identity, signer.plan.log, {kind: digest_of(data) for kind, data in documents.items()})
-    listed = {referrer.descriptor.digest for referrer in referrers(target, subject.digest)}
+    listed = referrers(target, subject.digest)
     known = ctx.store.recall(KIND, key)
-    if known and set(known) <= listed:
+    if known and set(known) <= listed.keys():
         return
     signer.run(*signer.arguments("sign"), name)
     _attest(signer, name, documents, listed=_as_referrer(target, subject, ".att") is not None)

@@ -15,13 +15,13 @@ from hatch_docker.core.errors import BuildError, ConfigError, DaemonError, Hatch
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Index, Platform
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BudgetPlan, Plan
 from hatch_docker.project.model import Project
 from tests.fakes.images import ARM64, small_image
 from tests.fakes.plans import given_project
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sbom_images import installed
+from tests.validate import validate
 
 HOST = Platform("linux", "amd64")
 DOCUMENTS = ["my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json"]

@@ -20,7 +20,6 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, Plan
 from tests.fakes.bases import file, opened, publish, python_base
 from tests.fakes.context import context
@@ -29,6 +28,7 @@ from tests.fakes.images import layer_of, with_config
 from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.registry import FakeRegistry
+from tests.validate import validate
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 GZIP = Compression()

@@ -7,10 +7,10 @@ from typing import Any
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image, Layer
-from hatch_docker.oci.validate import validate
 from tests.fakes.bases import directory, file
 from tests.fakes.images import AMD64, image_of, layer_of, with_config
 from tests.fakes.sbom_images import SITE, metadata
+from tests.validate import validate
 
 NAME = "registry.example/hatch-docker-tests/inspect"
 EVIL = "<script>alert(1)</script>\"'&\x1b[2J\u202e"

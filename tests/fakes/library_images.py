@@ -10,7 +10,6 @@ from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import file, python_image
@@ -18,6 +17,7 @@ from tests.fakes.elf import make_elf
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE
+from tests.validate import validate
 
 LIB = "usr/lib/x86_64-linux-gnu"
 

@@ -25,12 +25,16 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.push import FindRepository, Pushed, Target, push_blobs, put_tags
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Remote
 from tests.fakes.captured_output import MARK
 
 
@@ -454,3 +458,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 FakeRegistry.handler = Handler
+
+
+def push(
+    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: FindRepository = lambda _digest: ""
+) -> Pushed:
+    """Push an image or index to the repository of some references: first blobs, then manifests, then tags."""
+    (name,) = {replace(reference, tag="", digest="") for reference in references}
+    target = Target(remote, name, find)
+    pushed = push_blobs(target, item, remote.client.progress.task(""))
+    tagged = put_tags(target, item, [reference.tag for reference in references if reference.tag])
+    return replace(pushed, sent=pushed.sent + tagged)

@@ -14,10 +14,10 @@ from typing import Any
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index
-from hatch_docker.oci.validate import validate
 from tests.conftest import need
 from tests.integration.forked_python import is_forkable, run_module
 from tests.projects import BUILD_SYSTEM, KINDS, write_files
+from tests.validate import validate
 
 
 @dataclass(frozen=True)

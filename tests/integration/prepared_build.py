@@ -14,14 +14,13 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, host_platform
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import image_of
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 from tests.integration.builds import Outcome, build, start
 from tests.projects import write_project
+from tests.validate import validate
 
 FETCHED = ("debian-snapshot", "debian-resolution")  # what the store remembers of Debian's archive
 PATH = "/usr/local/bin:/usr/bin:/bin"

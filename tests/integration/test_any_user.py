@@ -9,9 +9,9 @@ import pytest
 
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from tests.conftest import run
+from tests.fakes.registry import push
 from tests.integration.builds import Outcome, build
 from tests.integration.compare_engines import PLAIN, written_dockerfile
 from tests.integration.docker_registry import Server

@@ -18,8 +18,8 @@ from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.layer import Compression, layer_entries
 from hatch_docker.oci.model import Platform, host_platform
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan
+from tests.validate import validate
 
 pytestmark = pytest.mark.network
 

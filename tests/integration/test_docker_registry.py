@@ -12,10 +12,10 @@ import pytest
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.oci.pull import pull, pull_index
-from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need, run
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
+from tests.fakes.registry import push
 from tests.integration.docker_registry import Server
 
 pytestmark = pytest.mark.engine

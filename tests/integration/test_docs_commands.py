@@ -28,11 +28,11 @@ if not Path(__file__).parent.parent.parent.joinpath("docs").is_dir():
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.auth import credential_for
-from hatch_docker.oci.validate import validate
 from tests.conftest import need, need_docker
 from tests.fakes.github_outputs import read_outputs
 from tests.integration.docker_registry import docker_registry
 from tests.pages import DOCS, blocks
+from tests.validate import validate
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 

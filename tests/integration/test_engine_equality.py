@@ -7,8 +7,8 @@ import pytest
 
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
+from tests.fakes.registry import push
 from tests.fakes.repositories import commit_all, make_repository
 from tests.fakes.workspaces import write_member
 from tests.integration.builds import build, check_failed, run_build, uv

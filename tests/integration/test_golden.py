@@ -26,7 +26,6 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform, host_platform, images_of
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan
 from tests.conftest import missing
 from tests.fakes.bases import python_image
@@ -37,6 +36,7 @@ from tests.fakes.images import small_index
 from tests.fakes.package_index import make_wheel
 from tests.integration.builds import command
 from tests.projects import commit, write_files
+from tests.validate import validate
 
 GOLDEN = Path(__file__).with_name("golden.json")
 WRITE = os.environ.get("GOLDEN") == "write"

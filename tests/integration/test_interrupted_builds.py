@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.oci.archive import read_archive
-from hatch_docker.oci.validate import validate
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import run_build
 from tests.integration.failures import lock
 from tests.integration.prepared_build import FETCHED, Prepared, prepare_build, serve_base
 from tests.projects import write_project
+from tests.validate import validate
 
 pytestmark = pytest.mark.network
 

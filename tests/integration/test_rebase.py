@@ -9,12 +9,12 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History, Image
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import layer_of
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build, check_failed, command, done
 from tests.integration.prepared_build import pushed
 from tests.projects import write_project
+from tests.validate import validate
 
 pytestmark = pytest.mark.network
 

@@ -19,7 +19,6 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
-from hatch_docker.oci.validate import validate
 from hatch_docker.release.sbom.formats import cyclonedx
 from hatch_docker.release.sbom.inventory import read_inventory
 from hatch_docker.release.sbom.model import make_sbom
@@ -30,6 +29,7 @@ from tests.fakes.images import AMD64, layer_of
 from tests.fakes.sbom_images import installed
 from tests.integration.builds import Outcome, build, require
 from tests.projects import write_project
+from tests.validate import validate
 
 pytestmark = pytest.mark.engine
 

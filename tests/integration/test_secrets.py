@@ -18,7 +18,6 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layout import blobs_of
 from hatch_docker.oci.model import Layer
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need_docker
@@ -26,7 +25,7 @@ from tests.fakes.bases import python_image
 from tests.fakes.images import image_of
 from tests.fakes.network import login
 from tests.fakes.package_index import FakeIndex, make_wheel
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.sandbox_roots import need_sandbox
 from tests.integration.builds import Outcome, build, check_failed, environment, require, run_build
 from tests.projects import write_files, write_project

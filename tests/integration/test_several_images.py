@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from hatch_docker.oci.archive import archive_names, read_archive
-from hatch_docker.oci.validate import validate
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build, check_failed, command, done, lock_of, run_build, run_in
 from tests.projects import write_project
+from tests.validate import validate
 
 pytestmark = pytest.mark.network
 

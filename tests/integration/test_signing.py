@@ -17,7 +17,7 @@ from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, digest_of
-from hatch_docker.oci.push import Target, push, push_blob, put_manifest
+from hatch_docker.oci.push import Target, push_blob, put_manifest
 from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import SignPlan
@@ -27,6 +27,7 @@ from hatch_docker.release.sign import Signer, sign_item
 from tests.conftest import need
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_index, small_layer
+from tests.fakes.registry import push
 from tests.integration.builds import Outcome, check_failed, run_build
 from tests.integration.docker_registry import Server, docker_registry
 from tests.projects import write_project

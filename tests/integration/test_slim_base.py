@@ -15,12 +15,12 @@ from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
-from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need, run
 from tests.fakes.bases import file
 from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
+from tests.fakes.registry import push
 from tests.integration.builds import Outcome, build, check_failed, command, done, lock_of, require, run_build
 from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
 from tests.integration.docker_registry import Server

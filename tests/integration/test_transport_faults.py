@@ -20,14 +20,13 @@ from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.pull import pull
-from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.network import PASSWORD, Recording, login, name
-from tests.fakes.registry import Handler
+from tests.fakes.registry import Handler, push
 from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy
 from tests.integration.docker_registry import Server
+from tests.validate import validate
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("secrets_stay")]
 

@@ -12,12 +12,12 @@ import pytest
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
-from hatch_docker.oci.validate import validate
 from tests.conftest import need
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
 from tests.integration.builds import build, check_failed, command, done, lock_of, run_in, uv
 from tests.projects import write_project
+from tests.validate import validate
 
 pytestmark = pytest.mark.network
 

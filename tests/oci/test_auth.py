@@ -12,12 +12,11 @@ from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci import auth
 from hatch_docker.oci.auth import Credential, credential_for, merge_scopes, parse_challenges
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from tests.conftest import script
 from tests.fakes.images import small_image
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 

@@ -13,9 +13,9 @@ from hatch_docker.oci.archive import archive_matches, read_archive, write_archiv
 from hatch_docker.oci.layout import blob_path, read_layout, write_layout
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.model import Image, Index, Platform, canonical_json, digest_of
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, docker_image, image
 from tests.fakes.resource_use import quickest
+from tests.validate import validate
 
 ARM64 = Platform("linux", "arm64")
 NAMES = ("app:1.0", "app:latest", "app:latest")

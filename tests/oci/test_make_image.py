@@ -8,8 +8,8 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.make_image import Settings, build_image, make_index, rfc3339, scratch
 from hatch_docker.oci.media_types import DOCKER, OCI
 from hatch_docker.oci.model import History, Image, Platform, canonical_json
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import CREATED, docker_image, image, layer
+from tests.validate import validate
 
 AMD64 = Platform("linux", "amd64")
 

@@ -16,12 +16,11 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.media_types import DOCKER, OCI
 from hatch_docker.oci.model import Descriptor, Image, Platform, canonical_json, digest_of
 from hatch_docker.oci.pull import pull, pull_index, resolve
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from tests.fakes.context import context
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.network import Recording, name
-from tests.fakes.registry import FakeRegistry, Handler
+from tests.fakes.registry import FakeRegistry, Handler, push
 from tests.fakes.resource_use import measured
 
 

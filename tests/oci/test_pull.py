@@ -15,12 +15,11 @@ from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import Image, Layer, Platform
 from hatch_docker.oci.pull import pull, pull_index, resolve
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.network import PASSWORD, STEPS, Recording, login, name
-from tests.fakes.registry import FakeRegistry, Handler
+from tests.fakes.registry import FakeRegistry, Handler, push
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 

@@ -9,12 +9,11 @@ import trustme
 from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.oci.pull import pull, resolve
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from tests.fakes.captured_output import MARK
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.network import PASSWORD, STEPS, Recording, login, login_away, name, secure
-from tests.fakes.registry import FakeRegistry, Handler
+from tests.fakes.registry import FakeRegistry, Handler, push
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 

@@ -14,12 +14,12 @@ from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
-from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import SETTLE, TWIN, Artifact, artifact_manifest, attach, fallback_tag, referrers
 from hatch_docker.oci.registry import Remote
 from tests.fakes.images import small_image
-from tests.fakes.registry import FakeRegistry, Handler
+from tests.fakes.registry import FakeRegistry, Handler, push
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 
@@ -53,7 +53,7 @@ def sbom(text: str = "{}", **annotations: str) -> Artifact:
 
 
 def listed(registry: FakeRegistry) -> list[str]:
-    return [item.descriptor.digest for item in referrers(target(registry), SUBJECT.digest)]
+    return list(referrers(target(registry), SUBJECT.digest))
 
 
 def digest(artifact: Artifact) -> str:
@@ -86,8 +86,8 @@ def test_what_is_attached_is_listed_once(registry: FakeRegistry, api: bool) -> N
     sent = attach(target(registry), SUBJECT, ours)
     assert sent == {digest(item): len(item.data) + len(artifact_manifest(item, SUBJECT)) for item in ours}
     found = referrers(target(registry), SUBJECT.digest)
-    assert [(item.descriptor.digest, item.artifact_type) for item in found] == [(digest(item), SBOM) for item in ours]
-    assert found[0].descriptor.annotations == {"note": "x"}
+    assert {name: item["artifactType"] for name, item in found.items()} == {digest(item): SBOM for item in ours}
+    assert found[digest(ours[0])]["annotations"] == {"note": "x"}
     before = len(registry.requests)
     assert attach(target(registry), SUBJECT, [*ours, sbom("{1}", note="x")]) == {}
     again = registry.requests[before:]

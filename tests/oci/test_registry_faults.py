@@ -13,10 +13,9 @@ from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import LONGEST_PAUSE
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.pull import pull
-from hatch_docker.oci.push import push
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.network import PASSWORD, Recording, login, name
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.registry_proxy import STEPS
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")

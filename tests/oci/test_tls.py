@@ -20,13 +20,12 @@ from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http.tls_probe import speaks_tls
 from hatch_docker.oci.pull import pull
-from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference, parse_reference
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.network import PASSWORD, Recording, login_away, secure
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.registry_proxy import SINGLE, STEPS
+from tests.validate import validate
 
 pytestmark = pytest.mark.usefixtures("secrets_stay", "away")
 

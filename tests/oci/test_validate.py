@@ -13,8 +13,8 @@ from hatch_docker.oci.layer import Compression, make_layer, write_layer
 from hatch_docker.oci.make_image import Settings, build_image, make_index, scratch
 from hatch_docker.oci.media_types import DOCKER
 from hatch_docker.oci.model import Descriptor, History, Image, Index, Layer, Platform, canonical_json, digest_of
-from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, docker_image, image, raw_layer
+from tests.validate import validate
 
 Change = Callable[[dict[str, Any]], object]
 

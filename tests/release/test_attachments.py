@@ -12,11 +12,10 @@ from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import ConfigError, RegistryError
 from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index
-from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
-from hatch_docker.oci.validate import validate
 from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import (
     Document,
@@ -30,8 +29,9 @@ from hatch_docker.release.attachments import (
 from hatch_docker.release.sbom import inventory
 from tests.fakes.context import context
 from tests.fakes.images import with_config
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.sbom_images import installed
+from tests.validate import validate
 
 BOTH = {"sbom": ["cyclonedx", "spdx"]}
 
@@ -127,12 +127,12 @@ def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> 
     assert sent < sum(first) < sent + 3000
     assert on_pushed(to) == []
     found = referrers(to, built.image.digest)
-    assert [item.artifact_type for item in found] == [document.media_type for document in documents]
+    assert [item["artifactType"] for item in found.values()] == [document.media_type for document in documents]
     created = {"org.opencontainers.image.created": "2023-11-14T22:13:20Z"}
-    assert all(item.descriptor.annotations == created for item in found)
+    assert all(item["annotations"] == created for item in found.values())
     for document in documents:
         assert registry.repository("team/app").blobs[document.digest] == read_stored(document, ctx)
-    manifest = json.loads(registry.repository("team/app").manifests[found[0].descriptor.digest][1])
+    manifest = json.loads(registry.repository("team/app").manifests[next(iter(found))][1])
     assert manifest["layers"][0]["annotations"] == {"org.opencontainers.image.title": documents[0].file}
 
 
@@ -153,8 +153,8 @@ def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> No
     for digest, kind in (
         (built.image.digest, "cyclonedx"), (other.image.digest, "cyclonedx"), (index.digest, "in-toto"),
     ):
-        (referrer,) = referrers(to, digest)
-        assert kind in referrer.artifact_type
+        (referrer,) = referrers(to, digest).values()
+        assert kind in referrer["artifactType"]
 
 
 def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Platform, canonical_json
-from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import fallback_tag, referrers
 from hatch_docker.oci.registry import Remote
@@ -29,7 +29,7 @@ from hatch_docker.release.push import push_to_all
 from hatch_docker.release.sign import Signer, Trust, sign_item, verify_image
 from tests.fakes.context import context
 from tests.fakes.images import small_image
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.sbom_images import project
 
 IMAGE = small_image()
@@ -140,7 +140,7 @@ def test_what_is_signed_is_listed_and_not_signed_again(
     for ending in (".sig", ".att"):
         cosign_wrote(registry, ending)
     target = sign(registry, tmp_path)
-    assert sorted(referrer.artifact_type for referrer in referrers(target, IMAGE.digest)) == [
+    assert sorted(referrer["artifactType"] for referrer in referrers(target, IMAGE.digest).values()) == [
         "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
     ]
     calls, requests = len(program.calls), len(registry.requests)

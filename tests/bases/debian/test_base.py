@@ -15,10 +15,10 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, RegistryError, StoreError
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.oci.model import Platform
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.context import context
 from tests.fakes.debian_archive import Content, FakeArchive, make_library, serving
+from tests.validate import validate
 
 AMD64 = Platform("linux", "amd64")
 LIB = "usr/lib/x86_64-linux-gnu"

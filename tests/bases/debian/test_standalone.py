@@ -17,10 +17,10 @@ from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerErr
 from hatch_docker.core.image_lock import image_lock_toml, make_image_lock, parse_image_lock
 from hatch_docker.oci.layer import Compression, layer_entries
 from hatch_docker.oci.model import Platform
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, StandalonePlan
 from tests.fakes.context import context, with_environ
 from tests.fakes.debian_archive import Content, FakeArchive, make_library, make_tar
+from tests.validate import validate
 
 AMD64 = Platform("linux", "amd64")
 NAME = "cpython-3.14.2+20261003-x86_64-unknown-linux-gnu-freethreaded-install_only_stripped.tar.gz"

@@ -21,12 +21,12 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.run import run_once
-from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan
 from tests.conftest import need
 from tests.fakes.context import context
 from tests.fakes.images import layer_of
 from tests.fakes.sandbox_roots import need_sandbox, program_root
+from tests.validate import validate
 
 PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\nbroken\n"

@@ -12,9 +12,9 @@ from hatch_docker.build.receipt import bare_receipt, read_receipt
 from hatch_docker.cli.main import main
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.model import Image, Platform
-from hatch_docker.oci.validate import validate
 from tests.conftest import need, need_docker, run
 from tests.fakes.images import AMD64, small_image, small_layer
+from tests.validate import validate
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

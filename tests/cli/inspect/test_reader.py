@@ -233,9 +233,9 @@ def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     write_layout(image, tmp_path / "layout")
     monkeypatch.chdir(tmp_path)
     with FakeRegistry() as registry:
-        from hatch_docker.oci.push import push
         from hatch_docker.oci.reference import parse_reference
         from hatch_docker.oci.registry import Remote
+        from tests.fakes.registry import push
 
         ctx = context(tmp_path / "other")
         name = f"{registry.host}/team/app:1"

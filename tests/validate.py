@@ -1,4 +1,4 @@
-"""Validation of images: every invariant is computed again from the bytes. Tests validate each image they make."""
+"""Validation of images that tests make: every invariant is computed again from the bytes."""
 
 import contextlib
 import json
