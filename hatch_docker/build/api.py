@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +97,7 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
 
 def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
     """Write everything that decides each image as JSON; builds nothing."""
-    from hatch_docker.core.files import atomic_write
+    from hatch_docker.core.files import write_json
     from hatch_docker.core.http.urls import redact_requirement, redact_url
     from hatch_docker.plan.model import plan_json
 
@@ -113,9 +112,7 @@ def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -
         requirements = tuple(map(redact_requirement, plan.lock.requirements))
         lock = replace(plan.lock, requirements=requirements, sources=sources)
         paths.append(directory / f"{plan.stem}.plan.json")
-        with atomic_write(paths[-1]) as stream:
-            document = plan_json(replace(plan, base=base, lock=lock))
-            stream.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_json(paths[-1], plan_json(replace(plan, base=base, lock=lock)))
     return paths
 
 

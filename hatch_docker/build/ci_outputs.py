@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.build.receipt import Receipt, costs
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.files import atomic_write
+from hatch_docker.core.files import write_file
 from hatch_docker.core.text import megabytes, sanitize
 from hatch_docker.project.workspace import written_path
 
@@ -23,8 +23,7 @@ def write_ci_outputs(
     with the project's name in front. Raises StoreError for a file that cannot be written.
     """
     if dotenv is not None:
-        with atomic_write(dotenv) as stream:
-            stream.write(dotenv_text(receipt, directory, dotenv).encode())
+        write_file(dotenv, dotenv_text(receipt, directory, dotenv).encode())
     if environ.get("GITHUB_OUTPUT"):
         _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory, several=several))
     if environ.get("GITHUB_STEP_SUMMARY"):

@@ -33,7 +33,7 @@ from hatch_docker.core.text import sanitize
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.auth import login_files
 from hatch_docker.oci.daemon import Loaded, podman_images
-from hatch_docker.oci.find_daemon import docker_directory, find_daemons
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.model import Image, Index, Platform, digest_of, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import artifact_manifest
@@ -252,8 +252,7 @@ def _paths(
     named += [root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
-    named += [docker_directory(environ) / "config.json", *login_files(environ)]
-    return [*map(str, named), *config_files(root, environ)]
+    return [*map(str, [*named, *login_files(environ)]), *config_files(root, environ)]
 
 
 def lock_files(root: Path, plan: Plan) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from hatch_docker.config.load import load_config
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
-from hatch_docker.core.files import atomic_write
+from hatch_docker.core.files import write_file
 from hatch_docker.core.image_lock import (
     NAME,
     RELOCK,
@@ -93,8 +93,7 @@ def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context
     entries = [*used, *_from_other_machines(was.pins, was.entries)]
     text = image_lock_toml(entries)
     if text != was.data:
-        with atomic_write(was.path) as stream:
-            stream.write(text)
+        write_file(was.path, text)
     return image_lock_changes(was.entries, entries) if was.entries else (), text != was.data
 
 

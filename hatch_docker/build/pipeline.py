@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.build.checks.hints import find_hints
-from hatch_docker.build.checks.machine import check_machine, check_paths
+from hatch_docker.build.checks.machine import check_daemon, check_machine, check_paths
 from hatch_docker.build.checks.named import check_named
 from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
 from hatch_docker.build.inputs import Notes, loaded_line
@@ -262,8 +262,7 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
 
     daemons = find_daemons(ctx.environ)
     if not daemons:
-        if plan.load == "always":
-            raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
+        check_daemon(plan, ctx)
         return None
     if host not in {Platform.parse(platform) for platform in plan.platforms}:
         ctx.progress.detail(f"not loaded: no image for {host} was made")

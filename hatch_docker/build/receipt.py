@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write
+from hatch_docker.core.files import ARCHIVE, RECEIPT, json_text, write_file
 from hatch_docker.core.progress import LongTask
 from hatch_docker.core.text import megabytes, share
 from hatch_docker.core.validation import FileName, Line, read_record
@@ -113,12 +113,11 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Write the file `<name>-<version>.image.json`."""
-        with atomic_write(path) as stream:
-            stream.write(self.to_json())
+        write_file(path, self.to_json())
 
     def to_json(self) -> bytes:
         """Return the contents of that file."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
+        return json_text(asdict(self))
 
 
 def make_receipt(

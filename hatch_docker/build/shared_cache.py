@@ -110,19 +110,14 @@ def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Con
 
 
 def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store) -> Found | None:
-    from hatch_docker.oci.manifest import DOCUMENT_LIMIT
-    from hatch_docker.oci.media_types import OCI
     from hatch_docker.oci.pull import fetch_blob
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote, refuse
 
     reference = parse_reference(fields["ref"])
     remote = Remote(ctx.client, ctx.environ)
-    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
-
     def attempt() -> bytes | None:
-        scopes = (f"repository:{reference.repository}:pull",)
-        answer = remote.send(reference, "GET", url, scopes, headers={"accept": OCI.manifest}, limit=DOCUMENT_LIMIT)
+        answer = remote.ask_manifest(reference)
         if answer.status == 404:
             return None
         if answer.status != 200:
@@ -297,7 +292,7 @@ def _push(name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan,
 
 def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
     """Write an artifact as an OCI layout with its layers, and remove the blobs of an earlier one."""
-    from hatch_docker.core.files import atomic_write, mark_as_cache
+    from hatch_docker.core.files import atomic_write, mark_as_cache, write_file
     from hatch_docker.oci.layout import LAYOUT, blob_path, copy_layer, index_json
     from hatch_docker.oci.referrers import EMPTY
 
@@ -318,7 +313,6 @@ def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
     for layer in artifact.layers:
         write(layer.descriptor.digest, partial(copy_layer, layer))
     for name, data in (("oci-layout", LAYOUT), ("index.json", index_json(artifact.descriptor, []))):
-        with atomic_write(directory / name) as out:
-            out.write(data)
+        write_file(directory / name, data)
     for path in set((directory / "blobs/sha256").iterdir()) - kept:
         path.unlink(missing_ok=True)

@@ -45,7 +45,6 @@ HATCH_DOCKER_NO_CACHE and -v make an ordinary build.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -324,13 +323,12 @@ def _write_receipts(known: Any, command: Command, store: Store, began: float) ->
     """Write the receipts of an unchanged build, unless the last build did: each layer is one that was there."""
     if known["again"]:
         return
-    from hatch_docker.core.files import atomic_write
+    from hatch_docker.core.files import write_json
 
     for image in known["images"]:
         image["receipt"]["timings"] = {"build": round(time.time() - began, 3)}
         path = image["path"]
-        with atomic_write(Path(path)) as stream:
-            stream.write(json.dumps(image["receipt"], indent=2, ensure_ascii=False).encode() + b"\n")
+        write_json(Path(path), image["receipt"])
         known["outputs"][path] = facts(path)
     known["again"] = True
     store.remember(KIND, command.key, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -128,6 +129,22 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot write {path}: {reason(error, path.parent)}") from error
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a small file as `atomic_write` does."""
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write an indented JSON document as `atomic_write` does."""
+    write_file(path, json_text(value))
+
+
+def json_text(value: object) -> bytes:
+    """Return a JSON document for people and programs: indented, in UTF-8, with a line break at its end."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
 def is_cache(directory: Path) -> bool:
     """Return whether a directory is marked as a tool's cache, or is the context of a Dockerfile that we wrote.
 
@@ -155,10 +172,8 @@ def is_output(path: Path) -> bool:
 
 def mark_as_cache(directory: Path) -> None:
     """Mark a directory as a cache, for git too."""
-    with atomic_write(directory / ".gitignore") as stream:
-        stream.write(b"*\n")
-    with atomic_write(directory / "CACHEDIR.TAG") as stream:
-        stream.write(CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
+    write_file(directory / ".gitignore", b"*\n")
+    write_file(directory / "CACHEDIR.TAG", CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
 
 
 def check_free(path: Path) -> None:

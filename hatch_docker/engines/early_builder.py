@@ -18,7 +18,7 @@ from hatch_docker.core.beside import beside
 from hatch_docker.core.context import Context
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, Plan
 
 
@@ -34,8 +34,6 @@ def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Cont
 
             builder_root(base, platform, plan.build.packages, ctx, suite=found)
 
-    def reader(_ctx: Context, _layer: Layer) -> _SuiteReader:
-        return _SuiteReader(suite)
 
     if not plan.build.isolated or host is None or host.architecture != platform.architecture:
         yield ctx
@@ -46,7 +44,7 @@ def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Cont
     elif base.kind != "debian" and plan.base.builder is None:
         with beside(ctx, make):
             try:
-                yield replace(ctx, readers=(*ctx.readers, reader))
+                yield replace(ctx, readers=(*ctx.readers, lambda _ctx, _layer: _SuiteReader(suite)))
             finally:
                 _tell(suite, "")  # the base is known
     else:

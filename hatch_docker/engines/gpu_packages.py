@@ -34,8 +34,7 @@ def uses_gpu(env: Collection[str]) -> bool:
 
 def warn_of_gpu_packages(plan: Plan, base: Base, pins: Sequence[Pin], ctx: Context) -> None:
     """Warn of packages for GPUs that have to be downloaded, with their size, if the image does not use a GPU."""
-    known = (base.image.config_json.get("config") or {}).get("Env") or []
-    if uses_gpu([*plan.config.env, *known]):
+    if uses_gpu([*plan.config.env, *base.image.env]):
         return
     found = [
         pin for pin in pins

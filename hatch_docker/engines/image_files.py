@@ -153,10 +153,8 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
         return frozenset()
     key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
 
-    def found() -> list[str]:
-        return sorted(merge_layers(base.image.layers).keys() & wanted)
-
-    return frozenset(ctx.store.remembered("base", key, found))
+    found = ctx.store.remembered("base", key, lambda: sorted(merge_layers(base.image.layers).keys() & wanted))
+    return frozenset(found)
 
 
 @contextlib.contextmanager
@@ -205,7 +203,7 @@ def _entries(plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[En
     if part := secret_part(f"{plan.source}/{real.relative_to(top).as_posix()}"):
         raise ConfigError(f"{option}: {plan.source} is {part} or in it, which looks like a secret; name another file")
     if source.is_file():
-        yield _file(source, target, plan, option)
+        yield _file(source, target, plan)
     elif source.is_dir():
         yield from _directory(source, target, plan, root, base, option)
     elif source.exists():
@@ -215,13 +213,9 @@ def _entries(plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[En
         raise ConfigError(f"{option}: there is no {plan.source} in {root.name}/{pattern}")
 
 
-def _file(source: Path, target: str, plan: FilePlan, option: str) -> Entry:
-    try:
-        status = source.stat()
-        with source.open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(f"{option}: cannot read {source}: {error.strerror}") from error
+def _file(source: Path, target: str, plan: FilePlan) -> Entry:
+    status = source.stat()
+    source.open("rb").close()
     mode = plan.mode if plan.mode is not None else 0o755 if status.st_mode & stat.S_IXUSR else 0o644
     return Entry(target, "file", mode, SOURCE_DATE, size=status.st_size, content=source)
 
@@ -229,11 +223,7 @@ def _file(source: Path, target: str, plan: FilePlan, option: str) -> Entry:
 def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[Entry]:
     if target not in base.directories:
         yield Entry(target, "directory", 0o755, SOURCE_DATE)
-    try:
-        children = sorted(source.iterdir())
-    except OSError as error:
-        raise ConfigError(f"{option}: cannot read {source}: {error.strerror}") from error
-    for child in children:
+    for child in sorted(source.iterdir()):
         path = f"{target}/{child.name}"
         if os.fsencode(child.name) != child.name.encode(errors="replace"):
             raise ConfigError(f"{option}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
@@ -253,7 +243,7 @@ def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base
         elif child.is_dir():
             yield from _directory(child, real_path(base.symlinks, path), plan, root, base, option)
         elif child.is_file():
-            yield _file(child, path, plan, option)
+            yield _file(child, path, plan)
         else:
             raise ConfigError(f"{option}: {child} is neither a file, a directory nor a link")
 

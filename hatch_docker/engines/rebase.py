@@ -118,7 +118,7 @@ def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, s
 def old_base(image: Image, ctx: Context) -> OldBase:
     """Return the base of an image of ours; raises ImageError as `_rebase` does."""
     config = image.config_json
-    labels = (config.get("config") or {}).get("Labels") or {}
+    labels = image.settings.get("Labels") or {}
     name, digest = labels.get(PREFIX + "base.name", ""), labels.get(PREFIX + "base.digest", "")
     lines = [line for line in config.get("history") or [] if not line.get("empty_layer")]
     makers = [str(line.get("created_by", "")) for line in lines]

@@ -126,11 +126,9 @@ def find_record_faults(path: Path, filename: str, digest: str, ctx: Context) -> 
     """Return what is wrong with the RECORD of a wheel, all of whose files are read once; remembered by its digest."""
     from hatch_docker.wheels.install.archive import WheelArchive
 
-    def find() -> list[str]:
-        return WheelArchive(path, filename, repair=True).faults
-
-    found: Sequence[str] = ctx.store.remembered(RECORD_FAULTS, key_of(digest), find)
-    return found
+    return ctx.store.remembered(
+        RECORD_FAULTS, key_of(digest), lambda: WheelArchive(path, filename, repair=True).faults
+    )
 
 
 def record_faults(digest: str, ctx: Context) -> Sequence[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.core.files import atomic_write
+from hatch_docker.core.files import atomic_write, write_file
 from hatch_docker.core.streams import HashingStream, Writable, copy_file, drain, pieces
 from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
 from hatch_docker.oci.media_types import INDEX_TYPES, OCI
@@ -99,10 +99,9 @@ def write_layout(item: Image | Index, directory: Path, references: Sequence[str]
         if not _is_sound(path, descriptor):
             with atomic_write(path) as out:
                 out.write(content) if isinstance(content, bytes) else copy_layer(content, out)
-    with atomic_write(directory / "oci-layout") as out:
-        out.write(LAYOUT)
-    with atomic_write(directory / "index.json") as out:
-        out.write(index_json(item.descriptor, [{REF_NAME: reference} for reference in references]))
+    write_file(directory / "oci-layout", LAYOUT)
+    annotations = [{REF_NAME: reference} for reference in references]
+    write_file(directory / "index.json", index_json(item.descriptor, annotations))
 
 
 def _is_sound(path: Path, descriptor: Descriptor) -> bool:

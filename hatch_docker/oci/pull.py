@@ -14,7 +14,6 @@ from hatch_docker.core.progress import Advance, undone_on_failure
 from hatch_docker.oci.compression import LAYER_LIMIT
 from hatch_docker.oci.manifest import (
     CONFIG_LIMIT,
-    DOCUMENT_LIMIT,
     assemble,
     check_platform,
     choose,
@@ -25,7 +24,7 @@ from hatch_docker.oci.manifest import (
 from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Index, Platform, digest_of
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import ACCEPT, Remote, refuse
+from hatch_docker.oci.registry import Remote, refuse
 
 SMALL = 1_000_000  # bytes of a blob that is downloaded too quickly to be shown
 IMAGES = 100  # of an index; there are not half as many platforms, and each takes a request
@@ -47,17 +46,13 @@ def resolve(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descrip
 
 def _head(remote: Remote, reference: Reference) -> str:
     """Return the digest of a tag, "" if the registry does not say; registries do not count a HEAD as a pull."""
-    url = remote.url(reference, f"manifests/{reference.tag}")
-    scopes = (f"repository:{reference.repository}:pull",)
-    response = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
+    response = remote.ask_manifest(reference, "HEAD")
     digest = response.headers.get("docker-content-digest", "")
     return digest if response.status == 200 and DIGEST.fullmatch(digest) else ""
 
 
 def _manifest(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descriptor, bytes]:
-    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
-    scopes = (f"repository:{reference.repository}:pull",)
-    response = remote.send(reference, "GET", url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
+    response = remote.ask_manifest(reference)
     if response.status != 200:
         raise refuse(reference, response)
     found = digest_of(response.body)

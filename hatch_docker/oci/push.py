@@ -11,7 +11,6 @@ from typing import BinaryIO, cast
 from urllib.parse import quote
 
 from hatch_docker.core.errors import RegistryError, TransientError
-from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import Response, explain
 from hatch_docker.core.http.retry import Retryable
 from hatch_docker.core.progress import Advance, Task, no_progress, undone_on_failure
@@ -19,7 +18,7 @@ from hatch_docker.core.streams import CountingStream
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import ACCEPT, Remote, refuse
+from hatch_docker.oci.registry import ACCEPT, Remote, push_scope, refuse, session_url
 
 UPLOADS = 4  # blobs that are sent at the same time
 # Errors for a manifest whose blobs the registry does not see yet: docker-registry while another client pushes one of
@@ -63,8 +62,7 @@ class Target:
 
     def scopes(self, source: str = "") -> tuple[str, ...]:
         """Return the scopes that a token must allow."""
-        own = f"repository:{self.name.repository}:pull,push"
-        return (own, f"repository:{source}:pull") if source else (own,)
+        return (push_scope(self.name), *([f"repository:{source}:pull"] if source else []))
 
 
 
@@ -238,9 +236,4 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
         if opened := remote.sessions.pop(target.name.name, ""):
             return opened
         answer = remote.send(target.name, "POST", url, target.scopes())
-    if answer.status == 201:
-        return None
-    location = answer.headers.get("location")
-    if answer.status != 202 or not location:
-        raise refuse(target.name, answer)
-    return urls.follow(answer.url, location)
+    return None if answer.status == 201 else session_url(target.name, answer)

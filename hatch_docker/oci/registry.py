@@ -14,6 +14,7 @@ from hatch_docker.core.http.responses import Response, StatusError, explain
 from hatch_docker.core.http.retry import Retryable
 from hatch_docker.core.http.tls_probe import speaks_tls
 from hatch_docker.oci.auth import Credential, authorize, credential_for
+from hatch_docker.oci.manifest import DOCUMENT_LIMIT
 from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
@@ -78,9 +79,14 @@ class Remote:
             raise Retryable(str(refuse(reference, response)), after=0.0, tries=2, lasting=True)
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
+    def ask_manifest(self, reference: Reference, method: str = "GET") -> Response:
+        """Make one attempt to get the manifest or index of a reference, or with HEAD its headers."""
+        url, scopes = self.url(reference, f"manifests/{reference.digest or reference.tag}"), (_pull_scope(reference),)
+        return self.send(reference, method, url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
+
     def download(self, reference: Reference, url: str, write: Callable[[bytes], object], size: int) -> None:
         """Make one attempt to stream a blob of `size` bytes into `write`."""
-        scopes = (f"repository:{reference.repository}:pull",)
+        scopes = (_pull_scope(reference),)
         header = self._header(reference, scopes)
         try:
             self.client.download(url, write, size=size, headers=header)
@@ -113,6 +119,23 @@ class Remote:
             found = credential_for(reference.registry, self.environ, reference.repository)
             self.credentials[reference.name] = found
         return self.credentials[reference.name]
+
+
+def _pull_scope(reference: Reference) -> str:
+    return f"repository:{reference.repository}:pull"
+
+
+def push_scope(reference: Reference) -> str:
+    """Return the scope that the token of a push to a repository must allow."""
+    return f"{_pull_scope(reference)},push"
+
+
+def session_url(reference: Reference, answer: Response) -> str:
+    """Return the URL of the upload session that an answer opens (Pushing blobs); raise StatusError for another one."""
+    location = answer.headers.get("location")
+    if answer.status != 202 or not location:
+        raise refuse(reference, answer)
+    return urls.follow(answer.url, location)
 
 
 def _login(registry: str) -> str:

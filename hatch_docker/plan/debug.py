@@ -16,7 +16,7 @@ DEBUG = "debug"           # ends the tags and file names of a debug variant
 DEBUGGER = "debugpy"
 SHELL = "busybox-static"  # Debian's package
 _LONGEST_TAG = 128
-_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python that take the next word
+WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python that take the next word
 
 
 def variant(plan: Plan, config: Config) -> Plan:
@@ -71,7 +71,7 @@ def debugged(command: Sequence[str]) -> tuple[str, ...]:
     if word.rpartition("/")[2].startswith("python"):
         while rest and rest[0].startswith("-") and rest[0][:2] not in ("-m", "-c"):
             options.append(rest.pop(0))
-            if options[-1] in _WITH_VALUE and rest:
+            if options[-1] in WITH_VALUE and rest:
                 options.append(rest.pop(0))
         program = rest
     elif word and ("/" not in word or word.startswith(PROGRAMS) or word.endswith(".py")):

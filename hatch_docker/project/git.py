@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.process import ProcessFailed
+from hatch_docker.project.git_files import new_hash
 from hatch_docker.project.repository import repository_of, run_git, run_gits
 
 _LISTED = (
@@ -122,7 +122,6 @@ def _different(root: Path, paths: Sequence[str], environ: Mapping[str, str]) -> 
 
 def _as_listed(path: Path, facts: str) -> str:
     """Return mode, type and object of a file as `git ls-tree` lists them; of a missing file nothing."""
-    algorithm = "sha256" if len(facts.rpartition(" ")[2]) == 64 else "sha1"  # hexadecimal digits
     try:
         if path.is_symlink():
             mode, data = "120000", os.fsencode(path.readlink())
@@ -132,8 +131,8 @@ def _as_listed(path: Path, facts: str) -> str:
             mode, data = "100755" if path.stat().st_mode & 0o100 else "100644", path.read_bytes()
     except OSError:
         return ""
-    digest = hashlib.new(algorithm, b"blob %d\0" % len(data) + data, usedforsecurity=False)
-    return f"{mode} blob {digest.hexdigest()}"
+    digest = new_hash(facts.rpartition(" ")[2])(b"blob %d\0" % len(data) + data).hexdigest()
+    return f"{mode} blob {digest}"
 
 
 def _unborn(root: Path, environ: Mapping[str, str]) -> bool:

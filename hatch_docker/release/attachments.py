@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -13,7 +12,7 @@ from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
-from hatch_docker.core.files import atomic_write
+from hatch_docker.core.files import json_text, write_file
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.engines.model import BuiltImage, WheelInfo
 from hatch_docker.oci.model import Descriptor, Image, Index, digest_of, images_of
@@ -58,7 +57,7 @@ def make_documents(
 
 def _keep(value: Mapping[str, Any], ctx: Context) -> str:
     """Put a document into the store and return its digest."""
-    data = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+    data = json_text(value)
     digest = digest_of(data)
     return digest if ctx.store.has(digest) else ctx.store.put(data)
 
@@ -131,8 +130,7 @@ def write_documents(documents: Sequence[Document], directory: Path, ctx: Context
     for document in documents:
         path = directory / document.file
         if not path.is_file() or file_digest(path) != document.digest:
-            with atomic_write(path) as stream:
-                stream.write(read_stored(document, ctx))
+            write_file(path, read_stored(document, ctx))
 
 
 def read_stored(document: Document, ctx: Context) -> bytes:

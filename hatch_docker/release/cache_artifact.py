@@ -67,20 +67,15 @@ def _is(kind: type, *digests: str) -> Callable[[object], bool]:
     return check
 
 
-def _is_package(row: object) -> bool:
-    """Tell whether a value is a row of a resolution: the first seven fields of a Package."""
-    expected = [_LINE, _LINE, _LINE, r"(?!/)(?!.*\.\.)[\w./+~:%=-]+", int, _DIGEST, "main|security"]
-    return isinstance(row, list) and len(row) == len(expected) and all(
+def _row(*expected: Any) -> Callable[[object], bool]:
+    """Return a function that tells whether a value is a list of as many items, each as expected."""
+    return lambda row: isinstance(row, list) and len(row) == len(expected) and all(
         first_mismatch(kind, item) is None for kind, item in zip(expected, row, strict=True)
     )  # fmt: skip
 
 
-def _is_sdist(value: object) -> bool:
-    """Tell whether a value is what `known_sdist` remembers."""
-    expected = [_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"]
-    return isinstance(value, list) and len(value) == len(expected) and all(
-        first_mismatch(kind, item) is None for kind, item in zip(expected, value, strict=True)
-    )  # fmt: skip
+# The first seven fields of a `bases.debian.resolver.Package`.
+_PACKAGE_ROW = _row(_LINE, _LINE, _LINE, r"(?!/)(?!.*\.\.)[\w./+~:%=-]+", int, _DIGEST, "main|security")
 
 
 _FILE = {"name": r"[^\x00-\x1f\x7f/]+", "digest": _DIGEST}
@@ -88,16 +83,16 @@ KINDS: Mapping[str, Any] = {
     LAYER: {"digest": _DIGEST, "size": int, "diff_id": _DIGEST, "unpacked_size": int},
     DEBIAN_LAYER: _is(DebianLayer, "digest", "diff_id"),
     "base": (_is(Facts), [_LINE]),
-    "debian-resolution": [_is_package],
+    "debian-resolution": [_PACKAGE_ROW],
     "files": {"*": _LINE},
-    "left out": {"*": lambda row: first_mismatch([int], row) is None and len(row) == 2},
+    "left out": {"*": _row(int, int)},
     "step-code": _LINE,
     "uncompiled": [_LINE],
     "programs": [_LINE],
     "fits": lambda value: value is True,
     "wheel": _FILE,
     "tree-sdist": _FILE,
-    "sdist": _is_sdist,
+    "sdist": _row(_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"),  # what `known_sdist` remembers
     TABLE: f"({_HEX})?",
     "build-requires": [_LINE],
     "sdist-requires": [_LINE],
@@ -107,7 +102,7 @@ KINDS: Mapping[str, Any] = {
     "native-files": {
         "names": [_LINE], "links": {"*": _LINE}, "texts": {"*": str}, "programs": [_LINE], "scripts": {"*": str},
         "code": {"*": {"elf": _is(Elf), "size": int, "sha256": _HEX, "owner": _LINE}},
-        "gone": [lambda row: isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)],
+        "gone": [_row(str, object)],
     },
 }  # fmt: skip
 """The shape of each kind of fact that a shared cache has, as `first_mismatch` reads it."""

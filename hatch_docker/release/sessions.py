@@ -12,10 +12,9 @@ from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
-from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import is_offline
 from hatch_docker.oci.reference import Reference, parse_reference
-from hatch_docker.oci.registry import Remote, refuse
+from hatch_docker.oci.registry import Remote, push_scope, session_url
 
 ACCEPTED = "accepted"  # when a repository accepted a push, in seconds since the epoch
 YOUNG = 3600           # seconds; logins of some registries end after hours
@@ -58,11 +57,7 @@ def _try(remote: Remote, name: Reference) -> RegistryError | None:
 
 def open_session(remote: Remote, name: Reference) -> str:
     """Return the URL of a new upload session, in one attempt; raise RegistryError if the repository refuses."""
-    answer = remote.send(name, "POST", remote.url(name, "blobs/uploads/"), scopes(name))
-    location = answer.headers.get("location")
-    if answer.status != 202 or not location:
-        raise refuse(name, answer)
-    return urls.follow(answer.url, location)
+    return session_url(name, remote.send(name, "POST", remote.url(name, "blobs/uploads/"), (push_scope(name),)))
 
 
 def close_sessions(remote: Remote) -> None:
@@ -71,9 +66,4 @@ def close_sessions(remote: Remote) -> None:
         text, url = remote.sessions.popitem()
         name = parse_reference(text)
         with contextlib.suppress(RegistryError):
-            remote.send(name, "DELETE", url, scopes(name))
-
-
-def scopes(name: Reference) -> tuple[str]:
-    """Return the scope that the token of a push must allow, as `oci.push.Target` asks for it."""
-    return (f"repository:{name.repository}:pull,push",)
+            remote.send(name, "DELETE", url, (push_scope(name),))

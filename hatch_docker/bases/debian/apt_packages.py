@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hatch_docker.bases.debian.apt_config import parse_fields
 from hatch_docker.bases.debian.archive import ArchiveFile, package_of
@@ -38,7 +38,7 @@ def has_apt(base: Base, ctx: Context) -> bool:
 def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
     """Return the packages that dpkg has installed in a base, none without dpkg; its layers are read once."""
 
-    def read() -> list[object]:
+    def read() -> list[Any]:
         entry = merge_layers(base.image.layers, _look).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
         return [astuple(package) for package in read_status(text)]
@@ -75,7 +75,7 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
         diff_ids = [layer.diff_id for layer in base.image.layers]
         key = key_of("additions", RECIPE, diff_ids, step.names, [package.digest for package in offered])
 
-        def choose() -> list[object]:
+        def choose() -> list[Any]:
             packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(suite, some), base.name)
             return [astuple(package)[:7] for package in packages]
 

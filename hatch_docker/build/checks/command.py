@@ -54,11 +54,10 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
 
 def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> tuple[int, str]:
     """Return the exit status of a command and the last lines that it printed."""
-    config = image.config_json.get("config") or {}
+    config = image.settings
     roots = image_roots(base, image.layers[len(base.image.layers):], ctx)
     user, home = find_user(config.get("User") or "", roots)
-    env = {"PATH": DEFAULT_PATH, "HOME": home}
-    env |= dict(line.partition("=")[::2] for line in config.get("Env") or [])
+    env = {"PATH": DEFAULT_PATH, "HOME": home, **image.env}
     try:
         run_in(
             roots, command, env=env, cwd=config.get("WorkingDir") or "/", user=user, merge=True,

@@ -65,7 +65,7 @@ def _static(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
 
 def _cuda(built: BuiltImage) -> Iterator[str]:
     """Yield a hint if packages for GPUs, each in a layer of its own, are in an image that does not use a GPU."""
-    if uses_gpu((built.image.config_json.get("config") or {}).get("Env") or []):
+    if uses_gpu(built.image.env):
         return
     sizes: dict[str, int] = {}
     for layer, note in zip(built.image.layers, built.notes, strict=True):

@@ -18,7 +18,7 @@ def check_machine(plan: Plan, ctx: Context) -> None:
     itself finds out.
     """
     problems: list[HatchDockerError] = []
-    for check in (_check_daemon, _check_sandbox, _check_uv, _check_mirror):
+    for check in (check_daemon, _check_sandbox, _check_uv, _check_mirror):
         try:
             check(plan, ctx)
         except HatchDockerError as error:
@@ -35,7 +35,7 @@ def check_machine(plan: Plan, ctx: Context) -> None:
         )
 
 
-def _check_daemon(plan: Plan, ctx: Context) -> None:
+def check_daemon(plan: Plan, ctx: Context) -> None:
     """Raise DaemonError if there is no daemon to load the image into, and the plan asks for one."""
     if plan.load == "always":
         from hatch_docker.oci.find_daemon import find_daemons

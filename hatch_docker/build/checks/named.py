@@ -32,8 +32,7 @@ def check_named(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
     names while it runs. An image that passed is not checked again.
     """
     for result in built:
-        config = result.image.config_json.get("config") or {}
-        env = dict(line.partition("=")[::2] for line in config.get("Env") or [])
+        config, env = result.image.settings, result.image.env
         for option, words in _commands(plan, config).items():
             references = references_of(words, env)
             if not references:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hatch_docker.plan.debug import WITH_VALUE
+
 _PYTHON = re.compile(r"python3?(\.\d+)?")
-_OWN_VALUE = frozenset({"-X", "-W", "--check-hash-based-pycs"})  # options of python that take the next word
 _TARGET = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 SERVERS = frozenset({"daphne", "granian", "gunicorn", "hypercorn", "uvicorn", "waitress-serve"})
@@ -51,7 +52,7 @@ def references_of(words: Sequence[str], env: Mapping[str, str]) -> list[Referenc
 
 def _of_python(words: list[str], env: Mapping[str, str]) -> list[Reference]:
     while words and words[0].startswith("-") and words[0] not in ("-m", "-c", "-"):
-        words = words[2 if words[0] in _OWN_VALUE else 1 :]
+        words = words[2 if words[0] in WITH_VALUE else 1 :]
     if words[:1] == ["-m"] and words[1:]:
         module = Reference(words[1], words[1], runs=True)
         return [module, *references_of(words[1:], env)] if _MODULE.fullmatch(words[1]) else []

@@ -81,8 +81,7 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
 
 def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
     """Return the libraries that an image lacks, as remembered by its layers and by all else that the loader asks."""
-    environment = [item.partition("=") for item in (built.image.config_json.get("config") or {}).get("Env") or []]
-    variable = next((value for name, _, value in environment if name == "LD_LIBRARY_PATH"), "")
+    variable = built.image.env.get("LD_LIBRARY_PATH", "")
     base, architecture = len(built.base.image.layers), built.image.platform.architecture
     musl, interpreter = built.base.libc[0] == "musl", built.base.interpreter.path
     diff_ids = [layer.diff_id for layer in built.image.layers]
@@ -124,8 +123,7 @@ def _loaded(need: MissingLibrary, built: BuiltImage, ctx: Context) -> Sequence[s
 
     if not need.owner or "/site-packages/" not in need.path:
         return ()
-    found: Sequence[str] = ctx.store.remembered("native-loaded", key_of(RECIPE, layer.diff_id, need.owner), read)
-    return found
+    return ctx.store.remembered("native-loaded", key_of(RECIPE, layer.diff_id, need.owner), read)
 
 
 def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:

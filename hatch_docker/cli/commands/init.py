@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.failures import own_command
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.files import atomic_write
+from hatch_docker.core.files import write_file
 
 if TYPE_CHECKING:
     from hatch_docker.cli.init.proposal import Proposal
@@ -48,8 +48,7 @@ def run(options: argparse.Namespace) -> None:
     if not proposal.changed or options.dry_run or not (options.yes or _is_confirmed(proposal)):
         return
     for name in proposal.changed:
-        with atomic_write((proposal.root / name).resolve()) as stream:  # a symlink stays one
-            stream.write(proposal.after[name].encode())
+        write_file((proposal.root / name).resolve(), proposal.after[name].encode())  # a symlink stays one
     here = Path(options.project).resolve() == Path.cwd()
     hatch = here and proposal.backend == "hatchling.build" and shutil.which("hatch")
     place = "" if here else f" {shlex.quote(options.project)}"

@@ -60,10 +60,9 @@ def run_inspect(options: argparse.Namespace) -> None:
     with open_image(options.image, options.platform, stderr_context()) as named:
         if options.html:
             from hatch_docker.cli.inspect.html.page import page
-            from hatch_docker.core.files import atomic_write
+            from hatch_docker.core.files import write_file
 
-            with atomic_write(options.html) as stream:
-                stream.write(page(named))
+            write_file(options.html, page(named))
             print_lines([str(options.html)])
         elif options.json:
             print_json(document(named, files=options.files))

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, TypeVar
 
 from hatch_docker.core.cache.tree_digest import tree_digest
 from hatch_docker.core.errors import StoreError
@@ -40,6 +40,8 @@ from hatch_docker.core.files import (
 from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingStream
 from hatch_docker.core.text import abbreviate
+
+Fact = TypeVar("Fact")
 
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 NO_CACHE = "HATCH_DOCKER_NO_CACHE"
@@ -235,9 +237,9 @@ class Store:
                 stream.close()
                 _rename(temporary, path)
 
-    def remembered(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
+    def remembered(self, kind: str, key: str, make: Callable[[], Fact]) -> Fact:
         """Return the JSON value remembered under a key; where there is none, it is the one that `make` returns."""
-        known = self.recall(kind, key)
+        known: Fact | None = self.recall(kind, key)
         if known is None:
             known = make()
             self.remember(kind, key, known)

@@ -1,7 +1,6 @@
 """`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without hatch-docker."""
 
 import contextlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, StoreError
-from hatch_docker.core.files import atomic_write, temporary_tree
+from hatch_docker.core.files import atomic_write, temporary_tree, write_file, write_json
 from hatch_docker.core.streams import pieces
 from hatch_docker.engines.buildkit.build_request import PreloadedImage
 from hatch_docker.engines.buildkit.context import (
@@ -85,10 +84,8 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
                 write_archive(image.image, [image.name], stream, host=base.platform)
         _swap(context, directory / f"{title}.context", work)
     path = directory / f"{title}.Dockerfile"
-    with atomic_write(path) as stream:
-        stream.write(text.encode())
-    with atomic_write(directory / f"{title}.docker-bake.json") as stream:
-        stream.write(json.dumps(bake(plan, title, steps), indent=2).encode() + b"\n")
+    write_file(path, text.encode())
+    write_json(directory / f"{title}.docker-bake.json", bake(plan, title, steps))
     return path
 
 

@@ -188,7 +188,7 @@ def with_all_requirements(
 def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
     """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
 
-    def read() -> list[object]:
+    def read() -> list[Any]:
         found = read_sdist(sdist.open(), sdist.name, sdist.subdirectory)
         return [found.content, found.requires, found.backend, found.backend_path, found.table]
 
