@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.tree_digest import Written
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.archive import read_archive
@@ -177,5 +178,11 @@ def image_roots(base: Base, layers: Sequence[Layer], ctx: Context) -> list[Path]
     """
     from hatch_docker.oci.filesystem import extract
 
-    trees = [ctx.store.tree("layer", key_of(1, layer.diff_id), partial(extract, [layer])) for layer in layers]
+
+    def make(layer: Layer, root: Path) -> Written:
+        written: dict[str, bytes] = {}
+        extract([layer], root, written=written)
+        return written
+
+    trees = [ctx.store.tree("layer", key_of(1, layer.diff_id), partial(make, layer)) for layer in layers]
     return [*reversed(trees), base_tree(base, ctx)]

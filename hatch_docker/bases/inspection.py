@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.bases.model import Interpreter, real_path, runnable_platform
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.tree_digest import Written
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
@@ -73,16 +74,18 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
         made: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.readers]
         return [reader for reader in made if reader is not None]
 
-    def make(root: Path) -> None:
+    def make(root: Path) -> Written:
+        written: dict[str, bytes] = {}
         size = sum(layer.descriptor.size for layer in layers)
         title, sizes = f"unpacking {counted(len(layers), 'layer')} of {name}", list[int]()
         with ctx.progress.task(title, size, quick=True) as task:
             tree = extract(
                 layers, root, task.advance, read_file=_look if found else None, sizes=sizes,
-                readers_of=readers_of if found else lambda _layer: (),
+                readers_of=readers_of if found else lambda _layer: (), written=written,
             )  # fmt: skip
         if found is not None:
             found(tree, sizes)
+        return written
 
     return ctx.store.tree("base", layers_key(layers), make)
 

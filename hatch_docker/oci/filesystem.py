@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import shutil
@@ -24,6 +25,7 @@ from hatch_docker.oci.layer import Entry, ReadersOf, layer_entries
 from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT
 
+CHUNK = 1 << 18
 KEPT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps
 TREE_LIMIT = 200 << 20    # bytes of memory that a merged tree may take: some 300 000 entries
 ENTRY_COST = 560          # bytes of memory of an entry, beside its names
@@ -58,6 +60,7 @@ class _Tree:
         self.root = _Node(Entry("", "directory", 0o755, 0), (-1, 0), {})
         self._room = TREE_LIMIT
         self._steps = STEP_LIMIT
+        self.hashes: dict[tuple[int, int], bytes] = {}  # SHA256 of files that were written, by their sources
 
     def apply(self, entry: Entry, source: tuple[int, int]) -> _Node | None:
         """Apply an entry and return its node, None for whiteouts. Raises ImageError."""
@@ -186,11 +189,13 @@ def _merge(
             if every is not None and node is not None:
                 every.append(node)
             if spool is not None and stream is not None and node is not None:
-                written = f"{spool}/{number}-{ordinal}"  # a Path takes a third of the time of a small file
-                _write_file(written, entry, stream)
-                stream = _opened(written)
+                place = f"{spool}/{number}-{ordinal}"  # a Path takes a third of the time of a small file
+                hashed = hashlib.sha256()
+                write_file(place, stream, entry.mode & 0o1777 | stat.S_IRUSR, hashed.update, entry.mtime)
+                tree.hashes[number, ordinal] = hashed.digest()
+                stream = _opened(place)
                 for reader in readers:
-                    with contextlib.closing(_opened(written)) as own:
+                    with contextlib.closing(_opened(place)) as own:
                         reader.see(entry, own)
             else:
                 for reader in readers:
@@ -252,14 +257,15 @@ def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -
 
 def extract(
     layers: Sequence[Layer], root: Path, advance: Advance = no_progress, *, read_file: FileReader | None = None,
-    sizes: list[int] | None = None, readers_of: ReadersOf = lambda _layer: (),
+    sizes: list[int] | None = None, readers_of: ReadersOf = lambda _layer: (), written: dict[str, bytes] | None = None,
 ) -> dict[str, Entry]:
     """Write the merged tree of some layers into the empty directory `root`, as any user, and return it.
 
     Owners, devices, and the set-user-ID and set-group-ID bits are left out; the owner can write directories and read
     files. Each layer is read once: its files are written under numbers, and renamed when the tree is known. `advance`
-    is told the size of each layer, as stored; `readers_of` gives the readers of a layer; the rest is as for
-    `merge_layers`. Raises ImageError, and OSError if the disk cannot be written.
+    is told the size of each layer, as stored; `readers_of` gives the readers of a layer; `written` gets the SHA256 of
+    each file by its path; the rest is as for `merge_layers`. Raises ImageError, and OSError if the disk cannot be
+    written.
     """
     spool = root / f".{os.urandom(8).hex()}"  # no layer can know it
     spool.mkdir()
@@ -269,6 +275,8 @@ def extract(
         _place_nodes(nodes, root, spool)
     finally:
         shutil.rmtree(spool)
+    if written is not None:
+        written |= {path: merged.hashes[node.source] for path, node in nodes.items() if node.entry.kind == "file"}
     return {path: node.entry for path, node in nodes.items()}
 
 
@@ -339,12 +347,17 @@ def _opened(path: str) -> BinaryIO:
     return cast("BinaryIO", _Written(path))
 
 
-def _write_file(path: str, entry: Entry, stream: BinaryIO) -> None:
-    """Write a file of a layer."""
+def write_file(
+    path: str, stream: BinaryIO, mode: int, seen: Callable[[bytes], object], mtime: int | None = None
+) -> None:
+    """Write a file that is not there yet, whose contents `seen` gets in pieces. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb", buffering=0) as out:
-        for piece in pieces(stream):
+    with os.fdopen(descriptor, "wb") as out:
+        for piece in pieces(stream, CHUNK):
+            seen(piece)
             out.write(piece)
-        os.fchmod(descriptor, entry.mode & 0o1777 | stat.S_IRUSR)
-        mtime = min(max(entry.mtime, 0), 0xFFFFFFFF)
-        os.utime(descriptor, (mtime, mtime))
+        out.flush()  # the time is that of the last write, else
+        os.fchmod(descriptor, mode)
+        if mtime is not None:
+            mtime = min(max(mtime, 0), 0xFFFFFFFF)
+            os.utime(descriptor, (mtime, mtime))

@@ -24,6 +24,7 @@ from hatch_docker.bases.debian.suite import Step, Suite, open_debs, opening_debs
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.tree_digest import Written
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, SandboxError
 from hatch_docker.core.text import counted
@@ -259,7 +260,7 @@ def builder_root(
         version = next(package.version for package in found if package.name == f"python{python}")
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
 
-        def make(place: Path) -> None:
+        def make(place: Path) -> Written:
             digests = {package.name: package.digest for package in found}
             rows: dict[str, Any] = {}
 
@@ -272,8 +273,9 @@ def builder_root(
                 ctx.progress.task(f"making the builder of {target.name}, {new} to unpack"),
                 opening_debs(target, found) as debs,
             ):
-                unpack_builder(debs, place, interpreter, ctx.progress, known, note)
+                written = unpack_builder(debs, place, interpreter, ctx.progress, known, note)
             ctx.store.remember(UNPACKED, key, rows)
+            return written
 
         return ctx.store.tree("builder", key, make), found
 

@@ -21,6 +21,7 @@ from hatch_docker.bases.debian.rootfs import (
     write_into,
 )
 from hatch_docker.bases.model import Interpreter, real_path
+from hatch_docker.core.cache.tree_digest import Written
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.paths import SOURCE_DATE
@@ -185,16 +186,17 @@ def system_entries(
 def unpack_builder(
     opening: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter, progress: Progress, there: Known,
     note: Callable[[str, Sequence[Entry]], object],
-) -> None:
+) -> Written:
     """Unpack a root to compile in, for this machine's architecture: everything but documentation.
 
-    `there` and `note` are those of `unpack`.
+    Returns the SHA256 of the files of packages, by their paths. `there` and `note` are those of `unpack`.
     """
 
     def keep(_package: str, entry: Entry) -> bool:
         return wanted_at_run_time(entry.path) and not _DUMP.fullmatch(entry.path)
 
-    entries = unpack(opening, place, keep, progress, there, note, check=False)
+    written: dict[str, bytes] = {}
+    entries = unpack(opening, place, keep, progress, there, note, written)
     debs = sorted(map(opened, opening), key=lambda deb: deb.name)
     added = root_files(debs, entries)
     write_into(place, added)
@@ -203,7 +205,11 @@ def unpack_builder(
     compiled = compiled_there(entries, interpreter, there)
     if not compiled:
         compiled = compiled_modules(entries, interpreter, (place, interpreter), progress, left_out=_NOT_BUILDING)
-    write_into(place, [loader_cache(libraries), *compiled.values()])
+    made = [loader_cache(libraries), *compiled.values()]
+    write_into(place, made)
     # The sandbox's user must be able to enter every directory, whatever our umask is.
     everything = with_parents({**entries, **compiled})
     write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])
+    for entry in (*added, *made):  # which may have replaced a file
+        written.pop(entry.path, None)
+    return written

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -16,11 +15,9 @@ from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.text import counted
-from hatch_docker.oci.filesystem import write_entries
+from hatch_docker.oci.filesystem import write_entries, write_file
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
-
-CHUNK = 1 << 18
 
 Keep = Callable[[str, Entry], bool]
 """Function that tells whether an entry is unpacked, by the package's name and the entry after the usr-merge."""
@@ -59,16 +56,17 @@ def wanted_at_run_time(path: str) -> bool:
 
 def unpack(
     debs: Sequence[Deb | Future[Deb]], tree: Path, keep: Keep, progress: Progress, there: Known = MappingProxyType({}),
-    note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None, *, check: bool = True,
+    note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None,
+    written: dict[str, bytes] | None = None,
 ) -> Entries:
     """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
 
     The first of the packages should be the largest, which takes longest.
 
     Packages that are `there`, kept by the same rules, are copied. `note` gets the entries of each package. Files come
-    first and links last, so that no link can lead a file out of the tree. Only the entries have owners. `check`
-    compares files with the md5sums of their package, whose own SHA256 was compared before. Raises BaseImageError for
-    a damaged package, a device, or a path that two packages have.
+    first and links last, so that no link can lead a file out of the tree. Only the entries have owners. Files are
+    compared with the md5sums of their package, whose own SHA256 was compared before; instead of that `written` gets
+    the SHA256 of each file. Raises BaseImageError for a damaged package, a device, or a path that two packages have.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
     title = f"unpacking {counted(len(debs), 'package')}"
@@ -76,7 +74,7 @@ def unpack(
 
         def unpack_one(opening: Deb | Future[Deb]) -> tuple[Deb, list[Entry]]:
             deb = opened(opening)
-            members = _copy(there, deb, tree) or _unpack(deb, tree, keep, check)
+            members = _copy(there, deb, tree, written) or _unpack(deb, tree, keep, written)
             task.advance(1)
             return deb, members
 
@@ -104,7 +102,7 @@ def opened(deb: Deb | Future[Deb]) -> Deb:
     return deb.result() if isinstance(deb, Future) else deb
 
 
-def _unpack(deb: Deb, tree: Path, keep: Keep, check: bool) -> list[Entry]:
+def _unpack(deb: Deb, tree: Path, keep: Keep, written: dict[str, bytes] | None) -> list[Entry]:
     members: list[Entry] = []
     for entry, content in deb.members():
         if entry.kind not in ("file", "directory", "symlink", "hardlink"):
@@ -120,8 +118,10 @@ def _unpack(deb: Deb, tree: Path, keep: Keep, check: bool) -> list[Entry]:
             continue
         if entry.kind == "file" and content is not None:
             place = tree / entry.path
-            expected = deb.sums.get(original, "") if check else ""
-            if _write(content, place, entry, deb, hashed=bool(expected)) != expected:
+            hashed = _write(content, place, entry, deb, "md5" if written is None else "sha256")
+            if written is not None:
+                written[entry.path] = hashed
+            elif deb.sums.get(original) not in (None, hashed.hex()):
                 raise BaseImageError(f"package {deb.name} is damaged: /{original} is not what its md5sums say")
             entry = replace(entry, content=place)
         elif entry.kind == "directory":
@@ -131,7 +131,7 @@ def _unpack(deb: Deb, tree: Path, keep: Keep, check: bool) -> list[Entry]:
     return members
 
 
-def _copy(known: Known, deb: Deb, tree: Path) -> list[Entry]:
+def _copy(known: Known, deb: Deb, tree: Path, written: dict[str, bytes] | None) -> list[Entry]:
     """Copy the files and directories of a package that is known, and return its entries, none if it is not.
 
     Its links are made with all others, at the end.
@@ -143,39 +143,28 @@ def _copy(known: Known, deb: Deb, tree: Path) -> list[Entry]:
         if entry.kind == "directory":
             place.mkdir(parents=True, exist_ok=True)
         elif entry.kind == "file":
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with (source / entry.path).open("rb") as content, place.open("xb") as copy:
-                shutil.copyfileobj(content, copy, CHUNK)
-            place.chmod(0o755 if entry.mode & 0o111 else 0o644)
+            with (source / entry.path).open("rb") as content:
+                hashed = _write(content, place, entry, deb, "sha256")
+            if written is not None:
+                written[entry.path] = hashed
             entry = replace(entry, content=place)
         members.append(entry)
     return members
 
 
-def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb, *, hashed: bool) -> str:
-    """Write a file and return its MD5, hexadecimal, if it is to be `hashed`, else ""."""
-    digest = hashlib.md5(usedforsecurity=False) if hashed else None
+def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb, algorithm: str) -> bytes:
+    """Write a file, whose directories are made if they are missing, and return the hash of its contents, as bytes."""
+    hashed = hashlib.new(algorithm, usedforsecurity=False)
+    mode = 0o755 if entry.mode & 0o111 else 0o644
     try:
-        descriptor = _create(place)
+        try:
+            write_file(str(place), content, mode, hashed.update)
+        except FileNotFoundError:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_file(str(place), content, mode, hashed.update)
     except FileExistsError as error:
         raise BaseImageError(f"package {deb.name} has /{entry.path}, and another package has it, too") from error
-    with os.fdopen(descriptor, "wb") as stream:
-        while chunk := content.read(CHUNK):
-            if digest is not None:
-                digest.update(chunk)
-            stream.write(chunk)
-        os.fchmod(stream.fileno(), 0o755 if entry.mode & 0o111 else 0o644)
-    return digest.hexdigest() if digest is not None else ""
-
-
-def _create(place: Path) -> int:
-    """Return the descriptor of a new file, whose directories are made if they are missing."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        return os.open(place, flags, 0o600)
-    except FileNotFoundError:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(place, flags, 0o600)
+    return hashed.digest()
 
 
 def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:

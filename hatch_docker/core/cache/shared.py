@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.core.cache.store import Store, key_of
+from hatch_docker.core.cache.tree_digest import Written
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.progress import Progress
 
@@ -133,7 +134,7 @@ class SharedStore(Store):
         if kind in self.shared.kinds:
             self.shared.noted[kind, key] = fact
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], object]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
         """Return the directory under a key, made once; one that a borrowed interpreter made is for this place alone."""
         apart = kind in _TREES and not (self.root / "trees" / kind / key).is_dir()
         return Store.tree(self, kind, self._key(key) if apart else key, make)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
 
-from hatch_docker.core.cache.tree_digest import tree_digest
+from hatch_docker.core.cache.tree_digest import Written, seal_of, tree_digest
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import (
     finish_tree,
@@ -245,10 +245,11 @@ class Store:
             self.remember(kind, key, known)
         return known
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], object]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
         """Return the directory under a key, made once: `make` fills an empty directory, which is then renamed.
 
-        A directory that has changed since is made again; it is checked once per process, by its digest.
+        It may return digests of the files that it wrote, which are not read again then. A directory that has changed
+        since is made again; it is checked once per process, by its digest.
         """
         path = self.root / "trees" / kind / key
         if not self._is_sound(path):
@@ -267,15 +268,15 @@ class Store:
                 return True
         return False
 
-    def _make_tree(self, path: Path, make: Callable[[Path], object]) -> None:
+    def _make_tree(self, path: Path, make: Callable[[Path], Written | None]) -> None:
         _make(path.parent)
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
-            make(temporary)
-            seal = {name: tree_digest(temporary, portable=name == "portable") for name in ("portable", "here")}
+            seal = seal_of(temporary, make(temporary) or {})
             self.remember("seal", f"{path.parent.name}-{path.name}", seal)
             self.discard(path)
             finish_tree(temporary, path)
+            self.verified[path] = ()
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+
+Written = Mapping[str, bytes]
+"""Digests (sha256) of the contents of files, by their paths in the tree, taken while the files were written."""
+
+Found = list[tuple[str, os.stat_result]]
 
 CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
 
@@ -18,7 +24,16 @@ def tree_digest(root: Path, *, portable: bool) -> str:
     Times are whole seconds, which archives keep. Owners do not count, nor do times of directories. Raises OSError for
     what cannot be read.
     """
+    return _digest(root, sorted(_walk(root)), {}, portable=portable)
+
+
+def seal_of(root: Path, written: Written) -> dict[str, str]:
+    """Return both digests of a tree, "portable" and "here"; files that are in `written` are not read again."""
     found = sorted(_walk(root))
+    return {name: _digest(root, found, written, portable=name == "portable") for name in ("portable", "here")}
+
+
+def _digest(root: Path, found: Found, written: Written, *, portable: bool) -> str:
     small = sum(status.st_size for _, status in found if stat.S_ISREG(status.st_mode)) <= CONTENTS_LIMIT
     if not portable and not small:
         return hashlib.sha256(repr([(name, *_changes(status)) for name, status in found]).encode()).hexdigest()
@@ -32,14 +47,18 @@ def tree_digest(root: Path, *, portable: bool) -> str:
             if not portable:
                 row.append(b"%d %d" % (status.st_ino, status.st_ctime_ns))
             if (portable or small) and stat.S_ISREG(status.st_mode):
-                with (root / name).open("rb") as stream:
-                    row.append(hashlib.file_digest(stream, "sha256").digest())
+                row.append(written.get(name) or _contents(root / name))
         for part in row:
             digest.update(b"%d:" % len(part) + part)
     return digest.hexdigest()
 
 
-def _walk(root: Path) -> list[tuple[str, os.stat_result]]:
+def _contents(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _walk(root: Path) -> Found:
     """Return the paths of everything below a directory, from there, with what is known without reading it."""
     found, waiting, top = [], [""], str(root)
     while waiting:

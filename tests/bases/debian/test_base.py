@@ -296,7 +296,8 @@ def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_pat
     fake.add("gcc", "4:14", {"usr/bin/gcc": b"gcc"}, Depends="python3.13")
     fake.add("mawk", "1.3", {"usr/bin/mawk": b"mawk", "usr/bin/awk": ("symlink", "mawk")}, Provides="awk")
     fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
-    fake.add("libfoo-dev", "1", {"usr/include/foo.h": b"foo", "usr/share/y/foo": ("hardlink", "usr/include/foo.h")})
+    files = {"usr/include/foo.h": b"foo", "usr/share/y/foo": ("hardlink", "usr/include/foo.h"), "etc/ld.so.cache": b""}
+    fake.add("libfoo-dev", "1", files)
     fake.write()
     plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
 
@@ -304,6 +305,7 @@ def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_pat
         lines: list[str] = []
         ctx = context(tmp_path / cache, lines)
         tree = builder_root(plan, AMD64, packages, ctx, suite="trixie", keyring=fake.keyring)
+        assert ctx.store.is_sound(tree)  # contents that were hashed while they were written are those on the disk
         return tree, next(line for line in lines if line.startswith("making the builder"))
 
     def facts(tree: Path) -> list[object]:
