@@ -65,6 +65,10 @@ class Context:
         """The HTTP client, with the retries, redirects and CAs of this build."""
         return self.connect()
 
+    def note_asked(self, kind: str, key: str, time: float) -> None:
+        """Note that the build used an answer, which is kept for a day, and when it was given."""
+        self.asked[kind, self.store.kept_under(kind, key)] = time
+
     @property
     def refresh(self) -> bool:
         """True if registries, mirrors and indexes are asked again, however recent their remembered answers are."""

@@ -94,6 +94,7 @@ KINDS: Mapping[str, Any] = {
     "tree-sdist": _FILE,
     "sdist": _row(_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"),  # what `known_sdist` remembers
     TABLE: f"({_HEX})?",
+    "build-pins": {"at": int, "pins": [_row(r"[a-z0-9]+(-[a-z0-9]+)*", r"[\w.!+-]+", r"[\w.!+-]+\.whl", _HEX)]},
     "build-requires": [_LINE],
     "sdist-requires": [_LINE],
     "metadata": {"*": object},

@@ -11,6 +11,7 @@ for its host.
 from __future__ import annotations
 
 import configparser
+import functools
 import os
 import re
 import tomllib
@@ -424,12 +425,18 @@ def _exists(path: Path | str) -> bool:
 
 def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the index configuration in {path}: {error}") from error
     if (place := first_mismatch(expected, table)) is not None:
         raise ConfigError(f"the index configuration in {path} cannot be read: {place} is not what uv takes there")
     return table
+
+
+@functools.lru_cache(16)
+def _parsed(text: str) -> dict[str, Any]:
+    """Return a TOML document, which a build reads several times; nobody changes it."""
+    return tomllib.loads(text)
 
 
 def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:

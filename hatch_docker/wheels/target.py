@@ -218,6 +218,16 @@ class Pin:
         return self.url.startswith("git+") and self.filename.endswith(TREE)
 
 
+@dataclass(frozen=True, slots=True)
+class PinHash:
+    """A pin without its address: a wheel that was made with it can be found, and the file cannot be fetched."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+
+
 def sdist_name(name: str, version: str, like: str = "") -> str:
     """Return the file name of an sdist (PEP 625), a .zip if it shall end `like` one."""
     return f"{name.replace('-', '_')}-{version}{'.zip' if like.endswith('.zip') else '.tar.gz'}"
@@ -233,7 +243,7 @@ def version_of(filename: str) -> Version | None:
         return None
 
 
-def note_used(pins: Iterable[Pin], ctx: Context) -> None:
+def note_used(pins: Iterable[Pin | PinHash], ctx: Context) -> None:
     """Note in the context the build requirements with which a wheel was made."""
     ctx.used.update({("pypi", pin.name, pin.version, pin.filename): pin.sha256 for pin in pins})
 

@@ -32,12 +32,13 @@ def push(project: Path, cache: Path, **variables: str) -> Outcome:
 
 
 def test_an_empty_machine_makes_nothing(registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
-    """No package is unpacked, nothing compiled, no layer downloaded: a few kB say that the registry has the image."""
+    """No package is unpacked, nothing compiled or resolved, no layer downloaded: a few kB say what the registry has."""
     project = write_project("c-extension", tmp_path / "p", options=image_in(registry))
     digest = push(project, cache).digest
     start, empty = len(registry.requests), tmp_path / "cache"
     outcome = push(project, empty)
     assert (outcome.digest, outcome.made()) == (digest, [])
+    assert "resolving" not in outcome.output
     assert not list(empty.glob("v1/trees/*/*"))  # no compiler, no build environment, no wheel
     requests = [(request.method, request.path) for request in registry.requests[start:]]
     # It is asked whether we may push; nothing is sent.

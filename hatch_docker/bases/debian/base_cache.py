@@ -42,7 +42,7 @@ def recall_snapshot(store: Store, suite: str, architecture: str) -> dict[str, An
 
 def note_snapshot(ctx: Context, suite: str, architecture: str, snapshot: Mapping[str, Any]) -> None:
     """Note that the build uses the snapshot of a suite."""
-    ctx.asked[SNAPSHOT, snapshot_key(suite, architecture)] = snapshot["time"]
+    ctx.note_asked(SNAPSHOT, snapshot_key(suite, architecture), snapshot["time"])
 
 
 def is_young(snapshot: Mapping[str, Any], now: float) -> bool:

@@ -124,15 +124,23 @@ class SharedStore(Store):
             if value is None and kind in shared.costly and shared.load(own):
                 value = own.recall(kind, scoped)
             shared.borrowed = shared.borrowed or value is not None
-        if value is not None and kind in shared.kinds:
-            shared.noted[kind, key] = value
+        if value is not None:
+            self.note(kind, key, value)
         return value
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
         """Keep a small JSON value under a key, for builds with this shared cache alone if one of its facts was used."""
         self.own.remember(kind, self._key(key), fact)
+        self.note(kind, key, fact)
+
+    def note(self, kind: str, key: str, fact: Any) -> None:
+        """Have the shared cache that this build writes hold a fact, if it is of its kinds."""
         if kind in self.shared.kinds:
             self.shared.noted[kind, key] = fact
+
+    def kept_under(self, kind: str, key: str) -> str:
+        """Return the key under which a fact is kept here that `recall` returns for a key."""
+        return key if self.own.recall(kind, key) is not None else key_of(self.shared.scope, key)
 
     def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
         """Return the directory under a key, made once; one that a borrowed interpreter made is for this place alone."""

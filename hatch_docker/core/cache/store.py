@@ -105,6 +105,18 @@ class Store:
         """True if anything that this build does may rest on a fact of a shared cache."""
         return False
 
+    @property
+    def own(self) -> Store:
+        """The store without the shared cache, if it looks in one."""
+        return self
+
+    def note(self, kind: str, key: str, fact: Any) -> None:
+        """Have the shared cache that a build writes hold a fact, which need not be remembered here."""
+
+    def kept_under(self, _kind: str, key: str) -> str:
+        """Return the key under which a fact is kept here that `recall` returns for a key."""
+        return key
+
     def blob_path(self, digest: str) -> Path:
         """Return the path of the bytes of a digest, whether they are there or not."""
         return self.root / "blobs" / digest.removeprefix("sha256:")

@@ -16,7 +16,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,8 +43,8 @@ from hatch_docker.wheels.builder.variables import accounts, build_variables, cer
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install.compatibility import check_made
 from hatch_docker.wheels.install.layout import VenvTarget
-from hatch_docker.wheels.locks.pin import pin_requirements
-from hatch_docker.wheels.target import Pin, Target, note_used
+from hatch_docker.wheels.locks.pin import find_hashes, pin_requirements
+from hatch_docker.wheels.target import Pin, PinHash, Target, note_used
 
 RECIPE = 1             # to be raised if the same sdist shall give another wheel
 READING = 2            # to be raised if the same sdist is read in another way
@@ -87,6 +87,10 @@ class BuilderStage:
         """Return the pins of some build requirements."""
         return pin_requirements(requires, self.project, self.target, self.ctx)
 
+    def hashes(self, requires: Sequence[str]) -> tuple[PinHash, ...] | None:
+        """Return the pins of some build requirements without addresses, to find what was made with them."""
+        return find_hashes(requires, self.project, self.target, self.ctx)
+
     @property
     def key(self) -> str:
         """A key of everything that decides a wheel but the sdist and the build requirements."""
@@ -96,7 +100,7 @@ class BuilderStage:
             dict(self.plan.env), dict(self.plan.args), sorted(self.plan.secrets), self.plan.network, self.plan.ssh,
         )
 
-    def key_with(self, source: Sdist, pins: Sequence[Pin]) -> str:
+    def key_with(self, source: Sdist, pins: Sequence[Pin | PinHash]) -> str:
         """Return a key of everything that decides the wheel of an sdist with some build requirements."""
         return key_of(self.key, source.content, [pin.sha256 for pin in pins])
 
@@ -116,19 +120,23 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
     stage = functools.partial(make_builder_stage, source, build, base, target, ctx, root)
     packed = stage(unpacked=False)
 
-    def make() -> Path:
-        return wheel_of(source, stage())
+    @functools.cache
+    def read() -> Sdist:  # the sdist itself says what is installed and run, not what others say of it
+        return known_sdist(sdist, replace(ctx, store=ctx.store.own))
 
-    def find(_known: Sequence[str], pins: Sequence[Pin]) -> KeptFile | None:
+    def make() -> Path:
+        return wheel_of(read(), stage())
+
+    def find(pins: Sequence[PinHash]) -> KeptFile | None:
         note_used(pins, ctx)
         return known_file(ctx.store, KINDS, packed.key_with(source, pins), make)
 
-    if (found := with_all_requirements(MORE, source, packed, find)) is not None:
+    if (found := find_with_all_requirements(MORE, source, packed, find)) is not None:
         return found
 
     def prepare(ctx: Context) -> None:
         with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
-            fetch(packed.pins(source.requires), ctx, root=root)
+            fetch(packed.pins(read().requires), ctx, root=root)
             base_tree(base, ctx)
 
     with beside(ctx, prepare) as prepared:  # what the wheel and its layer need after the builder's root
@@ -163,18 +171,28 @@ def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
     return with_all_requirements(MORE, source, stage, make)
 
 
+def find_with_all_requirements(
+    fact: str, source: Sdist, stage: BuilderStage, find: Callable[[Sequence[PinHash]], KeptFile | None]
+) -> KeptFile | None:
+    """Return what `find` finds for the build requirements of an sdist; see `with_all_requirements`."""
+    pins = stage.hashes(source.requires)
+    if pins is not None and (more := stage.ctx.store.recall(fact, stage.key_with(source, pins))):
+        pins = stage.hashes((*source.requires, *more))
+    return None if pins is None else find(pins)
+
+
 def with_all_requirements(
     fact: str, source: Sdist, stage: BuilderStage, make: Callable[[Sequence[str], Sequence[Pin]], Result]
 ) -> Result:
     """Return what `make` builds from build requirements and their pins.
 
     They are the sdist's, and those that its backend asks for beside them (MoreNeededError), which are remembered under
-    `fact`. Raise BuildError if the backend asks for more once it has them.
+    `fact`; what others remember is not installed. Raise BuildError if the backend asks for more once it has them.
     """
     store = stage.ctx.store
     pins = stage.pins(source.requires)
     key = stage.key_with(source, pins)
-    more: Sequence[str] = store.recall(fact, key) or ()
+    more: Sequence[str] = store.own.recall(fact, key) or ()
     for _ in range(2):
         known = (*source.requires, *more)
         try:

@@ -16,6 +16,7 @@ from hatch_docker.project.git_logins import add_git_logins, copy_repository
 from hatch_docker.project.tree import Tree
 from hatch_docker.wheels.builder.build import (
     BuilderStage,
+    find_with_all_requirements,
     known_file,
     make_builder_stage,
     run_backend,
@@ -24,7 +25,7 @@ from hatch_docker.wheels.builder.build import (
 )
 from hatch_docker.wheels.builder.sandbox import Bind
 from hatch_docker.wheels.builder.sdist import Sdist
-from hatch_docker.wheels.target import Pin, Target
+from hatch_docker.wheels.target import Pin, PinHash, Target
 
 OBJECTS = "/repository"  # those of git in the builder, read-only
 KINDS = ("sdist", "tree-sdist")  # of the cache's tree and of its fact
@@ -46,13 +47,13 @@ def tree_sdist(
     def make() -> Path:
         return _make_sdist(tree, source, stage())
 
-    def find(_known: Sequence[str], pins: Sequence[Pin]) -> KeptFile | None:
+    def find(pins: Sequence[PinHash]) -> KeptFile | None:
         return known_file(ctx.store, KINDS, _key(packed, source, pins), make)
 
-    return with_all_requirements(MORE, source, packed, find) or given_file(make())
+    return find_with_all_requirements(MORE, source, packed, find) or given_file(make())
 
 
-def _key(stage: BuilderStage, source: Sdist, pins: Sequence[Pin]) -> str:
+def _key(stage: BuilderStage, source: Sdist, pins: Sequence[Pin | PinHash]) -> str:
     return key_of("sdist", stage.key, source.content, [pin.sha256 for pin in pins])
 
 

@@ -22,7 +22,7 @@ from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import digest_of
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.git_source import parse_git
-from hatch_docker.wheels.target import Pin, Target, parse_requirement
+from hatch_docker.wheels.target import Pin, PinHash, Target, parse_requirement
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -35,6 +35,7 @@ RECIPE = 1
 RESOLUTION_LIFETIME = 24 * 3600           # seconds; until then a resolution without a lock is not repeated
 IN_PROJECT = "project:"                   # start of the address of a file below the project, in caches and locks
 _FACT = "pins"
+HASHES = "build-pins"                     # a resolution of build requirements, without addresses
 _RELOCK = {
     "pylock": "lock it again (`hatch lock`, `uv export --format pylock.toml`)",
     "uv": "run `uv lock`",
@@ -53,8 +54,7 @@ def pin(
     nothing else. `metadata` builds the core metadata of an sdist if it is not static. Raise WheelError for a lock that
     does not cover the project or does not serve the target, and for a resolution without a solution.
     """
-    if ctx.environ.get("UV_NO_SOURCES", "").lower() in ("1", "true", "yes", "on"):
-        lock = replace(lock, sources=tuple(source for source in lock.sources if not source.is_uvs))
+    lock = _with_sources(lock, ctx)
     pins = _locked_pins(lock, root, target, ctx, metadata)
     ctx.local.update(unquote(urlsplit(pin.url).path) for pin in pins if pin.url.startswith("file:"))
     names = {pin.name for pin in pins}
@@ -67,6 +67,54 @@ def pin(
 
 def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
     """Return the wheels of some build requirements, by the indexes and sources of `project`; raise WheelError."""
+    lock = _requirements_lock(requires, project, ctx)
+    key = _question(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
+    return _pin_wheels(lock, key, project, target, ctx)
+
+
+def find_hashes(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[PinHash, ...] | None:
+    """Return the wheels of some build requirements by their hashes, to find what was made with them.
+
+    A build that uses a shared cache takes them from there. They have no address: what is installed and run is resolved
+    by `pin_requirements` alone. Return None where others may have named an address to ask. Raise WheelError.
+    """
+    lock = _requirements_lock(requires, project, ctx)
+    key = _question(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
+    if key and ctx.store.borrowed and not _is_recent(ctx.store.recall(_FACT, key), ctx):
+        shared = ctx.store.recall(HASHES, key)
+        if _is_recent(shared, ctx):
+            ctx.note_asked(HASHES, key, shared["at"])
+            return tuple(PinHash(*row) for row in shared["pins"])
+        if any("@" in line for line in requires):
+            return None
+    return _hashes(_pin_wheels(lock, key, project, target, ctx))
+
+
+def _pin_wheels(lock: LockPlan, key: str, project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
+    """Return the wheels of some build requirements; have a shared cache hold their hashes under `key`, if it is one."""
+    pins = pin(lock, project, target, ctx)
+    for found in pins:
+        if not found.is_wheel:
+            raise WheelError(f"build requirement {found.name} {found.version} has no wheel for {target}")
+    at = ctx.asked.get((_FACT, ctx.store.kept_under(_FACT, key))) if key else None
+    if at is not None and not any(found.url.startswith("file:") for found in pins):
+        ctx.store.note(HASHES, key, {"at": at, "pins": [astuple(row) for row in _hashes(pins)]})
+    return pins
+
+
+def _with_sources(lock: LockPlan, ctx: Context) -> LockPlan:
+    """Return a lock plan without uv's sources where the environment says so."""
+    if ctx.environ.get("UV_NO_SOURCES", "").lower() not in ("1", "true", "yes", "on"):
+        return lock
+    return replace(lock, sources=tuple(source for source in lock.sources if not source.is_uvs))
+
+
+def _hashes(pins: Iterable[Pin]) -> tuple[PinHash, ...]:
+    return tuple(PinHash(found.name, found.version, found.filename, found.sha256) for found in pins)
+
+
+def _requirements_lock(requires: Sequence[str], project: Path, ctx: Context) -> LockPlan:
+    """Return the lock plan of some build requirements; raise WheelError for one of the workspace."""
     from packaging.utils import canonicalize_name
 
     from hatch_docker.project.pyproject import read_pyproject
@@ -84,11 +132,7 @@ def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx
             raise WheelError(
                 f"pyproject.toml: {source.table} is in the workspace: a build requirement comes from an index"
             )
-    pins = pin(LockPlan("resolve", requirements=tuple(requires), sources=tuple(sources)), project, target, ctx)
-    for found in pins:
-        if not found.is_wheel:
-            raise WheelError(f"build requirement {found.name} {found.version} has no wheel for {target}")
-    return pins
+    return _with_sources(LockPlan("resolve", requirements=tuple(requires), sources=tuple(sources)), ctx)
 
 
 def _locked_pins(
@@ -329,17 +373,11 @@ def _ask_index(
     lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
 ) -> tuple[Pin, ...]:
     """Return a resolution that is at most a day old; an older one, with a warning, while no index answers."""
-    from hatch_docker.wheels.index import read_indexes
-
-    indexes = read_indexes(root, ctx.environ)
-    files = [root / source.where.partition("#")[0] for source in lock.sources if source.kind == "path"]
-    pinned = _pinned(lock, root, target, ctx)
-    digests = [digest_of(file.read_bytes()) for file in files if file.is_file()]
-    key = _key(lock, target, [indexes.identity(), pinned, digests])
+    key, indexes, pinned = _question(lock, root, target, ctx)
     fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
     known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
-    if known and not ctx.refresh and 0 <= age < RESOLUTION_LIFETIME:
-        ctx.asked[_FACT, key] = fact["at"]
+    if _is_recent(fact, ctx):
+        ctx.note_asked(_FACT, key, fact["at"])
         return known
     from hatch_docker.wheels.locks.resolver import resolve
 
@@ -356,13 +394,31 @@ def _ask_index(
             pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources, pinned)
         fact = _fact_of(pins, root)
         ctx.store.remember(_FACT, key, fact)
-        ctx.asked[_FACT, key] = fact["at"]
+        ctx.note_asked(_FACT, key, fact["at"])
         return pins
     except TransientError as error:
         if not known or ctx.refresh:
             raise
         ctx.progress.warn(f"{error}; using the resolution of {age / 3600:.0f} hours ago")
         return known
+
+
+def _question(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, Indexes, tuple[str, ...]]:
+    """Return the key of a resolution without a lock, the indexes that it asks, and the versions that it must take."""
+    from hatch_docker.wheels.index import read_indexes
+
+    indexes = read_indexes(root, ctx.environ)
+    files = [root / source.where.partition("#")[0] for source in lock.sources if source.kind == "path"]
+    pinned = _pinned(lock, root, target, ctx)
+    digests = [digest_of(file.read_bytes()) for file in files if file.is_file()]
+    return _key(lock, target, [indexes.identity(), pinned, digests]), indexes, pinned
+
+
+def _is_recent(fact: Mapping[str, Any] | None, ctx: Context) -> bool:
+    """Return whether a resolution is at most a day old."""
+    if not fact or not fact["pins"] or ctx.refresh:
+        return False
+    return 0 <= time.time() - int(fact["at"]) < RESOLUTION_LIFETIME
 
 
 def _pins_of_fact(fact: Mapping[str, Any], root: Path) -> tuple[Pin, ...]:
