@@ -13,11 +13,14 @@ from hatch_docker.oci.media_types import INDEX_TYPES, LAYER_TYPES, MANIFEST_TYPE
 from hatch_docker.oci.model import Descriptor, Image, Index, Layer, digest_of
 from hatch_docker.oci.tar import read_tar
 
+VALID: set[str] = set()
+"""Layers that were valid in this process."""
+
 
 def validate(item: Image | Index) -> None:
     """Check digests, sizes, diff-ids, media types, platform, history and each layer's tar.
 
-    Reads every layer once. Raises ImageError for the first error.
+    Reads every layer, and unpacks it the first time. Raises ImageError for the first error.
     """
     if isinstance(item, Image):
         _validate_image(item)
@@ -91,7 +94,14 @@ def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
 
 
 def _validate_layer(layer: Layer) -> None:
-    descriptor = layer.descriptor
+    descriptor, known = layer.descriptor, f"{layer.descriptor} {layer.diff_id} {layer.unpacked_size}"
+    if known in VALID:
+        with contextlib.closing(layer.open()) as stream:
+            stored = HashingStream(stream)
+            drain(stored)
+        if stored.digest != descriptor.digest:
+            raise ImageError(f"the bytes of the layer {descriptor.digest} have the digest {stored.digest}")
+        return
     with contextlib.closing(layer.open()) as stream:
         stored = HashingStream(stream)
         unpacked = Decompressed(stored)
@@ -111,3 +121,4 @@ def _validate_layer(layer: Layer) -> None:
         raise ImageError(f"the layer {descriptor.digest} does not unpack to its diff-id {layer.diff_id}")
     if layer.unpacked_size not in (None, plain.size):
         raise ImageError(f"the layer {descriptor.digest} unpacks to {plain.size}, not {layer.unpacked_size} bytes")
+    VALID.add(known)

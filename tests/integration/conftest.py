@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,29 +23,51 @@ from tests.integration.prepared_build import serve_base
 from tests.projects import write_project
 
 
+# What many files of tests need, made by one worker for all: kinds of projects, their bases and platforms.
+COMMON = (
+    ("hello", "debian:trixie", ""), ("c-extension", "debian:trixie", ""),
+    ("hello", "debian:trixie", "linux/arm64"), ("hello", "debian:bookworm", ""),
+)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of all builds of a worker, with a base and a compiler that one worker made for all.
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with `hello`, the cache after the first build of COMMON, and `cache`, that after all of them.
+
+    A single process, whose cache grows as its tests ask for it, does the first build alone.
+    """
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if parallel else base) / "shared"  # the workers' own directories lie beside it
+    shared.mkdir(exist_ok=True)
+
+    def make(number: int) -> None:
+        kind, base, platforms = COMMON[number]
+        project = write_project(kind, shared / f"{number}", base=base)
+        for source in (*project.rglob("*.py"), *project.rglob("*.c")):
+            source.write_text(f"{source.read_text()}\n#define NO_OTHER_PROJECT\n")  # a comment in Python
+        build(project, shared / "made", variables={"HATCH_DOCKER_PLATFORMS": platforms} if platforms else {})
+
+    with (shared / "lock").open("w") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "cache").exists():
+            make(0)
+            shutil.copytree(shared / "made", shared / "hello", symlinks=True)
+            list(pool.map(make, range(1, len(COMMON) if parallel else 1)))
+            (shared / "made").rename(shared / "cache")
+    return shared
+
+
+@pytest.fixture(scope="session")
+def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of all builds of a worker, which begins with what is shared.
 
     TEST_CACHE_DIR keeps one cache for all workers, over sessions, to save a developer's time.
     """
     if kept := os.environ.get("TEST_CACHE_DIR"):
         return Path(kept)
-    cache = tmp_path_factory.mktemp("cache")
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return cache
-    shared = tmp_path_factory.getbasetemp().parent / "shared"  # the workers' own directories lie beside it
-    shared.mkdir(exist_ok=True)
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "cache").exists():
-            project = write_project("c-extension", shared / "p")
-            source = project / "c_extension/_answer.c"
-            source.write_text(f"{source.read_text()}/* no other project's code */")
-            build(project, shared / "made")
-            (shared / "made").rename(shared / "cache")
-    shutil.copytree(shared / "cache", cache, symlinks=True, dirs_exist_ok=True)
-    return cache
+    shared = request.getfixturevalue("shared")
+    return shutil.copytree(shared / "cache", tmp_path_factory.mktemp("cache"), symlinks=True, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")

@@ -76,26 +76,21 @@ def is_temporary(path: Path) -> bool:
 
 
 def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Prepared:
-    """A prepared for a project of a kind; a `warm` one's cache has everything."""
+    """A prepared for a project of a kind, with a copy of a cache; a `warm` one's has everything."""
     project = write_project(kind, directory / "p", options=options)
-    outcome = build(project, cache)
-    layers = {layer["digest"].removeprefix("sha256:") for layer in outcome.layers}
-    digest = outcome.digest
+    own = shutil.copytree(cache, directory / "cache", symlinks=True)
+    digest = build(project, own).digest
     shutil.rmtree(project / "dist")
     (directory / "tmp").mkdir()
-    own = directory / "cache"
-    for kind in (cache / "v1/facts").iterdir():
-        if warm or kind.name in FETCHED:
-            shutil.copytree(kind, own / "v1/facts" / kind.name)
-    (own / "v1/blobs").mkdir()
-    for path in (cache / "v1/blobs").iterdir():
-        with path.open("rb") as stream:
-            head = stream.read(8)
-        fetched = head.startswith((b"!<arch>\n", b"\xfd7zXZ\0", b"PK\3\4"))  # a .deb, a Packages.xz, a wheel
-        if fetched or (warm and path.name in layers):
-            shutil.copy(path, own / "v1/blobs")
-    if warm:
-        shutil.copytree(cache / "v1/trees/base", own / "v1/trees/base", symlinks=True)
+    if not warm:
+        shutil.rmtree(own / "v1/trees")
+        for path in (own / "v1/facts").iterdir():
+            if path.name not in FETCHED:
+                shutil.rmtree(path)
+        for path in (own / "v1/blobs").iterdir():
+            with path.open("rb") as stream:  # only a .deb, a Packages.xz and a wheel were fetched
+                if not stream.read(8).startswith((b"!<arch>\n", b"\xfd7zXZ\0", b"PK\3\4")):
+                    path.unlink()
     return Prepared(project, own, directory / "tmp", digest)
 
 

@@ -128,10 +128,10 @@ Make = Callable[[Path, Path, FakeRegistry], Scene]
 
 @pytest.mark.parametrize(("make", "kills", "within"), [(built, 8, 1.6), (pulled, 5, 1.2), (pushed, 5, 0.5)])
 def test_after_many_kills(
-    make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, cache: Path
+    make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, shared: Path
 ) -> None:
     """Each run finds what those before it left."""
-    scene = make(tmp_path, cache, registry)
+    scene = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
     scene.reset()
     moments = random.Random(kills)
     killed = sum(kill(scene, moments.uniform(EARLIEST, within)) for _ in range(kills))
@@ -145,9 +145,9 @@ def test_after_many_kills(
 
 @pytest.mark.long
 @pytest.mark.parametrize(("make", "kills"), [(built, 20), (rebuilt, 60), (pulled, 60), (pushed, 60)])
-def test_two_hundred_are_killed(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
+def test_two_hundred_are_killed(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, shared: Path) -> None:
     """Each from the start, each run to the end after it."""
-    scene = make(tmp_path, cache, registry)
+    scene = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
     scene.reset()
     takes = scene.run()
     killed = 0

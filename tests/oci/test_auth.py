@@ -137,11 +137,11 @@ def test_hanging_helper(environ: dict[str, str], tmp_path: Path, monkeypatch: py
     assert auth.HELPER_TIMEOUT == 30
     monkeypatch.setattr(auth, "HELPER_TIMEOUT", 0.3)
     write(tmp_path / ".docker/config.json", {"credHelpers": {REGISTRY: "slow"}})
-    helper(tmp_path, "slow", "sleep 20")
+    helper(tmp_path, "slow", "sleep 600")
     start = time.monotonic()
     with pytest.raises(RegistryError, match=r"docker-credential-slow did not finish within 0\.3 s"):
         credential_for(REGISTRY, environ)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
 
 
 def test_helper_without_an_entry(environ: dict[str, str], tmp_path: Path) -> None:

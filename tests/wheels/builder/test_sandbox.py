@@ -366,7 +366,7 @@ def sleepers(mark: str) -> int:
 
 
 def wait_for(count: int, mark: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sleepers(mark) != count:
         assert time.monotonic() < deadline, f"{mark}: not {count}"
         time.sleep(0.02)
@@ -407,7 +407,7 @@ def test_it_ends_with_us(root: Path, number: int) -> None:
     with sleeping(root, mark) as parent:
         wait_for(2, mark)
         os.kill(parent.pid, number)
-        assert parent.wait(10) != 0
+        assert parent.wait(60) != 0
         wait_for(0, mark)
 
 
@@ -419,7 +419,7 @@ def test_one_signal_ends_it_at_any_moment(root: Path, number: int, after: int) -
     with sleeping(root, mark, "handled") as parent:
         time.sleep(after / 1000)
         os.kill(parent.pid, number)
-        assert parent.wait(10) == 128 + number
+        assert parent.wait(60) == 128 + number
         # Time for a process that was about to start a sleeper.
         time.sleep(0.2)
         wait_for(0, mark)
@@ -430,5 +430,5 @@ def test_a_background_process_ends_with_the_command(root: Path) -> None:
     mark = f"{3000000 + os.getpid()}"
     begun = time.monotonic()
     sh(root, f"sleep {mark} > /dev/null 2>&1 & exit 0")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     wait_for(0, mark)
