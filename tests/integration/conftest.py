@@ -22,7 +22,6 @@ from tests.integration.docker_registry import Server, docker_registry
 from tests.integration.prepared_build import serve_base
 from tests.projects import write_project
 
-
 # What many files of tests need, made by one worker for all: kinds of projects, their bases and platforms.
 COMMON = (
     ("hello", "debian:trixie", ""), ("c-extension", "debian:trixie", ""),
