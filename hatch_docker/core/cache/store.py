@@ -23,9 +23,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, Self, TypeVar
 
 from hatch_docker.core.cache.tree_digest import Written, seal_of, tree_digest
 from hatch_docker.core.errors import StoreError
@@ -54,6 +54,10 @@ TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned,
 
 class DamagedBlobError(StoreError):
     """An entry of the cache was missing or did not match its digest; it has been removed."""
+
+
+class ChangedTreeError(Exception):
+    """A tree that was used before it was checked had changed."""
 
 
 def key_of(*parts: object) -> str:
@@ -99,6 +103,21 @@ class Store:
     root: Path
     # Blobs and trees that matched their digest in this process; of a blob inode, size and time of change.
     verified: dict[Path, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    # Trees that were given unchecked, with the inodes of their directories; None if each is checked before.
+    unchecked: dict[Path, int] | None = field(default=None, repr=False, compare=False)
+
+    def before_checks(self) -> Self:
+        """Return the store for a sandbox that starts while its trees are checked: `tree` gives one that is there.
+
+        Nothing is kept of what is made in it before `check_trees`.
+        """
+        return replace(self, unchecked={})
+
+    def check_trees(self) -> None:
+        """Check the trees that were given unchecked; raise ChangedTreeError if one had changed or was removed."""
+        for path, inode in sorted((self.unchecked or {}).items()):
+            if not self._is_sound(path) or _inode(path) != inode:  # else others have made it again
+                raise ChangedTreeError
 
     @property
     def borrowed(self) -> bool:
@@ -264,7 +283,9 @@ class Store:
         since is made again; it is checked once per process, by its digest.
         """
         path = self.root / "trees" / kind / key
-        if not self._is_sound(path):
+        if self.unchecked is not None and path not in self.verified and (inode := _inode(path)) is not None:
+            self.unchecked.setdefault(path, inode)
+        elif not self._is_sound(path):
             with self.lock(f"{kind}-{key}"), _writing(self.root):
                 if not self._is_sound(path):
                     self._make_tree(path, make)
@@ -323,6 +344,14 @@ def _read_fact(path: Path) -> bytes | None:
 
 def _fact_sum(key: str, text: bytes) -> bytes:
     return hashlib.sha256(key.encode() + b"\n" + text).hexdigest().encode()
+
+
+def _inode(directory: Path) -> int | None:
+    """Return the inode of a directory, None if there is none."""
+    with contextlib.suppress(OSError):
+        status = directory.lstat()
+        return status.st_ino if stat.S_ISDIR(status.st_mode) else None
+    return None
 
 
 def _rename(temporary: Path, path: Path) -> None:

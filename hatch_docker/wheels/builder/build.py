@@ -25,7 +25,7 @@ from hatch_docker.bases.image import base_tree, note_builder, tree_key
 from hatch_docker.bases.model import Base
 from hatch_docker.core.beside import beside
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
-from hatch_docker.core.cache.store import DamagedBlobError, Store, file_digest, key_of
+from hatch_docker.core.cache.store import ChangedTreeError, DamagedBlobError, Store, file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, HatchDockerError
 from hatch_docker.core.files import remove_tree, temporary_tree
@@ -83,6 +83,12 @@ class BuilderStage:
         """Return the tree with the interpreter: the compiler's for Debian's Python, else the base's."""
         return base_tree(self.base, self.ctx) if self.prefix else self.root
 
+    def checked_python_tree(self) -> Path:
+        """Return what `python_tree` does; raise ChangedTreeError."""
+        tree = self.python_tree()
+        self.ctx.store.check_trees()
+        return tree
+
     def pins(self, requires: Sequence[str]) -> tuple[Pin, ...]:
         """Return the pins of some build requirements."""
         return pin_requirements(requires, self.project, self.target, self.ctx)
@@ -117,15 +123,14 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
     read or gives a wheel that does not fit.
     """
     source = known_sdist(sdist, ctx)
-    stage = functools.partial(make_builder_stage, source, build, base, target, ctx, root)
-    packed = stage(unpacked=False)
+    packed = make_builder_stage(source, build, base, target, ctx, root, unpacked=False)
 
     @functools.cache
     def read() -> Sdist:  # the sdist itself says what is installed and run, not what others say of it
         return known_sdist(sdist, replace(ctx, store=ctx.store.own))
 
-    def make() -> Path:
-        return wheel_of(read(), stage())
+    def make(ctx: Context = ctx) -> Path:
+        return wheel_of(read(), make_builder_stage(source, build, base, target, ctx, root))
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
         note_used(pins, ctx)
@@ -136,13 +141,19 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
     def prepare(ctx: Context) -> None:
         with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
-            fetch(packed.pins(read().requires), ctx, root=root)
             base_tree(base, ctx)
+            fetch(packed.pins(read().requires), ctx, root=root)
 
-    with beside(ctx, prepare) as prepared:  # what the wheel and its layer need after the builder's root
-        made = given_file(make())
-        prepared()
-    return made
+    def make_first(ctx: Context) -> KeptFile:
+        with beside(ctx, prepare) as prepared:  # what the wheel and its layer need after the builder's root
+            made = given_file(make(ctx))
+            prepared()
+        return made
+
+    try:
+        return make_first(replace(ctx, store=ctx.store.before_checks()))
+    except ChangedTreeError:
+        return make_first(ctx)
 
 
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
@@ -293,8 +304,9 @@ def run_backend(
     ctx = stage.ctx
     env = build_variables(stage.plan, ctx.environ)
     environment = build_environment(
-        pins, stage.venv, stage.project, ctx, compiler=stage.python_tree, trust_key=stage.base.interpreter_trust_key
-    )
+        pins, stage.venv, stage.project, ctx, compiler=stage.checked_python_tree,
+        trust_key=stage.base.interpreter_trust_key,
+    )  # fmt: skip
     with ctx.progress.task(f"building {source.name} in the builder"), temporary_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
             (work / path).mkdir(parents=True)
@@ -314,9 +326,26 @@ def run_backend(
             forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent,
             _compilers(source, stage, pins, work) if made == "wheel" else contextlib.nullcontext([]) as cached,
         ):
-            _run(source, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else []), *cached], env)
+            run = functools.partial(
+                _run, source, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else []), *cached], env
+            )
+            _run_and_check(run, ctx)
         file = _made_file(work / "out", made, source.name)
         return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))
+
+
+def _run_and_check(run: Callable[[], None], ctx: Context) -> None:
+    """Run something in trees of the store that were not checked before, and check them meanwhile.
+
+    Raise ChangedTreeError if one had changed, also where `run` fails.
+    """
+    with beside(ctx, lambda ctx: ctx.store.check_trees()) as checked:
+        try:
+            run()
+        except HatchDockerError:
+            checked()
+            raise
+        checked()
 
 
 def _compilers(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hatch_docker.core.cache.store import Store
+from hatch_docker.core.cache.store import ChangedTreeError, Store
 from hatch_docker.core.context import Context
 from hatch_docker.wheels.builder import compiler_cache, compiler_places
 from hatch_docker.wheels.builder.sandbox import Bind
@@ -39,6 +39,9 @@ def cached_compilers(key: str, root: Path, python: str, work: Path, ctx: Context
         binds += [Bind(program, f"/{path}"), Bind(root / path, f"/{path.with_name(f'.{path.name}')}")]
     try:
         yield binds
+    except ChangedTreeError:  # a damaged compiler may have filled it
+        ctx.store.discard(directory)
+        raise
     finally:
         try:
             compiler_places.trim(str(directory))

@@ -153,7 +153,9 @@ def _enter(
         elif log is not None:
             log(line)
 
-    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_init.py"))]
+    # Imported, and not run by its path: then Python keeps its bytecode.
+    program = "import sys; sys.path.append(sys.argv[1]); import sandbox_init; sandbox_init.main()"
+    command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).parent)]
     # The launcher's environment can be read in the sandbox's /proc/1: it has only what Python needs to start.
     env = {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
     text = json.dumps({**spec, "token": token, "parent": os.getpid()}).encode()

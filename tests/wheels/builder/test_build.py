@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -392,6 +393,31 @@ def test_the_base_is_unpacked_beside_the_root(
     sdist = given_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
     made = find_wheel(sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)
     assert made.name == "demo-1.0-py3-none-any.whl"
+
+
+@pytest.mark.parametrize("change", ["a module more", "no interpreter"])
+def test_a_tree_that_changed_makes_no_wheel(
+    builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], change: str
+) -> None:
+    """It is compared while the sandbox runs. What that made is thrown away, its failure too, and made again."""
+    name, store = "hatch_docker.wheels.builder.build", builder.ctx.store
+    monkeypatch.setattr(f"{name}.make_builder_stage", lambda *given, **_: replace(builder, ctx=given[4]))
+    monkeypatch.setattr(f"{name}.base_tree", lambda _base, _ctx: builder.root)
+    sdist = given_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
+    find = partial(find_wheel, sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)
+    made = find()
+    (environment,) = (store.root / "trees/build-env").iterdir()
+    if change == "no interpreter":
+        (environment / builder.venv.root / "bin/python").unlink()
+    else:
+        packages = environment / builder.venv.site_packages
+        (packages / "sitecustomize.py").write_text("import zipfile\nzipfile.ZipFile.writestr = lambda *_: None\n")
+    for path in ("trees/wheel", "facts/wheel"):
+        shutil.rmtree(store.root / path)
+    store.verified.clear()
+    assert find().digest == made.digest
+    assert lines.count("building demo-1.0.tar.gz in the builder") == 3
+    assert find().digest == made.digest
 
 
 def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
