@@ -203,14 +203,14 @@ def base_readers(plan: Plan) -> tuple[Callable[[Context, Layer], LayerReader | N
     """Return the readers of a new base, so that its layers are not decompressed again for checks and documents."""
 
     def libraries(ctx: Context, layer: Layer) -> LayerReader | None:
-        from hatch_docker.build.checks.loader import base_reader
+        from hatch_docker.build.checks.loader import NativeReader
 
-        return base_reader(ctx, layer)
+        return NativeReader(ctx.store, layer).if_new()
 
     def inventory(ctx: Context, layer: Layer) -> LayerReader | None:
-        from hatch_docker.release.sbom.inventory import base_reader
+        from hatch_docker.release.sbom.inventory import InventoryReader
 
-        return base_reader(ctx, layer)
+        return InventoryReader(ctx.store, layer).if_new()
 
     return (libraries,) * (plan.native_libraries != "off") + (inventory,) * bool(plan.sbom)
 

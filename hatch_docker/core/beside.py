@@ -3,8 +3,6 @@
 An error of a step comes before one of the work beside it, as if that had been done afterwards; so do its warnings.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Reads what the dynamic loader reads of a program or shared library (gabi, "Dynam
 dynamic section. All reads are bounded: the files are not trusted, and may point anywhere.
 """
 
-from __future__ import annotations
-
 import itertools
 import struct
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@
 The way back is `dataclasses.asdict`: tuples and sets become lists in JSON, and are read as what they were.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import types

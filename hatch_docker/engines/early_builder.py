@@ -3,8 +3,6 @@
 It takes longest of all that a first build makes. A failure is left to the step that needs the root.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError

@@ -1,7 +1,5 @@
 """Docker's and Podman's daemons on this machine and elsewhere: which ones answer."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

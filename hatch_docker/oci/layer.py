@@ -5,8 +5,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Self
 
+from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import CHUNK, HashingStream, Writable, drain
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
@@ -157,15 +158,38 @@ def _whiteout(entry: Entry) -> Entry | None:
     return Entry(f"{parent}/{removed}" if parent else removed, "whiteout", 0, entry.mtime)
 
 
-class LayerReader(Protocol):
-    """A reader of a layer that is read for something else, too.
+class LayerReader:
+    """A reader of a layer, perhaps of one that is read for something else, too.
 
-    `see` gets the entries in their order, files with a content for this reader alone; `keep` is called at the end.
+    `see` gets the entries in their order, files with a content for this reader alone. `found` returns what was found
+    in all of them, which the store keeps under `kind` and `key`; at the end `keep` is called.
     """
 
-    def see(self, entry: Entry, stream: BinaryIO | None, /) -> object: ...
+    def __init__(self, store: Store, layer: Layer, kind: str, key: str) -> None:
+        self._store, self._layer, self._kind, self._key = store, layer, kind, key
 
-    def keep(self) -> object: ...
+    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+        raise NotImplementedError
+
+    def found(self) -> Any:
+        raise NotImplementedError
+
+    def keep(self) -> None:
+        self._store.remember(self._kind, self._key, self.found())
+
+    def if_new(self) -> Self | None:
+        """Return the reader, or None where the store has what it would find."""
+        return self if self._store.recall(self._kind, self._key) is None else None
+
+    def remembered(self) -> Any:
+        """Return what is found in the layer, which is read where the store does not have that."""
+
+        def read() -> Any:
+            for entry, stream in layer_entries(self._layer):
+                self.see(entry, stream)
+            return self.found()
+
+        return self._store.remembered(self._kind, self._key, read)
 
 
 ReadersOf = Callable[[Layer], Sequence[LayerReader]]

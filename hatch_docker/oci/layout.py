@@ -1,7 +1,5 @@
 """OCI image layouts: images in a directory (image-layout.md), read and written."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -4,8 +4,6 @@ hatchling calls `finalize` for every build of a wheel: by hatch, build and uv, w
 pip and others, which build one in a temporary directory to install it or to read its metadata.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

@@ -3,8 +3,6 @@
 hatch runs publishers in its own environment, without a builder and its metadata: the receipt has all that it takes.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

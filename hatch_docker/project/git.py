@@ -1,7 +1,5 @@
 """Revision: the commit that a project's sources are checked out at, and the files that differ from it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """A git repository, whose own configuration is not trusted: git asked safely."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

@@ -24,16 +24,15 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, BinaryIO
 
 from hatch_docker.bases.model import real_path
-from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MAGIC, Elf, read_elf
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.validation import read_record
-from hatch_docker.oci.layer import Entry, LayerReader, layer_entries
+from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Layer
 
 RECIPE = 2                # raise it if the same layers must be read differently
@@ -89,9 +88,7 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
     programs: dict[str, None] = {}
     scripts: dict[str, str] = {}
     for number, layer in enumerate(layers):
-        whole = number >= base
-        key = key_of(RECIPE, layer.diff_id, whole)
-        found = ctx.store.remembered(KIND, key, partial(_read, layer, whole=whole))
+        found = NativeReader(ctx.store, layer, whole=number >= base).remembered()
         for path, below in found["gone"]:
             for table in (names, links, texts, code, programs, scripts):
                 for other in list(table):  # "" is the root (layer.md)
@@ -114,24 +111,12 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
     return ImageFiles(frozenset(names), links, texts, ordered, frozenset(programs), scripts)
 
 
-def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
-    reader = _Reader(whole=whole)
-    for entry, stream in layer_entries(layer):
-        reader.see(entry, stream)
-    return reader.all_found()
-
-
-def base_reader(ctx: Context, layer: Layer) -> LayerReader | None:
-    """Return a reader that remembers of a base's layer what `read_files` asks for; None if that is known."""
-    key = key_of(RECIPE, layer.diff_id, False)
-    return _Reader(ctx, key) if ctx.store.recall(KIND, key) is None else None
-
-
-class _Reader:
+class NativeReader(LayerReader):
     """The reader of one layer; `whole` if it is none of the base's."""
 
-    def __init__(self, ctx: Context | None = None, key: str = "", *, whole: bool = False) -> None:
-        self._ctx, self._key, self._whole = ctx, key, whole
+    def __init__(self, store: Store, layer: Layer, *, whole: bool = False) -> None:
+        super().__init__(store, layer, KIND, key_of(RECIPE, layer.diff_id, whole))
+        self._whole = whole
         self._found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
         self._found |= {"programs": [], "scripts": {}}
         self._owners: dict[str, str] = {}
@@ -167,16 +152,11 @@ class _Reader:
                 line = (start + stream.read(_LINE)).partition(b"\n")[0]
                 found["scripts"][path] = line[2:].decode(errors="replace").strip()
 
-    def all_found(self) -> dict[str, Any]:
+    def found(self) -> dict[str, Any]:
         """Return what was found in all entries."""
         for path, read in self._found["code"].items():
             read["owner"] = self._owners.get(path, "")
         return self._found
-
-    def keep(self) -> None:
-        """Remember what was found."""
-        assert self._ctx is not None
-        self._ctx.store.remember(KIND, self._key, self.all_found())
 
 
 def _read_elf(entry: Entry, piece: bytes, stream: BinaryIO) -> dict[str, Any] | None:

@@ -1,7 +1,5 @@
 """A file that a build needs by its name and digest, and whose bytes it may never need."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

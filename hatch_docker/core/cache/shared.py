@@ -5,8 +5,6 @@ so is everything that a build learns after it took one: who writes there could o
 other projects. Blobs are named by their digests, and verified.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -11,12 +11,11 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any, BinaryIO
 
-from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.context import Context
-from hatch_docker.oci.layer import Entry, LayerReader, layer_entries
+from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Layer
 from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
 from hatch_docker.release.sbom.embedded import people, read_embedded
@@ -40,7 +39,7 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
     """Return the findings of an image by path, with the number of the layer; later layers win (layer.md)."""
     merged: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, layer in enumerate(layers):
-        found: Findings = ctx.store.remembered(KIND, key_of(RECIPE, layer.diff_id), partial(_read, layer))
+        found: Findings = InventoryReader(ctx.store, layer).remembered()
         for path, finding in found.items():
             if finding["kind"] in ("whiteout", "opaque"):
                 gone = [other for other in merged if other.startswith(f"{path}/") or path in ("", other)]
@@ -51,24 +50,11 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
     return merged
 
 
-def _read(layer: Layer) -> Findings:
-    reader = _Reader()
-    for entry, stream in layer_entries(layer):
-        reader.see(entry, stream)
-    return reader.findings()
-
-
-def base_reader(ctx: Context, layer: Layer) -> LayerReader | None:
-    """Return a reader that remembers the findings of a base's layer; None if they are known."""
-    key = key_of(RECIPE, layer.diff_id)
-    return _Reader(ctx, key) if ctx.store.recall(KIND, key) is None else None
-
-
-class _Reader:
+class InventoryReader(LayerReader):
     """The reader of one layer."""
 
-    def __init__(self, ctx: Context | None = None, key: str = "") -> None:
-        self._ctx, self._key = ctx, key
+    def __init__(self, store: Store, layer: Layer) -> None:
+        super().__init__(store, layer, KIND, key_of(RECIPE, layer.diff_id))
         self._removed: dict[str, dict[str, Any]] = {}
         self._found: dict[str, dict[str, Any]] = {}
 
@@ -82,14 +68,9 @@ class _Reader:
         elif stream is not None and entry.size <= LIMIT and (read := reader(path)):
             self._found[path] = read(path, stream.read(entry.size))
 
-    def findings(self) -> Findings:
+    def found(self) -> Findings:
         """Return all findings, removals first: they do not concern the layer's own files."""
         return self._removed | self._found
-
-    def keep(self) -> None:
-        """Remember the findings."""
-        assert self._ctx is not None
-        self._ctx.store.remember(KIND, self._key, self.findings())
 
 
 def reader(path: str) -> Any:
