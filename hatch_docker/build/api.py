@@ -134,11 +134,10 @@ def make_images(
     from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import output_paths, run
     from hatch_docker.core.cache.prune import prune_now_and_then
-    from hatch_docker.oci.model import host_platform
 
     for plan in plans:
         with about_image(plan.part), with_members(project, [plan], ctx) as whole:
-            made[plan.part] = run(plan, whole, _engine(plan), directory, host_platform(), ctx, notes)
+            made[plan.part] = run(plan, whole, _engine(plan), directory, ctx, notes)
         prune_now_and_then(ctx.store)
     if notes is not None:
         from hatch_docker.build.inputs import remember
@@ -185,7 +184,6 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     from hatch_docker.build.pipeline import run
     from hatch_docker.core.context import REFRESH
     from hatch_docker.engines.rebase import rebase
-    from hatch_docker.oci.model import host_platform
     from hatch_docker.plan.model import CachePlan
 
     plans, ctx = open_plans(project, environ, every=True)
@@ -196,7 +194,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     engine = rebase(existing.item, wheel, existing.left_out)
     none = ({"type": "none"},)  # the shared cache is that of the build, and knows more
     plan = replace(existing.plan(matching_plan(image, plans)), cache=CachePlan(none, none))
-    return run(plan, project, engine, directory, host_platform(), ctx)
+    return run(plan, project, engine, directory, ctx)
 
 
 def archives_of(project: Project, environ: Mapping[str, str]) -> list[Path]:

@@ -34,7 +34,7 @@ from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.auth import login_files
 from hatch_docker.oci.daemon import Loaded, podman_images
 from hatch_docker.oci.find_daemon import find_daemons
-from hatch_docker.oci.model import Image, Index, Platform, digest_of, images_of
+from hatch_docker.oci.model import Image, Index, digest_of, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import artifact_manifest
 from hatch_docker.plan.model import Plan
@@ -79,8 +79,8 @@ class Notes:
 
     def add(
         self, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path], loaded: Loaded | None,
-        host: Platform, ctx: Context,
-    ) -> None:
+        ctx: Context,
+    ) -> None:  # fmt: skip
         """Note one image, with its receipt and its lines as they are when nothing has to be made."""
         archive, path = paths
         platforms = tuple(
@@ -96,7 +96,7 @@ class Notes:
             self.lines += [pushing_line(plan.repositories), *map(pushed_line, there)]
             self.pushes += _pushes(item, receipt, ctx)
         self.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
-        self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", host, ctx)
+        self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", ctx)
         documents = [str(archive.with_name(document.file)) for document in receipt.documents]
         written = [str(archive), str(path)] if plan.archive else [str(path)]
         self.outputs += [*written, *documents]

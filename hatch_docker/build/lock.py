@@ -32,7 +32,7 @@ from hatch_docker.core.image_lock import (
     question_of,
 )
 from hatch_docker.engines.buildkit.system_packages import find_system, system_step
-from hatch_docker.engines.common import dependency_build_plan, open_target
+from hatch_docker.engines.common import dependency_build_plan, open_inputs
 from hatch_docker.engines.embedded import gather
 from hatch_docker.engines.project_wheels import own_projects
 from hatch_docker.oci.compression import Compression
@@ -130,8 +130,9 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
         ctx.progress.warn(
             f"what compiles for {platform} is locked on a machine of that architecture: run this there too ({error})"
         )
-        base, target = open_target(plan, platform, project, ctx)
-        pin(plan.lock, project.root, target, ctx)
+        inputs = open_inputs(plan, platform, project, ctx)
+        base = inputs.base
+        pin(plan.lock, project.root, inputs.target, ctx)
     find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc
     return base

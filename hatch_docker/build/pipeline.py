@@ -26,7 +26,7 @@ from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.oci.daemon import Loaded
 from hatch_docker.oci.make_image import make_index
-from hatch_docker.oci.model import Image, Index, Layer, Platform, images_of
+from hatch_docker.oci.model import Image, Index, Layer, Platform, host_platform, images_of
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from hatch_docker.oci.layer import LayerReader
     from hatch_docker.oci.registry import Remote
 
+Made = tuple[Receipt, Loaded | None, Image | Index]
+"""The receipt of a build, what a daemon made of the image, None if none has it, and the image."""
+
 
 def run(
-    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
-    notes: Notes | None = None,
-) -> Receipt:  # fmt: skip
+    plan: Plan, project: Project, engine: Engine, directory: Path, ctx: Context, notes: Notes | None = None
+) -> Receipt:
     """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
 
     Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
@@ -57,11 +59,14 @@ def run(
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
     ctx = with_shared_cache(plan, project.root, ctx, project.shared() if plan.build.isolated else None)
-    receipt, loaded, item = _make_again_if_damaged(plan, project, engine, directory, host, ctx, remote)
+    ctx = replace(ctx, used={}, readers=base_readers(plan))
+    attempt = functools.partial(_make, plan, project, engine, directory, {}, remote)
+    lazy = not plan.archive and plan.load == "never"
+    receipt, loaded, item = _make_again_if_damaged(attempt, replace(ctx, lazy=lazy))
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
-            *closing_lines(before, receipt, plan, archive, loaded.daemon.kind if loaded else "", host, ctx),
+            *closing_lines(before, receipt, plan, archive, loaded.daemon.kind if loaded else "", ctx),
         ):
             ctx.progress.info(line)
     several = is_one_of_several(project.root, ctx.environ)
@@ -71,27 +76,27 @@ def run(
     if not (plan.archive or plan.push or loaded):
         ctx.progress.warn("the image is only in the cache: archive = false, and it is not loaded and not pushed")
     if notes is not None:
-        notes.add(plan, receipt, item, (archive, path), loaded, host, ctx)
+        notes.add(plan, receipt, item, (archive, path), loaded, ctx)
     return receipt
 
 
 def _make(
-    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
-    timings: dict[str, float], remote: Remote | None,
-) -> tuple[Receipt, Loaded | None, Image | Index]:
-    """Return the receipt of one attempt, what a daemon made of the image, None if none has it, and the image."""
+    plan: Plan, project: Project, engine: Engine, directory: Path, timings: dict[str, float], remote: Remote | None,
+    ctx: Context,
+) -> Made:  # fmt: skip
+    """Make the image in one attempt, with the times of all attempts."""
     archive, path = output_paths(plan, directory)
     with _timed(timings, "build"):
         built = engine(plan, project, ctx)
     item = image_or_index(built)
-    hints = _check(plan, built, host, ctx, timings)
+    hints = _check(plan, built, ctx, timings)
     with _timed(timings, "documents"):
         documents = make_documents(plan, item, built, project, ctx)
         check_secrets(item, built, documents, ctx)
 
     if plan.archive:
         with _timed(timings, "archive"):
-            write_archive_file(item, plan.references, archive, host, ctx)
+            write_archive_file(item, plan.references, archive, ctx)
     write_documents(documents, directory, ctx)
 
     loaded: Loaded | None = None
@@ -100,7 +105,7 @@ def _make(
     try:
         if plan.load != "never":
             with _timed(timings, "load"):
-                loaded = _load(plan, item, archive, host, ctx)
+                loaded = _load(plan, item, archive, ctx)
         if plan.push:
             with _timed(timings, "push"):
                 on_pushed = attach_and_sign(plan.sign, item, documents, project.root, ctx)
@@ -128,9 +133,7 @@ def _make(
     return receipt, loaded, item
 
 
-def _check(
-    plan: Plan, built: Sequence[BuiltImage], host: Platform, ctx: Context, timings: dict[str, float]
-) -> tuple[str, ...]:
+def _check(plan: Plan, built: Sequence[BuiltImage], ctx: Context, timings: dict[str, float]) -> tuple[str, ...]:
     """Raise BuildError if an image must not leave this machine; return hints that do not stop a build."""
     check_named(plan, built, ctx)
     hints: tuple[str, ...] = ()
@@ -145,10 +148,10 @@ def _check(
             from hatch_docker.build.checks.command import run_check
 
             for image, base in ((result.image, result.base) for result in built):
-                if image.platform == host:
+                if image.platform == host_platform():
                     run_check(image, base, plan.check.command, ctx, timeout=plan.check.timeout)
                 else:
-                    ctx.progress.warn(f"the check was not run for {image.platform}: this machine is {host}")
+                    ctx.progress.warn(f"the check was not run for {image.platform}: this machine is {host_platform()}")
     if plan.budget:
         from hatch_docker.build.checks.budget import check_budget
 
@@ -174,20 +177,16 @@ def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
     return open_sessions(plan.repositories, ctx)
 
 
-def _make_again_if_damaged(
-    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context, remote: Remote | None
-) -> tuple[Receipt, Loaded | None, Image | Index]:
-    """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
+def _make_again_if_damaged(attempt: Callable[[Context], Made], ctx: Context) -> Made:
+    """Return what an attempt makes, after another one for each blob of the cache that was missing or damaged.
 
     A damaged blob has been removed by then, so the next attempt makes or fetches it again. The same blob twice is an
     error.
     """
-    timings: dict[str, float] = {}
     damages: set[str] = set()
-    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={}, readers=base_readers(plan))
     while True:
         try:
-            return _make(plan, project, engine, directory, host, ctx, timings, remote)
+            return attempt(ctx)
         except DamagedBlobError as damage:
             if ctx.lazy:  # no registry has that layer
                 ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")
@@ -241,12 +240,11 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
     timings[step] = timings.get(step, 0.0) + time.perf_counter() - started
 
 
-def write_archive_file(
-    item: Image | Index, references: Sequence[str], path: Path, host: Platform, ctx: Context
-) -> None:
+def write_archive_file(item: Image | Index, references: Sequence[str], path: Path, ctx: Context) -> None:
     """Write an archive, unless the file at `path` already is this very archive."""
     from hatch_docker.oci.archive import archive_matches, write_archive
 
+    host = host_platform()
     if archive_matches(path, item, references, host=host):
         return
     layers = {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}
@@ -255,7 +253,7 @@ def write_archive_file(
         write_archive(item, references, CountingStream(stream, task.advance), host=host)
 
 
-def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context) -> Loaded | None:
+def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> Loaded | None:
     """Load the image into Docker or Podman if one answers; return None if it was not loaded."""
     from hatch_docker.oci.daemon import load
     from hatch_docker.oci.find_daemon import find_daemons
@@ -264,6 +262,7 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
     if not daemons:
         check_daemon(plan, ctx)
         return None
+    host = host_platform()
     if host not in {Platform.parse(platform) for platform in plan.platforms}:
         ctx.progress.detail(f"not loaded: no image for {host} was made")
         return None
@@ -276,7 +275,7 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
             @functools.cache
             def written() -> Path:
                 path = stack.enter_context(temporary_directory()) / archive.name
-                write_archive_file(item, plan.references, path, host, ctx)
+                write_archive_file(item, plan.references, path, ctx)
                 return path
 
             whole = archive if plan.archive else written

@@ -16,7 +16,7 @@ from hatch_docker.core.text import abbreviate, counted
 from hatch_docker.engines.common import slim_rules
 from hatch_docker.engines.wheel_layers import known_files
 from hatch_docker.oci.diff import changed
-from hatch_docker.oci.model import Platform
+from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import DEBUG_PORT, Plan
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
@@ -163,10 +163,10 @@ def _published(port: str) -> str:
 
 
 def closing_lines(
-    before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, ctx: Context
+    before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, ctx: Context
 ) -> Iterator[str]:
     """Yield the lines below the table of sizes."""
     if before is not None:
         yield from changes(before, receipt, ctx, slim_rules(plan, "project"))
     yield from (f"hint: {hint}" for hint in receipt.hints)
-    yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)
+    yield from how_to_run(receipt, plan, archive, daemon, host_platform(), ctx.environ)

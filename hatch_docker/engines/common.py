@@ -22,7 +22,7 @@ from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.engines import launch
 from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
-from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
+from hatch_docker.engines.model import OURS, BuiltImage, Excluded, Inputs, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import Settings, build_image, rfc3339
 from hatch_docker.oci.media_types import DOCKER
@@ -50,8 +50,8 @@ OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 LAYERS = 100           # of an image at most; Docker's overlay ends near 125
 
 
-def open_target(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Base, Target]:
-    """Return the base of a plan and the target of its wheels; raises BaseImageError if it does not fit the project."""
+def open_inputs(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Inputs:
+    """Return the inputs of a plan's image; raises BaseImageError if its base does not fit the project."""
     given = [("build", plan.build.secrets), *(("steps", step.secrets) for step in plan.steps)]
     for table, name in ((table, name) for table, names in given for name in names):
         ctx.secrets.add(f"the value of {name} ({table}.secrets)", ctx.environ.get(name, ""))
@@ -63,7 +63,7 @@ def open_target(plan: Plan, platform: Platform, project: Project, ctx: Context) 
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.name != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.build}, not {plan.python} as asked for")
-    return base, target_of(base)
+    return Inputs(plan, project, base, target_of(base), ctx)
 
 
 def located(plan: BasePlan, root: Path) -> BasePlan:
@@ -73,19 +73,19 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 
 
 def finish(
-    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
-    wheels: Sequence[WheelInfo], project: Project, ctx: Context,
+    inputs: Inputs, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]], wheels: Sequence[WheelInfo],
     tallies: Iterable[Mapping[str, Sequence[int]]] = (), steps: Steps | None = None,
-) -> BuiltImage:  # fmt: skip
+) -> BuiltImage:
     """Return the image of a base, the layers of the wheels, the plan's files and volumes, and what its steps write.
 
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
+    plan, root, base, ctx = inputs.plan, inputs.project.root, inputs.base, inputs.ctx
     made, compression = list(layers), Compression(plan.compression)
     if own_layers(plan):
         from hatch_docker.engines.image_files import file_layers
 
-        made += file_layers(plan, project.root, base, compression, ctx).values()
+        made += file_layers(plan, root, base, compression, ctx).values()
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
             f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "
@@ -96,7 +96,7 @@ def finish(
     if plan.steps and steps is not None:
         from hatch_docker.engines.steps import step_layers
 
-        made += step_layers(plan, base, made, settings, project.root, compression, steps, ctx)
+        made += step_layers(plan, base, made, settings, root, compression, steps, ctx)
     additions = [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made]
     image = build_image(base.image, additions, settings, created, annotations)
     below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
@@ -133,16 +133,15 @@ def own_layers(plan: Plan) -> int:
     return sum(map(bool, wanted))
 
 
-def checked_groups(
-    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, own: int, root: Path, ctx: Context
-) -> tuple[list[Pin], list[Pin]]:
+def checked_groups(pins: Sequence[Pin], inputs: Inputs, own: int) -> tuple[list[Pin], list[Pin]]:
     """Return the pins with a layer each and those that share one, of an image with a layer of `own` projects each.
 
     Raises as `check_pins`, and warns as `warn_of_gpu_packages`.
     """
-    check_pins(pins, target, root, ctx)
-    warn_of_gpu_packages(plan, base, pins, ctx)
-    return group_pins(pins, root, ctx, free_layers(plan, base, own))
+    root, ctx = inputs.project.root, inputs.ctx
+    check_pins(pins, inputs.target, root, ctx)
+    warn_of_gpu_packages(inputs.plan, inputs.base, pins, ctx)
+    return group_pins(pins, root, ctx, free_layers(inputs.plan, inputs.base, own))
 
 
 def group_pins(pins: Sequence[Pin], root: Path, ctx: Context, free: int) -> tuple[list[Pin], list[Pin]]:

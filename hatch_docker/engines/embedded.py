@@ -26,11 +26,11 @@ from hatch_docker.engines.common import (
     checked_groups,
     dependency_build_plan,
     finish,
-    open_target,
+    open_inputs,
     slim_rules,
 )
 from hatch_docker.engines.early_builder import early_builder
-from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
+from hatch_docker.engines.model import BuiltImage, Inputs, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
 from hatch_docker.engines.wheel_layers import (
     Site,
@@ -47,7 +47,7 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.target import Pin, Target
+from hatch_docker.wheels.target import Pin
 
 WORKERS = 4
 
@@ -71,82 +71,80 @@ def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tu
 
     Everything that has to be fetched or built to know them is fetched and built.
     """
-    base, target, pins = _resolve(plan, platform, project, ctx)
-    own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
-    return base, pins, [*_dependencies(pins, plan, base, target, project, ctx), *own]
+    inputs, pins = _resolve(plan, platform, project, ctx)
+    own = [_own(own, inputs) for own in own_projects(plan, inputs.target, project)]
+    return inputs.base, pins, [*_dependencies(pins, inputs, ctx), *own]
 
 
-def _resolve(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Base, Target, tuple[Pin, ...]]:
-    """Return the base of an image, the target of its wheels, and the pins of the dependencies."""
-    base, target = open_target(plan, platform, project, ctx)
+def _resolve(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Inputs, tuple[Pin, ...]]:
+    """Return the inputs of an image, and the pins of its dependencies."""
+    inputs = open_inputs(plan, platform, project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; the build is needed anyway."""
         from hatch_docker.wheels.metadata import metadata_of
 
-        return metadata_of(_built(pinned, lambda: sdist, plan, base, target, project, ctx).open())
+        return metadata_of(_built(pinned, lambda: sdist, inputs).open())
 
-    return base, target, pin(plan.lock, project.root, target, ctx, metadata=metadata)
+    return inputs, pin(plan.lock, project.root, inputs.target, ctx, metadata=metadata)
 
 
-def _dependencies(
-    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
-) -> list[Group]:
+def _dependencies(pins: Sequence[Pin], inputs: Inputs, ctx: Context) -> list[Group]:
     """Return the wheels of each layer of dependencies; those without a wheel for the target are built."""
-    alone, small = checked_groups(pins, plan, base, target, len(own_projects(plan, target, project)), project.root, ctx)
+    inputs = replace(inputs, ctx=ctx)
+    alone, small = checked_groups(pins, inputs, len(own_projects(inputs.plan, inputs.target, inputs.project)))
     return [
-        Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))
+        Group("dependencies", tuple(_dependency(pinned, inputs) for pinned in group))
         for group in (*([pinned] for pinned in alone), small) if group
     ]  # fmt: skip
 
 
-def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Project, ctx: Context) -> Wheel:
+def _dependency(pinned: Pin, inputs: Inputs) -> Wheel:
     """Return the wheel of a dependency; where there is none for the target, it is built in the builder stage."""
 
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
 
-        return fetch([pinned], ctx, root=project.root)[0]
+        return fetch([pinned], inputs.ctx, root=inputs.project.root)[0]
 
-    rules = slim_rules(plan, "dependencies")
+    rules = slim_rules(inputs.plan, "dependencies")
     if pinned.is_wheel:
         return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules, published=True)
-    wheel = _built(pinned, get, plan, base, target, project, ctx)
+    wheel = _built(pinned, get, inputs)
     return Wheel(pinned.title, wheel.name, wheel.digest, wheel.open, rules)
 
 
-def _built(
-    pinned: Pin, get: Callable[[], Path], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
-) -> KeptFile:
+def _built(pinned: Pin, get: Callable[[], Path], inputs: Inputs) -> KeptFile:
     """Return the wheel of a pinned sdist out of the builder stage."""
     from hatch_docker.wheels.builder.build import find_wheel
 
     sdist = KeptFile(pinned.filename, f"sha256:{pinned.sha256}", get, pinned.subdirectory)
-    return find_wheel(sdist, dependency_build_plan(plan.build, pinned), base, target, ctx, project.root)
+    build = dependency_build_plan(inputs.plan.build, pinned)
+    return find_wheel(sdist, build, inputs.base, inputs.target, inputs.ctx, inputs.project.root)
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     with early_builder(plan, platform, ctx) as ctx:
-        base, target, pins = _resolve(plan, platform, project, ctx)
-        site = Site(base, VenvTarget(base.interpreter), Compression(plan.compression), ctx)
+        inputs, pins = _resolve(plan, platform, project, ctx)
+        site = Site(inputs.base, VenvTarget(inputs.base.interpreter), Compression(plan.compression), ctx)
 
         def dependencies(ctx: Context) -> tuple[list[Group], list[tuple[Layer, bool]]]:
-            found = _dependencies(pins, plan, base, target, project, ctx)
-            return found, _layers(found, pins, replace(site, ctx=ctx), project, ctx)
+            found = _dependencies(pins, inputs, ctx)
+            return found, _layers(found, pins, replace(site, ctx=ctx), project.root)
 
-        ours = own_projects(plan, target, project)
+        ours = own_projects(plan, inputs.target, project)
         if any(own.build.isolated for own in ours):
             with beside(ctx, dependencies) as result:
-                own = [_own(own, plan, base, target, ctx) for own in ours]
+                own = [_own(own, inputs) for own in ours]
                 groups, layers = result()
         else:  # hatchling works in this process, and takes no time
-            own = [_own(own, plan, base, target, ctx) for own in ours]
+            own = [_own(own, inputs) for own in ours]
             groups, layers = dependencies(ctx)
     reused = sum(cached for _, cached in layers)
-    groups, layers = [*groups, *own], layers + _layers(own, pins, site, project, ctx, reused=reused)
+    groups, layers = [*groups, *own], layers + _layers(own, pins, site, project.root, reused=reused)
     check_records(pins, ctx, refuse=plan.wheel_records == "refuse")
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
-    check_commands(plan, base, programs, ctx)
+    check_commands(plan, inputs.base, programs, ctx)
     made = [
         (layer, LayerInfo(group.kind, tuple(wheel.title for wheel in group.wheels), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)
@@ -160,22 +158,24 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
 
         twin = twin_of(lambda host: _build_one(plan, host, project, ctx), platform)
         steps = Steps("embedded", run_in_sandbox, twin)
-    return finish(plan, base, pins, made, notes, project, ctx, tallies, steps)
+    return finish(inputs, pins, made, notes, tallies, steps)
 
 
-def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
+def _own(own: OwnProject, inputs: Inputs) -> Group:
     """Return the group of a wheel of ours: pure by hatchling in this process, else of its sdist in the builder.
 
     A pure one that the builder made here fits other architectures, too.
     """
+    target, ctx = inputs.target, inputs.ctx
     if own.build.isolated:
         from hatch_docker.wheels.builder.build import find_wheel
 
         sdist, here = own.project.sdist(), target.builds_here
-        builder = (base, target) if here else open_target(plan, host_platform(), own.project, ctx)
-        made = find_wheel(sdist, own.build, *builder, ctx, own.project.root)
+        builder = inputs if here else open_inputs(inputs.plan, host_platform(), own.project, ctx)
+        made = find_wheel(sdist, own.build, builder.base, builder.target, ctx, own.project.root)
         if not here and not made.name.endswith(PURE):
-            raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
+            where = inputs.base.platform
+            raise BuildError(f"{sdist.name} cannot be compiled for {where} on this machine; build it there")
         key = key_of("contents", made.digest, str(target))
         if ctx.store.recall("fits", key) is None:
             check_contents(made.open(), target)
@@ -186,12 +186,12 @@ def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
         made = given_file(own_wheel(own.project, target, ctx))
         check_given(made.open(), target)
         check_contents(made.open(), target)
-    wheel = Wheel(own.title, made.name, made.digest, made.open, slim_rules(plan, "project"))
+    wheel = Wheel(own.title, made.name, made.digest, made.open, slim_rules(inputs.plan, "project"))
     return Group("project", (wheel,), venv=own.is_main)
 
 
 def _layers(
-    groups: Sequence[Group], pins: Sequence[Pin], site: Site, project: Project, ctx: Context, *, reused: int = 0
+    groups: Sequence[Group], pins: Sequence[Pin], site: Site, root: Path, *, reused: int = 0
 ) -> list[tuple[Layer, bool]]:
     """Return the layers of some groups in their order; missing ones are fetched together and made in parallel.
 
@@ -199,7 +199,7 @@ def _layers(
     """
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     costly = any(layer is None and group.kind != "project" for group, layer in zip(groups, known, strict=True))
-    if costly and ctx.store.look_elsewhere():
+    if costly and site.ctx.store.look_elsewhere():
         known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
@@ -210,11 +210,11 @@ def _layers(
     missing = [group for group, layer in zip(groups, known, strict=True) if layer is None]
     digests = {wheel.digest for group in missing for wheel in group.wheels}
     wanted = [pinned for pinned in pins if f"sha256:{pinned.sha256}" in digests and pinned.is_wheel]
-    fetch(wanted, ctx, root=project.root)
+    fetch(wanted, site.ctx, root=root)
     reused += len(known) - len(missing)
     title = f"making {counted(len(missing), 'layer')}{f' ({reused} reused)' if reused else ''}"
     with (
-        ctx.progress.task(title, len(missing), unit="layers", quick=True) as task,
+        site.ctx.progress.task(title, len(missing), unit="layers", quick=True) as task,
         ThreadPoolExecutor(WORKERS, initializer=task.adopt) as pool,
     ):
 

@@ -9,10 +9,21 @@ from hatch_docker.core.validation import FileName, Line
 from hatch_docker.oci.model import Image
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
-from hatch_docker.wheels.target import Pin
+from hatch_docker.wheels.target import Pin, Target
 
 OURS = "hatch-docker "
 """The start of the history (config.md) of a layer that hatch-docker makes, before its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The inputs of one image: its plan and project, its base, and the target that wheels must fit."""
+
+    plan: Plan
+    project: Project
+    base: Base
+    target: Target
+    ctx: Context
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, DaemonError, HatchDockerError, RegistryError, StoreError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.archive import read_archive
-from hatch_docker.oci.model import Index, Platform
+from hatch_docker.oci.model import Index
 from hatch_docker.plan.model import BudgetPlan, Plan
 from hatch_docker.project.model import Project
 from tests.fakes.images import ARM64, small_image
@@ -23,7 +23,6 @@ from tests.fakes.registry import FakeRegistry
 from tests.fakes.sbom_images import installed
 from tests.validate import validate
 
-HOST = Platform("linux", "amd64")
 DOCUMENTS = ["my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json"]
 FILES = sorted(["my_app-1.2.3.oci.tar", "my_app-1.2.3.image.json", *DOCUMENTS])
 
@@ -46,7 +45,7 @@ class Story:
 
     def run(self, **changes: Any) -> Receipt:
         self.plan = replace(self.plan, **changes)
-        return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, HOST, self.ctx)
+        return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, self.ctx)
 
     @property
     def receipt(self) -> Receipt:

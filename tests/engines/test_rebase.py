@@ -14,13 +14,14 @@ from hatch_docker.build.existing import ExistingImage, open_existing
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.engines.common import finish
-from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
+from hatch_docker.engines.model import BuiltImage, Inputs, LayerInfo, WheelInfo
 from hatch_docker.engines.rebase import old_base, rebase
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.plan.model import BasePlan, Plan
+from hatch_docker.wheels.target import target_of
 from tests.fakes.bases import file, opened, publish, python_base
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
@@ -44,7 +45,7 @@ def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     notes = [(layer, LayerInfo("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerInfo("project", ("my_app 1.2.3",), cached=False))]
-    return finish(plan, base, (), made, [WheelInfo("x", "y")], given_project(), ctx).image
+    return finish(Inputs(plan, given_project(), base, target_of(base), ctx), (), made, [WheelInfo("x", "y")]).image
 
 
 WHEEL = layer_of([file("opt/venv/numpy.py", "numpy")])

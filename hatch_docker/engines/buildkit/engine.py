@@ -10,12 +10,11 @@ import json
 import re
 import secrets as random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
@@ -47,11 +46,11 @@ from hatch_docker.engines.common import (
     created_time,
     dependency_build_plan,
     finish,
-    open_target,
+    open_inputs,
     slim_rules,
 )
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
-from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
+from hatch_docker.engines.model import BuiltImage, Inputs, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
 from hatch_docker.engines.steps import Steps, twin_of
 from hatch_docker.engines.trees import tree_entries
@@ -71,7 +70,7 @@ from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
 from hatch_docker.wheels.install.venv import check_owners, wheel_files
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.target import Pin, Target, note_used
+from hatch_docker.wheels.target import Pin, note_used
 
 TREES = "stage tree"
 CACHE_NAME = "compiler-cache"
@@ -83,22 +82,22 @@ def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
-    base, target = open_target(plan, platform, project, ctx)
-    inputs = _Inputs(plan, base, target, (), Compression(plan.compression), project, ctx)
+    inputs = open_inputs(plan, platform, project, ctx)
+    base = inputs.base
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
-        _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, plan, target, project, ctx)])
+        _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, inputs)])
         for entry, stream in layer_entries(layer):
             if VenvTarget(base.interpreter).is_metadata(entry.path, "METADATA") and stream is not None:
                 return stream.read()
         raise WheelError(f"the wheel that {pinned.filename} gave has no METADATA")
 
-    pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
+    pins = pin(plan.lock, project.root, inputs.target, ctx, metadata=metadata)
     debs = find_system(base, ctx)
     system = [CopyStep(Group("system", "system", debs.contents), debs=debs)] if debs else []
-    inputs, layers = _trees(inputs, lambda: [*system, *make_steps(plan, pins, base, target, project, ctx)])
-    facts = [ctx.store.recall(TREES, key) for key in inputs.keys]
+    steps, layers = _trees(inputs, lambda: [*system, *make_steps(pins, inputs)])
+    facts = [ctx.store.recall(TREES, key) for key in _keys(inputs, steps)]
     if debs:
         (layer, cached), *layers = layers
         created = created_time(replace(plan, created=None), base, ())
@@ -106,7 +105,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     check_records(pins, ctx, refuse=plan.wheel_records == "refuse")
     check_owners({title: files for fact in facts for title, files in fact["files"].items()})
     check_commands(plan, base, frozenset(name for fact in facts for name in fact["programs"]), ctx)
-    steps = inputs.steps[len(system):]
+    steps = steps[len(system):]
     made = [
         (layer, LayerInfo(step.group.kind, step.group.contents, cached))
         for step, (layer, cached) in zip(steps, layers, strict=True)
@@ -117,41 +116,27 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     tallies = [tally for fact in facts for tally in fact.get("left_out", {}).values()]
     twin = twin_of(lambda host: _build_one(plan, host, project, ctx), platform)
     run = Steps("buildkit", partial(run_in_stage, builder_name=plan.builder), twin)
-    return finish(plan, base, pins, made, own, project, ctx, tallies, run)
+    return finish(replace(inputs, base=base), pins, made, own, tallies, run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """The inputs of one platform's trees."""
-
-    plan: Plan
-    base: Base
-    target: Target
-    steps: tuple[CopyStep, ...]
-    compression: Compression
-    project: Project
-    ctx: Context
-
-    @property
-    def keys(self) -> list[str]:
-        """The key of each step's tree."""
-        compiler = compiler_of(self.base, self.steps, self.ctx)
-        return [step.key(self.base, compiler.key if compiler else "") for step in self.steps]
+def _keys(inputs: Inputs, steps: Sequence[CopyStep]) -> list[str]:
+    """Return the key of each step's tree."""
+    compiler = compiler_of(inputs.base, steps, inputs.ctx)
+    return [step.key(inputs.base, compiler.key if compiler else "") for step in steps]
 
 
-def make_steps(
-    plan: Plan, pins: Sequence[Pin], base: Base, target: Target, project: Project, ctx: Context
-) -> list[CopyStep]:
+def make_steps(pins: Sequence[Pin], inputs: Inputs) -> list[CopyStep]:
     """Return the groups of the embedded engine, in its order, each with a name that no other has."""
-    own_steps = [_own(own, plan, target, ctx) for own in own_projects(plan, target, project)]
-    alone, small = checked_groups(pins, plan, base, target, len(own_steps), project.root, ctx)
-    rules = slim_rules(plan, "dependencies")
+    own_steps = [_own(own, inputs) for own in own_projects(inputs.plan, inputs.target, inputs.project)]
+    alone, small = checked_groups(pins, inputs, len(own_steps))
+    rules = slim_rules(inputs.plan, "dependencies")
     steps: list[CopyStep] = []
     for pinned in alone:
         if pinned.is_wheel:
             steps.append(CopyStep(Group(pinned.name, "dependencies", (pinned.title,), rules=rules), pins=(pinned,)))
         else:
-            steps.append(_dependency(pinned, fetch([pinned], ctx, root=project.root)[0], plan, target, project, ctx))
+            sdist, = fetch([pinned], inputs.ctx, root=inputs.project.root)
+            steps.append(_dependency(pinned, sdist, inputs))
     if small:
         group = Group("packages", "dependencies", tuple(pinned.title for pinned in small), rules=rules)
         steps.append(CopyStep(group, pins=tuple(small)))
@@ -166,18 +151,19 @@ def make_steps(
     return steps
 
 
-def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, project: Project, ctx: Context) -> CopyStep:
+def _dependency(pinned: Pin, sdist: Path, inputs: Inputs) -> CopyStep:
     """Return the step of a dependency without a wheel for the target."""
-    build = dependency_build_plan(plan.build, pinned)
+    build = dependency_build_plan(inputs.plan.build, pinned)
     file = replace(given_file(sdist), name=pinned.filename, subdirectory=pinned.subdirectory)
-    job = make_job(file, build, target, project, ctx)
-    rules = slim_rules(plan, "dependencies")
+    job = make_job(file, build, inputs.target, inputs.project, inputs.ctx)
+    rules = slim_rules(inputs.plan, "dependencies")
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 
 
-def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
+def _own(own: OwnProject, inputs: Inputs) -> CopyStep:
+    target, ctx = inputs.target, inputs.ctx
     name = "project" if own.is_main else own.title.partition(" ")[0].lower()
-    group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(plan, "project"))
+    group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(inputs.plan, "project"))
     if own.build.isolated:
         job = make_job(own.project.sdist(), own.build, target, own.project, ctx)
         return CopyStep(replace(group, build=own.build), job=job)
@@ -187,13 +173,15 @@ def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
     return CopyStep(group, wheel=wheel)
 
 
-def _trees(inputs: _Inputs, make: Callable[[], Sequence[CopyStep]]) -> tuple[_Inputs, list[tuple[Layer, bool]]]:
+def _trees(
+    inputs: Inputs, make: Callable[[], Sequence[CopyStep]]
+) -> tuple[Sequence[CopyStep], list[tuple[Layer, bool]]]:
     """Return the layers of some steps; all are made and built again where a backend asks for more requirements."""
     asked: set[str] = set()
     while True:
-        inputs = replace(inputs, steps=tuple(make()))
+        steps = make()
         try:
-            return inputs, _layers(inputs)
+            return steps, _layers(inputs, steps)
         except _MoreNeeded as needed:
             sdist = needed.job.sdist
             if sdist.content in asked:
@@ -202,28 +190,28 @@ def _trees(inputs: _Inputs, make: Callable[[], Sequence[CopyStep]]) -> tuple[_In
             inputs.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
 
 
-def _layers(inputs: _Inputs) -> list[tuple[Layer, bool]]:
+def _layers(inputs: Inputs, steps: Sequence[CopyStep]) -> list[tuple[Layer, bool]]:
     """Return the layer of each step and whether it was known; unknown trees are built, all in one build."""
-    store, keys = inputs.ctx.store, inputs.keys
-    known = [recall_layer(key, inputs.compression, inputs.ctx) if store.recall(TREES, key) else None for key in keys]
+    store, keys, compression = inputs.ctx.store, _keys(inputs, steps), Compression(inputs.plan.compression)
+    known = [recall_layer(key, compression, inputs.ctx) if store.recall(TREES, key) else None for key in keys]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
     # What goes to a shared cache must be whole: its next reader may have none of our layers.
     whole = bool(inputs.plan.cache.targets)
-    wanted = [step for step, layer in zip(inputs.steps, known, strict=True) if whole or layer is None]
+    wanted = [step for step, layer in zip(steps, known, strict=True) if whole or layer is None]
     with temporary_directory() as work:
         out = work / "out"
         _run(inputs, wanted, work, out)
         return [
             (layer, True) if layer else (_take(step, key, inputs, out), False)
-            for step, key, layer in zip(inputs.steps, keys, known, strict=True)
+            for step, key, layer in zip(steps, keys, known, strict=True)
         ]
 
 
-def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
+def _run(inputs: Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
     plan, ctx = inputs.plan, inputs.ctx
     builder = find_builder(plan.builder, ctx)
-    base = stage_base(inputs.base, steps, builder.platforms, ctx, inputs.compression)
+    base = stage_base(inputs.base, steps, builder.platforms, ctx, Compression(plan.compression))
     compiler = compiler_of(base, steps, ctx)
     image = compiler_image(compiler, base, ctx, remote=builder.remote)
     context = work / "context"
@@ -252,7 +240,7 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
         raise
 
 
-def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: _Inputs) -> CopyStep:
+def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: Inputs) -> CopyStep:
     """Return a step whose build has the compiler cache of its project, in a directory of the builder.
 
     None of another machine's, nor one whose name other users of the builder can tell: in the name is a random number
@@ -293,12 +281,13 @@ def _more_needed(output: str, steps: Sequence[CopyStep]) -> _MoreNeeded | None:
     return None
 
 
-def _take(step: CopyStep, key: str, inputs: _Inputs, out: Path) -> Layer:
+def _take(step: CopyStep, key: str, inputs: Inputs, out: Path) -> Layer:
     """Return the layer of a tree that was built, and remember its files, programs and wheel."""
+    compression = Compression(inputs.plan.compression)
     if step.debs:
         changes = read_changes(out / "system", inputs.base, inputs.ctx)
         title = "layer of system packages"
-        layer, _ = layer_by_key(key, inputs.compression, inputs.ctx, lambda: changes, title=title)
+        layer, _ = layer_by_key(key, compression, inputs.ctx, lambda: changes, title=title)
         inputs.ctx.store.remember(TREES, key, layer_facts(changes))
         return layer
     venv = VenvTarget(inputs.base.interpreter)
@@ -316,7 +305,7 @@ def _take(step: CopyStep, key: str, inputs: _Inputs, out: Path) -> Layer:
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
     wheel = _wheel_of(step, inputs, out)
     title = layer_title(step.group.contents)
-    layer, _ = layer_by_key(key, inputs.compression, inputs.ctx, lambda: entries, title=title)
+    layer, _ = layer_by_key(key, compression, inputs.ctx, lambda: entries, title=title)
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
     if step.group.kind == "project" and len(files) == 1:
         (own,) = files.values()
@@ -344,7 +333,7 @@ def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[i
         raise BuildError(message) from error
 
 
-def _wheel_of(step: CopyStep, inputs: _Inputs, out: Path) -> list[str]:
+def _wheel_of(step: CopyStep, inputs: Inputs, out: Path) -> list[str]:
     """Return name and hash of a step's only wheel, for the receipt; it must be of its sdist's package."""
     made: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
     for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):

@@ -25,7 +25,7 @@ from hatch_docker.engines.buildkit.dockerfile import Group, render
 from hatch_docker.engines.buildkit.engine import make_steps
 from hatch_docker.engines.buildkit.run_step import step_of, write_step
 from hatch_docker.engines.buildkit.system_packages import find_system
-from hatch_docker.engines.common import created_time, image_settings, open_target
+from hatch_docker.engines.common import created_time, image_settings, open_inputs
 from hatch_docker.engines.image_files import file_layers
 from hatch_docker.engines.steps import make_run
 from hatch_docker.oci.archive import write_archive
@@ -50,9 +50,10 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
             "docker:dockerfile writes the Dockerfile of one platform, and platforms has "
             f"{', '.join(plan.platforms)}; choose: HATCH_DOCKER_PLATFORMS={plan.platforms[0]}"
         )
-    base, target = open_target(plan, Platform.parse(plan.platforms[0]), project, ctx)
-    pins = pin(plan.lock, project.root, target, ctx)
-    steps = make_steps(plan, pins, base, target, project, ctx)
+    inputs = open_inputs(plan, Platform.parse(plan.platforms[0]), project, ctx)
+    base = inputs.base
+    pins = pin(plan.lock, project.root, inputs.target, ctx)
+    steps = make_steps(pins, inputs)
     if debs := find_system(base, ctx):
         steps.insert(0, CopyStep(Group("system", "system", debs.contents), debs=debs))
     compiler = compiler_of(base, steps, ctx)

@@ -10,10 +10,11 @@ from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, TransientError
 from hatch_docker.engines.common import finish
-from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
+from hatch_docker.engines.model import BuiltImage, Inputs, LayerInfo, WheelInfo
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
+from hatch_docker.wheels.target import target_of
 from tests.fakes.bases import opened, publish, python_base
 from tests.fakes.images import layer_of
 from tests.fakes.plans import given_project
@@ -57,7 +58,7 @@ def blob(name: str, size: int) -> Layer:
 def made(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
     base = opened(plan.base.name, ctx)
     notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
-    return finish(plan, base, (), notes, [WheelInfo("x", "y")], given_project(), ctx)
+    return finish(Inputs(plan, given_project(), base, target_of(base), ctx), (), notes, [WheelInfo("x", "y")])
 
 
 def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:

@@ -16,7 +16,6 @@ from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import file
 from tests.fakes.elf import make_elf
-from tests.fakes.images import AMD64
 from tests.fakes.library_images import built, plan, record, sealed
 from tests.fakes.receipts import RECEIPT
 from tests.fakes.sbom_images import SITE
@@ -128,5 +127,5 @@ def test_code_that_the_bases_python_does_not_accept_is_pointed_out(ctx: Context)
 
 def test_hints_are_in_the_last_lines(ctx: Context) -> None:
     receipt = replace(RECEIPT, hints=("libx is there 2 times",))
-    lines = list(closing_lines(None, receipt, plan(), Path("x"), "", AMD64, ctx))
+    lines = list(closing_lines(None, receipt, plan(), Path("x"), "", ctx))
     assert lines[0] == "hint: libx is there 2 times"
