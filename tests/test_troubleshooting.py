@@ -73,7 +73,7 @@ def find_messages() -> Iterator[tuple[str, str]]:
     kinds = errors()
     for name, path in modules().items():
         tree = parsed(path)
-        config = name.startswith("config.") or name == "core.cache.fields"
+        config = name.startswith("config.")
         if name in ("config.messages", "config.suggest", "config.types"):
             yield from ((name, text) for text in sentences(tree))
         for function in ast.walk(tree):

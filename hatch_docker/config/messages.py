@@ -7,12 +7,16 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import Table
 
 from hatch_docker.config import PREFIX, TABLE, Problem
 from hatch_docker.config.suggest import unknown_option
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.toml_lines import dotted, line_of
 
+_MARK = "hatch-docker-looks-for-this-line"
 SHOWN = 60  # characters of a wrong value in a message
 SECRET = frozenset(("env", "args", "cache", "secrets"))  # options whose values may be secrets, and are not shown
 
@@ -43,10 +47,10 @@ def explain(problems: Sequence[Problem], pyproject: Path | None) -> ConfigError:
         file = problem.file or pyproject
         above = (problem.variable,) if problem.variable else () if problem.file else TABLE
         path = (*above, *problem.location)
-        line = line_of(file, path) if file and not problem.variable else 0
+        line = _line_of(file, path) if file and not problem.variable else 0
         where = f"{file.name}:{line}: " if file and line else ""
         order = 2 if problem.variable else int(file != pyproject)
-        found.append((order, line, f"{where}{dotted(path)}: {_sentence(problem)}"))
+        found.append((order, line, f"{where}{_dotted(path)}: {_sentence(problem)}"))
     lines = [text for *_, text in sorted(found, key=lambda item: item[:2])]
     return ConfigError("\n".join(dict.fromkeys(lines)))
 
@@ -66,3 +70,51 @@ def _sentence(problem: Problem) -> str:
     login = re.search("@(?!sha256:)", shown)
     hidden = login or len(shown) > SHOWN or re.search(r': (\[.*\]|".*")$', sentence)
     return sentence if hidden else f"{sentence}, not {shown}"
+
+
+def _line_of(file: Path, path: Sequence[Any]) -> int:
+    """Return the line of the value at a path in a TOML file, else of the nearest table around it, else 0.
+
+    It is 0 too where the file cannot be read: a line number is only a service.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return 0
+    while path:
+        try:
+            if line := _marked_line(text, path):
+                return line
+        except (KeyError, IndexError, TypeError, ValueError):  # tomlkit's errors are among these
+            pass
+        path = path[:-1]
+    return 0
+
+
+def _dotted(path: Sequence[Any]) -> str:
+    """Return the dotted name of a value, as TOML writes it, with the numbers of items: `tool.a."b c"[0].d`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part, ensure_ascii=False)
+            text += f".{name}" if text else name
+    return text
+
+
+def _marked_line(text: str, path: Sequence[Any]) -> int:
+    """Put a marker in the place of a value, and return the line where it is, 0 if it is nowhere."""
+    document = tomlkit.parse(text)
+    container: Any = document
+    for part in path[:-1]:
+        container = container[part]
+    value = container[path[-1]]
+    if isinstance(value, Table):
+        value.comment(_MARK)
+    else:
+        container[path[-1]] = _MARK
+    before, mark, _ = tomlkit.dumps(document).partition(_MARK)
+    if isinstance(value, Table) and not before.rpartition("\n")[2].lstrip().startswith("["):  # made by dotted names
+        return _marked_line(text, (*path, next(iter(value))))
+    return before.count("\n") + 1 if mark else 0

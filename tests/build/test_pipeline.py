@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
+from hatch_docker.build.inputs import Notes
 from hatch_docker.build.pipeline import image_or_index, output_paths, run
 from hatch_docker.build.receipt import Receipt, read_receipt
+from hatch_docker.build.unchanged import Command
 from hatch_docker.core.cache.store import DamagedBlobError
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, DaemonError, HatchDockerError, RegistryError, StoreError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Index
-from hatch_docker.plan.model import BudgetPlan, Plan
+from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
 from hatch_docker.project.model import Project
 from tests.fakes.images import ARM64, small_image
 from tests.fakes.plans import given_project
@@ -43,9 +45,9 @@ class Story:
         self.before(ctx)
         return self.built
 
-    def run(self, **changes: Any) -> Receipt:
+    def run(self, notes: Notes | None = None, **changes: Any) -> Receipt:
         self.plan = replace(self.plan, **changes)
-        return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, self.ctx)
+        return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, self.ctx, notes)
 
     @property
     def receipt(self) -> Receipt:
@@ -98,6 +100,15 @@ def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:
     ]
     story.run(archive=True)
     assert [ctx.lazy for ctx in story.seen] == [True, False]
+
+
+def test_the_base_of_the_builder_is_noted(story: Story, tmp_path: Path) -> None:
+    """An unchanged build asks then whether its tag names another image."""
+    builder = BasePlan("registry", "registry.example/builder:1", "registry.example/builder:1")
+    story.before = lambda ctx: ctx.used.update({("base", builder.name): "sha256:" + "b" * 64})
+    notes = Notes(Command(tmp_path, ("test",), {}))
+    story.run(notes, base=replace(story.plan.base, builder=builder))
+    assert notes.tags[builder.location] == "sha256:" + "b" * 64
 
 
 def test_several_platforms_are_an_index(story: Story) -> None:
