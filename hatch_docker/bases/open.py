@@ -32,7 +32,7 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
         from hatch_docker.bases.debian.base_cache import recall_base, remember_base
 
         if (known := recall_base(plan, platform, compression, ctx)) is not None:
-            return known
+            return replace(known, cached=not ctx.no_cache)  # this command made it, to read the metadata
         from hatch_docker.bases.debian.base import make_debian_base
 
         base = make_debian_base(plan, platform, ctx, compression=compression)

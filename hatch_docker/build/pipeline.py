@@ -86,8 +86,8 @@ def _make(
 ) -> Made:  # fmt: skip
     """Make the image in one attempt, with the times of all attempts."""
     archive, path = output_paths(plan, directory)
-    with _timed(timings, "build"):
-        built = engine(plan, project, ctx)
+    with _timed(timings, "build"), _reachable(plan, remote, ctx) as watched:
+        built = engine(plan, project, watched)
     item = image_or_index(built)
     hints = _check(plan, built, ctx, timings)
     with _timed(timings, "documents"):
@@ -157,6 +157,15 @@ def _check(plan: Plan, built: Sequence[BuiltImage], ctx: Context, timings: dict[
 
         check_budget(plan, built, ctx)
     return hints
+
+
+def _reachable(plan: Plan, remote: Remote | None, ctx: Context) -> contextlib.AbstractContextManager[Context]:
+    """Return the block in which the image is made; a push to a registry that is not running ends it."""
+    if remote is None:
+        return contextlib.nullcontext(ctx)
+    from hatch_docker.release.sessions import ended_if_refused
+
+    return ended_if_refused(remote, plan.repositories, ctx)
 
 
 def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:

@@ -48,7 +48,8 @@ def close_to(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 def command_advice(word: str, known: Iterable[str]) -> str:
     """Return a sentence about a command that does not exist."""
     words = {**_MEANT, **{name: name for name in known}}
-    meant = words.get(word.lower()) or words.get(close_to(word.lower(), words), "")
+    similar = close_to(word.lower(), words) if len(word) > 2 else ""  # two letters resemble everything
+    meant = words.get(word.lower()) or words.get(similar, "")
     lists = "`hatch-docker help` lists all commands"
     return f"did you mean `hatch-docker {meant}`? {lists}" if meant else lists
 

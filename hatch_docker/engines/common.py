@@ -34,7 +34,7 @@ from hatch_docker.plan.naming import PREFIX, merged
 from hatch_docker.project.git_logins import add_git_logins
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.index import read_indexes
-from hatch_docker.wheels.install.archive import ZIP_ERRORS
+from hatch_docker.wheels.install.archive import MEMBERS, ZIP_ERRORS
 from hatch_docker.wheels.install.compatibility import check_fits, check_library, says_no_library
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target, target_of
@@ -199,8 +199,8 @@ def dependency_build_plan(build: BuildPlan, pinned: Pin | None = None) -> BuildP
 
 
 def check_contents(wheel: Path, target: Target) -> None:
-    """Raise WheelError for a file that is no wheel, and for a wheel of ours with a file in which people keep secrets or
-    an extension module that was compiled for another Python, machine or C library.
+    """Raise WheelError for a file that is no wheel, and for a wheel of ours with too many files, with a file in which
+    people keep secrets, or with an extension module that was compiled for another Python, machine or C library.
     """
     import zipfile
 
@@ -209,6 +209,11 @@ def check_contents(wheel: Path, target: Target) -> None:
             names = archive.namelist()
     except ZIP_ERRORS as error:
         raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
+    if len(names) > MEMBERS:
+        raise WheelError(
+            f"the project's wheel holds {len(names)} files, more than the {MEMBERS} that are installed: exclude what "
+            "the program does not read, or copy data into the image by `files`"
+        )
     for name in names:
         if part := secret_part(name):
             raise WheelError(

@@ -4,27 +4,36 @@ The push sends its first blob in such a session: it costs no further request, an
 """
 
 import contextlib
+import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.errors import HatchDockerError, RegistryError, TransientError
+from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import is_offline
+from hatch_docker.core.http.responses import CONNECT
+from hatch_docker.core.http.retry import pause
+from hatch_docker.core.process import end_running
+from hatch_docker.core.progress import UnwantedError
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import Remote, push_scope, session_url
 
 ACCEPTED = "accepted"  # when a repository accepted a push, in seconds since the epoch
 YOUNG = 3600           # seconds; logins of some registries end after hours
+TRIES = 6              # connections that are refused, one after the other, as a push takes it
 
 
 def open_sessions(repositories: Sequence[str], ctx: Context) -> Remote:
     """Open a session in each repository that accepted no push in the last hour, all at once; return what holds them.
 
-    Raises RegistryError, with a line for each repository that refuses. A server that does not answer is left to the
-    push, which tries for longer.
+    Raises RegistryError, with a line for each repository that refuses. A server that does not answer is left to
+    `ended_if_refused` and to the push, which try for longer.
     """
     remote = Remote(ctx.client, ctx.environ)
     names = [name for name in map(parse_reference, repositories) if not _accepted(name, ctx)]
@@ -53,6 +62,53 @@ def _try(remote: Remote, name: Reference) -> RegistryError | None:
     except RegistryError as error:
         return RegistryError(f"{name.name} does not accept the push: {error}")
     return None
+
+
+@contextlib.contextmanager
+def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -> Iterator[Context]:
+    """Connect to the registries of a push beside the block that makes the image, and end the block if one refuses.
+
+    Yield the context of the block. No request is made, and the block waits for nothing. Raises TransientError for a
+    registry at whose address nothing listens; every other failure is left to the push.
+    """
+    refused: list[str] = []
+    ended, over = threading.Event(), threading.Event()
+
+    def ask(name: Reference) -> None:
+        with contextlib.suppress(HatchDockerError, OSError):
+            url = remote.url(name, "")
+            if not urls.proxy_for(url, ctx.environ) and _refuses(url, over):
+                refused.append(name.name)
+                ended.set()
+                end_running()
+
+    if not is_offline(ctx.environ):
+        for name in {name.registry: name for name in map(parse_reference, repositories)}.values():
+            if name.name not in remote.sessions:
+                threading.Thread(target=ask, args=(name,), daemon=True).start()
+    try:
+        yield replace(ctx, progress=replace(ctx.progress, ended=ended))
+    except (HatchDockerError, UnwantedError):
+        if refused:
+            raise TransientError(
+                f"{refused[0]} does not accept the push: nothing listens there (the connection was refused {TRIES} "
+                "times); start the registry, or correct its name"
+            ) from None
+        raise
+    finally:
+        over.set()
+
+
+def _refuses(url: str, over: threading.Event) -> bool:
+    """Return whether each of some connections to the host of a URL is refused, until `over` is set."""
+    for number in range(1, TRIES + 1):
+        try:
+            socket.create_connection(urls.origin(url)[1:], CONNECT).close()
+            return False
+        except ConnectionRefusedError:
+            if number < TRIES and over.wait(pause(number)):
+                return False
+    return True
 
 
 def open_session(remote: Remote, name: Reference) -> str:

@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
@@ -43,6 +43,7 @@ class Target:
     platform: Platform
     libc: tuple[str, str]
     abi: str = ""                         # "t" is free-threaded, "d" is a debug build
+    base: str = field(default="", compare=False)  # the name of the base, for messages
 
     @property
     def build(self) -> str:
@@ -77,6 +78,11 @@ class Target:
             "lock a version that has such a wheel (or build one and add it with find-links), or build the image on "
             f"a {self.platform} machine, where its sdist can be compiled"
         )
+
+    @property
+    def described(self) -> str:
+        """The base by its name, and the system that it is: the start of a relative clause."""
+        return f"the base {self.base}, which is {self}" if self.base else f"the base, which is {self}"
 
     def __str__(self) -> str:
         return f"Python {self.short}{self.abi} on {self.platform} with {self.libc[0]} {self.libc[1]}"
@@ -132,7 +138,7 @@ def _tags(target: Target) -> tuple[Tag, ...]:
 
 def target_of(base: Base) -> Target:
     """Return the target that a base is for wheels."""
-    return Target(base.interpreter.version, base.platform, base.libc, base.interpreter.abi)
+    return Target(base.interpreter.version, base.platform, base.libc, base.interpreter.abi, base.name)
 
 
 def _libc_tags(target: Target) -> list[str]:

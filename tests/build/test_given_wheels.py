@@ -42,9 +42,10 @@ def write(directory: Path, *names: str, metadata: str = "Requires-Python: >=3.10
 def test_each_target_has_the_wheel_that_fits_best(
     names: list[str], python: str, platform: str, libc: tuple[str, str], found: str | None
 ) -> None:
-    target = Target(python, Platform.parse(platform), libc)
+    target = Target(python, Platform.parse(platform), libc, base="python:3")
     if found is None:
-        with pytest.raises(HatchDockerError, match=f"no wheel fits.*: {AMD64} is for .*, {OLDER} is for cp312"):
+        start = "no wheel fits the base python:3, which is Python 3"
+        with pytest.raises(HatchDockerError, match=f"{start}.*: {AMD64} is for .*, {OLDER} is for cp312"):
             fitting_wheel([Path(name) for name in names], target)
         return
     assert fitting_wheel([Path(name) for name in names], target).name == found

@@ -49,6 +49,7 @@ def test_help(name: str) -> None:
 @pytest.mark.parametrize(("words", "message"), [
     ("bild", "unknown command: bild | did you mean `hatch-docker build`? `hatch-docker help`..."),
     ("publish", "unknown command: publish | did you mean `hatch-docker push`? `hatch-docker help`..."),
+    ("ps", "unknown command: ps | `hatch-docker help`..."),
     ("updat", "unknown command: updat | did you mean `hatch-docker lock --upgrade`? `hatch-docker help`..."),
     ("frobnicate", "unknown command: frobnicate | `hatch-docker help`..."),
     ("help bild", "unknown command: bild | did you mean `hatch-docker build`? `hatch-docker help`..."),

@@ -88,6 +88,14 @@ def test_an_image_has_a_limited_number_of_layers(tmp_path: Path) -> None:
             assert len([group for group in after if group not in before]) <= 2
 
 
+def test_a_wheel_of_ours_with_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (wheel := tmp_path / "demo-1-py3-none-any.whl").write_bytes(make_wheel("demo", "1", files={"demo/data": b""})[1])
+    check_contents(wheel, TRIXIE)
+    monkeypatch.setattr("hatch_docker.engines.common.MEMBERS", 3)
+    with pytest.raises(WheelError, match=r"the project's wheel holds 4 files, more than the 3 that are installed"):
+        check_contents(wheel, TRIXIE)
+
+
 @pytest.mark.parametrize("name", [
     "_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so", "_c.cpython-311-x86_64-linux-gnu.so",
     "_c.cpython-313-aarch64-linux-gnu.so", "_c.cpython-313t-x86_64-linux-gnu.so", "_c.cpython-313-x86_64-linux-musl.so",

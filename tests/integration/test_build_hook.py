@@ -236,5 +236,5 @@ def test_both_targets_share_the_wheel_in_dist(targets: tuple[str, str], tmp_path
 def test_code_compiled_for_another_python_is_refused_and_the_wheel_stays(tmp_path: Path, cache: Path) -> None:
     (other,) = set(SUITES.values()) - {own_suite()}
     outcome = run(HATCHLING, write("c-extension", tmp_path / "p", base=f"debian:{other}"), cache)
-    check_failed(outcome, "does not fit the base, which is Python 3.", "`hatch build -t docker`")
+    check_failed(outcome, f"does not fit the base debian:{other}, which is Python 3.", "`hatch build -t docker`")
     assert [path.suffix for path in outcome.directory.iterdir()] == [".whl"]

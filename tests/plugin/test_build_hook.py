@@ -31,7 +31,7 @@ from hatch_docker.wheels.target import Target
 from tests.fakes.plans import plan
 from tests.projects import write_project
 
-TRIXIE = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
+TRIXIE = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"), base="debian:trixie")
 ALPINE = Target("3.13.5", Platform("linux", "amd64"), ("musl", "1.2"))
 HOOK = "[tool.hatch.build.targets.wheel.hooks.docker]\nenable-by-default = false\n"
 ENABLED = {"HATCH_BUILD_HOOK_ENABLE_DOCKER": "1"}
@@ -172,7 +172,7 @@ def test_a_wheel_that_fits_is_taken(tmp_path: Path) -> None:
 def test_a_wheel_for_another_python_or_platform_is_refused(tag: str, tmp_path: Path) -> None:
     with pytest.raises(WheelError) as caught:
         check_given(make_wheel(tmp_path, tag), TRIXIE)
-    assert f"demo-1.0-{tag}.whl does not fit the base, which is Python 3.13" in str(caught.value)
+    assert f"demo-1.0-{tag}.whl does not fit the base debian:trixie, which is Python 3.13" in str(caught.value)
     assert str(caught.value).endswith("`hatch build -t docker`")
     assert "\n" not in str(caught.value)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import RegistryError
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.process import run
 from hatch_docker.release.push import push_to_all
-from hatch_docker.release.sessions import ACCEPTED, open_sessions
+from hatch_docker.release.sessions import ACCEPTED, ended_if_refused, open_sessions
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_layer
 from tests.fakes.registry import FakeRegistry
@@ -51,6 +52,27 @@ def test_what_needs_no_session_cancels_it(registry: FakeRegistry, ctx: Context, 
 def test_a_server_that_does_not_answer_is_left_to_the_push(registry: FakeRegistry, ctx: Context) -> None:
     registry.fault("POST", "/blobs/uploads/", 503)
     assert not open_sessions([f"{registry.host}/app", "127.0.0.1:9/app"], ctx).sessions
+
+
+def test_a_registry_that_is_not_running_ends_the_build(
+    registry: FakeRegistry, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its next step, or by the end of the program that runs; one that runs is connected to, and not asked."""
+    monkeypatch.setattr("hatch_docker.release.sessions.pause", lambda _number: 0.01)
+    remote, names = open_sessions([], ctx), [f"{registry.host}/app", "127.0.0.1:9/app"]
+    refused = pytest.raises(TransientError, match=r"^127\.0\.0\.1:9/app does not accept the push: nothing listens")
+    with refused, ended_if_refused(remote, names, ctx):
+        run(["sleep", "60"])
+    with pytest.raises(TransientError), ended_if_refused(remote, names, ctx) as watched:
+        assert watched.progress.ended is not None
+        assert watched.progress.ended.wait(10)
+        watched.progress.task("the next layer").begin()
+    with ended_if_refused(remote, names[:1], ctx) as watched:
+        time.sleep(0.2)
+        watched.progress.check_wanted()
+    with pytest.raises(RegistryError, match="its own"), ended_if_refused(remote, names[:1], ctx):
+        raise RegistryError("its own")
+    assert not registry.requests
 
 
 def test_every_refusal_has_a_line(registry: FakeRegistry, ctx: Context) -> None:

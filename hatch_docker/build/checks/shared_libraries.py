@@ -6,7 +6,7 @@ The result is remembered by the layers, so an unchanged image is not checked aga
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
     warned: dict[str, None] = {}
     hints: dict[str, None] = {}
     for result in built:
-        needs = _needs(result, ctx)
+        needs, optional = _needs(result, ctx), dict[str, list[tuple[str, str]]]()
         for need in needs:
             if need.apart and _is_own(need, result):
                 line = (
@@ -66,9 +66,11 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
                 if advice.startswith("add "):
                     wanted.add(packages[library].partition(" ")[0])
             elif plan.native_libraries == "auto":
-                hints[f"{line}; only where that is imported"] = None
+                wheel = files[0].owner if library in packages else ""
+                optional.setdefault(wheel or library, []).append((library, line))
             else:
                 warned[line] = None
+        hints |= dict.fromkeys(_optional(optional, packages, plan, result.base))
     for line in warned:
         ctx.progress.warn(line)
     if failed:
@@ -159,6 +161,20 @@ def _advice(library: str, package: str | None, plan: Plan, base: Base) -> str:
     if base.plan.kind == "debian" or plan.engine == "buildkit":
         return f"add {package} to runtime.packages"
     return f'take a base with Debian\'s {package}, or engine = "buildkit" and add it to runtime.packages'
+
+
+def _optional(
+    found: Mapping[str, Sequence[tuple[str, str]]], packages: Mapping[str, str], plan: Plan, base: Base
+) -> Iterator[str]:
+    """Yield a hint for each wheel about the libraries that its parts need: `found` has their names and their lines."""
+    for wheel, rows in found.items():
+        if len(rows) == 1:
+            yield f"{rows[0][1]}; only where that is imported"
+        else:
+            names = [library for library, _ in rows]
+            quoted = ", ".join(dict.fromkeys(packages[name] for name in names))
+            advice = _advice(names[0], quoted, plan, base)
+            yield f"{', '.join(names)}: {advice}; files of {wheel} need them; only where these are imported"
 
 
 def _file(need: MissingLibrary) -> str:

@@ -264,7 +264,7 @@ class Store:
         with _writing(self.root):
             _make(path.parent)
             with temporary_file(self.root / "tmp") as (stream, temporary):
-                stream.write(_fact_sum(key, text) + b"\n" + text)
+                stream.writelines((_fact_sum(key, text), b"\n", text))
                 stream.close()
                 _rename(temporary, path)
 
@@ -338,12 +338,14 @@ def _read_fact(path: Path) -> bytes | None:
     Pipes are not waited for, links not followed.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        checksum, _, text = stream.read().partition(b"\n")
+        checksum, text = stream.readline().rstrip(b"\n"), stream.read()
     return text if checksum == _fact_sum(path.name, text) else None
 
 
 def _fact_sum(key: str, text: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + b"\n" + text).hexdigest().encode()
+    digest = hashlib.sha256(key.encode() + b"\n")
+    digest.update(text)  # which may have megabytes
+    return digest.hexdigest().encode()
 
 
 def _inode(directory: Path) -> int | None:

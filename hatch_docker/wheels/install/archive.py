@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from email.message import Message
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
-METADATA_LIMIT = 16 << 20     # bytes of RECORD and the like, which are held in memory
-DIRECTORY_LIMIT = 8 << 20     # bytes of an archive's own directory; torch's 15 000 files take 2 MB
-MEMBERS = 100_000             # files of a wheel
+METADATA_LIMIT = 16 << 20     # bytes of METADATA and the like, which are held in memory
+RECORD_LIMIT = DIRECTORY_LIMIT = 32 << 20  # bytes of RECORD, and of an archive's own directory
+MEMBERS = 200_000             # files of a wheel, as of an sdist; torch has 15 000
 RATIO, GRACE = 200, 64 << 20  # a wheel larger than GRACE may unpack to RATIO times its own size
 SHOWN = 500                   # characters of a message that quotes a wheel
 CHUNK = 1 << 16
@@ -83,6 +83,11 @@ def record_hash(digest: Any) -> str:
     return f"{digest.name}={base64.urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
 
 
+def record_rows(data: bytes) -> Iterator[list[str]]:
+    """Return the rows of a RECORD (PEP 376), which is not copied: io.StringIO takes four bytes for each character."""
+    return csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
+
+
 class PieceReader(io.RawIOBase):
     """A stream of the bytes that an iterator gives piece by piece."""
 
@@ -104,16 +109,30 @@ class PieceReader(io.RawIOBase):
 
 
 class Member:
-    """A file of a wheel; `size` is in bytes, `hash` as in RECORD."""
+    """A file of a wheel, `hash` as in RECORD; calling it opens it. A wheel may have 100 000, so it is small."""
+
+    __slots__ = ("_archive", "_info", "_wheel", "hash")
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, promise: str, wheel: str) -> None:
         self._archive = archive
         self._info = info
         self._wheel = wheel
-        self.name = info.orig_filename
         self.hash = promise
-        self.size = info.file_size
-        self.executable = bool(info.external_attr >> 16 & 0o111)
+
+    @property
+    def name(self) -> str:
+        """The name in the archive."""
+        return self._info.orig_filename
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self._info.file_size
+
+    @property
+    def executable(self) -> bool:
+        """True if anybody may run it."""
+        return bool(self._info.external_attr >> 16 & 0o111)
 
     def start(self, count: int) -> bytes:
         """Return the first `count` bytes, not compared with RECORD."""
@@ -124,7 +143,7 @@ class Member:
         """Return the contents; raises WheelError where RECORD has another hash."""
         return b"".join(self.pieces())
 
-    def open(self) -> BinaryIO:
+    def __call__(self) -> BinaryIO:
         """Open a stream of the contents; its last `read` raises WheelError where RECORD has another hash."""
         return cast("BinaryIO", PieceReader(self.pieces()))
 
@@ -191,7 +210,7 @@ class WheelArchive:
         info = self._infos.get(f"{self.dist_info}/{name}")
         if info is None:
             raise BadWheelError(f"it has no {self.dist_info}/{name}")
-        if info.file_size > METADATA_LIMIT:
+        if info.file_size > (RECORD_LIMIT if name == "RECORD" else METADATA_LIMIT):
             raise BadWheelError(f"{info.filename} has {info.file_size} bytes")
         try:
             return self._archive.read(info).decode()
@@ -207,7 +226,7 @@ class WheelArchive:
     def _read_record(self) -> dict[str, str]:
         """Return the hashes of RECORD; raises BadRecordError where one of the files has none, or a weak one."""
         rows: dict[str, tuple[str, str]] = {}
-        for row in csv.reader(io.StringIO(self.read_metadata("RECORD"), newline="")):
+        for row in record_rows(self.read_metadata("RECORD").encode()):
             if len(rows) > MEMBERS:
                 raise BadWheelError(f"RECORD names more than {MEMBERS} files")
             if len(row) != 3:
@@ -217,12 +236,13 @@ class WheelArchive:
             if rows.setdefault(path, (row[1], row[2]))[0] != row[1]:
                 self._note(f"RECORD names {path} twice")
         hashes: dict[str, str] = {}
+        unnamed = [f"{self.dist_info}/{name}" for name in ("RECORD", *_SIGNATURES)]
         for path, info in self._infos.items():
-            if path in [f"{self.dist_info}/{name}" for name in ("RECORD", *_SIGNATURES)]:
+            if path in unnamed:
                 continue
-            text, size = rows.get(path, ("", ""))
-            algorithm, _, value = text.partition("=")
-            told = f"{algorithm}={value.rstrip('=')}"
+            text, size = rows.pop(path, ("", ""))
+            algorithm = text.partition("=")[0]
+            told = text.rstrip("=")
             if not text:
                 self._note(f"RECORD has no hash of {path}")
             elif algorithm not in _HASHES:
@@ -260,7 +280,10 @@ class _ArchiveFile(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > DIRECTORY_LIMIT:
             raise zipfile.BadZipFile(f"its directory has more than {DIRECTORY_LIMIT} bytes")
-        return super().read(size)
+        data = super().read(size)
+        if data.count(b"PK\1\2") > MEMBERS:  # zipfile takes 500 bytes of memory for each
+            raise zipfile.BadZipFile(f"it holds more than {MEMBERS} files")
+        return data
 
     def __del__(self) -> None:
         self.close()
@@ -285,8 +308,6 @@ def _has_another_path(info: zipfile.ZipInfo) -> bool:
 def _read_infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     """Return the files of an archive of `size` bytes by their safe paths, sorted; raises BadWheelError, ImageError."""
     infos: dict[str, zipfile.ZipInfo] = {}
-    if len(archive.infolist()) > MEMBERS:
-        raise BadWheelError(f"it holds more than {MEMBERS} files")
     for info in archive.infolist():
         name = info.orig_filename  # zipfile ends `filename` at a NUL
         path = safe_path(name, backslash=False)

@@ -51,7 +51,7 @@ def fitting_wheel(wheels: Sequence[Path], target: Target) -> Path:
     }  # fmt: skip
     if not places:
         reasons = ", ".join(f"{wheel.name} is {incompatibility(wheel.name, target)}" for wheel in wheels)
-        raise WheelError(f"no wheel fits the base, which is {target}: {reasons}; choose another base or platform")
+        raise WheelError(f"no wheel fits {target.described}: {reasons}; choose another base or platform")
     return places[min(places)]
 
 
@@ -103,7 +103,7 @@ def check_fits(filename: str, target: Target) -> None:
         raise WheelError(f"{filename} is not the name of a wheel: {error}") from None
     if tags.isdisjoint(target.tags()):
         raise WheelError(
-            f"wheel {filename} does not fit the base, which is {target}; "
+            f"wheel {filename} does not fit {target.described}; "
             "choose another version or base, or let the builder make the wheel"
         )
 

@@ -177,7 +177,8 @@ class Installation:
             self.files[path] = InstalledFile(path, mode, len(content), content)
             found = record_hash(hashlib.sha256(content))
         else:
-            self.files[path] = InstalledFile(path, mode, content.size, content.open)
+            opener = content if isinstance(content, Member) else content.open
+            self.files[path] = InstalledFile(path, mode, content.size, opener)
             found = content.hash
             if not found.startswith("sha256=") and content.size < REHASHED and isinstance(content, Member):
                 found = record_hash(hashlib.sha256(content.read()))
@@ -202,7 +203,7 @@ class Stripped(NamedTuple):
 
     def open(self) -> BinaryIO:
         """Open a stream of it; the last `read` raises WheelError where the member differs from RECORD."""
-        return cast("BinaryIO", PieceReader(strip_parts(self.member.open(), self.pieces)))
+        return cast("BinaryIO", PieceReader(strip_parts(self.member(), self.pieces)))
 
 
 def strip_member(member: Member) -> Stripped | None:

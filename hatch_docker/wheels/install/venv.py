@@ -4,8 +4,6 @@ A wheel's entries depend on the wheel, on "3.13" and on the environment's root, 
 is the same layer in every image, and a pure one on every architecture. Only `venv_entries` depend on the base.
 """
 
-import csv
-import io
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +12,7 @@ from hatch_docker.bases.bytecode import Compiled, SourceFile, bytecode_path
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.paths import SOURCE_DATE, parents
 from hatch_docker.oci.tar import Entry, parent_entries
-from hatch_docker.wheels.install.archive import WheelArchive
+from hatch_docker.wheels.install.archive import WheelArchive, record_rows
 from hatch_docker.wheels.install.compatibility import check_identity
 from hatch_docker.wheels.install.destination import Installation
 from hatch_docker.wheels.install.layout import VenvTarget
@@ -80,7 +78,7 @@ def wheel_files(entries: Iterable[Entry], venv: VenvTarget) -> dict[str, str]:
     """Return the files of an installed wheel by its RECORD: path in the image -> hash ("sha256=...", "" if none)."""
     for entry in entries:
         if venv.is_metadata(entry.path, "RECORD") and isinstance(entry.content, bytes):
-            rows = csv.reader(io.StringIO(entry.content.decode(), newline=""))
+            rows = record_rows(entry.content)
             return {posixpath.normpath(f"{venv.site_packages}/{row[0]}"): row[1] for row in rows}
     return {}
 

@@ -238,7 +238,7 @@ def test_the_cure_is_where_it_can_be_had(tmp_path: Path) -> None:
     mirror = library_archive(tmp_path / "mirror")
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines, HATCH_DOCKER_DEBIAN_MIRROR=mirror.url)
-    find_providers(["libpq.so.5"], suite_of(mirror, ctx))
+    find_providers(["libpq.so.5", "libother.so.3", "libz.so.1"], suite_of(mirror, ctx))
     one = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
     for engine, kind, cure in (
         ("embedded", "debian", 'add "libpq5" to runtime.packages'),
@@ -249,5 +249,14 @@ def test_the_cure_is_where_it_can_be_had(tmp_path: Path) -> None:
         check_native(plan("warn", engine=engine), [replace(one, base=base)], ctx)
         assert lines[-1].startswith(f"warning: libpq.so.5: {cure}")
     base = replace(one.base, plan=replace(one.base.plan, kind="debian"))
+    several = record("pkg", "1", so("pkg/pq.so", "libpq.so.5", "libother.so.3", "libz.so.1", "libno.so.1"))
+    image = built(ctx, several, suite="trixie")
+    first, second = check_native(plan(), [replace(image, base=replace(base, image=image.base.image))], ctx)
+    assert first.startswith("libno.so.1: no Debian package of it is known")
+    assert first.endswith("; pkg/pq.so of pkg 1 needs it; only where that is imported")
+    assert second == (
+        'libother.so.3, libpq.so.5, libz.so.1: add "libpq5", "zlib1g" to runtime.packages; '
+        "files of pkg 1 need them; only where these are imported"
+    )
     with pytest.raises(BuildError, match=r'\n  \[tool.hatch-docker.runtime\]\n  packages = \["libpq5"\]$'):
         check_native(plan("error"), [replace(one, base=base)], ctx)
