@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 KIND = "unchanged"
 RECIPE = 2               # raise it when a memory reads otherwise
 LIFETIME = 24 * 3600     # seconds that a memory holds: a day, so that what an ordinary build uses stays in the cache
-LIMIT = 50_000           # files of a tree; more take longer to look at than to build
+LIMIT = 200_000          # files of a tree; those of a project go into a wheel, which has no more
 PIPELINE_FILES = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
 # Variables that decide nothing that is made; -q and -v only what is shown.
 IGNORED = frozenset({"_", "OLDPWD", "PWD", "SHLVL", "HATCH_QUIET", "HATCH_VERBOSE", *PIPELINE_FILES})

@@ -90,13 +90,14 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
     entries: list[list[Entry]] = []           # of each wheel
     for wheel in wheels:
         tally: dict[str, list[int]] = {}
+        hashes: dict[str, str] = {}
         entries.append(install.wheel_entries(
             wheel.open(), site.venv, filename=wheel.filename, warn=ctx.progress.warn, rules=wheel.rules, tally=tally,
-            faults=[] if wheel.published and record_faults(wheel.digest, ctx) else None,
+            hashes=hashes, faults=[] if wheel.published and record_faults(wheel.digest, ctx) else None,
         ))
         if wheel.rules.leave_out:
             ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)
-        remember_files(site.venv, wheel.digest, install.wheel_files(entries[-1], site.venv), ctx, wheel.rules)
+        remember_files(site.venv, wheel.digest, hashes, ctx, wheel.rules)
     compiler = _compiler(site)
     if compiler is None:
         key = key_of(key, "sources only")

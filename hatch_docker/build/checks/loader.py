@@ -18,7 +18,6 @@ may load it first, and the loader does not search for a library that is loaded a
 import contextlib
 import csv
 import hashlib
-import io
 import posixpath
 import re
 import tempfile
@@ -34,6 +33,7 @@ from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Layer
+from hatch_docker.wheels.install.archive import record_rows
 
 RECIPE = 2                # raise it if the same layers must be read differently
 KIND = "native-files"
@@ -119,7 +119,7 @@ class NativeReader(LayerReader):
         self._whole = whole
         self._found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
         self._found |= {"programs": [], "scripts": {}}
-        self._owners: dict[str, str] = {}
+        self._records: list[tuple[str, str, bytes]] = []  # of each wheel its title, where it is installed, its RECORD
 
     def see(self, entry: Entry, stream: BinaryIO | None) -> None:
         """Add what the loader uses of an entry."""
@@ -141,9 +141,7 @@ class NativeReader(LayerReader):
             found["texts"][path] = stream.read(TEXT_LIMIT).decode(errors="replace")
         elif self._whole and (match := _RECORD.fullmatch(path)):
             title = f"{match['name'].replace('_', '-')} {match['version']}"
-            rows = csv.reader(io.StringIO(stream.read().decode(errors="replace"), newline=""))
-            with contextlib.suppress(csv.Error):  # of RECORD (PEP 376)
-                self._owners |= {posixpath.normpath(f"{match['site']}/{row[0]}"): title for row in rows if row}
+            self._records.append((title, match["site"], stream.read().decode(errors="replace").encode()))
         elif self._whole or _PYTHON.fullmatch(path):
             start = stream.read(len(MAGIC))
             if read := _read_elf(entry, start, stream):
@@ -154,8 +152,14 @@ class NativeReader(LayerReader):
 
     def found(self) -> dict[str, Any]:
         """Return what was found in all entries."""
-        for path, read in self._found["code"].items():
-            read["owner"] = self._owners.get(path, "")
+        code: dict[str, dict[str, Any]] = self._found["code"]
+        for read in code.values():
+            read["owner"] = ""
+        for title, site, data in self._records if code else ():
+            with contextlib.suppress(csv.Error):
+                for path in (posixpath.normpath(f"{site}/{row[0]}") for row in record_rows(data) if row):
+                    if path in code:
+                        code[path]["owner"] = title
         return self._found
 
 

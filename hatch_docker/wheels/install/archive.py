@@ -34,6 +34,7 @@ MEMBERS = 200_000             # files of a wheel, as of an sdist; torch has 15 0
 RATIO, GRACE = 200, 64 << 20  # a wheel larger than GRACE may unpack to RATIO times its own size
 SHOWN = 500                   # characters of a message that quotes a wheel
 CHUNK = 1 << 16
+EPOCH = (1980, 1, 1, 0, 0, 0)  # one time for all files of an archive, which none uses
 # Exceptions of zipfile for archives that are damaged, encrypted or packed in a way that it does not know.
 ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
@@ -324,7 +325,9 @@ def _read_infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInf
             raise BadWheelError(f"{path} is in it twice")
         if _has_another_path(info):
             raise BadWheelError(f"{path} has another name in an extra field")
-        infos[path] = info
+        infos[name if name == path else path] = info
+        info.date_time = EPOCH
+    archive.NameToInfo.clear()  # no file is asked for by its name
     total = sum(info.file_size for info in infos.values())
     if total > LIMIT or total > max(GRACE, RATIO * size):
         largest = max(infos, key=lambda path: infos[path].file_size)

@@ -58,7 +58,9 @@ class InstalledFile(NamedTuple):
 
 
 class Installation:
-    """The files of an installed wheel by their paths, and what `rules` left out: kind -> files and bytes.
+    """The files of an installed wheel by their paths, their hashes in RECORD, and what `rules` left out.
+
+    `left_out` has kind -> files and bytes, `hashes` has path -> "sha256=...", "" for RECORD itself.
 
     Files are opened, and compared with RECORD, only when they are read: none is held in memory. `warn` gets a sentence
     about each module that will run at every start of Python. Raises WheelError, naming the wheel and the entry, for a
@@ -74,7 +76,7 @@ class Installation:
         self._rules = rules
         self._warn = warn
         self._held = 0
-        self._rows: list[tuple[str, str, str]] = []
+        self.hashes: dict[str, str] = {}
         self._places = {
             "purelib": venv.site_packages, "platlib": venv.site_packages, "scripts": f"{venv.root}/bin",
             "headers": f"{venv.root}/include/site/python{venv.interpreter.short}/{wheel.dist_info.partition('-')[0]}",
@@ -105,8 +107,9 @@ class Installation:
         self._add(f"{self._venv.site_packages}/{self._wheel.dist_info}/INSTALLER", INSTALLER, 0o644)
         record = f"{self._wheel.dist_info}/RECORD"
         out = io.StringIO(newline="")
-        csv.writer(out, lineterminator="\n").writerows([*sorted(self._rows), (record, "", "")])
+        csv.writer(out, lineterminator="\n").writerows(self._rows(record))
         self._add(f"{self._venv.site_packages}/{record}", out.getvalue().encode(), 0o644)
+        self.hashes[f"{self._venv.site_packages}/{record}"] = ""
         for path in self.files:
             for parent in parents(path):
                 if parent in self.files:
@@ -182,7 +185,18 @@ class Installation:
             found = content.hash
             if not found.startswith("sha256=") and content.size < REHASHED and isinstance(content, Member):
                 found = record_hash(hashlib.sha256(content.read()))
-        self._rows.append((posixpath.relpath(path, self._venv.site_packages), found, str(self.files[path].size)))
+        self.hashes[path] = found
+
+    def _rows(self, record: str) -> Iterator[tuple[str, str, str]]:
+        """Yield the rows of RECORD, that of itself last: path from site-packages, hash, size."""
+        site = self._venv.site_packages
+        names = {
+            path[len(site) + 1 :] if path.startswith(f"{site}/") else posixpath.relpath(path, site): path
+            for path in self.files
+        }
+        for name, path in sorted(names.items()):
+            yield name, self.hashes[path], str(self.files[path].size)
+        yield record, "", ""
 
     def _warn_of_start(self, path: str, member: Member) -> None:
         name = path.replace(f"{self._venv.site_packages}/", "", 1)

@@ -33,13 +33,14 @@ def venv_entries(venv: VenvTarget) -> list[Entry]:
 def wheel_entries(
     wheel: Path, venv: VenvTarget, *, filename: str = "", warn: Callable[[str], object] = lambda _line: None,
     rules: Rules = NONE, tally: dict[str, list[int]] | None = None, faults: list[str] | None = None,
+    hashes: dict[str, str] | None = None,
 ) -> list[Entry]:
     """Return the files that installing a wheel writes into an environment, and their directories, without .pyc.
 
     `filename` is the wheel's own name where `wheel` has another, as in the store. Files that `rules` leave out are
     missing in RECORD too, and are added to `tally`: kind -> files and bytes. With `faults` a wrong RECORD is put right,
-    and what was wrong is added to them. Errors and `warn` are those of `Installation`; a wheel whose names or metadata
-    are of another package raises WheelError too.
+    and what was wrong is added to them. `hashes` gets what `wheel_files` reads in the new RECORD. Errors and `warn` are
+    those of `Installation`; a wheel whose names or metadata are of another package raises WheelError too.
     """
     archive = WheelArchive(wheel, filename or wheel.name, repair=faults is not None)
     if faults is not None:
@@ -48,11 +49,13 @@ def wheel_entries(
     installed = Installation(archive, venv, rules, warn)
     if tally is not None:
         tally |= installed.left_out
-    entries = [
-        Entry(file.path, "file", file.mode, SOURCE_DATE, size=file.size, content=file.content)
-        for file in installed.files.values()
-    ]
-    return [*parent_entries(installed.files, set(parents(venv.root))), *entries]
+    if hashes is not None:
+        hashes |= installed.hashes
+    entries = parent_entries(installed.files, set(parents(venv.root)))
+    while installed.files:  # of 100 000 no second list is held
+        path, file = installed.files.popitem()
+        entries.append(Entry(path, "file", file.mode, SOURCE_DATE, size=file.size, content=file.content))
+    return entries
 
 
 def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[SourceFile]:

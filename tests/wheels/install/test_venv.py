@@ -72,6 +72,9 @@ def test_record_is_sorted_and_speaks_of_what_was_installed(tmp_path: Path) -> No
         f"{INFO}/entry_points.txt", "demo/__init__.py", vendored, "demo/a,b.txt", f"{INFO}/RECORD",
     ]  # fmt: skip
     files = wheel_files(entries.values(), VENV)
+    hashes: dict[str, str] = {}
+    wheel_entries(tmp_path / "demo-1.0-py3-none-any.whl", VENV, hashes=hashes)
+    assert hashes == files
     assert set(files) == {path for path, entry in entries.items() if entry.kind == "file"}
     for path, digest in files.items():
         content = entries[path].content
