@@ -73,6 +73,16 @@ def wait(what: str, ready: Callable[[], bool]) -> None:
     sys.exit(f"{what} does not answer")
 
 
+def spread(*directories: Path) -> None:
+    """Let each directory that is made in one of these have inodes of its own on the disk, where it has that attribute.
+
+    ext4 without a journal looks at all inodes near a new one that were freed within a minute. A build that begins right
+    after the files of another one were removed would take up to twice as long as on a new machine.
+    """
+    for directory in filter(Path.is_dir, directories):
+        subprocess.run(["chattr", "+T", directory], capture_output=True, check=False)
+
+
 @contextlib.contextmanager
 def bridge() -> Iterator[str]:
     """A network for the daemon's builds that leads outside, and leaves the rules of other daemons alone."""
@@ -116,6 +126,8 @@ def place_in(directory: Path, base: Path | None, *, containerd: bool = False) ->
     ):
         asked = ["docker", "--host", host, "version"]
         wait("dockerd", lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0)
+        data = directory / "data"
+        spread(directory, data / "overlay2", *data.glob("containerd/*/*/snapshots"))
         place = Place(directory, host, f"{address}/python:3.13-slim")
         make_base(place, base)
         yield place
