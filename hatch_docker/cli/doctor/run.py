@@ -2,19 +2,20 @@
 
 import contextlib
 import sysconfig
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from hatch_docker.build.checks.machine import check_paths
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_static, provisional_plan
 from hatch_docker.cli.doctor import cache, machine, network
 from hatch_docker.cli.doctor.check import Check, Finding, Setup
+from hatch_docker.core.beside import started
 from hatch_docker.core.cache.store import CACHE_DIR, FORMAT, cache_root
 from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import HatchDockerError, StoreError
@@ -73,35 +74,19 @@ CHECKS = (
 )
 
 
-class _Task(threading.Thread, Generic[Result]):
-    """A function that runs in a daemon thread: the program can end before it does."""
+def _result(task: Future[Result], seconds: float | None, patience: float, default: Result) -> tuple[Result, str]:
+    """Return the result of a task that may take some more seconds, or the default and why there is none.
 
-    def __init__(self, function: Callable[[], Result]) -> None:
-        super().__init__(daemon=True)
-        self.function = function
-        self.result: Result | None = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        """Run the function and keep its result or error (see Thread)."""
-        try:
-            self.result = self.function()
-        except BaseException as error:  # noqa: BLE001 - `wait` raises it
-            self.error = error
-
-    def wait(self, deadline: float | None) -> None:
-        """Wait for the end, or until a time of time.monotonic; raise an error that is a bug."""
-        self.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        if self.error is not None and not isinstance(self.error, HatchDockerError):
-            raise self.error
-
-    def problem(self, patience: float) -> str:
-        """Return why there is no result, "" if there is one."""
-        if self.error is not None:
-            return str(self.error)
-        text = f"no result after {patience:g} s; look at what it asks, or allow more time with --patience"
-        return text if self.is_alive() else ""
+    `patience` is how many seconds the message names. An error that is a bug is raised.
+    """
+    try:
+        return task.result(seconds), ""
+    except HatchDockerError as error:
+        return default, str(error)
+    except TimeoutError:
+        if task.done():
+            raise
+        return default, f"no result after {patience:g} s; look at what it asks, or allow more time with --patience"
 
 
 def run_checks(
@@ -118,22 +103,22 @@ def run_checks(
     with contextlib.ExitStack() as stack:
         stack.callback(end_running)  # programs of checks that took too long
         ctx = _context(environ, patience, stack)
-        reading = _Task(partial(_read_project, root, ctx.environ))
-        reading.wait(time.monotonic() + READING)
-        plans, pins, static = reading.result or ((), None, True)
+        reading = started(partial(_read_project, root, ctx.environ))
+        (plans, pins, static), problem = _result(reading, READING, READING, ((), None, True))
         setup = Setup(root, replace(ctx, image_lock=pins), directory, plans, static, offline, deep, leftovers)
-        yield from _project_findings(setup, reading.problem(READING))
+        yield from _project_findings(setup, problem)
         checks = (*CHECKS, *network.registry_checks(plans))
-        tasks = [None if offline and check.remote else _Task(partial(check.findings, setup)) for check in checks]
+        tasks = [None if offline and check.remote else started(partial(check.findings, setup)) for check in checks]
         deadline = time.monotonic() + patience
         for check, task in zip(checks, tasks, strict=True):
             if task is None:
                 yield Finding("unneeded", check.topic, NOT_ASKED)
                 continue
-            task.wait(None if deep and check.topic == "cache" else deadline)
-            for finding in task.result or ():
+            left = None if deep and check.topic == "cache" else max(0.0, deadline - time.monotonic())
+            findings, problem = _result(task, left, patience, [])
+            for finding in findings:
                 yield finding if isinstance(finding, Finding) else Finding("ok", check.topic, finding)
-            if problem := task.problem(patience):
+            if problem:
                 yield Finding("problem" if check.needed(setup) else "unneeded", check.topic, problem)
 
 
