@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import BinaryIO
 
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.os_errors import reason
+from hatch_docker.core.text import abbreviate
 
 ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # suffixes of an image's archive and of its receipt
 DOCUMENTS = (".provenance.json", ".cdx.json", ".spdx.json")
@@ -253,3 +255,32 @@ def _bring_up(directory: Path, place: Path) -> Path:
     except PermissionError:  # our own directory, without the permission to enter it
         directory.chmod(0o700)
         return directory.rename(place)
+
+
+def others_rights(directory: Path, allowed: int = 0) -> str:
+    """Return in words which right to write to a directory others than this user and root have, "" if none.
+
+    `allowed` are the bits of a mode by which every user may write.
+    """
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        return f"belongs to the user {status.st_uid}"
+    if status.st_mode & stat.S_IWOTH and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) != allowed:
+        return "can be written by every user"
+    if status.st_mode & stat.S_IWGRP and not status.st_mode & allowed & stat.S_ISVTX:
+        others = _members(status.st_gid)
+        return f"can be written by {abbreviate(others)}" if others else ""
+    return ""
+
+
+@functools.cache
+def _members(group: int) -> list[str]:
+    """Return the names of a group's users but for this one and root; on many machines each user has such a group."""
+    import grp
+    import pwd
+
+    users = pwd.getpwall()
+    names = {user.pw_name for user in users if user.pw_gid == group}
+    with contextlib.suppress(KeyError):
+        names.update(grp.getgrgid(group).gr_mem)
+    return sorted(names - {user.pw_name for user in users if user.pw_uid in (0, os.geteuid())})

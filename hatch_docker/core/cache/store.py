@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
 import hashlib
 import io
 import json
@@ -32,6 +31,7 @@ from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import (
     finish_tree,
     mark_as_cache,
+    others_rights,
     remove_abandoned,
     remove_tree,
     temporary_file,
@@ -39,7 +39,6 @@ from hatch_docker.core.files import (
 )
 from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingStream
-from hatch_docker.core.text import abbreviate
 
 Fact = TypeVar("Fact")
 
@@ -448,35 +447,11 @@ def _make(directory: Path) -> None:
 
 def _check_owner(directory: Path, allowed: int = 0) -> None:
     """Raise StoreError for a directory of another user but root, or that others may write to, by a mode not allowed."""
-    status = directory.stat()
-    if status.st_uid not in (0, os.geteuid()):
-        who = f"belongs to the user {status.st_uid}"
-    elif status.st_mode & stat.S_IWOTH and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) != allowed:
-        who = "can be written by every user"
-    elif (
-        status.st_mode & stat.S_IWGRP and not status.st_mode & allowed & stat.S_ISVTX
-        and (others := _members(status.st_gid))
-    ):
-        who = f"can be written by {abbreviate(others)}"
-    else:
-        return
-    raise StoreError(
-        f"the cache {directory} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a directory "
-        f"of your own, or correct it (chown -R {os.geteuid()}, chmod -R go-w)"
-    )
-
-
-@functools.cache
-def _members(group: int) -> list[str]:
-    """Return the names of a group's users but for this one and root; on many machines each user has such a group."""
-    import grp
-    import pwd
-
-    users = pwd.getpwall()
-    names = {user.pw_name for user in users if user.pw_gid == group}
-    with contextlib.suppress(KeyError):
-        names.update(grp.getgrgid(group).gr_mem)
-    return sorted(names - {user.pw_name for user in users if user.pw_uid in (0, os.geteuid())})
+    if who := others_rights(directory, allowed):
+        raise StoreError(
+            f"the cache {directory} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a "
+            f"directory of your own, or correct it (chown -R {os.geteuid()}, chmod -R go-w)"
+        )
 
 
 def _check_entries(directory: Path) -> None:
