@@ -1,5 +1,6 @@
 """Fixtures of whole builds: one cache for the session, so that each base is made once; registries and engines."""
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -27,10 +28,21 @@ COMMON = (
     ("hello", "debian:trixie", ""), ("c-extension", "debian:trixie", ""),
     ("hello", "debian:trixie", "linux/arm64"), ("hello", "debian:bookworm", ""),
 )  # fmt: skip
+KEPT = "hatch-docker-tests/kept"
+
+
+@contextlib.contextmanager
+def loaded(archive: Path) -> Iterator[None]:
+    """Where there is Docker, it has the layers of an image: what is loaded or built on them need not bring them."""
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(["docker", "load", "--quiet", "--input", archive], capture_output=True, check=False)
+    yield
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(["docker", "rmi", f"{KEPT}:1.0.0", f"{KEPT}:latest"], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with `hello`, the cache after the first build of COMMON, and `cache`, that after all of them.
 
     A single process, whose cache grows as its tests ask for it, does the first build alone.
@@ -42,19 +54,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(number: int) -> None:
         kind, base, platforms = COMMON[number]
-        project = write_project(kind, shared / f"{number}", base=base)
+        project = write_project(kind, shared / f"{number}", base=base, options=f'image = "{KEPT}"')
         for source in (*project.rglob("*.py"), *project.rglob("*.c")):
             source.write_text(f"{source.read_text()}\n#define NO_OTHER_PROJECT\n")  # a comment in Python
         build(project, shared / "made", variables={"HATCH_DOCKER_PLATFORMS": platforms} if platforms else {})
 
-    with (shared / "lock").open("w") as lock, ThreadPoolExecutor() as pool:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "cache").exists():
-            make(0)
-            shutil.copytree(shared / "made", shared / "hello", symlinks=True)
-            list(pool.map(make, range(1, len(COMMON) if parallel else 1)))
-            (shared / "made").rename(shared / "cache")
-    return shared
+    with contextlib.ExitStack() as stack:
+        with (shared / "lock").open("w") as lock, ThreadPoolExecutor() as pool:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / "cache").exists():
+                make(0)
+                shutil.copytree(shared / "made", shared / "hello", symlinks=True)
+                list(pool.map(make, range(1, len(COMMON) if parallel else 1)))
+                (shared / "made").rename(shared / "cache")
+                stack.enter_context(loaded(shared / "0/dist/hello-1.0.0.oci.tar"))
+        yield shared
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Builds in processes that begin with all modules imported: imports take more than half of the time of most builds.
 
-`run_module` asks a server, which is this module as a program, to fork. The fork has a directory, variables and an
-output like those of a new process. Tests of what a command imports start a process.
+`run_module` asks a server, which is this module as a program, to fork, and so does the program of `write_program`. The
+fork has a directory, variables and streams like those of a new process. Tests of what is imported start a process.
 """
 
 import atexit
@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 LIBRARIES = (
     "email.headerregistry", "hatchling.builders.sdist", "hatchling.builders.wheel", "hatchling.cli",
@@ -44,14 +45,7 @@ def is_forkable(command: Sequence[str], environ: Mapping[str, str]) -> bool:
 def run_module(command: Sequence[str], directory: Path, environ: Mapping[str, str], timeout: float) -> tuple[int, str]:
     """Run `python -m MODULE ...` in a fork of the server; return its status and its output, both streams in one."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        json.dump({"words": command[2:], "directory": str(directory), "environ": dict(environ)}, output)
-        output.flush()
-        reader, writer = os.pipe()
-        with os.fdopen(reader, "rb", buffering=0) as answers:
-            try:
-                socket.send_fds(_server().requests, [b"fork"], [output.fileno(), writer])
-            finally:
-                os.close(writer)
+        with _ask(_server().requests, command[2:], str(directory), environ, output) as answers:
             process = int(answers.read(10))
             if not select.select([answers], [], [], timeout)[0]:
                 os.kill(process, signal.SIGKILL)
@@ -60,6 +54,33 @@ def run_module(command: Sequence[str], directory: Path, environ: Mapping[str, st
             status = int(answers.read(10))
         output.seek(0)
         return status, output.read()
+
+
+def write_program(directory: Path) -> int:
+    """Write a program `hatch-docker`, for shells, that runs in a fork; return the descriptor that it has to inherit."""
+    number = _server().requests.fileno()
+    path = directory / "hatch-docker"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" ask {number} hatch_docker "$@"\n')
+    path.chmod(0o755)
+    return number
+
+
+def _ask(
+    requests: socket.socket, words: Sequence[str], directory: str, environ: Mapping[str, str], output: IO[str],
+    streams: Sequence[int] = (),
+) -> IO[bytes]:
+    """Ask for a fork with three streams, or with a file for its output; return the pipe with its ID, then its status.
+
+    The file holds the request until the fork has read it.
+    """
+    json.dump({"words": words, "directory": directory, "environ": dict(environ)}, output)
+    output.flush()
+    reader, writer = os.pipe()
+    try:
+        socket.send_fds(requests, [b"fork"], [output.fileno(), writer, *streams])
+    finally:
+        os.close(writer)
+    return os.fdopen(reader, "rb", buffering=0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,7 @@ def _server() -> _Server:
     """Return the server of this process, which is started once."""
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other:
-        process = subprocess.Popen([sys.executable, __file__, str(other.fileno())], pass_fds=[other.fileno()])
+        process = subprocess.Popen([sys.executable, __file__, "serve", str(other.fileno())], pass_fds=[other.fileno()])
 
     def end() -> None:
         own.close()
@@ -100,7 +121,7 @@ def _serve(requests: socket.socket) -> list[str]:
         importlib.import_module(name)
     gc.freeze()
     while True:
-        asked, files, _, _ = socket.recv_fds(requests, 10, 2)
+        asked, files, _, _ = socket.recv_fds(requests, 10, 5)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -110,7 +131,7 @@ def _serve(requests: socket.socket) -> list[str]:
             break
         for file in files:
             os.close(file)
-    output, answers = files
+    output, answers, *streams = files
     requests.close()
     if process := os.fork():
         os.write(answers, f"{process:10}".encode())
@@ -118,13 +139,13 @@ def _serve(requests: socket.socket) -> list[str]:
         os.write(answers, f"{os.waitstatus_to_exitcode(status):10}".encode())
         os._exit(0)
     os.close(answers)
-    with os.fdopen(output, "r+") as stream:  # it holds the request, until there is output
+    with os.fdopen(output, "r+") as stream:
         stream.seek(0)
         request = json.load(stream)
         stream.seek(0)
         stream.truncate()
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        for number, descriptor in enumerate(streams or (0, output, output)):
+            os.dup2(descriptor, number)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ |= request["environ"]
@@ -135,4 +156,12 @@ def _serve(requests: socket.socket) -> list[str]:
 
 
 if __name__ == "__main__":
-    runpy.run_module(_serve(socket.socket(fileno=int(sys.argv[1])))[0], run_name="__main__", alter_sys=True)
+    what, number, *words = sys.argv[1:]
+    requests = socket.socket(fileno=int(number))
+    if what == "ask":
+        with tempfile.TemporaryFile("w+") as request, _ask(
+            requests, words, str(Path.cwd()), os.environ, request, (0, 1, 2)
+        ) as answers:  # fmt: skip
+            answers.read(10)
+            sys.exit(int(answers.read(10)))
+    runpy.run_module(_serve(requests)[0], run_name="__main__", alter_sys=True)

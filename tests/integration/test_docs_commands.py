@@ -31,6 +31,7 @@ from hatch_docker.oci.auth import credential_for
 from tests.conftest import need, need_docker
 from tests.fakes.github_outputs import read_outputs
 from tests.integration.docker_registry import docker_registry
+from tests.integration.forked_python import write_program
 from tests.pages import DOCS, blocks
 from tests.validate import validate
 
@@ -102,7 +103,8 @@ class Reader:
 
     def run(self, script: str, **variables: str) -> str:
         """Run some lines in a shell, which must succeed; return its output."""
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        inherited = write_program(self.root.parent)
+        path = f"{self.root.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {
             **os.environ, "PATH": path, "HATCH_DOCKER_CACHE_DIR": str(self.cache), "CI_CACHE": str(self.cache),
             "CI": "true", "HATCH_DOCKER_IMAGE": self.container, "HATCH_DOCKER_REGISTRIES": f"{self.registry}/team/app",
@@ -110,7 +112,7 @@ class Reader:
         }  # fmt: skip
         done = subprocess.run(
             ["sh", "-euc", script], cwd=self.root, env=environment, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False, pass_fds=[inherited],
         )  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         return done.stdout

@@ -10,7 +10,7 @@ import pytest
 
 from hatch_docker.core.cache.store import RECENT
 from tests.integration.builds import build
-from tests.integration.forked_python import is_forkable, run_module
+from tests.integration.forked_python import is_forkable, run_module, write_program
 from tests.projects import write_project
 
 
@@ -26,6 +26,17 @@ def test_a_fork_says_what_a_process_says(words: tuple[str, ...], tmp_path: Path)
         command, cwd=tmp_path, env=environ, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert run_module(command, tmp_path, environ, 60) == (process.returncode, process.stdout)
+
+
+def test_a_program_of_shells_has_its_own_streams(tmp_path: Path) -> None:
+    """Its words, its directory, its variables and its status, too."""
+    number = write_program(tmp_path)
+    script = "./hatch-docker build 'no such' 2>&1 >/dev/null | sed s/such/dir/; ./hatch-docker nothing"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, text=True, check=False, capture_output=True, pass_fds=[number]
+    )
+    assert "no dir" in done.stdout
+    assert (done.returncode, "nothing" in done.stderr) == (2, True)
 
 
 def test_what_a_process_reads_when_it_starts_is_for_no_fork() -> None:
