@@ -52,7 +52,7 @@ Tree = tuple[list[str], dict[str, Facts]]
 PACKAGE = Path(hatch_docker.__file__).parent
 ABOVE = ("pyproject.toml", "hatch.toml", ".gitignore", ".hgignore", ".git")  # looked for in directories above a project
 ASKED: Mapping[str, str] = {  # by kind of answer: the field with its time
-    "debian-snapshot": "time", "pins": "at", "build-pins": "at",
+    "debian-snapshot": "time", "pins": "at", "build-pins": "at", "builder-resolution": "time",
 }  # fmt: skip
 SKIPPED = ("__pycache__", ".git")  # directories of others than the project's, which no build takes files from
 COARSE = 2.1   # seconds in place of RECENT where a file's time is whole seconds, as of some file systems

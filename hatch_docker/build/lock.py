@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases.debian.base import base_steps, builder_step
 from hatch_docker.bases.debian.python_archive import find_archive
+from hatch_docker.bases.debian.steps import base_steps, builder_step
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.bases.debian.suite import pin as pin_packages
 from hatch_docker.bases.model import Base, split_build

@@ -37,6 +37,7 @@ UNPACKED = 256 << 20  # bytes of the facts
 MOST = 1000          # layers of an artifact
 
 _HEX, _DIGEST, _LINE = "[a-f0-9]{64}", "sha256:[a-f0-9]{64}", r"[^\x00-\x1f\x7f]*"
+_WORD = r"[^\s\x00-\x1f\x7f]+"
 _LICENCE = {"expression": str, "names": [str]}
 _PACKAGE = {
     "name": str, "version": str, "architecture": str, "source": str, "supplier": str, "licence": _LICENCE,
@@ -75,7 +76,7 @@ def _row(*expected: Any) -> Callable[[object], bool]:
 
 
 # The first seven fields of a `bases.debian.resolver.Package`.
-_PACKAGE_ROW = _row(_LINE, _LINE, _LINE, r"(?!/)(?!.*\.\.)[\w./+~:%=-]+", int, _DIGEST, "main|security")
+_PACKAGE_ROW = _row(_WORD, _WORD, _WORD, r"(?!/)(?!.*\.\.)[\w./+~:%=-]+", int, _DIGEST, "main|security")
 
 
 _FILE = {"name": r"[^\x00-\x1f\x7f/]+", "digest": _DIGEST}
@@ -95,6 +96,7 @@ KINDS: Mapping[str, Any] = {
     "sdist": _row(_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"),  # what `known_sdist` remembers
     TABLE: f"({_HEX})?",
     "build-pins": {"at": int, "pins": [_row(r"[a-z0-9]+(-[a-z0-9]+)*", r"[\w.!+-]+", r"[\w.!+-]+\.whl", _HEX)]},
+    "builder-resolution": {"time": int, "resolution": _HEX},
     "build-requires": [_LINE],
     "sdist-requires": [_LINE],
     "metadata": {"*": object},

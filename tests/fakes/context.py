@@ -1,13 +1,18 @@
 """Build contexts whose cache is a directory of the test, whose lines are kept and whose retries do not wait."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.context import Context
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress
+from hatch_docker.core.validation import first_mismatch
+from hatch_docker.release.cache_artifact import COSTLY, KINDS
 
 
 def context(cache: Path, lines: list[str] | None = None, /, *, verbosity: int = 1, **environ: str) -> Context:
@@ -20,3 +25,18 @@ def context(cache: Path, lines: list[str] | None = None, /, *, verbosity: int = 
 def with_environ(ctx: Context, environ: Mapping[str, str]) -> Context:
     """Return the context with another environment, its cache and its lines."""
     return Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
+
+
+def sharing(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context, Shared]:
+    """Return the context of a build with a shared cache that has some facts, and that; it has used one if there is any.
+    """
+    shared = Shared("a registry", lambda _: Found(facts, {}), KINDS, COSTLY, ctx.progress, borrowed=bool(facts))
+    shared.load(ctx.store)
+    return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified, shared=shared)), shared
+
+
+def facts_of(shared: Shared) -> list[Fact]:
+    """Return the facts that a build leaves in its shared cache; their forms are those that are read."""
+    facts = [(kind, key, json.loads(json.dumps(value))) for (kind, key), value in sorted(shared.noted.items())]
+    assert [kind for kind, _, value in facts if first_mismatch(KINDS[kind], value) is not None] == []
+    return facts

@@ -17,7 +17,8 @@ import pysequoia
 
 from hatch_docker.bases.debian.archive import ArchiveFile
 from hatch_docker.bases.debian.resolver import Package
-from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.debian.steps import Step
+from hatch_docker.bases.debian.suite import Suite, fetch_debs, pin, with_snapshot
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.elf import make_elf

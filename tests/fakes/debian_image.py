@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
-from hatch_docker.bases.debian.base import builder_step
 from hatch_docker.bases.debian.rootfs import wanted_at_run_time
+from hatch_docker.bases.debian.steps import builder_step
 from hatch_docker.bases.debian.suite import Suite, open_debs, pin, with_snapshot
 from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import silent

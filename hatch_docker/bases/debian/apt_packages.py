@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from hatch_docker.bases.debian.apt_config import parse_fields
 from hatch_docker.bases.debian.archive import ArchiveFile, package_of
 from hatch_docker.bases.debian.resolver import Package, Relation, is_met, parse_relations, version_key
-from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, open_debs, pin, with_snapshot
+from hatch_docker.bases.debian.steps import Step
+from hatch_docker.bases.debian.suite import Suite, fetch_debs, open_debs, pin, with_snapshot
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context

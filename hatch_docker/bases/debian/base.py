@@ -6,13 +6,13 @@ one has `runtime.packages`.
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
-from hatch_docker.bases.debian.base_cache import LAYER_RECIPE
+from hatch_docker.bases.debian.base_cache import LAYER_RECIPE, builder_key, note_builder, note_used
 from hatch_docker.bases.debian.files import base_entries, compiled_modules, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import KIND, USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.python_archive import PythonArchive, fetch_archive, find_archive
@@ -20,7 +20,8 @@ from hatch_docker.bases.debian.python_layer import RECIPE as PYTHON_RECIPE
 from hatch_docker.bases.debian.python_layer import archive_entries, bundled_libraries, finished
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.rootfs import Known
-from hatch_docker.bases.debian.suite import Step, Suite, open_debs, opening_debs, pin, with_snapshot
+from hatch_docker.bases.debian.steps import base_steps, builder_step, suite_python
+from hatch_docker.bases.debian.suite import Suite, open_debs, opening_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
@@ -37,19 +38,6 @@ from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
 UNPACKED = "builder-packages"  # of the name of a builder root: its packages' digests and entries
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
-
-# Only maintainer scripts and interactive shells need them.
-IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
-# Berkeley DB is large, and only dbm.ndbm needs it. The slim base has no gconv.
-IGNORED_SLIM = frozenset({"libc-gconv-modules-extra", "libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
-
-# For building extension modules: a compiler, /bin/sh, and the programs of configure scripts and makefiles. Essential
-# packages must be named, as no package depends on them: libpq-dev's pg_config is a Perl program, scripts need bash.
-TOOLS = (
-    "base-files", "bash", "bzip2", "ca-certificates", "coreutils", "dash", "debianutils", "diffutils", "findutils",
-    "g++", "gcc", "grep", "gzip", "hostname", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase",
-    "patch", "perl-base", "pkgconf", "sed", "tar", "tzdata", "xz-utils",
-)  # fmt: skip
 
 ENV: Mapping[str, str] = {
     "LANG": "C.UTF-8",
@@ -74,28 +62,6 @@ def make_debian_base(
         raise BaseImageError(f"base {plan.name} cannot be made for {platform}; it can for {known}")
     suite = Suite(plan, plan.location, platform.architecture, ctx, keyring)
     return with_snapshot(suite, lambda indexes: _base(suite, platform, compression, indexes))
-
-
-def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
-    """Return the packages of a base: Python and its libraries, then `runtime.packages`."""
-    python = suite_python(plan, suite)
-    interpreter = () if plan.standalone else (f"python{python}-minimal", f"libpython{python}-stdlib")
-    names = (
-        *interpreter, "base-files", "ca-certificates", "libc-bin",
-        "libstdc++6", "media-types", "ncurses-base", "netbase", "tzdata",
-    )  # fmt: skip
-    first = Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED)
-    return (first, Step(plan.packages, IGNORED, "runtime")) if plan.packages else (first,)
-
-
-def suite_python(plan: BasePlan, suite: str) -> str:
-    """Return the Python that a base or its builder gets from a suite: "3.13"; the suite must be a known one."""
-    return plan.python or DEBIAN_PYTHONS[suite][0]
-
-
-def builder_step(plan: BasePlan, suite: str, packages: Sequence[str]) -> Step:
-    """Return the packages of the builder's root for a base."""
-    return Step((*TOOLS, f"python{suite_python(plan, suite)}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
 
 
 def _base(suite: Suite, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
@@ -251,10 +217,11 @@ def builder_root(
     target = Suite(plan, suite, platform.architecture, ctx, keyring)
     python = suite_python(plan, suite)
     step = builder_step(plan, suite, packages)
+    made_of: list[tuple[str, str]] = []
 
     def tree_of(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
-        (found,) = pin(target, indexes, [step])
-        key = key_of("builder root", LAYER_RECIPE, _ids(found))
+        (found,) = pin(target, indexes, [step], made_of)
+        key = builder_key(_ids(found))
         if not unpacked:
             return Path(key), found
         version = next(package.version for package in found if package.name == f"python{python}")
@@ -280,7 +247,9 @@ def builder_root(
         return ctx.store.tree("builder", key, make), found
 
     tree, found = with_snapshot(target, tree_of)
-    note_used(found, suite, ctx)
+    note_used(((package.title, package.digest) for package in found), suite, ctx)
+    if made_of:
+        note_builder(step, suite, platform, made_of[-1][1], ctx)
     return tree
 
 
@@ -294,11 +263,6 @@ def _unpacked(digests: Mapping[str, str], ctx: Context) -> Known:
         if len(shared) > len(best) and ctx.store.is_sound(tree, deep=False):
             best = {name: (tree, [Entry(*row) for row in rows[name][1]]) for name in shared}
     return best
-
-
-def note_used(packages: Iterable[Package], suite: str, ctx: Context) -> None:
-    """Note in the context that wheels are built with some packages."""
-    ctx.used.update({("deb", package.title, suite): package.digest.removeprefix("sha256:") for package in packages})
 
 
 def _ids(packages: Sequence[Package]) -> list[list[str]]:

@@ -5,17 +5,19 @@ reads one small file and imports no code that makes a base or reads an archive.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from hatch_docker.bases.debian.steps import Step, builder_step
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
-from hatch_docker.plan.model import ARCHIVES, BasePlan
+from hatch_docker.plan.model import ARCHIVES, DEBIAN_PYTHONS, BasePlan
 
 LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
 LAYER_RECIPE = 2      # raise it when the same packages give a different layer
@@ -23,6 +25,8 @@ RECIPE = 4            # raise it when a remembered base reads otherwise
 KIND = "debian-base"
 SNAPSHOT_RECIPE = 3   # raise it when the content of a snapshot changes
 SNAPSHOT = "debian-snapshot"
+RESOLUTION = "debian-resolution"
+BUILDER = "builder-resolution"  # the resolution of a builder root, and when its snapshot was taken
 
 
 def snapshot_key(suite: str, architecture: str) -> str:
@@ -49,6 +53,56 @@ def is_young(snapshot: Mapping[str, Any], now: float) -> bool:
     """Tell whether a snapshot is used without asking the mirror."""
     asked: float = snapshot["time"]
     return 0 <= now - asked < LIFETIME
+
+
+def note_builder(step: Step, suite: str, platform: Platform, resolution: str, ctx: Context) -> None:
+    """Have the shared cache hold the key of the resolution that a builder root is made of, unless it does for a day."""
+    snapshot = recall_snapshot(ctx.store, suite, platform.architecture) if ctx.image_lock is None else None
+    if snapshot is None:
+        return
+    key = _builder_question(step, suite, platform)
+    known = ctx.store.recall(BUILDER, key) if ctx.store.borrowed else None
+    if not known or known["resolution"] != resolution or not is_young(known, time.time()):
+        ctx.store.note(BUILDER, key, {"time": int(snapshot["time"]), "resolution": resolution})
+
+
+def find_builder(
+    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str
+) -> Path | None:
+    """Return the name of a builder root by a shared cache, to find what was made in it; the mirror is not asked.
+
+    Nothing is made of what the shared cache says. None if the build did not use one, or there is a snapshot here. See
+    `base.builder_root`.
+    """
+    if ctx.image_lock is not None or ctx.refresh or not ctx.store.borrowed or suite not in DEBIAN_PYTHONS:
+        return None
+    snapshot = recall_snapshot(ctx.store, suite, platform.architecture)
+    if snapshot is not None and is_young(snapshot, time.time()):
+        return None
+    key = _builder_question(builder_step(plan, suite, packages), suite, platform)
+    fact = ctx.store.recall(BUILDER, key)
+    found = ctx.store.recall(RESOLUTION, fact["resolution"]) if fact and is_young(fact, time.time()) else None
+    if not found:
+        return None
+    ctx.note_asked(BUILDER, key, fact["time"])
+    rows = [(name, f"{name} {version} {arch}", digest) for name, version, arch, _path, _size, digest, _archive in found]
+    note_used(((title, digest) for _, title, digest in rows), suite, ctx)
+    return Path(builder_key([[name, digest] for name, _, digest in rows]))
+
+
+def _builder_question(step: Step, suite: str, platform: Platform) -> str:
+    names = sorted(set(step.names)), sorted(step.ignored)
+    return key_of("builder", SNAPSHOT_RECIPE, suite, platform.architecture, *names)
+
+
+def builder_key(packages: Sequence[Sequence[str]]) -> str:
+    """Return the name of the builder root of some packages, given as names and digests."""
+    return key_of("builder root", LAYER_RECIPE, packages)
+
+
+def note_used(packages: Iterable[tuple[str, str]], suite: str, ctx: Context) -> None:
+    """Note in the context that wheels are built with some packages, given as titles and digests."""
+    ctx.used.update({("deb", title, suite): digest.removeprefix("sha256:") for title, digest in packages})
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:

@@ -16,9 +16,17 @@ from typing import Any, TypeVar
 
 from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile, fetch_file, fetch_package_index, fetch_releases
-from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, note_snapshot, recall_snapshot, snapshot_key
+from hatch_docker.bases.debian.base_cache import (
+    RESOLUTION,
+    SNAPSHOT,
+    is_young,
+    note_snapshot,
+    recall_snapshot,
+    snapshot_key,
+)
 from hatch_docker.bases.debian.deb import Deb, open_deb
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
+from hatch_docker.bases.debian.steps import Step
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
@@ -29,7 +37,6 @@ from hatch_docker.plan.model import BasePlan
 
 TRANSFERS = 4  # .debs at once
 RECIPE = 1  # raise it when the resolution of the same names changes
-KIND = "debian-resolution"
 # The names in the image lock of a package's first seven fields.
 _LOCKED = ("name", "version", "architecture", "path", "size", "sha256", "archive")
 
@@ -118,18 +125,6 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
         return indexes, True
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Names of packages to resolve; the names in `ignored` count as installed.
-
-    `purpose` is "base", "runtime", "system" (`runtime.packages` on an image with apt) or "builder".
-    """
-
-    names: tuple[str, ...]
-    ignored: frozenset[str] = frozenset()
-    purpose: str = "base"
-
-
 def pin(
     suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step], made_of: list[tuple[str, str]] | None = None
 ) -> list[tuple[Package, ...]]:
@@ -154,8 +149,8 @@ def pin(
         inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
         key = key_of("resolution", RECIPE, [file.digest for file in indexes], inputs)
         if made_of is not None:
-            made_of.append((KIND, key))
-        known = store.recall(KIND, key)
+            made_of.append((RESOLUTION, key))
+        known = store.recall(RESOLUTION, key)
         if known is None:
             if index is None:
                 with suite.ctx.progress.task(f"reading the packages of {suite.name}") as task:
@@ -164,7 +159,7 @@ def pin(
             installed = [package for package in map(index.get, names) if package is not None]
             resolved = resolve(index, step.names, installed=installed, ignored=step.ignored, where=suite.name)
             known = [astuple(package)[:7] for package in resolved]
-            store.remember(KIND, key, known)
+            store.remember(RESOLUTION, key, known)
         found.append(tuple(Package(*row) for row in known))
         if pins is not None:
             packages = [dict(zip(_LOCKED, astuple(package)[:7], strict=True)) for package in found[-1]]

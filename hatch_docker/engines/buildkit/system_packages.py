@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.debian.apt_packages import find_additions, has_apt, write_debs
-from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
+from hatch_docker.bases.debian.base import builder_root
+from hatch_docker.bases.debian.base_cache import note_used
 from hatch_docker.bases.debian.resolver import Package
-from hatch_docker.bases.debian.suite import Step
+from hatch_docker.bases.debian.steps import Step, builder_step
 from hatch_docker.bases.image import note_builder, tree_key
 from hatch_docker.bases.inspection import read_users
 from hatch_docker.bases.model import Base
@@ -95,7 +96,7 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
         if base.suite in DEBIAN_PYTHONS:
             step = builder_step(base.plan, base.suite, packages)
             debs = Debs(step.names, find_additions(base, step, ctx))
-            note_used(debs.packages or (), base.suite, ctx)
+            note_used(((package.title, package.digest) for package in debs.packages or ()), base.suite, ctx)
         else:
             headers = [] if base.interpreter.path.startswith("/usr/local/") else [f"python{base.interpreter.short}-dev"]
             debs = _by_itself(base, (*COMPILER, *headers, *packages), ctx)

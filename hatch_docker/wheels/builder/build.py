@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hatch_docker.bases.debian.suite import Suite
+from hatch_docker.bases.debian.base_cache import find_builder
 from hatch_docker.bases.image import base_tree, note_builder, tree_key
 from hatch_docker.bases.model import Base
 from hatch_docker.core.beside import beside
@@ -247,10 +247,12 @@ def make_builder_stage(
             f"{source.name} has to be compiled, and there is no compiler for base {base.name}, which is not "
             "Debian; use debian:<suite>, an image made from Debian, or name an image with a compiler: build.base"
         )
-    from hatch_docker.bases.debian.base import builder_root
+    root = None if unpacked else find_builder(base.plan, base.platform, build.packages, ctx, suite=base.suite)
+    if root is None:
+        from hatch_docker.bases.debian.base import builder_root
 
-    tree = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite, unpacked=unpacked)
-    return BuilderStage(tree, build, base, target, ctx, project)
+        root = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite, unpacked=unpacked)
+    return BuilderStage(root, build, base, target, ctx, project)
 
 
 def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[], Path]) -> KeptFile | None:
@@ -383,6 +385,8 @@ def _run(
     except ExhaustedError as error:
         raise BuildError(f"building {name}: {error}") from None
     except ProcessFailed as failure:
+        from hatch_docker.bases.debian.suite import Suite
+
         suite = Suite(stage.base.plan, stage.base.suite, stage.base.platform.architecture, ctx)
         rust = functools.partial(rust_version, source)
         cause, lines = ("", "") if stage.image else remedy(failure.output, plan.packages, suite, rust)

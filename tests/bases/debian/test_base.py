@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.bytecode import bytecode_path
-from hatch_docker.bases.debian.base import IGNORED, builder_root, make_debian_base, upstream_version
+from hatch_docker.bases.debian.base import builder_root, make_debian_base, upstream_version
+from hatch_docker.bases.debian.base_cache import BUILDER, find_builder
 from hatch_docker.bases.debian.files import compiled_there
 from hatch_docker.bases.debian.ldconfig import Library, conf_directories, find_libraries, write_cache
+from hatch_docker.bases.debian.steps import IGNORED
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, RegistryError, StoreError
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.context import context
+from tests.fakes.context import context, facts_of, sharing
 from tests.fakes.debian_archive import Content, FakeArchive, make_library, serving
 from tests.validate import validate
 
@@ -287,6 +289,36 @@ def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
     assert builder_root(plan, AMD64, (), ctx, suite="trixie", keyring=fake.keyring) != root
     with pytest.raises(BaseImageError, match="there is no compiler"):
         builder_root(plan, AMD64, (), ctx, suite="", keyring=fake.keyring)
+
+
+def test_a_shared_cache_names_a_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
+    """It is for a day, for a build that uses the shared cache, and a name alone: to make the root the mirror is asked.
+    """
+    add_tools(fake)
+    for name in ("gcc", "mawk"):
+        fake.add(name, "1", {})
+    fake.write()
+    plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
+    first, noted = sharing(context(tmp_path / "first"))
+    root = builder_root(plan, AMD64, (), first, suite="trixie", keyring=fake.keyring, unpacked=False)
+    facts = facts_of(noted)
+    old = [(kind, key, {**value, "time": value["time"] - 86401} if kind == BUILDER else value)
+           for kind, key, value in facts]  # fmt: skip
+    ctx, shared = sharing(context(tmp_path / "second"), facts)
+    assert find_builder(plan, AMD64, (), ctx, suite="trixie") == root
+    assert ctx.used == first.used
+    assert facts_of(shared) == facts
+    assert {kind for kind, _ in ctx.asked} == {BUILDER}
+    assert all(ctx.store.own.recall(*answer)["time"] == time for answer, time in ctx.asked.items())
+    shared.borrowed = False
+    assert find_builder(plan, AMD64, (), ctx, suite="trixie") is None
+    others = ((old, (), "trixie"), (facts, ("x",), "trixie"), (facts, (), "bookworm"), (facts, (), ""))
+    for number, (given, packages, suite) in enumerate(others):
+        ctx, _ = sharing(context(tmp_path / f"{number}"), given)
+        assert find_builder(plan, AMD64, packages, ctx, suite=suite) is None
+    lost = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=f"{fake.url}/lost")
+    with pytest.raises(BaseImageError, match="lost/dists/trixie/InRelease does not exist"):
+        builder_root(lost, AMD64, (), sharing(context(tmp_path / "third"), facts)[0], suite="trixie")
 
 
 @pytest.mark.parametrize("lost", [False, True])

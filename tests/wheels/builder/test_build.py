@@ -5,7 +5,6 @@ root with its compiler is in integration/test_builder_stage.py.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -24,19 +23,17 @@ import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
-from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
+from hatch_docker.core.cache.shared import Fact, Shared
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, WheelError
-from hatch_docker.core.validation import first_mismatch
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan, BuildPlan
-from hatch_docker.release.cache_artifact import COSTLY, KINDS
 from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, known_sdist, make_builder_stage, wheel_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
-from tests.fakes.context import context
+from tests.fakes.context import context, facts_of, sharing
 from tests.fakes.package_index import FakeIndex, make_wheel, write_sdist
 from tests.fakes.sandbox_roots import python_root, readable_root
 
@@ -465,19 +462,11 @@ def machine(
         own = context(
             tmp_path / name, PATH=os.environ["PATH"], UV_DEFAULT_INDEX=index.url, UV_CACHE_DIR=str(tmp_path / "uv")
         )
-        shared = Shared("a registry", lambda _: Found(facts, {}), KINDS, COSTLY, own.progress, borrowed=bool(facts))
-        shared.load(own.store)
-        ctx = replace(own, store=SharedStore(own.store.root, own.store.verified, shared=shared))
+        ctx, shared = sharing(own, facts)
         index.requests.clear()
         return find_wheel(sdist, builder.plan, builder.base, TARGET, ctx, tmp_path), ctx, shared
 
     return build
-
-
-def facts_of(shared: Shared) -> list[Fact]:
-    facts = [(kind, key, json.loads(json.dumps(value))) for (kind, key), value in shared.noted.items()]
-    assert all(first_mismatch(KINDS[kind], value) is None for kind, _, value in facts)
-    return facts
 
 
 def test_pins_of_a_shared_cache_find_a_wheel(
