@@ -12,8 +12,7 @@ from pathlib import Path
 from hatch_docker.core.cache.store import ChangedTreeError, Store
 from hatch_docker.core.context import Context
 from hatch_docker.wheels.builder import compiler_cache, compiler_places
-from hatch_docker.wheels.builder.sandbox import Bind
-from hatch_docker.wheels.builder.sandbox_init import NOBODY
+from hatch_docker.wheels.builder.sandbox import NOBODY, Bind
 
 PLACE = "compilers"  # in the store
 

@@ -25,6 +25,9 @@ from hatch_docker.core.text import megabytes
 BUILD_USER = (1000, 1000)
 """User and group of a build: not 0, or tar would try to give files to users that the sandbox does not have."""
 
+NOBODY = 65534
+"""User and group that a build is outside of the sandbox if root runs it."""
+
 HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 KIND = "sandbox"  # that this machine has one
 SETTINGS = (
@@ -79,7 +82,7 @@ def run_in(
         "kept": [str(item.source.absolute()) for item in binds if item.kept],
         "files": {_target(path): text for path, text in {**_network_files(network), **files}.items()},
         "command": list(command), "env": dict(env), "cwd": cwd, "uid": user[0], "gid": user[1],
-        "network": network, "merge": merge, "memory": memory,
+        "nobody": NOBODY, "network": network, "merge": merge, "memory": memory,
     }
     targets = ["/proc", "/dev", "/tmp", *spec["files"], *(target for _, target, _ in spec["binds"])]  # noqa: S108
     for target in targets:

@@ -43,7 +43,6 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 
-NOBODY = 65534      # the command's user outside if root runs it
 STATUS = 125        # the status of a sandbox that could not be entered
 NEW_ROOT = Path("/tmp")  # noqa: S108  (covered by our tmpfs, in our mount namespace only)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -250,8 +249,8 @@ def by_descriptor(path: str) -> Path:
 def enter(spec: dict[str, Any]) -> None:
     """Set up namespaces, user and new root: everything that comes before process 1."""
     inside, outside = (spec["uid"], spec["gid"]), (os.geteuid(), os.getegid())
-    if outside[0] == 0 and has_id(NOBODY):
-        outside = (NOBODY, NOBODY)
+    if outside[0] == 0 and has_id(spec["nobody"]):
+        outside = (spec["nobody"], spec["nobody"])
         chown_tree([source for source, _, writable in spec["binds"] if writable], spec["kept"], outside)
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
     unshare(flags if spec["network"] else flags | CLONE_NEWNET, inside, outside)
