@@ -132,7 +132,15 @@ class CountingStream:
         self.stream.close()
 
 
-class PartReader(io.RawIOBase):
+class RawReader(io.RawIOBase):
+    """A stream that can be read from; its classes define `readinto`."""
+
+    def readable(self) -> bool:
+        """Return True: it can be read from."""
+        return True
+
+
+class PartReader(RawReader):
     """The next `limit` bytes of a stream as a file; `size` is the number of bytes read so far.
 
     Closing it closes the stream below only if it is `owned`.
@@ -149,10 +157,6 @@ class PartReader(io.RawIOBase):
         """Return the next `size` bytes without reading them; fewer at the end. Only before the first read."""
         self._ahead = read_fully(self._stream, min(size, self._limit))
         return self._ahead
-
-    def readable(self) -> bool:
-        """Return True: it can be read from."""
-        return True
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill a buffer and return the number of bytes, 0 at the end."""

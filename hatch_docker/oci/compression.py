@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.core.streams import PartReader, Readable
+from hatch_docker.core.streams import PartReader, RawReader, Readable
 
 LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
 RATIO_LIMIT = 200      # times its compressed size, once RATIO_GRACE bytes came out
@@ -173,7 +173,7 @@ def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Excep
     return source, ()
 
 
-class _Xz(io.RawIOBase):
+class _Xz(RawReader):
     """xz data within a memory limit: lzma's own file class takes as much memory as the header asks for."""
 
     def __init__(self, source: PartReader) -> None:
@@ -184,9 +184,6 @@ class _Xz(io.RawIOBase):
         import lzma
 
         self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
-
-    def readable(self) -> bool:
-        return True
 
     def readinto(self, buffer: Any, /) -> int:
         while True:

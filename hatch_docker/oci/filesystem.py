@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.progress import Advance, no_progress
-from hatch_docker.core.streams import pieces
+from hatch_docker.core.streams import RawReader, pieces
 from hatch_docker.oci.layer import Entry, ReadersOf, layer_entries
 from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT
@@ -321,15 +321,12 @@ def write_entries(entries: Iterable[Entry], root: Path) -> None:
             path.chmod(entry.mode)
 
 
-class _Written(io.RawIOBase):
+class _Written(RawReader):
     """A file that was written, opened where it is read."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._file: io.FileIO | None = None
-
-    def readable(self) -> bool:
-        return True
 
     def readinto(self, buffer: Any, /) -> int:
         if self._file is None:

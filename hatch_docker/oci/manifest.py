@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from hatch_docker.core.errors import ImageError
+from hatch_docker.core.tables import table_at
 from hatch_docker.oci.media_types import CONFIG_TYPES, INDEX_TYPES, LAYER_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Layer, Opener, Platform, canonical_json
 
@@ -182,10 +183,9 @@ def assemble(
         if not isinstance(value.get(name), str) or not value[name]:
             raise ImageError(f"{what}: config.{name} is missing")
     _check_config(value, f"{what}: config")
-    rootfs = value.get("rootfs")
-    if isinstance(rootfs, dict):
-        _check_spelling(rootfs, f"{what}: config.rootfs")
-    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    rootfs = table_at(value, "rootfs")
+    _check_spelling(rootfs, f"{what}: config.rootfs")
+    diff_ids = rootfs.get("diff_ids")
     if not isinstance(diff_ids, list) or not all(DIGEST.fullmatch(str(item)) for item in diff_ids):
         raise ImageError(f"{what}: config.rootfs.diff_ids is not a list of digests")
     if len(diff_ids) != len(layers):

@@ -17,6 +17,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.streams import pieces
+from hatch_docker.core.tables import table_at
 from hatch_docker.oci.compression import Compression
 from hatch_docker.project.git_files import repository_files
 from hatch_docker.project.git_remote import Commit, fetched, submodule_source, with_history
@@ -86,9 +87,7 @@ def stated_identity(pyproject: bytes) -> tuple[str, str]:
         tables = tomllib.loads(pyproject.decode())
     except (ValueError, RecursionError):
         return "", ""
-    poetry: Any = tables.get("tool")
-    poetry = poetry.get("poetry") if isinstance(poetry, dict) else None
-    table = static_table(tables) or (poetry if isinstance(poetry, dict) else {})
+    table = static_table(tables) or table_at(tables, "tool", "poetry")
     name, version = (value if isinstance(value := table.get(key), str) else "" for key in ("name", "version"))
     try:
         return name, str(Version(version)) if version != "0.0.0" else ""  # as written for poetry-dynamic-versioning
