@@ -68,19 +68,27 @@ def _try(remote: Remote, name: Reference) -> RegistryError | None:
 def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -> Iterator[Context]:
     """Connect to the registries of a push beside the block that makes the image, and end the block if one refuses.
 
-    Yield the context of the block. No request is made, and the block waits for nothing. Raises TransientError for a
-    registry at whose address nothing listens; every other failure is left to the push.
+    Yield the context of the block. No request is made. The block waits for nothing, but at its end for the other tries
+    of a connection that was refused. Raises TransientError for a registry at whose address nothing listens; every other
+    failure is left to the push.
     """
+    trying: list[threading.Thread] = []
     refused: list[str] = []
     ended, over = threading.Event(), threading.Event()
 
     def ask(name: Reference) -> None:
         with contextlib.suppress(HatchDockerError, OSError):
             url = remote.url(name, "")
-            if not urls.proxy_for(url, ctx.environ) and _refuses(url, over):
-                refused.append(name.name)
-                ended.set()
-                end_running()
+            if urls.proxy_for(url, ctx.environ) or not _refuses(url):
+                return
+            trying.append(threading.current_thread())
+            ctx.progress.info(f"{name.registry}: the connection is refused; trying it {TRIES - 1} times more")
+            for number in range(1, TRIES):
+                if over.wait(pause(number)) or not _refuses(url):
+                    return
+            refused.append(name.name)
+            ended.set()
+            end_running()
 
     if not is_offline(ctx.environ):
         for name in {name.registry: name for name in map(parse_reference, repositories)}.values():
@@ -88,6 +96,10 @@ def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) 
                 threading.Thread(target=ask, args=(name,), daemon=True).start()
     try:
         yield replace(ctx, progress=replace(ctx.progress, ended=ended))
+        for thread in trying:
+            thread.join()
+        if refused:
+            raise UnwantedError
     except (HatchDockerError, UnwantedError):
         if refused:
             raise TransientError(
@@ -99,16 +111,13 @@ def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) 
         over.set()
 
 
-def _refuses(url: str, over: threading.Event) -> bool:
-    """Return whether each of some connections to the host of a URL is refused, until `over` is set."""
-    for number in range(1, TRIES + 1):
-        try:
-            socket.create_connection(urls.origin(url)[1:], CONNECT).close()
-            return False
-        except ConnectionRefusedError:
-            if number < TRIES and over.wait(pause(number)):
-                return False
-    return True
+def _refuses(url: str) -> bool:
+    """Return whether the host of a URL refuses a connection; raises OSError for another failure."""
+    try:
+        socket.create_connection(urls.origin(url)[1:], CONNECT).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def open_session(remote: Remote, name: Reference) -> str:

@@ -63,6 +63,8 @@ def test_a_registry_that_is_not_running_ends_the_build(
     refused = pytest.raises(TransientError, match=r"^127\.0\.0\.1:9/app does not accept the push: nothing listens")
     with refused, ended_if_refused(remote, names, ctx):
         run(["sleep", "60"])
+    with refused, ended_if_refused(remote, names, ctx):
+        time.sleep(0.2)  # a build of which nothing is left to do
     with pytest.raises(TransientError), ended_if_refused(remote, names, ctx) as watched:
         assert watched.progress.ended is not None
         assert watched.progress.ended.wait(10)
