@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ SKIPPED = frozenset({
 TOOLS = frozenset({"setup.py", "conftest.py", "noxfile.py", "fabfile.py", "dodo.py", "locustfile.py"})
 # In setup.cfg and setup.py: the directory of all packages.
 _PACKAGE_DIR = r"""(?m)(?:^\s*where\s*=|package_dir\s*=\s*(?:=|\{\s*["']{2}\s*:))\s*["']?([\w/-]+)"""
+_INLINE = re.compile(r"(?m)^# /// script\r?\n((?:#(?: .*)?\r?\n)+?)# ///[ \t]*\r?$")
 DATA = ("assets", "public", "static", "templates")  # directories that a web application reads beside its modules
 
 
@@ -32,6 +34,7 @@ def python_files(directory: Path) -> Iterator[Path]:
             name for name in directories
             if not (name.startswith(".") or name in SKIPPED or name.endswith(".egg-info"))
             and not ((here / name).is_symlink() or (here / name / "pyvenv.cfg").exists())
+            and not (here / name / "pyproject.toml").exists()  # another project
         )
         for name in sorted(files):
             if name.endswith(".py") and name not in TOOLS and not name.startswith("test_"):
@@ -43,6 +46,17 @@ def python_files(directory: Path) -> Iterator[Path]:
                     count += 1
         if count > MAX_FILES:
             return
+
+
+def inline_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata that a script has in its comments (PEP 723), none if they are not valid."""
+    found = _INLINE.search(path.read_text("utf-8", errors="replace")) if path.suffix == ".py" else None
+    try:
+        table = tomllib.loads("".join(line[2:] or "\n" for line in found[1].splitlines(keepends=True)) if found else "")
+    except tomllib.TOMLDecodeError:
+        return {}
+    lines = table.get("dependencies", [])
+    return table if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else {}
 
 
 def module_name(path: str) -> str:

@@ -23,13 +23,22 @@ from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.cli.init.detect_app import App, find_apps, find_programs, parse
 from hatch_docker.cli.init.django import django_advice
 from hatch_docker.cli.init.documentation import documented_commands, named_script
-from hatch_docker.cli.init.modules import DATA, data_names, find_modules, module_name, top_level, wheel_table
+from hatch_docker.cli.init.modules import (
+    DATA,
+    data_names,
+    find_modules,
+    inline_metadata,
+    module_name,
+    top_level,
+    wheel_table,
+)
 from hatch_docker.cli.init.requirements import console_scripts, has_script, read_requirements_file, required_names
 from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.core.tables import table_at
+from hatch_docker.core.text import abbreviate
 from hatch_docker.plan.model import DEBIAN_PYTHONS, UNRELEASED, BasePlan
 from hatch_docker.project.hatch import wheel_files
 from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
@@ -187,6 +196,9 @@ def _refuse(root: Path) -> NoReturn:
             f"{root} has notebooks, but no Python file: convert one to a program (`jupyter nbconvert --to script "
             f'"{notebooks[0]}"`) and run init again'
         )
+    if projects := sorted(path.parent for pattern in ("*/", "*/*/") for path in root.glob(f"{pattern}pyproject.toml")):
+        names = abbreviate([str(path.relative_to(root)) for path in projects], 2)
+        raise ConfigError(f"{root} holds no Python project; there are projects below it ({names}): go to one of them")
     raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
 
 
@@ -219,10 +231,17 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
         letters = unicodedata.normalize("NFKD", proposal.root.resolve().name.casefold()).encode("ascii", "ignore")
         name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
         name = f"{name}-app" if name in required_names(proposal.root, {}) else name  # or it would require itself
-        values: dict[str, Any] = {"name": name, "version": "0.1.0", "requires-python": _python(proposal.root)}
-        values |= {"dynamic": ["dependencies"]} if reads else {"dependencies": []}
+        inline = {place: table for place in places if (table := inline_metadata(proposal.root / place))}
+        pythons = dict.fromkeys(str(found) for table in inline.values() if (found := table.get("requires-python")))
+        needs = list(dict.fromkeys(line for table in inline.values() for line in table.get("dependencies", ())))
+        values: dict[str, Any] = {
+            "name": name, "version": "0.1.0", "requires-python": ",".join(pythons) or _python(proposal.root)
+        }
+        values |= {"dynamic": ["dependencies"]} if reads else {"dependencies": needs}
         proposal.add(PYPROJECT, ["project"], values)
         proposal.guesses.append(f"project: {name} 0.1.0 (the directory's name)")
+        if needs and not reads:
+            proposal.guesses.append(f"dependencies: those in the script metadata of {', '.join(inline)}")
     elif reads:
         proposal.append(PYPROJECT, ["project", "dynamic"], "dependencies")
     if reads:

@@ -393,7 +393,7 @@ def _run(
         cause = cause or hint(failure.output, network=plan.network, image=stage.image)
         if failure.status == KILLED and not cause:
             cause = NO_MEMORY
-        text = "\n".join(filter(None, [failure.output, lines]))
+        text = "\n".join(filter(None, [failure.output or "(its build printed nothing)", lines]))
         raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{text}") from None
 
 

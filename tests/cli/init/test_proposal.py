@@ -204,6 +204,20 @@ def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> N
     assert proposal.notes == ["only its backend knows its scripts: set entrypoint if there are several"]
 
 
+@pytest.mark.parametrize(("block", "project"), [
+    ("# dependencies = [\n#   'click',\n# ]\n#\n# requires-python = '>=3.12'\n", ("['click']", ">=3.12")),
+    ("# dependencies = 'click'\n", ("[]", "")), ("# dependencies = [\n", ("[]", "")),
+])  # fmt: skip
+def test_a_script_has_its_dependencies_in_its_comments(block: str, project: tuple[str, str], tmp_path: Path) -> None:
+    """PEP 723; what is not valid is not read."""
+    text = f"#!/usr/bin/env python3\n# /// script\n{block}# ///\nimport click\nclick.echo('hi')\n"
+    proposal = proposed(tmp_path / "demo", {"report.py": text})
+    table = proposal.config("pyproject.toml")["project"]
+    assert str(table["dependencies"]) == project[0]
+    assert table["requires-python"] == project[1] or not project[1]
+    assert ("dependencies: those in the script metadata of report.py" in proposal.guesses) is bool(project[1])
+
+
 def test_data_directories_of_a_web_application(tmp_path: Path) -> None:
     proposal = proposed(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
     assert ours(proposal)["workdir"] == "/srv"
@@ -335,6 +349,9 @@ def test_an_invalid_pyproject_is_one_error(tmp_path: Path) -> None:
 def test_directories_without_a_project_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
         propose(tmp_path, MIRROR)
+    files = {f"services/api/{name}": "" for name in ("pyproject.toml", "x.py")}
+    with pytest.raises(ConfigError, match=r"no Python project; there are projects below it \(services/api\): go to"):
+        propose(write_files(tmp_path / "m", files), MIRROR)
     with pytest.raises(ConfigError, match=r"has \[tool.poetry\] and no \[build-system\]"):
         propose(write_files(tmp_path / "a", {"pyproject.toml": "[tool.poetry]\n", "x.py": ""}), MIRROR)
     with pytest.raises(ConfigError, match=r"cannot read .*pyproject.toml"):
