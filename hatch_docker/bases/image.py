@@ -158,6 +158,13 @@ def base_tree(base: Base, ctx: Context) -> Path:
     return unpack_layers(base.image.layers, base.name, ctx)
 
 
+def running_tree(base: Base, ctx: Context) -> Path:
+    """Return what `base_tree` does, perhaps a partial tree: for work within `partial_tree.watch`."""
+    from hatch_docker.bases.partial_tree import find_partial
+
+    return find_partial("base", tree_key(base), ctx) or base_tree(base, ctx)
+
+
 def note_builder(builder: Base, ctx: Context) -> None:
     """Note in the context that wheels are built in `build.base`."""
     ctx.used["base", builder.name] = builder.digest

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.bases.image import base_tree, pull_base, read_base
+from hatch_docker.bases.image import pull_base, read_base, running_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
@@ -62,10 +62,10 @@ def check_builder(builder: Base, base: Base) -> None:
 def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tuple[Path, Interpreter] | None:
     """Return a directory with a Python that runs on this machine and compiles for `base`, and that interpreter.
 
-    Returns None, with a warning, if there is none: then the image gets no .pyc.
+    It may be a partial tree. Returns None, with a warning, if there is none: then the image gets no .pyc.
     """
     found = compiler_base(base, ctx, compression)
-    return None if found is None else (base_tree(found, ctx), found.interpreter)
+    return None if found is None else (running_tree(found, ctx), found.interpreter)
 
 
 def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | None:

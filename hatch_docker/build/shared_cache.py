@@ -6,7 +6,7 @@ does not push neither reads nor writes it. `verify` does not come here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from hatch_docker.core.cache.store import NO_CACHE, Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, ImageError, SecretError
 from hatch_docker.core.text import megabytes
-from hatch_docker.oci.model import Descriptor, digest_of
+from hatch_docker.oci.model import Descriptor, Opener, digest_of
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 
@@ -62,9 +62,14 @@ def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | Non
     scope = key_of("shared cache", places, plan.sign and plan.sign.key) if sources else ""
     if before is not None and before.scope == scope:
         shared = before
+        shared.written = bool(targets)
     else:
-        shared = Shared(scope, partial(_read, sources, plan, root, ctx), KINDS, COSTLY, ctx.progress)
-        shared.noted |= before.noted if before is not None else {}
+        shared = Shared(
+            scope, partial(_read, sources, plan, root, ctx), KINDS, COSTLY, ctx.progress, written=bool(targets)
+        )
+        if before is not None:
+            shared.noted |= before.noted
+            shared.opened |= before.opened
     return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified, shared=shared))
 
 
@@ -217,18 +222,20 @@ def write_shared_cache(
     shared, targets = shared_of(ctx), _places(plan.cache.targets, plan, ctx.environ)
     if shared is None or not targets:
         return
+    from hatch_docker.bases.partial_tree import keep_partial_trees
     from hatch_docker.release.cache_artifact import make_artifact
 
     _note_all(built, ctx)
     try:
-        artifact = make_artifact(shared.noted, (layer for result in built for layer in result.image.layers))
+        layers = [layer for result in built for layer in result.image.layers]
+        artifact = make_artifact(shared.noted, [*layers, *keep_partial_trees(ctx)])
         ctx.secrets.check("the shared cache", artifact.text)
         for fields in targets:
             name = fields.get("ref") or fields["dest"]
             if fields["type"] == "local":
                 _write_directory(project.root / name, artifact)
             else:
-                _push(name, artifact, pushed, plan, project.root, ctx)
+                _push(name, artifact, pushed, {layer.descriptor.digest for layer in layers}, plan, project.root, ctx)
             ctx.progress.detail(f"the shared cache {name} has {megabytes(len(artifact.facts))} of facts")
     except SecretError:
         raise
@@ -238,10 +245,13 @@ def write_shared_cache(
 
 def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
     """Have the store note facts that this build did not ask for, because it knew what was made of them."""
+    from hatch_docker.bases.image import tree_key
+    from hatch_docker.bases.partial_tree import note_partial
     from hatch_docker.build.checks import loader, named
     from hatch_docker.release.sbom import inventory
 
     for result in built:
+        note_partial(tree_key(result.base), ctx)
         for layer in result.image.layers:
             ctx.store.recall(inventory.KIND, key_of(inventory.RECIPE, layer.diff_id))
             ctx.store.recall(named.FILES, key_of(named.RECIPE, layer.diff_id))
@@ -251,8 +261,14 @@ def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
             ctx.store.recall(kind, key)
 
 
-def _push(name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan, root: Path, ctx: Context) -> None:
-    """Push an artifact to a tag, unless this machine wrote or read it there last; sign it if images are signed."""
+def _push(
+    name: str, artifact: CacheArtifact, pushed: Sequence[str], images: Collection[str], plan: Plan, root: Path,
+    ctx: Context,
+) -> None:
+    """Push an artifact to a tag, unless this machine wrote or read it there last; sign it if images are signed.
+
+    The repositories in `pushed` have the layers with the digests in `images`.
+    """
     import io
 
     from hatch_docker.oci.push import Target, push_blob, put_manifest
@@ -273,13 +289,13 @@ def _push(name: str, artifact: CacheArtifact, pushed: Sequence[str], plan: Plan,
     remote = Remote(ctx.client, ctx.environ)
     made = frozenset({digest_of(artifact.facts)})
     target = Target(remote, replace(reference, tag=""), lambda _digest: mount, made=made)
-    at_once(*(
-        partial(push_blob, target, Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))
+    there = images if reference.name in [known.name for known in names] else frozenset[str]()
+    blobs: list[tuple[Descriptor, Opener]] = [
+        (Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))
         for media_type, data in ((EMPTY_TYPE, EMPTY), (FACTS, artifact.facts))
-    ))  # fmt: skip
-    if reference.name not in [known.name for known in names]:
-        for layer in artifact.layers:
-            push_blob(target, layer.descriptor, layer.open)
+    ]
+    blobs += [(layer.descriptor, layer.open) for layer in artifact.layers if layer.descriptor.digest not in there]
+    at_once(*(partial(push_blob, target, *blob) for blob in blobs))
     put_manifest(target, reference.tag, artifact.descriptor, artifact.manifest)
     if plan.sign is not None:
         from hatch_docker.release.cosign import Cosign

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.bases.open import compiler_tree
+from hatch_docker.bases.partial_tree import watch, with_whole_trees
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
@@ -75,12 +76,12 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
 
     with site.ctx.progress.task(layer_title([wheel.title for wheel in wheels]), part=True):
         try:
-            return _made(site, wheels, venv)
+            return with_whole_trees(lambda: _made(site, wheels, venv))
         except RecordError:
             for wheel in wheels:
                 if wheel.published:
                     find_record_faults(wheel.open(), wheel.filename, wheel.digest, site.ctx)
-            return _made(site, wheels, venv)
+            return with_whole_trees(lambda: _made(site, wheels, venv))
 
 
 def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
@@ -114,7 +115,9 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
             trusted = not site.base.interpreter_trust_key and not ctx.store.borrowed
             total, title = sum(map(len, units)), abbreviate([wheel.title for wheel in wheels])
             with ctx.progress.task(f"compiling {title}", total, unit="modules", part=True) as task:
-                compiled = compile_sources(units, *compiler, sandbox=run_at, trusted=trusted, advance=task.advance)
+                compiled = watch(compiler[0], ctx, lambda: compile_sources(
+                    units, *compiler, sandbox=run_at, trusted=trusted, advance=task.advance
+                ))
             for wheel, group in zip(wheels, entries, strict=True):
                 note_uncompiled(site.venv, wheel.digest, group, compiled, ctx, wheel.rules)
                 everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}

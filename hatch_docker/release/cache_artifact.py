@@ -17,6 +17,7 @@ from typing import Any
 from hatch_docker.bases.debian.layer import KIND as DEBIAN_LAYER
 from hatch_docker.bases.debian.layer import DebianLayer
 from hatch_docker.bases.inspection import Facts
+from hatch_docker.bases.partial_tree import KIND as PARTIAL_TREE
 from hatch_docker.core.cache.shared import Fact
 from hatch_docker.core.elf import Elf
 from hatch_docker.core.errors import ImageError
@@ -80,8 +81,10 @@ _PACKAGE_ROW = _row(_WORD, _WORD, _WORD, r"(?!/)(?!.*\.\.)[\w./+~:%=-]+", int, _
 
 
 _FILE = {"name": r"[^\x00-\x1f\x7f/]+", "digest": _DIGEST}
+_LAYER = {"digest": _DIGEST, "size": int, "diff_id": _DIGEST, "unpacked_size": int}
 KINDS: Mapping[str, Any] = {
-    LAYER: {"digest": _DIGEST, "size": int, "diff_id": _DIGEST, "unpacked_size": int},
+    LAYER: _LAYER,
+    PARTIAL_TREE: _LAYER,
     DEBIAN_LAYER: _is(DebianLayer, "digest", "diff_id"),
     "base": (_is(Facts), [_LINE]),
     "debian-resolution": [_PACKAGE_ROW],
@@ -137,8 +140,8 @@ def make_artifact(noted: Mapping[tuple[str, str], Any], layers: Iterable[Layer])
     known = {layer.descriptor.digest: layer for layer in layers}
     rows, named = [], {}
     for (kind, key), value in sorted(noted.items(), key=lambda item: item[0]):
-        if kind in (LAYER, DEBIAN_LAYER):
-            facts = value if kind == LAYER else value["facts"]
+        if kind in (LAYER, DEBIAN_LAYER, PARTIAL_TREE):
+            facts = value["facts"] if kind == DEBIAN_LAYER else value
             digest = facts["digest"] if isinstance(facts, dict) else facts[0]
             if digest not in known:
                 continue

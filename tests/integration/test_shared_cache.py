@@ -54,12 +54,14 @@ def test_an_empty_machine_makes_nothing(registry: FakeRegistry, tmp_path: Path, 
 def test_what_is_not_as_it_should_be_is_not_used(registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
     """Facts of a wrong form and a layer of other bytes are named in a warning, and the image is made without them."""
     project = require(write_project("hello", tmp_path / "p", options=image_in(registry)), "idna")
-    digest = push(project, cache).digest
+    outcome = push(project, cache)
+    digest = outcome.digest
     repository = registry.repository("app")
     media_type, manifest = repository.manifests[TAG]
     value = json.loads(manifest)
     facts = json.loads(gzip.decompress(repository.blobs[value["layers"][0]["digest"]]))["facts"]
-    _own, dependency, _base = sorted(value["layers"][1:], key=lambda layer: int(layer["size"]))
+    (made,) = [layer["digest"] for layer in outcome.layers if layer["kind"] == "dependencies"]
+    (dependency,) = [layer for layer in value["layers"] if layer["digest"] == made]
     wrong = [["layer", "../x", {}], ["layer", "0" * 64, {"digest": "../../x"}], ["pushed", "0" * 64, "x"], 1]
     data = gzip.compress(json.dumps({"facts": [*facts, *wrong]}).encode())
     value["layers"][0] |= {"digest": registry.put_blob("app", data), "size": len(data)}
@@ -72,18 +74,31 @@ def test_what_is_not_as_it_should_be_is_not_used(registry: FakeRegistry, tmp_pat
     assert "a layer of the shared cache is made here instead" in outcome.output
 
 
-def test_an_edit_on_an_empty_machine(tmp_path: Path, cache: Path) -> None:
-    """The Python of a borrowed base compiles the same bytes. A directory serves as well as a registry."""
+@pytest.mark.parametrize(
+    ("edited", "line", "whole"),
+    [
+        ("__init__.py", "# edited", False),
+        pytest.param("_answer.c", "#include <sys/quota.h>", True, marks=pytest.mark.long),  # downloads the compiler
+    ],
+)
+def test_an_edit_on_an_empty_machine(edited: str, line: str, whole: bool, tmp_path: Path, cache: Path) -> None:
+    """It is built in the files that builds opened before, or else in the whole system, to the same digest.
+
+    A directory serves as well as a registry.
+    """
     place = tmp_path / "shared"
-    project = write_project("hello", tmp_path / "p")
-    variables = {"HATCH_DOCKER_CACHE_TO": f"type=local,dest={place}", "HATCH_DOCKER_CACHE_FROM": "none"}
+    project = write_project("c-extension", tmp_path / "p")
+    source = project / "c_extension" / edited
+    comment = "#" if edited.endswith("py") else "//"
+    source.write_text(f"{source.read_text()}\n{comment} {tmp_path}\n")  # no cache knows it
+    variables = {"HATCH_DOCKER_CACHE_TO": f"type=local,dest={place}", "HATCH_DOCKER_CACHE_FROM": "none", "CI": "true"}
     build(project, cache, variables=variables)
-    source = project / "hello.py"
-    source.write_text(source.read_text() + "\n# edited\n")
+    source.write_text(f"{source.read_text()}\n{line}\n")
     empty = tmp_path / "cache"
     outcome = build(project, empty, variables={"HATCH_DOCKER_CACHE_FROM": f"type=local,src={place}"})
     assert outcome.made() == ["project"]
     assert outcome.digest == build(project, cache).digest
+    assert [kind for kind in ("builder", "base") if (empty / "v1/trees" / kind).exists()] == ["builder"] * whole
     names = [{path.name for path in where.glob("v1/facts/layer/*")} for where in (empty, cache)]
     assert names[0]
     assert not names[0] & names[1]  # what it took, and what it made of that, is for builds with this cache alone

@@ -36,7 +36,9 @@ class Shared:
 
     `scope` stands for its place, "" if none is read. `kinds` are those of facts that go into it, `costly` those that
     it is read for. `noted` gets all facts of `kinds` that the build used or learned. `borrowed` is true once the build
-    has taken a fact.
+    has taken a fact, `written` if it is written at the end. `opened` gets the files that were opened of trees of the
+    store, `refused` the keys of trees that have to be whole, with the files of their partial ones
+    (`bases.partial_tree`).
     """
 
     scope: str
@@ -48,6 +50,9 @@ class Shared:
     borrowed: bool = False
     blobs: Mapping[str, Callable[[Store], object]] | None = None  # None before it is read
     lost: set[str] = field(default_factory=set)  # digests of blobs that it did not give
+    written: bool = False
+    opened: dict[Path, set[str]] = field(default_factory=dict)
+    refused: dict[str, set[str]] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self, store: Store) -> bool:
@@ -122,6 +127,13 @@ class SharedStore(Store):
             if value is None and kind in shared.costly and shared.load(own):
                 value = own.recall(kind, scoped)
             shared.borrowed = shared.borrowed or value is not None
+        if value is not None:
+            self.note(kind, key, value)
+        return value
+
+    def keep(self, kind: str, key: str) -> Any:
+        """Return what `recall` does of a fact that this build does not use, so that the shared cache keeps it."""
+        value = self.own.recall(kind, self.kept_under(kind, key))
         if value is not None:
             self.note(kind, key, value)
         return value

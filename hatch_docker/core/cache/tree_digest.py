@@ -24,12 +24,12 @@ def tree_digest(root: Path, *, portable: bool) -> str:
     Times are whole seconds, which archives keep. Owners do not count, nor do times of directories. Raises OSError for
     what cannot be read.
     """
-    return _digest(root, sorted(_walk(root)), {}, portable=portable)
+    return _digest(root, sorted(walk(root)), {}, portable=portable)
 
 
 def seal_of(root: Path, written: Written) -> dict[str, str]:
     """Return both digests of a tree, "portable" and "here"; files that are in `written` are not read again."""
-    found = sorted(_walk(root))
+    found = sorted(walk(root))
     return {name: _digest(root, found, written, portable=name == "portable") for name in ("portable", "here")}
 
 
@@ -58,7 +58,7 @@ def _contents(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _walk(root: Path) -> Found:
+def walk(root: Path) -> Found:
     """Return the paths of everything below a directory, from there, with what is known without reading it."""
     found, waiting, top = [], [""], str(root)
     while waiting:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hatch_docker.bases.debian.base_cache import find_builder
-from hatch_docker.bases.image import base_tree, note_builder, tree_key
+from hatch_docker.bases.image import base_tree, note_builder, running_tree, tree_key
 from hatch_docker.bases.model import Base
+from hatch_docker.bases.partial_tree import find_partial, note_partial, watch, with_whole_trees
 from hatch_docker.core.beside import beside
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import ChangedTreeError, DamagedBlobError, Store, file_digest, key_of
@@ -81,7 +82,7 @@ class BuilderStage:
 
     def python_tree(self) -> Path:
         """Return the tree with the interpreter: the compiler's for Debian's Python, else the base's."""
-        return base_tree(self.base, self.ctx) if self.prefix else self.root
+        return _tree(self.base, self.plan, self.ctx) if self.prefix else self.root
 
     def checked_python_tree(self) -> Path:
         """Return what `python_tree` does; raise ChangedTreeError."""
@@ -130,7 +131,9 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
         return known_sdist(sdist, replace(ctx, store=ctx.store.own))
 
     def make(ctx: Context = ctx) -> Path:
-        return wheel_of(read(), make_builder_stage(source, build, base, target, ctx, root))
+        return with_whole_trees(
+            lambda: wheel_of(read(), make_builder_stage(source, build, base, target, ctx, root))
+        )
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
         note_used(pins, ctx)
@@ -141,7 +144,7 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
     def prepare(ctx: Context) -> None:
         with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
-            base_tree(base, ctx)
+            _tree(base, build, ctx)
             fetch(packed.pins(read().requires), ctx, root=root)
 
     def make_first(ctx: Context) -> KeptFile:
@@ -239,7 +242,7 @@ def make_builder_stage(
         raise BuildError(f"{source.name} cannot be compiled for {base.platform} on this machine; build it there")
     if base.builder and base.builder.plan.kind != "debian":
         note_builder(base.builder, ctx)
-        tree = base_tree(base.builder, ctx) if unpacked else Path(tree_key(base.builder))
+        tree = _tree(base.builder, build, ctx) if unpacked else Path(tree_key(base.builder))
         return BuilderStage(tree, build, base.builder, target, ctx, project, base.builder.name)
     base = base.builder or base
     if not base.suite:
@@ -251,8 +254,22 @@ def make_builder_stage(
     if root is None:
         from hatch_docker.bases.debian.base import builder_root
 
-        root = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite, unpacked=unpacked)
+        find = functools.partial(builder_root, base.plan, base.platform, build.packages, ctx, suite=base.suite)
+        root = find(unpacked=False)
+        if unpacked:
+            root = (None if _trusts(build) else find_partial("builder", root.name, ctx)) or find()
+    note_partial(root.name, ctx)
     return BuilderStage(root, build, base, target, ctx, project)
+
+
+def _tree(base: Base, build: BuildPlan, ctx: Context) -> Path:
+    """Return a base's tree for a builder stage, perhaps a partial one."""
+    return (base_tree if _trusts(build) else running_tree)(base, ctx)
+
+
+def _trusts(build: BuildPlan) -> bool:
+    """Tell whether a build sees secrets, which no program out of a shared cache may."""
+    return bool(build.secrets or build.ssh)
 
 
 def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[], Path]) -> KeptFile | None:
@@ -318,8 +335,9 @@ def run_backend(
             Bind(environment / "env", "/env"),
             Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True), *binds,
         ]  # fmt: skip
+        python = stage.python_tree()
         if stage.prefix:
-            mounts.append(Bind(stage.python_tree() / stage.prefix[1:], stage.prefix))
+            mounts.append(Bind(python / stage.prefix[1:], stage.prefix))
         whole = {
             "backend": source.backend, "backend_path": source.backend_path, "known": list(known), **spec,
             "source": "/build/src", "output": "/out", "time": SOURCE_DATE,
@@ -328,9 +346,10 @@ def run_backend(
             forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent,
             _compilers(source, stage, pins, work) if made == "wheel" else contextlib.nullcontext([]) as cached,
         ):
-            run = functools.partial(
-                _run, source, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else []), *cached], env
-            )
+            binds = [*mounts, *([Bind(agent, SOCKET)] if agent else []), *cached]
+            run: Callable[[], None] = functools.partial(_run, source, stage, whole, binds, env)
+            for tree in {stage.root, python}:
+                run = functools.partial(watch, tree, ctx, run)
             _run_and_check(run, ctx)
         file = _made_file(work / "out", made, source.name)
         return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.model import Interpreter
+from hatch_docker.bases.partial_tree import watch
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.text import sanitize
@@ -37,7 +38,10 @@ def build_environment(
         installed = [_entries(pin, wheel, venv, ctx) for pin, wheel in zip(pins, wheels, strict=True)]
         sources = [python_sources(entries, venv) for entries in installed]
         trusted = not trust_key and not ctx.store.borrowed
-        compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at, trusted=trusted)
+        tree = compiler()
+        compiled = watch(
+            tree, ctx, lambda: compile_sources(sources, tree, venv.interpreter, sandbox=run_at, trusted=trusted)
+        )
         for entries in (venv_entries(venv), *installed):
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 

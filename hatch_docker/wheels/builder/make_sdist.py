@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatch_docker.bases.model import Base
+from hatch_docker.bases.partial_tree import with_whole_trees
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -45,7 +46,7 @@ def tree_sdist(
     packed = stage(unpacked=False)
 
     def make() -> Path:
-        return _make_sdist(tree, source, stage())
+        return with_whole_trees(lambda: _make_sdist(tree, source, stage()))
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
         return known_file(ctx.store, KINDS, _key(packed, source, pins), make)

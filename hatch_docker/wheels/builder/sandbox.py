@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatch_docker.bases.partial_tree import PartialTreeError, is_partial
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
@@ -76,8 +77,13 @@ def run_in(
     memory or a disk no room.
     """
     roots = [root] if isinstance(root, Path) else list(root)
+    parts = [(path, "/") for path in roots if is_partial(path)]
+    for item in binds:
+        parts += [(tree, f"{_target(item.target)}/") for tree in item.source.parents if is_partial(tree)]
+    binds = [item for item in binds if not any(is_partial(tree) for tree in item.source.parents)]
     spec: dict[str, Any] = {
-        "roots": [str(path.absolute()) for path in roots],
+        "roots": [str(path.absolute()) for path in roots if not is_partial(path)],
+        "partial": [[str(tree.parent.absolute()), tree.name, top] for tree, top in parts], "placeholders": [],
         "binds": [[str(item.source.absolute()), _target(item.target), item.writable or item.kept] for item in binds],
         "kept": [str(item.source.absolute()) for item in binds if item.kept],
         "files": {_target(path): text for path, text in {**_network_files(network), **files}.items()},
@@ -166,6 +172,8 @@ def _enter(
         return run(command, env=env, stdin=text, secrets=secrets, log=listen, timeout=timeout)
     except ProcessFailed as failure:
         name = Path(spec["command"][0]).name if spec["command"] else "the sandbox"
+        if refused and refused[0] == "placeholder":
+            raise PartialTreeError(refused[2]) from None
         if refused and refused[0] in EXHAUSTED:
             path = next((source for source, target, _ in spec["binds"] if target == refused[2]), "")
             reason = EXHAUSTED[refused[0]].format(megabytes(spec["memory"]), path)

@@ -222,11 +222,15 @@ def make_devices(top: Path) -> None:
         (top / name).symlink_to(f"/proc/self/fd{number}")
 
 
-def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None:
+def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any], parts: list[Any]) -> None:
     """Compose the new root under NEW_ROOT."""
     mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
     targets = ["/proc", "/dev", "/tmp", *spec["files"], *(target for _, target, _ in binds)]  # noqa: S108
-    compose(trees, NEW_ROOT, wanted_tree(targets))
+    tops = [top for _, _, top in parts if top != "/"]
+    compose(trees, NEW_ROOT, wanted_tree([*targets, *tops]))
+    for directory, key, top in parts:
+        taken = tuple(f"{path.rstrip('/')}/" for path in (*targets, *tops) if path != top)
+        spec["placeholders"] += spec["module"].compose_partial(directory, key, top, NEW_ROOT, taken, bind)
     make_devices(NEW_ROOT / "dev")
     (NEW_ROOT / "proc").mkdir(0o555)
     for target in TMPFS:
@@ -257,13 +261,13 @@ def enter(spec: dict[str, Any]) -> None:
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     # Opened by name while this user may still enter the directories above; used by number later.
     trees = [by_descriptor(path) for path in spec["roots"]]
-    binds = [(by_descriptor(path), *where) for path, *where in spec["binds"]]
+    binds, parts = ([(by_descriptor(path), *where) for path, *where in spec[name]] for name in ("binds", "partial"))
     os.setresgid(inside[1], inside[1], inside[1])
     os.setresuid(inside[0], inside[0], inside[0])
     prctl(PR_SET_DUMPABLE, 1)  # or /proc/self would belong to root once the user has changed
     die_with_parent(spec["parent"])
     os.umask(0o022)
-    make_root(spec, trees, binds)
+    make_root(spec, trees, binds, parts)
     call("sethostname", "", _libc.sethostname, b"sandbox", 7)
     if not spec["network"]:
         # The loopback device, the only one of a sandbox without network, is started: SIOCSIFFLAGS, IFF_UP.
@@ -351,6 +355,9 @@ def init(spec: dict[str, Any]) -> int:
         target: [min(spare, free // 10) for spare, free in zip(SPARE, room(target), strict=True)]
         for _, target, writable in spec["binds"] if writable
     }  # fmt: skip
+    if spec["placeholders"]:
+        spec["partial"] = spec["module"].Placeholders(spec["placeholders"])
+        check_placeholders(spec)
     child = os.fork()
     if child == 0:
         run_and_exit(spec, execute)
@@ -358,16 +365,26 @@ def init(spec: dict[str, Any]) -> int:
     while True:
         process, status = os.wait()
         if process == child:
+            check_placeholders(spec)
             return exit_status(status)
+
+
+def check_placeholders(spec: dict[str, Any]) -> None:
+    """Raise SetupError if the command opened a file that a partial tree lacks."""
+    if spec["placeholders"] and (path := spec["partial"].find_opened()):
+        raise SetupError("placeholder", 0, path)
 
 
 def watch(spec: dict[str, Any]) -> NoReturn:
     """Wait until the command takes more memory than it may, or leaves the machine or a disk no room: a SetupError.
 
+    So is a file that it opens and a partial tree lacks.
+
     It needs no cgroup, which few machines let a user make. If process 1 ends, the kernel ends everything with it.
     """
     sees_memory = Path("/proc/meminfo").exists()
     while True:
+        check_placeholders(spec)
         for target, spare in spec["least"].items():
             if any(free < least for free, least in zip(room(target), spare, strict=True)):
                 raise SetupError("disk", 0, target)
@@ -461,6 +478,10 @@ def launch(spec: dict[str, Any]) -> int:
 def main() -> NoReturn:
     """Read the specification and run it."""
     spec = json.load(sys.stdin.buffer)
+    if spec["partial"]:
+        import sandbox_partial  # type: ignore[import-not-found]
+
+        spec["module"] = sandbox_partial
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     run_and_exit(spec, launch)

@@ -378,7 +378,7 @@ def test_the_base_is_unpacked_beside_the_root(
     """The layer of the wheel needs it. Its failure is left to that."""
     begun = threading.Event()
 
-    def base_tree(_base: Base, _ctx: Context) -> Path:
+    def running_tree(_base: Base, _ctx: Context) -> Path:
         begun.set()
         raise RegistryError("the registry does not answer")
 
@@ -387,7 +387,7 @@ def test_the_base_is_unpacked_beside_the_root(
         return builder
 
     monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
-    monkeypatch.setattr("hatch_docker.wheels.builder.build.base_tree", base_tree)
+    monkeypatch.setattr("hatch_docker.wheels.builder.build.running_tree", running_tree)
     sdist = given_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
     made = find_wheel(sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)
     assert made.name == "demo-1.0-py3-none-any.whl"
