@@ -48,15 +48,12 @@ def resolve(
     """
     lines, named = split_references(lines)
     with temporary_directory() as directory:
-        stubs = StubWheels(directory, root, indexes, ctx, metadata, target)
-        stubs.sources += [*sources, *named]
-        return _resolve(lines, target, root, indexes, ctx, metadata, stubs, pinned)
+        return _resolve(lines, StubWheels(directory, root, indexes, ctx, metadata, target, [*sources, *named]), pinned)
 
 
-def _resolve(
-    lines: list[str], target: Target, root: Path, indexes: Indexes, ctx: Context, metadata: SdistMetadata | None,
-    stubs: StubWheels, pinned: Sequence[str],
-) -> tuple[Pin, ...]:
+def _resolve(lines: list[str], stubs: StubWheels, pinned: Sequence[str]) -> tuple[Pin, ...]:
+    target, root, indexes, ctx = stubs.target, stubs.root, stubs.indexes, stubs.ctx
+
     def bound_now() -> Bound:
         while True:
             found = bind(lines, stubs.sources, indexes, root, target, stubs.path)
@@ -107,25 +104,24 @@ def _resolve(
             bound = bound_now()
             continue
         if not unread:
-            return _with_abi(pins, target, root, indexes, ctx, stubs) if target.abi else pins
+            return _with_abi(pins, stubs) if target.abi else pins
         for pin in unread:
-            sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))
+            sdists[pin.name] = (pin.version, _dependencies_of(pin, stubs))
     raise WheelError(f"uv finds other versions each time for {', '.join(sorted(sdists))}; lock the project")
 
 
-def _with_abi(
-    pins: Sequence[Pin], target: Target, root: Path, indexes: Indexes, ctx: Context, stubs: StubWheels
-) -> tuple[Pin, ...]:
+def _with_abi(pins: Sequence[Pin], stubs: StubWheels) -> tuple[Pin, ...]:
     """Return the pins with those wheels replaced that do not fit the target's ABI: by others of the same versions.
 
     A package that has no such wheel gets its sdist. Raise WheelError if it has none, or it cannot be built here.
     """
+    target, root, indexes = stubs.target, stubs.root, stubs.indexes
     other = {pin.name: pin for pin in pins if pin.is_wheel and incompatibility(pin.filename, target)}
     if not other:
         return tuple(pins)
     lines = [f"{pin.name}=={pin.version}" for pin in other.values()]
     bound = bind(lines, stubs.sources, indexes, root, target, stubs.path)
-    table = compile_lock(lines, target, root, indexes, ctx, metadata={}, bound=bound, every_file=True)
+    table = compile_lock(lines, target, root, indexes, stubs.ctx, metadata={}, bound=bound, every_file=True)
     fitting = {pin.name: pin for pin in pins_of(table, LockFile("the package index", root, root), target)}
     return tuple(fitting.get(pin.name, pin) for pin in pins)
 
@@ -158,8 +154,8 @@ def _local_path(url: str) -> str:
     return path.rstrip("/")
 
 
-def _dependencies_of(pin: Pin, root: Path, ctx: Context, metadata: SdistMetadata | None) -> Dependencies:
-    path, = fetch([pin], ctx, root=root)
-    ctx.progress.detail(f"{pin.title} has no wheel: reading what its sdist needs")
+def _dependencies_of(pin: Pin, stubs: StubWheels) -> Dependencies:
+    path, = fetch([pin], stubs.ctx, root=stubs.root)
+    stubs.ctx.progress.detail(f"{pin.title} has no wheel: reading what its sdist needs")
     found = static_metadata(path, pin.filename)
-    return found if found is not None else built_metadata(pin, path, metadata)[0]
+    return found if found is not None else built_metadata(pin, path, stubs.metadata)[0]
