@@ -162,9 +162,10 @@ def _enter(
         elif log is not None:
             log(line)
 
-    # Imported, and not run by its path: then Python keeps its bytecode.
+    # Imported, and not run by its path: then Python keeps its bytecode, unless the user does not want that (-B).
     program = "import sys; sys.path.append(sys.argv[1]); import sandbox_init; sandbox_init.main()"
-    command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).parent)]
+    options = ["-I", "-S", *["-B"] * sys.dont_write_bytecode]
+    command = [sys.executable, *options, "-c", program, str(Path(__file__).parent)]
     # The launcher's environment can be read in the sandbox's /proc/1: it has only what Python needs to start.
     env = {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
     text = json.dumps({**spec, "token": token, "parent": os.getpid()}).encode()
