@@ -79,6 +79,11 @@ class Context:
         """True if a builder uses no stage of earlier builds; the cache is empty then."""
         return self.environ.get(NO_CACHE, "") not in ("", "0")
 
+    @property
+    def runner(self) -> bool:
+        """True on a runner of a pipeline, which most likely is gone after the build."""
+        return self.environ.get("CI", "").lower() not in ("", "0", "false")
+
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
     """Return the context of one build, on the cache that the environment names. Raises StoreError.

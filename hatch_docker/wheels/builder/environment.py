@@ -28,15 +28,15 @@ def build_environment(
     """Return the directory with `venv` and the pinned wheels in it; made once for the same wheels and interpreter.
 
     Nothing of the wheels is run, but the interpreter in `compiler`'s tree compiles their modules: every build imports
-    them, which takes half the time of a small build. `trust_key` is `Base.interpreter_trust_key` if the interpreter is
-    the base's: then it compiles in the sandbox, and for that base only. Raise what `fetch`, `wheel_entries` and
-    `compile_sources` raise.
+    them, which takes half the time of a small build. A runner that has nothing but the shared cache imports them once,
+    and leaves that out. `trust_key` is `Base.interpreter_trust_key` if the interpreter is the base's: then it compiles
+    in the sandbox, and for that base only. Raise what `fetch`, `wheel_entries` and `compile_sources` raise.
     """
 
     def make(directory: Path) -> None:
         wheels = fetch(pins, ctx, root=project)
         installed = [_entries(pin, wheel, venv, ctx) for pin, wheel in zip(pins, wheels, strict=True)]
-        sources = [python_sources(entries, venv) for entries in installed]
+        sources = [] if once else [python_sources(entries, venv) for entries in installed]
         trusted = not trust_key and not ctx.store.borrowed
         tree = compiler()
         compiled = watch(
@@ -45,8 +45,9 @@ def build_environment(
         for entries in (venv_entries(venv), *installed):
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 
-    interpreter = venv.interpreter
-    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.build, trust_key, [pin.sha256 for pin in pins])
+    interpreter, once = venv.interpreter, ctx.runner and ctx.store.borrowed
+    made_of = trust_key, [pin.sha256 for pin in pins], *["once"] * once
+    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.build, *made_of)
     return ctx.store.tree("build-env", key, make)
 
 

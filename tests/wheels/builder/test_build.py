@@ -418,6 +418,22 @@ def test_a_tree_that_changed_makes_no_wheel(
     assert find().digest == made.digest
 
 
+@pytest.mark.parametrize("secret", [{}, {"secrets": ("TOKEN",)}, {"ssh": True}])
+def test_a_build_with_secrets_runs_nothing_of_a_shared_cache(
+    secret: dict[str, object], tmp_path: Path, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler and the base's Python are those of the whole systems."""
+    for name, tree in (
+        ("bases.debian.base.builder_root", "whole"), ("wheels.builder.build.base_tree", "whole"),
+        ("wheels.builder.build.find_partial", "part"), ("wheels.builder.build.running_tree", "part"),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"hatch_docker.{name}", lambda *_arguments, tree=tree, **_options: Path(tree))
+    sdist, plan = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""})), BuildPlan(isolated=True, **secret)  # type: ignore[arg-type]
+    base = replace(make_base(), interpreter=Interpreter("/usr/local/bin/python3.13", VERSION))
+    stage = make_builder_stage(sdist, plan, base, TARGET, ctx, tmp_path)
+    assert {stage.root, stage.python_tree()} == {Path("whole" if secret else "part")}
+
+
 def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
     """Another distribution or architecture is an error before anything is fetched; it says what to use."""
     sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
