@@ -1,5 +1,7 @@
 """Fixtures and settings that all tests share."""
 
+import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -65,6 +67,17 @@ os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Start two workers a processor: most tests wait for a program or for a file more than they compute."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import another part of all tests in each worker first: what it compiles with their assertions, others read."""
+    worker, top = os.environ.get("PYTEST_XDIST_WORKER", ""), Path(__file__).parent
+    if not worker or config.args != config.getini("testpaths"):
+        return
+    names = [".".join(path.relative_to(top.parent).with_suffix("").parts) for path in sorted(top.rglob("test_*.py"))]
+    for name in names[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
+        with contextlib.suppress(pytest.skip.Exception):
+            importlib.import_module(name)
 
 
 # The longest file, which makes the cache of whole builds, for the first worker; files that need none for the others.

@@ -47,10 +47,15 @@ def traces(data: bytes) -> bool:
     return any(form in data for form in forms)
 
 
+CLEAN: set[str] = set()  # digests and names of what was searched, to no avail
+
+
 def contents(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
-    """Every document and every unpacked layer of the image, and every other file in dist/."""
+    """Every document and every unpacked layer of the image that is not CLEAN, and every other file in dist/."""
     for descriptor, content in blobs_of(outcome.item()):
         if isinstance(content, Layer):
+            if descriptor.digest in CLEAN:
+                continue
             with content.open() as stream:
                 plain = Decompressed(stream)
                 yield descriptor.digest, b"".join(iter(lambda plain=plain: plain.read(1 << 20), b""))
@@ -65,11 +70,15 @@ def leaks(outcome: Outcome, cache: Path, start: float) -> list[str]:
     """Where a secret shows: in the output, in dist/, or in what the cache has gained since `start`."""
     found = ["the output"] if traces(outcome.output.encode()) else []
     if outcome.status == 0:
-        found += [name for name, data in contents(outcome) if traces(data)]
+        for name, data in contents(outcome):
+            if traces(data):
+                found.append(name)
+            else:
+                CLEAN.add(name)
     for name in ("blobs", "facts", "locks", "tmp", "trees/wheel", "trees/build-env"):
-        for path in (cache / "v1" / name).rglob("*"):
-            if path.is_file() and path.stat().st_mtime >= start - 1 and traces(path.read_bytes()):
-                found.append(str(path.relative_to(cache)))
+        paths = [path for path in (cache / "v1" / name).rglob("*") if path.is_file()]
+        new = [path for path in paths if path.stat().st_mtime >= start - 1]
+        found += [str(path.relative_to(cache)) for path in new if traces(path.read_bytes())]
     return found
 
 
