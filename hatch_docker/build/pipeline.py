@@ -18,9 +18,10 @@ from hatch_docker.build.inputs import Notes, loaded_line
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
 from hatch_docker.build.shared_cache import shared_of, with_shared_cache, write_shared_cache
 from hatch_docker.build.summary import closing_lines, previous_receipt
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import DamagedBlobError
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import DaemonError
+from hatch_docker.core.errors import DaemonError, HatchDockerError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers, temporary_directory
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
@@ -178,12 +179,19 @@ def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
             plan.repositories, plan.image, plan.dirty, plan.sign, project.root, ctx, allow_dirty=plan.allow_dirty
         )
     check_paths(plan, project.root)
-    check_machine(plan, ctx)
     if not plan.push:
+        check_machine(plan, ctx)
         return None
-    from hatch_docker.release.sessions import open_sessions
+    from hatch_docker.release.sessions import close_sessions, open_sessions
 
-    return open_sessions(plan.repositories, ctx)
+    opened: list[Remote] = []
+    try:  # at once: the registries answer while a sandbox is tried
+        at_once(lambda: check_machine(plan, ctx), lambda: opened.append(open_sessions(plan.repositories, ctx)))
+    except HatchDockerError:
+        for remote in opened:
+            close_sessions(remote)
+        raise
+    return opened[0]
 
 
 def _make_again_if_damaged(attempt: Callable[[Context], Made], ctx: Context) -> Made:

@@ -19,6 +19,7 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Index
 from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
 from hatch_docker.project.model import Project
+from tests.fakes.context import with_environ
 from tests.fakes.images import ARM64, small_image
 from tests.fakes.plans import given_project
 from tests.fakes.registry import FakeRegistry
@@ -193,6 +194,18 @@ def test_a_push_brings_image_tags_and_documents(tmp_path: Path, ctx: Context, re
     assert (delivery.error, delivery.attached, delivery.tags) == ("", 2, story.plan.tags)
     assert list(receipt.timings)[-2:] == ["push", "cache"]
     assert story.receipt == receipt
+
+
+def test_a_machine_that_cannot_build_leaves_no_upload_session(
+    tmp_path: Path, ctx: Context, registry: FakeRegistry
+) -> None:
+    """The registry is asked while the machine is checked; nothing is made, and what was opened there is cancelled."""
+    nowhere = dict.fromkeys(("DOCKER_HOST", "CONTAINER_HOST"), "unix:///nowhere/docker.sock")
+    story = pushing(tmp_path, with_environ(ctx, {**nowhere, "PATH": ""}), registry)
+    with pytest.raises(DaemonError, match="no Docker or Podman answers"):
+        story.run(load="always")
+    assert [request.method for request in registry.requests] == ["POST", "DELETE"]
+    assert (registry.uploads, story.files()) == ({}, [])
 
 
 def test_a_push_that_fails_is_in_the_receipt(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
