@@ -119,7 +119,7 @@ def _make(
                 )  # fmt: skip
         if shared_of(ctx) is not None and push_error(deliveries) is None:
             with _timed(timings, "cache"):
-                write_shared_cache(plan, project, built, plan.repositories if plan.push else (), ctx)
+                write_shared_cache(plan, project, built, plan.repositories if plan.push else (), ctx, remote)
         if any(later.values()):
             with _timed(timings, "push"):
                 deliveries = end_pushes(deliveries, later)

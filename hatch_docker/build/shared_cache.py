@@ -25,6 +25,7 @@ from hatch_docker.project.model import Project
 if TYPE_CHECKING:
     from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.reference import Reference
+    from hatch_docker.oci.registry import Remote
     from hatch_docker.release.cache_artifact import CacheArtifact
 
 WRITTEN = "shared-cache"  # the digest of the artifact that this machine wrote or read last, by its place
@@ -213,11 +214,13 @@ def _verify(name: Reference, plan: Plan, root: Path, ctx: Context) -> None:
 
 
 def write_shared_cache(
-    plan: Plan, project: Project, built: Sequence[BuiltImage], pushed: Sequence[str], ctx: Context
+    plan: Plan, project: Project, built: Sequence[BuiltImage], pushed: Sequence[str], ctx: Context,
+    remote: Remote | None = None,
 ) -> None:
     """Write what a build used and learned to its shared caches; a failure is a warning.
 
-    `pushed` are the repositories that have the images now. Raises SecretError if a secret of the build is in it.
+    `pushed` are the repositories that have the images now, `remote` is the access by which they got them. Raises
+    SecretError if a secret of the build is in it.
     """
     shared, targets = shared_of(ctx), _places(plan.cache.targets, plan, ctx.environ)
     if shared is None or not targets:
@@ -235,7 +238,8 @@ def write_shared_cache(
             if fields["type"] == "local":
                 _write_directory(project.root / name, artifact)
             else:
-                _push(name, artifact, pushed, {layer.descriptor.digest for layer in layers}, plan, project.root, ctx)
+                images = {layer.descriptor.digest for layer in layers}
+                _push(name, artifact, pushed, images, plan, project.root, ctx, remote)
             ctx.progress.detail(f"the shared cache {name} has {megabytes(len(artifact.facts))} of facts")
     except SecretError:
         raise
@@ -263,7 +267,7 @@ def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
 
 def _push(
     name: str, artifact: CacheArtifact, pushed: Sequence[str], images: Collection[str], plan: Plan, root: Path,
-    ctx: Context,
+    ctx: Context, remote: Remote | None,
 ) -> None:
     """Push an artifact to a tag, unless this machine wrote or read it there last; sign it if images are signed.
 
@@ -286,9 +290,9 @@ def _push(
         return
     names = [parse_reference(repository) for repository in pushed]
     mount = next((known.repository for known in names if known.registry == reference.registry), "")
-    remote = Remote(ctx.client, ctx.environ)
     made = frozenset({digest_of(artifact.facts)})
-    target = Target(remote, replace(reference, tag=""), lambda _digest: mount, made=made)
+    access = remote or Remote(ctx.client, ctx.environ)
+    target = Target(access, replace(reference, tag=""), lambda _digest: mount, made=made)
     there = images if reference.name in [known.name for known in names] else frozenset[str]()
     blobs: list[tuple[Descriptor, Opener]] = [
         (Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))

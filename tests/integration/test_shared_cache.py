@@ -3,7 +3,9 @@
 import gzip
 import json
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +104,32 @@ def test_an_edit_on_an_empty_machine(edited: str, line: str, whole: bool, tmp_pa
     names = [{path.name for path in where.glob("v1/facts/layer/*")} for where in (empty, cache)]
     assert names[0]
     assert not names[0] & names[1]  # what it took, and what it made of that, is for builds with this cache alone
+
+
+def test_a_push_after_an_edit_takes_few_round_trips(tmp_path: Path, cache: Path) -> None:
+    """At most 12 requests until the tags are there, 6 of them one after the other; each is held, so that some overlap.
+    """
+    spans: list[tuple[float, float]] = []
+
+    def hold(handler: Any) -> None:
+        began = time.monotonic()
+        time.sleep(0.3)
+        spans.append((began, time.monotonic()))
+        handler.route()
+
+    with FakeRegistry(referrers=True) as registry:
+        project = write_project("hello", tmp_path / "p", options=image_in(registry))
+        push(project, cache)
+        source = project / "hello.py"
+        source.write_text(f"{source.read_text()}\n# {time.time()}\n")  # no other build made that layer
+        start = len(registry.requests)
+        registry.fault("GET|HEAD|POST|PUT|PATCH|DELETE", "", hold, times=99)
+        push(project, cache)
+        requests = [(request.method, request.path.partition("?")[0]) for request in registry.requests[start:]]
+    tagged = len(requests) - requests[::-1].index(("PUT", "/v2/app/manifests/latest"))
+    rounds, ended = 0, 0.0
+    for began, end in sorted(sorted(spans)[:tagged], key=lambda span: span[1]):
+        if began >= ended:
+            rounds, ended = rounds + 1, end
+    assert tagged <= 12, requests
+    assert rounds <= 6, (spans, requests)
