@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import hashlib
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from hatch_docker.bases.debian.base_cache import SNAPSHOT, remember_base, snapshot_key
 from hatch_docker.bases.image import base_of, base_tree, check_python
 from hatch_docker.bases.model import Base, Interpreter, real_path
 from hatch_docker.bases.open import check_builder, compiler_tree, open_base
@@ -237,3 +239,14 @@ def test_layers_are_downloaded_once_and_checked(tmp_path: Path) -> None:
         assert registry.count("GET", f"/blobs/{layer}") == 1
         with base.image.layers[0].open() as stream:
             assert "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == layer
+
+
+def test_a_base_that_the_command_made_was_not_there(tmp_path: Path) -> None:
+    """Without the cache of earlier builds, the base was opened before, to read the metadata, and is no reused one."""
+    plan, ctx = BasePlan("debian", "debian:trixie", "trixie"), dataclasses.replace(context(tmp_path), lazy=True)
+    ctx.store.remember(SNAPSHOT, snapshot_key("trixie", "amd64"), {"time": time.time()})
+    made = base_of(registry_plan("python:3.13"), python_image(), ctx)
+    remember_base(dataclasses.replace(made, plan=plan), GZIP, ctx)
+    for environ in ({}, {"HATCH_DOCKER_NO_CACHE": "1"}):
+        opened = open_base(plan, AMD64, dataclasses.replace(ctx, environ=environ), compression=GZIP)
+        assert opened.cached is not bool(environ)
