@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.text import abbreviate
 from hatch_docker.project.workspace import workspace_members
 
 HATCHLING = "hatchling.build"
@@ -27,8 +28,8 @@ def read_pyproject(root: Path) -> dict[str, Any]:
         if (root / "setup.py").is_file():
             return {}
         raise ConfigError(
-            f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory{above(root)}, or "
-            "have `hatch-docker init` write one"
+            f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory"
+            f"{above(root) or below(root)}, or have `hatch-docker init` write one"
         )
     config = read_toml(path)
     check_tables(config)
@@ -59,6 +60,13 @@ def check_tables(config: Mapping[str, Any]) -> None:
     for name in ("build-system", "project", "tool"):
         if not isinstance(config.get(name, {}), dict):
             raise ConfigError(f"pyproject.toml: {name} must be a table")
+
+
+def below(root: Path) -> str:
+    """Return " (a, b and 7 more)" of the projects in the two levels below a directory, "" if there are none."""
+    files = (path for pattern in ("*/", "*/*/") for path in root.glob(f"{pattern}pyproject.toml"))
+    names = sorted(str(path.parent.relative_to(root)) for path in files)
+    return f" ({abbreviate(names, 2)})" if names else ""
 
 
 def above(root: Path) -> str:

@@ -38,10 +38,9 @@ from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.core.tables import table_at
-from hatch_docker.core.text import abbreviate
 from hatch_docker.plan.model import DEBIAN_PYTHONS, UNRELEASED, BasePlan
 from hatch_docker.project.hatch import wheel_files
-from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
+from hatch_docker.project.pyproject import HATCHLING, below, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
 
 PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
@@ -196,9 +195,8 @@ def _refuse(root: Path) -> NoReturn:
             f"{root} has notebooks, but no Python file: convert one to a program (`jupyter nbconvert --to script "
             f'"{notebooks[0]}"`) and run init again'
         )
-    if projects := sorted(path.parent for pattern in ("*/", "*/*/") for path in root.glob(f"{pattern}pyproject.toml")):
-        names = abbreviate([str(path.relative_to(root)) for path in projects], 2)
-        raise ConfigError(f"{root} holds no Python project; there are projects below it ({names}): go to one of them")
+    if names := below(root):
+        raise ConfigError(f"{root} holds no Python project; there are projects below it{names}: go to one of them")
     raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
 
 

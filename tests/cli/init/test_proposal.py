@@ -352,6 +352,8 @@ def test_directories_without_a_project_are_refused(tmp_path: Path) -> None:
     files = {f"services/api/{name}": "" for name in ("pyproject.toml", "x.py")}
     with pytest.raises(ConfigError, match=r"no Python project; there are projects below it \(services/api\): go to"):
         propose(write_files(tmp_path / "m", files), MIRROR)
+    with pytest.raises(ConfigError, match=r"go to the project's directory \(services/api\), or have"):
+        open_static(tmp_path / "m")
     with pytest.raises(ConfigError, match=r"has \[tool.poetry\] and no \[build-system\]"):
         propose(write_files(tmp_path / "a", {"pyproject.toml": "[tool.poetry]\n", "x.py": ""}), MIRROR)
     with pytest.raises(ConfigError, match=r"cannot read .*pyproject.toml"):
