@@ -174,7 +174,7 @@ ROWS = {
     **rows("wheels", "{} wheels", "wheels", 1, 10, 50, 200),
     **rows("images", "images: {}", "images", 1, 1, 10, 50),
     **rows("size", "a wheel of {} GB", "size", 10**9, 1, 2),
-    **rows("files", "{} files of the project", "files", 1, 1000, 10000, 30000),
+    **rows("files", "{} files of the project", "files", 1, 1000, 10000, 30000, 100000),
 }
 
 

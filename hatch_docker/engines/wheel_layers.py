@@ -99,6 +99,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
         if wheel.rules.leave_out:
             ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)
         remember_files(site.venv, wheel.digest, hashes, ctx, wheel.rules)
+        hashes.clear()
     compiler = _compiler(site)
     if compiler is None:
         key = key_of(key, "sources only")
