@@ -164,7 +164,8 @@ def _refuse(tree: Path, path: str, ctx: Context) -> None:
     """Have the whole tree used instead of a partial one, unless that has the file at a path."""
     assert isinstance(ctx.store, SharedStore)
     listed = json.loads((tree.parent / LIST).read_bytes())
-    if len(listed.get(path.strip("/"), "any")) == 3:
+    row = listed.get(path.strip("/"))
+    if not path.startswith("/") or (isinstance(row, list) and len(row) == 3):  # no path: the kernel does not tell
         ctx.store.shared.refused[tree.name] = {name for name, row in listed.items() if row == []}
         ctx.progress.detail(f"building again, in the whole system: of the part in the shared cache {path} is missing")
 
