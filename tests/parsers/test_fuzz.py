@@ -20,11 +20,12 @@ import pytest
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.text import sanitize
 from tests import parsers
+from tests.conftest import IN_PIPELINE
 from tests.fakes.resource_use import forget_peak, peak_of
 from tests.parsers.parser import PARSERS
 
 ASKED = int(os.environ.get("HATCH_DOCKER_EXAMPLES") or 0)
-EXAMPLES = ASKED or (1000 if os.environ.get("CI") == "true" else 250)
+EXAMPLES = ASKED or (1000 if IN_PIPELINE in os.environ else 250)
 LEAST = ASKED or 50
 ENOUGH = 0.4         # seconds of CPU of a parser, after which it gets no more than LEAST documents
 SECONDS = 1.0
