@@ -71,28 +71,32 @@ def read_page(url: str, name: str, indexes: Indexes, ctx: Context) -> tuple[Inde
 
 
 def parse_page(data: bytes, media_type: str, address: str) -> tuple[IndexFile, ...]:
-    """Return the files of a page, JSON by its media type, else HTML; raises RegistryError for other JSON."""
+    """Return the files of a page, JSON by its media type, else HTML; raises RegistryError for what is neither."""
+    rows: list[tuple[str, str | None, str | bool]] = []
     if media_type.partition(";")[0].strip() == JSON:
         try:
             page = json.loads(data)
         except (ValueError, RecursionError):
             page = None
-        if place := first_mismatch(_PAGE, page, "the page"):
-            raise RegistryError(f"{redact_url(address)} is not a page of a package index: {place} is wrong")
-        rows = [(row["filename"], row.get("requires-python"), row.get("yanked", False)) for row in page["files"]]
+        if not (wrong := first_mismatch(_PAGE, page, "the page")):
+            rows = [(row["filename"], row.get("requires-python"), row.get("yanked", False)) for row in page["files"]]
     else:
-        parser = _Links()
-        parser.feed(data.decode(errors="replace"))
-        rows = parser.rows
+        parser, wrong = _Links(rows), None
+        try:
+            parser.feed(data.decode(errors="replace"))
+        except AssertionError:  # older Pythons end so at "<![["
+            wrong = "the HTML"
+    if wrong:
+        raise RegistryError(f"{redact_url(address)} is not a page of a package index: {wrong} is wrong")
     return tuple(_files(rows))
 
 
 class _Links(HTMLParser):
     """The links of a page of PEP 503."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: list[tuple[str, str | None, str | bool]]) -> None:
         super().__init__()
-        self.rows: list[tuple[str, str | None, str | bool]] = []
+        self.rows = rows
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)

@@ -72,7 +72,8 @@ def test_commits_of_git_and_a_directory_of_poetrys(docker: str, tmp_path: Path, 
     embedded, other = (build(made, cache, variables=engine) for engine in (PLAIN, BUILDKIT))
     assert other.digest == embedded.digest
     # uv fetches two packages of a repository at once, and sometimes asks the backend before it has the tags.
-    known = re.search(rf'"top-dep"\nversion = "((1\.6\.dev1|0\.1\.dev2)\+g{commit[:9]})"', (made / "uv.lock").read_text())
+    lock = (made / "uv.lock").read_text()
+    known = re.search(rf'"top-dep"\nversion = "((1\.6\.dev1|0\.1\.dev2)\+g{commit[:9]})"', lock)
     assert known
     assert f"pkg:pypi/top-dep@{quote(known[1])}" in "".join(materials(embedded))
     assert f"%40{commit}" in "".join(materials(embedded))

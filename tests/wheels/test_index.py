@@ -1,14 +1,16 @@
 """The user's index configuration: every file and variable in uv's and pip's order; no password is shown."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.errors import ConfigError, RegistryError
 from hatch_docker.core.http.urls import WELL_KNOWN
 from hatch_docker.wheels.index import SimpleIndex as Index
 from hatch_docker.wheels.index import read_indexes
+from hatch_docker.wheels.index_page import parse_page
 
 A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
 
@@ -138,3 +140,9 @@ def test_a_file_of_another_user_above_the_project(name: str, text: str, home: di
         read_indexes(tmp_path / "project", home)
     os.chown(tmp_path / "project", 12345, 12345)  # root builds somebody's project
     assert read_indexes(tmp_path / "project", home).indexes
+
+
+def test_a_page_of_damaged_html_is_refused_or_has_no_files() -> None:
+    """`html.parser` of older Pythons ends at it with an AssertionError."""
+    with contextlib.suppress(RegistryError):
+        assert parse_page(b"<![[[", "text/html", "https://pypi.example/simple/gadget/") == ()
