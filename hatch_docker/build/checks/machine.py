@@ -55,9 +55,9 @@ def _check_sandbox(plan: Plan, ctx: Context) -> None:
     runs = plan.engine == "embedded" and plan.steps
     known = ctx.store.root / ("facts/step-result" if runs else "trees/wheel")
     if (_is_isolated(plan) or runs) and not known.exists():
-        from hatch_docker.wheels.builder.sandbox import why_not
+        from hatch_docker.wheels.builder.sandbox import why_not_here
 
-        if reason := why_not(ctx.environ):
+        if reason := why_not_here(ctx):
             raise SandboxError(reason)
 
 
