@@ -8,12 +8,10 @@ import contextlib
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,25 +19,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from hatch_docker.bases.model import Base, Interpreter
-from hatch_docker.core.cache.kept_file import KeptFile, given_file
-from hatch_docker.core.cache.shared import Fact, Shared
+from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, WheelError
-from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan.model import BasePlan, BuildPlan
+from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, known_sdist, make_builder_stage, wheel_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
-from tests.fakes.context import context, facts_of, sharing
-from tests.fakes.package_index import FakeIndex, make_wheel, write_sdist
-from tests.fakes.sandbox_roots import python_root, readable_root
-
-VERSION = ".".join(str(part) for part in sys.version_info[:3])
-PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
-TARGET = Target(VERSION, PLATFORM, ("glibc", "2.41"))
+from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, make_base, said
+from tests.fakes.package_index import write_sdist
 
 BACKEND = '''
 import os, zipfile
@@ -51,14 +42,6 @@ def build_wheel(directory, settings, metadata):
         wheel.writestr(zipfile.ZipInfo("demo-1.0.dist-info/METADATA"), "Name: demo\\n")
     return name
 '''
-PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-
-
-@pytest.fixture(scope="module")
-def tree() -> Iterator[Path]:
-    """A root with a Python."""
-    with readable_root(python_root) as path:
-        yield path
 
 
 @pytest.fixture
@@ -66,24 +49,6 @@ def short() -> Iterator[Path]:
     """A directory for sockets, whose paths must be short."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
-
-
-@pytest.fixture
-def ctx(tmp_path: Path, lines: list[str]) -> Context:
-    return context(tmp_path / "cache", lines, PATH=os.environ["PATH"], TOKEN="hunter2", OTHER="also-secret")
-
-
-def make_base(suite: str = "trixie") -> Base:
-    interpreter = Interpreter(f"/usr/bin/python{TARGET.short}", VERSION)
-    return Base(
-        BasePlan("debian", f"debian:{suite}", suite), f"debian:{suite}", "", scratch(PLATFORM), interpreter,
-        TARGET.libc, {}, frozenset(), suite=suite,
-    )
-
-
-@pytest.fixture
-def builder(tree: Path, ctx: Context, tmp_path: Path) -> BuilderStage:
-    return BuilderStage(tree, BuildPlan(isolated=True, network=False), make_base(), TARGET, ctx, tmp_path)
 
 
 def planned(builder: BuilderStage, **options: object) -> BuilderStage:
@@ -94,11 +59,6 @@ def planned(builder: BuilderStage, **options: object) -> BuilderStage:
 def build(builder: BuilderStage, directory: Path, backend: str = BACKEND, **options: object) -> Path:
     files = {"pyproject.toml": PYPROJECT, "backend.py": backend}
     return wheel_of(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
-
-
-def said(wheel: Path) -> str:
-    with zipfile.ZipFile(wheel) as archive:
-        return archive.read("demo.txt").decode()
 
 
 def test_a_wheel_has_no_traces_of_this_machine(builder: BuilderStage, tmp_path: Path) -> None:
@@ -418,22 +378,6 @@ def test_a_tree_that_changed_makes_no_wheel(
     assert find().digest == made.digest
 
 
-@pytest.mark.parametrize("secret", [{}, {"secrets": ("TOKEN",)}, {"ssh": True}])
-def test_a_build_with_secrets_runs_nothing_of_a_shared_cache(
-    secret: dict[str, object], tmp_path: Path, ctx: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The compiler and the base's Python are those of the whole systems."""
-    for name, tree in (
-        ("bases.debian.base.builder_root", "whole"), ("wheels.builder.build.base_tree", "whole"),
-        ("wheels.builder.build.find_partial", "part"), ("wheels.builder.build.running_tree", "part"),
-    ):  # fmt: skip
-        monkeypatch.setattr(f"hatch_docker.{name}", lambda *_arguments, tree=tree, **_options: Path(tree))
-    sdist, plan = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""})), BuildPlan(isolated=True, **secret)  # type: ignore[arg-type]
-    base = replace(make_base(), interpreter=Interpreter("/usr/local/bin/python3.13", VERSION))
-    stage = make_builder_stage(sdist, plan, base, TARGET, ctx, tmp_path)
-    assert {stage.root, stage.python_tree()} == {Path("whole" if secret else "part")}
-
-
 def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
     """Another distribution or architecture is an error before anything is fetched; it says what to use."""
     sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
@@ -443,93 +387,3 @@ def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> Non
     other = Target(VERSION, Platform("linux", "s390x"), TARGET.libc)
     with pytest.raises(BuildError, match="cannot be compiled for"):
         make_builder_stage(sdist, plan, make_base(), other, ctx, tmp_path)
-
-
-SAYS = """
-import os, sysconfig, zipfile
-
-def get_requires_for_build_wheel(settings):
-    return ["more"]
-
-def build_wheel(directory, settings, metadata):
-    installed = {name.partition("-")[0] for name in os.listdir(sysconfig.get_path("purelib"))}
-    with zipfile.ZipFile(os.path.join(directory, "demo-1.0-py3-none-any.whl"), "w") as wheel:
-        wheel.writestr(zipfile.ZipInfo("demo.txt"), " ".join(sorted(installed)))
-    return "demo-1.0-py3-none-any.whl"
-"""
-
-
-@pytest.fixture
-def machine(
-    builder: BuilderStage, index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[KeptFile, Context, Shared]]:
-    """A function that builds an sdist with requirements on an empty machine whose shared cache has some facts."""
-    for name in ("helper", "more", "evil"):
-        index.add(name, make_wheel(name, "1.0"))
-    files = {"pyproject.toml": PYPROJECT.replace("[]", '["helper"]'), "backend.py": SAYS}
-    sdist = given_file(write_sdist(tmp_path / "sdist", files))
-
-    def stage(_source: object, *rest: object, unpacked: bool = True) -> BuilderStage:
-        return BuilderStage(builder.root, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
-    monkeypatch.setattr("hatch_docker.wheels.builder.build.base_tree", lambda *_: builder.root)
-
-    def build(name: str, facts: Sequence[Fact] = ()) -> tuple[KeptFile, Context, Shared]:
-        own = context(
-            tmp_path / name, PATH=os.environ["PATH"], UV_DEFAULT_INDEX=index.url, UV_CACHE_DIR=str(tmp_path / "uv")
-        )
-        ctx, shared = sharing(own, facts)
-        index.requests.clear()
-        return find_wheel(sdist, builder.plan, builder.base, TARGET, ctx, tmp_path), ctx, shared
-
-    return build
-
-
-def test_pins_of_a_shared_cache_find_a_wheel(
-    machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex
-) -> None:
-    """The index is not asked, and nothing is made, as long as the pins are a day old at most and no bytes are wanted.
-    """
-    made, first, noted = machine("first")
-    assert said(made.open()) == "helper more"
-    facts = facts_of(noted)
-    found, ctx, shared = machine("second", facts)
-    assert (found.digest, index.requests, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [], [])
-    assert ctx.used == first.used
-    assert facts_of(shared) == [fact for fact in facts if fact[0] != "pyproject-in-wheel"]
-    # The answer that it took is remembered as one that is a day old at most, and under the key that it has here.
-    assert {kind for kind, _ in ctx.asked} == {"build-pins"}
-    assert all(ctx.store.own.recall(*answer)["at"] == at for answer, at in ctx.asked.items())
-    assert found.open().read_bytes() == made.open().read_bytes()
-    assert index.paths("/files/helper")  # what is installed is resolved here
-
-    old = [(kind, key, {**value, "at": value["at"] - 86401} if kind == "build-pins" else value)
-           for kind, key, value in facts]  # fmt: skip
-    later, ctx, _ = machine("third", old)
-    assert (later.digest, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [])
-    assert index.paths("/simple/helper")
-
-
-@pytest.mark.parametrize("line", ["evil", "evil @ {url}/files/evil/evil-1.0-py3-none-any.whl"])
-def test_what_a_shared_cache_says_is_not_installed(
-    machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex, line: str
-) -> None:
-    """It names other pins, other requirements, another backend: the wheel is made with what the sdist and index name.
-    """
-    line = line.format(url=index.url.removesuffix("/simple"))
-    _, _, noted = machine("first")
-    pin = ["evil", "1.0", "evil-1.0-py3-none-any.whl", index.sha256("evil-1.0-py3-none-any.whl")]
-    now = int(time.time())
-    changes = {
-        "build-pins": lambda _: {"at": now, "pins": [pin]}, "build-requires": lambda _: [line],
-        "sdist": lambda value: ["0" * 64, [line], "evil", [], value[4]],
-    }  # fmt: skip
-    honest = [fact for fact in facts_of(noted) if fact[0] != "wheel"]
-    assert {fact[0] for fact in honest} >= changes.keys()
-    for number, hostile in enumerate([*([kind] for kind in changes), list(changes)]):
-        facts = [(kind, key, changes[kind](value) if kind in hostile else value) for kind, key, value in honest]
-        made, ctx, _ = machine(f"machine {number}", facts)
-        assert said(made.open()) == "helper more"
-        assert not list(ctx.store.root.glob("trees/build-env/*/env/lib/*/site-packages/evil*"))
-        assert "@" not in line or not index.paths("evil")

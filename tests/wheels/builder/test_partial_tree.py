@@ -68,7 +68,7 @@ def after(ctx: Context, root: Path) -> Context:
 
 
 def sh(tree: Path, ctx: Context, script: str, **options: object) -> str:
-    """What a script says in a tree."""
+    """Return the output of a script in a tree."""
     command = ["sh", "-c", script]
     return watch(tree, ctx, lambda: run_in(tree, command, env={"PATH": "/bin"}, **options))  # type: ignore[arg-type]
 

@@ -1,0 +1,125 @@
+"""The builder stage with a shared cache: what others wrote there finds a wheel, and decides nothing to install."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.model import Interpreter
+from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.shared import Fact, Shared
+from hatch_docker.core.context import Context
+from hatch_docker.plan.model import BuildPlan
+from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, make_builder_stage
+from hatch_docker.wheels.builder.sdist import read_sdist
+from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, make_base, said
+from tests.fakes.context import context, facts_of, sharing
+from tests.fakes.package_index import FakeIndex, make_wheel, write_sdist
+
+SAYS = """
+import os, sysconfig, zipfile
+
+def get_requires_for_build_wheel(settings):
+    return ["more"]
+
+def build_wheel(directory, settings, metadata):
+    installed = {name.partition("-")[0] for name in os.listdir(sysconfig.get_path("purelib"))}
+    with zipfile.ZipFile(os.path.join(directory, "demo-1.0-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr(zipfile.ZipInfo("demo.txt"), " ".join(sorted(installed)))
+    return "demo-1.0-py3-none-any.whl"
+"""
+
+
+@pytest.fixture
+def machine(
+    builder: BuilderStage, index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[KeptFile, Context, Shared]]:
+    """A function that builds an sdist with requirements on an empty machine whose shared cache has some facts."""
+    for name in ("helper", "more", "evil"):
+        index.add(name, make_wheel(name, "1.0"))
+    files = {"pyproject.toml": PYPROJECT.replace("[]", '["helper"]'), "backend.py": SAYS}
+    sdist = given_file(write_sdist(tmp_path / "sdist", files))
+
+    def stage(_source: object, *rest: object, unpacked: bool = True) -> BuilderStage:
+        return BuilderStage(builder.root, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
+    monkeypatch.setattr("hatch_docker.wheels.builder.build.base_tree", lambda *_: builder.root)
+
+    def build(name: str, facts: Sequence[Fact] = ()) -> tuple[KeptFile, Context, Shared]:
+        own = context(
+            tmp_path / name, PATH=os.environ["PATH"], UV_DEFAULT_INDEX=index.url, UV_CACHE_DIR=str(tmp_path / "uv")
+        )
+        ctx, shared = sharing(own, facts)
+        index.requests.clear()
+        return find_wheel(sdist, builder.plan, builder.base, TARGET, ctx, tmp_path), ctx, shared
+
+    return build
+
+
+def test_pins_of_a_shared_cache_find_a_wheel(
+    machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex
+) -> None:
+    """The index is not asked, and nothing is made, as long as the pins are a day old at most and no bytes are wanted.
+    """
+    made, first, noted = machine("first")
+    assert said(made.open()) == "helper more"
+    facts = facts_of(noted)
+    found, ctx, shared = machine("second", facts)
+    assert (found.digest, index.requests, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [], [])
+    assert ctx.used == first.used
+    assert facts_of(shared) == [fact for fact in facts if fact[0] != "pyproject-in-wheel"]
+    # The answer that it took is remembered as one that is a day old at most, and under the key that it has here.
+    assert {kind for kind, _ in ctx.asked} == {"build-pins"}
+    assert all(ctx.store.own.recall(*answer)["at"] == at for answer, at in ctx.asked.items())
+    assert found.open().read_bytes() == made.open().read_bytes()
+    assert index.paths("/files/helper")  # what is installed is resolved here
+
+    old = [(kind, key, {**value, "at": value["at"] - 86401} if kind == "build-pins" else value)
+           for kind, key, value in facts]  # fmt: skip
+    later, ctx, _ = machine("third", old)
+    assert (later.digest, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [])
+    assert index.paths("/simple/helper")
+
+
+@pytest.mark.parametrize("line", ["evil", "evil @ {url}/files/evil/evil-1.0-py3-none-any.whl"])
+def test_what_a_shared_cache_says_is_not_installed(
+    machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex, line: str
+) -> None:
+    """It names other pins, other requirements, another backend: the wheel is made with what the sdist and index name.
+    """
+    line = line.format(url=index.url.removesuffix("/simple"))
+    _, _, noted = machine("first")
+    pin = ["evil", "1.0", "evil-1.0-py3-none-any.whl", index.sha256("evil-1.0-py3-none-any.whl")]
+    now = int(time.time())
+    changes = {
+        "build-pins": lambda _: {"at": now, "pins": [pin]}, "build-requires": lambda _: [line],
+        "sdist": lambda value: ["0" * 64, [line], "evil", [], value[4]],
+    }  # fmt: skip
+    honest = [fact for fact in facts_of(noted) if fact[0] != "wheel"]
+    assert {fact[0] for fact in honest} >= changes.keys()
+    for number, hostile in enumerate([*([kind] for kind in changes), list(changes)]):
+        facts = [(kind, key, changes[kind](value) if kind in hostile else value) for kind, key, value in honest]
+        made, ctx, _ = machine(f"machine {number}", facts)
+        assert said(made.open()) == "helper more"
+        assert not list(ctx.store.root.glob("trees/build-env/*/env/lib/*/site-packages/evil*"))
+        assert "@" not in line or not index.paths("evil")
+
+
+@pytest.mark.parametrize("secret", [{}, {"secrets": ("TOKEN",)}, {"ssh": True}])
+def test_a_build_with_secrets_runs_nothing_of_a_shared_cache(
+    secret: dict[str, object], tmp_path: Path, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler and the base's Python are those of the whole systems."""
+    for name, tree in (
+        ("bases.debian.base.builder_root", "whole"), ("wheels.builder.build.base_tree", "whole"),
+        ("wheels.builder.build.find_partial", "part"), ("wheels.builder.build.running_tree", "part"),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"hatch_docker.{name}", lambda *_arguments, tree=tree, **_options: Path(tree))
+    sdist, plan = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""})), BuildPlan(isolated=True, **secret)  # type: ignore[arg-type]
+    base = replace(make_base(), interpreter=Interpreter("/usr/local/bin/python3.13", VERSION))
+    stage = make_builder_stage(sdist, plan, base, TARGET, ctx, tmp_path)
+    assert {stage.root, stage.python_tree()} == {Path("whole" if secret else "part")}
