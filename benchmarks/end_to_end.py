@@ -18,9 +18,11 @@ python:3.13-slim made of Debian's packages. Each figure is the median of the pai
     ten-...      ten services with the same dependencies, one after the other, on an empty machine: time, and bytes that
                  the registry needs for them
     latency      a push of the image after an edit of Python to a registry 100 ms away, over `oras cp` of the same blobs
+    answer-...   from an edit of Python to a container on this machine that answers with it: a build, a load and a run,
+                 over `docker build` and a run; `hatch-docker build --watch --run` over `docker compose watch`
 
-Needs root, docker with buildx, mmdebstrap, docker-registry, oras, iptables, and the network for packages. The Docker
-daemon is the benchmark's own.
+Needs root, docker with buildx and compose, mmdebstrap, docker-registry, oras, iptables, and the network for packages.
+The Docker daemon is the benchmark's own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,11 +40,13 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +56,21 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.build_times import remove  # noqa: E402 - the script is run by its path
 from benchmarks.page_table import PageTable, Results  # noqa: E402
 from benchmarks.seed import C_FILE, PYTHON_FILE, make_project  # noqa: E402
-from benchmarks.seed_place import HERE, Place, place_in, run  # noqa: E402
+from benchmarks.seed_place import HERE, Place, place_in, run, running  # noqa: E402
 
 DELAY = 0.1  # seconds from a request to its answer
 SERVICES = 10
+SERVE = ("mandelbrot-tiles", "--host", "0.0.0.0", "--port", "8000")
+COMPOSE = """
+services:
+  answers:
+    build: {{context: ., dockerfile: {file}, args: {{BASE: "{base}"}}, additional_contexts: {{uv: "{uv}"}}}}
+    command: {command}
+    ports: ["8000:8000"]
+    network_mode: bridge
+    stop_grace_period: 1s
+    develop: {{watch: [{{action: rebuild, path: src}}]}}
+"""
 DEPENDENCIES = ("itsdangerous", "blinker", "toolz", "zipp", "six", "iniconfig", "pluggy", "tomli", "idna", "certifi")
 DEBIAN = "debian:trixie"
 Pair = tuple[float, float]
@@ -86,27 +102,34 @@ class Bench:
 
     def theirs(self, name: str = "uv") -> None:
         """BuildKit with uv's file, and a push."""
-        uv = Path(shutil.which("uv") or "uv").resolve().parent
         cache = f"type=registry,ref={self.host}/cache"
         caches = [f"--cache-from={cache}", f"--cache-to={cache},mode=max"] if self.cached else []
         self.place.docker(
             "buildx", "build", "--push", f"--build-arg=BASE={self.place.base}", f"--tag={self.host}/{name}:1", *caches,
-            f"--file={HERE / 'uv.Dockerfile'}", f"--build-context=uv={uv}", self.project("uv"),
+            f"--file={HERE / 'uv.Dockerfile'}", f"--build-context=uv={uv_directory()}", self.project("uv"),
         )  # fmt: skip
 
     def ours(self, name: str = "ours", base: str = "", host: str = "") -> dict[str, Any]:
         """A whole process of hatchling, which pushes; returns its receipt."""
         project = self.project("debian" if base else "ours")
-        options = {"REGISTRIES": f"{host or self.host}/{name}", "TAGS": "1", "BASE": base or self.place.base}
-        options |= {"ALLOW_DIRTY": "1", "CHECK_COMMAND": "[]", "CACHE_DIR": str(self.place.directory / "cache")}
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        variables = {f"HATCH_DOCKER_{option}": value for option, value in options.items()}
-        variables |= {"CI": "true"} if self.cached else {}
-        run(sys.executable, "-m", "hatchling", "build", "-t", "docker:push", cwd=project,
-            variables={**variables, "PYTHONPATH": path})  # fmt: skip
+        variables = self.variables(REGISTRIES=f"{host or self.host}/{name}", TAGS="1", BASE=base or self.place.base)
+        run(sys.executable, "-m", "hatchling", "build", "-t", "docker:push", cwd=project, variables=variables)
         (receipt,) = (project / "dist").glob("*.image.json")
         found: dict[str, Any] = json.loads(receipt.read_bytes())
         return found
+
+    def variables(self, **options: str) -> dict[str, str]:
+        """The environment of ours, with options of its table."""
+        options |= {"ALLOW_DIRTY": "1", "CHECK_COMMAND": "[]", "CACHE_DIR": str(self.place.directory / "cache")}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return {
+            "PYTHONPATH": path, **({"CI": "true"} if self.cached else {}),
+            **{f"HATCH_DOCKER_{option}": value for option, value in options.items()},
+        }  # fmt: skip
+
+    def loading(self) -> dict[str, str]:
+        """The environment of ours, to load the image into the daemon."""
+        return {**self.variables(BASE=self.place.base, TAGS="1", LOAD="always"), "DOCKER_HOST": self.place.host}
 
     def forget(self) -> None:
         """Leave nothing on this machine: no image, no base, no cache of either side."""
@@ -139,6 +162,11 @@ class Bench:
             for side in sides * 2:
                 side()
             self.warm = True
+
+
+def uv_directory() -> Path:
+    """Where uv is."""
+    return Path(shutil.which("uv") or "uv").resolve().parent
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -228,6 +256,79 @@ def latency(bench: Bench, number: int) -> Pair:
         return mine, seconds(lambda: run(*copy, name, f"{target.replace(bench.host, far)}:1"))
 
 
+def answer_run(bench: Bench, number: int) -> Pair:
+    """One edit of both, then a build and a container of each."""
+    image, docker = "answers-uv", bench.place.docker
+
+    def run_container(*command: str) -> None:
+        docker("rm", "--force", "answers")
+        docker("run", "--detach", "--name=answers", "--publish=8000:8000", *command)
+        wait_for(answer)
+
+    def theirs() -> None:
+        docker("build", f"--build-arg=BASE={bench.place.base}", f"--tag={image}", f"--file={HERE / 'uv.Dockerfile'}",
+               f"--build-context=uv={uv_directory()}", bench.project("uv"))  # fmt: skip
+        run_container(image, *SERVE)
+
+    def ours() -> None:
+        run(sys.executable, "-m", "hatchling", "build", "-t", "docker", cwd=bench.project("ours"),
+            variables=bench.loading())  # fmt: skip
+        run_container("mandelbrot-tiles:1")
+
+    try:
+        answer = edit_answer(bench, "ours", "uv")
+        bench.prepare(ours, theirs)
+        answer = edit_answer(bench, "ours", "uv")
+        return timed(number, ours, theirs)
+    finally:
+        docker("rm", "--force", "answers")
+
+
+def answer_watch(bench: Bench, number: int) -> Pair:
+    """One edit of each, while its own program watches the files and runs the container."""
+    compose = bench.project("uv") / "compose.yaml"
+    compose.write_text(COMPOSE.format(
+        file=HERE / "uv.Dockerfile", base=bench.place.base, uv=uv_directory(), command=json.dumps(SERVE),
+    ), "utf-8")  # fmt: skip
+    commands = {
+        "ours": [sys.executable, "-m", "hatch_docker", "build", "--watch", "--run"],
+        "uv": ["docker", "compose", "up", "--watch", "--build"],
+    }
+    took = {}
+    for side in sorted(commands, reverse=bool(number % 2)):
+        answer = edit_answer(bench, side)
+        variables = bench.loading()
+        log = bench.place.directory / f"{side}.log"
+        with running(*commands[side], log=log, cwd=bench.project(side), variables=variables):
+            wait_for(answer)
+            time.sleep(3)  # until it watches the files
+            answer = edit_answer(bench, side)
+            took[side] = seconds(partial(wait_for, answer))
+        if side == "uv":
+            run(*commands[side][:2], "down", cwd=bench.project(side), variables=variables)
+    return took["ours"], took["uv"]
+
+
+def edit_answer(bench: Bench, *sides: str) -> str:
+    """Let the health check of these copies give another answer, and return that."""
+    bench.edits += 1
+    answer = f"ok {bench.edits}"
+    for side in sides:
+        path = bench.project(side) / PYTHON_FILE
+        path.write_text(re.sub(r'"ok[^"\\]*', f'"{answer}', path.read_text("utf-8")), "utf-8")
+    return answer
+
+
+def wait_for(answer: str) -> None:
+    """Wait until the container's server gives an answer."""
+    for _ in range(6000):
+        with suppress(OSError, HTTPException), urllib.request.urlopen("http://127.0.0.1:8000/healthz") as found:
+            if found.read().strip() == answer.encode():
+                return
+        time.sleep(0.01)
+    sys.exit(f"the server does not answer {answer!r}")
+
+
 @contextmanager
 def delayed(host: str, delay: float = DELAY, rate: float = 0.0) -> Iterator[str]:
     """A port of this machine whose connections lead to a registry, and take `delay` to open and for each answer.
@@ -309,6 +410,8 @@ ROWS = {
     "cold": Row("cold, nothing anywhere", 0.6, 2, cold),
     "ten-time": Row("ten services, time", 0.2, 1, partial(ten, "time")),
     "ten-bytes": Row("ten services, bytes of the registry", 0.12, 1, partial(ten, "bytes")),
+    "answer-run": Row("from a `.py` edit to a container that answers, over `docker build`", 1.0, 3, answer_run),
+    "answer-watch": Row("the same, watching the files, over `docker compose watch`", 1.0, 3, answer_watch),
     "latency": Row("push after an edit at 100 ms, over `oras cp`", 1.0, 3, latency),
 }
 

@@ -53,10 +53,15 @@ class Place:
 
 
 @contextlib.contextmanager
-def running(*command: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    *command: str | Path, log: Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A service, ended with the block."""
     with log.open("wb") as stream:
-        process = subprocess.Popen([str(word) for word in command], stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            [str(word) for word in command], stdout=stream, stderr=stream, cwd=cwd,
+            env={**os.environ, **(variables or {})},
+        )  # fmt: skip
     try:
         yield process
     finally:
