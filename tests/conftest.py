@@ -1,6 +1,7 @@
 """Fixtures and settings that all tests share."""
 
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -18,6 +19,9 @@ from hypothesis import HealthCheck, settings
 
 from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.context import Context
+
+# Importing and collecting all tests leaves no garbage, and many objects for each collection to look at.
+gc.disable()
 
 # Modules are compiled once, not by each of the processes that the tests start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -102,6 +106,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("long")]
     items[:] = [item for item in items if not item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, and leave out the modules and tests that are there: they stay to the end."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

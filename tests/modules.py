@@ -18,5 +18,6 @@ def modules() -> dict[str, Path]:
 
 
 @functools.cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a module's syntax tree, the module first."""
+    return tuple(ast.walk(ast.parse(path.read_text("utf-8"))))

@@ -1,5 +1,6 @@
 """The documentation as tests see it: pages, their blocks of code, the commands in them, headings and links."""
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -58,15 +59,18 @@ def blocks(*languages: str, page: str = "", heading: str = "") -> list[Block]:
     ]  # fmt: skip
 
 
-def _blocks(path: Path) -> Iterator[Block]:
+@functools.cache
+def _blocks(path: Path) -> list[Block]:
+    found: list[Block] = []
     text = path.read_text("utf-8")
     for match in _FENCE.finditer(text):
         before = text[: match.start()]
         headings = _HEADING.findall(_FENCE.sub("", before))
         code = "".join(line.removeprefix(match[1]) for line in match[3].splitlines(keepends=True))
-        yield Block(
+        found.append(Block(
             path.relative_to(ROOT).as_posix(), before.count("\n") + 1, match[2], headings[-1] if headings else "", code
-        )
+        ))  # fmt: skip
+    return found
 
 
 def commands(script: str) -> Iterator[list[str]]:

@@ -3,12 +3,12 @@
 import ast
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import pytest
 
-from tests.modules import PACKAGE, modules, parsed
+from tests.modules import PACKAGE, modules, nodes
 
 PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
 HOLE = "\N{HORIZONTAL ELLIPSIS}"  # what a message fills in
@@ -23,7 +23,7 @@ def errors() -> set[str]:
     classes = [
         (node.name, [base.id for base in node.bases if isinstance(base, ast.Name)])
         for path in modules().values()
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef)
     ]
     found = {"HatchDockerError"}
@@ -54,10 +54,10 @@ def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list
     return [HOLE]
 
 
-def assigned(tree: ast.AST) -> dict[str, list[str]]:
+def assigned(nodes: Iterable[ast.AST]) -> dict[str, list[str]]:
     """Return the values of the names of a function, as far as they are texts."""
     found: dict[str, list[str]] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found.setdefault(node.targets[0].id, []).extend(templates(node.value, {}))
     return found
@@ -72,16 +72,17 @@ def messages() -> list[tuple[str, str]]:
 def find_messages() -> Iterator[tuple[str, str]]:
     kinds = errors()
     for name, path in modules().items():
-        tree = parsed(path)
+        tree, *_others = nodes(path)
         config = name.startswith("config.")
         if name in ("config.messages", "config.suggest", "config.types"):
             yield from ((name, text) for text in sentences(tree))
-        for function in ast.walk(tree):
+        for function in nodes(path):
             if not isinstance(function, ast.FunctionDef):
                 continue
-            known = assigned(function)
-            raised = {id(node.exc) for node in ast.walk(function) if isinstance(node, ast.Raise)}
-            for node in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
+            inside = tuple(ast.walk(function))
+            known = assigned(inside)
+            raised = {id(node.exc) for node in inside if isinstance(node, ast.Raise)}
+            for node in (node for node in inside if isinstance(node, ast.Call) and node.args):
                 if tells(node, kinds, config=config, raised=id(node) in raised):
                     yield from ((f"{name}:{node.lineno}", text) for text in templates(node.args[0], known))
 

@@ -1,7 +1,7 @@
 """Every parser of untrusted input answers at once, or fails with one line of ours.
 
 Each parser (tests/parsers/) gets sound documents that were damaged (tests/fakes/damaged_documents.py), others in each
-run: as many as it reads in 0.4 seconds of CPU, but at least 50, and at most 1000 where CI=true, else 250.
+run: as many as it reads in 0.1 seconds of CPU, but at least 50, and at most 1000 where CI=true, else 250.
 HATCH_DOCKER_EXAMPLES=20000 looks longer, at so many of each. test_bounds has large documents.
 """
 
@@ -27,7 +27,7 @@ from tests.parsers.parser import PARSERS
 ASKED = int(os.environ.get("HATCH_DOCKER_EXAMPLES") or 0)
 EXAMPLES = ASKED or (1000 if IN_PIPELINE in os.environ else 250)
 LEAST = ASKED or 50
-ENOUGH = 0.4         # seconds of CPU of a parser, after which it gets no more than LEAST documents
+ENOUGH = 0.1         # seconds of CPU of a parser, after which it gets no more than LEAST documents
 SECONDS = 1.0
 MEMORY = 300 << 20  # bytes
 
