@@ -313,7 +313,7 @@ def read_extras(path: str) -> None:
     from types import SimpleNamespace
     from typing import Any, cast
 
-    from hatch_docker.cli.inspect.requirements import Metadata, dependencies_of
+    from hatch_docker.cli.inspect.packages import Metadata, dependencies_of
     from hatch_docker.oci.model import Platform
     from hatch_docker.release.sbom.model import _needs
     from hatch_docker.wheels.target import Target

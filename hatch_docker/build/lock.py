@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases.debian.python_archive import find_archive
+from hatch_docker.bases.debian.standalone import find_archive
 from hatch_docker.bases.debian.steps import base_steps, builder_step
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.bases.debian.suite import pin as pin_packages

@@ -24,8 +24,7 @@ from hatch_docker.cli.commands import (
     verify,
 )
 from hatch_docker.cli.common import Commands, declare
-from hatch_docker.cli.parser import Parser, show_error
-from hatch_docker.cli.suggest import command_advice, option_advice
+from hatch_docker.cli.parser import Parser, command_advice, option_advice, show_error
 from hatch_docker.core.errors import HatchDockerError
 
 # In the order of `--help`.

@@ -11,8 +11,7 @@ from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import ProcessFailed, TimedOut
 from hatch_docker.engines.buildkit.stage_step import changed, find, merged
 from hatch_docker.engines.steps import INPUTS, StepRun, failed, removed, secrets_of, too_late
-from hatch_docker.engines.trees import path_entry
-from hatch_docker.oci.filesystem import write_entries
+from hatch_docker.oci.filesystem import path_entry, write_entries
 from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.builder.sandbox import Bind, run_in
 from hatch_docker.wheels.builder.variables import certificates, proxies

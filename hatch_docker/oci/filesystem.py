@@ -23,7 +23,7 @@ from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.streams import RawReader, pieces
 from hatch_docker.oci.layer import Entry, ReadersOf, layer_entries
 from hatch_docker.oci.model import Layer, open_content
-from hatch_docker.oci.paths import DEPTH_LIMIT
+from hatch_docker.oci.paths import DEPTH_LIMIT, SOURCE_DATE
 
 CHUNK = 1 << 18
 KEPT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps
@@ -358,3 +358,34 @@ def write_file(
         if mtime is not None:
             mtime = min(max(mtime, 0), 0xFFFFFFFF)
             os.utime(descriptor, (mtime, mtime))
+
+
+def tree_entries(root: Path, top: str = "") -> list[Entry]:
+    """Return everything in `root`/`top`, itself included, as root's and of one time, but devices and sockets.
+
+    Directories keep their permission bits, files whether they can be executed, links what they say.
+    """
+    start = root / top if top else root
+    entries = [path_entry(start, top)] if top else []
+    entries += [path_entry(path, path.relative_to(root).as_posix()) for path in _walk(start)]
+    return [entry for entry in entries if entry is not None]
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+
+
+def path_entry(path: Path, name: str) -> Entry | None:
+    """Return a path of this machine as an entry called `name`, None for a device, a pipe or a socket."""
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(name, "symlink", 0o777, SOURCE_DATE, target=os.readlink(path))  # noqa: PTH115 - as it is written
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(name, "directory", status.st_mode & 0o1777, SOURCE_DATE)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    return Entry(name, "file", mode, SOURCE_DATE, size=status.st_size, content=path)

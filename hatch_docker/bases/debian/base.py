@@ -15,11 +15,17 @@ from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.base_cache import LAYER_RECIPE, builder_key, note_builder, note_used
 from hatch_docker.bases.debian.files import base_entries, compiled_modules, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import KIND, USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
-from hatch_docker.bases.debian.python_archive import PythonArchive, fetch_archive, find_archive
-from hatch_docker.bases.debian.python_layer import RECIPE as PYTHON_RECIPE
-from hatch_docker.bases.debian.python_layer import archive_entries, bundled_libraries, finished
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.rootfs import Known
+from hatch_docker.bases.debian.standalone import (
+    PYTHON_RECIPE,
+    PythonArchive,
+    archive_entries,
+    bundled_libraries,
+    fetch_archive,
+    find_archive,
+    finished,
+)
 from hatch_docker.bases.debian.steps import base_steps, builder_step, suite_python
 from hatch_docker.bases.debian.suite import Suite, open_debs, opening_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree

@@ -54,7 +54,7 @@ def _add_image_options(command: argparse.ArgumentParser, form: argparse._Actions
 def run_inspect(options: argparse.Namespace) -> None:
     """Show what is in an image."""
     from hatch_docker.cli.inspect.document import document
-    from hatch_docker.cli.inspect.named_image import open_image
+    from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.cli.inspect.text import inspect_lines
 
     with open_image(options.image, options.platform, stderr_context()) as named:
@@ -72,7 +72,7 @@ def run_inspect(options: argparse.Namespace) -> None:
 
 def run_why(options: argparse.Namespace) -> None:
     """Show what requires a package."""
-    from hatch_docker.cli.inspect.named_image import open_image
+    from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.cli.inspect.why import find_reasons, why_document, why_lines
 
     with open_image(options.image, options.platform, stderr_context()) as named:
@@ -86,7 +86,7 @@ def run_why(options: argparse.Namespace) -> None:
 def run_diff(options: argparse.Namespace) -> int:
     """Show what differs; return 1 if the images differ and --exit-code is given."""
     from hatch_docker.cli.inspect.diff import compare, diff_document, diff_lines
-    from hatch_docker.cli.inspect.named_image import open_image
+    from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.oci.diff import differences
 
     ctx = stderr_context()

@@ -24,7 +24,7 @@ from hatch_docker.core.files import temporary_directory
 
 if TYPE_CHECKING:
     from hatch_docker.build.outdated import Outdated, Pinned
-    from hatch_docker.cli.inspect.named_image import NamedImage
+    from hatch_docker.cli.inspect.reader import NamedImage
     from hatch_docker.core.context import Context
 
 EXAMPLES = (
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import asdict, replace
 
     from hatch_docker.build.outdated import count_pins, find_outdated
-    from hatch_docker.cli.inspect.named_image import open_image
+    from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.config.load import load_config
     from hatch_docker.core.context import REFRESH
     from hatch_docker.plan.model import BasePlan

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import fetch_releases
-from hatch_docker.bases.debian.python_archive import find_archive, mirror_origin
+from hatch_docker.bases.debian.standalone import find_archive, mirror_origin
 from hatch_docker.bases.image import WITHOUT
 from hatch_docker.cli.doctor.check import Check, Finding, Report, Setup
 from hatch_docker.core.errors import RegistryError, TransientError

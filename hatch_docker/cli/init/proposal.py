@@ -21,8 +21,8 @@ from tomlkit.items import Item, Table
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.cli.init.detect_app import App, find_apps, find_programs, parse
-from hatch_docker.cli.init.django import django_advice
 from hatch_docker.cli.init.documentation import documented_commands, named_script
+from hatch_docker.cli.init.frameworks import choose_server, django_advice, program_run, server_run
 from hatch_docker.cli.init.modules import (
     DATA,
     data_names,
@@ -33,7 +33,6 @@ from hatch_docker.cli.init.modules import (
     wheel_table,
 )
 from hatch_docker.cli.init.requirements import console_scripts, has_script, read_requirements_file, required_names
-from hatch_docker.cli.init.servers import choose_server, program_run, server_run
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement

@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.cli.inspect.document import SCHEMA, settings
 from hatch_docker.cli.inspect.model import TITLES, File, ImageContents
-from hatch_docker.cli.inspect.named_image import NamedImage
+from hatch_docker.cli.inspect.reader import NamedImage
 from hatch_docker.cli.inspect.text import MOST
 from hatch_docker.core.text import megabytes
 from hatch_docker.oci.diff import changed

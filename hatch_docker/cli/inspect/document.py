@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hatch_docker.cli.inspect.model import ImageContents, Package, largest_files, largest_packages
-from hatch_docker.cli.inspect.named_image import NamedImage
+from hatch_docker.cli.inspect.reader import NamedImage
 
 SCHEMA = 1
 

@@ -1,12 +1,17 @@
-"""Reader of an image's contents: it reads each layer once and unpacks nothing."""
+"""Reader of an image that a user names: it reads each layer once and unpacks nothing."""
 
+import contextlib
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from hatch_docker.build.existing import existing_image
+from hatch_docker.build.publish import DIST, resolve_archive
+from hatch_docker.build.receipt import Receipt
 from hatch_docker.cli.inspect.model import (
     BASE,
     DEPENDENCIES,
@@ -23,11 +28,14 @@ from hatch_docker.cli.inspect.model import (
     LayerContents,
     Package,
 )
-from hatch_docker.cli.inspect.ownership import PackageFiles, permissions_of, source_of
-from hatch_docker.cli.inspect.requirements import Metadata, dependencies_of
+from hatch_docker.cli.inspect.packages import Metadata, PackageFiles, dependencies_of, permissions_of, source_of
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.streams import HashingStream, drain
+from hatch_docker.engines.model import Excluded
+from hatch_docker.oci.archive import child_for
 from hatch_docker.oci.filesystem import LayerMember, list_members
-from hatch_docker.oci.model import Image
+from hatch_docker.oci.model import Image, Index, Platform, host_platform
 
 _OURS = re.compile(r"hatch-docker (?P<kind>base|system|dependencies|project|files)|hatch-docker: (?P<base>.+)")
 _APPLICATION = ("app/", "code/", "srv/", "src/", "home/", "workspace/", "usr/src/", "opt/")
@@ -266,3 +274,49 @@ def _kinds(contents: ImageContents) -> Iterator[KindSize]:
         sizes[file.kind] += file.size
     sizes[HEADERS] = contents.unpacked_size - sizes.total()
     yield from (KindSize(kind, sizes[kind], None) for kind in TITLES if sizes[kind])
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """The contents of an image that has a name.
+
+    `digest` is that of the index if there is one. `platforms` are all platforms of the index, each with its image's
+    digest and stored size in bytes. `left_out` is what the receipt, if there is one, says was left out of wheels.
+    """
+
+    name: str
+    digest: str
+    platforms: tuple[tuple[Platform, str, int], ...]
+    contents: ImageContents
+    left_out: tuple[Excluded, ...]
+    receipt: Receipt | None
+
+
+@contextlib.contextmanager
+def open_image(name: str, platform: str, ctx: Context, *, hashed: bool = False) -> Iterator[NamedImage]:
+    """Open and read the image of a name, for a platform or else for this machine's; for `hashed` see `read_contents`.
+
+    The name of a directory stands for the only archive in it, or for a layout. Raises ConfigError if there is no image
+    for the platform.
+    """
+    path, place = Path(name), name
+    if (path / "oci-layout").is_file():
+        place = f"oci:{path}"
+    elif path == DIST or path.is_dir():
+        place = str(resolve_archive(path))
+    with existing_image(place, ctx) as existing:
+        platforms = tuple((image.platform, image.digest, image.size) for image in existing.images)
+        if not platform:
+            image = child_for(existing.item, host_platform()) if isinstance(existing.item, Index) else existing.item
+        else:
+            wanted = Platform.parse(platform)
+            matching = [image for image in existing.images if image.platform == wanted]
+            if not matching:
+                known = ", ".join(str(platform) for platform, _, _ in platforms)
+                raise ConfigError(f"{place} has no image for {wanted}; it has: {known}")
+            image = matching[0]
+        tag = f":{existing.tags[0]}" if existing.tags else ""
+        title = f"{existing.image}{tag}" if existing.image else existing.label("title") or name
+        contents = read_contents(image, hashed=hashed)
+        left_out = existing.left_out(image)
+        yield NamedImage(title, existing.item.digest, platforms, contents, left_out, existing.receipt)

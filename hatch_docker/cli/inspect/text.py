@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from hatch_docker.build.receipt import left_out_lines
 from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
-from hatch_docker.cli.inspect.named_image import NamedImage
+from hatch_docker.cli.inspect.reader import NamedImage
 from hatch_docker.core.text import counted, megabytes, share
 from hatch_docker.plan.naming import PREFIX
 

@@ -27,10 +27,10 @@ from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, Step,
 from hatch_docker.engines.buildkit.stage_install import REPAIRED
 from hatch_docker.engines.buildkit.system_packages import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.engines.layer_cache import compiler_layer_key, layer_by_key, packages_layer_key, stage_tree_key
-from hatch_docker.engines.trees import tree_entries
 from hatch_docker.engines.wheel_layers import find_record_faults
 from hatch_docker.oci import paths
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.filesystem import tree_entries
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.model import History, Image, Platform, digest_of, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE

@@ -53,9 +53,9 @@ from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_l
 from hatch_docker.engines.model import BuiltImage, Inputs, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
 from hatch_docker.engines.steps import Steps, twin_of
-from hatch_docker.engines.trees import tree_entries
 from hatch_docker.engines.wheel_layers import check_records, note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.filesystem import tree_entries
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.plan.model import Plan

@@ -13,8 +13,7 @@ from hatch_docker.engines.buildkit.builders import find_builder
 from hatch_docker.engines.buildkit.context import image_name, local_proxies, write_certificates
 from hatch_docker.engines.buildkit.dockerfile import Step, render_step
 from hatch_docker.engines.steps import StepRun, refused_write, removed, secrets_of, strays, too_late
-from hatch_docker.engines.trees import tree_entries
-from hatch_docker.oci.filesystem import write_entries
+from hatch_docker.oci.filesystem import tree_entries, write_entries
 from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import CachePlan, StepPlan
 

@@ -10,7 +10,7 @@ import pytest
 
 from hatch_docker.bases.debian import base_cache
 from hatch_docker.bases.debian.base import make_debian_base
-from hatch_docker.bases.debian.python_archive import find_archive
+from hatch_docker.bases.debian.standalone import find_archive
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerError, RegistryError

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.cli.init.detect_app import App, find_apps, find_programs
+from hatch_docker.cli.init.frameworks import choose_server, server_run
 from hatch_docker.cli.init.modules import find_modules, top_level
-from hatch_docker.cli.init.servers import choose_server, server_run
 from tests.projects import write_files
 
 APPS = """\

@@ -15,8 +15,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from hatch_docker.build.receipt import bare_receipt
-from hatch_docker.cli.inspect.html.page import STEPS, short_size
-from hatch_docker.cli.inspect.html.tree import MAX_FILES, tree
+from hatch_docker.cli.inspect.html.page import MAX_FILES, STEPS, short_size, tree
 from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.cli.main import main
 from hatch_docker.oci.model import Image
