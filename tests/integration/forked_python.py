@@ -19,15 +19,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 LIBRARIES = (
-    "email.headerregistry", "hatchling.builders.sdist", "hatchling.builders.wheel", "hatchling.cli",
-    "hatchling.metadata.core", "hatchling.plugin.manager", "packaging.requirements", "packaging.tags", "pydantic",
-    "pydantic.functional_validators", "pydantic.json_schema", "pydantic.types", "urllib3",
+    "email.headerregistry", "encodings.cp437", "hatch_vcs.hooks", "hatchling.bridge.app", "hatchling.builders.app",
+    "hatchling.builders.plugin.hooks", "hatchling.builders.sdist", "hatchling.builders.wheel", "hatchling.cli",
+    "hatchling.metadata.core", "hatchling.metadata.plugin.interface", "hatchling.plugin.manager",
+    "hatchling.version.source.plugin.interface", "packaging.requirements", "packaging.tags", "pydantic",
+    "pydantic.functional_validators", "pydantic.json_schema", "pydantic.types", "trove_classifiers", "urllib3",
+    "zlib_ng.gzip_ng",
 )  # fmt: skip
 AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")  # variables that are read when a process starts
 
@@ -115,30 +119,43 @@ def _own_modules() -> list[str]:
 
 
 def _serve(requests: socket.socket) -> list[str]:
-    """Fork for each request, and in the fork again; return in the second fork, with the words of its command."""
+    """Fork for each request, and tell who asked how the fork ended; return in the fork, with the words of its command.
+    """
     del sys.path[0]  # this file's directory
     for name in (*LIBRARIES, *_own_modules()):
         importlib.import_module(name)
     gc.freeze()
+    running: dict[int, int] = {}
+
+    def reap(*_: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                writer = running.pop(ended[0])
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(writer, f"{os.waitstatus_to_exitcode(ended[1]):10}".encode())
+                os.close(writer)
+
+    signal.signal(signal.SIGCHLD, reap)
     while True:
         asked, files, _, _ = socket.recv_fds(requests, 10, 5)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
         if not asked:
             sys.exit()
-        if not os.fork():
+        output, answers, *streams = files
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        if process := os.fork():
+            running[process] = answers
+            with contextlib.suppress(BrokenPipeError):
+                os.write(answers, f"{process:10}".encode())
+            for file in (output, *streams):
+                os.close(file)
+        else:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        if not process:
             break
-        for file in files:
-            os.close(file)
-    output, answers, *streams = files
     requests.close()
-    if process := os.fork():
-        os.write(answers, f"{process:10}".encode())
-        _, status = os.waitpid(process, 0)
-        os.write(answers, f"{os.waitstatus_to_exitcode(status):10}".encode())
-        os._exit(0)
-    os.close(answers)
+    for file in (answers, *running.values()):
+        os.close(file)
     with os.fdopen(output, "r+") as stream:
         stream.seek(0)
         request = json.load(stream)
@@ -155,6 +172,27 @@ def _serve(requests: socket.socket) -> list[str]:
     return words
 
 
+def _run(module: str) -> None:
+    """Run a module as a program, and end as Python does but for the objects, which are not freed one by one.
+
+    That would copy all memory that a fork shares with the server, and takes a quarter of the time of a build.
+    """
+    status: object = None
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        status = ended.code
+    if status is not None and not isinstance(status, int):
+        sys.exit(str(status))
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((status or 0) & 0xFF)
+
+
 if __name__ == "__main__":
     what, number, *words = sys.argv[1:]
     requests = socket.socket(fileno=int(number))
@@ -164,4 +202,4 @@ if __name__ == "__main__":
         ) as answers:  # fmt: skip
             answers.read(10)
             sys.exit(int(answers.read(10)))
-    runpy.run_module(_serve(requests)[0], run_name="__main__", alter_sys=True)
+    _run(_serve(requests)[0])
