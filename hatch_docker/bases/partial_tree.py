@@ -22,11 +22,10 @@ from typing import Any, TypeVar
 
 from hatch_docker.core.cache.shared import SharedStore
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.cache.tree_digest import walk
+from hatch_docker.core.cache.tree_digest import Written, walk
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.opened import OpenedFiles
-from hatch_docker.core.validation import first_mismatch
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression
 from hatch_docker.oci.filesystem import extract
 from hatch_docker.oci.layer import LayerFacts, make_layer, write_layer
@@ -40,6 +39,7 @@ TREES = "partial"       # kind of the trees in the store: the partial tree, by t
 LIST = "list.json"      # a table of all paths, parents first: a symlink's target, or the numbers of _is_row
 LIMIT = 256 << 20       # bytes of the files that are opened
 LIST_LIMIT = 32 << 20   # bytes of LIST
+ROW_LIMITS = (0o2000, LAYER_LIMIT, 1 << 32)  # of mode, size and time
 COMPRESSION = Compression("gzip", 1)
 
 Made = TypeVar("Made")
@@ -215,34 +215,39 @@ def _is_row(row: object) -> bool:
     """
     if isinstance(row, str):
         return 0 < len(row) <= PATH_LIMIT and "\0" not in row
-    if not isinstance(row, list) or first_mismatch([int], row) is not None or len(row) not in (0, 1, 3):
+    if not isinstance(row, list) or len(row) not in (0, 1, 3):
         return False
-    return all(number < limit for number, limit in zip(row, (0o2000, LAYER_LIMIT, 1 << 32), strict=False))
+    limits = zip(row, ROW_LIMITS, strict=False)
+    return all(type(number) is int and 0 <= number < limit for number, limit in limits)
 
 
-def _unpack(layer: Layer, place: Path, key: str) -> None:
-    """Unpack a partial tree into a directory. Raise ImageError for one that no build of ours made."""
+def _unpack(layer: Layer, place: Path, key: str) -> Written:
+    """Unpack a partial tree into a directory; return digests of its files. Raise ImageError for one that no build made.
+    """
     root = place / key
     root.mkdir()
     root.chmod(0o755)
-    entries = extract([layer], root)
+    written: dict[str, bytes] = {}
+    entries = extract([layer], root, written=written)
     found, wrong = entries.pop(LIST, None), LIST
     if found is not None and found.kind == "file" and found.size <= LIST_LIMIT:
         listed = parse_json((root / LIST).rename(place / LIST).read_bytes(), LIST)
-        files = {name for name, entry in entries.items() if entry.kind == "file"}
-        mismatch = first_mismatch({"*": _is_row}, listed)
-        wrong = _misplaced(listed, files) if mismatch is None else mismatch or LIST
+        wrong = _misplaced(listed, {name for name, entry in entries.items() if entry.kind == "file"})
     if wrong:
         raise ImageError(f"the layer {layer.descriptor.digest} has a list of files that is wrong at {wrong}")
+    return {name if name == LIST else f"{key}/{name}": digest for name, digest in written.items()}
 
 
 def _misplaced(listed: Mapping[str, Any], files: set[str]) -> str:
     """Return the first path of a list that is not a normal one in a directory above it, or not as in the layer, or "".
+
+    It is also that of a wrong row.
     """
     directories = {""}
     for name, row in listed.items():
-        if safe_path(name) != name or name.rpartition("/")[0] not in directories or (row == []) != (name in files):
-            return name
+        above = name.rpartition("/")[0]
+        if not _is_row(row) or safe_path(name) != name or above not in directories or (row == []) != (name in files):
+            return name or LIST
         if isinstance(row, list) and len(row) == 1:
             directories.add(name)
     return min(files - listed.keys(), default="")

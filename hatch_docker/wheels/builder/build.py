@@ -24,6 +24,7 @@ from hatch_docker.bases.debian.base_cache import find_builder
 from hatch_docker.bases.image import base_tree, note_builder, running_tree, tree_key
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.partial_tree import find_partial, note_partial, watch, with_whole_trees
+from hatch_docker.core.at_once import at_once
 from hatch_docker.core.beside import beside
 from hatch_docker.core.cache.kept_file import KeptFile, given_file
 from hatch_docker.core.cache.store import ChangedTreeError, DamagedBlobError, Store, file_digest, key_of
@@ -34,7 +35,7 @@ from hatch_docker.core.process import ProcessFailed, TimedOut
 from hatch_docker.core.text import megabytes
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
-from hatch_docker.wheels.builder.environment import build_environment
+from hatch_docker.wheels.builder.environment import build_environment, is_imported_once
 from hatch_docker.wheels.builder.failure_hints import NO_MEMORY, hint, remedy
 from hatch_docker.wheels.builder.project_cache import cached_compilers
 from hatch_docker.wheels.builder.sandbox import Bind, ExhaustedError, run_in
@@ -143,9 +144,21 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
         return found
 
     def prepare(ctx: Context) -> None:
-        with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
-            _tree(base, build, ctx)
-            fetch(packed.pins(read().requires), ctx, root=root)
+        def environment() -> None:
+            pins = packed.pins(read().requires)
+            fetch(pins, ctx, root=root)
+            if is_imported_once(ctx):
+                stage_environment(replace(packed, ctx=ctx), pins)
+
+        def builder() -> None:  # most likely the one that the archive has by now
+            if not packed.image and not _trusts(build):
+                find_partial("builder", packed.root.name, ctx)
+
+        def quietly(work: Callable[[], object]) -> None:
+            with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
+                work()
+
+        at_once(*(functools.partial(quietly, work) for work in (environment, lambda: _tree(base, build, ctx), builder)))
 
     def make_first(ctx: Context) -> KeptFile:
         with beside(ctx, prepare) as prepared:  # what the wheel and its layer need after the builder's root
@@ -322,10 +335,7 @@ def run_backend(
     """
     ctx = stage.ctx
     env = build_variables(stage.plan, ctx.environ)
-    environment = build_environment(
-        pins, stage.venv, stage.project, ctx, compiler=stage.checked_python_tree,
-        trust_key=stage.base.interpreter_trust_key,
-    )  # fmt: skip
+    environment = stage_environment(stage, pins)
     with ctx.progress.task(f"building {source.name} in the builder"), temporary_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
             (work / path).mkdir(parents=True)
@@ -353,6 +363,14 @@ def run_backend(
             _run_and_check(run, ctx)
         file = _made_file(work / "out", made, source.name)
         return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))
+
+
+def stage_environment(stage: BuilderStage, pins: Sequence[Pin]) -> Path:
+    """Return the directory with the environment of some build requirements, as `build_environment` makes it."""
+    return build_environment(
+        pins, stage.venv, stage.project, stage.ctx, compiler=stage.checked_python_tree,
+        trust_key=stage.base.interpreter_trust_key,
+    )  # fmt: skip
 
 
 def _run_and_check(run: Callable[[], None], ctx: Context) -> None:

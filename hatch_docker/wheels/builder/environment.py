@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hatch_docker.bases.bytecode import compile_sources
+from hatch_docker.bases.bytecode import Compiled, compile_sources
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.bases.partial_tree import watch
 from hatch_docker.core.cache.store import key_of
@@ -36,19 +36,25 @@ def build_environment(
     def make(directory: Path) -> None:
         wheels = fetch(pins, ctx, root=project)
         installed = [_entries(pin, wheel, venv, ctx) for pin, wheel in zip(pins, wheels, strict=True)]
-        sources = [] if once else [python_sources(entries, venv) for entries in installed]
-        trusted = not trust_key and not ctx.store.borrowed
-        tree = compiler()
-        compiled = watch(
-            tree, ctx, lambda: compile_sources(sources, tree, venv.interpreter, sandbox=run_at, trusted=trusted)
-        )
+        compiled = Compiled()
+        if not once:
+            tree, sources = compiler(), [python_sources(entries, venv) for entries in installed]
+            trusted = not trust_key and not ctx.store.borrowed
+            compiled = watch(
+                tree, ctx, lambda: compile_sources(sources, tree, venv.interpreter, sandbox=run_at, trusted=trusted)
+            )
         for entries in (venv_entries(venv), *installed):
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 
-    interpreter, once = venv.interpreter, ctx.runner and ctx.store.borrowed
+    interpreter, once = venv.interpreter, is_imported_once(ctx)
     made_of = trust_key, [pin.sha256 for pin in pins], *["once"] * once
     key = key_of(RECIPE, venv.root, interpreter.path, interpreter.build, *made_of)
     return ctx.store.tree("build-env", key, make)
+
+
+def is_imported_once(ctx: Context) -> bool:
+    """Tell whether no module of a build environment is compiled, so that it is made without an interpreter."""
+    return ctx.runner and ctx.store.borrowed
 
 
 def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
