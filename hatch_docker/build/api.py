@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.build.notes import Notes
 from hatch_docker.build.plan_context import about_image
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.unchanged import shown_path
 from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hatch_docker.build.inputs import Notes
     from hatch_docker.build.receipt import Receipt
     from hatch_docker.build.unchanged import Command
     from hatch_docker.core.context import Context
@@ -47,20 +47,12 @@ def build_images(
     if made and all(receipt.archive for receipt in made.values()):
         # by the build hook, in `hatch build -t wheel -t docker`
         return [directory / receipt.archive for receipt in made.values()]
-    notes = _notes_of(command)
+    notes = Notes(command) if command else None
     plans, ctx = open_plans(project, environ, notes=notes)
     # docker:push,image: nothing is left to send, and the receipt says so
     pushed = {name for name, receipt in made.items() if receipt.deliveries}
     plans = tuple(replace(plan, push=plan.push or plan.part in pushed) for plan in plans)
     return make_images(project, plans, directory, ctx, made, notes)
-
-
-def _notes_of(command: Command | None) -> Notes | None:
-    if command is None:
-        return None
-    from hatch_docker.build.inputs import Notes
-
-    return Notes(command)
 
 
 def push_images(
@@ -71,7 +63,7 @@ def push_images(
     The build is remembered as that of `command`, unless images were made before.
     """
     if not made or not all(receipt.deliveries for receipt in made.values()):
-        notes = None if made else _notes_of(command)
+        notes = Notes(command) if command and not made else None
         plans, ctx = open_plans(project, environ, push=True, notes=notes)
         # an archive that exists stays in the receipt
         written = {name for name, receipt in made.items() if receipt.archive}

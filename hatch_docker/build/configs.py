@@ -1,7 +1,8 @@
 """The options of a project's images, remembered: pydantic is imported where something that decides them is new.
 
-Its import and the models take a sixth of a short build. What they make of a table depends on the table, the variables,
-and the files that are searched for options in other tables; it is kept in the cache under a hash of all of these.
+Its import and the models take a sixth of a short build, in a fork where there is a processor for it. What they make of
+a table depends on the table, the variables, and the files that are searched for options in other tables; it is kept in
+the cache under a hash of all of these.
 Of options that people write freely, and so perhaps a secret into, only the place in the table is kept.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,6 +20,7 @@ import hatch_docker.config
 from hatch_docker import __version__
 from hatch_docker.config import variables_of
 from hatch_docker.core.cache.store import Store, key_of
+from hatch_docker.core.fork import in_fork
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -46,13 +49,32 @@ def read_configs(
     key = key_of(__version__, sys.version, repr(table), variables, texts)
     rows = store.recall(KIND, key)
     if rows is None:
-        from hatch_docker.config.load import load_configs
-
-        configs = load_configs(table, environ, pyproject)
-        rows = [[name, _as_json(config)] for name, config in configs.items()]
+        load = partial(_load, table, environ, pyproject)
+        rows = None if "pydantic" in sys.modules else in_fork(load, _import_steps)
+        rows = load() if rows is None else rows
         if all(_refer(config, name, table) for name, config in rows) and not _LOGIN.search(repr(rows)):
             store.remember(KIND, key, rows)
     return {name: cast("Config", _from_json(config, table)) for name, config in rows}
+
+
+def _load(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path) -> list[Any]:
+    """Return the Config of each image, as JSON, with its name."""
+    from hatch_docker.config.load import load_configs
+
+    return [[name, _as_json(config)] for name, config in load_configs(table, environ, pyproject).items()]
+
+
+def _import_steps() -> None:
+    """Import modules that a build needs once it knows its options."""
+    import hatch_docker.build.checks.shared_libraries
+    import hatch_docker.build.inputs
+    import hatch_docker.build.pipeline
+    import hatch_docker.engines.embedded
+    import hatch_docker.release.cache_artifact
+    import hatch_docker.release.sbom.formats
+    import hatch_docker.wheels.builder.build
+    import hatch_docker.wheels.locks.uv
+    import hatch_docker.wheels.locks.uv_lock  # noqa: F401
 
 
 def with_options(table: Table, **options: object) -> Table:

@@ -4,13 +4,14 @@ import contextlib
 import stat
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hatch_docker
 from hatch_docker.bases.debian.apt_config import APT
+from hatch_docker.build.notes import Notes
 from hatch_docker.build.receipt import Receipt, read_receipt, size_table
 from hatch_docker.build.summary import closing_lines
 from hatch_docker.build.unchanged import (
@@ -38,7 +39,6 @@ from hatch_docker.oci.model import Image, Index, digest_of, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import artifact_manifest
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.git import Revision
 from hatch_docker.project.model import DIST, Project, Sources
 from hatch_docker.project.workspace import names_projects
 from hatch_docker.release.attachments import artifacts_of, read_stored
@@ -58,55 +58,36 @@ SKIPPED = ("__pycache__", ".git")  # directories of others than the project's, w
 COARSE = 2.1   # seconds in place of RECENT where a file's time is whole seconds, as of some file systems
 
 
-@dataclass(slots=True)
-class Notes:
-    """Notes of a build of a command: the commit, and of each image what was made and shown.
-
-    `made` has of each image the paths of archive and receipt, the receipt and the names, `names` its IDs in the daemon
-    by name, `tags` the digests of bases by name. `pushes` has of each repository its name, the digests of what was
-    pushed there by tag or digest, and by the digests of subjects those of the documents that are listed for them.
-    """
-
-    command: Command
-    revision: Revision | None = None
-    images: list[dict[str, Any]] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    made: list[tuple[Path, Path, Receipt, tuple[str, ...]]] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    pushes: list[Any] = field(default_factory=list)
-
-    def add(
-        self, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path], loaded: Loaded | None,
-        ctx: Context,
-    ) -> None:  # fmt: skip
-        """Note one image, with its receipt and its lines as they are when nothing has to be made."""
-        archive, path = paths
-        platforms = tuple(
-            replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
-            for platform in receipt.platforms
-        )
-        there = tuple(replace(done, sent=0, mounted=0, seconds=0.0, attached=0) for done in receipt.deliveries)
-        again = replace(receipt, platforms=platforms, steps=(), deliveries=there)
-        if loaded is not None:
-            self.names |= dict.fromkeys(loaded.references, loaded.image_id)
-            self.lines.append(loaded_line(loaded))
-        if there:
-            self.lines += [pushing_line(plan.repositories), *map(pushed_line, there)]
-            self.pushes += _pushes(item, receipt, ctx)
-        self.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
-        self.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", ctx)
-        documents = [str(archive.with_name(document.file)) for document in receipt.documents]
-        written = [str(archive), str(path)] if plan.archive else [str(path)]
-        self.outputs += [*written, *documents]
-        self.made.append((archive, path, receipt, plan.references))
-        names = [*receipt.pushed] if self.command.pushes else written[:1]
-        self.images.append({"artifacts": names, "path": str(path), "receipt": asdict(again)})
-        if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
-            self.tags[plan.base.location] = receipt.base["digest"]
-        if (builder := plan.base.builder) and ("base", builder.location) in ctx.used and ctx.image_lock is None:
-            self.tags[builder.location] = ctx.used["base", builder.location]
+def note_image(
+    notes: Notes, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path], loaded: Loaded | None,
+    ctx: Context,
+) -> None:  # fmt: skip
+    """Note one image, with its receipt and its lines as they are when nothing has to be made."""
+    archive, path = paths
+    platforms = tuple(
+        replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
+        for platform in receipt.platforms
+    )
+    there = tuple(replace(done, sent=0, mounted=0, seconds=0.0, attached=0) for done in receipt.deliveries)
+    again = replace(receipt, platforms=platforms, steps=(), deliveries=there)
+    if loaded is not None:
+        notes.names |= dict.fromkeys(loaded.references, loaded.image_id)
+        notes.lines.append(loaded_line(loaded))
+    if there:
+        notes.lines += [pushing_line(plan.repositories), *map(pushed_line, there)]
+        notes.pushes += _pushes(item, receipt, ctx)
+    notes.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
+    notes.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", ctx)
+    documents = [str(archive.with_name(document.file)) for document in receipt.documents]
+    written = [str(archive), str(path)] if plan.archive else [str(path)]
+    notes.outputs += [*written, *documents]
+    notes.made.append((archive, path, receipt, plan.references))
+    names = [*receipt.pushed] if notes.command.pushes else written[:1]
+    notes.images.append({"artifacts": names, "path": str(path), "receipt": asdict(again)})
+    if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
+        notes.tags[plan.base.location] = receipt.base["digest"]
+    if (builder := plan.base.builder) and ("base", builder.location) in ctx.used and ctx.image_lock is None:
+        notes.tags[builder.location] = ctx.used["base", builder.location]
 
 
 def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:

@@ -14,7 +14,8 @@ from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_daemon, check_machine, check_paths
 from hatch_docker.build.checks.named import check_named
 from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
-from hatch_docker.build.inputs import Notes, loaded_line
+from hatch_docker.build.inputs import loaded_line, note_image
+from hatch_docker.build.notes import Notes
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
 from hatch_docker.build.shared_cache import shared_of, with_shared_cache, write_shared_cache
 from hatch_docker.build.summary import closing_lines, previous_receipt
@@ -77,7 +78,7 @@ def run(
     if not (plan.archive or plan.push or loaded):
         ctx.progress.warn("the image is only in the cache: archive = false, and it is not loaded and not pushed")
     if notes is not None:
-        notes.add(plan, receipt, item, (archive, path), loaded, ctx)
+        note_image(notes, plan, receipt, item, (archive, path), loaded, ctx)
     return receipt
 
 

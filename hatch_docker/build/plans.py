@@ -9,7 +9,7 @@ from hatch_docker.build.plan_context import about_image, metadata_of, open_conte
 from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hatch_docker.build.inputs import Notes
+    from hatch_docker.build.notes import Notes
     from hatch_docker.core.context import Context
     from hatch_docker.core.image_lock import ImageLock
     from hatch_docker.plan.model import Plan

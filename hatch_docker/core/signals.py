@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 PATIENCE = 1.0  # seconds in which threads may end by themselves
+WATCH = "hatch-docker signals"  # the thread that receives signals, and does nothing else
 
 stopping = threading.Event()  # set once the process is being ended by force
 _received: list[int] = []     # the signal that ends the process
@@ -65,7 +66,7 @@ def _watched(ours: list[signal.Signals]) -> Iterator[None]:
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    threading.Thread(target=_watch, args=(reader, ours), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader, ours), name=WATCH, daemon=True).start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.build.inputs import Notes
+from hatch_docker.build.notes import Notes
 from hatch_docker.build.pipeline import image_or_index, output_paths, run
 from hatch_docker.build.receipt import Receipt, read_receipt
 from hatch_docker.build.unchanged import Command

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_docker.build.api import make_images
-from hatch_docker.build.inputs import Notes, remember
+from hatch_docker.build.inputs import remember
+from hatch_docker.build.notes import Notes
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
 from hatch_docker.build.receipt import Step
