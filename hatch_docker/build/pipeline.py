@@ -17,7 +17,7 @@ from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_
 from hatch_docker.build.inputs import loaded_line, note_image
 from hatch_docker.build.notes import Notes
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
-from hatch_docker.build.shared_cache import shared_of, with_shared_cache, write_shared_cache
+from hatch_docker.build.shared_cache import read_if_new, shared_of, with_shared_cache, write_shared_cache
 from hatch_docker.build.summary import closing_lines, previous_receipt
 from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import DamagedBlobError
@@ -53,14 +53,16 @@ def run(
     made.
     """
     ctx.progress.long.clear()  # those of another image
-    remote = check_first(plan, project, ctx)
+    early = with_shared_cache(plan, project.root, ctx)
+    remote = check_first(plan, project, ctx, functools.partial(read_if_new, plan, early))
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv, ctx.environ)
     for output in (archive, path):
         check_free(output)
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
-    ctx = with_shared_cache(plan, project.root, ctx, project.shared() if plan.build.isolated else None)
+    known = project.shared() if plan.build.isolated else None
+    ctx = with_shared_cache(plan, project.root, ctx, known or shared_of(early))
     ctx = replace(ctx, used={}, readers=base_readers(plan))
     attempt = functools.partial(_make, plan, project, engine, directory, {}, remote)
     lazy = not plan.archive and plan.load == "never"
@@ -170,10 +172,13 @@ def _reachable(plan: Plan, remote: Remote | None, ctx: Context) -> contextlib.Ab
     return ended_if_refused(remote, plan.repositories, ctx)
 
 
-def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
+def check_first(
+    plan: Plan, project: Project, ctx: Context, then: Callable[[], object] = lambda: None
+) -> Remote | None:
     """Raise what a build would end with, as far as nothing has to be made or downloaded to know it.
 
-    Return the access to the registries of a push, which were asked; None without a push.
+    Return the access to the registries of a push, which were asked; None without a push. `then` is called when they
+    accept it, while a sandbox is still tried.
     """
     if plan.push:
         check_push(
@@ -186,8 +191,13 @@ def check_first(plan: Plan, project: Project, ctx: Context) -> Remote | None:
     from hatch_docker.release.sessions import close_sessions, open_sessions
 
     opened: list[Remote] = []
+
+    def ask() -> None:
+        opened.append(open_sessions(plan.repositories, ctx))
+        then()
+
     try:  # at once: the registries answer while a sandbox is tried
-        at_once(lambda: check_machine(plan, ctx), lambda: opened.append(open_sessions(plan.repositories, ctx)))
+        at_once(lambda: check_machine(plan, ctx), ask)
     except HatchDockerError:
         for remote in opened:
             close_sessions(remote)

@@ -74,6 +74,12 @@ def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | Non
     return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified, shared=shared))
 
 
+def read_if_new(plan: Plan, ctx: Context) -> None:
+    """Read the shared cache of a context if this machine knows no base of the plan's kind: it will be read anyway."""
+    if not (ctx.store.root / "facts" / ("debian-layer" if plan.base.kind == "debian" else "base")).exists():
+        ctx.store.look_elsewhere()
+
+
 def shared_of(ctx: Context) -> Shared | None:
     """Return the shared cache of a context, None if it has none."""
     return ctx.store.shared if isinstance(ctx.store, SharedStore) else None

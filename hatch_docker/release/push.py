@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.at_once import at_once
+from hatch_docker.core.beside import started
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
@@ -133,7 +134,12 @@ def push_to_all(
     results = at_once(*(
         partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made, later) for group in registries.values()
     ))  # fmt: skip
-    close_sessions(remote)
+    closing = started(partial(close_sessions, remote))
+    if later is None:
+        closing.result()
+    else:
+        for waiting in later.values():
+            waiting.append(closing.result)
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
     for result in ordered:
