@@ -173,7 +173,7 @@ def rows(name: str, title: str, parameter: str, unit: int, *counts: int) -> dict
 ROWS = {
     **rows("wheels", "{} wheels", "wheels", 1, 10, 50, 200),
     **rows("images", "images: {}", "images", 1, 1, 10, 50),
-    **rows("size", "a wheel of {} GB", "size", 10**9, 1, 2),
+    **rows("size", "a wheel of {} GB", "size", 10**9, 1, 2, 4),
     **rows("files", "{} files of the project", "files", 1, 1000, 10000, 30000, 100000),
 }
 
