@@ -185,4 +185,4 @@ def test_hooks_import_fast() -> None:
         report = fresh("-X", "importtime", "-c", "import hatch_docker.plugin.hooks").stderr
         return sum(map(int, re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+hatch_docker", report)))
 
-    assert min(microseconds() for _ in range(10)) < HOOKS_BUDGET
+    assert any(microseconds() < HOOKS_BUDGET for _ in range(10))

@@ -125,7 +125,7 @@ STRICT = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": wh
 ONLY_MODELS = re.compile(r"tool\.hatch-docker\.(cache\.|user: must be at most 2147483647)")
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(some_options(EDITOR.schema))
 def test_it_accepts_what_the_models_accept(found: dict[str, Any]) -> None:
     """An editor marks nothing that a build accepts, and a build refuses nothing that an editor lets pass."""

@@ -83,9 +83,9 @@ MANY = """
     def work(name, total):
         with progress.task(name, total) as task:
             until_shown()
-            for _ in range(20):
+            for _ in range(10):
                 time.sleep(0.1)
-                task.advance((total or 0) // 20)
+                task.advance((total or 0) // 10)
     for number in range(12):
         threads.append(threading.Thread(target=work, args=(names[number % 3], 0 if number % 3 else 8_000_000)))
         threads[-1].start()

@@ -7,13 +7,14 @@ parent had.
 import importlib
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.integration.forked_python import run_module
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,11 @@ class Measured:
 
 
 def measured(work: Callable[..., object], *arguments: str, timeout: float = 120.0) -> Measured:
-    """Do some work, a function of a module of the tests, in a fresh process."""
+    """Do some work, a function of a module of the tests, in a process that has nothing but our modules."""
     command = [sys.executable, "-m", "tests.fakes.resource_use", f"{work.__module__}:{work.__name__}", *arguments]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent.parent.parent, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    status, output = run_module(command, Path(__file__).parent.parent.parent, os.environ, timeout)
+    assert status == 0, output
+    return Measured(**json.loads(output.splitlines()[-1]))
 
 
 def quickest(work: Callable[[], object], times: int = 10) -> float:

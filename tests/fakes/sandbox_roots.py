@@ -49,7 +49,7 @@ def python_root(root: Path) -> Path:
     """The Python that runs the tests in /usr, without what its packages brought."""
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     library = Path(sysconfig.get_path("stdlib"))
-    skipped = ("test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "config-*", "*.a")
+    skipped = ("test", "tests", "idlelib", "site-packages", "dist-packages", "config-*", "*.a")
     shutil.copytree(
         library, root / "usr/lib" / name, ignore=shutil.ignore_patterns(*skipped), copy_function=_link,
         symlinks=True, ignore_dangling_symlinks=True,
@@ -65,7 +65,7 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
-        shutil.copy(source, target, follow_symlinks=False)
+        shutil.copy2(source, target, follow_symlinks=False)  # its time, too, which compiled modules are valid for
 
 
 def _libraries(program: Path, root: Path) -> None:

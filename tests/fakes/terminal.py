@@ -45,9 +45,10 @@ class Terminal:
                 break
             self.raw += data
             self.stream.feed(data)
-            if not self.seen or self.seen[-1] != self.lines():
-                self.seen.append(self.lines())
-            if until(self.lines()):
+            shown = self.lines()
+            if not self.seen or self.seen[-1] != shown:
+                self.seen.append(shown)
+            if until(shown):
                 break
         return self.lines()
 

@@ -30,8 +30,8 @@ LIBRARIES = (
     "hatchling.builders.plugin.hooks", "hatchling.builders.sdist", "hatchling.builders.wheel", "hatchling.cli",
     "hatchling.metadata.core", "hatchling.metadata.plugin.interface", "hatchling.plugin.manager",
     "hatchling.version.source.plugin.interface", "packaging.requirements", "packaging.tags", "pydantic",
-    "pydantic.functional_validators", "pydantic.json_schema", "pydantic.types", "trove_classifiers", "urllib3",
-    "zlib_ng.gzip_ng",
+    "pydantic.functional_validators", "pydantic.json_schema", "pydantic.types", "pytest", "trove_classifiers",
+    "urllib3", "zlib_ng.gzip_ng",
 )  # fmt: skip
 AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")  # variables that are read when a process starts
 

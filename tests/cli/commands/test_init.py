@@ -1,7 +1,6 @@
 """`hatch-docker init` as a command: questions, output and files."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,35 +12,32 @@ from tests.fakes.terminal import start
 from tests.projects import write_files
 
 
-def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command without a terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", "hatch_docker", "init", *arguments], cwd=root, capture_output=True, text=True,
-        env={**os.environ, **MIRROR}, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror of Debian by a variable."""
+    for name, value in MIRROR.items():
+        monkeypatch.setenv(name, value)
 
 
-def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
+def test_a_pipeline_is_not_asked(tmp_path: Path, mirror: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal --yes is needed; --dry-run never writes."""
     write_files(tmp_path, {"main.py": FASTAPI})
-    refused = init(tmp_path)
-    assert refused.returncode == 1
-    assert "add --yes" in refused.stderr
-    assert "+base = \"debian:trixie\"" in refused.stdout
-    assert init(tmp_path, "--dry-run").returncode == 0
+    assert main(["init", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "add --yes" in said.err
+    assert "+base = \"debian:trixie\"" in said.out
+    assert main(["init", str(tmp_path), "--dry-run"]) == 0
     assert not (tmp_path / "pyproject.toml").exists()
-    done = init(tmp_path, "--yes")
-    assert done.returncode == 0
-    assert done.stdout.splitlines()[-1].startswith("written: pyproject.toml; next: ")
+    assert main(["init", str(tmp_path), "--yes"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("written: pyproject.toml; next: ")
     assert "uvicorn" in (tmp_path / "pyproject.toml").read_text()
 
 
 def test_the_next_command_works_from_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_files(tmp_path, {"my shop/main.py": FASTAPI})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HATCH_DOCKER_DEBIAN_MIRROR", MIRROR["HATCH_DOCKER_DEBIAN_MIRROR"])
     assert main(["init", "--yes", "my shop"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "written: pyproject.toml; next: hatch-docker build 'my shop'"
 
@@ -61,21 +57,21 @@ def test_there_must_be_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: nowhere is not a directory: name the project's directory\n"
 
 
-def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:
+def test_windows_ends_of_lines_stay(tmp_path: Path, mirror: None) -> None:
     before = "# shop\r\n" + HATCHLING.replace("\n", "\r\n")
     before += '[project]\r\nname = "shop"\r\nversion = "1"\r\ndependencies = [\r\n  "flask",\r\n]\r\n'
     write_files(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "import flask\napp = flask.Flask('a')\n"})
-    assert init(tmp_path, "--yes").returncode == 0
+    assert main(["init", str(tmp_path), "--yes"]) == 0
     after = (tmp_path / "pyproject.toml").read_bytes()
     assert after.startswith(before[:-5].encode())
     assert b'"gunicorn",\r\n' in after
     assert after.count(b"\n") == after.count(b"\r\n")
 
 
-def test_a_link_stays_one(tmp_path: Path) -> None:
+def test_a_link_stays_one(tmp_path: Path, mirror: None) -> None:
     project = HATCHLING + '[project]\nname = "shop"\nversion = "1"\n'
     write_files(tmp_path, {"shared/own.toml": project, "p/shop/__init__.py": "", "p/shop/__main__.py": ""})
     (tmp_path / "p/pyproject.toml").symlink_to("../shared/own.toml")
-    assert init(tmp_path / "p", "--yes").returncode == 0
+    assert main(["init", str(tmp_path / "p"), "--yes"]) == 0
     assert (tmp_path / "p/pyproject.toml").is_symlink()
     assert "[tool.hatch-docker]" in (tmp_path / "shared/own.toml").read_text()

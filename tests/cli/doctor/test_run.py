@@ -364,10 +364,9 @@ def test_credential_helpers(kind: str, tmp_path: Path) -> None:
         root = pushing(tmp_path / "p", registry)
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
         variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-        found = findings(root, tmp_path / "cache", **variables)
-    ((state, text),) = found["registry"]
+        ((state, text),) = check("registry", root, tmp_path / "cache", **variables)
     assert (state, expected in text) == ("ok" if kind == "good" else "problem", True)
-    assert SECRET not in str(found)
+    assert SECRET not in text
 
 
 def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
