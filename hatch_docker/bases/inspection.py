@@ -33,6 +33,8 @@ _TAKEN = frozenset({"build", "dev", "env", "etc", "out", "proc", "repository", "
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})(t?d?)")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+t?d?\.so\.1\.0")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
+_KINDS = (_PYTHON, _LIBRARY, _LIBC)
+_NAMES = ("python3.", "libpython3.", "libc.", "libc-2.", "ld-musl-")  # with which theirs begin
 RELEASES = ("usr/lib/os-release", "etc/os-release")
 _TEXTS = frozenset({"etc/passwd", *RELEASES})
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
@@ -149,7 +151,7 @@ def _look(path: str, stream: BinaryIO) -> bytes | None:
         if len(text) > TEXT_LIMIT:
             raise ImageError(f"/{path} has more than {TEXT_LIMIT} bytes, too many to read")
         return text
-    if not any(kind.fullmatch(path) for kind in (_PYTHON, _LIBRARY, _LIBC)):
+    if not path.rpartition("/")[2].startswith(_NAMES) or not any(kind.fullmatch(path) for kind in _KINDS):
         return None
     found: dict[re.Pattern[bytes], dict[bytes, None]] = {_PYTHON_VERSION: {}, _GLIBC_VERSION: {}, _MUSL_VERSION: {}}
     head = rest = stream.read(CHUNK)

@@ -17,7 +17,10 @@ from hatch_docker.core.context import Context
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, Plan
+from hatch_docker.plan.model import DEBIAN_PYTHONS, DEBIAN_VERSIONS, BasePlan, Plan
+
+VERSION = "etc/debian_version"  # among the first files of a Debian image; os-release comes after /usr/bin
+LONGEST = 64  # bytes that are read of it
 
 
 @contextlib.contextmanager
@@ -63,17 +66,22 @@ def _tell(suite: Future[str], found: str) -> None:
 
 
 class _SuiteReader:
-    """The reader that tells the suite of a new base as soon as its os-release is unpacked.
+    """The reader that tells the suite of a new base as soon as its version of Debian or its os-release is unpacked.
 
-    A later layer may say otherwise: then the root that was made is not used.
+    What comes later may say otherwise: then the root that was made is not used.
     """
 
     def __init__(self, suite: Future[str]) -> None:
         self._suite = suite
 
     def see(self, entry: Entry, stream: BinaryIO | None) -> None:
-        """Read the suite in an os-release."""
-        if stream is not None and entry.path in RELEASES:
+        """Read the suite in an os-release, or the version of a stable Debian: "13.1"."""
+        if stream is None or self._suite.done():
+            return
+        if entry.path == VERSION:
+            if found := DEBIAN_VERSIONS.get(stream.read(LONGEST).partition(b".")[0].decode(errors="replace")):
+                _tell(self._suite, found)
+        elif entry.path in RELEASES:
             _tell(self._suite, suite_of(stream.read().decode(errors="replace")))
 
     def keep(self) -> None:

@@ -13,6 +13,8 @@ DEBIAN_PYTHONS: Mapping[str, tuple[str, ...]] = {
     "bookworm": ("3.11",), "trixie": ("3.13",), "forky": ("3.14", "3.13", "3.15"), "sid": ("3.14", "3.13", "3.15"),
 }  # fmt: skip
 """The Debian suites that a base can be made of, oldest first, and the Pythons of each, its default first."""
+DEBIAN_VERSIONS: Mapping[str, str] = {"12": "bookworm", "13": "trixie"}
+"""The suites by the first number of their versions, which those without a release do not have yet."""
 UNRELEASED = frozenset({"forky", "sid"})
 """The suites that are not proposed to anybody, because their packages change every day."""
 ARCHIVES = "UV_PYTHON_INSTALL_MIRROR"

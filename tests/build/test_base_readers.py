@@ -1,7 +1,9 @@
 """A new base is decompressed once: while it is unpacked, checks and documents read what they need of it."""
 
+import io
 import json
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hatch_docker.build.checks.loader import read_files
 from hatch_docker.build.pipeline import base_readers
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.context import Context
-from hatch_docker.engines.early_builder import early_builder
+from hatch_docker.engines.early_builder import _SuiteReader, early_builder
 from hatch_docker.oci.model import Layer, host_platform
 from hatch_docker.release.sbom.inventory import read_inventory
 from tests.fakes.bases import debian_layer, file, python_layer
@@ -50,7 +52,7 @@ def test_layers_are_not_opened_again(ctx: Context, tmp_path: Path) -> None:
 def test_the_builder_is_made_while_its_base_is_unpacked(
     ctx: Context, monkeypatch: pytest.MonkeyPatch, *, known: bool
 ) -> None:
-    """The suite comes from the os-release of a new base, and a known one has a builder already."""
+    """The suite comes from a new base, and a known one has a builder already."""
     made, begun = list[str](), threading.Event()
 
     def builder_root(*_arguments: object, suite: str) -> None:
@@ -67,3 +69,19 @@ def test_the_builder_is_made_while_its_base_is_unpacked(
         read_facts(image, "test", inner, unpack=True)
         assert begun.wait(0 if known else 10) is not known
     assert made == ([] if known else ["trixie"])
+
+
+@pytest.mark.parametrize(
+    ("files", "suite"),
+    [
+        ({"etc/debian_version": "12.11\n", "usr/lib/os-release": "ID=other\n"}, "bookworm"),
+        ({"etc/debian_version": "trixie/sid\n", "usr/lib/os-release": "ID=debian\nVERSION_CODENAME=forky\n"}, "forky"),
+        ({"etc/debian_version": "kali-rolling\n"}, None),
+    ],
+)
+def test_the_first_file_that_says_so_tells_the_suite(files: dict[str, str], suite: str | None) -> None:
+    told = Future[str]()
+    reader = _SuiteReader(told)
+    for path, text in files.items():
+        reader.see(file(path, text), io.BytesIO(text.encode()))
+    assert (told.result(0) if told.done() else None) == suite

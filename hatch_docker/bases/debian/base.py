@@ -7,7 +7,8 @@ one has `runtime.packages`.
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
 UNPACKED = "builder-packages"  # of the name of a builder root: its packages' digests and entries
+_FIELDS = attrgetter(*(field.name for field in fields(Entry) if field.name != "content"))  # astuple copies each value
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
 ENV: Mapping[str, str] = {
@@ -238,7 +240,7 @@ def builder_root(
             rows: dict[str, Any] = {}
 
             def note(name: str, entries: Sequence[Entry]) -> None:
-                rows[name] = [digests[name], [astuple(replace(entry, content=None)) for entry in entries]]
+                rows[name] = [digests[name], [(*_FIELDS(entry), None) for entry in entries]]
 
             known = _unpacked(digests, ctx)
             new = counted(len(found) - len(known), "package")

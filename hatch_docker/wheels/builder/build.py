@@ -85,9 +85,12 @@ class BuilderStage:
         """Return the tree with the interpreter: the compiler's for Debian's Python, else the base's."""
         return _tree(self.base, self.plan, self.ctx) if self.prefix else self.root
 
-    def checked_python_tree(self) -> Path:
-        """Return what `python_tree` does; raise ChangedTreeError."""
-        tree = self.python_tree()
+    def compiler_tree(self) -> Path:
+        """Return the tree whose Python compiles the build requirements; raise ChangedTreeError.
+
+        It is the root if Debian signed the base's Python, else the base's, which is there long before a new root.
+        """
+        tree = _tree(self.base, self.plan, self.ctx) if self.base.interpreter_trust_key else self.root
         self.ctx.store.check_trees()
         return tree
 
@@ -147,8 +150,9 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
         def environment() -> None:
             pins = packed.pins(read().requires)
             fetch(pins, ctx, root=root)
-            if is_imported_once(ctx):
-                stage_environment(replace(packed, ctx=ctx), pins)
+            new = not packed.image and not (ctx.store.root / "trees/builder" / packed.root.name).is_dir()
+            if is_imported_once(ctx) or (new and base.interpreter_trust_key):  # what makes it is not in the root
+                with_whole_trees(lambda: stage_environment(replace(packed, ctx=ctx), pins))
 
         def builder() -> None:  # most likely the one that the archive has by now
             if not packed.image and not _trusts(build):
@@ -368,7 +372,7 @@ def run_backend(
 def stage_environment(stage: BuilderStage, pins: Sequence[Pin]) -> Path:
     """Return the directory with the environment of some build requirements, as `build_environment` makes it."""
     return build_environment(
-        pins, stage.venv, stage.project, stage.ctx, compiler=stage.checked_python_tree,
+        pins, stage.venv, stage.project, stage.ctx, compiler=stage.compiler_tree,
         trust_key=stage.base.interpreter_trust_key,
     )  # fmt: skip
 
