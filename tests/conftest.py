@@ -1,6 +1,7 @@
 """Fixtures and settings that all tests share."""
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -161,8 +162,9 @@ def need(program: str) -> str:
     return shutil.which(program) or missing(f"{program} is missing")
 
 
+@functools.cache
 def need_docker() -> str:
-    """The path of docker, whose daemon answers this user."""
+    """The path of docker, whose daemon answers this user; it is asked once."""
     program = need("docker")
     if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
         missing("no Docker daemon answers")

@@ -57,7 +57,7 @@ def make_large_wheel(path: Path, large: int, small: int, modules: int) -> None:
 INFO = "gadget-1.0.dist-info"
 FILENAME = "gadget-1.0-py3-none-any.whl"
 SIZES = [
-    pytest.param(100, 30, 5, HELD, id="135 MB"),
+    pytest.param(100, 30, 1, HELD, id="131 MB"),
     pytest.param(1100, 850, 50, LARGEST, id="2 GB", marks=pytest.mark.long),
 ]
 
