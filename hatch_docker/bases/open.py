@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from packaging.version import Version
+
 from hatch_docker.bases.image import pull_base, read_base, running_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.context import Context
@@ -43,8 +45,6 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
 
 def check_builder(builder: Base, base: Base) -> None:
     """Raise BaseImageError, naming both sides, if what one base compiles does not run on the other."""
-    from packaging.version import Version
-
     there, here = builder.interpreter, base.interpreter
     if there.name != here.name:
         raise BaseImageError(

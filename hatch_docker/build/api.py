@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.notes import Notes
 from hatch_docker.build.plan_context import about_image
 from hatch_docker.build.plans import open_plans
-from hatch_docker.build.unchanged import shown_path
+from hatch_docker.build.unchanged import Command, shown_path
+from hatch_docker.core.context import REFRESH, Context
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.files import write_json
+from hatch_docker.core.http.urls import redact_requirement, redact_url
+from hatch_docker.project.model import Project
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
-    from hatch_docker.build.unchanged import Command
-    from hatch_docker.core.context import Context
     from hatch_docker.engines.model import Engine
     from hatch_docker.oci.model import Image, Index
     from hatch_docker.plan.model import Plan
-    from hatch_docker.project.model import Project
 
 Made = MutableMapping[str, "Receipt"]
 """The receipts of the images that were made already, by the image's name, "" for that of the table itself."""
@@ -89,8 +90,6 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
 
 def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
     """Write everything that decides each image as JSON; builds nothing."""
-    from hatch_docker.core.files import write_json
-    from hatch_docker.core.http.urls import redact_requirement, redact_url
     from hatch_docker.plan.model import plan_json
 
     paths = []
@@ -174,7 +173,6 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     """
     from hatch_docker.build.existing import matching_plan, open_existing
     from hatch_docker.build.pipeline import run
-    from hatch_docker.core.context import REFRESH
     from hatch_docker.engines.rebase import rebase
     from hatch_docker.plan.model import CachePlan
 

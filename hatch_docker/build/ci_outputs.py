@@ -11,7 +11,7 @@ from hatch_docker.build.receipt import Receipt, costs
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import write_file
 from hatch_docker.core.text import megabytes, sanitize
-from hatch_docker.project.workspace import written_path
+from hatch_docker.project.workspace import is_member, written_path
 
 
 def write_ci_outputs(
@@ -39,8 +39,6 @@ def is_one_of_several(root: Path, environ: Mapping[str, str]) -> bool:
     """Return whether a step of a pipeline may build other projects, too: those of the project's workspace."""
     if not environ.get("GITHUB_OUTPUT"):
         return False
-    from hatch_docker.project.workspace import is_member
-
     return is_member(root)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.build.unchanged import Command
+from hatch_docker.project.git import Revision
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
-    from hatch_docker.project.git import Revision
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_daemon, check_machine, check_paths
@@ -26,18 +25,18 @@ from hatch_docker.core.errors import DaemonError, HatchDockerError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers, temporary_directory
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
-from hatch_docker.oci.daemon import Loaded
+from hatch_docker.oci.archive import archive_matches, write_archive
+from hatch_docker.oci.daemon import Loaded, load
+from hatch_docker.oci.find_daemon import find_daemons
+from hatch_docker.oci.layer import LayerReader
 from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Layer, Platform, host_platform, images_of
+from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
 from hatch_docker.release.push import Later, PushResult, check_push, end_pushes, push_error, push_to_all
-
-if TYPE_CHECKING:
-    from hatch_docker.oci.layer import LayerReader
-    from hatch_docker.oci.registry import Remote
 
 Made = tuple[Receipt, Loaded | None, Image | Index]
 """The receipt of a build, what a daemon made of the image, None if none has it, and the image."""
@@ -270,8 +269,6 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
 
 def write_archive_file(item: Image | Index, references: Sequence[str], path: Path, ctx: Context) -> None:
     """Write an archive, unless the file at `path` already is this very archive."""
-    from hatch_docker.oci.archive import archive_matches, write_archive
-
     host = host_platform()
     if archive_matches(path, item, references, host=host):
         return
@@ -283,9 +280,6 @@ def write_archive_file(item: Image | Index, references: Sequence[str], path: Pat
 
 def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> Loaded | None:
     """Load the image into Docker or Podman if one answers; return None if it was not loaded."""
-    from hatch_docker.oci.daemon import load
-    from hatch_docker.oci.find_daemon import find_daemons
-
     daemons = find_daemons(ctx.environ)
     if not daemons:
         check_daemon(plan, ctx)

@@ -8,16 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.config import DEFAULT
-from hatch_docker.core.context import IMAGES_VARIABLE
+from hatch_docker.core.context import IMAGES_VARIABLE, Context, open_context
 from hatch_docker.core.errors import ConfigError, HatchDockerError
-from hatch_docker.project.model import DIST
+from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.model import DIST, Project
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
-    from hatch_docker.core.context import Context
     from hatch_docker.core.image_lock import ImageLock
-    from hatch_docker.project.metadata import Metadata
-    from hatch_docker.project.model import Project
 
 
 @contextlib.contextmanager
@@ -48,7 +46,6 @@ def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[
     """Return the options of a project's images, by the image's name, and the context of its builds; raises ConfigError.
     """
     from hatch_docker.build.configs import read_configs
-    from hatch_docker.core.context import open_context
     from hatch_docker.core.terminal import open_progress
 
     assert project.app is not None

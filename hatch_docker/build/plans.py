@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.model import Project
 
 if TYPE_CHECKING:
     from hatch_docker.build.notes import Notes
-    from hatch_docker.core.context import Context
     from hatch_docker.core.image_lock import ImageLock
     from hatch_docker.plan.model import Plan
-    from hatch_docker.project.metadata import Metadata
-    from hatch_docker.project.model import Project
 
 
 def open_plans(

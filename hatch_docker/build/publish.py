@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from hatch_docker.build.ci_outputs import report_path, write_ci_outputs
+from hatch_docker.build.failures import named_as_typed
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
@@ -43,7 +44,6 @@ def push_archives(
     spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
     two archives may have the same.
     """
-    from hatch_docker.build.failures import named_as_typed
     from hatch_docker.build.plan_context import wanted_images
     from hatch_docker.config import PREFIX
     from hatch_docker.config.load import load_configs

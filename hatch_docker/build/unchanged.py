@@ -60,7 +60,7 @@ from hatch_docker import __version__
 from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import NO_CACHE, Store, cache_root, find_store, key_of
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.core.files import remove_abandoned
+from hatch_docker.core.files import remove_abandoned, write_json
 
 if TYPE_CHECKING:
     from hatch_docker.oci.reference import Reference
@@ -323,8 +323,6 @@ def _write_receipts(known: Any, command: Command, store: Store, began: float) ->
     """Write the receipts of an unchanged build, unless the last build did: each layer is one that was there."""
     if known["again"]:
         return
-    from hatch_docker.core.files import write_json
-
     for image in known["images"]:
         image["receipt"]["timings"] = {"build": round(time.time() - began, 3)}
         path = image["path"]

@@ -13,17 +13,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from hatch_docker.cli.parser import Parser, Row
+from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.terminal import open_progress
 from hatch_docker.core.terminal_lines import has_colors, paint
 from hatch_docker.core.text import sanitize
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001, it has no public name
 Run = Callable[[argparse.Namespace], int | None]
@@ -101,8 +99,6 @@ def stderr_context(options: argparse.Namespace | None = None) -> Context:
 
     With `options` of a command that takes -v and -q, they decide how much is shown.
     """
-    from hatch_docker.core.context import open_context
-
     def write(line: str) -> None:
         print(line, file=sys.stderr)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.cli.common import project_root
+from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from hatch_docker.core.image_lock import ImageLock
@@ -52,8 +53,6 @@ def add_source(command: argparse.ArgumentParser) -> None:
 
 def read_source(options: argparse.Namespace) -> Source:
     """Return what the arguments of `add_source` name; raises ConfigError for arguments that contradict each other."""
-    from hatch_docker.core.errors import ConfigError
-
     names = options.project or ["."]
     wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
     if not wheels:

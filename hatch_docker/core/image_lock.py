@@ -12,6 +12,7 @@ where the versions of Python dependencies come from, such as uv.lock.)
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,8 +150,6 @@ def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
 
 def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
-    import tomllib
-
     try:
         table = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -202,8 +203,6 @@ def check_contents(wheel: Path, target: Target) -> None:
     """Raise WheelError for a file that is no wheel, and for a wheel of ours with too many files, with a file in which
     people keep secrets, or with an extension module that was compiled for another Python, machine or C library.
     """
-    import zipfile
-
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()

@@ -25,6 +25,7 @@ from hatch_docker.engines.image_files import file_entries, located, owner, reada
 from hatch_docker.engines.layer_cache import layer_by_key, recall_layer, step_layer_key
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History, Image, Layer, Platform, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT
@@ -247,8 +248,6 @@ def _has(roots: Sequence[Path], path: str) -> bool:
 
 def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: Context) -> None:
     """Raise BuildError if a step's layer has machine code, which runs on one architecture."""
-    from hatch_docker.oci.layer import layer_entries
-
     def find() -> str:
         found = (entry.path for entry, stream in layer_entries(layer) if stream and stream.read(4) == MAGIC)
         return next(found, "")

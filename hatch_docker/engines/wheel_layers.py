@@ -22,6 +22,7 @@ from hatch_docker.engines.layer_cache import (
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.tar import Entry
+from hatch_docker.wheels.install.archive import RecordError, WheelArchive
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
 from hatch_docker.wheels.target import Pin
@@ -72,8 +73,6 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
     """
     if (found := recall_wheels(site, wheels, venv=venv)) is not None:
         return found, True
-    from hatch_docker.wheels.install.archive import RecordError
-
     with site.ctx.progress.task(layer_title([wheel.title for wheel in wheels]), part=True):
         try:
             return with_whole_trees(lambda: _made(site, wheels, venv))
@@ -129,8 +128,6 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
 
 def find_record_faults(path: Path, filename: str, digest: str, ctx: Context) -> Sequence[str]:
     """Return what is wrong with the RECORD of a wheel, all of whose files are read once; remembered by its digest."""
-    from hatch_docker.wheels.install.archive import WheelArchive
-
     return ctx.store.remembered(
         RECORD_FAULTS, key_of(digest), lambda: WheelArchive(path, filename, repair=True).faults
     )

@@ -7,6 +7,7 @@ import functools
 import os
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.core.cache.kept_file import given_file
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
+from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.tables import table_at
+from hatch_docker.core.text import sanitize
 from hatch_docker.project.metadata import IMAGE_LOCK, CoreMetadata, Metadata, read_metadata, script_names
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import HATCHLING, read_pyproject, read_toml
@@ -244,8 +247,6 @@ def wheel_files(root: Path) -> dict[str, Path] | None:
 
 def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
     """Make the wheel by the hatchling that is in `installed`: hatchling writes its version into every wheel."""
-    from hatch_docker.core.process import ProcessFailed, run
-
     path = [str(installed), str(Path(__file__).parent.parent.parent), environ.get("PYTHONPATH", "")]
     env = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
     directory = directory / "pinned"
@@ -263,7 +264,6 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     """Build one artifact in `directory`, of regular files alone and without secrets; returns its path."""
     from hatch_docker.core.secrets import refused_path
-    from hatch_docker.core.text import sanitize
 
     files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
     core, secrets = builder.metadata.core, list[str]()
@@ -326,8 +326,6 @@ def _check_written(hooks: Mapping[str, Any], root: Path) -> None:
 @contextlib.contextmanager
 def _temporary_files_in(directory: Path) -> Iterator[None]:
     """Put hatchling's temporary files in a directory: it leaves half a wheel where it is stopped or cannot write."""
-    import tempfile
-
     with _building:
         before, tempfile.tempdir = tempfile.tempdir, str(directory)
         try:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker import __version__
 from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
@@ -64,8 +65,6 @@ def _keep(value: Mapping[str, Any], ctx: Context) -> str:
 
 def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context) -> Document:
     """Return the SBOM of one image, made once for the same contents."""
-    from hatch_docker import __version__
-
     ending, media_type = SBOMS[name]
     base = built.base
     own_layers = key_of([layer.diff_id for layer in built.image.layers[len(base.image.layers) :]])

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
+from packaging.utils import InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import parse, redact_requirement
@@ -159,8 +161,6 @@ def _libc_tags(target: Target) -> list[str]:
 
 def incompatibility(filename: str, target: Target) -> str:
     """Return what a wheel is for ("for CPython 3.12", "for aarch64", "for glibc 2.42"), or "" if it fits the target."""
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename as error:
@@ -241,8 +241,6 @@ def sdist_name(name: str, version: str, like: str = "") -> str:
 
 def version_of(filename: str) -> Version | None:
     """Return the version in the file name of a wheel or an sdist (PEP 427, PEP 625), None for other names."""
-    from packaging.utils import parse_sdist_filename, parse_wheel_filename
-
     try:
         return (parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename)(filename)[1]
     except ValueError:  # that it is no such name, or its version is not valid

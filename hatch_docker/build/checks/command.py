@@ -10,6 +10,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.process import ProcessFailed, TimedOut
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.model import Image, digest_of
 from hatch_docker.plan.model import DEFAULT_PATH
 from hatch_docker.wheels.builder.sandbox import run_in
@@ -33,7 +34,6 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
         try:
             status, output = _in_sandbox(image, base, command, ctx, timeout)
         except SandboxError as refused:
-            from hatch_docker.oci.find_daemon import find_daemons
             from hatch_docker.oci.run import run_once
 
             daemons = find_daemons(ctx.environ)

@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
+from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, DaemonError, HatchDockerError, SandboxError
 from hatch_docker.core.text import megabytes
+from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.plan.model import Plan
 
 ROOM = 1_000_000_000  # bytes that a first build may take; Debian's compilers are the largest part
@@ -37,11 +39,8 @@ def check_machine(plan: Plan, ctx: Context) -> None:
 
 def check_daemon(plan: Plan, ctx: Context) -> None:
     """Raise DaemonError if there is no daemon to load the image into, and the plan asks for one."""
-    if plan.load == "always":
-        from hatch_docker.oci.find_daemon import find_daemons
-
-        if not find_daemons(ctx.environ):
-            raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
+    if plan.load == "always" and not find_daemons(ctx.environ):
+        raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
 
 
 def _is_isolated(plan: Plan) -> bool:
@@ -81,8 +80,6 @@ def _check_mirror(plan: Plan, ctx: Context) -> None:
     compiles = _is_isolated(plan) and base.kind != "oci" and not (plan.base.builder and base.kind != "debian")
     known = ctx.store.root / ("trees/builder" if compiles else "facts/debian-snapshot")
     if (plan.base.kind == "debian" or compiles) and not known.exists():
-        from hatch_docker.bases.debian.apt_config import find_mirrors
-
         find_mirrors(plan.base if plan.base.kind == "debian" else base, ctx.environ)
 
 

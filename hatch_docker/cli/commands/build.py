@@ -16,8 +16,10 @@ from hatch_docker.cli.common import Commands, declare, output_directory, print_l
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
 from hatch_docker.cli.source import Source, add_source, read_source
 from hatch_docker.core.cache.store import without_cache
+from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import make_output, temporary_directory
 from hatch_docker.core.terminal_lines import for_terminal
+from hatch_docker.core.text import sanitize
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
@@ -124,8 +126,6 @@ def _make(
 def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str]) -> NoReturn:
     """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
     from hatch_docker.build.watch import WatchedProject, build_command, watch
-    from hatch_docker.core.errors import ConfigError
-    from hatch_docker.core.text import sanitize
     from hatch_docker.project.pyproject import read_pyproject
 
     if not options.watch:

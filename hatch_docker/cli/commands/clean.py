@@ -4,7 +4,9 @@ import argparse
 import os
 
 from hatch_docker.cli.common import Commands, declare, non_negative, print_lines
-from hatch_docker.core.cache.prune import GRACE, MAX_AGE, MAX_BYTES
+from hatch_docker.core.cache.prune import GRACE, MAX_AGE, MAX_BYTES, prune
+from hatch_docker.core.context import open_context
+from hatch_docker.core.progress import silent
 
 DAY = 24 * 3600
 EXAMPLES = (
@@ -23,10 +25,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.core.cache.prune import prune
-    from hatch_docker.core.context import open_context
-    from hatch_docker.core.progress import silent
-
     store = open_context(os.environ, silent()).store
     limit, time, grace = int(options.max_size * 1e9), "hour", GRACE
     if options.all:

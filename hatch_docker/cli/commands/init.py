@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    import shutil
-
     from hatch_docker.cli.init.proposal import propose
 
     proposal = propose(project_root(options), os.environ)

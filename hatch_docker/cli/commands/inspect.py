@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hatch_docker.cli.common import Commands, add_json, declare, print_json, print_lines, stderr_context
+from hatch_docker.core.files import write_file
 
 IMAGE = (
     "an archive (default: the only one in dist/), oci:DIRECTORY (a layout), docker:NAME or podman:NAME (an image of a "
@@ -60,7 +61,6 @@ def run_inspect(options: argparse.Namespace) -> None:
     with open_image(options.image, options.platform, stderr_context()) as named:
         if options.html:
             from hatch_docker.cli.inspect.html.page import page
-            from hatch_docker.core.files import write_file
 
             write_file(options.html, page(named))
             print_lines([str(options.html)])

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from hatch_docker.cli.common import Commands, declare, print_lines, stderr_context
+from hatch_docker.core.text import megabytes
 
 EXAMPLES = (
     ("hatch-docker load", "the archive in dist/"),
@@ -29,7 +30,6 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.build.publish import load_archive, resolve_archive
-    from hatch_docker.core.text import megabytes
     from hatch_docker.oci.model import host_platform
 
     ctx = stderr_context(options)

@@ -5,6 +5,7 @@ import os
 
 from hatch_docker.cli.common import Commands, declare, print_lines, set_verbosity
 from hatch_docker.cli.source import add_source, read_source
+from hatch_docker.core.context import REFRESH
 from hatch_docker.core.files import temporary_directory
 
 EXAMPLES = (
@@ -30,7 +31,6 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.build.lock import check, lock, open_lock
     from hatch_docker.build.members import with_members
     from hatch_docker.build.plans import open_plans
-    from hatch_docker.core.context import REFRESH
     from hatch_docker.project.pyproject import read_pyproject, read_toml
 
     set_verbosity(options)

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ from hatch_docker.cli.common import (
     project_root,
     stderr_context,
 )
+from hatch_docker.core.context import REFRESH, Context
 from hatch_docker.core.files import temporary_directory
 
 if TYPE_CHECKING:
     from hatch_docker.build.outdated import Outdated, Pinned
     from hatch_docker.cli.inspect.reader import NamedImage
-    from hatch_docker.core.context import Context
 
 EXAMPLES = (
     ("hatch-docker outdated", "what hatch-docker.lock pins; without a lock, the image in dist/"),
@@ -48,12 +49,9 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 1 if something is outdated and --exit-code is given."""
-    from dataclasses import asdict, replace
-
     from hatch_docker.build.outdated import count_pins, find_outdated
     from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.config.load import load_config
-    from hatch_docker.core.context import REFRESH
     from hatch_docker.plan.model import BasePlan
     from hatch_docker.project.pyproject import read_pyproject
 
@@ -81,8 +79,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _locked(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | None]:
     """Return the name of the project's lock and what it and the lock of its dependencies pin; None without one."""
-    from dataclasses import replace
-
     from hatch_docker.build.lock import open_lock
     from hatch_docker.build.outdated import pins_of_lock, pins_of_plans
     from hatch_docker.build.plans import open_plans

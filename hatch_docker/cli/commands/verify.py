@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.core.context import open_context
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import temporary_directory
+from hatch_docker.core.progress import silent
 
 if TYPE_CHECKING:
     from hatch_docker.project.model import Project
@@ -97,8 +99,6 @@ def _given(archive: Path) -> str:
 
 def run_verify_signature(options: argparse.Namespace) -> None:
     """Check who signed an image."""
-    from hatch_docker.core.context import open_context
-    from hatch_docker.core.progress import silent
     from hatch_docker.oci.pull import resolve
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote

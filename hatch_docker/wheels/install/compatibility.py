@@ -6,15 +6,19 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import Version
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.wheels.install.archive import ZIP_ERRORS, BadWheelError, WheelArchive, refusing
 from hatch_docker.wheels.target import Target, incompatibility
-
-if TYPE_CHECKING:
-    from packaging.version import Version
-
 
 PIECE = 1 << 20
 # The version of a symbol that compiled code takes from glibc, as in the string table of an ELF file.
@@ -40,8 +44,6 @@ def fitting_wheel(wheels: Sequence[Path], target: Target) -> Path:
 
     A single wheel is not checked.
     """
-    from packaging.utils import parse_wheel_filename
-
     if len(wheels) == 1:
         return wheels[0]
     order = {tag: place for place, tag in enumerate(target.tags())}
@@ -95,8 +97,6 @@ def _needs(wheel: Path, filename: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def check_fits(filename: str, target: Target) -> None:
     """Raise WheelError, naming both sides, where a wheel's tags (PEP 425) are not among those of the target."""
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename as error:
@@ -110,8 +110,6 @@ def check_fits(filename: str, target: Target) -> None:
 
 def check_made(filename: str, sdist: str, target: Target) -> None:
     """Raise WheelError where a wheel does not fit the target, or is not of the package and version of its sdist."""
-    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename, parse_wheel_filename
-
     check_fits(filename, target)
     if tree := re.fullmatch(r"(?:(.+)\.)?source\.(?:tar\.gz|zip)", sdist):  # see target.TREE
         if tree[1] and canonicalize_name(tree[1]) != parse_wheel_filename(filename)[0]:
@@ -127,8 +125,6 @@ def check_made(filename: str, sdist: str, target: Target) -> None:
 
 def check_identity(wheel: WheelArchive) -> None:
     """Raise WheelError where file name, .dist-info directory and METADATA are not of one package and version."""
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
     with refusing(wheel.filename):
         try:
             identity = parse_wheel_filename(wheel.filename)[:2]
@@ -144,9 +140,6 @@ def check_identity(wheel: WheelArchive) -> None:
 
 
 def _is_of(identity: tuple[str, Version], name: str, version: str) -> bool:
-    from packaging.utils import canonicalize_name
-    from packaging.version import Version
-
     try:
         return (canonicalize_name(name), Version(version)) == identity
     except ValueError:  # of InvalidVersion, and of numbers of 5000 digits

@@ -10,23 +10,28 @@ from __future__ import annotations
 import functools
 import re
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, TransientError, WheelError
 from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import digest_of
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.git_source import parse_git
+from hatch_docker.project.sources import read_sources
+from hatch_docker.project.workspace import workspaces_of
+from hatch_docker.wheels.index import Indexes, read_indexes
 from hatch_docker.wheels.target import Pin, PinHash, Target, parse_requirement
 
 if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.wheels.index import Indexes
     from hatch_docker.wheels.locks.archives import SdistMetadata
     from hatch_docker.wheels.locks.pylock import PinAddress
     from hatch_docker.wheels.locks.requirements_txt import LockedPackage
@@ -115,11 +120,7 @@ def _hashes(pins: Iterable[Pin]) -> tuple[PinHash, ...]:
 
 def _requirements_lock(requires: Sequence[str], project: Path, ctx: Context) -> LockPlan:
     """Return the lock plan of some build requirements; raise WheelError for one of the workspace."""
-    from packaging.utils import canonicalize_name
-
     from hatch_docker.project.pyproject import read_pyproject
-    from hatch_docker.project.sources import read_sources
-    from hatch_docker.project.workspace import workspaces_of
 
     names = {canonicalize_name(parse_requirement(line, "the build requirement").name) for line in requires}
     tables = read_pyproject(project) if (project / "pyproject.toml").is_file() else {}
@@ -138,8 +139,6 @@ def _requirements_lock(requires: Sequence[str], project: Path, ctx: Context) -> 
 def _locked_pins(
     lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
 ) -> tuple[Pin, ...]:
-    from hatch_docker.wheels.index import read_indexes
-
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
     make: Callable[[], tuple[Pin, ...]]
@@ -173,7 +172,6 @@ def _given(
     name: str, version: str, address: str, lock: LockPlan, root: Path, ctx: Context, metadata: SdistMetadata | None
 ) -> Pin:
     """Return the pin of what stands at an address of a lock and has to be built; see pylock.PinAddress."""
-    from hatch_docker.wheels.index import read_indexes
     from hatch_docker.wheels.locks.archives import given_package, repository_pin
 
     where = f"{lock.path}: {name}"
@@ -202,8 +200,6 @@ def _read(lock: LockPlan, root: Path) -> bytes:
 
 
 def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
-    import tomllib
-
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -314,8 +310,6 @@ def check_covers(
     lock: LockPlan, pins: Sequence[Pin], target: Target, overridden: frozenset[str] = frozenset()
 ) -> frozenset[str]:
     """Return the names that the project requires on a target; raise WheelError if the lock has no fitting pin."""
-    from packaging.utils import canonicalize_name
-
     versions = {pin.name: pin.version for pin in pins}
     wanted: set[str] = set()
     for line in lock.requirements:
@@ -405,8 +399,6 @@ def _ask_index(
 
 def _question(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, Indexes, tuple[str, ...]]:
     """Return the key of a resolution without a lock, the indexes that it asks, and the versions that it must take."""
-    from hatch_docker.wheels.index import read_indexes
-
     indexes = read_indexes(root, ctx.environ)
     files = [root / source.where.partition("#")[0] for source in lock.sources if source.kind == "path"]
     pinned = _pinned(lock, root, target, ctx)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http import urls
@@ -129,8 +131,6 @@ def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str,
 
     Raise WheelError for a name that is not among the declared ones.
     """
-    from packaging.utils import canonicalize_name
-
     if not declared:
         return set()
     found = {canonicalize_name(name) for name in names}

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.project.git_source import parse_git
@@ -121,8 +123,6 @@ def _lines(
 
 def _parse(where: str, line: str, own: frozenset[Path], directory: Path, target: Target) -> LockedPackage | None:
     """Return the package of a line, None for the project itself and for what the target does not need."""
-    from packaging.utils import canonicalize_name
-
     if local := re.match(r"(?:-e|--editable)[ =]\s*(\S+)|(\.\S*)", line):
         path = (local[1] or local[2]).removeprefix("file:")
         # uv exports a member's file with paths that start at the workspace.

@@ -6,6 +6,7 @@ uv takes them only from a pyproject.toml, so the bound requirements are written 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,6 @@ def index_by_pattern(name: str, indexes: Indexes) -> SimpleIndex | None:
 
     Raise WheelError where it would look in some of several indexes.
     """
-    from fnmatch import fnmatch
-
     def matching(patterns: Sequence[str]) -> bool:
         return any(fnmatch(name, pattern) for pattern in patterns)
 
