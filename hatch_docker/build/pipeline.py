@@ -1,7 +1,5 @@
 """The steps of a build, in order: plan -> engine -> image -> checks -> archive, daemon, registries -> receipt."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import time

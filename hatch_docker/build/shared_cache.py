@@ -6,25 +6,31 @@ does not push neither reads nor writes it. `verify` does not come here.
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.bases.image import tree_key
 from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
 from hatch_docker.core.cache.store import NO_CACHE, Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, ImageError, SecretError
+from hatch_docker.core.files import atomic_write, mark_as_cache, temporary_directory, write_file
 from hatch_docker.core.text import megabytes
+from hatch_docker.engines.model import BuiltImage
+from hatch_docker.oci.layout import LAYOUT, blob_path, copy_layer, index_json, open_blob_of, read_document
+from hatch_docker.oci.manifest import parse_index
 from hatch_docker.oci.model import Descriptor, Opener, digest_of
+from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 
 if TYPE_CHECKING:
-    from hatch_docker.engines.model import BuiltImage
-    from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.registry import Remote
     from hatch_docker.release.cache_artifact import CacheArtifact
 
@@ -123,7 +129,6 @@ def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Con
 
 def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store) -> Found | None:
     from hatch_docker.oci.pull import fetch_blob
-    from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote, refuse
 
     reference = parse_reference(fields["ref"])
@@ -158,9 +163,6 @@ def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Conte
 
 
 def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store) -> Found | None:
-    from hatch_docker.oci.layout import open_blob_of, read_document
-    from hatch_docker.oci.manifest import parse_index
-
     directory = root / fields["src"]
     if not (directory / "index.json").is_file():
         return None
@@ -175,8 +177,6 @@ def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Con
         return data
 
     def copy(descriptor: Descriptor, store: Store) -> None:
-        import shutil
-
         with open_blob(descriptor.digest) as stream, store.writer() as writer:
             shutil.copyfileobj(stream, writer)
             if writer.digest != descriptor.digest:
@@ -206,7 +206,6 @@ def _found(
 
 def _verify(name: Reference, plan: Plan, root: Path, ctx: Context) -> None:
     """Raise SignatureError if a shared cache is not signed with the key that the plan signs with."""
-    from hatch_docker.core.files import temporary_directory
     from hatch_docker.release.cosign import Cosign, key_secrets
     from hatch_docker.release.sign import Trust, verify_image
 
@@ -255,7 +254,6 @@ def write_shared_cache(
 
 def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
     """Have the store note facts that this build did not ask for, because it knew what was made of them."""
-    from hatch_docker.bases.image import tree_key
     from hatch_docker.bases.partial_tree import note_partial
     from hatch_docker.build.checks import loader, named
     from hatch_docker.release.sbom import inventory
@@ -279,10 +277,7 @@ def _push(
 
     The repositories in `pushed` have the layers with the digests in `images`.
     """
-    import io
-
     from hatch_docker.oci.push import Target, push_blob, put_manifest
-    from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.referrers import EMPTY, EMPTY_TYPE
     from hatch_docker.oci.registry import Remote
     from hatch_docker.release.cache_artifact import FACTS
@@ -318,8 +313,6 @@ def _push(
 
 def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
     """Write an artifact as an OCI layout with its layers, and remove the blobs of an earlier one."""
-    from hatch_docker.core.files import atomic_write, mark_as_cache, write_file
-    from hatch_docker.oci.layout import LAYOUT, blob_path, copy_layer, index_json
     from hatch_docker.oci.referrers import EMPTY
 
     if any(directory.glob("*")) and not (directory / "oci-layout").is_file():

@@ -4,8 +4,6 @@ A module of commands has `add`, which declares them, and for each a function tha
 returns the exit status, None for 0.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

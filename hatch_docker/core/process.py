@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ from hatch_docker.core.signals import before_exit, stopping
 
 if TYPE_CHECKING:
     import socket
-    import threading
 
 LAST_LINES = 20
 LONGEST_LINE = 16 << 20  # bytes; one line of BuildKit's log may contain many lines
@@ -115,8 +115,6 @@ def _start(command: Sequence[str], **options: Any) -> Running:
 
 
 def _in_thread(work: Callable[[], None]) -> threading.Thread:
-    import threading
-
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
@@ -143,8 +141,6 @@ def run_bytes(
     nothing is returned. Raises ProcessFailed with the last 20 lines when the status is not 0, ProgramError when
     the program cannot be started, and TimedOut when it is not done after `timeout` seconds.
     """
-    import threading
-
     process = _start(
         command, env=env, cwd=cwd, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,

@@ -11,6 +11,7 @@ from typing import Any
 from hatch.publish.plugin.interface import PublisherInterface
 
 from hatch_docker.build.failures import run_or_abort
+from hatch_docker.core.errors import ConfigError
 
 OPTIONS = ("registries", "tags", "allow-dirty", "dotenv")
 TYPED = {name: f"-o {name}" for name in OPTIONS}
@@ -31,7 +32,6 @@ class DockerPublisher(PublisherInterface):
     def _publish(self, artifacts: Sequence[str], options: Mapping[str, str]) -> list[str]:
         from hatch_docker.build.publish import project_table, push_archives
         from hatch_docker.core.context import open_context
-        from hatch_docker.core.errors import ConfigError
         from hatch_docker.core.terminal import open_progress
 
         root = Path(self.root)

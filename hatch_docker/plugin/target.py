@@ -21,6 +21,8 @@ from hatchling.utils.fs import locate_file
 
 from hatch_docker.build.failures import run_or_abort
 from hatch_docker.build.unchanged import Command, recall, shown_path
+from hatch_docker.core.cache.store import without_cache
+from hatch_docker.core.files import temporary_directory
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -164,8 +166,6 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _run(
         self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str, **_build_data: Any
     ) -> str:
-        from hatch_docker.core.cache.store import without_cache
-        from hatch_docker.core.files import temporary_directory
         from hatch_docker.project.hatch import hatchling_project
 
         def run() -> str:

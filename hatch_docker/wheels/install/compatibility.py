@@ -1,7 +1,5 @@
 """Checks of a wheel before it is installed: its tags, its name and version, and the C library that it needs."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
