@@ -149,13 +149,12 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
             writer.commit()
 
     with blobs.lock(descriptor.digest):
-        if not blobs.get(descriptor.digest):
+        found = blobs.get(descriptor.digest)
+        if not found:
             what = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
             title = f"downloading {descriptor.digest[7:19]} of {reference.name}"
             small = descriptor.size < SMALL  # shown with -v only
             with remote.client.progress.task(title, descriptor.size, part=small) as task:
                 remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
-    found = blobs.get(descriptor.digest)
-    if found is None:
-        raise RegistryError(f"{reference.name}: blob {descriptor.digest} is gone from the cache; build again")
+            found = blobs.blob_path(descriptor.digest)  # its bytes were verified while they arrived
     return found

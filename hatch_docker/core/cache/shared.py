@@ -114,7 +114,7 @@ class SharedStore(Store):
         found = self.own.get(digest)
         if found is None:
             self.shared.fetch(digest, self.own)
-            found = self.own.get(digest)
+            found = self.own.blob_path(digest) if self.own.has(digest) else None  # verified while it was written
         return found
 
     def recall(self, kind: str, key: str) -> Any:
