@@ -58,13 +58,16 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
 
 
 def prune_now_and_then(store: Store) -> None:
-    """Prune with the default bounds, at most once a day."""
-    marker = store.root / "pruned"
+    """Prune with the default bounds, at most once a day; a store that was made within a day has nothing to prune."""
+    marker, made = store.root / "pruned", store.root / "CACHEDIR.TAG"
     with contextlib.suppress(OSError):
-        if marker.exists() and time.time() - marker.stat().st_mtime < INTERVAL:
+        known = marker.exists()
+        young = time.time() - (marker if known else made).stat().st_mtime < INTERVAL
+        if known and young:
             return
         marker.touch()
-        prune(store)
+        if not young:
+            prune(store)
 
 
 def entries(store: Store) -> list[Entry]:
