@@ -1,5 +1,6 @@
 """Work in a fork of this process, which uses another processor: two threads of Python share one."""
 
+import contextlib
 import json
 import os
 import signal
@@ -22,9 +23,14 @@ def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
     if sys.platform != "linux" or threads != {"MainThread"} or len(os.sched_getaffinity(0)) < 2:
         return None
     reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: WATCH waits for a pipe
-        child = os.fork()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: WATCH waits for a pipe
+            child = os.fork()
+    except OSError:  # too many processes
+        os.close(reading)
+        os.close(writing)
+        return None
     if child == 0:
         try:
             signal.set_wakeup_fd(-1)
@@ -41,8 +47,10 @@ def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
             meanwhile()
             text = stream.read()
     except BaseException:
-        os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
         raise
     finally:
-        os.waitpid(child, 0)
+        with contextlib.suppress(ChildProcessError):  # who started this process ignores SIGCHLD
+            os.waitpid(child, 0)
     return json.loads(text) if text else None

@@ -10,7 +10,7 @@ import pytest
 from hatch_docker.core.fork import in_fork
 
 PROGRAM = """
-import os, sys
+import os, resource, signal, sys
 from hatch_docker.core.fork import in_fork
 from hatch_docker.core.signals import handle_signals
 
@@ -33,6 +33,11 @@ try:
     os.waitpid(-1, os.WNOHANG)
 except ChildProcessError:
     print("nothing is left")
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print(in_fork(list, lambda: None))
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+os.setuid(65534) if os.getuid() == 0 else None
+print(in_fork(list, lambda: None))
 """
 
 
@@ -41,7 +46,7 @@ def test_work_is_done_in_a_fork_which_ends_in_any_case() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=50, check=True
     )
-    result = "[True, {'with': 'é'}] True False\nNone None\nended\nnothing is left\n"
+    result = "[True, {'with': 'é'}] True False\nNone None\nended\nnothing is left\n[]\nNone\n"
     assert (done.stdout, done.stderr) == (result, "")
 
 
