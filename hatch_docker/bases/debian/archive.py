@@ -31,6 +31,8 @@ KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
 PACKAGES_LIMIT = 128 << 20  # bytes, unpacked; Debian's main has 57 MB
 CHUNK = 1 << 20
+PACKAGE = b"Package: "      # with which each stanza of a Packages file begins
+NAME_LIMIT = 256            # bytes of a stanza that have the name
 ARMOR = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----")  # RFC 9580 section 7
 
 
@@ -218,28 +220,37 @@ def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
 
     A stanza is parsed when its package is looked up: to parse all 69 000 takes seconds.
     """
-    stanzas: dict[str, list[tuple[str, bytes]]] = {}
+    stanzas: dict[str, list[tuple[str, bytes, int]]] = {}
     for archive, text in indexes:
-        for stanza in text.split(b"\n\n"):
-            stanza = stanza.strip(b"\n")
-            if stanza.startswith(b"Package: "):
-                name = stanza[9 : (stanza + b"\n").index(b"\n")].decode(errors="replace").strip()
-                stanzas.setdefault(name, []).append((archive, stanza))
+        text = text.lstrip(b"\n")
+        place = -2 if text.startswith(PACKAGE) else text.find(b"\n\n" + PACKAGE)
+        while place != -1:
+            start = place + 2
+            name, _, _ = text[start + len(PACKAGE) : start + NAME_LIMIT].partition(b"\n")
+            stanzas.setdefault(name.decode(errors="replace").strip(), []).append((archive, text, start))
+            place = text.find(b"\n\n" + PACKAGE, start)
 
     @functools.cache
     def find(name: str) -> Package | None:
-        rows = ((parse_fields(text.decode(errors="replace")), archive) for archive, text in stanzas.get(name, ()))
-        found = [package_of(fields, archive) for fields, archive in rows]
+        rows = [(_stanza(text, start), archive) for archive, text, start in stanzas.get(name, ())]
+        found = [package_of(parse_fields(stanza.decode(errors="replace")), archive) for stanza, archive in rows]
         return max(found, key=lambda package: version_key(package.version), default=None)
 
     return PackageIndex(stanzas, find, lambda: _providers(stanzas))
 
 
-def _providers(stanzas: Mapping[str, list[tuple[str, bytes]]]) -> dict[str, list[str]]:
+def _stanza(text: bytes, start: int) -> bytes:
+    """Return the stanza of a Packages file that begins at a place."""
+    end = text.find(b"\n\n", start)
+    return (text[start:] if end < 0 else text[start:end]).strip(b"\n")
+
+
+def _providers(stanzas: Mapping[str, list[tuple[str, bytes, int]]]) -> dict[str, list[str]]:
     """Return the packages that may provide each name; only parsing them tells whether they do."""
     providers: dict[str, list[str]] = {}
     for name, found in stanzas.items():
-        for _archive, stanza in found:
+        for _archive, text, begin in found:
+            stanza = _stanza(text, begin)
             start = stanza.find(b"\nProvides: ")
             if start >= 0:
                 line = stanza[start + 11 :].partition(b"\n")[0].decode(errors="replace")
