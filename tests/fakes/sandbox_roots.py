@@ -1,6 +1,7 @@
 """Roots for the sandbox out of the host's own files: some programs, or a Python."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -55,8 +56,9 @@ def python_root(root: Path) -> Path:
         symlinks=True, ignore_dangling_symlinks=True,
     )
     (root / "usr/bin").mkdir()
-    shutil.copy(Path(sys.executable).resolve(), root / "usr/bin" / name)
-    for file in (root / "usr/bin" / name, *(root / "usr/lib" / name / "lib-dynload").glob("*.so")):
+    python = Path(sys.executable).resolve()
+    shutil.copy(python, root / "usr/bin" / name)
+    for file in (python, *(library / "lib-dynload").glob("*.so")):
         _libraries(file, root)
     return root
 
@@ -68,9 +70,14 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)  # its time, too, which compiled modules are valid for
 
 
+@functools.cache
+def _loaded(program: str) -> list[str]:
+    """Return the words of ldd about a program of the host."""
+    return subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout.split()
+
+
 def _libraries(program: Path, root: Path) -> None:
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    for word in listed.split():
+    for word in _loaded(str(program)):
         copy = root / word[1:]
         if word.startswith("/") and not word.endswith(":") and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -125,6 +125,7 @@ def _serve(requests: socket.socket) -> list[str]:
     for name in (*LIBRARIES, *_own_modules()):
         importlib.import_module(name)
     gc.freeze()
+    os.fsync = lambda _file: None  # as in tests/conftest.py
     running: dict[int, int] = {}
 
     def reap(*_: object) -> None:
