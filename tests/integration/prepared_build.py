@@ -68,9 +68,13 @@ class Prepared:
 
 
 def is_temporary(path: Path) -> bool:
-    """Tell temporary files of ours from the probe by which Python's `tempfile` tries a directory."""
+    """Tell temporary files of ours from the probe by which Python's `tempfile` tries a directory, and from the pipes of
+    a fork below fiu-run, which ends without removing them.
+    """
     if path.parent.name == "dist":
         return path.name.startswith(".")
+    if path.is_fifo() and path.name.startswith("fiu-ctrl-"):
+        return False
     probe = len(path.name) == 8 and path.is_file() and path.read_bytes() in (b"", b"blat")
     return not probe
 
