@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.fakes.images import small_image, small_index, small_layer
 from tests.fakes.registry import push
 from tests.integration.builds import Outcome, check_failed, run_build
 from tests.integration.docker_registry import Server, docker_registry
+from tests.integration.forked_python import write_program
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -94,8 +96,12 @@ def cosign_verify(key: Path, name: str) -> int:
     return run(need("cosign"), "verify", "--key", str(key), "--insecure-ignore-tlog=true", name).returncode
 
 
-def verify_signature(key: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "hatch_docker", "verify-signature", name, "--key", str(key), *more)
+def verify_signature(key: Path, name: str, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as directory:
+        inherited = write_program(Path(directory))
+        command = [f"{directory}/hatch-docker", "verify-signature", name, "--key", str(key), *more]
+        environ = {**os.environ, **variables}
+        return subprocess.run(command, capture_output=True, text=True, env=environ, pass_fds=[inherited])
 
 
 @dataclass(frozen=True)
@@ -251,8 +257,7 @@ def test_a_registry_that_wants_a_password(where: str, pushed: Pushed, cache: Pat
         done = push_project(pushed.project, cache, keys, HATCH_VERBOSE="1", **own)
         assert done.status == 0, done.output
         name = f"{closed.host}/team/app:latest"
-        verify = [sys.executable, "-m", "hatch_docker", "verify-signature", name, "--key", str(keys.public)]
-        found = subprocess.run(verify, capture_output=True, text=True, env={**os.environ, **own})
+        found = verify_signature(keys.public, name, **own)
         assert found.stdout.endswith("is signed, and so are its documents: cyclonedx, spdx, slsa\n"), found.stderr
         assert LOGIN not in done.output + json.dumps(done.receipt) + found.stderr
 
