@@ -378,6 +378,19 @@ def read_words(path: str) -> None:
     hint(Path(path).read_text(), network=True)
 
 
+def uv_words(path: Path) -> None:
+    """uv's words for a version without end."""
+    path.write_text("No solution found: Because a==" + "9" * 300_000 + " depends on b, there is none")
+
+
+def read_uv(path: str) -> None:
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.wheels.locks.uv import _explain
+    from hatch_docker.wheels.target import Target
+
+    raise _explain(Path(path).read_text(), Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.36")))
+
+
 Make = Callable[[Path], None]
 # What is written, what reads it, what it says, and how many seconds of CPU it may take.
 CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
@@ -410,6 +423,7 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "packages that need packages": (chain, read_chain, "", 20),
     "a program's line of 200 MB": (one_line, read_line, "failed with status 1", 5),
     "a failure's words without end": (words, read_words, "", 2),
+    "a version without end": (uv_words, read_uv, "cannot resolve the dependencies for", 2),
     "headers without end": (challenge, read_challenge, "", 1),
 }  # fmt: skip
 

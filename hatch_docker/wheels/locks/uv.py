@@ -25,7 +25,8 @@ from hatch_docker.wheels.target import Target, parse_requirement
 # Minor versions that uv has names for; of another one, the newest below it is taken.
 _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 OLDEST = "0.8.6"  # pip compile --format pylock.toml
-_NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
+# From the first letter of a word alone: a search from each letter of a version of 5000 digits would take seconds.
+_NAME = r"(?<![\w.-])([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
 # Refusals that last; those that may pass are in `retry.RETRYABLE`.
 _REFUSED = re.compile(
     r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required|is not a valid HTTP URI"
