@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Index
+from hatch_docker.oci.model import Image, Index
 from tests.conftest import need, need_docker
 from tests.integration.backend_projects import (
     EXTENSION,
@@ -26,8 +26,8 @@ from tests.integration.backend_projects import (
     says,
     write,
 )
-from tests.integration.builds import Outcome, build, check_failed, run_in
-from tests.projects import BUILD_SYSTEM, git
+from tests.integration.builds import Outcome, build, check_failed, done, edit, run_in
+from tests.projects import BUILD_SYSTEM, git, write_project
 
 pytestmark = pytest.mark.network
 
@@ -83,6 +83,27 @@ def test_a_build_finds_no_login_of_git(tmp_path: Path, cache: Path) -> None:
     built = make(project, cache)
     assert built.status == 0, built.output
     assert built.receipt["version"] == "1.2.3"
+
+
+def generator(image: Image) -> str:
+    """Return the generator of the project's wheel."""
+    for entry, content in layer_entries(image.layers[-1]):
+        if entry.path.endswith(".dist-info/WHEEL") and content is not None:
+            return next(line for line in content.read().decode().splitlines() if line.startswith("Generator"))
+    raise AssertionError
+
+
+def test_the_wheel_is_made_by_the_locked_hatchling(tmp_path: Path, cache: Path) -> None:
+    """Whichever hatchling runs the build: its version is in every wheel, and would be another image.
+
+    It is here for its builder, which has git as that of setuptools-scm.
+    """
+    project = write_project("vcs-version", tmp_path / "p")
+    edit(project, "hatchling>=1.27", "hatchling==1.27.0")
+    done(project, cache, "lock")
+    assert generator(build(project, cache).image()) == "Generator: hatchling 1.27.0"
+    here = build(project, cache, variables={"HATCH_DOCKER_PINS": "none"})
+    assert generator(here.image()) != "Generator: hatchling 1.27.0"
 
 
 def test_both_doors_make_one_image(tmp_path: Path, cache: Path) -> None:

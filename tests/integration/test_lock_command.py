@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Image
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.integration.builds import build, command, done, edit, lock_of, run_build
 from tests.projects import write_project
@@ -77,24 +75,6 @@ def test_a_stale_lock_stops_the_build_and_the_check(tmp_path: Path, cache: Path)
     assert [package["name"] for package in runtime["packages"]] == ["libgomp1"]  # zlib1g is in the base
     build(project, cache)
     assert build(project, cache, variables={"HATCH_DOCKER_PINS": "none"}).status == 0
-
-
-def generator(image: Image) -> str:
-    """Return the generator of the project's wheel."""
-    for entry, content in layer_entries(image.layers[-1]):
-        if entry.path.endswith(".dist-info/WHEEL") and content is not None:
-            return next(line for line in content.read().decode().splitlines() if line.startswith("Generator"))
-    raise AssertionError
-
-
-def test_the_wheel_is_made_by_the_locked_hatchling(tmp_path: Path, cache: Path) -> None:
-    """Whichever hatchling runs the build: its version is in every wheel, and would be another image."""
-    project = write_project("vcs-version", tmp_path / "p")
-    edit(project, "hatchling>=1.27", "hatchling==1.27.0")
-    done(project, cache, "lock")
-    assert generator(build(project, cache).image()) == "Generator: hatchling 1.27.0"
-    here = build(project, cache, variables={"HATCH_DOCKER_PINS": "none"})
-    assert generator(here.image()) != "Generator: hatchling 1.27.0"
 
 
 def test_what_compiles_is_locked_too(tmp_path: Path, cache: Path) -> None:
