@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.hatch import safe_application
@@ -54,7 +54,7 @@ def core_metadata(table: Mapping[str, Any]) -> CoreMetadata:
             raise ConfigError(f"pyproject.toml: project.{field} is missing")
     try:
         version, python = str(Version(version)), str(SpecifierSet(python))
-    except (InvalidVersion, InvalidSpecifier) as error:
+    except ValueError as error:  # of an invalid version or specifier, and of numbers of 5000 digits
         raise ConfigError(f"pyproject.toml: [project]: {error}") from error
     extras = _value(table, "optional-dependencies", dict)
     return CoreMetadata(

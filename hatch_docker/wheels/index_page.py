@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from hatch_docker.core.context import Context
@@ -44,7 +44,7 @@ class IndexFile:
         """Return whether the file is for a Python of this version; uv also takes one whose condition is invalid."""
         try:
             return SpecifierSet(self.requires_python).contains(python, prereleases=True)
-        except InvalidSpecifier:
+        except ValueError:  # of InvalidSpecifier, and of numbers of 5000 digits
             return True
 
 

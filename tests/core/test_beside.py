@@ -50,9 +50,10 @@ def test_what_nobody_waits_for_ends(ctx: Context, *, fails: bool) -> None:
     def work(ctx: Context) -> None:
         try:
             with ctx.progress.task("work") as task:
-                begun.set()
                 if fails:
-                    run([sys.executable, "-c", "import time; time.sleep(60)"])
+                    program = "import sys, time; print('begun', file=sys.stderr, flush=True); time.sleep(60)"
+                    run([sys.executable, "-c", program], log=lambda _line: begun.set())
+                begun.set()
                 while True:
                     time.sleep(0.01)
                     task.advance(1)

@@ -112,7 +112,8 @@ def main():
 PSYCOPG = f'''
 image = "{NAME}"
 tags = ["1.0.0"]
-{COMPILER}[tool.hatch-docker.runtime]
+{COMPILER}env = {{ CFLAGS = "-O0" }}
+[tool.hatch-docker.runtime]
 packages = ["libpq5"]
 '''
 

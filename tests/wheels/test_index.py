@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from hatch_docker.core.errors import ConfigError, RegistryError
 from hatch_docker.core.http.urls import WELL_KNOWN
 from hatch_docker.wheels.index import SimpleIndex as Index
 from hatch_docker.wheels.index import read_indexes
-from hatch_docker.wheels.index_page import parse_page
+from hatch_docker.wheels.index_page import IndexFile, parse_page
 
 A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
 
@@ -146,3 +147,9 @@ def test_a_page_of_damaged_html_is_refused_or_has_no_files() -> None:
     """`html.parser` of older Pythons ends at it with an AssertionError."""
     with contextlib.suppress(RegistryError):
         assert parse_page(b"<![[[", "text/html", "https://pypi.example/simple/gadget/") == ()
+
+
+@pytest.mark.parametrize("condition", ["a word", f">=3.{'9' * 5000}"])
+def test_a_file_with_an_invalid_condition_suits(condition: str) -> None:
+    """For uv, too; numbers of 5000 digits are no number to Python."""
+    assert IndexFile("gadget-1.0.tar.gz", Version("1.0"), condition, None).suits("3.13.5")

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError, WheelError
@@ -182,7 +182,7 @@ def _described(pin: Pin, path: Path, metadata: SdistMetadata | None) -> Given:
         found, version = built_metadata(pin, path, metadata)
     try:
         version = str(Version(version))
-    except InvalidVersion:
+    except ValueError:  # of InvalidVersion, and of numbers of 5000 digits
         raise WheelError(f"{pin.name} at {redact_url(pin.url)} has the version {version[:50]!r}: correct it") from None
     tree = pin.filename.startswith(f"{pin.name}.source.") and not pin.needs_git
     filename = sdist_name(pin.name, version, pin.filename) if tree else pin.filename
