@@ -13,10 +13,10 @@ from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
-from hatch_docker.core.files import json_text, write_file
+from hatch_docker.core.files import write_file
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.engines.model import BuiltImage, WheelInfo
-from hatch_docker.oci.model import Descriptor, Image, Index, digest_of, images_of
+from hatch_docker.oci.model import Descriptor, Image, Index, canonical_json, digest_of, images_of
 from hatch_docker.plan.model import Plan, SignPlan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hatch_docker.oci.push import Target
     from hatch_docker.oci.referrers import Artifact
 
-RECIPE = 3  # raise it if the same image must get different documents
+RECIPE = 4  # raise it if the same image must get different documents
 KIND = "sbom"
 MATERIALS = "materials"  # the wheels and sdists that the layers above a base were made from
 # By format: the end of the file's name, and its media type.
@@ -58,7 +58,7 @@ def make_documents(
 
 def _keep(value: Mapping[str, Any], ctx: Context) -> str:
     """Put a document into the store and return its digest."""
-    data = json_text(value)
+    data = canonical_json(value)
     digest = digest_of(data)
     return digest if ctx.store.has(digest) else ctx.store.put(data)
 
