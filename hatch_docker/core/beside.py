@@ -50,9 +50,9 @@ def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable
             while held:
                 ctx.progress.warn(held.pop(0))
 
-    done = started(partial(work, replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))))
     try:
-        with ended_on_failure():
+        with ended_on_failure():  # which knows what ran before the work began
+            done = started(partial(work, replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))))
             yield result
     finally:
         ended.set()
