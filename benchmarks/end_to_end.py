@@ -33,16 +33,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -54,11 +52,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.build_times import remove  # noqa: E402 - the script is run by its path
+from benchmarks.delayed import delayed  # noqa: E402
 from benchmarks.page_table import PageTable, Results  # noqa: E402
 from benchmarks.seed import C_FILE, PYTHON_FILE, make_project  # noqa: E402
 from benchmarks.seed_place import HERE, Place, place_in, run, running  # noqa: E402
 
-DELAY = 0.1  # seconds from a request to its answer
 FREED = 61.0  # seconds until a freed inode is as any other
 SERVICES = 10
 SERVE = ("mandelbrot-tiles", "--host", "0.0.0.0", "--port", "8000")
@@ -339,62 +337,6 @@ def wait_for(answer: str) -> None:
                 return
         time.sleep(0.01)
     sys.exit(f"the server does not answer {answer!r}")
-
-
-@contextmanager
-def delayed(host: str, delay: float = DELAY, rate: float = 0.0) -> Iterator[str]:
-    """A port of this machine whose connections lead to a registry, and take `delay` to open and for each answer.
-
-    `rate` bounds the bytes a second of all connections.
-    """
-    where, port = host.split(":")
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        while True:
-            try:
-                data = source.recv(1 << 16)
-                arrives = time.monotonic() + delay / 2
-                queue.append((arrives, sink, data))
-            except OSError:
-                return
-            wake.set()
-            if not data:
-                return
-
-    queue: list[tuple[float, socket.socket, bytes]] = []
-    wake = threading.Event()
-
-    def deliver() -> None:
-        while True:
-            if not queue:
-                wake.wait()
-                wake.clear()
-                continue
-            arrives, sink, data = queue.pop(0)
-            time.sleep(max(0.0, arrives - time.monotonic()) + (len(data) / rate if rate else 0.0))
-            try:
-                sink.sendall(data) if data else sink.shutdown(socket.SHUT_WR)
-            except OSError:
-                continue
-
-    def accept() -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=connect, args=(near,), daemon=True).start()
-
-    def connect(near: socket.socket) -> None:
-        time.sleep(delay)  # the handshake
-        far = socket.create_connection((where, int(port)))
-        for pair in ((near, far), (far, near)):
-            threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        for work in (accept, deliver):
-            threading.Thread(target=work, daemon=True).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.build_times import remove  # noqa: E402 - the script is run by its path
-from benchmarks.end_to_end import DEBIAN, Bench, delayed  # noqa: E402
+from benchmarks.delayed import delayed  # noqa: E402
+from benchmarks.end_to_end import DEBIAN, Bench  # noqa: E402
 from benchmarks.seed_place import Place, place_in, run  # noqa: E402
 
 ROUND_TRIP = 0.05

@@ -53,4 +53,7 @@ def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
     finally:
         with contextlib.suppress(ChildProcessError):  # who started this process ignores SIGCHLD
             os.waitpid(child, 0)
-    return json.loads(text) if text else None
+    try:
+        return json.loads(text)
+    except ValueError:  # it failed, or was killed while it wrote
+        return None

@@ -134,8 +134,10 @@ def push_to_all(
     results = at_once(*(
         partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made, later) for group in registries.values()
     ))  # fmt: skip
-    closing = started(partial(close_sessions, remote))
-    if later is None:
+    unused = replace(remote, sessions=dict(remote.sessions))
+    remote.sessions.clear()  # what is pushed while these are cancelled opens sessions of its own
+    closing = started(partial(close_sessions, unused))
+    if later is None or any(result.error for group in results for result in group):
         closing.result()
     else:
         for waiting in later.values():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.process import run
-from hatch_docker.release.push import push_to_all
+from hatch_docker.release.push import end_pushes, push_to_all
 from hatch_docker.release.sessions import ACCEPTED, ended_if_refused, open_sessions
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_layer
@@ -41,10 +42,22 @@ def test_a_push_takes_no_more_requests(registry: FakeRegistry, ctx: Context) -> 
     assert open_sessions([name], ctx).sessions
 
 
-def test_what_needs_no_session_cancels_it(registry: FakeRegistry, ctx: Context, tmp_path: Path) -> None:
-    push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], ctx)
-    other = context(tmp_path / "other", [])
-    push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], other, remote=open_sessions([f"{registry.host}/app"], other))
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_needs_no_session_cancels_it(
+    registry: FakeRegistry, ctx: Context, tmp_path: Path, *, fails: bool
+) -> None:
+    """At once if a push failed, else beside other work, whose blobs do not take it meanwhile."""
+    name = f"{registry.host}/app"
+    push_to_all(IMAGE, [name], ["1"], ctx)
+    other, later = context(tmp_path / "other", []), dict[str, list[Callable[[], object]]]()
+    remote = open_sessions([name], other)
+    if fails:
+        registry.fault("PUT", "/manifests/", 403)
+    done = push_to_all(IMAGE, [name], ["2"], other, remote=remote, later=later)
+    assert not remote.sessions
+    assert bool(done[0].error) == fails
+    if not fails:
+        end_pushes(done, later)
     assert registry.count("DELETE", "/blobs/uploads/") == 1
     assert not registry.uploads
 
