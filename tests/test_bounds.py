@@ -385,10 +385,10 @@ def uv_words(path: Path) -> None:
 
 def read_uv(path: str) -> None:
     from hatch_docker.oci.model import Platform
-    from hatch_docker.wheels.locks.uv import _explain
+    from hatch_docker.wheels.locks.uv import _error_for
     from hatch_docker.wheels.target import Target
 
-    raise _explain(Path(path).read_text(), Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.36")))
+    raise _error_for(Path(path).read_text(), Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.36")))
 
 
 Make = Callable[[Path], None]

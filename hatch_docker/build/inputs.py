@@ -44,7 +44,7 @@ from hatch_docker.project.workspace import names_projects
 from hatch_docker.release.attachments import artifacts_of, read_stored
 from hatch_docker.release.push import pushed_line, pushing_line
 from hatch_docker.wheels.index import config_files
-from hatch_docker.wheels.locks.requirements_txt import included
+from hatch_docker.wheels.locks.requirements_txt import requirements_files
 
 Tree = tuple[list[str], dict[str, Facts]]
 """The directories of a tree that are not entered, and the facts of its files, by their paths from its top."""
@@ -242,7 +242,7 @@ def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
     """Yield the paths of a plan's locks: of the dependencies, with the files that it includes, and of the image."""
     yield from (root / path for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path)
     for path in (plan.lock.path if plan.lock.kind == "requirements" else "", plan.lock.pinned):
-        yield from included(root / path, root) if path else ()
+        yield from requirements_files(root / path, root) if path else ()
 
 
 def given_files(plan: Plan) -> list[str]:

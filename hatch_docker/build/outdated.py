@@ -178,7 +178,7 @@ def _compare(item: Pinned, page: Sequence[IndexFile]) -> Outdated | None:
     have = same[0].version
     versions = [
         file.version for file in page
-        if file.yanked is None and file.suits(item.place) and (have.is_prerelease or not file.version.is_prerelease)
+        if file.yanked is None and file.fits(item.place) and (have.is_prerelease or not file.version.is_prerelease)
     ]
     newest = max(versions, default=have)
     reasons = [file.yanked for file in same]

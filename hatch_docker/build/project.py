@@ -46,7 +46,7 @@ from hatch_docker.project.pyproject import (
 from hatch_docker.project.repository import run_git
 from hatch_docker.project.static import static_project
 from hatch_docker.project.tree import Tree, read_tree, tree_sources
-from hatch_docker.wheels.target import TREE, Target, target_of, version_of
+from hatch_docker.wheels.target import TREE_SUFFIX, Target, target_of, version_of
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -183,7 +183,7 @@ class _Stage:
     """The builder stage of a project: its tree, its build system and the environment it is built in.
 
     `packed` is the name of the archive of the tree that the wheel is made of, "" where the backend makes an sdist
-    first. `named` is the name that such an archive would have, TREE where the project does not tell.
+    first. `named` is the name that such an archive would have, TREE_SUFFIX where the project does not tell.
     """
 
     root: Path
@@ -233,10 +233,10 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
 
 
 def _archive(metadata: Mapping[str, Any]) -> str:
-    """Return the name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
+    """Return the name of an sdist with these metadata (PEP 625), TREE_SUFFIX where they lack the version."""
     known = {name.lower(): str(value) for name, value in metadata.items()}
     name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
-    return name if version_of(name) and "/" not in name else TREE
+    return name if version_of(name) and "/" not in name else TREE_SUFFIX
 
 
 def _sdist(stage: _Stage) -> KeptFile:
@@ -259,7 +259,7 @@ def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import ALTERNATIVES
 
-    if stage.named == TREE or stage.tree.repository:
+    if stage.named == TREE_SUFFIX or stage.tree.repository:
         raise SandboxError(
             f"{refused.removesuffix(ALTERNATIVES)}or write what `dynamic` in [project] lists into the table: until it "
             "is known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"

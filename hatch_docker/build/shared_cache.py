@@ -101,9 +101,9 @@ def _may_read(plan: Plan, ctx: Context) -> bool:
     if plan.sign is not None and not plan.sign.key:
         why = "sign.keyless names no identity whose signature it must have"
     elif plan.base.kind == "debian":
-        from hatch_docker.wheels.builder.sandbox import why_not_here
+        from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
-        if reason := why_not_here(ctx):
+        if reason := cached_sandbox_error(ctx):
             why = f"a Python that others may have changed runs in the sandbox only; {reason}"
     if why:
         ctx.progress.detail(f"the shared cache is not read: {why}")

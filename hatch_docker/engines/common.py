@@ -36,7 +36,7 @@ from hatch_docker.project.git_logins import add_git_logins
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.install.archive import MEMBERS, ZIP_ERRORS
-from hatch_docker.wheels.install.compatibility import check_fits, check_library, says_no_library
+from hatch_docker.wheels.install.compatibility import check_fits, check_library, lacks_libc_tag
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target, target_of
 
@@ -175,7 +175,7 @@ def check_pins(pins: Sequence[Pin], target: Target, root: Path, ctx: Context) ->
     A wheel whose tags say nothing of the C library is fetched, and its code is asked.
     """
     names = [pinned.filename for pinned in pins if pinned.is_wheel]
-    asked = [pinned for pinned in pins if pinned.is_wheel and says_no_library(pinned.filename)]
+    asked = [pinned for pinned in pins if pinned.is_wheel and lacks_libc_tag(pinned.filename)]
     key = key_of(str(target), [*names, *(pinned.sha256 for pinned in asked)])
     if ctx.store.recall("fits", key) is not None:
         return

@@ -181,10 +181,10 @@ def _own(own: OwnProject, inputs: Inputs) -> Group:
             check_contents(made.open(), target)
             ctx.store.remember("fits", key, True)
     else:
-        from hatch_docker.wheels.install.compatibility import check_given
+        from hatch_docker.wheels.install.compatibility import check_prebuilt
 
         made = given_file(own_wheel(own.project, target, ctx))
-        check_given(made.open(), target)
+        check_prebuilt(made.open(), target)
         check_contents(made.open(), target)
     wheel = Wheel(own.title, made.name, made.digest, made.open, slim_rules(inputs.plan, "project"))
     return Group("project", (wheel,), venv=own.is_main)

@@ -156,10 +156,10 @@ def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
     """Return tree and interpreter that compile for the base; None, with a warning, without the sandbox it needs."""
-    from hatch_docker.wheels.builder.sandbox import why_not_here
+    from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
     compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
-    if compiler is not None and site.base.interpreter_trust_key and (reason := why_not_here(site.ctx)):
+    if compiler is not None and site.base.interpreter_trust_key and (reason := cached_sandbox_error(site.ctx)):
         site.ctx.progress.warn(
             f"no .pyc, so the image will start more slowly: the Python of {site.base.name} runs in the sandbox only; "
             f"{reason}"

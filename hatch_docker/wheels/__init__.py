@@ -1,1 +1,1 @@
-"""Wheels: found, fetched, built, installed."""
+"""Wheels: package indexes, readers of locks, the builder stage and the wheel installer."""

@@ -1,4 +1,4 @@
-"""The package indexes that the table of Poetry or of PDM in a pyproject.toml declares, and what uv makes of them."""
+"""Package indexes that Poetry's or PDM's table in a pyproject.toml declares, as settings of uv."""
 
 import functools
 import re
@@ -10,17 +10,18 @@ from urllib.parse import quote
 from hatch_docker.core.tables import table_at
 
 Table = Mapping[str, Any]
-ALL_VERSIONS = "unsafe-best-match"        # index-strategy: the best version of all indexes
-IN_ORDER = "unsafe-first-match"           # the best version of the first index that has a fitting one
-PUBLIC = "pypi"                          # Poetry's and PDM's name of the index that they ask if nothing is declared
+ALL_VERSIONS = "unsafe-best-match"        # index-strategy: the best version in all indexes
+IN_ORDER = "unsafe-first-match"           # the best version in the first index that has a suitable version
+PUBLIC = "pypi"                          # name of the default index in Poetry and PDM
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """Indexes as entries of uv's, with `include` and `exclude` of PDM's, in the order in which they are asked.
+class DeclaredIndexes:
+    """Declared indexes as entries of uv, in order of priority; `include` and `exclude` of PDM are kept.
 
-    They replace the user's indexes, or are asked before them. `strategy` is uv's that does what the tool does, ""
-    for the user's. `links` are pages of files. `note` says which indexes are not asked, and what to do.
+    They replace the user's indexes if `replaces`, otherwise they have priority over them. `strategy`: the
+    index-strategy of uv that does the same as the tool, "" for the user's. `links`: pages of files. `note`: a message
+    that names the indexes which are not used, with a remedy.
     """
 
     tool: str
@@ -31,13 +32,13 @@ class Declared:
     note: str = ""
 
 
-def declared_indexes(config: Table, environ: Mapping[str, str]) -> Declared | None:
-    """Return the indexes that a pyproject.toml declares for Poetry, else those for PDM; None if it declares none."""
+def declared_indexes(config: Table, environ: Mapping[str, str]) -> DeclaredIndexes | None:
+    """Return the indexes that a pyproject.toml declares for Poetry, otherwise for PDM; None if there are none."""
     if sources := _sources(config, "poetry"):
-        return _poetry(sources, environ)
+        return _from_poetry(sources, environ)
     if sources := _sources(config, "pdm"):
         ordered = table_at(config, "tool", "pdm", "resolution").get("respect-source-order") is True
-        return _pdm(sources, environ, ordered=ordered)
+        return _from_pdm(sources, environ, ordered=ordered)
     return None
 
 
@@ -51,8 +52,8 @@ def _name(source: Table) -> str:
     return str(source.get("name", "")).lower()
 
 
-def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
-    """Return what Poetry makes of its sources: supplemental ones are asked where no primary one has the package."""
+def _from_poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> DeclaredIndexes:
+    """Convert Poetry's sources. Supplemental sources are used only for packages that no primary source has."""
     entries: dict[str, list[dict[str, Any]]] = {"primary": [], "supplemental": [], "explicit": []}
     for source in sources:
         old = "default" if source.get("default") else "secondary" if source.get("secondary") else "primary"
@@ -66,7 +67,7 @@ def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
     count = len(primary) + (asks_public and "supplemental" not in public)
     note = ""
     if supplemental and (count > 1 or not primary):
-        # uv asks its default index last, and knows one order for all.
+        # uv uses its default index last, and has one order for all packages.
         note = _note("poetry", supplemental)
         known["explicit"] += supplemental
         supplemental = []
@@ -77,11 +78,11 @@ def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
     for entry in known["explicit"]:
         entry["explicit"] = True
     strategy = IN_ORDER if later else ALL_VERSIONS if count > 1 else ""
-    return Declared("poetry", (*asked, *known["explicit"]), not asks_public, strategy, note=note)
+    return DeclaredIndexes("poetry", (*asked, *known["explicit"]), not asks_public, strategy, note=note)
 
 
-def _pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool) -> Declared:
-    """Return what PDM makes of its sources: the best version of all, or that of the first that has a fitting one."""
+def _from_pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool) -> DeclaredIndexes:
+    """Convert PDM's sources. `ordered`: the first source with a suitable version wins, not the best version of all."""
     entries: list[dict[str, Any]] = []
     links: list[dict[str, Any]] = []
     note = ""
@@ -96,12 +97,12 @@ def _pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool)
     replaces = any(entry["name"] == PUBLIC for entry in entries)
     if replaces and asked:
         asked[-1]["default"] = True
-    elif ordered and asked:  # PDM asks the public index first, uv asks it last
+    elif ordered and asked:  # PDM uses the public index first, uv uses it last
         note = _note("pdm", asked)
         for entry in asked:
             entry["explicit"] = True
     strategy = "" if not asked else IN_ORDER if ordered else ALL_VERSIONS
-    return Declared("pdm", tuple(entries), replaces, strategy, tuple(links), note)
+    return DeclaredIndexes("pdm", tuple(entries), replaces, strategy, tuple(links), note)
 
 
 def _note(tool: str, entries: Sequence[Table]) -> str:
@@ -110,21 +111,22 @@ def _note(tool: str, entries: Sequence[Table]) -> str:
 
 
 def _entry(source: Table, environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
-    """Return a source as an entry of uv's, its login in the URL.
+    """Convert a source to an entry of uv with the login in the URL.
 
-    `${VARIABLE}` stands for a variable in a login of PDM's, and nowhere else: an address is written down and sent.
+    `${VARIABLE}` is expand in the logins of PDM only. The address is not expand, because it is written to files and
+    sent.
     """
 
-    def expanded(text: Any, encode: Callable[[str], str] = str) -> str:
+    def expand(text: Any, encode: Callable[[str], str] = str) -> str:
         return re.sub(r"\$\{(\w+)\}", lambda found: encode(environ.get(found[1], found[0])), str(text or ""))
 
     name, url = str(source.get("name", "")), str(source.get("url") or "")
     variable = f"{prefix}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
-    user, password = expanded(source.get("username")), expanded(source.get("password"))
+    user, password = expand(source.get("username")), expand(source.get("password"))
     if prefix:
         user, password = environ.get(f"{variable}_USERNAME", ""), environ.get(f"{variable}_PASSWORD", "")
     elif match := re.match(r"([^/]*://)([^/]*)(@.*)", url):
-        url = f"{match[1]}{expanded(match[2], functools.partial(quote, safe=''))}{match[3]}"
+        url = f"{match[1]}{expand(match[2], functools.partial(quote, safe=''))}{match[3]}"
     scheme, separator, rest = url.partition("://")
     if separator and (user or password):
         url = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest.rpartition('@')[2]}"

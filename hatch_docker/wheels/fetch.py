@@ -1,4 +1,4 @@
-"""Pinned files into the store: in parallel, by hash, with the logins of the user's indexes."""
+"""Download of pinned files to the store: in parallel, verified by hash, with the logins of the user's indexes."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +18,10 @@ PARALLEL = 4
 
 
 def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
-    """Return the verified files of some pins, in the order of the pins; files that the store lacks are downloaded.
+    """Return the files of `pins` in the same order. Files that are not in the store are downloaded and verified.
 
-    `root` is the project whose index configuration may hold a login. The files are named by their digests, the wheels'
-    names are in the pins. Raise RegistryError or TransientError, naming the package.
+    `root`: the project whose index configuration may have logins. The files are named by their digests; the pins have
+    the names of the wheels. Raise RegistryError or TransientError, which names the package.
     """
     if missing := [pin for pin in pins if ctx.store.get(f"sha256:{pin.sha256}") is None]:
         size = sum(pin.size or 0 for pin in missing) if all(pin.size for pin in missing) else None
@@ -29,7 +29,7 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
         client = indexes.client(ctx)
         title = missing[0].title if len(missing) == 1 else f"{len(missing)} packages"
         with ctx.progress.task(f"downloading {title}", size) as task, ThreadPoolExecutor(PARALLEL) as pool:
-            # The largest first, or it would be alone at the end.
+            # The largest first: at the end it would occupy one worker alone.
             futures = [
                 pool.submit(_download, pin, ctx, client, indexes, task.advance)
                 for pin in sorted(missing, key=lambda pin: -(pin.size or 0))
@@ -45,7 +45,7 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
 def _download(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance: Advance) -> None:
     try:
         if pin.url.startswith("git+"):
-            _pack(pin, ctx)
+            _archive_commit(pin, ctx)
             return
         transport.fetch(
             ctx.store, client, pin.url.partition("#")[0], digest=f"sha256:{pin.sha256}", size=pin.size,
@@ -55,8 +55,8 @@ def _download(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance:
         raise error.with_message(f"{pin.title} ({pin.filename}): {error}") from error
 
 
-def _pack(pin: Pin, ctx: Context) -> None:
-    """Make the archive of a commit again; its bytes depend on the commit and on the tags before it alone."""
-    made = repository_archive(parse_git(pin.url, pin.title), ctx)
-    if made.sha256 != pin.sha256:
+def _archive_commit(pin: Pin, ctx: Context) -> None:
+    """Make the archive of a commit again. Its bytes depend only on the commit and on the tags before it."""
+    archive = repository_archive(parse_git(pin.url, pin.title), ctx)
+    if archive.sha256 != pin.sha256:
         raise RegistryError(f"{pin.url} has other tags than when it was locked, perhaps another version: lock again")

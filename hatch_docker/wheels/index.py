@@ -1,11 +1,12 @@
-"""The user's package indexes: which ones uv and pip are configured to use, and their logins.
+"""The package indexes of uv's and pip's configuration, with their logins.
 
-uv's configuration comes first (its variables, then uv.toml or [tool.uv] of the project, of the user, of the machine);
-if it names no index, pip's is used (its variables, then every pip.conf). The sources of Poetry's or PDM's table, if the
-project has one of these and no index of uv's, are added to the user's indexes or replace them. Passwords stand in the
-`login` of an index and in the environment of uv, never in a key, a pin or a message. With uv's or pip's
-`keyring-provider`, the program `keyring` is asked for a password that is missing, as uv asks: for the index's URL, then
-for its host.
+uv's configuration has priority: its variables, then uv.toml or [tool.uv] of the project, the user and the machine. If
+it names no index, pip's configuration is used: its variables, then all pip.conf files. If the project has sources in
+Poetry's or PDM's table and no index of uv, these are added to the user's indexes or replace them.
+
+Passwords are in the `login` of an index and in the environment of uv, never in a key, a pin or a message. With the
+`keyring-provider` of uv or pip, the program `keyring` supplies missing passwords, as in uv: first for the index's URL,
+then for its host.
 """
 
 from __future__ import annotations
@@ -27,36 +28,37 @@ from hatch_docker.core.http import urls
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.validation import ANY, first_mismatch
 from hatch_docker.project.workspace import member_places, workspaces_of
-from hatch_docker.wheels.declared import Declared, declared_indexes
+from hatch_docker.wheels.declared import DeclaredIndexes, declared_indexes
 
 if TYPE_CHECKING:
     from hatch_docker.core.http.client import Client
 
 Login = tuple[str, str]
 
-# Variables of uv that change which versions it picks, and so belong in the key of a resolution.
+# Variables of uv that change the selected versions. They are part of the key of a resolution.
 DECIDING = ("UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION")
-# Keys of [tool.uv] that uv refuses in uv.toml.
+# Keys of [tool.uv] that uv rejects in uv.toml.
 _PROJECT_ONLY = frozenset({
     "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
     "managed", "package", "required-environments", "sources", "workspace",
 })
-# The settings of uv that are read, as `validation.first_mismatch` checks them.
-_PLACES: Mapping[str, Any] = {
+# Types of the settings of uv that are read, for `validation.first_mismatch`.
+_INDEX_TYPES: Mapping[str, Any] = {
     "index?": [{"url?": str, "name?": str, "default?": bool, "explicit?": bool, "*": ANY}],
     "index-url?": str, "extra-index-url?": [str], "find-links?": [str], "no-index?": bool,
     "dependency-metadata?": [{"name?": str, "*": ANY}], "*": ANY,
 }
-_SETTINGS: Mapping[str, Any] = {"pip?": _PLACES, **_PLACES}
-_PYPROJECT: Mapping[str, Any] = {"tool?": {"uv?": _SETTINGS, "*": ANY}, "*": ANY}
+_SETTINGS_TYPES: Mapping[str, Any] = {"pip?": _INDEX_TYPES, **_INDEX_TYPES}
+_PYPROJECT_TYPES: Mapping[str, Any] = {"tool?": {"uv?": _SETTINGS_TYPES, "*": ANY}, "*": ANY}
 
 
 @dataclass(frozen=True, slots=True)
 class SimpleIndex:
-    """A package index (PEP 503), or a flat page or directory of files. `url` has no credentials: `login` has them.
+    """A package index (PEP 503), or a flat page or directory of files. `url` has no credentials; `login` has them.
 
-    An explicit one is asked only for what a source binds to it. `include` and `exclude` are patterns of the names that
-    PDM looks for only there, and never there. `options` are uv's other settings of an index.
+    An `explicit` index is used only for packages that a source (tool.uv.sources) assigns to it. `include`: patterns of
+    names that PDM searches in this index only. `exclude`: patterns of names that PDM never searches in it. `options`:
+    other settings of the index in uv.
     """
 
     url: str
@@ -76,31 +78,31 @@ class SimpleIndex:
 
     @property
     def identity(self) -> list[Any]:
-        """Everything but the login, as JSON for a key."""
+        """All fields except the login, as JSON for a key."""
         options = {name: str(value) for name, value in sorted(self.options.items())}
         return [self.url, self.name, self.default, self.explicit, self.include, self.exclude, options]
 
 
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """The indexes to ask. `source` names their configuration: "uv", "pip", "poetry", "pdm" or "" (uv's default).
+    """The indexes to use, from the configuration of `source`: "uv", "pip", "poetry", "pdm", or "" for uv's default.
 
-    `note` says which of Poetry's or PDM's sources are not asked, and what to do.
+    `note`: a message that names the sources of Poetry or PDM which are not used, with a remedy.
     """
 
     indexes: tuple[SimpleIndex, ...]
     find_links: tuple[SimpleIndex, ...]
     no_index: bool
     source: str
-    settings: Mapping[str, Any]           # uv.toml of project, user and machine as one table
+    settings: Mapping[str, Any]           # uv.toml of project, user and machine, merged
     deciding: Mapping[str, str]           # the variables of DECIDING that are set
-    certificates: str = ""                # pip's `cert`, a bundle to trust if no variable names one
-    keyring: bool = False                 # True if the program keyring is asked for missing passwords
-    strategy: str = ""                    # the index-strategy of uv that does what the project's own tool does
+    certificates: str = ""                # pip's `cert`: CA bundle if no variable names one
+    keyring: bool = False                 # True if the program keyring supplies missing passwords
+    strategy: str = ""                    # index-strategy of uv that does the same as Poetry or PDM
     note: str = ""
 
     def identity(self) -> list[Any]:
-        """Return everything that decides a resolution, as JSON for a key; no secrets."""
+        """Return everything that affects a resolution, as JSON for a key; no secrets."""
         addresses = [index.identity for index in (*self.indexes, *self.find_links)]
         tables = {**self.settings.get("pip", {}), **self.settings}
         settings = {name: value for name, value in tables.items() if name in _VERSION_SETTINGS}
@@ -108,13 +110,13 @@ class Indexes:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All passwords and tokens, also as they look inside a URL, to hide them in the output of programs."""
+        """All passwords and tokens, also URL-encoded, to be hidden in the output of programs."""
         logins = [index.login for index in (*self.indexes, *self.find_links) if index.login]
         words = {word for user, password in logins for word in (password or user,)}
         return tuple(sorted(words | {quote(word, safe="") for word in words}))
 
     def authorization(self, url: str) -> dict[str, str]:
-        """Return headers with the login of the index at the origin of a URL; none if no index there has one."""
+        """Return the Authorization header for the index at the origin of a URL; none if that index has no login."""
         for index in (*self.indexes, *self.find_links):
             remote = {urlsplit(url).scheme, urlsplit(index.url).scheme} <= set(urls.PORTS)
             if index.login and remote and urls.origin(index.url) == urls.origin(url):
@@ -122,23 +124,23 @@ class Indexes:
         return {}
 
     @property
-    def takes_public(self) -> bool:
-        """True if uv asks its own default index."""
+    def uses_uv_default(self) -> bool:
+        """True if uv uses its default index."""
         return not self.no_index and not any(index.default for index in self.indexes)
 
-    def named(self, name: str) -> SimpleIndex | None:
-        """Return the first index of a name, as uv compares it; None if there is none."""
+    def find(self, name: str) -> SimpleIndex | None:
+        """Return the first index with this name, compared as in uv; None if there is none."""
         return next((index for index in self.indexes if index.name and index.name.lower() == name.lower()), None)
 
     def without_declared(self) -> Indexes:
-        """Return the indexes that are asked for a package of which Poetry's lock names no index."""
+        """Return the indexes without those of Poetry's or PDM's table, for packages whose index Poetry's lock omits."""
         return replace(self, indexes=tuple(index for index in self.indexes if not index.declared), strategy="")
 
     @property
-    def absent_links(self) -> tuple[str, ...]:
-        """Find-links of this machine that are not there; pip leaves them out with a warning, and uv would fail.
+    def missing_links(self) -> tuple[str, ...]:
+        """Local find-links that do not exist. pip skips them with a warning; uv would fail, so uv does not get them.
 
-        Of uv's own configuration there are none: uv reads that, and fails.
+        Empty for uv's own configuration: uv reads it, and fails.
         """
         if self.source in ("", "uv"):
             return ()
@@ -146,23 +148,23 @@ class Indexes:
         return tuple(url for url, path in paths if "://" not in path and not os.path.exists(path))  # noqa: PTH110
 
     def client(self, ctx: Context) -> Client:
-        """Return the HTTP client of a build; it trusts pip's certificates if no variable names others."""
-        named = any(ctx.environ.get(name) for name in urls.BUNDLES)
-        return ctx.client if named or not self.certificates else ctx.client.with_ca_bundle(self.certificates)
+        """Return the HTTP client of a build. It trusts pip's `cert` bundle if no variable names a bundle."""
+        from_environ = any(ctx.environ.get(name) for name in urls.BUNDLES)
+        return ctx.client if from_environ or not self.certificates else ctx.client.with_ca_bundle(self.certificates)
 
     def uv_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment for uv, with pip's configuration in uv's variables if uv has none.
+        """Return the environment for uv. If uv has no indexes of its own, pip's configuration is in variables of uv.
 
-        Not in options: every user of the machine can read a command line.
+        Logins are not passed as options, because every user of the machine can read a command line.
         """
         env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
         env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), self.certificates)
         if bundle and _exists(bundle):
             env["SSL_CERT_FILE"] = bundle
-        named = bundle or env.keys() & set(_TRUST)
-        if not named and any(map(_exists, urls.WELL_KNOWN)):
-            env |= dict.fromkeys(_TRUST, "1")  # as Python and pip do by default
+        trust_is_set = bundle or env.keys() & set(_TRUST)
+        if not trust_is_set and any(map(_exists, urls.WELL_KNOWN)):
+            env |= dict.fromkeys(_TRUST, "1")  # the default of Python and pip
         if self.source not in ("", "uv"):
             env = {name: value for name, value in env.items() if name not in _INDEX_VARIABLES}
             env |= {"UV_INDEX_STRATEGY": self.strategy, **env} if self.strategy else {}
@@ -170,15 +172,15 @@ class Indexes:
             defaults = [_with_login(index) for index in self.indexes if index.default]
             env |= {"UV_DEFAULT_INDEX": defaults[0]} if defaults else {}
             env |= {"UV_INDEX": " ".join(extras)} if extras else {}
-            links = [_with_login(link) for link in self.find_links if link.url not in self.absent_links]
+            links = [_with_login(link) for link in self.find_links if link.url not in self.missing_links]
             env |= {"UV_FIND_LINKS": ",".join(links)} if links else {}
             env |= {"UV_KEYRING_PROVIDER": "subprocess"} if self.keyring else {}
         return env
 
 
 KEYRING_TIMEOUT = 60.0  # seconds, for the user to unlock it
-_known_passwords: dict[tuple[str, str, str], str] = {}  # keyring's, by URL, user and PATH; "" if it has none
-_TRUST = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")  # the new and the old variable to trust the system's authorities
+_known_passwords: dict[tuple[str, str, str], str] = {}  # from keyring, by URL, user and PATH; "" if there is none
+_TRUST = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")  # new and old variable to trust the system's CAs
 _INDEX_VARIABLES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 _INDEX_SETTINGS = ("index", "index-url", "extra-index-url", "index-strategy")
 _VERSION_SETTINGS = frozenset({
@@ -188,7 +190,7 @@ _VERSION_SETTINGS = frozenset({
 
 
 def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
-    """Return the index configuration of a project; raise ConfigError for a file that cannot be read."""
+    """Return a project's index configuration. Raise ConfigError for a file that cannot be read."""
     settings, member = _uv_settings(root, environ), {"index": _member_indexes(root)}
     tables = [settings, settings.get("pip", {})]
     found, source = _indexes_of([member, *tables], environ), "uv"
@@ -200,16 +202,16 @@ def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
         certificates, provider = options.get("cert", ""), options.get("keyring-provider", "")
     for table in (settings.get("pip", {}), settings, {"keyring-provider": environ.get("UV_KEYRING_PROVIDER") or None}):
         provider = table.get("keyring-provider") or provider
-    keyring = provider in ("subprocess", "import")  # "import" is pip's other way to ask keyring
+    keyring = provider in ("subprocess", "import")  # "import": pip imports keyring instead of running it
     deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
     indexes = Indexes(*found, source, settings, deciding, certificates, keyring)
-    of_uv = {f"{name}?" for name in _project_table(root)} & _PLACES.keys()
+    of_uv = {f"{name}?" for name in _project_table(root)} & _INDEX_TYPES.keys()
     declared = None if of_uv else declared_indexes(_pyproject(root), environ)
     return indexes if declared is None else _with_declared(indexes, declared, environ)
 
 
-def _with_declared(indexes: Indexes, declared: Declared, environ: Mapping[str, str]) -> Indexes:
-    """Return the user's indexes with those of Poetry's or PDM's table."""
+def _with_declared(indexes: Indexes, declared: DeclaredIndexes, environ: Mapping[str, str]) -> Indexes:
+    """Return the user's indexes combined with those of Poetry's or PDM's table."""
     own = [
         replace(
             _index(entry["url"], environ, name=entry["name"]), default=entry["default"], explicit=entry["explicit"],
@@ -229,7 +231,7 @@ def _with_declared(indexes: Indexes, declared: Declared, environ: Mapping[str, s
 
 
 def config_files(root: Path, environ: Mapping[str, str]) -> list[str]:
-    """Return the paths of all files that `read_indexes` would read for a project, whether they exist or not."""
+    """Return the paths of all files that `read_indexes` may read for a project, including those that do not exist."""
     names = ("uv.toml", "pyproject.toml")
     return [
         *(str(directory / name) for directory in (root, *root.parents) for name in names),
@@ -240,10 +242,10 @@ def config_files(root: Path, environ: Mapping[str, str]) -> list[str]:
 
 
 def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
-    """Return the indexes with keyring's passwords; the same indexes if the configuration does not ask for keyring.
+    """Return the indexes with passwords from keyring; unchanged if the configuration does not enable keyring.
 
-    Each is asked for once in a process, and is a secret of the build from then on. Raise RegistryError if there is no
-    program `keyring`, or if it does not answer in time.
+    Each password is requested once per process, and becomes a secret of the build. Raise RegistryError if the program
+    `keyring` is not installed or does not respond in time.
     """
     if not indexes.keyring:
         return indexes
@@ -271,7 +273,7 @@ def _ask_keyring(url: str, user: str, environ: Mapping[str, str]) -> str:
     for service in (url, urlsplit(url).netloc):
         try:
             found = run(["keyring", "get", service, user], env=environ, timeout=KEYRING_TIMEOUT).strip("\r\n")
-        except ProcessFailed:  # it has no such entry
+        except ProcessFailed:  # keyring has no such entry
             continue
         except ProgramError as error:
             raise RegistryError(
@@ -284,13 +286,13 @@ def _ask_keyring(url: str, user: str, environ: Mapping[str, str]) -> str:
 
 
 def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bool = False) -> SimpleIndex:
-    """Return the index at a URL, with the login in the URL or in UV_INDEX_<NAME>_USERNAME and _PASSWORD."""
+    """Return the index with this URL. The login is in the URL, or in UV_INDEX_<NAME>_USERNAME and _PASSWORD."""
     try:
         parts = urlsplit(text)
         host = parts.netloc.rpartition("@")[2]
         login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
         parts.port  # noqa: B018 - raises ValueError if it is not a number
-    except ValueError:  # its text may quote a password
+    except ValueError:  # the error's text may contain a password
         raise ConfigError(
             f"the package index {urls.redact_url(text)!r} is not a URL; in a password write / as %2F, # as %23 and "
             "@ as %40"
@@ -314,9 +316,9 @@ def _with_login(index: SimpleIndex) -> str:
 def _indexes_of(
     tables: Sequence[Mapping[str, Any]], environ: Mapping[str, str]
 ) -> tuple[tuple[SimpleIndex, ...], tuple[SimpleIndex, ...], bool]:
-    """Return indexes, find-links, and True if no index may be asked: of uv's variables, then of tables of settings.
+    """Return indexes, find-links and `no-index`, from uv's variables and then from tables of settings.
 
-    Of several default indexes the first one is returned.
+    Only the first of several default indexes is returned.
     """
     found: list[SimpleIndex] = []
     for variable in _INDEX_VARIABLES:
@@ -348,17 +350,17 @@ def _is_true(text: str | None) -> bool:
 
 
 def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return uv's files as one table: the project's wins over the user's over the machine's; lists are joined."""
+    """Return uv's settings files merged: the project's first, then the user's and the machine's; lists are joined."""
     if _is_true(environ.get("UV_NO_CONFIG")):
         return {}
     if environ.get("UV_CONFIG_FILE"):
-        return _toml(Path(environ["UV_CONFIG_FILE"]), _SETTINGS)
+        return _toml(Path(environ["UV_CONFIG_FILE"]), _SETTINGS_TYPES)
     user, *machine = _uv_files(environ)
     paths = [user, next(filter(_exists, machine), "")]
     if environ.get("APPDATA"):
         paths.insert(1, f"{environ['APPDATA']}/uv/uv.toml")
     merged: dict[str, Any] = {}
-    for table in (_project_table(root), *(_toml(Path(path), _SETTINGS) for path in paths if _exists(path))):
+    for table in (_project_table(root), *(_toml(Path(path), _SETTINGS_TYPES) for path in paths if _exists(path))):
         for name, value in table.items():
             if name in _PROJECT_ONLY:
                 continue
@@ -370,16 +372,17 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _project_table(root: Path) -> dict[str, Any]:
-    """Return uv's table of a project, of a member of a workspace that of the workspace.
+    """Return uv's settings for a project. A member of a workspace has the settings of the workspace.
 
-    Raise ConfigError for one that another user wrote above the project, as into /tmp: uv would read it.
+    Raise ConfigError if the file is above the project and belongs to another user (for example in /tmp): uv would read
+    it.
     """
     trusted = {0, os.getuid(), root.stat().st_uid}
     root = next((place for place, _ in workspaces_of(root)), root)
     for directory in (root, *root.parents):
         path, table = directory / "uv.toml", None
         if _exists(path):
-            table = _toml(path, _SETTINGS)
+            table = _toml(path, _SETTINGS_TYPES)
         elif _exists(path := directory / "pyproject.toml"):
             table = _pyproject(directory).get("tool", {}).get("uv")
         if table is not None:
@@ -393,11 +396,11 @@ def _project_table(root: Path) -> dict[str, Any]:
 
 
 def _pyproject(root: Path) -> dict[str, Any]:
-    return _toml(root / "pyproject.toml", _PYPROJECT) if _exists(root / "pyproject.toml") else {}
+    return _toml(root / "pyproject.toml", _PYPROJECT_TYPES) if _exists(root / "pyproject.toml") else {}
 
 
 def _member_indexes(root: Path) -> list[dict[str, Any]]:
-    """Return the indexes that members of a workspace declare, the project's first; only sources use them."""
+    """Return the indexes that workspace members declare, the project's first. Only tool.uv.sources uses them."""
     places = [root] if any(workspaces_of(root)) else []
     places += member_places(root, _pyproject(root)).values()
     tables = (_pyproject(place).get("tool", {}).get("uv", {}) for place in places)
@@ -405,7 +408,7 @@ def _member_indexes(root: Path) -> list[dict[str, Any]]:
 
 
 def _uv_files(environ: Mapping[str, str]) -> list[str]:
-    """Return the path of the user's uv.toml, then those of the machine's, of which uv reads the first."""
+    """Return the path of the user's uv.toml, then those of the machine; uv reads the first that exists."""
     machine = (f"{directory}/uv/uv.toml" for directory in _machine_directories(environ))
     return [f"{_user_directory(environ)}/uv/uv.toml", *machine, "/etc/uv/uv.toml"]
 
@@ -419,13 +422,13 @@ def _machine_directories(environ: Mapping[str, str]) -> list[str]:
 
 
 def _exists(path: Path | str) -> bool:
-    """Return whether a file exists; one in a directory that we may not enter counts as absent, as for pip."""
+    """Return whether a file exists; False if its directory is not accessible, as in pip."""
     return os.path.isfile(path)  # noqa: PTH113 - Path's method raises for such a directory
 
 
 def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        table = _parsed(path.read_text(encoding="utf-8"))
+        table = _parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the index configuration in {path}: {error}") from error
     if (place := first_mismatch(expected, table)) is not None:
@@ -434,15 +437,15 @@ def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(16)
-def _parsed(text: str) -> dict[str, Any]:
-    """Return a TOML document, which a build reads several times; nobody changes it."""
+def _parse(text: str) -> dict[str, Any]:
+    """Parse a TOML document. The result is cached for later reads in the same build, and must not be changed."""
     return tomllib.loads(text)
 
 
 def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return pip's options, typed as uv's settings of the same names.
+    """Return pip's options, with the types of uv's settings of the same names.
 
-    Its variables win over [install] over [global], the user's file over the machine's.
+    Priority: variables, [install], [global]; the user's file before the machine's.
     """
     found: dict[str, str] = {}
     for path in filter(_exists, _pip_files(environ)):
@@ -455,7 +458,7 @@ def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         for section in ("global", "install"):
             if parser.has_section(section):
                 found |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
-    options: dict[str, Any] = {  # and no other: `index` of pip is a text
+    options: dict[str, Any] = {  # no other options: pip's `index` is a string
         name: environ.get("PIP_" + name.upper().replace("-", "_")) or found.get(name, "")
         for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert", "keyring-provider")
     }
@@ -468,7 +471,7 @@ def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _pip_files(environ: Mapping[str, str]) -> list[str]:
-    """Return every place of a pip.conf, the least important first (pip's documentation, Configuration, Location)."""
+    """Return all possible paths of a pip.conf by increasing priority (pip's documentation, Configuration, Location)."""
     only = environ.get("PIP_CONFIG_FILE", "")
     if only == "/dev/null":
         return []

@@ -1,4 +1,4 @@
-"""A project's page of a package index (PEP 503, 691): its files, which Pythons they are for, which are yanked (592)."""
+"""Project pages of a package index (PEP 503 and 691): files, required Python versions, yanked files (PEP 592)."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.uv import find_uv
 from hatch_docker.wheels.target import version_of
 
-LIMIT = 100 << 20  # bytes of a page; the largest known have some 30 MB
+LIMIT = 100 << 20  # bytes of a page; the largest known pages have about 30 MB
 JSON = "application/vnd.pypi.simple.v1+json"
 _ACCEPT = f"{JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _PAGE: Mapping[str, Any] = {
@@ -32,26 +32,25 @@ _PAGE: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class IndexFile:
-    """A wheel or an sdist. `requires_python` is "" for any; `yanked` is the reason, "" without one, None if it is not.
-    """
+    """A wheel or an sdist. `requires_python`: "" for any. `yanked`: the reason (may be ""), None if not yanked."""
 
     filename: str
     version: Version
     requires_python: str
     yanked: str | None
 
-    def suits(self, python: str) -> bool:
-        """Return whether the file is for a Python of this version; uv also takes one whose condition is invalid."""
+    def fits(self, python: str) -> bool:
+        """Return whether the file is for this version of Python. As in uv, an invalid condition allows all."""
         try:
             return SpecifierSet(self.requires_python).contains(python, prereleases=True)
-        except ValueError:  # of InvalidSpecifier, and of numbers of 5000 digits
+        except ValueError:  # InvalidSpecifier, or a number with 5000 digits
             return True
 
 
 def index_urls(indexes: Indexes, ctx: Context) -> tuple[str, ...]:
-    """Return the addresses of the indexes that uv would ask; of its own default only uv knows the address."""
+    """Return the URLs of the indexes that uv uses. The URL of uv's default index is read from the output of uv."""
     found = [index.url for index in indexes.indexes]
-    if indexes.takes_public:
+    if indexes.uses_uv_default:
         command = [find_uv(ctx.environ), "pip", "compile", "--quiet", "--no-header", "--emit-index-url"]
         command += ["--python", sys.executable, "-"]
         output = run(command, env=indexes.uv_environment(ctx.environ), secrets=indexes.secrets, stdin=b"")
@@ -60,18 +59,18 @@ def index_urls(indexes: Indexes, ctx: Context) -> tuple[str, ...]:
 
 
 def read_page(url: str, name: str, indexes: Indexes, ctx: Context) -> tuple[IndexFile, ...]:
-    """Return the files that the index at `url` has of a project, by its normalized name; () if it has none.
+    """Return the files of a project (normalized `name`) on the index at `url`; () if the index does not have it.
 
-    Raises RegistryError or TransientError, also for a page that is neither JSON nor HTML as the PEPs have it.
+    Raise RegistryError or TransientError, also for a page that is neither valid JSON nor HTML.
     """
     address = f"{url}/{name}/"
     headers = {"accept": _ACCEPT, **indexes.authorization(url)}
-    answer = indexes.client(ctx).request("GET", address, headers=headers, expect=(200, 404), limit=LIMIT)
-    return () if answer.status == 404 else parse_page(answer.body, answer.headers.get("content-type", ""), address)
+    page = indexes.client(ctx).request("GET", address, headers=headers, expect=(200, 404), limit=LIMIT)
+    return () if page.status == 404 else parse_page(page.body, page.headers.get("content-type", ""), address)
 
 
 def parse_page(data: bytes, media_type: str, address: str) -> tuple[IndexFile, ...]:
-    """Return the files of a page, JSON by its media type, else HTML; raises RegistryError for what is neither."""
+    """Return the files of a page: JSON by its media type, otherwise HTML. Raise RegistryError for other content."""
     rows: list[tuple[str, str | None, str | bool]] = []
     if media_type.partition(";")[0].strip() == JSON:
         try:
@@ -84,7 +83,7 @@ def parse_page(data: bytes, media_type: str, address: str) -> tuple[IndexFile, .
         parser, wrong = _Links(rows), None
         try:
             parser.feed(data.decode(errors="replace"))
-        except AssertionError:  # older Pythons end so at "<![["
+        except AssertionError:  # raised by older Pythons for "<![["
             wrong = "the HTML"
     if wrong:
         raise RegistryError(f"{redact_url(address)} is not a page of a package index: {wrong} is wrong")
@@ -108,6 +107,6 @@ class _Links(HTMLParser):
 
 def _files(rows: Iterable[tuple[str, str | None, str | bool]]) -> Iterable[IndexFile]:
     for filename, requires, yanked in rows:
-        if version := version_of(filename):  # else an egg, an installer: what uv does not take either
+        if version := version_of(filename):  # eggs and installers are skipped, as in uv
             reason = yanked if isinstance(yanked, str) else "" if yanked else None
             yield IndexFile(filename, version, requires or "", reason)

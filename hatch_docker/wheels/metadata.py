@@ -1,4 +1,4 @@
-"""A wheel's own metadata, and the [project] table (PEP 621) that corresponds to them."""
+"""Core metadata of wheels and sdists, converted to a [project] table (PEP 621)."""
 
 import configparser
 import contextlib
@@ -16,7 +16,7 @@ from hatch_docker.core.errors import ImageError, WheelError
 from hatch_docker.wheels.builder.sdist import sdist_documents
 
 LIMIT = 1 << 20  # bytes of METADATA
-# Headers of the fields of [project]; scripts have none. Nobody needs those of readme, keywords and maintainers here.
+# Headers that correspond to the fields of [project], if `_table` reads the field. `scripts` is not in the metadata.
 _HEADERS: Mapping[str, tuple[str, ...]] = {
     "version": (), "readme": (), "keywords": (), "maintainers": (), "gui-scripts": (), "license-files": (),
     "description": ("summary",), "requires-python": ("requires-python",), "authors": ("author", "author-email"),
@@ -37,7 +37,8 @@ def _open(wheel: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def metadata_of(wheel: Path) -> bytes:
-    """Return the core metadata of a wheel (METADATA); raise WheelError, naming the wheel, if it has none."""
+    """Return the core metadata (METADATA) of a wheel. Raise WheelError, which names the wheel, if the file is missing.
+    """
     with _open(wheel) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         if len(names) == 1 and archive.getinfo(names[0]).file_size <= LIMIT:
@@ -46,17 +47,18 @@ def metadata_of(wheel: Path) -> bytes:
 
 
 def project_table(wheel: Path) -> dict[str, Any]:
-    """Return the [project] table of a wheel's core metadata and entry points; raise WheelError, naming the wheel."""
+    """Return a wheel's core metadata and console scripts as a [project] table. Raise WheelError, which names the wheel.
+    """
     return {**_table(metadata_of(wheel)), "scripts": _console_scripts(wheel)}
 
 
 def sdist_table(sdist: Path, fields: Iterable[str]) -> dict[str, Any] | None:
-    """Return the [project] table of an sdist's PKG-INFO, without scripts; None where it does not decide some fields.
+    """Return the PKG-INFO of an sdist as a [project] table without scripts; None if a wheel may have other `fields`.
 
-    Its wheel has the same version, and the same of all that PKG-INFO does not call dynamic (PEP 643).
+    The wheel has the same version, and the same headers except those that PKG-INFO lists as Dynamic (PEP 643).
     """
     metadata = b""
-    with contextlib.suppress(OSError, ImageError):  # whoever builds it says so
+    with contextlib.suppress(OSError, ImageError):  # the build reports the error
         metadata = sdist_documents(sdist, sdist.name, ["PKG-INFO"]).get("PKG-INFO", b"")
     raw, _unknown = parse_email(metadata)
     dynamic = {name.lower() for name in raw.get("dynamic", [])}
@@ -67,7 +69,7 @@ def sdist_table(sdist: Path, fields: Iterable[str]) -> dict[str, Any] | None:
 
 
 def _table(metadata: bytes) -> dict[str, Any]:
-    """Return the [project] table of core metadata, without scripts."""
+    """Convert core metadata to a [project] table without scripts."""
     raw, _unknown = parse_email(metadata)
     lines = raw.get("requires_dist", [])
     table: dict[str, Any] = {
@@ -77,7 +79,7 @@ def _table(metadata: bytes) -> dict[str, Any]:
         "requires-python": raw.get("requires_python", ""),
         "dependencies": [line for line in lines if not _EXTRA.search(line)],
         "optional-dependencies": {
-            extra: [_with(line, extra) for line in lines if extra in map(canonicalize_name, _EXTRA.findall(line))]
+            extra: [_for_extra(line, extra) for line in lines if extra in map(canonicalize_name, _EXTRA.findall(line))]
             for extra in map(canonicalize_name, raw.get("provides_extra", []))
         },
         "authors": list(_people(raw.get("author", ""), raw.get("author_email", ""))),
@@ -93,19 +95,22 @@ def _table(metadata: bytes) -> dict[str, Any]:
 
 
 def programs(wheel: Path) -> list[str]:
-    """Return the scripts that a wheel has as files: of `setup(scripts=...)`, or a program in Rust (PEP 427, .data)."""
+    """Return the names of the script files in a wheel (PEP 427, .data/scripts), such as those of `setup(scripts=...)`.
+    """
     with _open(wheel) as archive:
         found = (re.fullmatch(r"[^/]+\.data/scripts/([^/]+)", name) for name in archive.namelist())
         return sorted({match[1] for match in found if match})
 
 
-def _with(line: str, extra: str) -> str:
-    """Return a requirement of an extra as one that applies if the extra is chosen: its marker then names no extra."""
+def _for_extra(line: str, extra: str) -> str:
+    """Return a requirement that has `extra` in its marker for a table of this extra: the marker no longer names an
+    extra.
+    """
 
-    def truth(found: re.Match[str]) -> str:
+    def constant(found: re.Match[str]) -> str:
         return 'python_version >= "3"' if canonicalize_name(found[1]) == extra else 'python_version < "3"'
 
-    return _EXTRA.sub(truth, line)
+    return _EXTRA.sub(constant, line)
 
 
 def _people(names: str, addresses: str) -> Iterable[dict[str, str]]:

@@ -1,7 +1,7 @@
-"""Commits of git repositories as archives, which are built as sdists are; the same commit gives the same bytes.
+"""Archives of git commits, which are built like sdists. The same commit gives the same bytes.
 
-Where the project's files do not state its version, its backend may ask git for it: the archive then has the commits
-and tags that the commit descends from.
+If the project's files have no static version, the backend may compute the version with git. Then the archive has a .git
+directory with the commit's history and tags.
 """
 
 import io
@@ -25,15 +25,15 @@ from hatch_docker.project.git_source import GitSource
 from hatch_docker.project.pyproject import static_table
 
 RECIPE = 1
-DEPTH = 8  # of submodules of submodules
-_SUBMODULE, _TREE, _LINK = "160000", "040000", "120000"  # modes
+DEPTH = 8  # of nested submodules
+_SUBMODULE, _TREE, _LINK = "160000", "040000", "120000"  # modes of git
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive in the store: its SHA-256, its size in bytes, and the version that its project states.
+    """An archive in the store: SHA-256, size in bytes, static version.
 
-    Without a version it has the commits and tags that its backend may ask git for.
+    If the version is "", the archive has a .git directory.
     """
 
     sha256: str
@@ -42,7 +42,7 @@ class Archive:
 
 
 def repository_archive(source: GitSource, ctx: Context) -> Archive:
-    """Return the archive of a source that names a commit; raise what `git_remote.fetched` raises, and WheelError."""
+    """Return the archive of a source that names a commit. Raise WheelError, and the errors of `git_remote.fetched`."""
     key = key_of(RECIPE, str(source))
     known = ctx.store.recall("git archive", key)
     if known and ctx.store.get(f"sha256:{known[0]}"):
@@ -54,13 +54,14 @@ def repository_archive(source: GitSource, ctx: Context) -> Archive:
             if not version:
                 _add_repository(tar, with_history(commit))
         plain.seek(0)
-        made = _compressed(plain, ctx)
-    archive = Archive(*made, version)
+        digest_and_size = _compress(plain, ctx)
+    archive = Archive(*digest_and_size, version)
     ctx.store.remember("git archive", key, [archive.sha256, archive.size, archive.version])
     return archive
 
 
-def _compressed(plain: IO[bytes], ctx: Context) -> tuple[str, int]:
+def _compress(plain: IO[bytes], ctx: Context) -> tuple[str, int]:
+    """Compress a tar file into the store; return the SHA-256 and the size of the result."""
     compressor, size = Compression("gzip", 1).compressor(), 0
     with ctx.store.writer() as writer:
         for piece in pieces(plain):
@@ -70,19 +71,18 @@ def _compressed(plain: IO[bytes], ctx: Context) -> tuple[str, int]:
 
 
 def _version(commit: Commit) -> str:
-    """Return the version that the pyproject.toml of a commit states, "" if it states none."""
+    """Return the static version in a commit's pyproject.toml, "" if it has none."""
     path = "/".join(filter(None, (commit.source.subdirectory, "pyproject.toml")))
     names = {file.path: file.name for file, _ in commit.listed()}
     if path not in names:
         if commit.source.subdirectory and not any(name == commit.source.subdirectory for name in names):
             raise WheelError(f"{commit.source}: the commit has no directory {commit.source.subdirectory}")
         return ""
-    return stated_identity(next(iter(commit.contents([names[path]]))).content)[1]
+    return static_identity(next(iter(commit.contents([names[path]]))).content)[1]
 
 
-def stated_identity(pyproject: bytes) -> tuple[str, str]:
-    """Return the name and the version that a pyproject.toml states, for [project] or for Poetry, "" for each unstated.
-    """
+def static_identity(pyproject: bytes) -> tuple[str, str]:
+    """Return the static name and version in a pyproject.toml ([project] or Poetry's table); "" if missing."""
     try:
         tables = tomllib.loads(pyproject.decode())
     except (ValueError, RecursionError):
@@ -90,13 +90,13 @@ def stated_identity(pyproject: bytes) -> tuple[str, str]:
     table = static_table(tables) or table_at(tables, "tool", "poetry")
     name, version = (value if isinstance(value := table.get(key), str) else "" for key in ("name", "version"))
     try:
-        return name, str(Version(version)) if version != "0.0.0" else ""  # as written for poetry-dynamic-versioning
+        return name, str(Version(version)) if version != "0.0.0" else ""  # as poetry-dynamic-versioning requires
     except InvalidVersion:
         return name, ""
 
 
 def _add_commit(tar: tarfile.TarFile, commit: Commit, place: str, depth: int) -> None:
-    """Add the files of a commit below a directory, and those of its submodules."""
+    """Add the files of a commit and of its submodules below the directory `place`."""
     listed = [file for file, _ in commit.listed()]
     files = [file for file in listed if file.mode not in (_SUBMODULE, _TREE)]
     for file, found in zip(files, commit.contents([file.name for file in files]), strict=True):
@@ -117,7 +117,7 @@ def _add_commit(tar: tarfile.TarFile, commit: Commit, place: str, depth: int) ->
 
 
 def _add_repository(tar: tarfile.TarFile, commit: Commit) -> None:
-    """Add a directory .git with the commit checked out, its history and its tags, and nothing else."""
+    """Add a .git directory with the commit checked out, its history and its tags."""
     listed = [file for file, _ in commit.listed()]
     names = {file.name for file in listed if file.mode != _SUBMODULE}
 

@@ -1,4 +1,4 @@
-"""The target that a wheel must fit, and the pins: the files that a lock or a resolution gives for one target."""
+"""The target that a wheel must fit, and pins: the files that a lock or a resolution selects for a target."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from hatch_docker.bases.model import Base
 
 
-# The kernel's name of an architecture, by Go's (and OCI's).
+# Architectures: the names of Go and the OCI, and those of the kernel (`uname -m`).
 MACHINES = {
     "386": "i686", "amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "loong64": "loongarch64",
     "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x",
 }
-TREE = "source.tar.gz"  # the end of the name of a tree's archive, whose version its backend alone knows
+TREE_SUFFIX = "source.tar.gz"  # suffix of the file name of an archived tree without a static version
 _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The system that a wheel must fit: CPython ("3.13.5"), a platform, a C library ("glibc" or "musl", "2.41")."""
+    """The system that a wheel must fit: CPython ("3.13.5"), platform, C library ("glibc" or "musl", "2.41")."""
 
     python: str
     platform: Platform
@@ -49,7 +49,7 @@ class Target:
 
     @property
     def build(self) -> str:
-        """The full version with the flags of its ABI: "3.14.0t"."""
+        """The full version with the ABI flags: "3.14.0t"."""
         return self.python + self.abi
 
     @property
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def machine(self) -> str:
-        """The architecture as platform_machine and wheel tags name it: "x86_64"."""
+        """The architecture in `platform_machine` and in wheel tags: "x86_64"."""
         try:
             return MACHINES[self.platform.architecture]
         except KeyError:
@@ -69,32 +69,32 @@ class Target:
 
     @property
     def builds_here(self) -> bool:
-        """True if this machine runs programs of the target, and so can build sdists for it."""
+        """True if this machine can run the target's programs, and so can build sdists for it."""
         machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
         return sys.platform == "linux" and machine == self.machine
 
     @property
     def alternatives(self) -> str:
-        """The end of an error message: what a user can do if no wheel fits."""
+        """End of an error message: the remedies if no wheel fits."""
         return (
             "lock a version that has such a wheel (or build one and add it with find-links), or build the image on "
             f"a {self.platform} machine, where its sdist can be compiled"
         )
 
     @property
-    def described(self) -> str:
-        """The base by its name, and the system that it is: the start of a relative clause."""
+    def description(self) -> str:
+        """The base's name and its system, for error messages."""
         return f"the base {self.base}, which is {self}" if self.base else f"the base, which is {self}"
 
     def __str__(self) -> str:
         return f"Python {self.short}{self.abi} on {self.platform} with {self.libc[0]} {self.libc[1]}"
 
     def tags(self) -> Sequence[Tag]:
-        """Return the tags of the wheels that fit, the best first (PEP 425, 600 and 656)."""
+        """Return the tags of all wheels that fit, in order of preference (PEP 425, 600 and 656)."""
         return _tags(self)
 
     def marker_environment(self) -> Environment:
-        """Return the target's values of all variables of markers, never the host's (PEP 508)."""
+        """Return the values of all marker variables (PEP 508) for the target. No value comes from the host."""
         return {
             "implementation_name": "cpython",
             "implementation_version": self.python,
@@ -110,9 +110,9 @@ class Target:
         }
 
     def holds(self, marker: Marker | None, extras: Iterable[str] = ()) -> bool:
-        """Return whether a marker is true for the target, without an extra or with one of `extras`; None is true.
+        """Return whether a marker is true for the target without an extra or with one of `extras`; True for None.
 
-        Raise WheelError for a variable that only markers of a pylock.toml have.
+        Raise WheelError for a variable that only markers in a pylock.toml have.
         """
         if marker is None:
             return True
@@ -133,18 +133,18 @@ def _tags(target: Target) -> tuple[Tag, ...]:
     platforms = [*_libc_tags(target), f"linux_{target.machine}"]
     interpreter = f"cp{major}{minor}"
     abis = [interpreter + target.abi]
-    if "d" in target.abi:  # a debug build loads modules of a usual one, too
+    if "d" in target.abi:  # a debug build also loads modules of a release build
         abis.append(interpreter + target.abi.replace("d", ""))
     return (*cpython_tags((major, minor), abis, platforms), *compatible_tags((major, minor), interpreter, platforms))
 
 
 def target_of(base: Base) -> Target:
-    """Return the target that a base is for wheels."""
+    """Return the target for the wheels of a base."""
     return Target(base.interpreter.version, base.platform, base.libc, base.interpreter.abi, base.name)
 
 
 def _libc_tags(target: Target) -> list[str]:
-    """Return the platform tags from the target's C library down to the oldest of the standard, the newest first."""
+    """Return the platform tags from the target's C library version to the oldest of the PEPs, the newest first."""
     kind, version = target.libc
     major, minor = (int(part) for part in version.split(".")[:2])
     machine = target.machine
@@ -160,7 +160,7 @@ def _libc_tags(target: Target) -> list[str]:
 
 
 def incompatibility(filename: str, target: Target) -> str:
-    """Return what a wheel is for ("for CPython 3.12", "for aarch64", "for glibc 2.42"), or "" if it fits the target."""
+    """Return the reason why a wheel does not fit the target ("for CPython 3.12", "for glibc 2.42"); "" if it fits."""
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename as error:
@@ -170,7 +170,7 @@ def incompatibility(filename: str, target: Target) -> str:
         return ""
     if not {(tag.interpreter, tag.abi) for tag in tags} & {(tag.interpreter, tag.abi) for tag in known}:
         return "for " + abbreviate(sorted({f"{tag.interpreter}-{tag.abi}" for tag in tags}))
-    # The C libraries of the tags that are for the target's machine and kind of C library.
+    # C library versions in the tags for the target's architecture and kind of C library.
     kind = {"glibc": "manylinux", "musl": "musllinux"}[target.libc[0]]
     pattern = re.compile(rf"{kind}_(\d+)_(\d+)_{re.escape(target.machine)}")
     versions = [(int(found[1]), int(found[2])) for tag in tags if (found := pattern.fullmatch(tag.platform))]
@@ -181,11 +181,11 @@ def incompatibility(filename: str, target: Target) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One file of one package, by hash; the file may be an sdist.
+    """One file of a package, a wheel or an sdist, with its hash.
 
-    The `url` of a git repository starts with "git+" and names a commit; the file is an archive of that. `sha256` is
-    hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; both are None if unknown. `url` carries no
-    credentials.
+    `url` has no credentials. The `url` of a git repository starts with "git+" and ends with a commit; the file is an
+    archive of this commit. `sha256` is hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; None if
+    unknown.
     """
 
     name: str
@@ -198,7 +198,7 @@ class Pin:
 
     @property
     def title(self) -> str:
-        """Name and version, for users: "numpy 2.4.0"."""
+        """Name and version for messages: "numpy 2.4.0"."""
         return f"{self.name} {self.version}"
 
     @property
@@ -208,25 +208,25 @@ class Pin:
 
     @property
     def commit(self) -> tuple[str, str]:
-        """The address of a git repository, with the commit, and the commit; ("", "") for other files."""
+        """For a git repository the URL with the commit, and the commit; ("", "") for other files."""
         address = self.url.partition("#")[0] if self.url.startswith("git+") else ""
         return address, address.rpartition("@")[2]
 
     @property
     def subdirectory(self) -> str:
-        """The directory in an archive that has the project, "" for its top."""
+        """The project's directory in the archive; "" is the top directory."""
         found = re.search(r"#(?:.*&)?subdirectory=([^&]*)", self.url)
         return unquote(found[1]) if found else ""
 
     @property
     def needs_git(self) -> bool:
-        """True if the archive has the commits that its version comes from."""
-        return self.url.startswith("git+") and self.filename.endswith(TREE)
+        """True if the archive contains the git history, because the backend computes the version with git."""
+        return self.url.startswith("git+") and self.filename.endswith(TREE_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class PinHash:
-    """A pin without its address: a wheel that was made with it can be found, and the file cannot be fetched."""
+    """A pin without its URL, for cache keys. The file cannot be downloaded with it."""
 
     name: str
     version: str
@@ -234,26 +234,26 @@ class PinHash:
     sha256: str
 
 
-def sdist_name(name: str, version: str, like: str = "") -> str:
-    """Return the file name of an sdist (PEP 625), a .zip if it shall end `like` one."""
-    return f"{name.replace('-', '_')}-{version}{'.zip' if like.endswith('.zip') else '.tar.gz'}"
+def sdist_name(name: str, version: str, archive: str = "") -> str:
+    """Return the file name of an sdist (PEP 625). The suffix is .zip if the file name `archive` has this suffix."""
+    return f"{name.replace('-', '_')}-{version}{'.zip' if archive.endswith('.zip') else '.tar.gz'}"
 
 
 def version_of(filename: str) -> Version | None:
     """Return the version in the file name of a wheel or an sdist (PEP 427, PEP 625), None for other names."""
     try:
         return (parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename)(filename)[1]
-    except ValueError:  # that it is no such name, or its version is not valid
+    except ValueError:  # another kind of name, or an invalid version
         return None
 
 
 def note_used(pins: Iterable[Pin | PinHash], ctx: Context) -> None:
-    """Note in the context the build requirements with which a wheel was made."""
+    """Record in the context the build requirements with which a wheel was built."""
     ctx.used.update({("pypi", pin.name, pin.version, pin.filename): pin.sha256 for pin in pins})
 
 
 def parse_marker(text: str, where: str) -> Marker:
-    """Parse a marker (PEP 508). Raise WheelError that begins with `where`."""
+    """Parse a marker (PEP 508). Raise WheelError whose message begins with `where`."""
     from packaging.markers import InvalidMarker, Marker
 
     try:
@@ -263,7 +263,9 @@ def parse_marker(text: str, where: str) -> Marker:
 
 
 def parse_requirement(line: str, where: str) -> Requirement:
-    """Parse a requirement (PEP 508). Raise WheelError that begins with `where` and quotes the line without a login."""
+    """Parse a requirement (PEP 508). Raise WheelError whose message begins with `where` and quotes the line without
+    login.
+    """
     from packaging.requirements import Requirement
 
     try:

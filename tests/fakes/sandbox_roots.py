@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hatch_docker.wheels.builder.sandbox import why_not
+from hatch_docker.wheels.builder.sandbox import sandbox_error
 from tests.conftest import missing, need
 
 PROGRAMS = ("sh", "cat", "id", "ls", "touch", "sleep", "env", "stat", "hostname", "mkdir")
@@ -20,7 +20,7 @@ UNSHARE = {"x86_64": 272, "aarch64": 97}  # the number of the system call
 
 def need_sandbox() -> None:
     """Where the kernel refuses the sandbox the test is skipped, and fails where CI=true."""
-    reason = why_not(os.environ)
+    reason = sandbox_error(os.environ)
     if reason is not None:
         missing(reason)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.wheels.index_page import JSON, parse_page
-from hatch_docker.wheels.install.compatibility import check_given
+from hatch_docker.wheels.install.compatibility import check_prebuilt
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
 from tests.fakes.damaged_documents import mapped, spoilt
@@ -46,7 +46,7 @@ def wheel_of(name: str = "", data: bytes = b"") -> bytes:
 @parses(of_bytes(wheel_of()))
 def wheel(data: bytes, directory: Path) -> None:
     path = written(directory, "gadget-1.0-cp313-cp313-linux_x86_64.whl", data)
-    check_given(path, TARGET)
+    check_prebuilt(path, TARGET)
     for entry in wheel_entries(path, VENV, warn=lambda _line: None):
         if callable(entry.content):
             with entry.content() as stream:
@@ -67,13 +67,13 @@ HTML = b"""<!DOCTYPE html><html><body>
 @parses(of_json(PAGE))
 def index_page(data: bytes, _directory: Path) -> None:
     for file in parse_page(data, JSON, "https://pypi.example/simple/gadget/"):
-        file.suits("3.13.5")
+        file.fits("3.13.5")
 
 
 @parses(of_bytes(HTML))
 def index_page_html(data: bytes, _directory: Path) -> None:
     for file in parse_page(data, "text/html", "https://pypi.example/simple/gadget/"):
-        file.suits("3.13.5")
+        file.fits("3.13.5")
 
 
 with zipfile.ZipFile(io.BytesIO(wheel_of())) as _sound:

@@ -26,7 +26,7 @@ from hatch_docker.plan.model import BasePlan
 from hatch_docker.plugin import build_hook
 from hatch_docker.plugin.build_hook import is_temporary, project_root, why_not
 from hatch_docker.project.hatch import hatchling_project, open_hatchling, readable_project
-from hatch_docker.wheels.install.compatibility import check_given
+from hatch_docker.wheels.install.compatibility import check_prebuilt
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import plan
 from tests.integration.forked_python import run_module
@@ -164,15 +164,15 @@ def elf(version: bytes, padding: int = 0) -> bytes:
 
 
 def test_a_wheel_that_fits_is_taken(tmp_path: Path) -> None:
-    check_given(make_wheel(tmp_path, "py3-none-any"), TRIXIE)
-    check_given(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.41")), TRIXIE)
-    check_given(make_wheel(tmp_path, "cp313-cp313-manylinux_2_17_x86_64", elf(b"2.17")), TRIXIE)
+    check_prebuilt(make_wheel(tmp_path, "py3-none-any"), TRIXIE)
+    check_prebuilt(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.41")), TRIXIE)
+    check_prebuilt(make_wheel(tmp_path, "cp313-cp313-manylinux_2_17_x86_64", elf(b"2.17")), TRIXIE)
 
 
 @pytest.mark.parametrize("tag", ["cp312-cp312-linux_x86_64", "cp313-cp313-linux_aarch64", "cp313-cp313-win_amd64"])
 def test_a_wheel_for_another_python_or_platform_is_refused(tag: str, tmp_path: Path) -> None:
     with pytest.raises(WheelError) as caught:
-        check_given(make_wheel(tmp_path, tag), TRIXIE)
+        check_prebuilt(make_wheel(tmp_path, tag), TRIXIE)
     assert f"demo-1.0-{tag}.whl does not fit the base debian:trixie, which is Python 3.13" in str(caught.value)
     assert str(caught.value).endswith("`hatch build -t docker`")
     assert "\n" not in str(caught.value)
@@ -184,19 +184,19 @@ def test_compiled_code_that_needs_a_newer_glibc_is_refused(padding: int, tmp_pat
     """A host newer than the base compiles what only fails when it is imported: the tag says nothing of it."""
     wheel = make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.42", padding))
     with pytest.raises(WheelError, match=r"demo/_c\.so in demo-1\.0-.*\.whl needs glibc 2\.42, .* glibc 2\.41"):
-        check_given(wheel, TRIXIE)
+        check_prebuilt(wheel, TRIXIE)
 
 
 def test_compiled_code_of_glibc_is_refused_on_musl(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match=r"needs glibc 2\.5, and the base is .* musl"):
-        check_given(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.5")), ALPINE)
+        check_prebuilt(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.5")), ALPINE)
 
 
 def test_a_wheel_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "demo-1.0-cp313-cp313-linux_x86_64.whl"
     path.write_bytes(b"no zip")
     with pytest.raises(WheelError, match="cannot read the wheel demo"):
-        check_given(path, TRIXIE)
+        check_prebuilt(path, TRIXIE)
 
 
 # The receipt

@@ -152,4 +152,4 @@ def test_a_page_of_damaged_html_is_refused_or_has_no_files() -> None:
 @pytest.mark.parametrize("condition", ["a word", f">=3.{'9' * 5000}"])
 def test_a_file_with_an_invalid_condition_suits(condition: str) -> None:
     """For uv, too; numbers of 5000 digits are no number to Python."""
-    assert IndexFile("gadget-1.0.tar.gz", Version("1.0"), condition, None).suits("3.13.5")
+    assert IndexFile("gadget-1.0.tar.gz", Version("1.0"), condition, None).fits("3.13.5")

@@ -54,9 +54,9 @@ def _check_sandbox(plan: Plan, ctx: Context) -> None:
     runs = plan.engine == "embedded" and plan.steps
     known = ctx.store.root / ("facts/step-result" if runs else "trees/wheel")
     if (_is_isolated(plan) or runs) and not known.exists():
-        from hatch_docker.wheels.builder.sandbox import why_not_here
+        from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
-        if reason := why_not_here(ctx):
+        if reason := cached_sandbox_error(ctx):
             raise SandboxError(reason)
 
 

@@ -24,7 +24,7 @@ from hatch_docker.oci.engine_api import Daemon, connect
 from hatch_docker.oci.find_daemon import docker_daemon, find_daemons
 from hatch_docker.project.git import read_revision
 from hatch_docker.release.cosign import check_signing
-from hatch_docker.wheels.builder.sandbox import why_not
+from hatch_docker.wheels.builder.sandbox import sandbox_error
 from hatch_docker.wheels.locks.uv import OLDEST, find_uv
 
 TIMEOUT = 10.0  # seconds for a program to print its version
@@ -148,7 +148,7 @@ def _describe(daemon: Daemon) -> str:
 def check_sandbox(setup: Setup) -> Report:
     """Check that the builder's namespaces can be entered, and have all their bounds."""
     lacking: list[str] = []
-    if reason := why_not(setup.ctx.environ, lacking.append):
+    if reason := sandbox_error(setup.ctx.environ, lacking.append):
         raise SandboxError(reason)
     try:
         user = getpass.getuser()

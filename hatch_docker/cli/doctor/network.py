@@ -57,7 +57,7 @@ def check_indexes(setup: Setup) -> Report:
         yield f"{urls.redact_url(index.url)} answers, {origin}{_ask_index(index, found, setup)}"
     for link in found.find_links:
         line = f"find-links {urls.redact_url(link.url)}, {origin}{_login_source(link, setup.ctx.environ)}"
-        absent = link.url in found.absent_links
+        absent = link.url in found.missing_links
         yield Finding("unneeded", "index", f"{line}: not there, and left out") if absent else line
     if not found.indexes and not found.no_index:
         environ = {**setup.ctx.environ, "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}

@@ -65,7 +65,7 @@ from hatch_docker.wheels.builder.sdist import note_table
 from hatch_docker.wheels.builder.ssh_agent import check_agent
 from hatch_docker.wheels.builder.variables import secret_variables
 from hatch_docker.wheels.fetch import fetch
-from hatch_docker.wheels.install.compatibility import check_given, check_made
+from hatch_docker.wheels.install.compatibility import check_built, check_prebuilt
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
 from hatch_docker.wheels.install.venv import check_owners, wheel_files
@@ -168,7 +168,7 @@ def _own(own: OwnProject, inputs: Inputs) -> CopyStep:
         job = make_job(own.project.sdist(), own.build, target, own.project, ctx)
         return CopyStep(replace(group, build=own.build), job=job)
     wheel = own_wheel(own.project, target, ctx)
-    check_given(wheel, target)
+    check_prebuilt(wheel, target)
     check_contents(wheel, target)
     return CopyStep(group, wheel=wheel)
 
@@ -338,7 +338,7 @@ def _wheel_of(step: CopyStep, inputs: Inputs, out: Path) -> list[str]:
     made: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
     for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
         if step.job:
-            check_made(path.name, step.job.sdist.name, inputs.target)
+            check_built(path.name, step.job.sdist.name, inputs.target)
             note_table(step.job.sdist, path, inputs.ctx.store)
         if step.group.kind == "project":
             check_contents(path, inputs.target)

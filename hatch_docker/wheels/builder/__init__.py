@@ -1,1 +1,1 @@
-"""The builder stage."""
+"""The builder stage: sdists are built into wheels in a sandbox."""

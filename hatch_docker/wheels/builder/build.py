@@ -1,12 +1,12 @@
-"""The builder stage: an sdist becomes a wheel in a sandbox that has a compiler, and only the wheel is kept.
+"""The builder stage: the backend builds a wheel from an sdist in a sandbox with a compiler. Only the wheel is kept.
 
 The sandbox's root is Debian of the base's suite with the compiler and the base's Python (`builder_root`). The build
-requirements are wheels, resolved and fetched outside, so that no login of an index gets in.
+requirements are wheels, which are resolved and downloaded outside the sandbox: it never sees the logins of an index.
 
     /env      the build requirements, a virtual environment, read-only
     /build    the unpacked sdist and HOME, the same path in every build
     /out      the wheel that the backend makes
-    /compiler-cache  what the compilers made in earlier builds of the project (`compiler_cache.py`)
+    /compiler-cache  compiler output of the project's earlier builds (`compiler_cache.py`)
 """
 
 import contextlib
@@ -43,26 +43,26 @@ from hatch_docker.wheels.builder.sdist import Sdist, note_table, read_sdist, rus
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
 from hatch_docker.wheels.fetch import fetch
-from hatch_docker.wheels.install.compatibility import check_made
+from hatch_docker.wheels.install.compatibility import check_built
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import find_hashes, pin_requirements
 from hatch_docker.wheels.target import Pin, PinHash, Target, note_used
 
-RECIPE = 1             # to be raised if the same sdist shall give another wheel
-READING = 2            # to be raised if the same sdist is read in another way
+RECIPE = 1             # increase it if the same sdist must give another wheel
+SDIST_RECIPE = 2       # increase it if the same sdist is read differently
 RESULT_LIMIT = 1 << 20  # bytes of result.json
 KILLED = 128 + signal.SIGKILL
-KINDS = ("wheel", "wheel")  # of the cache's tree and of its fact
-MORE = "build-requires"     # what backends ask for beside pyproject.toml
+KINDS = ("wheel", "wheel")  # of the tree and of the fact in the cache
+FACT = "build-requires"     # requirements of backends in addition to those in pyproject.toml
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class BuilderStage:
-    """The system that a build runs in: everything that decides its wheel but the sdist."""
+    """The system that a build runs in: everything that determines the wheel, except the sdist."""
 
-    root: Path                            # the compiler's tree, perhaps not unpacked; its name is its key
+    root: Path                            # the compiler's tree, may not be unpacked; the name is its key
     plan: BuildPlan
     base: Base
     target: Target
@@ -72,39 +72,40 @@ class BuilderStage:
 
     @property
     def venv(self) -> VenvTarget:
-        """The virtual environment of the build requirements in the sandbox."""
+        """The virtual environment with the build requirements in the sandbox."""
         return VenvTarget(self.base.interpreter, "env")
 
     @property
     def prefix(self) -> str:
-        """The prefix of the base's Python if Debian did not install it (python:3.13-slim's "/usr/local"), else ""."""
+        """The prefix of a base's Python ("/usr/local" in python:3.13-slim); "" if Debian installed it."""
         prefix = self.base.interpreter.path.rpartition("/bin/")[0]
         return "" if prefix == "/usr" else prefix
 
     def python_tree(self) -> Path:
-        """Return the tree with the interpreter: the compiler's for Debian's Python, else the base's."""
+        """Return the tree that contains the interpreter: the compiler's for Debian's Python, otherwise the base's."""
         return _tree(self.base, self.plan, self.ctx) if self.prefix else self.root
 
     def compiler_tree(self) -> Path:
-        """Return the tree whose Python compiles the build requirements; raise ChangedTreeError.
+        """Return the tree whose Python byte-compiles the build requirements; raise ChangedTreeError.
 
-        It is the root if Debian signed the base's Python, else the base's, which is there long before a new root.
+        For Debian's Python it is the root. For another Python it is the base's tree, which exists earlier than a new
+        root.
         """
         tree = _tree(self.base, self.plan, self.ctx) if self.base.interpreter_trust_key else self.root
         self.ctx.store.check_trees()
         return tree
 
     def pins(self, requires: Sequence[str]) -> tuple[Pin, ...]:
-        """Return the pins of some build requirements."""
+        """Return the pins of build requirements."""
         return pin_requirements(requires, self.project, self.target, self.ctx)
 
     def hashes(self, requires: Sequence[str]) -> tuple[PinHash, ...] | None:
-        """Return the pins of some build requirements without addresses, to find what was made with them."""
+        """Return the hashes of the pins of build requirements, for cache keys; None if unknown (see `find_hashes`)."""
         return find_hashes(requires, self.project, self.target, self.ctx)
 
     @property
     def key(self) -> str:
-        """A key of everything that decides a wheel but the sdist and the build requirements."""
+        """A key of everything that determines a wheel, except the sdist and the build requirements."""
         interpreter = self.base.interpreter
         return key_of(
             RECIPE, self.root.name, interpreter.path, interpreter.build, self.base.interpreter_trust_key,
@@ -112,26 +113,26 @@ class BuilderStage:
         )
 
     def key_with(self, source: Sdist, pins: Sequence[Pin | PinHash]) -> str:
-        """Return a key of everything that decides the wheel of an sdist with some build requirements."""
+        """Return a key of everything that determines the wheel of an sdist, including its build requirements."""
         return key_of(self.key, source.content, [pin.sha256 for pin in pins])
 
 
 class MoreNeededError(Exception):
-    """The backend asks for requirements, the arguments, in addition to those of pyproject.toml."""
+    """The backend needs build requirements (the arguments) in addition to those in pyproject.toml."""
 
 
 def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ctx: Context, root: Path) -> KeptFile:
-    """Return the wheel of an sdist for one target; nothing is unpacked or built if its digest is known.
+    """Return the wheel of an sdist for a target. If its digest is in the cache, nothing is unpacked or built.
 
-    `root` is the project whose index configuration the build requirements come from. Raise BuildError with the last
-    lines of a failed build, SandboxError if the kernel refuses the sandbox, and WheelError for an sdist that cannot be
-    read or gives a wheel that does not fit.
+    `root`: the project whose index configuration the build requirements come from. Raise BuildError with the last lines
+    of a failed build, SandboxError if the kernel denies the sandbox, and WheelError if the sdist cannot be read or its
+    wheel does not fit.
     """
     source = known_sdist(sdist, ctx)
-    packed = make_builder_stage(source, build, base, target, ctx, root, unpacked=False)
+    packed_stage = make_builder_stage(source, build, base, target, ctx, root, unpacked=False)
 
     @functools.cache
-    def read() -> Sdist:  # the sdist itself says what is installed and run, not what others say of it
+    def read() -> Sdist:  # not from a shared cache: it decides which programs are installed and run
         return known_sdist(sdist, replace(ctx, store=ctx.store.own))
 
     def make(ctx: Context = ctx) -> Path:
@@ -141,31 +142,31 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
         note_used(pins, ctx)
-        return known_file(ctx.store, KINDS, packed.key_with(source, pins), make)
+        return known_file(ctx.store, KINDS, packed_stage.key_with(source, pins), make)
 
-    if (found := find_with_all_requirements(MORE, source, packed, find)) is not None:
+    if (found := find_with_all_requirements(FACT, source, packed_stage, find)) is not None:
         return found
 
     def prepare(ctx: Context) -> None:
         def environment() -> None:
-            pins = packed.pins(read().requires)
+            pins = packed_stage.pins(read().requires)
             fetch(pins, ctx, root=root)
-            new = not packed.image and not (ctx.store.root / "trees/builder" / packed.root.name).is_dir()
-            if is_imported_once(ctx) or (new and base.interpreter_trust_key):  # what makes it is not in the root
-                with_whole_trees(lambda: stage_environment(replace(packed, ctx=ctx), pins))
+            new = not packed_stage.image and not (ctx.store.root / "trees/builder" / packed_stage.root.name).is_dir()
+            if is_imported_once(ctx) or (new and base.interpreter_trust_key):  # it is made without the root
+                with_whole_trees(lambda: stage_environment(replace(packed_stage, ctx=ctx), pins))
 
-        def builder() -> None:  # most likely the one that the archive has by now
-            if not packed.image and not _trusts(build):
-                find_partial("builder", packed.root.name, ctx)
+        def builder() -> None:  # the root is most likely in the archive by now
+            if not packed_stage.image and not _has_secrets(build):
+                find_partial("builder", packed_stage.root.name, ctx)
 
         def quietly(work: Callable[[], object]) -> None:
-            with contextlib.suppress(HatchDockerError):  # the step that needs it says what is wrong
+            with contextlib.suppress(HatchDockerError):  # the step that needs the result reports the error
                 work()
 
         at_once(*(functools.partial(quietly, work) for work in (environment, lambda: _tree(base, build, ctx), builder)))
 
     def make_first(ctx: Context) -> KeptFile:
-        with beside(ctx, prepare) as prepared:  # what the wheel and its layer need after the builder's root
+        with beside(ctx, prepare) as prepared:  # needed after the builder's root
             made = given_file(make(ctx))
             prepared()
         return made
@@ -177,18 +178,18 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
 
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
-    """Return the file of a wheel out of a builder stage; see `find_wheel`."""
+    """Build the wheel of an sdist in a builder stage and return its file; raise what `find_wheel` raises."""
     copy = "sdist.zip" if source.name.endswith(".zip") else "sdist.tar.gz"
     spec = {"sdist": f"/build/{copy}", **({"project": source.subdirectory} if source.subdirectory else {})}
 
     def fill(build: Path) -> None:
-        # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
+        # A copy that is owned by the sandbox's user, who may not read the file in the cache.
         shutil.copyfile(source.open(), build / copy)
 
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
         def write(directory: Path) -> Path:
             wheel = run_backend("wheel", source, stage, known, pins, directory, fill, spec)
-            check_made(wheel.name, source.name, stage.target)
+            check_built(wheel.name, source.name, stage.target)
             note_table(source, wheel, stage.ctx.store)
             if stage.plan.secrets:
                 stage.ctx.secrets.check_wheel(wheel)
@@ -199,13 +200,16 @@ def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
         note_used(pins, stage.ctx)
         return wheel
 
-    return with_all_requirements(MORE, source, stage, make)
+    return with_all_requirements(FACT, source, stage, make)
 
 
 def find_with_all_requirements(
     fact: str, source: Sdist, stage: BuilderStage, find: Callable[[Sequence[PinHash]], KeptFile | None]
 ) -> KeptFile | None:
-    """Return what `find` finds for the build requirements of an sdist; see `with_all_requirements`."""
+    """Call `find` with all build requirements of an sdist and return its result; None if they are unknown.
+
+    See `with_all_requirements`.
+    """
     pins = stage.hashes(source.requires)
     if pins is not None and (more := stage.ctx.store.recall(fact, stage.key_with(source, pins))):
         pins = stage.hashes((*source.requires, *more))
@@ -215,10 +219,11 @@ def find_with_all_requirements(
 def with_all_requirements(
     fact: str, source: Sdist, stage: BuilderStage, make: Callable[[Sequence[str], Sequence[Pin]], Result]
 ) -> Result:
-    """Return what `make` builds from build requirements and their pins.
+    """Call `make` with the build requirements and their pins, and return its result.
 
-    They are the sdist's, and those that its backend asks for beside them (MoreNeededError), which are remembered under
-    `fact`; what others remember is not installed. Raise BuildError if the backend asks for more once it has them.
+    The requirements are those of the sdist and those that its backend requests in addition (MoreNeededError). The
+    latter are stored as `fact` in this machine's cache; those in a shared cache are not installed. Raise BuildError if
+    the backend requests more after it got them.
     """
     store = stage.ctx.store
     pins = stage.pins(source.requires)
@@ -235,14 +240,14 @@ def with_all_requirements(
 
 
 def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
-    """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
+    """Return `read_sdist` of a file, cached by the file's digest: finding a known wheel does not unpack the sdist."""
 
     def read() -> list[Any]:
         found = read_sdist(sdist.open(), sdist.name, sdist.subdirectory)
         return [found.content, found.requires, found.backend, found.backend_path, found.table]
 
     where = [sdist.subdirectory] if sdist.subdirectory else []
-    key = key_of(READING, sdist.name, sdist.digest, *where)
+    key = key_of(SDIST_RECIPE, sdist.name, sdist.digest, *where)
     content, requires, backend, backend_path, table = ctx.store.remembered("sdist", key, read)
     system = tuple(requires), backend, tuple(backend_path)
     return with_table(Sdist(sdist.open, sdist.name, content, *system, table, sdist.subdirectory), ctx.store)
@@ -251,9 +256,9 @@ def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
 def make_builder_stage(
     source: Sdist, build: BuildPlan, base: Base, target: Target, ctx: Context, project: Path, *, unpacked: bool = True
 ) -> BuilderStage:
-    """Return the builder stage for an sdist on a base; raise BuildError if there is no compiler for it.
+    """Return the builder stage for an sdist on a base. Raise BuildError if there is no compiler for the base.
 
-    Without `unpacked` its root may be missing: then nothing can be built, but everything built before be found.
+    With `unpacked=False` the root may be missing. Such a stage can find cached wheels and cannot build.
     """
     if not target.builds_here:
         raise BuildError(f"{source.name} cannot be compiled for {base.platform} on this machine; build it there")
@@ -274,42 +279,41 @@ def make_builder_stage(
         find = functools.partial(builder_root, base.plan, base.platform, build.packages, ctx, suite=base.suite)
         root = find(unpacked=False)
         if unpacked:
-            root = (None if _trusts(build) else find_partial("builder", root.name, ctx)) or find()
+            root = (None if _has_secrets(build) else find_partial("builder", root.name, ctx)) or find()
     note_partial(root.name, ctx)
     return BuilderStage(root, build, base, target, ctx, project)
 
 
 def _tree(base: Base, build: BuildPlan, ctx: Context) -> Path:
-    """Return a base's tree for a builder stage, perhaps a partial one."""
-    return (base_tree if _trusts(build) else running_tree)(base, ctx)
+    """Return a base's tree for a builder stage; it may be partial."""
+    return (base_tree if _has_secrets(build) else running_tree)(base, ctx)
 
 
-def _trusts(build: BuildPlan) -> bool:
-    """Tell whether a build sees secrets, which no program out of a shared cache may."""
+def _has_secrets(build: BuildPlan) -> bool:
+    """Return whether a build has secrets. Programs from a shared cache must not run in such a build."""
     return bool(build.secrets or build.ssh)
 
 
 def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[], Path]) -> KeptFile | None:
-    """Return the file that `stored_file` made, None if the cache knows nothing of it; `make` is called for its bytes.
-    """
+    """Return the file that `stored_file` made, None if it is not in the cache. `make` makes its bytes again."""
     known = store.recall(kinds[1], key)
     if known is None:
         return None
 
-    def opened() -> Path:
+    def open_again() -> Path:
         path = make()
         if file_digest(path) != known["digest"]:
             raise DamagedBlobError(f"{path.name} was made again and differs: the build uses the new one")
         return path
 
-    return KeptFile(known["name"], known["digest"], opened)
+    return KeptFile(known["name"], known["digest"], open_again)
 
 
 def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make: Callable[[Path], Path]) -> Path:
-    """Return the verified file that `make` writes to a directory; from the cache if it was made before.
+    """Return the verified file that `make` writes to a directory, from the cache if possible.
 
-    `kinds` are those of the cache's tree and of its fact about the file, `name` is for messages. Raise BuildError if
-    the file is damaged again as soon as it was made again.
+    `kinds`: of the tree and of the fact in the cache. `name`: for messages. Raise BuildError if the file is damaged
+    again directly after it was made again.
     """
     tree, fact = kinds
 
@@ -323,19 +327,19 @@ def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make:
         path = directory / str(known.get("name", "missing"))
         if path.is_file() and file_digest(path) == known["digest"]:
             return path
-        remove_tree(directory)  # damaged: it is made once more
+        remove_tree(directory)  # damaged: make it again
     raise BuildError(f"{name} disappeared from the cache; is its disk full or failing?")
 
 
 def run_backend(
-    made: str, source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin], directory: Path,
+    kind: str, source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin], directory: Path,
     fill: Callable[[Path], None], spec: Mapping[str, str], binds: Sequence[Bind] = (),
 ) -> Path:
-    """Have the backend of `source` make a "wheel" or an "sdist" in the sandbox, and return its copy in `directory`.
+    """Have the backend of `source` make a `kind`, "wheel" or "sdist", in the sandbox. Return its copy in `directory`.
 
-    `pins` are those of the `known` requirements. `fill` writes the backend's input to the directory that becomes
-    /build; `spec` is what pep517.py needs to know in addition. Raise BuildError with the last lines of a failed build,
-    and MoreNeededError.
+    `pins`: those of the `known` (installed) requirements. `fill` writes the backend's input to the directory that
+    becomes /build. `spec`: additional input of pep517.py. Raise BuildError with the last lines of a failed build, and
+    MoreNeededError.
     """
     ctx = stage.ctx
     env = build_variables(stage.plan, ctx.environ)
@@ -358,19 +362,19 @@ def run_backend(
         }  # fmt: skip
         with (
             forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent,
-            _compilers(source, stage, pins, work) if made == "wheel" else contextlib.nullcontext([]) as cached,
+            _compiler_cache(source, stage, pins, work) if kind == "wheel" else contextlib.nullcontext([]) as cached,
         ):
             binds = [*mounts, *([Bind(agent, SOCKET)] if agent else []), *cached]
             run: Callable[[], None] = functools.partial(_run, source, stage, whole, binds, env)
             for tree in {stage.root, python}:
                 run = functools.partial(watch, tree, ctx, run)
             _run_and_check(run, ctx)
-        file = _made_file(work / "out", made, source.name)
+        file = _result_file(work / "out", kind, source.name)
         return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))
 
 
 def stage_environment(stage: BuilderStage, pins: Sequence[Pin]) -> Path:
-    """Return the directory with the environment of some build requirements, as `build_environment` makes it."""
+    """Return the directory with the environment of build requirements; see `build_environment`."""
     return build_environment(
         pins, stage.venv, stage.project, stage.ctx, compiler=stage.compiler_tree,
         trust_key=stage.base.interpreter_trust_key,
@@ -378,9 +382,9 @@ def stage_environment(stage: BuilderStage, pins: Sequence[Pin]) -> Path:
 
 
 def _run_and_check(run: Callable[[], None], ctx: Context) -> None:
-    """Run something in trees of the store that were not checked before, and check them meanwhile.
+    """Call `run`, which uses trees of the store that were not verified before, and verify them at the same time.
 
-    Raise ChangedTreeError if one had changed, also where `run` fails.
+    Raise ChangedTreeError if a tree was changed, also if `run` fails.
     """
     with beside(ctx, lambda ctx: ctx.store.check_trees()) as checked:
         try:
@@ -391,12 +395,12 @@ def _run_and_check(run: Callable[[], None], ctx: Context) -> None:
         checked()
 
 
-def _compilers(
+def _compiler_cache(
     source: Sdist, stage: BuilderStage, pins: Sequence[Pin], work: Path
 ) -> contextlib.AbstractContextManager[list[Bind]]:
-    """Return what puts the compiler cache of an sdist's project into the sandbox, empty if it has none.
+    """Return the binds of the project's compiler cache as a context manager; no binds if the cache is disabled.
 
-    What others put into a shared cache decides nothing in it.
+    It is disabled with a shared cache, whose contents must not affect the compiler's output.
     """
     ctx, interpreter = stage.ctx, stage.base.interpreter
     if not stage.plan.compiler_cache or ctx.no_cache or ctx.store.borrowed:
@@ -438,10 +442,10 @@ def _run(
         raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{text}") from None
 
 
-def _made_file(output: Path, kind: str, source: str) -> Path:
-    """Return the file that the hook says it made, by result.json, which the backend could have written itself.
+def _result_file(output: Path, kind: str, source: str) -> Path:
+    """Return the file that the backend made, named in result.json. The backend could have written result.json itself.
 
-    Raise MoreNeededError, and BuildError if one of the two is not a regular file.
+    Raise MoreNeededError, and BuildError if result.json or the file is not a regular file.
     """
     path = output / "result.json"
     try:
@@ -459,6 +463,6 @@ def _made_file(output: Path, kind: str, source: str) -> Path:
     made = output / name
     if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):
         raise BuildError(f"building {source}: its backend says that it made {name!r}, and there is no such file")
-    if made.stat().st_size > shutil.disk_usage(output).free:  # a sparse one takes its whole size when it is copied
+    if made.stat().st_size > shutil.disk_usage(output).free:  # a sparse file takes its full size when it is copied
         raise BuildError(f"building {source}: {name} has {megabytes(made.stat().st_size)}, more than the disk has free")
     return made

@@ -1,7 +1,7 @@
-"""Places of the compilers whose results are kept, where `compiler_cache.py` stands instead, and the cache's bounds.
+"""Paths of the compilers that `compiler_cache.py` replaces, and the limits of the cache.
 
-The target's Python (3.9 or newer) runs it in a stage of a Dockerfile, where `pep517.py` puts that program into their
-places; in the sandbox it is mounted over them. Standard library only.
+In a stage of a Dockerfile, `pep517.py` calls this module with the target's Python (3.9 or newer) to replace the
+compilers by that program. In the sandbox the program is mounted over them. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 PATTERNS = ("usr/lib*/gcc/*/*/cc1", "usr/lib*/gcc/*/*/cc1plus", "usr/bin/rustc", "usr/lib/rust-*/bin/rustc")
 LIMIT = 1_000_000_000       # bytes of a project's cache
-MANY = 100_000              # files of it
-UNFINISHED = 3600           # seconds after which an unfinished file, which has a dot in its name, is abandoned
-# An interpreter compiles a program anew in each run. So the bytecode is kept in the cache, by the source's hash.
+MANY = 100_000              # files in it
+UNFINISHED = 3600           # seconds after which an unfinished file (with a dot in its name) is removed
+# Python compiles a program in each run. So the bytecode is stored in the cache, by the source's hash.
 STARTER = """
 import marshal, os, sys
 from _blake2 import blake2b
@@ -45,18 +45,18 @@ exec(bytecode("/compiler-cache"))
 
 
 def find_compilers(root: Path) -> list[Path]:
-    """Return the compilers of a system whose results are kept, relative to its root."""
+    """Return the paths of the supported compilers below a root, relative to it."""
     found = [path for pattern in PATTERNS for path in sorted(root.glob(pattern)) if path.is_file()]
     return [path.relative_to(root) for path in found if not path.is_symlink()]
 
 
 def program(python: str, source: str) -> str:
-    """Return the compiler cache, the text of its file, as a program that an interpreter runs."""
+    """Return the source of the compiler cache as a program that the interpreter `python` runs."""
     return f"#!{python} -IS\nSOURCE = {source!r}\n{STARTER}"
 
 
 def take_places(root: Path, python: str, source: Path) -> None:
-    """Put the program of a source into the places of a system's compilers, which get a dot before their names."""
+    """Replace the compilers below a root by the program in `source`. The compilers get a dot before their names."""
     text = program(python, source.read_text(encoding="utf-8"))
     for compiler in find_compilers(root):
         path = root / compiler
@@ -68,15 +68,15 @@ def take_places(root: Path, python: str, source: Path) -> None:
 
 
 def trim(directory: str, limit: int = LIMIT) -> None:
-    """Remove what does not belong into a cache, and the results that were not used for the longest time above `limit`.
+    """Remove abandoned files of a cache, and the least recently used results above `limit` bytes.
 
-    Builds write there what they like. Raise ValueError if something in it is not a file, or it has too many of them,
-    and OSError if it cannot be read: then it is to be removed whole.
+    Builds can write anything to the directory. Raise ValueError if it contains something else than files, or too many,
+    and OSError if it cannot be read. Then the caller must remove the whole cache.
     """
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # another build finishes a file
+            with contextlib.suppress(FileNotFoundError):  # another build renames a finished file
                 status = entry.stat(follow_symlinks=False)
                 found.append((status.st_mtime, status.st_blocks * 512, entry.path))
                 if not stat.S_ISREG(status.st_mode) or len(found) > MANY:
@@ -91,7 +91,7 @@ def trim(directory: str, limit: int = LIMIT) -> None:
 
 
 def trim_mounted(directory: str) -> None:
-    """Trim a cache whose directory cannot be removed: instead all that is in it is."""
+    """Trim a cache whose directory is a mount point. If that fails, remove the contents of the directory."""
     try:
         trim(directory)
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Build environments: the build requirements of an sdist, installed into a directory of the cache."""
+"""Build environments: the build requirements of an sdist, installed in a directory of the cache."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -25,12 +25,13 @@ def build_environment(
     pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path],
     trust_key: str = "",
 ) -> Path:
-    """Return the directory with `venv` and the pinned wheels in it; made once for the same wheels and interpreter.
+    """Return the directory with `venv` and the pinned wheels. It is made once for the same wheels and interpreter.
 
-    Nothing of the wheels is run, but the interpreter in `compiler`'s tree compiles their modules: every build imports
-    them, which takes half the time of a small build. A runner that has nothing but the shared cache imports them once,
-    and leaves that out. `trust_key` is `Base.interpreter_trust_key` if the interpreter is the base's: then it compiles
-    in the sandbox, and for that base only. Raise what `fetch`, `wheel_entries` and `compile_sources` raise.
+    The modules are byte-compiled with the interpreter of `compiler`'s tree; no code of the wheels is executed. Without
+    .pyc files, importing the backend takes half the time of a small build. A runner that has only a shared cache
+    imports them once, and does not compile them. `trust_key`: `Base.interpreter_trust_key` if the interpreter is the
+    base's. Then it runs in the sandbox, and the result is used for this base only. Raise what `fetch`, `wheel_entries`
+    and `compile_sources` raise.
     """
 
     def make(directory: Path) -> None:
@@ -47,18 +48,18 @@ def build_environment(
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 
     interpreter, once = venv.interpreter, is_imported_once(ctx)
-    made_of = trust_key, [pin.sha256 for pin in pins], *["once"] * once
-    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.build, *made_of)
+    parts = trust_key, [pin.sha256 for pin in pins], *["once"] * once
+    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.build, *parts)
     return ctx.store.tree("build-env", key, make)
 
 
 def is_imported_once(ctx: Context) -> bool:
-    """Tell whether no module of a build environment is compiled, so that it is made without an interpreter."""
+    """Return whether the modules of build environments are not byte-compiled; then no interpreter is needed."""
     return ctx.runner and ctx.store.borrowed
 
 
 def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
-    """Return a directory of the cache with the modules of some pure wheels, for the Python that runs this build.
+    """Return a directory of the cache with the modules of pure wheels, for the Python that runs this build.
 
     Raise what `fetch` and `wheel_entries` raise.
     """
@@ -73,8 +74,7 @@ def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
 
 
 def _entries(pin: Pin, wheel: Path, venv: VenvTarget, ctx: Context) -> list[Entry]:
-    """Return the files of a build requirement. Its own hash was compared: a wrong RECORD is put right, with a warning.
-    """
+    """Return the files of a build requirement. A wrong RECORD is only a warning: the pin's hash was verified."""
     faults: list[str] = []
     entries = wheel_entries(wheel, venv, filename=pin.filename, faults=faults)
     if faults:

@@ -1,4 +1,4 @@
-"""Hints for a failed build: the Debian package or the network that it lacked, by the output of compilers."""
+"""Hints for a failed build: the Debian package or the network that was missing, by the output of compilers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from hatch_docker.bases.debian.suite import Suite
 
 LONGEST = 1000  # characters of a line that are read
-# Pattern of the output, and the missing thing, after ";" the file or the Debian packages that have it, if they are
-# named otherwise. "{}" is the name found.
+# Pattern in the output; the missing program or file ("{}": the group of the pattern), and after ";" the Debian
+# packages that contain it if their names differ.
 _WORDS = (
     (r"fatal error: '?([^\s']+?)'?(?:: No such file| file not found)", "{}"),
     (r"rustc ([\d.]+) is not supported by the following package", "a Rust that is newer than {}; rustc-web, cargo-web"),
@@ -32,7 +32,7 @@ _WORDS = (
      "libxml2 and libxslt; libxml2-dev, libxslt1-dev"),
     (r"The headers or library files could not be found for (\w+)", "{}"),  # Pillow
     (r"The file `([\w.+-]+\.pc)` needs to be installed", "{}"),  # Rust's pkg-config
-    (r"ERROR: Dependency \"([^\"]+)\" not found", "{}.pc"),  # meson; without ERROR it goes on
+    (r"ERROR: Dependency \"([^\"]+)\" not found", "{}.pc"),  # meson; without ERROR meson continues
     (r"Package '?([\w.+-]+?)'?,? (?:was not found in the pkg-config|required by '[^']*', not found)", "{}.pc"),
     (r"No package '([\w.+-]+)' found", "{}.pc"),
     (r"CMake Error[^\n]*\n(?:[^\n]*\n){0,5}? *(?:Could NOT find|Could not find a[^\"]*provided by \"?)\s*(\w+)", "{}"),
@@ -48,39 +48,39 @@ _WHERE = "[tool.hatch-docker.build] packages"
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A thing that a build lacked, as people call it; the file to search, "" if its Debian `packages` are known."""
+    """A missing program or library: its name in messages, and the `file` to search or its known Debian `packages`."""
 
-    what: str
+    name: str
     file: str
     packages: tuple[str, ...] = ()
 
 
 def find_missing(output: str) -> Missing | None:
-    """Return what a build lacked by its output, None if that is not known."""
+    """Return the missing program or library that the output of a build names; None if unknown."""
     from hatch_docker.bases.debian.find_package import KNOWN
 
     for pattern, words in _WORDS:
         if match := re.search(pattern, _shortened(output)):
             named = next(filter(None, match.groups()), "")
-            what, _, packages = words.replace("{}", named).partition("; ")
-            if packages or what in KNOWN:
-                return Missing(what, "", tuple(packages.split(", ")) if packages else (KNOWN[what],))
-            return Missing(what, what)
+            name, _, packages = words.replace("{}", named).partition("; ")
+            if packages or name in KNOWN:
+                return Missing(name, "", tuple(packages.split(", ")) if packages else (KNOWN[name],))
+            return Missing(name, name)
     return None
 
 
 def hint(output: str, *, network: bool, image: str = "") -> str:
-    """Return what to try after a failed build, "" if unknown; `network` is True if the build may use the network.
+    """Return a remedy after a failed build, "" if unknown. `network`: whether the build may use the network.
 
-    `image` is `build.base`, if the project names one.
+    `image`: `build.base`, if the project names one.
     """
     if re.search(_KILLED, _shortened(output)):
         return NO_MEMORY
     if missing := find_missing(output):
         if image:
-            return f" because {missing.what} is missing; choose a build.base that has it, which {image} does not"
+            return f" because {missing.name} is missing; choose a build.base that has it, which {image} does not"
         listed = ", ".join(f'"{package}"' for package in missing.packages)
-        return f" because {missing.what} is missing; add {listed or 'the Debian package that has it'} to {_WHERE}"
+        return f" because {missing.name} is missing; add {listed or 'the Debian package that has it'} to {_WHERE}"
     if not network and re.search(_NETWORK, _shortened(output)):
         return "; it needs the network, which [tool.hatch-docker.build] network = false forbids"
     return ""
@@ -89,10 +89,10 @@ def hint(output: str, *, network: bool, image: str = "") -> str:
 def remedy(
     output: str, packages: Sequence[str], suite: Suite | None, rust: Callable[[], str] = lambda: ""
 ) -> tuple[str, str]:
-    """Return why a build failed, and the lines of configuration that mend it, both "" if no package is known.
+    """Return the cause of a failed build and the lines of configuration that fix it; both "" if no package is known.
 
-    `packages` are those that the builder stage has already; `suite` is searched for a package that is not well known.
-    `rust` returns the version of Rust that the sources ask for, "" for any.
+    `packages`: those already in the builder stage. `suite`: searched for a package that is not well known. `rust`
+    returns the version of Rust that the sources require, "" for any.
     """
     from hatch_docker.bases.debian.find_package import find_package, packages_of_rust
 
@@ -104,10 +104,10 @@ def remedy(
         found = packages_of_rust(version, suite)
     if not set(found) - set(packages):
         return "", ""
-    kept = {name for name in packages if f"{name}-web" not in found}  # Debian has one of both at a time
+    kept = {name for name in packages if f"{name}-web" not in found}  # Debian can install only one of the two
     names = ", ".join(f'"{name}"' for name in sorted({*kept, *found}))
     lines = f"add to pyproject.toml:\n  [tool.hatch-docker.build]\n  packages = [{names}]"
-    return f" because {missing.what} is missing", f"{', '.join(found)} of Debian has {missing.what}; {lines}"
+    return f" because {missing.name} is missing", f"{', '.join(found)} of Debian has {missing.name}; {lines}"
 
 
 def _shortened(output: str) -> str:

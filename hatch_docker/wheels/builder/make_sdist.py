@@ -1,4 +1,4 @@
-"""A project's tree to its sdist, by its own backend (PEP 517) in the builder stage."""
+"""The sdist of a project's tree, made by the project's backend (PEP 517) in the builder stage."""
 
 import functools
 import gzip
@@ -28,30 +28,30 @@ from hatch_docker.wheels.builder.sandbox import Bind
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.target import Pin, PinHash, Target
 
-OBJECTS = "/repository"  # those of git in the builder, read-only
-KINDS = ("sdist", "tree-sdist")  # of the cache's tree and of its fact
-MORE = "sdist-requires"
+OBJECTS = "/repository"  # git objects in the builder, read-only
+KINDS = ("sdist", "tree-sdist")  # of the tree and of the fact in the cache
+FACT = "sdist-requires"
 
 
 def tree_sdist(
     tree: Tree, system: tuple[tuple[str, ...], str, tuple[str, ...]], build: BuildPlan, base: Base, target: Target,
     ctx: Context, *, root: Path,
 ) -> KeptFile:
-    """Return the sdist of a tree; it is not made if its digest is known. `system` is requires, backend, backend-path.
+    """Return the sdist of a tree; it is not made if its digest is known. `system`: requires, backend, backend-path.
 
-    `root` is the project whose index configuration the build requirements come from. Raise what `find_wheel` raises.
+    `root`: the project whose index configuration the build requirements come from. Raise what `find_wheel` raises.
     """
     source = Sdist(lambda: root, f"the sdist of {root.name}", tree.content, *system)
     stage = functools.partial(make_builder_stage, source, build, base, target, ctx, root)
-    packed = stage(unpacked=False)
+    packed_stage = stage(unpacked=False)
 
     def make() -> Path:
         return with_whole_trees(lambda: _make_sdist(tree, source, stage()))
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
-        return known_file(ctx.store, KINDS, _key(packed, source, pins), make)
+        return known_file(ctx.store, KINDS, _key(packed_stage, source, pins), make)
 
-    return find_with_all_requirements(MORE, source, packed, find) or given_file(make())
+    return find_with_all_requirements(FACT, source, packed_stage, find) or given_file(make())
 
 
 def _key(stage: BuilderStage, source: Sdist, pins: Sequence[Pin | PinHash]) -> str:
@@ -73,11 +73,11 @@ def _make_sdist(tree: Tree, source: Sdist, stage: BuilderStage) -> Path:
 
         return stored_file(ctx.store, KINDS, _key(stage, source, pins), source.name, write)
 
-    return with_all_requirements(MORE, source, stage, make)
+    return with_all_requirements(FACT, source, stage, make)
 
 
 def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
-    """Return an archive of that name (an sdist's, or TREE) with a tree as it is, for a backend to make the wheel of."""
+    """Return an archive named `name` that contains a tree unchanged. The backend builds the wheel from it."""
 
     def make(directory: Path) -> Path:
         path = directory / name
@@ -103,7 +103,7 @@ def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
 
 
 def _copy_tree(tree: Tree, build: Path, ctx: Context) -> None:
-    """Copy a tree to /build/src of the builder, with a .git that leads to a copy of the repository without logins."""
+    """Copy a tree to /build/src of the builder. Its .git file points to a copy of the repository without logins."""
     for name in tree.files:
         target = build / "src" / name
         target.parent.mkdir(parents=True, exist_ok=True)

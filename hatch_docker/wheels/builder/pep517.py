@@ -1,20 +1,20 @@
-"""PEP 517 in the builder: have the backend of an sdist make the wheel, or that of a tree make the sdist.
+"""PEP 517 in the builder: the backend builds the wheel of an sdist, or the sdist of a tree.
 
-A program that the target's Python (3.9 or newer) runs in the sandbox or in a stage of a Dockerfile; standard library
-only. Its argument is a JSON object, or the path of one, with
+The target's Python (3.9 or newer) runs this program in the sandbox or in a stage of a Dockerfile; standard library
+only. Its argument is a JSON object, or the path of a file with it:
 
-    sdist          path of the sdist; left out if the tree is in `source` already
+    sdist          path of the sdist; absent if the tree is in `source` already
     source         directory to unpack it to, `project` (default ".") the project's directory below it
     output         directory for the wheel or sdist
     backend        build-backend, with `backend_path`
     known          requirements that are installed
     time           of every file, in seconds since the epoch
     env            variables to set; `secrets`: names of variables whose values are in /run/secrets
-    cache          true if compiler_cache.py, beside this program, is to take the places of the system's compilers
-    strict         true to fail if the backend asks for requirements that are not `known`
+    cache          true: compiler_cache.py, beside this program, replaces the system's compilers
+    strict         true: fail if the backend requests requirements that are not `known`
 
-It writes `result.json` to `output`: {"wheel": its file name}, {"sdist": its file name}, or {"requires": [...]} if the
-backend asks for more requirements.
+The program writes `result.json` to `output`: {"wheel": its file name}, {"sdist": its file name}, or {"requires": [...]}
+if the backend requests more requirements.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MISSING = "the build asks for more requirements: "
 
 
 def unpack(archive: str, target: str, time: int) -> None:
-    """Unpack without the top directory, with fixed owners, modes and times, so that two builds are alike."""
+    """Unpack without the top directory, with fixed owners, modes and times, so that builds are reproducible."""
     if archive.endswith(".zip"):
         unpack_zip(archive, target, time)
         return
@@ -53,12 +53,12 @@ def unpack(archive: str, target: str, time: int) -> None:
                 member.linkname = member.linkname.removeprefix("./").partition("/")[2]
             members.append(member)
         if hasattr(tarfile, "fully_trusted_filter"):
-            tar.extraction_filter = tarfile.fully_trusted_filter  # the sandbox confines it
+            tar.extraction_filter = tarfile.fully_trusted_filter  # the sandbox limits the access to files
         tar.extractall(target, members)  # noqa: S202
 
 
 def unpack_zip(archive: str, target: str, time: int) -> None:
-    """Unpack a .zip as `unpack` does."""
+    """Unpack a .zip file; see `unpack`."""
     with zipfile.ZipFile(archive) as files:
         for info in files.infolist():
             name = info.filename.partition("/")[2]
@@ -73,7 +73,7 @@ def unpack_zip(archive: str, target: str, time: int) -> None:
 
 
 def load(spec: dict[str, Any]) -> Any:
-    """Return the backend object, from the project's directories if there is a backend-path."""
+    """Return the backend object. With a backend-path it must be in the project's directories."""
     directories = [str(Path(path).absolute()) for path in spec["backend_path"]]
     sys.path[:1] = directories  # instead of the directory of this script
     module, _, names = spec["backend"].partition(":")
@@ -86,15 +86,15 @@ def load(spec: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Make the file, or list the requirements that have to be installed first."""
-    given = sys.argv[1]
-    spec = json.loads(given if given.startswith("{") else Path(given).read_text("utf-8"))
+    """Build the wheel or sdist, or report the requirements that must be installed first."""
+    argument = sys.argv[1]
+    spec = json.loads(argument if argument.startswith("{") else Path(argument).read_text("utf-8"))
     for path in (spec["output"], os.environ["HOME"]):
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
     os.environ.update(spec.get("env", {}))
     for name in spec.get("secrets", ()):
         os.environ[name] = Path("/run/secrets", name).read_text("utf-8")
-    made = "wheel" if spec.get("sdist") else "sdist"
+    kind = "wheel" if spec.get("sdist") else "sdist"
     if spec.get("sdist"):
         unpack(spec["sdist"], spec["source"], spec["time"])
     os.chdir(Path(spec["source"], spec.get("project", ".")))
@@ -104,23 +104,23 @@ def main() -> None:
 
         compiler_places.take_places(Path("/"), os.path.realpath(sys.executable), Path(compiler_cache.__file__))
         atexit.register(compiler_places.trim_mounted, compiler_cache.DIRECTORY)
-    # Names of temporary files are the same in each build: backends compile in directories of such names, and some
-    # compilers write them into what they make.
+    # The names of temporary files are the same in each build, because backends compile in temporary directories, and
+    # some compilers write their names to the output.
     tempfile._name_sequence = map("{:08}".format, itertools.count())  # type: ignore[attr-defined]  # noqa: SLF001
     backend = load(spec)
     sys.argv[1:] = []
-    ask = getattr(backend, f"get_requires_for_build_{made}", None)
-    requires = [line for line in (ask(None) if ask else []) if line not in spec["known"]]
+    get_requires = getattr(backend, f"get_requires_for_build_{kind}", None)
+    requires = [line for line in (get_requires(None) if get_requires else []) if line not in spec["known"]]
     if requires and spec.get("strict"):
         raise SystemExit(f"{MISSING}{json.dumps(requires)}")
-    hook = getattr(backend, f"build_{made}")
-    rest = (None, None) if made == "wheel" else (None,)
-    result = {"requires": requires} if requires else {made: hook(spec["output"], *rest)}
+    hook = getattr(backend, f"build_{kind}")
+    rest = (None, None) if kind == "wheel" else (None,)
+    result = {"requires": requires} if requires else {kind: hook(spec["output"], *rest)}
     Path(spec["output"], "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def run() -> None:
-    """Run `main`; of a failure print only the innermost frames, so that the compiler's messages above stay visible."""
+    """Run `main`. Print only the last frames of an exception, so that the compiler's messages remain visible."""
     try:
         main()
     except Exception:  # noqa: BLE001 - a backend may raise anything

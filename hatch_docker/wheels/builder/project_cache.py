@@ -1,7 +1,7 @@
-"""The compiler cache of a project: a directory of the store that its builds alone see, and may write what they like to.
+"""The compiler cache of a project: a directory of the store that only the project's builds can access.
 
-So nothing in it is read here but names and sizes, it is bounded after each build, and other users cannot reach it: a
-build may leave a program there that runs as its owner. See `compiler_cache.py` for what is in it.
+Builds may write anything to it, even a program. So only names and sizes are read here, the size is limited after each
+build, and other users of the machine have no access. See `compiler_cache.py` for the contents.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ from hatch_docker.core.context import Context
 from hatch_docker.wheels.builder import compiler_cache, compiler_places
 from hatch_docker.wheels.builder.sandbox import NOBODY, Bind
 
-PLACE = "compilers"  # in the store
+DIRECTORY = "compilers"  # in the store
 
 
 @contextlib.contextmanager
 def cached_compilers(key: str, root: Path, python: str, work: Path, ctx: Context) -> Iterator[list[Bind]]:
-    """Yield what puts the cache under a key into a sandbox with a root; afterwards keep it within its bounds.
+    """Yield the binds that add the cache with this key to a sandbox with this root; limit the cache's size afterwards.
 
-    `python` is the path of an interpreter in the sandbox; `work` gets the program that takes the compilers' places.
-    Nothing is yielded for a root without compilers, nor where the cache cannot be written.
+    `python`: the path of an interpreter in the sandbox. `work`: a directory for the program that replaces the
+    compilers. Yield nothing if the root has no compilers or the cache is not writable.
     """
     compilers = compiler_places.find_compilers(root)
     directory = _open(ctx.store, key) if compilers else None
@@ -33,12 +33,12 @@ def cached_compilers(key: str, root: Path, python: str, work: Path, ctx: Context
     source = Path(compiler_cache.__file__).read_text(encoding="utf-8")
     program.write_text(compiler_places.program(python, source), encoding="utf-8")
     program.chmod(0o755)
-    binds = [Bind(directory, compiler_cache.DIRECTORY, kept=True)]
+    binds = [Bind(directory, compiler_cache.DIRECTORY, persistent=True)]
     for path in compilers:
         binds += [Bind(program, f"/{path}"), Bind(root / path, f"/{path.with_name(f'.{path.name}')}")]
     try:
         yield binds
-    except ChangedTreeError:  # a damaged compiler may have filled it
+    except ChangedTreeError:  # a damaged compiler may have written to it
         ctx.store.discard(directory)
         raise
     finally:
@@ -50,7 +50,7 @@ def cached_compilers(key: str, root: Path, python: str, work: Path, ctx: Context
 
 
 def _open(store: Store, key: str) -> Path | None:
-    directory = store.root / PLACE / key
+    directory = store.root / DIRECTORY / key
     with contextlib.suppress(OSError):
         directory.parent.mkdir(mode=0o700, exist_ok=True)
         directory.parent.chmod(0o700)

@@ -1,8 +1,8 @@
-"""The sandbox: a command in another file tree, by namespaces of the Linux kernel; no daemon, no root, no program.
+"""The sandbox: runs a command in another file tree with namespaces of Linux. It needs no daemon, root or program.
 
 The command sees the given trees read-only, `binds`, a new /tmp, /proc and /dev, the host name `sandbox`, one user, no
-capabilities, and either the host's network or a loopback device. It ends with this process, and so does everything that
-it started. `sandbox_init.py` sets this up, in another interpreter.
+capabilities, and either the host's network or only a loopback device. When this process ends, the kernel kills the
+command and all its child processes. `sandbox_init.py` sets up the sandbox in another interpreter.
 """
 
 import errno
@@ -24,13 +24,13 @@ from hatch_docker.core.process import ProcessFailed, redact, run
 from hatch_docker.core.text import megabytes
 
 BUILD_USER = (1000, 1000)
-"""User and group of a build: not 0, or tar would try to give files to users that the sandbox does not have."""
+"""User and group of a build. Not 0: tar would then set owners that do not exist in the sandbox."""
 
 NOBODY = 65534
-"""User and group that a build is outside of the sandbox if root runs it."""
+"""User and group of a build outside of the sandbox if root runs it."""
 
 HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-KIND = "sandbox"  # that this machine has one
+KIND = "sandbox"  # fact: this machine can run a sandbox
 SETTINGS = (
     "kernel/random/boot_id", "kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns",
     "user/max_user_namespaces", "user/max_mnt_namespaces", "user/max_pid_namespaces",
@@ -44,21 +44,27 @@ EXHAUSTED = {
 
 
 class ExhaustedError(BuildError):
-    """A command was ended because of the memory or the room on a disk that it took."""
+    """A command was killed because it used too much memory or disk space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
     """A file or directory of the host, mounted at an absolute path in the sandbox.
 
-    A writable one should be a directory made for this: if root runs the sandbox, the sandbox's user becomes its owner,
-    and that of all that is in it. A `kept` one is writable, and used again: what is in it is the sandbox's user's.
+    A `writable` directory should be made for one run: if root runs the sandbox, the sandbox's user becomes the owner of
+    the directory and its contents. A `persistent` directory is writable and used by several runs; its contents already
+    belong to the sandbox's user.
     """
 
     source: Path
     target: str
     writable: bool = False
-    kept: bool = False
+    persistent: bool = False
+
+    @property
+    def is_writable(self) -> bool:
+        """True for a writable or a persistent directory."""
+        return self.writable or self.persistent
 
 
 def run_in(
@@ -69,12 +75,12 @@ def run_in(
 ) -> str:
     """Run a command with `root` as its root directory and return its standard output.
 
-    Several roots are merged; the first that has a file wins. `files` are small texts by absolute path, in addition to
-    them. `env` is the command's whole environment; it sees nothing of `environ`, ours. Standard error goes to `log` by
-    lines, with `secrets` hidden; `merge` sends standard output there too. Raise SandboxError if the kernel refuses,
-    BuildError if the command cannot be started, ProcessFailed if its status is not 0, TimedOut if it runs longer than
-    `timeout` seconds, and ExhaustedError if it takes more than `memory` bytes (0: no limit), or leaves the machine no
-    memory or a disk no room.
+    Several roots are merged; the first root that contains a file has priority. `files`: additional small text files by
+    absolute path. `env`: the complete environment of the command; it does not see `environ`, the environment of this
+    process. Lines of standard error go to `log` with `secrets` hidden; with `merge` standard output too. Raise
+    SandboxError if the kernel denies the sandbox, BuildError if the command cannot be started, ProcessFailed if its
+    status is not 0, TimedOut after `timeout` seconds, and ExhaustedError if it uses more than `memory` bytes (0: no
+    limit), or leaves too little memory on the machine or too little space on a disk.
     """
     roots = [root] if isinstance(root, Path) else list(root)
     parts = [(path, "/") for path in roots if is_partial(path)]
@@ -84,8 +90,8 @@ def run_in(
     spec: dict[str, Any] = {
         "roots": [str(path.absolute()) for path in roots if not is_partial(path)],
         "partial": [[str(tree.parent.absolute()), tree.name, top] for tree, top in parts], "placeholders": [],
-        "binds": [[str(item.source.absolute()), _target(item.target), item.writable or item.kept] for item in binds],
-        "kept": [str(item.source.absolute()) for item in binds if item.kept],
+        "binds": [[str(item.source.absolute()), _target(item.target), item.is_writable] for item in binds],
+        "persistent": [str(item.source.absolute()) for item in binds if item.persistent],
         "files": {_target(path): text for path, text in {**_network_files(network), **files}.items()},
         "command": list(command), "env": dict(env), "cwd": cwd, "uid": user[0], "gid": user[1],
         "nobody": NOBODY, "network": network, "merge": merge, "memory": memory,
@@ -94,18 +100,18 @@ def run_in(
     for target in targets:
         if any(other.startswith(target + "/") for other in targets) or targets.count(target) > 1:
             raise ValueError(f"two mounts at or below {target}")
-    return _enter(spec, environ, log, secrets, timeout)
+    return _run_sandbox(spec, environ, log, secrets, timeout)
 
 
 def run_at(root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str) -> None:
-    """Run a command whose working directory `cwd` is `directory` of the host, writable; raises what `run_in` does."""
+    """Run a command in the writable directory `directory` of the host, mounted at `cwd`; raise what `run_in` raises."""
     run_in(root, command, env=env, binds=[Bind(directory, cwd, writable=True)], cwd=cwd, merge=True)
 
 
-def why_not(environ: Mapping[str, str], log: Callable[[str], None] | None = None) -> str | None:
-    """Return why this machine has no sandbox, and the ways out; None if it has one.
+def sandbox_error(environ: Mapping[str, str], log: Callable[[str], None] | None = None) -> str | None:
+    """Return the reason why this machine cannot run a sandbox, with remedies; None if it can.
 
-    `log` gets a line for each bound that a sandbox on this machine lacks.
+    `log` receives a line for each limit that a sandbox cannot have on this machine.
     """
     try:
         with temporary_directory() as directory:
@@ -115,18 +121,18 @@ def why_not(environ: Mapping[str, str], log: Callable[[str], None] | None = None
     return None
 
 
-def why_not_here(ctx: Context) -> str | None:
-    """Return what `why_not` does; that there is one is remembered until something changes that the kernel looks at."""
+def cached_sandbox_error(ctx: Context) -> str | None:
+    """Return `sandbox_error`. A success is cached until a kernel setting or an attribute of this process changes."""
     try:
         status = Path("/proc/self/status").read_text().splitlines()
         spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "pid")]  # noqa: PTH115
-    except OSError:  # not Linux, or a container that hides it
-        return why_not(ctx.environ)
+    except OSError:  # not Linux, or hidden by a container
+        return sandbox_error(ctx.environ)
     process = [line for line in status if line.startswith(("Uid", "Gid", "Cap", "NoNewPrivs", "Seccomp"))]
     key = key_of(process, spaces, [_setting(name) for name in SETTINGS])
     if ctx.store.recall(KIND, key):
         return None
-    if (reason := why_not(ctx.environ)) is None:
+    if (reason := sandbox_error(ctx.environ)) is None:
         ctx.store.remember(KIND, key, True)
     return reason
 
@@ -143,65 +149,65 @@ def _network_files(network: bool) -> dict[str, str]:
         try:
             files[path] = files.get(path, "") + Path(path).read_text(encoding="utf-8", errors="replace")
         except OSError:
-            continue  # a host without the file resolves names without it
+            continue  # name resolution works without the file
     return files
 
 
-def _enter(
+def _run_sandbox(
     spec: dict[str, Any], environ: Mapping[str, str], log: Callable[[str], None] | None, secrets: Sequence[str],
     timeout: float | None,
 ) -> str:
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; {ALTERNATIVES.removeprefix('or ')}")
     token = random.token_hex(16)
-    refused: list[Any] = []
+    failure_row: list[Any] = []
 
     def listen(line: str) -> None:
         if line.startswith(token):
-            refused.extend(json.loads(line.removeprefix(token)))
+            failure_row.extend(json.loads(line.removeprefix(token)))
         elif log is not None:
             log(line)
 
-    # Imported, and not run by its path: then Python keeps its bytecode, unless the user does not want that (-B).
+    # Imported, not run as a script: then Python writes a .pyc file, unless the user disabled them (-B).
     program = "import sys; sys.path.append(sys.argv[1]); import sandbox_init; sandbox_init.main()"
     options = ["-I", "-S", *["-B"] * sys.dont_write_bytecode]
     command = [sys.executable, *options, "-c", program, str(Path(__file__).parent)]
-    # The launcher's environment can be read in the sandbox's /proc/1: it has only what Python needs to start.
+    # The environment is readable in the sandbox's /proc/1: it has only the variable that Python needs to start.
     env = {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
     text = json.dumps({**spec, "token": token, "parent": os.getpid()}).encode()
     try:
         return run(command, env=env, stdin=text, secrets=secrets, log=listen, timeout=timeout)
     except ProcessFailed as failure:
         name = Path(spec["command"][0]).name if spec["command"] else "the sandbox"
-        if refused and refused[0] == "placeholder":
-            raise PartialTreeError(refused[2]) from None
-        if refused and refused[0] in EXHAUSTED:
-            path = next((source for source, target, _ in spec["binds"] if target == refused[2]), "")
-            reason = EXHAUSTED[refused[0]].format(megabytes(spec["memory"]), path)
+        if failure_row and failure_row[0] == "placeholder":
+            raise PartialTreeError(failure_row[2]) from None
+        if failure_row and failure_row[0] in EXHAUSTED:
+            path = next((source for source, target, _ in spec["binds"] if target == failure_row[2]), "")
+            reason = EXHAUSTED[failure_row[0]].format(megabytes(spec["memory"]), path)
             raise ExhaustedError(f"{name} was ended, because it {reason}") from None
-        if refused:
-            raise _refusal(*refused) from None
+        if failure_row:
+            raise _setup_error(*failure_row) from None
         raise ProcessFailed(
             f"{name} failed with status {failure.status}:\n{redact(failure.output, secrets)}",
             failure.status, failure.output,
         ) from None
 
 
-def _refusal(step: str, code: int, subject: str) -> BuildError:
+def _setup_error(step: str, code: int, subject: str) -> BuildError:
     reason = os.strerror(code)
     if step == "exec":
         return BuildError(f"cannot run {subject}: {reason}; is it installed there, and its interpreter too?")
     if step == "chdir":
         return BuildError(f"cannot run in the directory {subject}: {reason}")
     what = f"{step} {subject}".rstrip()
-    return SandboxError(f"the sandbox cannot be entered ({what}: {reason}); {_cause(step, code)}{ALTERNATIVES}")
+    return SandboxError(f"the sandbox cannot be entered ({what}: {reason}); {_remedy(step, code)}{ALTERNATIVES}")
 
 
 ALTERNATIVES = 'or set engine = "buildkit"; a project without code to compile needs neither'
 
 
-def _cause(step: str, code: int) -> str:
-    """Return what to try next: the most likely reason for a refusal."""
+def _remedy(step: str, code: int) -> str:
+    """Return a remedy for the most likely cause of a failed step, "" if unknown."""
     if os.geteuid() == 0 and not _capabilities() >= _CHANGE_USER:
         return "give root the capabilities CHOWN, SETUID and SETGID (docker run --cap-add), or be another user, "
     if code == errno.ENOSPC and step == "unshare":

@@ -1,8 +1,8 @@
-"""Partial trees in the sandbox: `sandbox_init.py` imports it where the root, or a part of it, is one.
+"""Partial trees in the sandbox. `sandbox_init.py` imports this module if the root, or a part of it, is a partial tree.
 
-A partial tree has the files that builds open, and a list of all that the whole one has (`bases/partial_tree.py`). The
-other files become placeholders in the memory of the new root, with their names, modes, sizes and times. The kernel
-tells when one of them is opened. Standard library only, for any Python.
+A partial tree contains the files that builds open, and a list of all files of the whole tree (`bases/partial_tree.py`).
+The other files become placeholders in the memory of the new root, with their names, modes, sizes and times. inotify
+reports if a placeholder is opened. Standard library only, for any Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-IN_OPEN, IN_ISDIR, IN_LOST = 0x20, 0x40000000, 0xC000  # inotify(7); the queue was full, or a directory is gone
+IN_OPEN, IN_ISDIR, IN_LOST = 0x20, 0x40000000, 0xC000  # inotify(7); LOST: full queue or removed directory
 LIST = "list.json"
 EVENT = struct.Struct("iIII")  # watch, mask, cookie, bytes of the name that follows
 
@@ -27,9 +27,9 @@ _libc: Any = ctypes.CDLL(None, use_errno=True)
 def compose_partial(
     directory: Path, key: str, top: str, target: Path, taken: tuple[str, ...], bind: Callable[[Path, Path, bool], None]
 ) -> list[str]:
-    """Fill a new root with the partial tree of a key, at and below `top`, and not at or below the paths in `taken`.
+    """Fill a new root with the partial tree `key`, at and below `top`, except at and below the paths in `taken`.
 
-    All of these paths begin and end with a slash. `bind` mounts a file. Return the paths of the placeholders.
+    All these paths begin and end with a slash. `bind` mounts a file. Return the paths of the placeholders.
     """
     found = []
     Path(f"{target}{top}").parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def compose_partial(
             continue
         place = f"{target}/{path}"
         if isinstance(row, str):
-            os.symlink(row, place)  # noqa: PTH211 - a Path takes as long as the call
+            os.symlink(row, place)  # noqa: PTH211 - a Path object takes as long as the system call
         elif not row:
             Path(place).touch()
             bind(directory / key / path, Path(place), False)
@@ -56,7 +56,7 @@ def compose_partial(
 
 
 class Placeholders:
-    """A watch of the placeholders in the root. Without the kernel's word, one counts as opened."""
+    """A watch of the placeholders in the root. If the kernel does not report events, a placeholder counts as opened."""
 
     def __init__(self, paths: list[str]) -> None:
         self.paths, self.guard = frozenset(paths), threading.Lock()
@@ -70,7 +70,7 @@ class Placeholders:
         self.opened = None if self.find_opened() == paths[0] and min(self.places) > 0 else "any of them"
 
     def find_opened(self) -> str | None:
-        """Return the first placeholder that was opened, None if all are as they were."""
+        """Return the first placeholder that was opened, None if none was."""
         with self.guard, contextlib.suppress(BlockingIOError, OSError):
             while data := os.read(self.inotify, 1 << 16):
                 at = 0

@@ -1,4 +1,4 @@
-"""The parts of an sdist that its build depends on: its contents and its build system (PEP 517, PEP 518)."""
+"""The parts of an sdist that determine its wheel: contents and build system (PEP 517, PEP 518)."""
 
 import contextlib
 import hashlib
@@ -21,23 +21,23 @@ from hatch_docker.wheels.target import parse_requirement
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
 MEMBERS = 200_000       # files of an sdist
-NAMES = 16 << 20        # characters of their names, which are held in memory
+NAMES = 16 << 20        # characters of their names, which are kept in memory
 DOCUMENT = 1 << 20      # bytes of a pyproject.toml, PKG-INFO or Cargo.toml
-TABLE = "pyproject-in-wheel"  # of a content: the first `Sdist.table` whose wheel holds a pyproject.toml
+TABLE = "pyproject-in-wheel"  # fact by content: the first `Sdist.table` whose wheel contained a pyproject.toml
 LEGACY = "setuptools.build_meta:__legacy__"
 
 
 @dataclass(frozen=True, slots=True)
 class Sdist:
-    """An sdist that was read: `content` is a key of its files, independent of their times, owners and compression.
+    """An sdist that was read. `content`: a key of its files without their times, owners and compression.
 
-    [tool.hatch-docker] is left out of it: the options of the builder are keyed by themselves, and no others decide the
-    wheel. `table` is the digest of the whole pyproject.toml, for a wheel that holds a copy. `subdirectory` is where
-    the project is in it, "" for the top.
+    `content` excludes [tool.hatch-docker]: the options of the builder have their own key, and the other options do not
+    affect the wheel. `table`: digest of the complete pyproject.toml, for wheels that contain a copy. `subdirectory`:
+    the project's directory, "" for the top directory.
     """
 
-    open: Callable[[], Path]              # finds or makes the file
-    name: str                             # of the file, as its index has it
+    open: Callable[[], Path]              # returns the path of the file; may build it
+    name: str                             # the file name on the index
     content: str
     requires: tuple[str, ...]
     backend: str
@@ -47,7 +47,7 @@ class Sdist:
 
 
 def read_sdist(path: Path, name: str = "", subdirectory: str = "") -> Sdist:
-    """Read an sdist; `name` is its own if `path` has another. Raise WheelError, naming it, if it cannot be read."""
+    """Read an sdist. `name`: its file name if `path` has another. Raise WheelError if it cannot be read."""
     name = name or path.name
     if not name.endswith((".tar.gz", ".zip")):
         raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz (PEP 625) and .zip are")
@@ -75,32 +75,32 @@ def read_sdist(path: Path, name: str = "", subdirectory: str = "") -> Sdist:
 
 
 def _without_table(pyproject: bytes, digest: str) -> str:
-    """Return the digest of a pyproject.toml without [tool.hatch-docker]; its own, `digest`, where it has none."""
+    """Return the digest of a pyproject.toml without [tool.hatch-docker]; `digest` if it has no such table."""
     try:
-        text = pyproject.decode() if len(pyproject) < DOCUMENT else ""  # else it may be the beginning alone
-    except UnicodeDecodeError:  # _build_system says so
+        text = pyproject.decode() if len(pyproject) < DOCUMENT else ""  # otherwise it may be truncated
+    except UnicodeDecodeError:  # _build_system raises the error
         return digest
     rest = without_our_table(text)
     return digest if rest == text else hashlib.sha256(rest.encode()).hexdigest()
 
 
 def with_table(source: Sdist, store: Store) -> Sdist:
-    """Return an sdist whose content has the whole pyproject.toml, where its wheel is known to hold a copy of that."""
+    """Return the sdist, with the complete pyproject.toml in its content key if its wheel is known to contain a copy."""
     first = store.recall(TABLE, source.content)
     return source if first in (None, source.table) else replace(source, content=key_of(source.content, source.table))
 
 
 def note_table(source: Sdist, wheel: Path, store: Store) -> None:
-    """Remember that a wheel holds a pyproject.toml, which may be its sdist's: see `with_table`."""
+    """Remember that a wheel contains a pyproject.toml, which may be a copy of the sdist's; see `with_table`."""
     with contextlib.suppress(*ZIP_ERRORS), open_archive(wheel) as archive:
         if any(name.rpartition("/")[2] == "pyproject.toml" for name in archive.namelist()):
             store.remember(TABLE, source.content, source.table)
 
 
 def sdist_members(path: Path, name: str) -> Iterator[tuple[Entry, Readable | None]]:
-    """Yield the members of an sdist with the contents of its files; `name` is its own, and says whether it is a .zip.
+    """Yield the members of an sdist with the contents of its files. The suffix of `name` decides whether it is a .zip.
 
-    Raise OSError or ImageError where it cannot be read, or unpacks to more than LIMIT bytes.
+    Raise OSError or ImageError if the sdist cannot be read, or unpacks to more than LIMIT bytes.
     """
     if name.endswith(".zip"):
         yield from _zip_members(path)
@@ -110,9 +110,9 @@ def sdist_members(path: Path, name: str) -> Iterator[tuple[Entry, Readable | Non
 
 
 def sdist_documents(path: Path, filename: str, names: Collection[str], subdirectory: str = "") -> dict[str, bytes]:
-    """Return those of some files of the project's directory in an sdist that are there and small.
+    """Return the contents of small files in the project's directory of an sdist by name; missing `names` are skipped.
 
-    Raise OSError or ImageError where it cannot be read.
+    Raise OSError or ImageError if the sdist cannot be read.
     """
     found: dict[str, bytes] = {}
     for entry, content in sdist_members(path, filename):
@@ -125,7 +125,7 @@ def sdist_documents(path: Path, filename: str, names: Collection[str], subdirect
 
 
 def rust_version(source: Sdist) -> str:
-    """Return the highest `rust-version` that a Cargo.toml of an sdist asks for, "" if none does (Cargo's manifest)."""
+    """Return the highest `rust-version` in the Cargo.toml files of an sdist, "" if there is none."""
     found = []
     for entry, content in sdist_members(source.open(), source.name):
         if content is not None and entry.path.endswith("/Cargo.toml"):
@@ -156,6 +156,6 @@ def _build_system(pyproject: bytes, name: str) -> tuple[tuple[str, ...], str, tu
             raise WheelError(f"{name}: [build-system] of its pyproject.toml has values that are not texts")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WheelError(f"{name}: [build-system] of its pyproject.toml is not valid (PEP 518): {error}") from error
-    for line in requires:  # anything else could be an option or one of our files to the resolver
+    for line in requires:  # another string could be an option or a local file for the resolver
         parse_requirement(line, f"{name}: [build-system] requires")
     return tuple(requires), backend, tuple(backend_path)

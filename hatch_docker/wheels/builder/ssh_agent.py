@@ -1,7 +1,7 @@
-"""This machine's SSH agent, forwarded to a build: a socket that leads to it for as long as the build runs.
+"""The machine's SSH agent, forwarded to a build through a socket that exists while the build runs.
 
-An agent talks to its owner only, and the sandbox's user is another one. No key leaves the agent, and none is added or
-removed: a build may list the keys and have them sign, as with BuildKit.
+The forwarding is needed because an agent accepts only its owner, and the sandbox has another user. A build may list the
+keys and request signatures, as with BuildKit. It cannot read, add or remove keys.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from hatch_docker.core.errors import ConfigError
 
 VARIABLE = "SSH_AUTH_SOCK"
 SOCKET = "/run/ssh-agent.sock"  # in the sandbox
-# draft-miller-ssh-agent: a message is its length in four bytes, its type in one, and contents.
+# draft-miller-ssh-agent: a message has its length (4 bytes), its type (1 byte) and contents.
 ALLOWED = (11, 13)  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIGN_REQUEST
 REFUSED = b"\0\0\0\1\5"  # SSH_AGENT_FAILURE
-LONGEST = 1 << 18  # bytes of a message, as OpenSSH's agent has it
+LONGEST = 1 << 18  # bytes of a message, as in OpenSSH's agent
 
 
 def check_agent(environ: Mapping[str, str]) -> str:
-    """Return the path of the agent's socket; raise ConfigError if none answers."""
+    """Return the path of the agent's socket. Raise ConfigError if no agent responds."""
     path = environ.get(VARIABLE, "")
     try:
         if path:
@@ -39,7 +39,10 @@ def check_agent(environ: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def forwarded_agent(environ: Mapping[str, str], directory: Path) -> Iterator[Path]:
-    """Yield a socket in `directory`, which only we can enter, that every user may talk to; remove it at the end."""
+    """Yield a socket in `directory` that all users can connect to; remove it at the end.
+
+    `directory` must be accessible to this user only.
+    """
     agent = check_agent(environ)
     path = directory / "ssh-agent"
     with socket.socket(socket.AF_UNIX) as server:
@@ -68,21 +71,21 @@ def _serve(server: socket.socket, agent: str) -> None:
 
 
 def _forward(client: socket.socket, agent: str) -> None:
-    """Have the agent answer each message of a client that is allowed, until one of them ends."""
+    """Forward the allowed messages of a client to the agent, until one of them closes the connection."""
     with contextlib.suppress(OSError), client, socket.socket(socket.AF_UNIX) as upstream:
         upstream.connect(agent)
         while message := _message(client):
-            answer = REFUSED
+            reply = REFUSED
             if message[4] in ALLOWED:
                 upstream.sendall(message)
-                answer = _message(upstream)
-            if not answer:
+                reply = _message(upstream)
+            if not reply:
                 return
-            client.sendall(answer)
+            client.sendall(reply)
 
 
 def _message(connection: socket.socket) -> bytes:
-    """Return the next message with its length, b"" at the end of a connection and for one that is none."""
+    """Return the next message with its length, b"" at the end of the connection and for an invalid message."""
     head = connection.recv(4, socket.MSG_WAITALL)
     size = int.from_bytes(head)
     body = connection.recv(size, socket.MSG_WAITALL) if len(head) == 4 and 0 < size <= LONGEST else b""

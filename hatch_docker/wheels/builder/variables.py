@@ -1,4 +1,4 @@
-"""The environment of a build in the builder stage: variables, a user account, this machine's certificates."""
+"""The environment of a build in the builder stage: variables, user account, the machine's CA certificates."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +14,12 @@ BUILD = "[tool.hatch-docker.build]"
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 TRUSTED = {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
-"""The variables by which programs trust the certificates of this machine."""
+"""Variables that make programs trust the machine's certificates."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 def fixed_env(plan: BuildPlan) -> dict[str, str]:
-    """Return the variables of every build, in the sandbox and in a Dockerfile: those that fix its bytes, the plan's."""
+    """Return the variables of all builds, in the sandbox and in a Dockerfile: fixed values and the plan's."""
     env = {
         "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/build/home", "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "VIRTUAL_ENV": "/env",
@@ -33,7 +33,7 @@ def fixed_env(plan: BuildPlan) -> dict[str, str]:
 
 
 def build_variables(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the whole environment of a build in the sandbox: of this machine's, the plan's secrets and the proxies."""
+    """Return the complete environment of a build in the sandbox. Only secrets and proxies come from `environ`."""
     env = fixed_env(plan)
     if plan.network:
         env = {**proxies(environ), **env}
@@ -43,13 +43,13 @@ def build_variables(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, st
 
 
 def proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return this machine's proxies that a build may use; one with a login has to be one of `secrets`."""
+    """Return the machine's proxies for a build, without those that contain a login: these must be in `secrets`."""
     names = [variable for name in PROXIES for variable in (name, name.upper())]
     return {name: environ[name] for name in names if environ.get(name) and "@" not in environ[name]}
 
 
 def secret_variables(names: tuple[str, ...], environ: Mapping[str, str], table: str = BUILD) -> dict[str, str]:
-    """Return the values of the secrets of a table of options; raise ConfigError for one that is not set."""
+    """Return the values of the secrets in a table of options. Raise ConfigError for a secret that is not set."""
     for name in names:
         if name not in environ:
             raise ConfigError(f"{table} secrets: {name} is not set in the environment; set it for this build")
@@ -57,7 +57,7 @@ def secret_variables(names: tuple[str, ...], environ: Mapping[str, str], table: 
 
 
 def accounts(root: Path) -> dict[str, str]:
-    """Return the tree's passwd and group with the user who builds, for programs that look their user up."""
+    """Return the tree's passwd and group files with the build's user added, for programs that look up their user."""
     lines = {"etc/passwd": "builder:x:{}:{}::/build/home:/bin/sh\n", "etc/group": "builder:x:{1}:\n"}
     files = {}
     for name, line in lines.items():
@@ -68,9 +68,9 @@ def accounts(root: Path) -> dict[str, str]:
 
 
 def certificates(environ: Mapping[str, str], *, network: bool) -> dict[str, str]:
-    """Return the host's certificates by path, so that a build with network trusts a private authority too."""
+    """Return the host's CA certificates by path, so that a build with network trusts private CAs too."""
     if not network:
         return {}
-    given = [environ[name] for name in BUNDLES if environ.get(name)]
-    found = next((path for path in map(Path, [*given, CERTIFICATES]) if path.is_file()), None)
+    bundles = [environ[name] for name in BUNDLES if environ.get(name)]
+    found = next((path for path in map(Path, [*bundles, CERTIFICATES]) if path.is_file()), None)
     return {} if found is None else {CERTIFICATES: found.read_text(encoding="utf-8", errors="replace")}

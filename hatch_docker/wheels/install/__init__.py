@@ -1,1 +1,1 @@
-"""From a wheel to the entries of a layer."""
+"""The wheel installer: files of wheels become entries of a layer."""

@@ -1,8 +1,8 @@
-"""A wheel as an archive, checked whole before a file of it is installed (PEP 427; zip files, APPNOTE 6.3).
+"""A wheel as an archive. The whole archive is checked before a file is installed (PEP 427; zip files, APPNOTE 6.3).
 
-Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too
-(`engines.buildkit.stage_install`). pip and uv do not compare files with RECORD; here a file that differs from RECORD
-never gets into a layer, unless the wheel is known by its own hash and its RECORD is repaired.
+Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too (`engines.buildkit.stage_install`).
+pip and uv do not compare files with RECORD. Here a file that differs from RECORD never gets into a layer, unless the
+wheel's own hash was verified and its RECORD is repaired.
 """
 
 from __future__ import annotations
@@ -27,77 +27,77 @@ from hatch_docker.oci.paths import safe_path
 if TYPE_CHECKING:
     from email.message import Message
 
-LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
-METADATA_LIMIT = 16 << 20     # bytes of METADATA and the like, which are held in memory
-RECORD_LIMIT = DIRECTORY_LIMIT = 32 << 20  # bytes of RECORD, and of an archive's own directory
-MEMBERS = 200_000             # files of a wheel, as of an sdist; torch has 15 000
+LIMIT = 16 << 30              # maximum unpacked size in bytes; GPU libraries have several GB
+METADATA_LIMIT = 16 << 20     # bytes of METADATA and similar files, which are read into memory
+RECORD_LIMIT = DIRECTORY_LIMIT = 32 << 20  # bytes of RECORD, and of an archive's central directory
+MEMBERS = 200_000             # files of a wheel, the same limit as for sdists; torch has 15 000
 RATIO, GRACE = 200, 64 << 20  # a wheel larger than GRACE may unpack to RATIO times its own size
 SHOWN = 500                   # characters of a message that quotes a wheel
 CHUNK = 1 << 16
-EPOCH = (1980, 1, 1, 0, 0, 0)  # one time for all files of an archive, which none uses
-# Exceptions of zipfile for archives that are damaged, encrypted or packed in a way that it does not know.
+EPOCH = (1980, 1, 1, 0, 0, 0)  # one object for all files of an archive; the time is not used
+# Exceptions of zipfile for archives that are damaged, encrypted or have an unknown compression.
 ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
 )
 _HASHES = frozenset({"sha256", "sha384", "sha512"})
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
-# Files that an installer writes: a wheel that brings them describes another installation.
+# Files that an installer writes: those in a wheel describe another installation.
 _INSTALLERS = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", *_SIGNATURES})
 
 
 class BadWheelError(Exception):
-    """A fault of a wheel; `refusing` turns it into the user's error."""
+    """A fault of a wheel; `wheel_errors` converts it to a WheelError."""
 
 
 class BadRecordError(BadWheelError):
-    """A fault of a wheel's RECORD, which does not describe its files."""
+    """A fault of a wheel's RECORD, which does not match its files."""
 
 
 class RecordError(WheelError):
-    """A wheel whose RECORD does not describe its files: installed only if that is repaired."""
+    """A wheel whose RECORD does not match its files. It is installed only with a repaired RECORD."""
 
 
-def refusal(filename: str, why: str, *, record: bool = False) -> WheelError:
-    """Return the error for a wheel that is not installed; `why` may quote any character that the wheel holds.
+def wheel_error(filename: str, reason: str, *, record: bool = False) -> WheelError:
+    """Return the error for a wheel that cannot be installed; a RecordError with `record`.
 
-    With `record` it is a RecordError.
+    `reason` may contain any characters from the wheel.
     """
-    short = why if len(why) <= SHOWN else f"{why[:SHOWN]}..."
+    short = reason if len(reason) <= SHOWN else f"{reason[:SHOWN]}..."
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
     line = f"wheel {filename} cannot be installed: {printable}; pin another version, or report it to its authors"
     return RecordError(line) if record else WheelError(line)
 
 
 @contextlib.contextmanager
-def refusing(filename: str) -> Iterator[None]:
-    """Turn every error of reading a wheel into a WheelError that names the wheel."""
+def wheel_errors(filename: str) -> Iterator[None]:
+    """Convert all errors of reading a wheel to a WheelError that names the wheel."""
     try:
         yield
     except (BadWheelError, ImageError, csv.Error) as error:
-        raise refusal(filename, str(error), record=isinstance(error, BadRecordError)) from error
+        raise wheel_error(filename, str(error), record=isinstance(error, BadRecordError)) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
-        raise refusal(filename, f"the archive is damaged ({error})") from error
+        raise wheel_error(filename, f"the archive is damaged ({error})") from error
 
 
 def record_hash(digest: Any) -> str:
-    """Return a hash of hashlib as RECORD writes it: algorithm, "=", URL-safe base64 without padding (PEP 376)."""
+    """Return a hashlib hash in the form of RECORD: algorithm, "=", URL-safe base64 without padding (PEP 376)."""
     return f"{digest.name}={base64.urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
 
 
 def record_rows(data: bytes) -> Iterator[list[str]]:
-    """Return the rows of a RECORD (PEP 376), which is not copied: io.StringIO takes four bytes for each character."""
+    """Return the rows of a RECORD (PEP 376) without a decoded copy: io.StringIO needs four bytes for each character."""
     return csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
 
 
 class PieceReader(io.RawIOBase):
-    """A stream of the bytes that an iterator gives piece by piece."""
+    """A stream of the bytes that an iterator yields."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = b""
 
     def readable(self) -> bool:
-        """Return True: it can be read from."""
+        """Return True: the stream is readable."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
@@ -110,15 +110,15 @@ class PieceReader(io.RawIOBase):
 
 
 class Member:
-    """A file of a wheel, `hash` as in RECORD; calling it opens it. A wheel may have 100 000, so it is small."""
+    """A file of a wheel, `hash` as in RECORD; calling it opens it. Small, because a wheel may have 100 000 files."""
 
     __slots__ = ("_archive", "_info", "_wheel", "hash")
 
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, promise: str, wheel: str) -> None:
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, recorded: str, wheel: str) -> None:
         self._archive = archive
         self._info = info
         self._wheel = wheel
-        self.hash = promise
+        self.hash = recorded
 
     @property
     def name(self) -> str:
@@ -132,24 +132,24 @@ class Member:
 
     @property
     def executable(self) -> bool:
-        """True if anybody may run it."""
+        """True if the file has an executable bit."""
         return bool(self._info.external_attr >> 16 & 0o111)
 
     def start(self, count: int) -> bytes:
-        """Return the first `count` bytes, not compared with RECORD."""
+        """Return the first `count` bytes, without verification."""
         with self._archive.open(self._info) as stream:
             return stream.read(count)
 
     def read(self) -> bytes:
-        """Return the contents; raises WheelError where RECORD has another hash."""
+        """Return the contents. Raise WheelError if the hash in RECORD differs."""
         return b"".join(self.pieces())
 
     def __call__(self) -> BinaryIO:
-        """Open a stream of the contents; its last `read` raises WheelError where RECORD has another hash."""
+        """Open a stream of the contents. Its last `read` raises WheelError if the hash in RECORD differs."""
         return cast("BinaryIO", PieceReader(self.pieces()))
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the contents; raises WheelError at their end where RECORD has another hash."""
+        """Yield the contents in pieces. Raise WheelError at the end if the hash in RECORD differs."""
         digest = hashlib.new(self.hash.partition("=")[0])
         try:
             with self._archive.open(self._info) as stream:
@@ -157,27 +157,27 @@ class Member:
                     digest.update(data)
                     yield data
         except ZIP_ERRORS as error:
-            raise refusal(self._wheel, f"the archive is damaged ({error})") from error
+            raise wheel_error(self._wheel, f"the archive is damaged ({error})") from error
         if record_hash(digest) != self.hash:
-            raise refusal(self._wheel, f"{self.name} differs from what RECORD says", record=True)
+            raise wheel_error(self._wheel, f"{self.name} differs from what RECORD says", record=True)
 
 
 class WheelArchive:
-    """A wheel whose names and RECORD were checked; `filename` is its own, which `path` need not have.
+    """A wheel whose names and RECORD were checked. `filename`: the wheel's file name if `path` has another.
 
-    With `repair` its RECORD is compared with every file at once, and put right: `faults` says what was wrong. Else that
-    is a RecordError, for contents where they are read.
+    With `repair` all files are compared with RECORD at once, RECORD is corrected, and `faults` lists the errors.
+    Without `repair` errors raise RecordError, those of contents when a file is read.
     """
 
     def __init__(self, path: Path, filename: str, *, repair: bool = False) -> None:
         try:
-            self._archive = open_archive(path)  # stays open for the files that are read later
+            self._archive = open_archive(path)  # stays open: files are read later
         except ZIP_ERRORS as error:
-            raise refusal(filename, f"it is no zip file that can be read ({error})") from error
+            raise wheel_error(filename, f"it is no zip file that can be read ({error})") from error
         self.filename = filename
         self.faults: list[str] = []
         self._repair = repair
-        with refusing(filename):
+        with wheel_errors(filename):
             self._infos = _read_infos(self._archive, path.stat().st_size)
             tops = {top for top, slash, _ in (name.partition("/") for name in self._infos) if slash}
             found = [name for name in sorted(tops) if name.endswith(".dist-info")]
@@ -188,7 +188,7 @@ class WheelArchive:
 
     @property
     def names(self) -> list[str]:
-        """Every file but RECORD and its signatures, sorted."""
+        """All files except RECORD and its signatures, sorted."""
         return list(self._hashes)
 
     def member(self, name: str) -> Member:
@@ -196,18 +196,18 @@ class WheelArchive:
         return Member(self._archive, self._infos[name], self._hashes[name], self.filename)
 
     def members(self) -> Iterator[Member]:
-        """Yield the files that are installed, by their names: no .pyc, none that an installer writes."""
+        """Yield the files that are installed, by name: no .pyc files and no files that an installer writes."""
         for name in self._hashes:
             parts = name.split("/")
             if "__pycache__" not in parts and not (parts[0] == self.dist_info and parts[-1] in _INSTALLERS):
                 yield self.member(name)
 
     def has_metadata(self, name: str) -> bool:
-        """Return whether the .dist-info directory has a file."""
+        """Return whether the .dist-info directory contains the file `name`."""
         return f"{self.dist_info}/{name}" in self._infos
 
     def read_metadata(self, name: str) -> str:
-        """Return the text of a file of the .dist-info directory; raises BadWheelError where it cannot be read."""
+        """Return the text of a file in the .dist-info directory. Raise BadWheelError if it cannot be read."""
         info = self._infos.get(f"{self.dist_info}/{name}")
         if info is None:
             raise BadWheelError(f"it has no {self.dist_info}/{name}")
@@ -219,13 +219,13 @@ class WheelArchive:
             raise BadWheelError(f"{info.filename} is not UTF-8 ({error.reason})") from None
 
     def headers(self, name: str) -> Message:
-        """Return the headers of METADATA or WHEEL; raises BadWheelError where it cannot be read."""
+        """Return the headers of METADATA or WHEEL. Raise BadWheelError if the file cannot be read."""
         from email.parser import Parser
 
         return Parser().parsestr(self.read_metadata(name).partition("\n\n")[0], headersonly=True)
 
     def _read_record(self) -> dict[str, str]:
-        """Return the hashes of RECORD; raises BadRecordError where one of the files has none, or a weak one."""
+        """Return the hashes of RECORD by path. Raise BadRecordError if a file has no hash or a weak one."""
         rows: dict[str, tuple[str, str]] = {}
         for row in record_rows(self.read_metadata("RECORD").encode()):
             if len(rows) > MEMBERS:
@@ -233,7 +233,7 @@ class WheelArchive:
             if len(row) != 3:
                 self._note(f"a line of RECORD has {len(row)} fields, not three")
                 continue
-            path = posixpath.normpath(row[0].replace("\\", "/"))  # some write "./module.py"
+            path = posixpath.normpath(row[0].replace("\\", "/"))  # some wheels have "./module.py"
             if rows.setdefault(path, (row[1], row[2]))[0] != row[1]:
                 self._note(f"RECORD names {path} twice")
         hashes: dict[str, str] = {}
@@ -243,17 +243,17 @@ class WheelArchive:
                 continue
             text, size = rows.pop(path, ("", ""))
             algorithm = text.partition("=")[0]
-            told = text.rstrip("=")
+            recorded = text.rstrip("=")
             if not text:
                 self._note(f"RECORD has no hash of {path}")
             elif algorithm not in _HASHES:
                 self._note(f"RECORD has a weak hash of {path} ({algorithm})")
             elif size and size.strip() != str(info.file_size):
                 self._note(f"{path} differs from what RECORD says: {info.file_size} bytes")
-            elif self._repair and told != self._hash(info, algorithm):
+            elif self._repair and recorded != self._hash(info, algorithm):
                 self._note(f"{path} differs from what RECORD says")
             else:
-                hashes[path] = told
+                hashes[path] = recorded
                 continue
             hashes[path] = self._hash(info, "sha256")
         return hashes
@@ -264,7 +264,7 @@ class WheelArchive:
         self.faults.append(fault)
 
     def _hash(self, info: zipfile.ZipInfo, algorithm: str) -> str:
-        """Return the hash of a file as RECORD writes it."""
+        """Return the hash of a file in the form of RECORD."""
         digest = hashlib.new(algorithm)
         with self._archive.open(info) as stream:
             while data := stream.read(CHUNK):
@@ -273,7 +273,7 @@ class WheelArchive:
 
 
 class _ArchiveFile(io.BufferedReader):
-    """The file of an archive; closed with its last user, as zipfile does with those that it opens itself."""
+    """The file of an archive. It is closed with its last user, like files that zipfile opens itself."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -282,7 +282,7 @@ class _ArchiveFile(io.BufferedReader):
         if size is not None and size > DIRECTORY_LIMIT:
             raise zipfile.BadZipFile(f"its directory has more than {DIRECTORY_LIMIT} bytes")
         data = super().read(size)
-        if data.count(b"PK\1\2") > MEMBERS:  # zipfile takes 500 bytes of memory for each
+        if data.count(b"PK\1\2") > MEMBERS:  # zipfile needs 500 bytes of memory for each
             raise zipfile.BadZipFile(f"it holds more than {MEMBERS} files")
         return data
 
@@ -291,12 +291,12 @@ class _ArchiveFile(io.BufferedReader):
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open a zip file to read from; zipfile alone takes a directory of any size into memory. Raises ZIP_ERRORS."""
+    """Open a zip file for reading. The central directory has a size limit, unlike in zipfile. Raise ZIP_ERRORS."""
     return zipfile.ZipFile(cast("IO[bytes]", _ArchiveFile(path)))
 
 
 def _has_another_path(info: zipfile.ZipInfo) -> bool:
-    """Return whether an extra field gives a file another path (APPNOTE 4.6.9), which newer zipfiles take."""
+    """Return whether an extra field has another path (APPNOTE 4.6.9), which newer versions of zipfile use."""
     extra = info.extra
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
@@ -307,10 +307,10 @@ def _has_another_path(info: zipfile.ZipInfo) -> bool:
 
 
 def _read_infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """Return the files of an archive of `size` bytes by their safe paths, sorted; raises BadWheelError, ImageError."""
+    """Return the files of an archive of `size` bytes by their safe paths, sorted. Raise BadWheelError, ImageError."""
     infos: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
-        name = info.orig_filename  # zipfile ends `filename` at a NUL
+        name = info.orig_filename  # zipfile truncates `filename` at a NUL
         path = safe_path(name, backslash=False)
         mode = info.external_attr >> 16
         if name.endswith("/"):
@@ -327,7 +327,7 @@ def _read_infos(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInf
             raise BadWheelError(f"{path} has another name in an extra field")
         infos[name if name == path else path] = info
         info.date_time = EPOCH
-    archive.NameToInfo.clear()  # no file is asked for by its name
+    archive.NameToInfo.clear()  # files are not opened by name
     total = sum(info.file_size for info in infos.values())
     if total > LIMIT or total > max(GRACE, RATIO * size):
         largest = max(infos, key=lambda path: infos[path].file_size)

@@ -1,4 +1,4 @@
-"""Checks of a wheel before it is installed: its tags, its name and version, and the C library that it needs."""
+"""Checks of a wheel before it is installed: tags, name, version, and the required C library."""
 
 import re
 import zipfile
@@ -15,30 +15,30 @@ from packaging.utils import (
 from packaging.version import Version
 
 from hatch_docker.core.errors import WheelError
-from hatch_docker.wheels.install.archive import ZIP_ERRORS, BadWheelError, WheelArchive, refusing
+from hatch_docker.wheels.install.archive import ZIP_ERRORS, BadWheelError, WheelArchive, wheel_errors
 from hatch_docker.wheels.target import Target, incompatibility
 
 PIECE = 1 << 20
-# The version of a symbol that compiled code takes from glibc, as in the string table of an ELF file.
+# The version of a glibc symbol that compiled code needs, in the string table of an ELF file.
 _NEEDED = re.compile(rb"\0GLIBC_(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?(?=\0)")
-_LONGEST = 32  # bytes of such a string
+_LONGEST = 32  # bytes of the longest match
 
 
-def check_given(wheel: Path, target: Target) -> None:
-    """Raise WheelError, naming both sides, where a wheel cannot run on the target.
+def check_prebuilt(wheel: Path, target: Target) -> None:
+    """Raise WheelError, which names both sides, if a wheel cannot run on the target.
 
-    Beyond its tags (PEP 425) its compiled code is asked what it needs: `linux_x86_64` says nothing of the C library.
+    Tags (PEP 425) and the compiled code are checked, because the tag `linux_x86_64` does not name a C library.
     """
-    way_out = "; make it on such a system, or let the builder stage do it: `hatch build -t docker`"
+    remedy = "; make it on such a system, or let the builder stage do it: `hatch build -t docker`"
     try:
         check_fits(wheel.name, target)
     except WheelError as error:
-        raise WheelError(f"{str(error).partition(';')[0]}{way_out}") from None
-    check_library(wheel, wheel.name, target, way_out)
+        raise WheelError(f"{str(error).partition(';')[0]}{remedy}") from None
+    check_library(wheel, wheel.name, target, remedy)
 
 
 def fitting_wheel(wheels: Sequence[Path], target: Target) -> Path:
-    """Return the wheel, of several of one version, that fits a target best; raises WheelError where none does.
+    """Return the wheel, of several of one version, that fits a target best. Raise WheelError if none fits.
 
     A single wheel is not checked.
     """
@@ -51,26 +51,26 @@ def fitting_wheel(wheels: Sequence[Path], target: Target) -> Path:
     }  # fmt: skip
     if not places:
         reasons = ", ".join(f"{wheel.name} is {incompatibility(wheel.name, target)}" for wheel in wheels)
-        raise WheelError(f"no wheel fits {target.described}: {reasons}; choose another base or platform")
+        raise WheelError(f"no wheel fits {target.description}: {reasons}; choose another base or platform")
     return places[min(places)]
 
 
-def check_library(wheel: Path, filename: str, target: Target, way_out: str) -> None:
-    """Raise WheelError where compiled code of a wheel needs another C library than that of the target.
+def check_library(wheel: Path, filename: str, target: Target, remedy: str) -> None:
+    """Raise WheelError if compiled code of a wheel needs another C library than the target's.
 
-    `filename` is the wheel's own name, which `wheel` need not have; the message ends with `way_out`.
+    `filename`: the wheel's file name if `wheel` has another. The message ends with `remedy`.
     """
-    if not says_no_library(filename):
-        return  # pure, or made for many systems and checked by whoever did
+    if not lacks_libc_tag(filename):
+        return  # pure, or built for many systems (manylinux) and checked then
     kind, version = target.libc
     for path, needed in _needs(wheel, filename):
         if kind != "glibc" or needed > tuple(int(part) for part in version.split(".")[:2]):
             needs = ".".join(map(str, needed))
-            raise WheelError(f"{path} in {filename} needs glibc {needs}, and the base is {target}{way_out}")
+            raise WheelError(f"{path} in {filename} needs glibc {needs}, and the base is {target}{remedy}")
 
 
-def says_no_library(filename: str) -> bool:
-    """Tell whether the tags of a wheel name no C library, as linux_x86_64 does."""
+def lacks_libc_tag(filename: str) -> bool:
+    """Return whether the tags of a wheel name no C library, such as linux_x86_64."""
     return "-linux_" in filename
 
 
@@ -94,22 +94,22 @@ def _needs(wheel: Path, filename: str) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def check_fits(filename: str, target: Target) -> None:
-    """Raise WheelError, naming both sides, where a wheel's tags (PEP 425) are not among those of the target."""
+    """Raise WheelError, which names both sides, if the target has none of a wheel's tags (PEP 425)."""
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename as error:
         raise WheelError(f"{filename} is not the name of a wheel: {error}") from None
     if tags.isdisjoint(target.tags()):
         raise WheelError(
-            f"wheel {filename} does not fit {target.described}; "
+            f"wheel {filename} does not fit {target.description}; "
             "choose another version or base, or let the builder make the wheel"
         )
 
 
-def check_made(filename: str, sdist: str, target: Target) -> None:
-    """Raise WheelError where a wheel does not fit the target, or is not of the package and version of its sdist."""
+def check_built(filename: str, sdist: str, target: Target) -> None:
+    """Raise WheelError if a built wheel does not fit the target, or has another package or version than its sdist."""
     check_fits(filename, target)
-    if tree := re.fullmatch(r"(?:(.+)\.)?source\.(?:tar\.gz|zip)", sdist):  # see target.TREE
+    if tree := re.fullmatch(r"(?:(.+)\.)?source\.(?:tar\.gz|zip)", sdist):  # see target.TREE_SUFFIX
         if tree[1] and canonicalize_name(tree[1]) != parse_wheel_filename(filename)[0]:
             raise WheelError(f"the source of {tree[1]} gave {filename}: correct the name of the dependency")
         return
@@ -122,8 +122,8 @@ def check_made(filename: str, sdist: str, target: Target) -> None:
 
 
 def check_identity(wheel: WheelArchive) -> None:
-    """Raise WheelError where file name, .dist-info directory and METADATA are not of one package and version."""
-    with refusing(wheel.filename):
+    """Raise WheelError if file name, .dist-info directory and METADATA name different packages or versions."""
+    with wheel_errors(wheel.filename):
         try:
             identity = parse_wheel_filename(wheel.filename)[:2]
         except InvalidWheelFilename:
@@ -140,5 +140,5 @@ def check_identity(wheel: WheelArchive) -> None:
 def _is_of(identity: tuple[str, Version], name: str, version: str) -> bool:
     try:
         return (canonicalize_name(name), Version(version)) == identity
-    except ValueError:  # of InvalidVersion, and of numbers of 5000 digits
+    except ValueError:  # InvalidVersion, or a number with 5000 digits
         return False

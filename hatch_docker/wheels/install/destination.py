@@ -1,7 +1,7 @@
-"""Installation of a wheel into a virtual environment: the path, mode and contents of every file (PEP 427, PEP 376).
+"""Installation of a wheel into a virtual environment: path, mode and contents of every file (PEP 427, PEP 376).
 
-Standard library only, for Python 3.9: the process makes layers of these files, and a stage of the Dockerfile runs this
-file too and writes them to its disk (`engines.buildkit.stage_install`). Both so install the same bytes.
+Standard library only, for Python 3.9. The embedded engine makes layers of these files. A stage of the Dockerfile runs
+this module too and writes them to disk (`engines.buildkit.stage_install`). So both install the same bytes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from hatch_docker.wheels.install.archive import (
     PieceReader,
     WheelArchive,
     record_hash,
-    refusing,
+    wheel_errors,
 )
 from hatch_docker.wheels.install.layout import VenvTarget
-from hatch_docker.wheels.install.slim import LOOKED_AT, SYMBOLS, Rules, choose, count, is_stripped
+from hatch_docker.wheels.install.slim import IMPORTS_LIMIT, SYMBOLS, Rules, choose, count, is_stripped
 from hatch_docker.wheels.install.strip import MAGIC, Piece, length, strip_parts, strip_plan
 
 INSTALLER = b"hatch-docker\n"
-REHASHED = 1 << 20        # bytes from which RECORD keeps a hash that is not SHA-256
-PTH_LIMIT = 1 << 20       # bytes of a .pth in which imports are looked for
-SCRIPTS_LIMIT = 64 << 20  # bytes of scripts that get another first line, and are held in memory
-SPOOLED = 8 << 20         # bytes of a file from which a disk holds it while its symbols are looked for
+REHASH_LIMIT = 1 << 20    # bytes; larger files keep a hash in RECORD that is not SHA-256
+PTH_LIMIT = 1 << 20       # bytes of a .pth file that are searched for imports
+SCRIPTS_LIMIT = 64 << 20  # bytes of scripts that get another first line; they are kept in memory
+SPOOL_LIMIT = 8 << 20     # bytes; larger files are on disk while they are searched for symbols
 _SCRIPT = """\
 #!{python}
 import sys
@@ -45,7 +45,7 @@ _ENTRY_POINT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<call>[\w.]+)\s*(\[.*\])
 
 
 class InstalledFile(NamedTuple):
-    """A file that a wheel puts into an image; `path` is relative to the root, `size` in bytes."""
+    """A file that a wheel installs; `path` is relative to the image's root, `size` in bytes."""
 
     path: str
     mode: int
@@ -53,19 +53,19 @@ class InstalledFile(NamedTuple):
     content: bytes | Callable[[], BinaryIO]
 
     def open(self) -> BinaryIO:
-        """Open the contents; the last `read` raises WheelError where they differ from the wheel's RECORD."""
+        """Open the contents. The last `read` raises WheelError if they differ from the wheel's RECORD."""
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content()
 
 
 class Installation:
-    """The files of an installed wheel by their paths, their hashes in RECORD, and what `rules` left out.
+    """The files of an installed wheel by path, their hashes in RECORD, and the files that `rules` leave out.
 
-    `left_out` has kind -> files and bytes, `hashes` has path -> "sha256=...", "" for RECORD itself.
+    `left_out`: kind -> number of files and bytes. `hashes`: path -> "sha256=...", "" for RECORD itself.
 
-    Files are opened, and compared with RECORD, only when they are read: none is held in memory. `warn` gets a sentence
-    about each module that will run at every start of Python. Raises WheelError, naming the wheel and the entry, for a
-    wheel that is not sound: names that leave their directory, files that differ from RECORD or are not in it, links,
-    setuid bits, archives that unpack to far more than they hold, files of the environment itself.
+    Files are opened and compared with RECORD only when they are read; none is kept in memory. `warn` receives a
+    sentence about each module that will run at every start of Python. Raise WheelError, which names the wheel and the
+    entry, for an invalid wheel: names outside of its directory, files that differ from RECORD or are missing in it,
+    links, setuid bits, zip bombs, files of the environment itself.
     """
 
     def __init__(self, wheel: WheelArchive, venv: VenvTarget, rules: Rules, warn: Callable[[str], object]) -> None:
@@ -75,26 +75,26 @@ class Installation:
         self._venv = venv
         self._rules = rules
         self._warn = warn
-        self._held = 0
+        self._scripts_size = 0
         self.hashes: dict[str, str] = {}
-        self._places = {
+        self._schemes = {
             "purelib": venv.site_packages, "platlib": venv.site_packages, "scripts": f"{venv.root}/bin",
             "headers": f"{venv.root}/include/site/python{venv.interpreter.short}/{wheel.dist_info.partition('-')[0]}",
             "data": venv.root,
         }
         root = re.escape(venv.root)
         self._reserved = re.compile(rf"{root}/(pyvenv\.cfg|bin|lib|lib64)|{root}/bin/python[0-9.]*t?")
-        with refusing(wheel.filename):
+        with wheel_errors(wheel.filename):
             self._install()
 
     def _install(self) -> None:
         version = str(self._wheel.headers("WHEEL")["Wheel-Version"])
         if not version.startswith("1."):
             raise BadWheelError(f"its format has the version {version}, and 1.x is known")
-        gone: dict[str, str] = {}
+        left_out: dict[str, str] = {}
         if self._rules.leave_out:
-            gone = choose(self._wheel.names, lambda name: self._wheel.member(name).start(LOOKED_AT), self._rules)
-        for name, kind in gone.items():
+            left_out = choose(self._wheel.names, self._first_bytes, self._rules)
+        for name, kind in left_out.items():
             count(self.left_out, kind, self._wheel.member(name).size)
         for name, module, call in self._entry_points():
             if "/" in name:
@@ -102,7 +102,7 @@ class Installation:
             script = _SCRIPT.format(python=self._venv.python, module=module, name=call.partition(".")[0], call=call)
             self._add(f"{self._venv.root}/bin/{safe_path(name, backslash=False)}", script.encode(), 0o755)
         for member in self._wheel.members():
-            if member.name not in gone:
+            if member.name not in left_out:
                 self._add_member(member)
         self._add(f"{self._venv.site_packages}/{self._wheel.dist_info}/INSTALLER", INSTALLER, 0o644)
         record = f"{self._wheel.dist_info}/RECORD"
@@ -115,8 +115,11 @@ class Installation:
                 if parent in self.files:
                     raise BadWheelError(f"/{parent} would be a file and a directory")
 
+    def _first_bytes(self, name: str) -> bytes:
+        return self._wheel.member(name).start(IMPORTS_LIMIT)
+
     def _entry_points(self) -> Iterator[tuple[str, str, str]]:
-        """Yield name, module and attribute of each program (entry points specification)."""
+        """Yield name, module and attribute of each script (entry points specification)."""
         if not self._wheel.has_metadata("entry_points.txt"):
             return
         parser = configparser.ConfigParser(delimiters="=", interpolation=None)
@@ -133,43 +136,43 @@ class Installation:
                 yield name, found["module"], found["call"]
 
     def _add_member(self, member: Member) -> None:
-        scheme, path = self._placed(member.name)
-        if scheme not in self._places or not path:
+        scheme, path = self._scheme_and_path(member.name)
+        if scheme not in self._schemes or not path:
             raise BadWheelError(f"{member.name} is in no directory of .data that wheels have")
-        target = f"{self._places[scheme]}/{safe_path(path, backslash=False)}"
+        target = f"{self._schemes[scheme]}/{safe_path(path, backslash=False)}"
         library = f"{self._venv.root}/lib64/"
-        if target.startswith(library):  # a link to lib
+        if target.startswith(library):  # lib64 is a symlink to lib
             target = f"{self._venv.root}/lib/{target[len(library):]}"
         inside = target.replace(f"{self._venv.site_packages}/", "", 1).split("/")
         if len(inside) == 2 and inside[0].endswith(".dist-info") and inside[0] != self._wheel.dist_info:
             raise BadWheelError(f"it brings {inside[0]}, the metadata of another package")
         mode = 0o755 if member.executable or scheme == "scripts" else 0o644
         if scheme == "scripts" and member.start(8) == b"#!python":
-            self._held += member.size
-            if self._held > SCRIPTS_LIMIT:
+            self._scripts_size += member.size
+            if self._scripts_size > SCRIPTS_LIMIT:
                 raise BadWheelError(f"its scripts have more than {SCRIPTS_LIMIT} bytes")
             self._add(target, f"#!{self._venv.python}\n".encode() + member.read().partition(b"\n")[2], mode)
             return
-        self._warn_of_start(target, member)
-        self._add(target, self._stripped(member), mode)
+        self._warn_of_startup_code(target, member)
+        self._add(target, self._without_symbols(member), mode)
 
-    def _placed(self, name: str) -> tuple[str, str]:
-        """Return the scheme of a file in the archive (PEP 427), and its path there."""
+    def _scheme_and_path(self, name: str) -> tuple[str, str]:
+        """Return the installation scheme of a file in the archive (PEP 427), and its path there."""
         data, _, rest = name.partition("/")
         if data != f"{self._wheel.dist_info[: -len('.dist-info')]}.data":
             return "purelib", name
         scheme, _, path = rest.partition("/")
         return scheme, path
 
-    def _stripped(self, member: Member) -> Member | Stripped:
-        """Return a member, or the file without symbols that takes its place."""
+    def _without_symbols(self, member: Member) -> Member | StrippedFile:
+        """Return the member, or its stripped file if the rules remove symbols."""
         found = strip_member(member) if is_stripped(member.name, self._rules) else None
         if found is None:
             return member
         count(self.left_out, SYMBOLS, member.size - found.size)
         return found
 
-    def _add(self, path: str, content: bytes | Member | Stripped, mode: int) -> None:
+    def _add(self, path: str, content: bytes | Member | StrippedFile, mode: int) -> None:
         if path in self.files:
             raise BadWheelError(f"it brings /{path} twice")
         if f"/{WHITEOUT}" in path:
@@ -183,12 +186,12 @@ class Installation:
             opener = content if isinstance(content, Member) else content.open
             self.files[path] = InstalledFile(path, mode, content.size, opener)
             found = content.hash
-            if not found.startswith("sha256=") and content.size < REHASHED and isinstance(content, Member):
+            if not found.startswith("sha256=") and content.size < REHASH_LIMIT and isinstance(content, Member):
                 found = record_hash(hashlib.sha256(content.read()))
         self.hashes[path] = found
 
     def _rows(self, record: str) -> Iterator[tuple[str, str, str]]:
-        """Yield the rows of RECORD, that of itself last: path from site-packages, hash, size."""
+        """Yield the rows of the new RECORD: path from site-packages, hash, size. RECORD itself is the last."""
         site = self._venv.site_packages
         names = {
             path[len(site) + 1 :] if path.startswith(f"{site}/") else posixpath.relpath(path, site): path
@@ -198,17 +201,17 @@ class Installation:
             yield name, self.hashes[path], str(self.files[path].size)
         yield record, "", ""
 
-    def _warn_of_start(self, path: str, member: Member) -> None:
+    def _warn_of_startup_code(self, path: str, member: Member) -> None:
         name = path.replace(f"{self._venv.site_packages}/", "", 1)
         code = name.endswith(".pth") and re.search(rb"^import[ \t]", member.start(PTH_LIMIT), re.MULTILINE)
         if name == "distutils-precedence.pth" and self._wheel.dist_info.startswith("setuptools-"):
-            return  # known to everybody, and without effect unless distutils is imported
+            return  # well known, and without effect unless distutils is imported
         if code or name in ("sitecustomize.py", "usercustomize.py"):
             self._warn(f"wheel {self._wheel.filename} brings {name}, whose code runs at every start of Python")
 
 
-class Stripped(NamedTuple):
-    """A program or library without its symbols; `size` in bytes, `hash` for RECORD."""
+class StrippedFile(NamedTuple):
+    """A program or library without symbols; `size` in bytes, `hash` for RECORD."""
 
     member: Member
     pieces: list[Piece]
@@ -216,15 +219,15 @@ class Stripped(NamedTuple):
     hash: str
 
     def open(self) -> BinaryIO:
-        """Open a stream of it; the last `read` raises WheelError where the member differs from RECORD."""
+        """Open a stream of the stripped file. The last `read` raises WheelError if the member differs from RECORD."""
         return cast("BinaryIO", PieceReader(strip_parts(self.member(), self.pieces)))
 
 
-def strip_member(member: Member) -> Stripped | None:
-    """Return a program or library without its symbols; None for all other files, and for those that have none."""
+def strip_member(member: Member) -> StrippedFile | None:
+    """Return a program or library without symbols; None for other files and those without symbols."""
     if member.start(len(MAGIC)) != MAGIC:
         return None
-    with tempfile.SpooledTemporaryFile(SPOOLED) as file:
+    with tempfile.SpooledTemporaryFile(SPOOL_LIMIT) as file:
         for piece in member.pieces():
             file.write(piece)
         file.seek(0)
@@ -235,4 +238,4 @@ def strip_member(member: Member) -> Stripped | None:
         digest = hashlib.sha256()
         for part in strip_parts(file, pieces):
             digest.update(part)
-    return Stripped(member, pieces, length(pieces), record_hash(digest))
+    return StrippedFile(member, pieces, length(pieces), record_hash(digest))

@@ -1,14 +1,14 @@
-"""Choice of the files of a wheel that an image does not need: never one that another module of the wheel imports.
+"""Files of a wheel that an image does not need. A file that another module of the wheel imports is never left out.
 
-Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too
-(`engines.buildkit.stage_install`). Nothing is parsed as Python, because every version of Python parses differently:
-lines are read, and a line that may be an import counts as one.
+Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too (`engines.buildkit.stage_install`).
+Modules are not parsed as Python, because every version of Python parses differently. Lines are searched, and a line
+that may be an import counts as an import.
 
     tests     directories named test or tests in a package that has other modules, none of which imports them
-    stubs     *.pyi and py.typed; not where the module beside a stub reads it (lazy_loader)
-    headers   what compilers, linkers and build systems read; not of packages that compile in the running program
+    stubs     *.pyi and py.typed; not if the module beside a stub reads it (lazy_loader)
+    headers   files for compilers, linkers and build systems; not of packages that compile at run time
     symbols   debug information and symbol tables of ELF files (`strip.py`)
-    locales   translations (LC_MESSAGES/*.mo and the like, Babel's locale-data) of languages nobody asked for
+    locales   translations (LC_MESSAGES/*.mo and similar files, Babel's locale-data) except the selected languages
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from hatch_docker.oci.paths import parents
 
 KINDS = ("tests", "stubs", "headers", "symbols", "locales")
 TESTS, STUBS, HEADERS, SYMBOLS, LOCALES = KINDS
-LOOKED_AT = 1 << 20  # bytes of a module in which imports are looked for
-ALWAYS = "en"  # the language that programs fall back to
+IMPORTS_LIMIT = 1 << 20  # bytes of a module that are searched for imports
+ALWAYS = "en"  # the fallback language of programs
 MODULES = (".py", ".so", ".pyd")
 _HEADERS = (".h", ".hh", ".hpp", ".hxx", ".cuh", ".a", ".la", ".pxd", ".pxi", ".pyx", ".pc", ".cmake")
-# They hand headers to a compiler of their own (NVRTC, OpenCL, Clang) while they run.
-_COMPILE = (
+# These packages pass headers to a compiler (NVRTC, OpenCL, Clang) at run time.
+_COMPILE_AT_RUN_TIME = (
     "CPyCppyy", "Cython", "cppyy", "cppyy_backend", "cuda", "cupy", "cupyx", "numba_cuda", "nvidia", "pycuda",
     "pyopencl", "taichi", "triton", "warp",
 )  # fmt: skip
@@ -36,7 +36,7 @@ _LOCALES = (
     re.compile(r"(?:.*/)?(?P<language>[a-z]{2,3})(?:[_@-][^/]+)?/LC_MESSAGES/[^/]+\.(?:mo|po|pot|json|js)"),
     re.compile(r"babel/locale-data/(?P<language>[a-z]{2,3})(?:_[^/]+)?\.dat"),
 )
-# Of strangers' files: every repetition is bounded, or ends where nothing else could go on.
+# For untrusted files: every repetition has a limit or cannot backtrack.
 _FROM = re.compile(
     rb"^[ \t]*from[ \t]{1,40}(\.{0,20})([\w.]{0,300})[ \t]{0,40}import\b[ \t]*(\([^)]{0,4000}\)|(?:\\\r?\n|[^\n;])*)",
     re.MULTILINE,
@@ -47,7 +47,7 @@ _TEXT = re.compile(rb"[\"']([A-Za-z_]\w*(?:\.\w+)*\.tests?\b[\w.]*)")
 
 
 class Rules(NamedTuple):
-    """Kinds of files that are left out, sorted; languages that stay; patterns of files that stay in any case."""
+    """Kinds of files that are left out, sorted; languages to keep; patterns of files to keep in any case."""
 
     leave_out: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()
@@ -58,11 +58,11 @@ NONE = Rules()
 
 
 def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> dict[str, str]:
-    """Return the files of a wheel that are left out, by their names in its archive, and the kind of each.
+    """Return the files of a wheel that are left out: name in the archive -> kind.
 
-    `read` gives the first LOOKED_AT bytes of one.
+    `read` returns the first IMPORTS_LIMIT bytes of a file.
     """
-    files = {path: name for name in sorted(names) if (path := _placed(name))}
+    files = {path: name for name in sorted(names) if (path := _installed_path(name))}
     tests = _tests(files, read) if TESTS in rules.leave_out else frozenset()
     found = {}
     for path, name in files.items():
@@ -74,20 +74,20 @@ def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> 
 
 
 def count(tally: dict[str, list[int]], kind: str, size: int) -> None:
-    """Add a file to what was left out: kind -> files and bytes."""
+    """Add a file to the statistics of left-out files: kind -> number of files and bytes."""
     row = tally.setdefault(kind, [0, 0])
     row[0] += 1
     row[1] += size
 
 
 def is_stripped(name: str, rules: Rules) -> bool:
-    """Tell whether a file of an archive loses its symbols, if it is an ELF file."""
-    path = _placed(name) or name
+    """Return whether the symbols of a file in the archive are removed, if it is an ELF file."""
+    path = _installed_path(name) or name
     return SYMBOLS in rules.leave_out and not _is_kept(path, rules.keep)
 
 
-def _placed(name: str) -> str:
-    """Return the path of a file of the archive below site-packages; "" for files that always stay."""
+def _installed_path(name: str) -> str:
+    """Return the path of a file of the archive below site-packages; "" for files that are never left out."""
     top, _, rest = name.partition("/")
     if top.endswith(".dist-info"):
         return ""
@@ -100,14 +100,14 @@ def _placed(name: str) -> str:
 
 
 def _is_kept(path: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a pattern names a file or a directory that it is in; a * stands for any characters, / included."""
+    """Return whether a pattern matches a path or one of its parent directories; a * also matches "/"."""
     parts = path.split("/")
     places = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     return any(fnmatchcase(place, pattern.rstrip("/")) for pattern in patterns for place in places)
 
 
 def _kind(path: str, names: dict[str, str], read: Callable[[str], bytes]) -> str:
-    """Return the kind of a file by its name, whatever the rules."""
+    """Return the kind of a file by its name, independent of the rules."""
     directory, _, name = path.rpartition("/")
     if name.endswith(".pyi"):
         module = names.get(path[:-1])
@@ -115,7 +115,7 @@ def _kind(path: str, names: dict[str, str], read: Callable[[str], bytes]) -> str
     if name == "py.typed":
         return STUBS
     if name.endswith(_HEADERS) or (directory.split("/")[0] == "include" and not name.endswith(MODULES)):
-        return "" if path.split("/", maxsplit=1)[0] in _COMPILE else HEADERS
+        return "" if path.split("/", maxsplit=1)[0] in _COMPILE_AT_RUN_TIME else HEADERS
     return LOCALES if _language(path) else ""
 
 
@@ -125,24 +125,24 @@ def _language(path: str) -> str:
 
 
 def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str]:
-    """Return the directories of tests that nothing imports but they themselves, and each other."""
-    places: dict[str, list[str]] = {}  # what is in each of them, and what in none: ""
+    """Return the test directories that only test directories import."""
+    places: dict[str, list[str]] = {}  # files by test directory; "" for files outside of them
     for path in names:
         places.setdefault(_test_root(path), []).append(path)
     others = [path for path in places.pop("", ()) if path.endswith(MODULES)]
     packages = {posixpath.dirname(root) for root in places}
     packages = {parent for path in others for parent in parents(path) if parent in packages}
-    gone = {root for root in places if posixpath.dirname(root) in packages}
-    while others and gone:
+    unused = {root for root in places if posixpath.dirname(root) in packages}
+    while others and unused:
         used = (name for path in others if path.endswith(".py") for name in _imported(path, read(names[path])))
-        back = gone & {_test_root(f"{name}.".replace(".", "/")) for name in used}
-        gone -= back
+        back = unused & {_test_root(f"{name}.".replace(".", "/")) for name in used}
+        unused -= back
         others = [path for root in back for path in places[root] if path.endswith(MODULES)]
-    return frozenset(gone)
+    return frozenset(unused)
 
 
 def _test_root(path: str) -> str:
-    """Return the first directory of tests that a path is in, below a package; "" for none."""
+    """Return the first test directory below a package that contains a path; "" if there is none."""
     parts = path.split("/")[:-1]
     for number in range(1, len(parts)):
         if parts[number] in ("test", "tests"):

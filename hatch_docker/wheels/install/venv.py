@@ -1,7 +1,7 @@
-"""Wheels into layers: the entries of a virtual environment, and of each wheel that is installed into it.
+"""Entries of a layer for a virtual environment and for each wheel that is installed into it.
 
-A wheel's entries depend on the wheel, on "3.13" and on the environment's root, on nothing else: the same wheel
-is the same layer in every image, and a pure one on every architecture. Only `venv_entries` depend on the base.
+A wheel's entries depend only on the wheel, Python's minor version and the environment's root: the same wheel is the
+same layer in every image, and a pure wheel on every architecture. Only `venv_entries` depend on the base.
 """
 
 import posixpath
@@ -20,7 +20,7 @@ from hatch_docker.wheels.install.slim import NONE, Rules
 
 
 def venv_entries(venv: VenvTarget) -> list[Entry]:
-    """Return the environment's own files: pyvenv.cfg, the links to the interpreter, and their directories."""
+    """Return the environment's own files: pyvenv.cfg, symlinks to the interpreter, and directories."""
     entries = [Entry(f"{venv.root}/pyvenv.cfg", "file", 0o644, SOURCE_DATE, content=venv.settings)]
     entries += [
         Entry(f"{venv.root}/{path}", "symlink", 0o777, SOURCE_DATE, target=target)
@@ -35,12 +35,13 @@ def wheel_entries(
     rules: Rules = NONE, tally: dict[str, list[int]] | None = None, faults: list[str] | None = None,
     hashes: dict[str, str] | None = None,
 ) -> list[Entry]:
-    """Return the files that installing a wheel writes into an environment, and their directories, without .pyc.
+    """Return the files of an installed wheel in an environment, and their directories, without .pyc files.
 
-    `filename` is the wheel's own name where `wheel` has another, as in the store. Files that `rules` leave out are
-    missing in RECORD too, and are added to `tally`: kind -> files and bytes. With `faults` a wrong RECORD is put right,
-    and what was wrong is added to them. `hashes` gets what `wheel_files` reads in the new RECORD. Errors and `warn` are
-    those of `Installation`; a wheel whose names or metadata are of another package raises WheelError too.
+    `filename`: the wheel's file name if `wheel` has another, as in the store. Files that `rules` leave out are missing
+    in RECORD too, and are added to `tally`: kind -> number of files and bytes. With `faults` a wrong RECORD is
+    repaired, and its errors are appended to `faults`. `hashes` receives the rows of the new RECORD, as `wheel_files`
+    returns them. Errors and `warn`: see `Installation`. Also raise WheelError if names or metadata are those of another
+    package.
     """
     archive = WheelArchive(wheel, filename or wheel.name, repair=faults is not None)
     if faults is not None:
@@ -52,22 +53,22 @@ def wheel_entries(
     if hashes is not None:
         hashes |= installed.hashes
     entries = parent_entries(installed.files, set(parents(venv.root)))
-    while installed.files:  # of 100 000 no second list is held
+    while installed.files:  # 100 000 files are not stored twice
         path, file = installed.files.popitem()
         entries.append(Entry(path, "file", file.mode, SOURCE_DATE, size=file.size, content=file.content))
     return entries
 
 
 def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[SourceFile]:
-    """Return the modules among a wheel's entries: one unit for `compile_sources`."""
+    """Return the modules among a wheel's entries, as one unit for `compile_sources`."""
     modules = (entry for entry in entries if entry.kind == "file" and venv.has_module(entry.path))
     return [(entry.path, entry.content or b"") for entry in modules]
 
 
 def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTarget) -> list[Entry]:
-    """Return the .pyc of a wheel's modules and their directories, out of what `compile_sources` gave for all wheels.
+    """Return the .pyc files of a wheel's modules and their directories, from the result of `compile_sources`.
 
-    RECORD does not name them: files that can be made again may be left out (PEP 376).
+    They are not in RECORD, which may omit files that can be made again (PEP 376).
     """
     files = [
         compiled.entry(path) for entry in entries
@@ -78,7 +79,7 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTar
 
 
 def wheel_files(entries: Iterable[Entry], venv: VenvTarget) -> dict[str, str]:
-    """Return the files of an installed wheel by its RECORD: path in the image -> hash ("sha256=...", "" if none)."""
+    """Return the files in the RECORD of an installed wheel: path in the image -> hash ("sha256=...", "" if none)."""
     for entry in entries:
         if venv.is_metadata(entry.path, "RECORD") and isinstance(entry.content, bytes):
             rows = record_rows(entry.content)
@@ -87,10 +88,10 @@ def wheel_files(entries: Iterable[Entry], venv: VenvTarget) -> dict[str, str]:
 
 
 def check_owners(wheels: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise WheelError where two wheels bring one path with different contents; `wheels`: name -> its files.
+    """Raise WheelError if two wheels contain the same path with different contents. `wheels`: name -> its files.
 
-    An installer would let the last one win, and which one is last is an accident. The same contents twice, as
-    an empty `__init__.py`, do no harm.
+    An installer would keep the last file, and the order is arbitrary. Equal files, such as an empty `__init__.py`, are
+    allowed.
     """
     owners: dict[str, tuple[str, str]] = {}
     for name, files in sorted(wheels.items()):

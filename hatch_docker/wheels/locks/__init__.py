@@ -1,1 +1,1 @@
-"""Lock files and resolution."""
+"""Readers of lock files, and the resolution of requirements."""

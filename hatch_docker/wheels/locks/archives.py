@@ -1,6 +1,6 @@
-"""Dependencies that no index gives as a file with its hash: git repositories, and sdists at an address or a path.
+"""Direct references (PEP 508) that must be built: git repositories, and sdists at a URL or a path.
 
-Their name, version and requirements are read from the files if these state them, else a build tells them.
+Their name, version and requirements are read from the files if they are static, otherwise a build supplies them.
 """
 
 import tomllib
@@ -23,11 +23,11 @@ from hatch_docker.project.git_source import GitSource, parse_git
 from hatch_docker.project.sources import Source
 from hatch_docker.wheels.builder.sdist import sdist_documents
 from hatch_docker.wheels.index import Indexes
-from hatch_docker.wheels.repository import repository_archive, stated_identity
-from hatch_docker.wheels.target import TREE, Pin, Target, parse_marker, parse_requirement, sdist_name, version_of
+from hatch_docker.wheels.repository import repository_archive, static_identity
+from hatch_docker.wheels.target import TREE_SUFFIX, Pin, Target, parse_marker, parse_requirement, sdist_name, version_of
 
 SdistMetadata = Callable[[Pin, Path], bytes]
-"""Builds the core metadata (METADATA) of an sdist in isolation: its pin, its file -> the document's bytes."""
+"""A function that builds the core metadata (METADATA) of an sdist in isolation: its pin, its file -> METADATA."""
 
 Dependencies = tuple[tuple[str, ...], tuple[str, ...]]
 """Requires-Dist and Provides-Extra of core metadata."""
@@ -36,8 +36,8 @@ ARCHIVES = (".tar.gz", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A package that no index gives: its pin, its requirements (PEP 508) and its extras."""
+class DirectPackage:
+    """A package at a direct reference: its pin, its requirements (PEP 508) and its extras."""
 
     pin: Pin
     requires: tuple[str, ...]
@@ -45,17 +45,17 @@ class Given:
 
 
 def is_archive(address: str) -> bool:
-    """Return whether an address is that of a git repository or of an sdist, which have to be built."""
+    """Return whether an address is a git repository or an sdist, which must be built."""
     path = address.partition("#")[0].partition("?")[0]
     return address.startswith("git+") or path.endswith(ARCHIVES)
 
 
 @dataclass(slots=True)
 class StubWheels:
-    """Wheels of metadata alone, by which uv knows the packages that have to be built, in a directory.
+    """Wheels in `directory` that contain only metadata, so that uv can resolve packages that must be built.
 
-    `sources` are the places of the project's requirements, and of those that such packages require at an address; of
-    these `required` are the names that are needed without an extra.
+    `sources`: those of the project's requirements, and the direct references of the stub packages. `required`: names of
+    the latter that are needed without an extra. `stubs`: address -> path of the wheel, and the package.
     """
 
     directory: Path
@@ -66,41 +66,41 @@ class StubWheels:
     target: Target
     sources: list[Source] = field(default_factory=list)
     required: list[str] = field(default_factory=list)
-    made: dict[str, tuple[str, Given]] = field(default_factory=dict)
+    stubs: dict[str, tuple[str, DirectPackage]] = field(default_factory=dict)
 
     def path(self, source: Source) -> str:
-        """Return the path of the wheel for a source that has to be built."""
-        if source.where not in self.made:
-            given = given_package(
+        """Return the path of the stub wheel for a source that must be built."""
+        if source.where not in self.stubs:
+            package = direct_package(
                 source.name, source.where, source.table, self.root, self.indexes, self.ctx, self.metadata
             )
-            lines, more = split_references(given.requires, f"a requirement of {given.pin.title}")
-            if unfit := [other for other in more if "file:" in other.where and "file:" not in source.where]:
-                raise WheelError(f"{given.pin.title} requires {unfit[0].name} at a path of this machine: refused")
+            lines, more = split_references(package.requires, f"a requirement of {package.pin.title}")
+            if local := [other for other in more if "file:" in other.where and "file:" not in source.where]:
+                raise WheelError(f"{package.pin.title} requires {local[0].name} at a path of this machine: refused")
             self.sources += [replace(other, indirect=True) for other in more]
             self.required += [
                 other.name for other in more
                 if not other.marker or self.target.holds(parse_marker(other.marker, other.table))
             ]
-            self.made[source.where] = _stub_wheel(self.directory / str(len(self.made)), given, lines), given
-        return self.made[source.where][0]
+            self.stubs[source.where] = _stub_wheel(self.directory / str(len(self.stubs)), package, lines), package
+        return self.stubs[source.where][0]
 
-    def replaced(self, pins: Sequence[Pin]) -> tuple[Pin, ...]:
-        """Return pins with those of the packages themselves for their wheels here."""
-        own = {Path(path).as_uri(): given.pin for path, given in self.made.values()}
+    def with_own_pins(self, pins: Sequence[Pin]) -> tuple[Pin, ...]:
+        """Return the pins; those of stub wheels are replaced by the pins of the packages."""
+        own = {Path(path).as_uri(): package.pin for path, package in self.stubs.values()}
         return tuple(own.get(pin.url, pin) for pin in pins)
 
     def has(self, pin: Pin) -> bool:
-        """Return whether a pin is of such a package."""
-        return any(given.pin == pin for _, given in self.made.values())
+        """Return whether a pin is that of a stub wheel's package."""
+        return any(package.pin == pin for _, package in self.stubs.values())
 
 
-def _stub_wheel(directory: Path, given: Given, lines: Sequence[str]) -> str:
-    """Write a wheel that has only the metadata of a package, and return its path."""
-    pin = given.pin
+def _stub_wheel(directory: Path, package: DirectPackage, lines: Sequence[str]) -> str:
+    """Write a wheel that contains only a package's metadata, and return its path."""
+    pin = package.pin
     stem = f"{pin.name.replace('-', '_')}-{pin.version}"
     fields = [("Metadata-Version", "2.1"), ("Name", pin.name), ("Version", pin.version)]
-    fields += [("Provides-Extra", extra) for extra in given.extras] + [("Requires-Dist", line) for line in lines]
+    fields += [("Provides-Extra", extra) for extra in package.extras] + [("Requires-Dist", line) for line in lines]
     directory.mkdir()
     path = directory / f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
@@ -111,7 +111,7 @@ def _stub_wheel(directory: Path, given: Given, lines: Sequence[str]) -> str:
 
 
 def split_references(lines: Iterable[str], owner: str = "the dependency") -> tuple[list[str], list[Source]]:
-    """Return requirements without the addresses of what has to be built, and these addresses as sources."""
+    """Return the requirements without direct references that must be built, and these references as sources."""
     found, sources = [], []
     for line in lines:
         requirement = parse_requirement(line, owner)
@@ -125,30 +125,31 @@ def split_references(lines: Iterable[str], owner: str = "the dependency") -> tup
     return found, sources
 
 
-def given_package(
+def direct_package(
     name: str, address: str, where: str, root: Path, indexes: Indexes, ctx: Context, metadata: SdistMetadata | None
-) -> Given:
-    """Return the package at an address: a git repository, or an sdist (a path starts at `root`).
+) -> DirectPackage:
+    """Return the package at an address: a git repository, or an sdist (a path is relative to `root`).
 
-    `where` says who names it, for messages. A branch or a tag becomes the commit that it is now, and is told. Raise
-    WheelError, RegistryError or TransientError.
+    `where`: the place of the reference, for messages. A branch or tag is resolved to its current commit, which is
+    reported. Raise WheelError, RegistryError or TransientError.
     """
     if address.startswith("git+"):
-        asked = parse_git(address, where)
-        source = resolve_commit(asked, ctx)
-        if not asked.is_pinned:
-            ctx.progress.info(f"{name}: {asked.ref or 'the default branch'} of {asked.url} is commit {source.ref[:12]}")
+        reference = parse_git(address, where)
+        source = resolve_commit(reference, ctx)
+        if not reference.is_pinned:
+            ref = reference.ref or "the default branch"
+            ctx.progress.info(f"{name}: {ref} of {reference.url} is commit {source.ref[:12]}")
         pin = repository_pin(name, "", source, ctx)
     else:
         pin = _sdist_pin(name, address, where, root, indexes, ctx)
     path = ctx.store.blob_path(f"sha256:{pin.sha256}")
-    return _described(pin, path, metadata)
+    return _with_metadata(pin, path, metadata)
 
 
 def repository_pin(name: str, version: str, source: GitSource, ctx: Context) -> Pin:
-    """Return the pin of a commit; its version is "" if that is not known before it is built."""
+    """Return the pin of a commit; its version is "" if it is unknown before the build."""
     archive = repository_archive(source, ctx)
-    filename = sdist_name(name, archive.version) if archive.version else f"{name}.{TREE}"
+    filename = sdist_name(name, archive.version) if archive.version else f"{name}.{TREE_SUFFIX}"
     return Pin(name, archive.version or version, filename, str(source), archive.sha256, archive.size, None)
 
 
@@ -164,17 +165,17 @@ def _sdist_pin(name: str, address: str, where: str, root: Path, indexes: Indexes
     parts = parse(url)
     filename = unquote(parts.path.rpartition("/")[2])
     version = str(version_of(filename) or "") if canonicalize_name(filename).startswith(name) else ""
-    if not version:  # as of the archives that forges make of a tag
-        filename = f"{name}.{'source.zip' if filename.endswith('.zip') else TREE}"
+    if not version:  # such as a forge's archive of a tag
+        filename = f"{name}.{'source.zip' if filename.endswith('.zip') else TREE_SUFFIX}"
     url = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=fragment).geturl()
     size = ctx.store.blob_path(digest).stat().st_size
     return Pin(name, version, filename, url, digest.removeprefix("sha256:"), size, None)
 
 
-def _described(pin: Pin, path: Path, metadata: SdistMetadata | None) -> Given:
-    """Return a package with its version and what it requires."""
+def _with_metadata(pin: Pin, path: Path, metadata: SdistMetadata | None) -> DirectPackage:
+    """Return a package with its version and requirements."""
     pyproject = _documents(path, pin.filename, pin.subdirectory).get("pyproject.toml", b"")
-    name, version = stated_identity(pyproject)
+    name, version = static_identity(pyproject)
     _check_name(pin, name or pin.name)
     version = pin.version or version
     found = static_metadata(path, pin.filename, pin.subdirectory)
@@ -182,11 +183,11 @@ def _described(pin: Pin, path: Path, metadata: SdistMetadata | None) -> Given:
         found, version = built_metadata(pin, path, metadata)
     try:
         version = str(Version(version))
-    except ValueError:  # of InvalidVersion, and of numbers of 5000 digits
+    except ValueError:  # InvalidVersion, or a number with 5000 digits
         raise WheelError(f"{pin.name} at {redact_url(pin.url)} has the version {version[:50]!r}: correct it") from None
     tree = pin.filename.startswith(f"{pin.name}.source.") and not pin.needs_git
     filename = sdist_name(pin.name, version, pin.filename) if tree else pin.filename
-    return Given(replace(pin, version=version, filename=filename), *found)
+    return DirectPackage(replace(pin, version=version, filename=filename), *found)
 
 
 def _check_name(pin: Pin, name: str) -> None:
@@ -195,7 +196,7 @@ def _check_name(pin: Pin, name: str) -> None:
 
 
 def built_metadata(pin: Pin, path: Path, metadata: SdistMetadata | None) -> tuple[Dependencies, str]:
-    """Return what a package requires, and its version, as building it in isolation tells."""
+    """Return the requirements and the version of a package from an isolated build of its metadata."""
     if metadata is None:
         raise WheelError(
             f"{pin.title.strip()} has no wheel, and only running its build tells what it needs; lock "
@@ -208,10 +209,10 @@ def built_metadata(pin: Pin, path: Path, metadata: SdistMetadata | None) -> tupl
 
 
 def static_metadata(path: Path, filename: str, subdirectory: str = "") -> Dependencies | None:
-    """Read the dependencies and extras of an sdist without running it; return None if they are not static.
+    """Return the dependencies and extras of an sdist if they are static, without executing it; otherwise None.
 
-    Static are those of metadata 2.2 or newer whose `Dynamic` does not name them (PEP 643), and of a [project] table
-    whose `dynamic` does not (PEP 621).
+    Metadata 2.2 or newer are static if `Dynamic` does not list the fields (PEP 643), a [project] table if `dynamic`
+    does not list them (PEP 621).
     """
     documents = _documents(path, filename, subdirectory)
     if "PKG-INFO" in documents and (found := _static(documents["PKG-INFO"])):
@@ -226,7 +227,7 @@ def static_metadata(path: Path, filename: str, subdirectory: str = "") -> Depend
     optional = project.get("optional-dependencies", {})
     lists = [dynamic, lines, *(optional.values() if isinstance(optional, dict) else [None])]
     if not all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists):
-        return None  # not valid; its backend will say so
+        return None  # not valid; the backend will report the error
     if {"dependencies", "optional-dependencies"} & set(dynamic):
         return None
     for extra, extra_lines in sorted(optional.items()):
@@ -237,7 +238,7 @@ def static_metadata(path: Path, filename: str, subdirectory: str = "") -> Depend
 
 
 def _documents(path: Path, filename: str, subdirectory: str) -> dict[str, bytes]:
-    """Return PKG-INFO and pyproject.toml of the project's directory in an sdist."""
+    """Return PKG-INFO and pyproject.toml in the project's directory of an sdist."""
     if not filename.endswith((".tar.gz", ".tgz", ".zip")):
         return {}
     try:
@@ -251,7 +252,7 @@ def _static(document: bytes) -> Dependencies | None:
     dynamic = {field.lower() for field in raw.get("dynamic", [])}
     try:
         old = Version(raw.get("metadata_version", "1.0")) < Version("2.2")
-    except ValueError:  # an invalid version, or a number of 5000 digits
+    except ValueError:  # an invalid version, or a number with 5000 digits
         return None
     return None if old or dynamic & {"requires-dist", "provides-extra"} else _parse(document)
 

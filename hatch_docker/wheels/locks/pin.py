@@ -1,8 +1,8 @@
-"""Pins of a project's dependencies: read from its lock, or resolved; remembered by everything that decides them.
+"""Pins of a project's dependencies: read from its lock or resolved, and cached by everything that affects them.
 
-A lock with addresses (pylock.toml, uv.lock) is read to the table of a pylock.toml. A lock without them (poetry.lock,
-pdm.lock, requirements with hashes) gives names, versions and hashes, for which uv asks the index. Without a lock uv
-resolves; the answer stands in the project's hatch-docker.lock if there is one.
+A lock with addresses (pylock.toml, uv.lock) is converted to the table of a pylock.toml. A lock without addresses
+(poetry.lock, pdm.lock, requirements with hashes) has names, versions and hashes, and uv lists the files on the index.
+Without a lock uv resolves the requirements; the result is in the project's hatch-docker.lock if that exists.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from hatch_docker.wheels.target import Pin, PinHash, Target, parse_requirement
 
 if TYPE_CHECKING:
     from hatch_docker.wheels.locks.archives import SdistMetadata
-    from hatch_docker.wheels.locks.pylock import PinAddress
+    from hatch_docker.wheels.locks.pylock import PinDirect
     from hatch_docker.wheels.locks.requirements_txt import LockedPackage
 
 RECIPE = 1
-RESOLUTION_LIFETIME = 24 * 3600           # seconds; until then a resolution without a lock is not repeated
-IN_PROJECT = "project:"                   # start of the address of a file below the project, in caches and locks
+RESOLUTION_LIFETIME = 24 * 3600           # seconds for which a resolution without a lock is reused
+IN_PROJECT = "project:"                   # prefix of URLs of files below the project, in caches and locks
 _FACT = "pins"
-HASHES = "build-pins"                     # a resolution of build requirements, without addresses
+HASHES = "build-pins"                     # fact: a resolution of build requirements without URLs
 _RELOCK = {
     "pylock": "lock it again (`hatch lock`, `uv export --format pylock.toml`)",
     "uv": "run `uv lock`",
@@ -53,11 +53,11 @@ _RELOCK = {
 def pin(
     lock: LockPlan, root: Path, target: Target, ctx: Context, *, metadata: SdistMetadata | None = None
 ) -> tuple[Pin, ...]:
-    """Return the files of a project's dependencies for one target, by name; an sdist only if no wheel fits.
+    """Return the files of a project's dependencies for a target, by name; an sdist only if no wheel fits.
 
-    Requirements that come in addition to the lock (`LockPlan.beside`) are resolved separately, so that they change
-    nothing else. `metadata` builds the core metadata of an sdist if it is not static. Raise WheelError for a lock that
-    does not cover the project or does not serve the target, and for a resolution without a solution.
+    Requirements in addition to the lock (`LockPlan.beside`) are resolved separately and do not affect other pins.
+    `metadata` builds the core metadata of an sdist if they are not static. Raise WheelError if the lock does not match
+    the project or the target, and for a resolution without a solution.
     """
     lock = _with_sources(lock, ctx)
     pins = _locked_pins(lock, root, target, ctx, metadata)
@@ -71,20 +71,20 @@ def pin(
 
 
 def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
-    """Return the wheels of some build requirements, by the indexes and sources of `project`; raise WheelError."""
+    """Return the wheels of build requirements, with the indexes and sources of `project`; raise WheelError."""
     lock = _requirements_lock(requires, project, ctx)
-    key = _question(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
+    key = _resolution_key(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
     return _pin_wheels(lock, key, project, target, ctx)
 
 
 def find_hashes(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[PinHash, ...] | None:
-    """Return the wheels of some build requirements by their hashes, to find what was made with them.
+    """Return the hashes of the wheels of build requirements, for cache keys.
 
-    A build that uses a shared cache takes them from there. They have no address: what is installed and run is resolved
-    by `pin_requirements` alone. Return None where others may have named an address to ask. Raise WheelError.
+    A build with a shared cache takes them from it. They have no URLs: only `pin_requirements` decides what is installed
+    and executed. Return None if a shared cache could have chosen a URL to request. Raise WheelError.
     """
     lock = _requirements_lock(requires, project, ctx)
-    key = _question(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
+    key = _resolution_key(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
     if key and ctx.store.borrowed and not _is_recent(ctx.store.recall(_FACT, key), ctx):
         shared = ctx.store.recall(HASHES, key)
         if _is_recent(shared, ctx):
@@ -96,7 +96,7 @@ def find_hashes(requires: Sequence[str], project: Path, target: Target, ctx: Con
 
 
 def _pin_wheels(lock: LockPlan, key: str, project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
-    """Return the wheels of some build requirements; have a shared cache hold their hashes under `key`, if it is one."""
+    """Return the wheels of build requirements. If `key` is not "", store their hashes for a shared cache."""
     pins = pin(lock, project, target, ctx)
     for found in pins:
         if not found.is_wheel:
@@ -108,7 +108,7 @@ def _pin_wheels(lock: LockPlan, key: str, project: Path, target: Target, ctx: Co
 
 
 def _with_sources(lock: LockPlan, ctx: Context) -> LockPlan:
-    """Return a lock plan without uv's sources where the environment says so."""
+    """Return the lock plan; without uv's sources if UV_NO_SOURCES is set."""
     if ctx.environ.get("UV_NO_SOURCES", "").lower() not in ("1", "true", "yes", "on"):
         return lock
     return replace(lock, sources=tuple(source for source in lock.sources if not source.is_uvs))
@@ -119,7 +119,7 @@ def _hashes(pins: Iterable[Pin]) -> tuple[PinHash, ...]:
 
 
 def _requirements_lock(requires: Sequence[str], project: Path, ctx: Context) -> LockPlan:
-    """Return the lock plan of some build requirements; raise WheelError for one of the workspace."""
+    """Return the lock plan of build requirements. Raise WheelError if one is a member of the workspace."""
     from hatch_docker.project.pyproject import read_pyproject
 
     names = {canonicalize_name(parse_requirement(line, "the build requirement").name) for line in requires}
@@ -142,46 +142,46 @@ def _locked_pins(
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
     make: Callable[[], tuple[Pin, ...]]
-    given = functools.partial(_given, lock=lock, root=root, ctx=ctx, metadata=metadata)
+    pin_direct = functools.partial(_pin_direct, lock=lock, root=root, ctx=ctx, metadata=metadata)
     if lock.kind in ("pylock", "uv"):
         data = _read(lock, root)
         indexes = read_indexes(root, ctx.environ) if lock.sources else None
         key = _key(lock, target, [digest_of(data), indexes and indexes.identity()])
-        make = functools.partial(_from_table, lock, data, root, target, indexes, given)
+        make = functools.partial(_from_table, lock, data, root, target, indexes, pin_direct)
     else:
         packages = _hashed_packages(lock, root, target, ctx)
         indexes = read_indexes(root, ctx.environ)
         rows = [[*astuple(package)[:3], sorted(package.sha256), package.index, package.git] for package in packages]
         key = _key(lock, target, [rows, indexes.identity()])
-        make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx, given)
+        make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx, pin_direct)
     pins = _pins_of_fact(ctx.store.remembered(_FACT, key, lambda: _fact_of(make(), root)), root)
-    if all(_is_same(pin) for pin in pins):
+    if all(_is_unchanged(pin) for pin in pins):
         return pins
     pins = make()
     ctx.store.remember(_FACT, key, _fact_of(pins, root))
     return pins
 
 
-def _is_same(pin: Pin) -> bool:
-    """Return whether a file of this machine has its hash; a lock may have none of it."""
+def _is_unchanged(pin: Pin) -> bool:
+    """Return whether a local file still has the pin's hash, which a lock may not contain; True for other files."""
     path = Path(unquote(urlsplit(pin.url).path))
     return not pin.url.startswith("file:") or (path.is_file() and file_digest(path) == f"sha256:{pin.sha256}")
 
 
-def _given(
+def _pin_direct(
     name: str, version: str, address: str, lock: LockPlan, root: Path, ctx: Context, metadata: SdistMetadata | None
 ) -> Pin:
-    """Return the pin of what stands at an address of a lock and has to be built; see pylock.PinAddress."""
-    from hatch_docker.wheels.locks.archives import given_package, repository_pin
+    """Return the pin of a direct reference in a lock that must be built; see pylock.PinDirect."""
+    from hatch_docker.wheels.locks.archives import direct_package, repository_pin
 
     where = f"{lock.path}: {name}"
     if version and address.startswith("git+") and (source := parse_git(address, where)).is_pinned:
         return repository_pin(name, version, source, ctx)
-    return given_package(name, address, where, root, read_indexes(root, ctx.environ), ctx, metadata).pin
+    return direct_package(name, address, where, root, read_indexes(root, ctx.environ), ctx, metadata).pin
 
 
 def _hashed_packages(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[LockedPackage, ...]:
-    """Return the packages of a lock without addresses that the project needs on a target."""
+    """Return the packages of a lock without URLs that the project needs on a target."""
     if lock.kind == "requirements":
         from hatch_docker.wheels.locks.requirements_txt import read_requirements
 
@@ -214,7 +214,7 @@ def _key(lock: LockPlan, target: Target, facts: Any) -> str:
 
 def _from_table(
     lock: LockPlan, data: bytes, root: Path, target: Target, indexes: Indexes | None = None,
-    given: PinAddress | None = None,
+    pin_direct: PinDirect | None = None,
 ) -> tuple[Pin, ...]:
     """Return the pins of a pylock.toml or a uv.lock."""
     from hatch_docker.wheels.locks.pylock import LockFile, pins_of
@@ -224,13 +224,13 @@ def _from_table(
     table = _table(lock, data)
     if lock.kind == "pylock":
         _check_sources(lock, table.get("packages", ()), indexes, target)
-        pins = pins_of(table, file, target, extras=lock.extras, groups=lock.groups, given=given)
+        pins = pins_of(table, file, target, extras=lock.extras, groups=lock.groups, direct=pin_direct)
         check_covers(lock, pins, target)
         return pins
     found, direct = uv_table(table, file, target, lock.extras, lock.groups)
     _check_sources(lock, found["packages"], indexes, target)
     overridden = {entry.get("name") for entry in table.get("manifest", {}).get("overrides", [])}
-    pins = pins_of(found, file, target, given=given)
+    pins = pins_of(found, file, target, direct=pin_direct)
     wanted = check_covers(lock, pins, target, frozenset(overridden))
     direct -= {package["name"] for package in found["packages"] if "directory" in package}
     if lock.requirements and direct - wanted:
@@ -243,9 +243,9 @@ def _from_table(
 
 def _from_index(
     lock: LockPlan, packages: Sequence[LockedPackage], root: Path, target: Target, indexes: Indexes, ctx: Context,
-    given: PinAddress,
+    pin_direct: PinDirect,
 ) -> tuple[Pin, ...]:
-    """Return the pins of a lock without addresses: the index lists the files of each version, the hashes choose."""
+    """Return the pins of a lock without URLs: the index lists the files of each version, the hashes select."""
     from hatch_docker.wheels.locks.pylock import LockFile, pins_of, repository_table
     from hatch_docker.wheels.locks.sources import bind_locked
     from hatch_docker.wheels.locks.uv import compile_lock
@@ -258,10 +258,10 @@ def _from_index(
     tables: list[dict[str, Any]] = []
     if indexed := {package.name: package for package in packages if not package.url and not package.git}:
         lines = [f"{package.name}=={package.version}" for package in indexed.values()]
-        bound = bind_locked(lock.kind, indexed, lines, indexes, root, target)
+        bindings = bind_locked(lock.kind, indexed, lines, indexes, root, target)
         listed = compile_lock(
             lines, target, root, indexes if lock.kind != "poetry" else indexes.without_declared(), ctx,
-            metadata={name: {"requires-dist": []} for name in indexed}, bound=bound, every_file=True,
+            metadata={name: {"requires-dist": []} for name in indexed}, bindings=bindings, every_file=True,
         ).get("packages", [])
         tables = [_only_hashed(table, indexed[table["name"]].sha256, lock) for table in listed]
     for package in packages:
@@ -275,13 +275,13 @@ def _from_index(
         elif package.git:
             tables.append(repository_table(package.name, package.version, package.git, f"{lock.path}: {package.name}"))
     table = {"lock-version": "1.0", "created-by": "hatch-docker", "packages": tables}
-    pins = pins_of(table, LockFile(lock.path, (root / lock.path).parent, root), target, given=given)
+    pins = pins_of(table, LockFile(lock.path, (root / lock.path).parent, root), target, direct=pin_direct)
     check_covers(lock, pins, target)
     return pins
 
 
 def _only_hashed(package: dict[str, Any], allowed: frozenset[str], lock: LockPlan) -> dict[str, Any]:
-    """Return a package's table with only the files whose hashes the lock has."""
+    """Return a package's table with only the files whose hashes are in the lock."""
     files = [*package.get("wheels", []), package.get("sdist", {})]
     found = [file for file in files if file.get("hashes", {}).get("sha256") in allowed]
     if not found:
@@ -297,7 +297,7 @@ def _only_hashed(package: dict[str, Any], allowed: frozenset[str], lock: LockPla
 def _check_sources(
     lock: LockPlan, packages: Iterable[Mapping[str, Any]], indexes: Indexes | None, target: Target
 ) -> None:
-    """Raise WheelError for a lock that has a package from elsewhere than the project takes it."""
+    """Raise WheelError if a lock has a package from another index or address than the project's sources."""
     from hatch_docker.wheels.locks.archives import split_references
     from hatch_docker.wheels.locks.sources import stale_source
 
@@ -309,7 +309,7 @@ def _check_sources(
 def check_covers(
     lock: LockPlan, pins: Sequence[Pin], target: Target, overridden: frozenset[str] = frozenset()
 ) -> frozenset[str]:
-    """Return the names that the project requires on a target; raise WheelError if the lock has no fitting pin."""
+    """Return the names that the project requires on a target. Raise WheelError if the lock lacks a suitable pin."""
     versions = {pin.name: pin.version for pin in pins}
     wanted: set[str] = set()
     for line in lock.requirements:
@@ -329,23 +329,23 @@ def check_covers(
 def _resolved(
     lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
 ) -> tuple[Pin, ...]:
-    """Return a resolution: that of hatch-docker.lock if the project has one, else uv's of the last day.
+    """Return a resolution: from hatch-docker.lock if the project has this file, otherwise by uv, at most a day old.
 
-    Raise ConfigError for a hatch-docker.lock that is out of date.
+    Raise ConfigError if hatch-docker.lock is out of date.
     """
     if not lock.requirements:
         return ()
     if ctx.image_lock is None:
-        return _ask_index(lock, root, target, ctx, metadata)
-    held = [f"{line} of {lock.pinned}" for line in _pinned(lock, root, target, ctx)]
+        return _resolve_by_index(lock, root, target, ctx, metadata)
+    pinned = [f"{line} of {lock.pinned}" for line in _pinned(lock, root, target, ctx)]
     question = {
         "platform": str(target.platform), "python": target.build, "libc": " ".join(target.libc),
-        "asked": sorted([*map(_without_login, lock.requirements), *map(str, lock.sources), *held]),
+        "asked": sorted([*map(_without_login, lock.requirements), *map(str, lock.sources), *pinned]),
     }  # fmt: skip
     entry = ctx.image_lock.find("requirements", question)
     if entry is not None:
         return tuple(_absolute(_pin_of_row(row), root) for row in entry["files"])
-    pins = _ask_index(lock, root, target, ctx, metadata)
+    pins = _resolve_by_index(lock, root, target, ctx, metadata)
     ctx.image_lock.note("requirements", {**question, "files": [_row_of_pin(_relative(pin, root)) for pin in pins]})
     return pins
 
@@ -355,7 +355,7 @@ def _without_login(line: str) -> str:
 
 
 def _pinned(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, ...]:
-    """Return the pins of a requirements file without hashes, which hold for the project's dependencies."""
+    """Return the pins of a requirements file without hashes; they are constraints for the project's dependencies."""
     if not lock.pinned:
         return ()
     from hatch_docker.wheels.locks.requirements_txt import read_pins
@@ -363,11 +363,11 @@ def _pinned(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[s
     return read_pins(root / lock.pinned, root, target, ctx.progress)
 
 
-def _ask_index(
+def _resolve_by_index(
     lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
 ) -> tuple[Pin, ...]:
-    """Return a resolution that is at most a day old; an older one, with a warning, while no index answers."""
-    key, indexes, pinned = _question(lock, root, target, ctx)
+    """Return a resolution at most a day old; while no index responds, an older one with a warning."""
+    key, indexes, pinned = _resolution_key(lock, root, target, ctx)
     fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
     known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
     if _is_recent(fact, ctx):
@@ -382,9 +382,9 @@ def _ask_index(
         )
         note = f'{lock.pinned} pins some of them, and `lock = "none"` does without'
         indexes = replace(indexes, note=f"{indexes.note}; {note}" if indexes.note else note)
-    why = "no lock" if ctx.image_lock is None else "to be locked"
+    reason = "no lock" if ctx.image_lock is None else "to be locked"
     try:
-        with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({why})"):
+        with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({reason})"):
             pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources, pinned)
         fact = _fact_of(pins, root)
         ctx.store.remember(_FACT, key, fact)
@@ -397,8 +397,8 @@ def _ask_index(
         return known
 
 
-def _question(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, Indexes, tuple[str, ...]]:
-    """Return the key of a resolution without a lock, the indexes that it asks, and the versions that it must take."""
+def _resolution_key(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, Indexes, tuple[str, ...]]:
+    """Return the key of a resolution without a lock, the indexes for it, and the versions that are constraints."""
     indexes = read_indexes(root, ctx.environ)
     files = [root / source.where.partition("#")[0] for source in lock.sources if source.kind == "path"]
     pinned = _pinned(lock, root, target, ctx)
@@ -422,7 +422,7 @@ def _fact_of(pins: Sequence[Pin], root: Path) -> dict[str, Any]:
 
 
 def _relative(pin: Pin, root: Path) -> Pin:
-    """Return a pin whose address, if below the project, is relative to it, for another checkout to use."""
+    """Return the pin with a URL relative to the project, if the file is below it, for use in another checkout."""
     project = root.absolute().as_uri() + "/"
     return replace(pin, url=IN_PROJECT + pin.url.removeprefix(project)) if pin.url.startswith(project) else pin
 
@@ -433,7 +433,7 @@ def _absolute(pin: Pin, root: Path) -> Pin:
 
 
 def _pin_of_row(row: Mapping[str, Any]) -> Pin:
-    """Return a pin as hatch-docker.lock writes it, with a time for people."""
+    """Return the pin of a row in hatch-docker.lock, whose upload time is in ISO format."""
     uploaded = None
     if "uploaded" in row:
         from datetime import datetime

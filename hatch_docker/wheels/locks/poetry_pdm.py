@@ -1,4 +1,4 @@
-"""poetry.lock and pdm.lock: names, versions and hashes of the packages that a project reaches for one target."""
+"""Reader of poetry.lock and pdm.lock: names, versions and hashes of the packages that a project needs on a target."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from hatch_docker.wheels.locks.archives import ARCHIVES
 from hatch_docker.wheels.locks.requirements_txt import LockedPackage, sha256_of
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
 
-# The fields of a package that are read, as `validation.first_mismatch` checks them.
+# Types of the fields of a package that are read, for `validation.first_mismatch`.
 _FILES = [{"hash": str, "*": ANY}]
 _DEPENDENCY = (str, {"extras?": [str], "markers?": str, "*": ANY})
 _FIELDS: Mapping[str, Any] = {
@@ -32,27 +32,27 @@ _FIELDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry of a lock: the package, when it applies, and what it requires (PEP 508)."""
+    """An entry of a lock: the package, its marker and extras, and its requirements (PEP 508)."""
 
     package: LockedPackage
-    marker: str                           # of the project, if the lock has several versions; "" for always
-    extras: frozenset[str]                # pdm writes another entry of a package for its extras
+    marker: str                           # of the project, if the lock has several versions; "" is always true
+    extras: frozenset[str]                # pdm writes a separate entry for a package with extras
     requires: tuple[str, ...]
 
 
 def locked_packages(
     kind: str, table: Mapping[str, Any], place: str, requirements: Sequence[str], extras: Sequence[str], target: Target
 ) -> tuple[LockedPackage, ...]:
-    """Return the packages that some requirements reach in a lock of `kind` "poetry" or "pdm", by name.
+    """Return the packages of a "poetry" or "pdm" lock that the requirements need, with dependencies, by name.
 
-    `extras` are the project's; a requirement that the lock does not have is left out, for the caller to compare. Raise
-    WheelError, naming the lock (`place`), for another form, a package without a hash or that is not a file, and several
-    versions for the target.
+    `extras`: the project's. Requirements that are not in the lock are skipped; the caller must check them. Raise
+    WheelError, which names the lock (`place`), for an invalid lock, a package without hash or that is not a file, and
+    several versions for the target.
     """
     if (wrong := first_mismatch({"package": [_FIELDS[kind]], "*": ANY}, table)) is not None:
         raise WheelError(f"{place} is not a lock of {kind}: {wrong} is not as it writes it; run `{kind} lock`")
     entries = [_entry(kind, entry) for entry in table["package"]]
-    reached: dict[str, set[str]] = {}     # names, and the extras that they were reached with
+    reached: dict[str, set[str]] = {}     # names, and the extras that are required
     packages: dict[str, LockedPackage] = {}
     waiting = [parse_requirement(line, f"{place}:") for line in requirements]
     direct = {canonicalize_name(requirement.name) for requirement in waiting}
@@ -77,19 +77,19 @@ def locked_packages(
                 f"{place}: {package.name} {package.version} is not a file with a sha256 hash; publish it to an index, "
                 "or name its directory in the project"
             )
-    # Of a package with a URL the address decides, not the version.
+    # A package with a URL is identified by it, not by the version.
     return tuple(replace(package, version="") if package.url else package for _, package in sorted(packages.items()))
 
 
 def _choose(
     entries: Sequence[_Entry], wanted: Requirement, extras: Sequence[str], target: Target, place: str
 ) -> list[_Entry]:
-    """Return the entries, of those with one name, whose version applies to the target."""
+    """Return the entries, of those with the same name, whose version applies to the target."""
     where = f"{place}: {wanted.name}"
     applying = [
         entry for entry in entries if not entry.marker or target.holds(parse_marker(entry.marker, where), extras)
     ]
-    chosen = [entry for entry in applying if _admits(wanted, entry.package.version)] or applying
+    chosen = [entry for entry in applying if _allows(wanted, entry.package.version)] or applying
     versions = sorted({entry.package.version for entry in chosen})
     if len(versions) > 1:
         raise WheelError(
@@ -98,14 +98,14 @@ def _choose(
     return chosen
 
 
-def _admits(wanted: Requirement, version: str) -> bool:
+def _allows(wanted: Requirement, version: str) -> bool:
     with contextlib.suppress(ValueError):  # a number of 5000 digits
         return wanted.specifier.contains(version, prereleases=True)
     return False
 
 
 def _entry(kind: str, table: Mapping[str, Any]) -> _Entry:
-    """Return an entry of a lock; a package that is not a file has no hashes."""
+    """Convert an entry of a lock; a package that is not a file has no hashes."""
     source = table.get("source", {})
     name, version, git = canonicalize_name(table["name"]), table["version"], ""
     if kind == "pdm":
@@ -127,7 +127,7 @@ def _entry(kind: str, table: Mapping[str, Any]) -> _Entry:
 
 
 def _poetry_requires(table: Mapping[str, Any]) -> Iterator[str]:
-    """Yield Poetry's dependencies as requirements, without their versions: the lock has decided those."""
+    """Yield Poetry's dependencies as requirements without versions: the lock contains the versions."""
     for name, dependency in table.get("dependencies", {}).items():
         for alternative in dependency if isinstance(dependency, list) else [dependency]:
             options = alternative if isinstance(alternative, Mapping) else {}

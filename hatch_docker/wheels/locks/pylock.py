@@ -1,4 +1,4 @@
-"""Pins of a pylock.toml (PEP 751) for one target; every other kind of lock becomes such a table first."""
+"""Pins of a pylock.toml (PEP 751) for a target. All other lock files are converted to such a table."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from hatch_docker.wheels.target import Pin, Target, incompatibility, sdist_name,
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageVcs, PackageWheel
 
-PinAddress = Callable[[str, str, str], Pin]
-"""Pins what stands at an address and has to be built: name, version or "", address -> pin."""
+PinDirect = Callable[[str, str, str], Pin]
+"""A function that pins a direct reference that must be built: name, version or "", address -> pin."""
 
-_FILENAME = r"[^\x00-\x20\x7f/\\]+"  # of a file that is written into the cache's directories
+_FILENAME = r"[^\x00-\x20\x7f/\\]+"  # safe as a file name in the cache's directories
 
 
 @dataclass(frozen=True, slots=True)
 class LockFile:
-    """The file that a table was read from: its name for messages, and the directory where its relative paths start.
+    """The file that a table was read from: its name for messages, and the directory of its relative paths.
 
-    The project at `root`, and the `members` of its workspace (paths from there), are built and not pinned.
+    The project at `root` and the `members` of its workspace (paths relative to `root`) are built and not pinned.
     """
 
     name: str
@@ -47,25 +47,25 @@ class LockFile:
 
 
 def repository_table(name: str, version: str, address: str, where: str, revision: str = "") -> dict[str, Any]:
-    """Return a package that is a commit as PEP 751 writes it; raise WheelError that begins with `where`.
+    """Return the table of a package that is a git commit (PEP 751). Raise WheelError whose message begins with `where`.
 
-    `revision` is the branch or tag that the commit was locked for, "" if the lock does not say.
+    `revision`: the branch or tag of the commit when it was locked, "" if unknown.
     """
     found = parse_git(address, where)
     vcs = {"type": "git", "url": found.url, "commit-id": found.ref or "HEAD"}
-    below = {"subdirectory": found.subdirectory} if found.subdirectory else {}
-    asked = {"requested-revision": revision} if revision else {}
-    return {"name": name, **({"version": version} if version else {}), "vcs": {**vcs, **asked, **below}}
+    subdirectory = {"subdirectory": found.subdirectory} if found.subdirectory else {}
+    requested = {"requested-revision": revision} if revision else {}
+    return {"name": name, **({"version": version} if version else {}), "vcs": {**vcs, **requested, **subdirectory}}
 
 
 def pins_of(
     table: Mapping[str, Any], file: LockFile, target: Target,
-    *, extras: Collection[str] = (), groups: Collection[str] = (), given: PinAddress | None = None,
+    *, extras: Collection[str] = (), groups: Collection[str] = (), direct: PinDirect | None = None,
 ) -> tuple[Pin, ...]:
-    """Return the files that a pylock.toml's table selects for a target, by name of package.
+    """Return the files that the table of a pylock.toml selects for a target, by package name.
 
-    `given` pins the commits of git repositories. Raise WheelError, naming the lock and the package, for an invalid
-    lock, a target that it does not serve, a file elsewhere without sha256, and a directory that is not the project's.
+    `direct` pins commits of git repositories. Raise WheelError, which names the lock and the package, for an invalid
+    lock, a target that it does not support, a remote file without sha256, and a directory that is not the project's.
     """
     from packaging.markers import UndefinedEnvironmentName
     from packaging.pylock import PackageDirectory, PackageVcs, Pylock, PylockSelectError, PylockValidationError
@@ -90,30 +90,30 @@ def pins_of(
                 continue
             try:
                 if isinstance(choice, PackageVcs):
-                    pins.append(_repository(package, choice, file, target, given))
+                    pins.append(_repository(package, choice, file, target, direct))
                 else:
-                    pins.append(_pin(package, choice, file, target, given))
+                    pins.append(_pin(package, choice, file, target, direct))
             except ValueError as error:  # a malformed URL
                 raise WheelError(f"{file.name}: {package.name}: {error}; lock the project again") from error
-    except ValueError as error:  # packaging, of a version with thousands of digits
+    except ValueError as error:  # raised by packaging for a version with thousands of digits
         raise WheelError(f"{file.name} is not a valid lock: {error}; lock the project again") from error
     except UndefinedEnvironmentName as error:
         raise WheelError(
             f"{file.name} is not a valid lock: `environments` has the variable {error}; lock the project again"
         ) from error
     except PylockSelectError as error:
-        raise _unselected(str(error), lock.packages, file, target) from error
+        raise _selection_error(str(error), lock.packages, file, target) from error
     return tuple(sorted(pins, key=lambda pin: pin.name))
 
 
-def _repository(package: Package, choice: PackageVcs, file: LockFile, target: Target, given: PinAddress | None) -> Pin:
-    """Return the pin of a commit; raise WheelError for another version control and what cannot be built."""
+def _repository(package: Package, choice: PackageVcs, file: LockFile, target: Target, direct: PinDirect | None) -> Pin:
+    """Return the pin of a git commit. Raise WheelError for other version control systems and if it cannot be built."""
     where = f"{file.name}: {package.name}"
-    if choice.type != "git" or given is None:
+    if choice.type != "git" or direct is None:
         raise WheelError(f"{where} comes from a {choice.type} repository, and only git's are known: lock a release")
     url = choice.url or (file.directory / (choice.path or "")).absolute().as_uri()
     name, version = str(package.name), str(package.version or "")
-    pin = given(name, version, git_address(url, choice.commit_id, choice.subdirectory or ""))
+    pin = direct(name, version, git_address(url, choice.commit_id, choice.subdirectory or ""))
     _check_builds(pin, target)
     return pin
 
@@ -127,9 +127,9 @@ def _check_builds(pin: Pin, target: Target) -> None:
 
 
 def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str, file: LockFile) -> set[str]:
-    """Return the names that may be selected. A lock that declares none was exported with its extras and groups chosen.
+    """Return the names that may be selected; none if the lock declares none, because it was exported for these names.
 
-    Raise WheelError for a name that is not among the declared ones.
+    Raise WheelError for a name that is not declared.
     """
     if not declared:
         return set()
@@ -143,11 +143,11 @@ def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str,
 
 def _pin(
     package: Package, choice: PackageWheel | PackageSdist | PackageArchive, file: LockFile, target: Target,
-    given: PinAddress | None,
+    direct: PinDirect | None,
 ) -> Pin:
-    """Return the pin of a file; raise WheelError if it has no hash, does not fit, or cannot be built for the target.
+    """Return the pin of a file. Raise WheelError if it has no hash, does not fit, or cannot be built for the target.
 
-    The hash of a file of this machine is computed where the lock has none.
+    The hash of a local file is computed if the lock has none.
     """
     from packaging.pylock import PackageArchive
 
@@ -160,8 +160,8 @@ def _pin(
         raise WheelError(f"{where}: {filename[:100]!r} is not the name of a file; lock the project again")
     sha256 = choice.hashes.get("sha256", "").lower()
     url = _url(choice.url, choice.path, file.directory)
-    if below := getattr(choice, "subdirectory", None):
-        url += f"#subdirectory={quote(below)}"
+    if subdirectory := getattr(choice, "subdirectory", None):
+        url += f"#subdirectory={quote(subdirectory)}"
     if not sha256 and url.startswith("file:"):
         path = Path(unquote(urls.parse(url).path))
         if not path.is_file():
@@ -170,9 +170,9 @@ def _pin(
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise WheelError(f"{where} has no sha256 hash for {filename}; lock the project again with hashes")
     version, named = str(package.version or ""), version_of(filename)
-    if not filename.endswith(".whl") and named is None:  # an archive that a forge makes of a tag
-        if given is not None and not version:
-            pin = given(str(package.name), "", url)
+    if not filename.endswith(".whl") and named is None:  # a forge's archive of a tag
+        if direct is not None and not version:
+            pin = direct(str(package.name), "", url)
             if pin.sha256 != sha256:
                 raise WheelError(f"{where}: {urls.redact_url(url)} has another hash; lock the project again")
             _check_builds(pin, target)
@@ -194,7 +194,7 @@ def _pin(
 
 
 def _url(url: str | None, path: str | None, directory: Path) -> str:
-    """Return the address of a file without user, password and fragment; a path becomes a file URL."""
+    """Return the URL of a file without login and fragment; a path is converted to a file URL."""
     if url and urls.parse(url).scheme in ("http", "https", "file"):
         parts = urls.parse(url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
@@ -203,8 +203,8 @@ def _url(url: str | None, path: str | None, directory: Path) -> str:
     return (directory / (path or url or "")).absolute().as_uri()
 
 
-def _unselected(text: str, packages: Any, file: LockFile, target: Target) -> WheelError:
-    """Return the error for a target that `Pylock.select` finds no files for; `text` is its own message."""
+def _selection_error(text: str, packages: Any, file: LockFile, target: Target) -> WheelError:
+    """Return the error for a target without files in the lock; `text`: the message of `Pylock.select`."""
     found = re.search(r"No wheel found .* at packages\[(\d+)\]", text, re.DOTALL)
     if not found:
         return WheelError(f"{file.name} does not serve {target}: {text}; lock for that, too, or set lock = \"none\"")

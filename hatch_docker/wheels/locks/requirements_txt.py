@@ -1,4 +1,4 @@
-"""Requirements files with hashes, as pip, pip-tools and uv write them (pip's Requirements File Format)."""
+"""Requirements files with hashes, written by pip, pip-tools or uv (pip's Requirements File Format)."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from hatch_docker.project.requirements_file import named_url
 from hatch_docker.project.workspace import check_own
 from hatch_docker.wheels.target import Target, parse_requirement
 
-# Options that name indexes: only the user's own configuration does.
+# Options that name indexes are ignored: only the user's configuration is used.
 _INDEXES = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")
 _IGNORED = (
     "--require-hashes", "--only-binary", "--no-binary", "--prefer-binary", "--pre", "--use-feature", "-c",
@@ -26,10 +26,9 @@ _HASH = re.compile(r"\s--hash[= ](\w+:\w+)")
 
 @dataclass(frozen=True, slots=True)
 class LockedPackage:
-    """A package of a lock without addresses: its version or, if the lock has one, its URL; and its files' hashes.
+    """A package of a lock without file URLs: its version or direct URL, and the hashes of its files.
 
-    `index` is the URL of the package index that the lock names, "" if it names none. `git` is the address of a commit,
-    which has no hashes.
+    `index`: the URL of its package index, "" if the lock has none. `git`: the address of a commit, which has no hashes.
     """
 
     name: str
@@ -41,18 +40,17 @@ class LockedPackage:
 
 
 def sha256_of(hashes: Iterable[str]) -> frozenset[str]:
-    """Return the SHA-256 digests, hexadecimal, among hashes such as "sha256:AB12..."."""
+    """Return the SHA-256 digests (hexadecimal) among hashes such as "sha256:AB12..."."""
     return frozenset(text.removeprefix("sha256:").lower() for text in hashes if text.startswith("sha256:"))
 
 
 def read_requirements(
     path: Path, root: Path, target: Target, progress: Progress, members: Sequence[str] = ()
 ) -> tuple[LockedPackage, ...]:
-    """Return the packages of a file, and of the files that it includes, that a target needs, by name.
+    """Return the packages of a file and of its requirements_files files that a target needs, by name.
 
-    The project at `root` is left out, and so are the `members` of its workspace, paths from there. Raise WheelError,
-    naming file and line, for a line without version or sha256, a directory, an unknown option and a package that is
-    there twice.
+    The project at `root` and the `members` of its workspace (relative paths) are skipped. Raise WheelError, which names
+    file and line, for a line without version or sha256, a directory, an unknown option and a duplicate package.
     """
     found: dict[str, LockedPackage] = {}
     own = frozenset(directory.resolve() for directory in (root, *(root / member for member in members)))
@@ -64,9 +62,9 @@ def read_requirements(
 
 
 def read_pins(path: Path, root: Path, target: Target, progress: Progress) -> tuple[str, ...]:
-    """Return the pins (`name==version`) of a file without hashes, and of those that it includes, that hold on a target.
+    """Return the pins (`name==version`) for a target in a file without hashes and its requirements_files files.
 
-    Lines that pin nothing are left out: they are the requirements of the file, not of the project.
+    Lines without an exact version are skipped: they are requirements of the file, not of the project.
     """
     found = []
     for where, line in _lines(path, root, progress):
@@ -79,8 +77,8 @@ def read_pins(path: Path, root: Path, target: Target, progress: Progress) -> tup
     return tuple(sorted(set(found)))
 
 
-def included(path: Path, root: Path) -> list[Path]:
-    """Return the paths of a requirements file and of those that it includes; raises WheelError as reading it does."""
+def requirements_files(path: Path, root: Path) -> list[Path]:
+    """Return the paths of a requirements file and its included files. Raise WheelError as `read_requirements` does."""
     found: list[Path] = []
     list(_lines(path, root, silent(), found=found))
     return found
@@ -89,9 +87,9 @@ def included(path: Path, root: Path) -> list[Path]:
 def _lines(
     path: Path, root: Path, progress: Progress, parents: tuple[Path, ...] = (), found: list[Path] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield logical lines with file and number: continuations joined, comments cut, included files in their place.
+    """Yield each logical line with file name and line number: continuations joined, comments removed, files included.
 
-    The path of each file is added to `found`. The project at `root` may name files of its repository alone.
+    The path of each file is added to `found`. Files of the project at `root` may include only files of its repository.
     """
     if parents or path.is_relative_to(root):
         check_own(path, root)
@@ -100,7 +98,7 @@ def _lines(
     try:
         real = path.resolve()
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a symlink loop
         raise WheelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if real in parents:
         raise WheelError(f"{path.name} includes itself")
@@ -122,10 +120,10 @@ def _lines(
 
 
 def _parse(where: str, line: str, own: frozenset[Path], directory: Path, target: Target) -> LockedPackage | None:
-    """Return the package of a line, None for the project itself and for what the target does not need."""
+    """Return the package of a line; None for the project itself and for packages that the target does not need."""
     if local := re.match(r"(?:-e|--editable)[ =]\s*(\S+)|(\.\S*)", line):
         path = (local[1] or local[2]).removeprefix("file:")
-        # uv exports a member's file with paths that start at the workspace.
+        # uv exports a member's file with paths relative to the workspace.
         parents = (directory, *directory.resolve().parents)
         if "\0" not in path and any(Path(os.path.realpath(parent / path)) in own for parent in parents):
             return None

@@ -1,8 +1,8 @@
-"""Resolution without a lock: uv picks the files for a target, wheels first, sdists by their metadata alone.
+"""Resolution without a lock: uv selects the files for a target. Wheels have priority; sdists need only their metadata.
 
-uv is asked for wheels only. If it names a package without one, that package is allowed as an sdist, with metadata that
-we read from the sdist itself (static, PEP 643) or that the caller gets by an isolated build. No code of a package runs
-on this machine.
+uv may use wheels only. If it reports a package without a wheel, this package is allowed as an sdist. Its metadata are
+read from the sdist (static, PEP 643) or come from the caller's isolated build. No code of a package runs on this
+machine.
 """
 
 import os
@@ -29,22 +29,22 @@ from hatch_docker.wheels.locks.archives import (
     static_metadata,
 )
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
-from hatch_docker.wheels.locks.sources import Bound, bind, to_bind
+from hatch_docker.wheels.locks.sources import Bindings, bind, names_to_bind
 from hatch_docker.wheels.locks.uv import MissingWheelError, NotFoundError, compile_lock
 from hatch_docker.wheels.target import Pin, Target, incompatibility
 
-ROUNDS = 20                               # each allows at least one package as an sdist; more never end
+ROUNDS = 20                               # each round allows at least one more package as an sdist
 
 
 def resolve(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context,
     metadata: SdistMetadata | None, sources: Sequence[Source] = (), pinned: Sequence[str] = (),
 ) -> tuple[Pin, ...]:
-    """Return the newest files that satisfy some requirements (PEP 508) on a target, by name.
+    """Return the newest files that satisfy requirements (PEP 508) on a target, by name.
 
-    `sources` are the places that some of them are taken from, `pinned` the versions of some packages, whoever requires
-    them. Raise WheelError if there is no solution, or if only a package's own code knows its dependencies and
-    `metadata`, which would run it in isolation, is not given.
+    `sources`: indexes and addresses of some requirements. `pinned`: versions of some packages, also of transitive
+    dependencies. Raise WheelError if there is no solution, or if a package's dependencies are dynamic and `metadata`,
+    which builds them in isolation, is None.
     """
     lines, named = split_references(lines)
     with temporary_directory() as directory:
@@ -54,18 +54,18 @@ def resolve(
 def _resolve(lines: list[str], stubs: StubWheels, pinned: Sequence[str]) -> tuple[Pin, ...]:
     target, root, indexes, ctx = stubs.target, stubs.root, stubs.indexes, stubs.ctx
 
-    def bound_now() -> Bound:
+    def bind_all() -> Bindings:
         while True:
             found = bind(lines, stubs.sources, indexes, root, target, stubs.path)
             if not (more := [name for name in stubs.required if name not in lines]):
                 return found
             lines.extend(more)
 
-    # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
-    bound = bound_now()
-    addressed = any(isinstance(place, str) for place in bound.places.values())
+    # A wheel at an address may require other addresses, which uv builds unless _NO_BUILD in uv.py prevents it.
+    bindings = bind_all()
+    addressed = any(isinstance(place, str) for place in bindings.places.values())
     unsafe = indexes.keyring and (addressed or any(Requirement(line).url for line in lines))
-    sdists: dict[str, tuple[str, Dependencies]] = {}  # versions whose dependencies are known
+    sdists: dict[str, tuple[str, Dependencies]] = {}  # package -> version and its known dependencies
     missing: MissingWheelError | None = None
     for _round in range(ROUNDS):
         try:
@@ -73,35 +73,35 @@ def _resolve(lines: list[str], stubs: StubWheels, pinned: Sequence[str]) -> tupl
                 name: {"requires-dist": requires, "provides-extra": extras}
                 for name, (_version, (requires, extras)) in sdists.items()
             }
-            table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bound=bound, pinned=pinned)
+            table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bindings=bindings, pinned=pinned)
         except WheelError as error:
             names = error.names if isinstance(error, NotFoundError) else ()
-            if more := to_bind(names, bound, stubs.sources, indexes, target):
+            if more := names_to_bind(names, bindings, stubs.sources, indexes, target):
                 lines += more
-                bound = bound_now()
+                bindings = bind_all()
                 continue
-            lacking = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
-            if isinstance(error, MissingWheelError) and lacking and target.builds_here and not unsafe:
-                sdists |= dict.fromkeys(lacking, ("", ((), ())))
+            without_wheel = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
+            if isinstance(error, MissingWheelError) and without_wheel and target.builds_here and not unsafe:
+                sdists |= dict.fromkeys(without_wheel, ("", ((), ())))
                 missing = error
                 continue
             if missing or isinstance(error, MissingWheelError):
-                # Without the sdist there is no solution either: uv's message about wheels is the reason.
+                # There is no solution without the sdist either: uv's message about wheels is the reason.
                 raise WheelError(f"{missing or error}; {target.alternatives}") from error
             raise
         missing = None
-        # uv knows builds without flags alone; of their wheels it has what each version requires.
-        pins = stubs.replaced(pins_of(table, LockFile("uv's resolution", root, root), replace(target, abi="")))
+        # uv supports only ABIs without flags; the requirements of their wheels are used.
+        pins = stubs.with_own_pins(pins_of(table, LockFile("uv's resolution", root, root), replace(target, abi="")))
         _check_local(pins, lines, stubs.sources, indexes)
         found = [pin for pin in pins if not pin.is_wheel and not stubs.has(pin)]
         if unexpected := [pin for pin in found if pin.name not in sdists]:
             name = unexpected[0].name
             raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
         unread = [pin for pin in found if sdists[pin.name][0] != pin.version]
-        if more := to_bind((pin.name for pin in pins), bound, stubs.sources, indexes, target):
-            # uv binds only names that it is asked for, and other packages may require these.
+        if more := names_to_bind((pin.name for pin in pins), bindings, stubs.sources, indexes, target):
+            # uv applies sources only to direct requirements; other packages may require these names.
             lines += more
-            bound = bound_now()
+            bindings = bind_all()
             continue
         if not unread:
             return _with_abi(pins, stubs) if target.abi else pins
@@ -111,32 +111,33 @@ def _resolve(lines: list[str], stubs: StubWheels, pinned: Sequence[str]) -> tupl
 
 
 def _with_abi(pins: Sequence[Pin], stubs: StubWheels) -> tuple[Pin, ...]:
-    """Return the pins with those wheels replaced that do not fit the target's ABI: by others of the same versions.
+    """Return the pins. Wheels that do not fit the target's ABI are replaced by others of the same versions.
 
-    A package that has no such wheel gets its sdist. Raise WheelError if it has none, or it cannot be built here.
+    A package without such a wheel gets its sdist. Raise WheelError if it has none, or it cannot be built here.
     """
     target, root, indexes = stubs.target, stubs.root, stubs.indexes
     other = {pin.name: pin for pin in pins if pin.is_wheel and incompatibility(pin.filename, target)}
     if not other:
         return tuple(pins)
     lines = [f"{pin.name}=={pin.version}" for pin in other.values()]
-    bound = bind(lines, stubs.sources, indexes, root, target, stubs.path)
-    table = compile_lock(lines, target, root, indexes, stubs.ctx, metadata={}, bound=bound, every_file=True)
+    bindings = bind(lines, stubs.sources, indexes, root, target, stubs.path)
+    table = compile_lock(lines, target, root, indexes, stubs.ctx, metadata={}, bindings=bindings, every_file=True)
     fitting = {pin.name: pin for pin in pins_of(table, LockFile("the package index", root, root), target)}
     return tuple(fitting.get(pin.name, pin) for pin in pins)
 
 
 def _check_local(pins: Sequence[Pin], lines: Sequence[str], sources: Sequence[Source], indexes: Indexes) -> None:
-    """Raise WheelError for a file of this machine that only the page of an index elsewhere names.
+    """Raise WheelError for a local file that only a page of a remote index names.
 
-    uv does not say which index has a file: it must be in a directory of files of the user's, or beside an index here.
+    uv does not report the index of a file. It must be in a local find-links directory of the user, or beside a local
+    index.
     """
     named = {source.name for source in sources if source.kind in ("url", "path")} | {
         canonicalize_name(requirement.name) for requirement in map(Requirement, lines) if requirement.url
     }
     links, pages = ([_local_path(index.url) for index in found] for found in (indexes.find_links, indexes.indexes))
     if any(path and not Path(path).is_absolute() for path in (*links, *pages)):
-        return  # uv knows where a relative path starts
+        return  # only uv knows the base of a relative path
     places = [path if Path(path).is_dir() else os.path.split(path)[0] for path in links]
     places += [os.path.split(path)[0] for path in pages]
     own = [Path(form(place)) for place in places if place for form in (os.path.normpath, os.path.realpath)]
@@ -148,8 +149,7 @@ def _check_local(pins: Sequence[Pin], lines: Sequence[str], sources: Sequence[So
 
 
 def _local_path(url: str) -> str:
-    """Return the path of a file or directory on this machine, without a slash at its end, "" for an address elsewhere.
-    """
+    """Return the path of a local file or directory without a trailing slash; "" for a remote address."""
     path = unquote(urlsplit(url).path) if url.startswith("file:") else "" if "://" in url else url
     return path.rstrip("/")
 

@@ -1,6 +1,6 @@
-"""Sources of a resolution: the index or address that each requirement is bound to, as uv is told, and as a lock has it.
+"""Sources of a resolution: the index or address of each requirement, for uv and compared with locks.
 
-uv takes them only from a pyproject.toml, so the bound requirements are written to one of their own.
+uv reads sources only from a pyproject.toml, so requirements with a source are written to a temporary pyproject.toml.
 """
 
 import re
@@ -22,26 +22,26 @@ from hatch_docker.wheels.locks.requirements_txt import LockedPackage
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
 
 Table = Mapping[str, Any]
-REQUIREMENTS = "hatch-docker-requirements"  # the project that requires what is bound, in uv's messages
+REQUIREMENTS = "hatch-docker-requirements"  # name of the temporary project, in uv's messages
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """The places of some requirements, by normalised name: an index, or the address of a wheel (a path is absolute)."""
+class Bindings:
+    """Indexes or addresses of requirements by normalised name; the address of a wheel is a URL or an absolute path."""
 
     places: Mapping[str, SimpleIndex | str] = field(default_factory=dict)
 
     def has(self, line: str) -> bool:
-        """Return whether a requirement is bound."""
+        """Return whether a requirement has an index or address here."""
         requirement = parse_requirement(line, "the dependency")
         return not requirement.url and canonicalize_name(requirement.name) in self.places
 
     def project(self, lines: Iterable[str], root: Path) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return a pyproject.toml that requires those of the lines that are bound, and variables with their logins.
+        """Return a pyproject.toml for those of `lines` that have a binding, and variables with the indexes' logins.
 
-        `root` is where the paths of indexes start.
+        Relative paths of indexes start at `root`.
         """
-        names: dict[str, str] = {}  # of the indexes in that file, by URL
+        names: dict[str, str] = {}  # names of the indexes in the file, by URL
         variables: dict[str, str] = {}
         indexes, sources = [], {}
         for name, place in sorted(self.places.items()):
@@ -60,17 +60,17 @@ class Bound:
         return {"project": project, "tool": {"uv": {"index": indexes, "sources": sources}}}, variables
 
 
-UNBOUND = Bound()
+NO_BINDINGS = Bindings()
 
 
 def bind(
     lines: Iterable[str], sources: Sequence[Source], indexes: Indexes, root: Path, target: Target,
-    given: Callable[[Source], str],
-) -> Bound:
-    """Return the places of those requirements that are bound to one, by a source, else by patterns of an index.
+    stub_of: Callable[[Source], str],
+) -> Bindings:
+    """Return the indexes or addresses of requirements that have a source or match a pattern of an index.
 
-    `given` returns the path of a wheel for uv to read, of a source that has to be built. Raise WheelError for an index
-    that is not declared, and for a place that no wheel can be taken from.
+    `stub_of` returns the path of a stub wheel for a source that must be built. Raise WheelError for an index that is
+    not declared, and for an address without a wheel.
     """
     places: dict[str, SimpleIndex | str] = {}
     for line in lines:
@@ -78,10 +78,10 @@ def bind(
         name = canonicalize_name(requirement.name)
         if requirement.url or not target.holds(requirement.marker):
             continue
-        chosen = [_place(source, indexes, root, given) for source in holding(sources, name, target)]
+        chosen = [_place(source, indexes, root, stub_of) for source in matching_sources(sources, name, target)]
         place = chosen[0] if chosen else index_by_pattern(name, indexes)
         if any(other != place for other in chosen):
-            found = " and ".join(str(source) for source in holding(sources, name, target))
+            found = " and ".join(str(source) for source in matching_sources(sources, name, target))
             raise WheelError(f"the project takes {found}: give them markers, so that only one of them applies")
         if place is not None:
             places[name] = place
@@ -90,24 +90,24 @@ def bind(
         raise WheelError(f"override-dependencies has {lost[0]}, which replaces its source: run `uv lock`")
     if places and "UV_OVERRIDE" in indexes.deciding:
         raise WheelError(f"UV_OVERRIDE is set, and the source of {min(places)} may be replaced: run `uv lock`")
-    return Bound(places)
+    return Bindings(places)
 
 
 def bind_locked(
     kind: str, packages: Mapping[str, LockedPackage], lines: Iterable[str], indexes: Indexes, root: Path, target: Target
-) -> Bound:
-    """Return the indexes of the packages of a lock of `kind`: that which it names, else PDM's by a pattern."""
+) -> Bindings:
+    """Return the indexes of the packages of a lock: the locked ones for Poetry, those of PDM's patterns otherwise."""
     if kind != "poetry":
         return bind(lines, (), indexes, root, target, lambda source: source.where)
     known = {index.url.rstrip("/"): index for index in indexes.indexes}
-    return Bound({
+    return Bindings({
         name: known.get(package.index.rstrip("/"), SimpleIndex(package.index))
         for name, package in packages.items() if package.index
     })
 
 
-def holding(sources: Iterable[Source], name: str, target: Target) -> Iterator[Source]:
-    """Yield the sources of a name whose markers hold on a target; raise WheelError where that cannot be told."""
+def matching_sources(sources: Iterable[Source], name: str, target: Target) -> Iterator[Source]:
+    """Yield the sources of a name whose markers are true on a target. Raise WheelError if a marker is unknown."""
     for source in sources:
         if source.name != name:
             continue
@@ -117,8 +117,8 @@ def holding(sources: Iterable[Source], name: str, target: Target) -> Iterator[So
             yield source
 
 
-def _place(source: Source, indexes: Indexes, root: Path, given: Callable[[Source], str]) -> SimpleIndex | str | None:
-    """Return the place that a source names; None for any index."""
+def _place(source: Source, indexes: Indexes, root: Path, stub_of: Callable[[Source], str]) -> SimpleIndex | str | None:
+    """Return the index or address of a source; None for any index."""
     where = f"pyproject.toml: {source.table}"
     if source.kind == "index":
         return index_of(source, indexes)
@@ -126,7 +126,7 @@ def _place(source: Source, indexes: Indexes, root: Path, given: Callable[[Source
         raise WheelError(f"{where} names the workspace, which does not have that project; correct one of them")
     path = source.where.partition("#")[0].partition("?")[0]
     if is_archive(source.where):
-        return given(source)
+        return stub_of(source)
     if not path.endswith(".whl"):
         raise WheelError(
             f"{where} is at {redact_url(source.where)[:200]}, which is no wheel, no sdist and no project: "
@@ -140,10 +140,10 @@ def _place(source: Source, indexes: Indexes, root: Path, given: Callable[[Source
 
 
 def index_of(source: Source, indexes: Indexes) -> SimpleIndex | None:
-    """Return the index that a source names, None for the only one there is; raise WheelError if it is not declared."""
-    found = indexes.named(source.where)
+    """Return the index that a source names; None for the default index. Raise WheelError if it is not declared."""
+    found = indexes.find(source.where)
     public = source.where.lower() == "pypi" and source.table.startswith("[tool.poetry")
-    if found is None and public:  # Poetry's name of the default index
+    if found is None and public:  # "pypi" is the default index of Poetry
         found = next((index for index in indexes.indexes if index.default), None)
         if found is not None or all(index.explicit for index in indexes.indexes):
             return found
@@ -156,43 +156,43 @@ def index_of(source: Source, indexes: Indexes) -> SimpleIndex | None:
 
 
 def index_by_pattern(name: str, indexes: Indexes) -> SimpleIndex | None:
-    """Return the only index where PDM looks for a name by its `include_packages`; None for any index.
+    """Return the only index where PDM searches for a name by its `include_packages`; None for any index.
 
-    Raise WheelError where it would look in some of several indexes.
+    Raise WheelError if PDM would search in several but not all indexes.
     """
     def matching(patterns: Sequence[str]) -> bool:
         return any(fnmatch(name, pattern) for pattern in patterns)
 
-    asked = [index for index in indexes.indexes if not index.explicit]
+    searched = [index for index in indexes.indexes if not index.explicit]
     including = [index for index in indexes.indexes if matching(index.include)]
-    admitting = including or [index for index in asked if not matching(index.exclude)]
-    if not including and len(admitting) == len(asked):
+    allowed = including or [index for index in searched if not matching(index.exclude)]
+    if not including and len(allowed) == len(searched):
         return None
-    if len(admitting) != 1 or (not including and indexes.takes_public):
+    if len(allowed) != 1 or (not including and indexes.uses_uv_default):
         names = ", ".join(index.name for index in indexes.indexes if matching((*index.include, *index.exclude)))
         raise WheelError(
             f"pyproject.toml: [[tool.pdm.source]] {names}: uv cannot look for {name} in some of the indexes: name it "
             "in include_packages of one source, or lock with `pdm lock`"
         )
-    return admitting[0]
+    return allowed[0]
 
 
-def to_bind(
-    names: Iterable[str], bound: Bound, sources: Sequence[Source], indexes: Indexes, target: Target
+def names_to_bind(
+    names: Iterable[str], bindings: Bindings, sources: Sequence[Source], indexes: Indexes, target: Target
 ) -> list[str]:
-    """Return those of some names that other packages require and that have a place of their own."""
+    """Return those of `names` that other packages require and that have a source or a pattern of an index."""
     return [
-        name for name in sorted({*names} - {*bound.places})
-        if index_by_pattern(name, indexes) or any(source.indirect for source in holding(sources, name, target))
+        name for name in sorted({*names} - {*bindings.places})
+        if index_by_pattern(name, indexes) or any(source.indirect for source in matching_sources(sources, name, target))
     ]
 
 
 def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes | None, target: Target) -> str:
-    """Return which source a lock's packages (as PEP 751 has them) do not follow, "" if they follow all.
+    """Return a message about a source that a lock's packages (PEP 751) do not follow; "" if they follow all.
 
-    A package without `index`, and an index without a URL, tell nothing.
+    A package without `index`, and an index without a URL, are not compared.
     """
-    locked: dict[str, list[str]] = {}     # indexes of a package, "elsewhere" for a directory, a repository, an archive
+    locked: dict[str, list[str]] = {}     # indexes by package; "elsewhere" for a directory, repository or archive
     commits: dict[str, Table] = {}
     for package in packages:
         if "vcs" in package:
@@ -200,24 +200,24 @@ def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: 
         other = "elsewhere" if {"vcs", "directory", "archive"} & package.keys() else ""
         locked.setdefault(canonicalize_name(package["name"]), []).append(package.get("index", other).rstrip("/"))
     for name, places in locked.items():
-        for source in holding(sources, name, target):
+        for source in matching_sources(sources, name, target):
             if source.kind == "git" and name in commits:
                 if has := _other_commit(source, commits[name]):
                     return f"the project takes {source}, it has {name} from {has}"
                 continue
             index = index_of(source, indexes) if source.kind == "index" and indexes else None
             expected = index.url.rstrip("/") if index else ("" if source.kind == "index" else "elsewhere")
-            told = [place for place in places if "://" in place or place == "elsewhere"]
-            if told and expected not in told and ("://" in expected or expected == "elsewhere"):
-                return f"the project takes {source}, it has {name} from {redact_url(told[0])}"
+            known = [place for place in places if "://" in place or place == "elsewhere"]
+            if known and expected not in known and ("://" in expected or expected == "elsewhere"):
+                return f"the project takes {source}, it has {name} from {redact_url(known[0])}"
     return ""
 
 
 def _other_commit(source: Source, vcs: Table) -> str:
-    """Return the place of a locked commit (`vcs` of PEP 751) if a source of git's names another, "" for the same."""
+    """Return the address of a locked commit (`vcs` of PEP 751) if a git source names another one, otherwise ""."""
     wanted = parse_git(source.where, f"pyproject.toml: {source.table}")
-    url, commit, asked = (str(vcs.get(key, "")) for key in ("url", "commit-id", "requested-revision"))
+    url, commit, searched = (str(vcs.get(key, "")) for key in ("url", "commit-id", "requested-revision"))
     ref = re.sub(r"^refs/(heads|tags)/", "", wanted.ref)
-    follows = not ref or ref in (commit, asked) or (not asked and not wanted.is_pinned)
+    follows = not ref or ref in (commit, searched) or (not searched and not wanted.is_pinned)
     same = url.rstrip("/").removesuffix(".git") == wanted.url.rstrip("/").removesuffix(".git")
-    return "" if follows and same else f"{redact_url(url)} at {asked or commit}"
+    return "" if follows and same else f"{redact_url(url)} at {searched or commit}"

@@ -1,4 +1,4 @@
-"""uv.lock to the table of a pylock.toml, without uv: the packages that the project reaches for one target."""
+"""Reader of uv.lock without uv: the packages that a project needs on a target, as the table of a pylock.toml."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from hatch_docker.wheels.target import Target, parse_marker
 
 Table = Mapping[str, Any]
 
-# The fields of a lock that are read, as `validation.first_mismatch` checks them.
+# Types of the fields of a lock that are read, for `validation.first_mismatch`.
 _SOURCE = {"*": str}
 _DEPENDENCY = {"name": str, "version?": str, "source?": _SOURCE, "marker?": str, "extra?": [str], "*": ANY}
 _FILE = {
@@ -39,9 +39,9 @@ _LOCAL = ("virtual", "editable", "directory")  # kinds of sources that are direc
 def uv_table(
     lock: Table, file: LockFile, target: Target, extras: Collection[str], groups: Collection[str]
 ) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the table of a pylock.toml with what the project needs, and the names of its direct dependencies.
+    """Return the table of a pylock.toml with the project's dependencies, and the names of the direct dependencies.
 
-    Raise WheelError for a lock of another version, a project that is not in it, an unknown extra or group.
+    Raise WheelError for another version of the format, a project that is not in the lock, an unknown extra or group.
     """
     if lock.get("version") != 1:
         raise WheelError(f"{file.name} has version {lock.get('version')}, not 1; lock it with another uv")
@@ -89,9 +89,9 @@ def _dependencies(package: Table, extras: Collection[str]) -> Iterator[Table]:
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """The search for the packages that a project needs on a target.
+    """A search for the packages that a project needs on a target.
 
-    `active` are its chosen extras and groups, as uv names them in markers of conflicts.
+    `active`: its selected extras and groups, by uv's names in markers of conflicts.
     """
 
     packages: Sequence[Table]
@@ -100,33 +100,33 @@ class _Walk:
     active: set[str]
 
     def reach(self, entries: Sequence[Table]) -> list[Table]:
-        """Return the packages that the entries require, and so on, in the order of the lock."""
-        reached: dict[int, set[str]] = {}  # positions of packages, and the extras that they are required with
+        """Return the packages that `entries` require, with their dependencies, in the order of the lock."""
+        reached: dict[int, set[str]] = {}  # position of a package -> required extras
         waiting = list(entries)
         while waiting:
             entry = waiting.pop()
             if not self.applies(entry):
                 continue
             position, extras = self.find(entry), set(entry.get("extra", ()))
-            if position not in reached or not extras <= reached[position]:  # visited again for another extra
+            if position not in reached or not extras <= reached[position]:  # visit again for another extra
                 extras |= reached.get(position, set())
                 reached[position] = extras
                 waiting += _dependencies(self.packages[position], extras)
         return [self.packages[position] for position in sorted(reached)]
 
     def applies(self, entry: Table) -> bool:
-        """Return whether an entry's marker holds; uv has its own names in markers for chosen extras."""
+        """Return whether an entry's marker is true; uv's markers contain its own names for selected extras."""
         if not entry.get("marker"):
             return True
 
-        def truth(found: re.Match[str]) -> str:
+        def constant(found: re.Match[str]) -> str:
             return "os_name == 'posix'" if (found[2] in self.active) == (found[1] == "==") else "os_name != 'posix'"
 
-        marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", truth, entry["marker"])
+        marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", constant, entry["marker"])
         return self.target.holds(parse_marker(marker, f"{self.file.name}: {entry.get('name')}"))
 
     def find(self, entry: Table) -> int:
-        """Return the position of the package that an entry requires; raise WheelError unless there is one."""
+        """Return the position of the package that an entry requires. Raise WheelError unless there is exactly one."""
         found = [
             position for position, package in enumerate(self.packages)
             if package.get("name") == entry["name"]
@@ -142,7 +142,7 @@ class _Walk:
 
 
 def _package(package: Table, file: LockFile) -> dict[str, Any]:
-    """Return a package as PEP 751 writes it."""
+    """Convert a package to the form of PEP 751."""
     source = package.get("source", {})
     value: dict[str, Any] = {"name": package["name"]}
     if "version" in package:
@@ -169,7 +169,7 @@ def _package(package: Table, file: LockFile) -> dict[str, Any]:
 
 
 def _file(entry: Table, source: Table, directory: Path) -> dict[str, Any]:
-    """Return a file of a package; the address of a direct URL or path stands in the package's source."""
+    """Convert a file of a package; the address of a direct URL or path is in the package's source."""
     value: dict[str, Any] = {}
     url = entry.get("url") or (None if "path" in entry else source.get("url"))
     path = entry.get("path") or source.get("path")

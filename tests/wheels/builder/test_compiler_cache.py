@@ -246,7 +246,7 @@ def test_a_file_that_a_build_has_just_written_is_preprocessed(compiler: Compiler
     for started, kept in ((late, False), (late + 1, True)):
         direct = compiler_cache.Direct("cc1", [])
         direct.started = started
-        with contextlib.nullcontext() if kept else pytest.raises(compiler_cache.Unknown):
+        with contextlib.nullcontext() if kept else pytest.raises(compiler_cache.NotCacheable):
             direct._deciding([], [str(compiler.directory / "a.h")])
 
 

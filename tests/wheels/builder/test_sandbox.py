@@ -57,17 +57,17 @@ def sh(root: Path, script: str, **options: object) -> str:
 def test_that_there_is_a_sandbox_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until something changes that the kernel looks at; that there is none never is."""
     ctx, answers = context(tmp_path / "cache"), [None, "refused", "refused"]
-    monkeypatch.setattr(sandbox, "why_not", lambda _environ: answers.pop(0))
-    assert [sandbox.why_not_here(ctx) for _ in range(2)] == [None, None]
+    monkeypatch.setattr(sandbox, "sandbox_error", lambda _environ: answers.pop(0))
+    assert [sandbox.cached_sandbox_error(ctx) for _ in range(2)] == [None, None]
     monkeypatch.setattr(sandbox, "_setting", lambda _name: "0")
-    assert [sandbox.why_not_here(ctx) for _ in range(2)] == ["refused", "refused"]
+    assert [sandbox.cached_sandbox_error(ctx) for _ in range(2)] == ["refused", "refused"]
 
 
 def test_a_kept_bind_is_used_again(root: Path, tmp_path: Path) -> None:
     """The next sandbox can change the files of the one before; the directory alone gets its owner from outside."""
     kept = tmp_path / "kept"
     kept.mkdir()
-    binds = [Bind(kept, "/kept", kept=True)]
+    binds = [Bind(kept, "/kept", persistent=True)]
     sh(root, "mkdir /kept/a && echo 1 > /kept/a/b", binds=binds)
     mine = kept / "mine"
     mine.touch()

@@ -27,8 +27,8 @@ def root() -> Iterator[Path]:
 PROBE = """
 import sys
 from pathlib import Path
-from hatch_docker.wheels.builder.sandbox import Bind, run_in, why_not
-reason = why_not({})
+from hatch_docker.wheels.builder.sandbox import Bind, run_in, sandbox_error
+reason = sandbox_error({})
 if reason:
     sys.exit(reason)
 out = Path(sys.argv[2])

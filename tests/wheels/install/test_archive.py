@@ -18,8 +18,8 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.layer import Compression, write_layer
 from hatch_docker.wheels.builder.environment import install_pure
-from hatch_docker.wheels.install.archive import RecordError, refusal
-from hatch_docker.wheels.install.compatibility import check_fits, check_given
+from hatch_docker.wheels.install.archive import RecordError, wheel_error
+from hatch_docker.wheels.install.compatibility import check_fits, check_prebuilt
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
 from hatch_docker.wheels.locks.pin import pin_requirements
 from tests.fakes.lock_files import AMD64, using
@@ -266,7 +266,7 @@ def test_an_archive_that_can_be_read_in_two_ways(case: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("refuse", [
-    lambda name: check_given(Path(name), AMD64), lambda name: check_fits(name, AMD64),
+    lambda name: check_prebuilt(Path(name), AMD64), lambda name: check_fits(name, AMD64),
     lambda name: check_fits(f"{name}.zip", AMD64),
 ])  # fmt: skip
 def test_a_name_of_two_lines_splits_no_error(refuse: Callable[[str], None]) -> None:
@@ -274,6 +274,6 @@ def test_a_name_of_two_lines_splits_no_error(refuse: Callable[[str], None]) -> N
     name = "demo\nhatch-docker: all is well-1.0-py3-none-win32.whl"
     with pytest.raises(WheelError) as caught:
         refuse(name)
-    for error in (caught.value, refusal(name, "why")):
+    for error in (caught.value, wheel_error(name, "why")):
         assert len(str(error).splitlines()) == 1
         assert r"demo\nhatch-docker" in str(error)

@@ -10,7 +10,7 @@ from hatch_docker.core.errors import ConfigError, WheelError
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.locks.requirements_txt import included
+from hatch_docker.wheels.locks.requirements_txt import requirements_files
 from tests.fakes.lock_files import AMD64, FOREIGN, HOST, names, using
 from tests.fakes.package_index import EVIL, FakeIndex, make_sdist, make_wheel
 from tests.fakes.workspaces import write_member
@@ -110,7 +110,7 @@ def test_pins_without_hashes_hold(ctx: Context, index: FakeIndex, root: Path, li
     (root / "more.txt").write_text("dep == 1.0 ; python_version > '3'\ntool==7\nother==3; sys_platform == 'win32'\n")
     (root / "requirements.txt").write_text("-r more.txt\n-e .\napp[x]==1.0\nunpinned>=3\ngit+https://x.example/a.git@main\n")
     assert found() == ["app 1.0", "dep 1.0"]
-    assert included(root / "requirements.txt", root) == [root / "requirements.txt", root / "more.txt"]
+    assert requirements_files(root / "requirements.txt", root) == [root / "requirements.txt", root / "more.txt"]
     assert any("requirements.txt pins app==1.0, dep==1.0, tool==7; with hashes" in line for line in lines)
     assert found(HATCH_DOCKER_LOCK="none") == ["app 2.0", "dep 2.0"]
     (root / "requirements.txt").write_text("app==3.0\n")

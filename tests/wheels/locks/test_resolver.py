@@ -15,7 +15,7 @@ from hatch_docker.core.errors import HatchDockerError, RegistryError, TransientE
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.locks.uv import MissingWheelError, _explain, compile_lock
+from hatch_docker.wheels.locks.uv import MissingWheelError, _error_for, compile_lock
 from hatch_docker.wheels.target import Pin
 from tests.fakes.context import with_environ
 from tests.fakes.http_server import running
@@ -251,8 +251,8 @@ def test_an_address_that_is_not_a_file_is_never_built_here(
 def test_quoted_files_of_a_package_allow_nothing() -> None:
     """uv quotes a line of a pyproject.toml that it cannot read; only uv's own words name packages without a wheel."""
     said = "error: Failed to build `x @ https://e/x.tar.gz`\n  cause: 2 | name = Wheels are required for `evil`"
-    assert not isinstance(_explain(said, AMD64), MissingWheelError)
-    mine = _explain("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
+    assert not isinstance(_error_for(said, AMD64), MissingWheelError)
+    mine = _error_for("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
     assert isinstance(mine, MissingWheelError)
     assert mine.names == ("evil",)
 
