@@ -1,4 +1,4 @@
-"""Fixtures of the builder stage: the root is the Python that runs the tests, so no network is needed."""
+"""Fixtures for the builder stage. The root contains the Python that runs the tests, so no network is needed."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.fakes.sandbox_roots import python_root, readable_root
 
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Path]:
-    """A root with a Python."""
+    """A root directory with a Python."""
     with readable_root(python_root) as path:
         yield path
 

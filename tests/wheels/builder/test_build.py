@@ -1,7 +1,7 @@
-"""The builder stage: an sdist's own backend makes the wheel in the sandbox, once for the same contents.
+"""The builder stage: the sdist's backend builds the wheel in the sandbox, once for the same contents.
 
-The root here is the Python that runs the tests, and backends are in the sdists themselves: no network. The real
-root with its compiler is in integration/test_builder_stage.py.
+The root contains the Python that runs the tests, and the backends are in the sdists: no network is needed.
+integration/test_builder_stage.py tests the real root with a compiler.
 """
 
 import contextlib
@@ -45,13 +45,13 @@ def build_wheel(directory, settings, metadata):
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory for sockets, whose paths must be short."""
+def short_directory() -> Iterator[Path]:
+    """A directory with a short_directory path, for sockets."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
 
 
-def planned(builder: BuilderStage, **options: object) -> BuilderStage:
+def with_plan(builder: BuilderStage, **options: object) -> BuilderStage:
     plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
     return BuilderStage(builder.root, plan, builder.base, builder.target, builder.ctx, builder.project)
 
@@ -61,8 +61,8 @@ def build(builder: BuilderStage, directory: Path, backend: str = BACKEND, **opti
     return wheel_of(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
 
 
-def test_a_wheel_has_no_traces_of_this_machine(builder: BuilderStage, tmp_path: Path) -> None:
-    """Fixed path, fixed user, fixed environment, no variables of the host."""
+def test_build_environment_is_fixed(builder: BuilderStage, tmp_path: Path) -> None:
+    """Path, user and environment are the same everywhere; no variables of the host."""
     wheel = build(builder, tmp_path / "a")
     assert wheel.name == "demo-1.0-py3-none-any.whl"
     text = said(wheel)
@@ -75,20 +75,20 @@ def test_a_wheel_has_no_traces_of_this_machine(builder: BuilderStage, tmp_path: 
     assert not list((builder.ctx.store.root / "tmp").iterdir())
 
 
-def test_the_same_contents_are_built_once(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
-    """Other times, another path, the same files: the cache has the wheel. Another line: it is built."""
+def test_sdist_is_built_once_for_same_contents(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
+    """Times and the path of an sdist do not matter; a changed line is another wheel."""
     first = build(builder, tmp_path / "a", mtime=1)
     assert build(builder, tmp_path / "b", mtime=2) == first
-    assert sum(line.endswith("in the builder") for line in lines) == 1  # followed by its time if it was slow
+    assert sum(line.endswith("in the builder") for line in lines) == 1  # a slow build adds its time to the line
     assert build(builder, tmp_path / "c", BACKEND + "\n") != first
-    assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
+    assert build(with_plan(builder, env={"A": "b"}), tmp_path / "d") != first
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_our_table_is_no_reason_to_build_again(
+def test_edited_tool_table_does_not_rebuild_wheel(
     builder: BuilderStage, tmp_path: Path, lines: list[str], *, copied: bool
 ) -> None:
-    """An edit of [tool.hatch-docker] leaves the wheel, unless the wheel has a copy of pyproject.toml."""
+    """Unless the wheel contains a copy of pyproject.toml."""
     copy = '        wheel.write("pyproject.toml", "demo/pyproject.toml")\n    return name'
     backend = BACKEND.replace("    return name", copy) if copied else BACKEND
     tables = ["", "[tool.hatch-docker]\nports = [1]\n", "[tool.hatch-docker]\nports = [2]\n", ""]
@@ -101,8 +101,8 @@ def test_our_table_is_no_reason_to_build_again(
     assert sum(line.endswith("in the builder") for line in lines) == len(set(wheels))
 
 
-def test_a_zip_is_built_as_a_tar_is(builder: BuilderStage, tmp_path: Path) -> None:
-    """Old releases have no other sdist; the same files are the same contents, which are built once."""
+def test_zip_sdist_is_built(builder: BuilderStage, tmp_path: Path) -> None:
+    """Some old releases have only a .zip. A .tar.gz with the same files has the same key."""
     sdist = tmp_path / "demo-1.0.zip"
     with zipfile.ZipFile(sdist, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.mkdir("demo-1.0")
@@ -113,8 +113,8 @@ def test_a_zip_is_built_as_a_tar_is(builder: BuilderStage, tmp_path: Path) -> No
     assert build(builder, tmp_path / "a") == wheel
 
 
-def test_our_umask_is_not_the_build_s(builder: BuilderStage, tmp_path: Path) -> None:
-    """The sandbox's user needs no permission to read an sdist or a cache that only we may read."""
+def test_umask_does_not_affect_build(builder: BuilderStage, tmp_path: Path) -> None:
+    """The sandbox's user can read the sdist even if only the owner may read the cache."""
     before = os.umask(0o077)
     try:
         assert said(build(builder, tmp_path / "a"))
@@ -122,55 +122,54 @@ def test_our_umask_is_not_the_build_s(builder: BuilderStage, tmp_path: Path) -> 
         os.umask(before)
 
 
-def test_a_damaged_wheel_is_made_again(builder: BuilderStage, tmp_path: Path) -> None:
-    """A file of the cache is verified before it is used."""
+def test_damaged_cached_wheel_is_built_again(builder: BuilderStage, tmp_path: Path) -> None:
     first = build(builder, tmp_path / "a")
     content = first.read_bytes()
     first.write_bytes(b"damaged")
     assert build(builder, tmp_path / "a").read_bytes() == content
 
 
-def test_environment_and_secrets_of_the_plan(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
-    """build.env and the named variables reach the build; a secret is hidden in the build's output."""
+def test_build_env_and_secrets_reach_the_build(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
+    """Secrets are hidden in the build's output."""
     backend = BACKEND.replace("import os, zipfile", "import os, zipfile; print('key', os.environ['TOKEN'])")
-    wheel = build(planned(builder, env={"LDFLAGS": "mine"}, secrets=("TOKEN",)), tmp_path / "a", backend)
+    wheel = build(with_plan(builder, env={"LDFLAGS": "mine"}, secrets=("TOKEN",)), tmp_path / "a", backend)
     assert "('LDFLAGS', 'mine')" in said(wheel)
     assert "('TOKEN', 'hunter2')" in said(wheel)
     assert "also-secret" not in said(wheel)
     assert "key ***" in lines
     with pytest.raises(ConfigError, match="ABSENT is not set"):
-        build(planned(builder, secrets=("ABSENT",)), tmp_path / "b")
+        build(with_plan(builder, secrets=("ABSENT",)), tmp_path / "b")
 
 
-def test_arguments_of_the_plan(builder: BuilderStage, tmp_path: Path) -> None:
-    """build.args are variables of the build, over what every build has; another value is another wheel."""
-    wheel = build(planned(builder, args={"EDITION": "full\nand more", "LDFLAGS": "-s"}), tmp_path / "a")
+def test_build_args_are_variables_of_the_build(builder: BuilderStage, tmp_path: Path) -> None:
+    """They replace default variables. Another value gives another wheel."""
+    wheel = build(with_plan(builder, args={"EDITION": "full\nand more", "LDFLAGS": "-s"}), tmp_path / "a")
     assert r"('EDITION', 'full\nand more')" in said(wheel)
     assert "('LDFLAGS', '-s')" in said(wheel)
-    assert build(planned(builder, args={"EDITION": "small"}), tmp_path / "a") != wheel
+    assert build(with_plan(builder, args={"EDITION": "small"}), tmp_path / "a") != wheel
 
 
-ASKS = BACKEND.replace("import os, zipfile", """
+AGENT_CLIENT = BACKEND.replace("import os, zipfile", """
 import os, socket, zipfile
 agent = socket.socket(socket.AF_UNIX)
 agent.connect(os.environ["SSH_AUTH_SOCK"])
-for kind in (11, 19, 200):  # to list the keys, to remove them
+for kind in (11, 19, 200):  # list keys, remove keys, unknown type
     agent.sendall(bytes([0, 0, 0, 1, kind]))
     print("the agent says", *agent.recv(100))
 """)
 
 
-def test_the_ssh_agent_is_forwarded_to_a_build_that_asks(
-    builder: BuilderStage, tmp_path: Path, lines: list[str], short: Path
+def test_ssh_agent_is_forwarded_if_build_ssh_is_set(
+    builder: BuilderStage, tmp_path: Path, lines: list[str], short_directory: Path
 ) -> None:
-    """As another user than its owner, and to no other build; without an agent the error says what to do."""
-    where = str(short / "agent")
+    """The sandbox's user is not the agent's owner. Without an agent the error names a remedy."""
+    where = str(short_directory / "agent")
     environ = {**builder.ctx.environ, "SSH_AUTH_SOCK": where}
-    forwarding = replace(planned(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
+    forwarding = replace(with_plan(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
     with pytest.raises(ConfigError, match=r"ssh needs an SSH agent, and SSH_AUTH_SOCK is .* where none answers"):
-        build(forwarding, tmp_path / "a", ASKS)
+        build(forwarding, tmp_path / "a", AGENT_CLIENT)
     with pytest.raises(ConfigError, match=r"SSH_AUTH_SOCK is not set; start one \(ssh-agent\)"):
-        build(planned(builder, ssh=True, network=True), tmp_path / "a", ASKS)
+        build(with_plan(builder, ssh=True, network=True), tmp_path / "a", AGENT_CLIENT)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(where)
         Path(where).chmod(0o600)
@@ -181,21 +180,21 @@ def test_the_ssh_agent_is_forwarded_to_a_build_that_asks(
                 while True:
                     client, _ = server.accept()
                     with client:
-                        while question := client.recv(100):
-                            client.sendall(bytes([0, 0, 0, 2, 12, question[4]]))
+                        while message := client.recv(100):
+                            client.sendall(bytes([0, 0, 0, 2, 12, message[4]]))
 
         threading.Thread(target=serve, daemon=True).start()
-        wheel = build(forwarding, tmp_path / "a", ASKS)
+        wheel = build(forwarding, tmp_path / "a", AGENT_CLIENT)
     assert [line for line in lines if "the agent says" in line] == [
         "the agent says 0 0 0 2 12 11", *["the agent says 0 0 0 1 5"] * 2,
     ]  # fmt: skip
     assert where not in said(wheel)
     with pytest.raises(BuildError, match="SSH_AUTH_SOCK"):
-        build(planned(builder), tmp_path / "b", ASKS)
+        build(with_plan(builder), tmp_path / "b", AGENT_CLIENT)
 
 
-def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path: Path) -> None:
-    """Twenty lines, in order, and then the lines of configuration if they name what is missing."""
+def test_failed_build_shows_last_lines_and_remedy(builder: BuilderStage, tmp_path: Path) -> None:
+    """The last twenty lines, then configuration that installs the missing package."""
     backend = (
         "def build_wheel(*arguments):\n    for number in range(30): print('line', number)\n"
         "    raise SystemExit('x.c:1:10: fatal error: libpq-fe.h: No such file or directory')\n"
@@ -212,37 +211,36 @@ def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path
     assert not list((builder.ctx.store.root / "tmp").iterdir())
 
 
-def test_a_build_that_needs_the_network_names_the_option(builder: BuilderStage, tmp_path: Path) -> None:
-    """network = false is named if it stopped the build."""
+def test_build_without_network_names_the_option(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import socket\ndef build_wheel(*a): socket.create_connection(('192.0.2.1', 80))\n"
     with pytest.raises(BuildError, match="network = false forbids"):
         build(builder, tmp_path / "a", backend)
 
 
-def test_a_build_that_is_killed_names_memory(builder: BuilderStage, tmp_path: Path) -> None:
+def test_killed_build_names_memory(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import os\ndef build_wheel(*a): os.kill(os.getpid(), 9)\n"
     said = r"failed with status 137; something killed it; perhaps the memory ran out.*:\n\(its build printed nothing\)$"
     with pytest.raises(BuildError, match=said):
         build(builder, tmp_path / "a", backend)
 
 
-def test_a_build_that_never_ends_is_ended(builder: BuilderStage, tmp_path: Path) -> None:
+def test_build_timeout(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import time\ndef build_wheel(*a): time.sleep(3600)\n"
     with pytest.raises(BuildError, match=r"took longer than 2 s and was ended; \[tool.hatch-docker.build\] timeout"):
-        build(planned(builder, timeout=2.0), tmp_path / "a", backend)
+        build(with_plan(builder, timeout=2.0), tmp_path / "a", backend)
 
 
-def test_a_build_that_takes_too_much_memory_is_ended(builder: BuilderStage, tmp_path: Path) -> None:
+def test_build_memory_limit(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import time\ndef build_wheel(*a):\n    data = b'x' * (300 << 20)\n    time.sleep(3600)\n"
     with pytest.raises(BuildError, match=r"^building demo.*: python was ended, because it took more than the 200.00 MB "
                        r"of memory that \[tool.hatch-docker.build\] memory allows$"):
-        build(planned(builder, memory=200_000_000), tmp_path / "a", backend)
+        build(with_plan(builder, memory=200_000_000), tmp_path / "a", backend)
 
 
-def test_a_wheel_larger_than_the_disk_is_not_copied(
+def test_wheel_larger_than_free_disk_space_is_rejected(
     builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sparse file takes no room where it is made, and all of its size where it is copied to."""
+    """A sparse file has its full size only after it was copied."""
     name = "demo-1.0-py3-none-any.whl"
     write = f"open(directory + '/{name}', 'w').truncate(2 << 30)"
     backend = f"def build_wheel(directory, *a):\n    {write}\n    return '{name}'\n"
@@ -257,8 +255,8 @@ def test_a_wheel_larger_than_the_disk_is_not_copied(
     "os.mkdir(directory + '/demo-1.0-py3-none-any.whl')",
     "pass",
 ])
-def test_only_a_regular_file_is_taken(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
-    """A backend that makes a link, a pipe or nothing instead of its wheel gets no file of the host."""
+def test_built_wheel_must_be_a_regular_file(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
+    """A symlink that a backend makes must not read a file of the host."""
     backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    return 'demo-1.0-py3-none-any.whl'\n"
     with pytest.raises(BuildError, match="no such file"):
         build(builder, tmp_path / "a", backend)
@@ -269,7 +267,7 @@ def test_only_a_regular_file_is_taken(builder: BuilderStage, tmp_path: Path, tri
     "open(directory + '/result.json', 'w').write('[' * 100000)",
     "open(directory + '/result.json', 'w').truncate(1 << 30)", "pass",
 ])
-def test_a_false_result_is_refused(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
+def test_invalid_result_json_is_rejected(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
     """A backend can write result.json itself."""
     backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    os._exit(0)\n"
     with pytest.raises(BuildError, match="without its result"):
@@ -277,23 +275,22 @@ def test_a_false_result_is_refused(builder: BuilderStage, tmp_path: Path, trick:
 
 
 @pytest.mark.parametrize("name", ["demo-1.0-cp27-cp27m-win32.whl", "../demo-1.0-py3-none-any.whl", "demo.zip"])
-def test_a_wheel_for_something_else_is_refused(builder: BuilderStage, tmp_path: Path, name: str) -> None:
-    """Tags are checked before the wheel is taken."""
+def test_built_wheel_with_wrong_name_is_rejected(builder: BuilderStage, tmp_path: Path, name: str) -> None:
     backend = f"def build_wheel(directory, *a):\n    open(directory + '/x', 'w')\n    return {name!r}\n"
     with pytest.raises((WheelError, BuildError), match=r"does not fit|not the name of a wheel|no such file"):
         build(builder, tmp_path / "a", backend)
 
 
-def test_links_of_an_sdist_stay_in_the_sandbox(builder: BuilderStage, tmp_path: Path) -> None:
-    """An sdist is unpacked inside: a link to the host's file leads to the sandbox's, a relative one works."""
+def test_symlinks_in_sdist_cannot_reach_the_host(builder: BuilderStage, tmp_path: Path) -> None:
+    """The sdist is unpacked in the sandbox: an absolute link points into it, and relative links work."""
     backend = BACKEND.replace("repr(", "open('alias').read() + str(os.path.exists('outside')) + repr(")
     (tmp_path / "secret").write_text("secret")
     links = {"alias": "pyproject.toml", "outside": str(tmp_path / "secret")}
     assert said(build(builder, tmp_path / "a", backend, links=links)).startswith(PYPROJECT + "False")
 
 
-def test_in_tree_backends_are_in_the_tree(builder: BuilderStage, tmp_path: Path) -> None:
-    """A backend-path whose backend comes from elsewhere is refused (PEP 517)."""
+def test_backend_outside_of_backend_path_is_rejected(builder: BuilderStage, tmp_path: Path) -> None:
+    """PEP 517, in-tree build backends."""
     pyproject = PYPROJECT.replace('"backend"', '"json"')
     sdist = write_sdist(tmp_path / "a", {"pyproject.toml": pyproject})
     with pytest.raises(BuildError, match="not in backend-path"):
@@ -303,14 +300,13 @@ def test_in_tree_backends_are_in_the_tree(builder: BuilderStage, tmp_path: Path)
 @pytest.mark.parametrize(
     "text", ["[build-system]\nrequires = 1", "[build-system]", "x =", "[build-system]\nrequires = [1]"]
 )
-def test_a_wrong_build_system_is_named(tmp_path: Path, text: str) -> None:
-    """One line that names the sdist and the table."""
+def test_invalid_build_system_table(tmp_path: Path, text: str) -> None:
     with pytest.raises(WheelError, match=r"^demo-1\.0\.tar\.gz: \[build-system\] of its pyproject\.toml"):
         read_sdist(write_sdist(tmp_path / "a", {"pyproject.toml": text}))
 
 
-def test_an_unreadable_sdist_is_named(tmp_path: Path) -> None:
-    """A zip, a damaged archive, a file of the cache."""
+def test_unreadable_sdist(tmp_path: Path) -> None:
+    """The message has the sdist's file name, also if the file in the cache has another."""
     with pytest.raises(WheelError, match=r"demo-1\.0\.tar\.bz2 is not an sdist"):
         read_sdist(tmp_path / "demo-1.0.tar.bz2")
     (tmp_path / "demo-1.0.zip").write_bytes(b"damaged")
@@ -325,17 +321,17 @@ def test_an_unreadable_sdist_is_named(tmp_path: Path) -> None:
         read_sdist(tmp_path / "hex", "demo-1.0.tar.gz")
 
 
-def test_an_sdist_without_a_table_is_built_by_setuptools(tmp_path: Path) -> None:
-    """PEP 517's default, with or without a pyproject.toml."""
+def test_sdist_without_build_system_uses_setuptools(tmp_path: Path) -> None:
+    """The default of PEP 517, with or without a pyproject.toml."""
     for files in ({"setup.py": ""}, {"pyproject.toml": "[project]\nname = 'demo'"}):
         sdist = read_sdist(write_sdist(tmp_path / "a", files))
         assert (sdist.requires, sdist.backend) == (("setuptools",), "setuptools.build_meta:__legacy__")
 
 
-def test_the_base_is_unpacked_beside_the_root(
+def test_base_and_builder_root_are_unpacked_in_parallel(
     builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The layer of the wheel needs it. Its failure is left to that."""
+    """The wheel's layer needs the base. An error of the base is reported there."""
     begun = threading.Event()
 
     def running_tree(_base: Base, _ctx: Context) -> Path:
@@ -353,11 +349,11 @@ def test_the_base_is_unpacked_beside_the_root(
     assert made.name == "demo-1.0-py3-none-any.whl"
 
 
-@pytest.mark.parametrize("change", ["a module more", "no interpreter"])
-def test_a_tree_that_changed_makes_no_wheel(
+@pytest.mark.parametrize("change", ["additional module", "no interpreter"])
+def test_wheel_is_rebuilt_if_a_cached_tree_was_modified(
     builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], change: str
 ) -> None:
-    """It is compared while the sandbox runs. What that made is thrown away, its failure too, and made again."""
+    """The trees are verified while the sandbox runs. A result or error from a modified tree is discarded."""
     name, store = "hatch_docker.wheels.builder.build", builder.ctx.store
     monkeypatch.setattr(f"{name}.make_builder_stage", lambda *given, **_: replace(builder, ctx=given[4]))
     monkeypatch.setattr(f"{name}.base_tree", lambda _base, _ctx: builder.root)
@@ -378,8 +374,8 @@ def test_a_tree_that_changed_makes_no_wheel(
     assert find().digest == made.digest
 
 
-def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
-    """Another distribution or architecture is an error before anything is fetched; it says what to use."""
+def test_base_without_compiler_is_rejected(tmp_path: Path, ctx: Context) -> None:
+    """For another distribution or architecture, nothing is downloaded before the error."""
     sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
     plan = BuildPlan(isolated=True)
     with pytest.raises(BuildError, match="not Debian; use debian:<suite>"):

@@ -1,4 +1,4 @@
-"""The compiler cache in the place of the host's own cc1: what is compiled, what is not, and what comes out."""
+"""The compiler cache with the host's cc1: hits, misses, and the same output as without the cache."""
 
 import concurrent.futures
 import contextlib
@@ -25,10 +25,10 @@ SOURCE = '#include "a.h"\n#ifdef LATE\n#include <late.h>\n#endif\nint f(int unus
 
 @dataclass
 class Compiler:
-    """gcc whose cc1 is the compiler cache; the compiler itself notes each run."""
+    """gcc with the compiler cache as cc1; the compiler itself logs each run."""
 
     directory: Path
-    time: int = 0  # of the build, as sources can read it
+    time: int = 0  # SOURCE_DATE_EPOCH, which sources can read
 
     def run(self, *options: str, cached: bool = True, name: str = "gcc", cwd: Path | None = None) -> str:
         """Compile in `cwd`, by default the directory with the sources, and return the messages."""
@@ -40,8 +40,8 @@ class Compiler:
         return done.stderr
 
     @property
-    def noted(self) -> tuple[int, int]:
-        """The number of compilations since the last look, and of preprocessings alone."""
+    def logged(self) -> tuple[int, int]:
+        """The number of compilations and of preprocessor runs since the last call."""
         log = self.directory / "log"
         lines = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -49,8 +49,8 @@ class Compiler:
 
     @property
     def runs(self) -> int:
-        """The number of compilations since the last look."""
-        return self.noted[0]
+        """The number of compilations since the last call."""
+        return self.logged[0]
 
     @property
     def cache(self) -> Path:
@@ -58,12 +58,12 @@ class Compiler:
 
     @property
     def results(self) -> list[Path]:
-        """The files of compilations in the cache: without the program's bytecode, and calls known by their files."""
+        """The cached compilations, without the program's bytecode and the entries of `Direct`."""
         return [path for path in self.cache.iterdir() if isinstance(entry_of(path), tuple) and len(entry_of(path)) == 2]
 
 
 def entry_of(path: Path) -> Any:
-    """The value of a file of the cache."""
+    """Return the value in a file of the cache."""
     data = path.read_bytes()[32:]
     with contextlib.suppress(zlib.error):
         data = zlib.decompress(data)
@@ -71,7 +71,7 @@ def entry_of(path: Path) -> Any:
 
 
 def write_program(path: Path, cache: Path) -> None:
-    """Put the compiler cache into the place of a compiler, with another directory."""
+    """Write the compiler cache as a compiler, with another cache directory."""
     source = Path(compiler_cache.__file__).read_text()
     text = program(str(Path(sys.executable).resolve()), source).replace("/compiler-cache", str(cache))
     path.write_text(text)
@@ -80,7 +80,7 @@ def write_program(path: Path, cache: Path) -> None:
 
 @pytest.fixture
 def compiler(tmp_path: Path) -> Compiler:
-    """A compiler with an empty cache, and a source with a header."""
+    """A compiler with an empty cache, and sources with a header."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "cache").mkdir()
     (tmp_path / "a.h").write_text("#define VALUE 1\n")
@@ -92,41 +92,39 @@ def compiler(tmp_path: Path) -> Compiler:
         path = tmp_path / "bin" / name
         write_program(path, tmp_path / "cache")
         hidden = path.with_name(f".{name}")
-        noted = f'case " $* " in *" -E "*) echo preprocess;; *) echo run;; esac >> {tmp_path}/log'
-        hidden.write_text(f'#!/bin/sh\n{noted}\nexec {real} "$@"\n')
+        logged = f'case " $* " in *" -E "*) echo preprocess;; *) echo run;; esac >> {tmp_path}/log'
+        hidden.write_text(f'#!/bin/sh\n{logged}\nexec {real} "$@"\n')
         hidden.chmod(0o755)
     return Compiler(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"),
+    ("options", "cached_options"),
     [
         ("-c a.c -o a.o", True),
         ("-c a.c -o a.o -g -O2 -Wall -Winvalid-pch -Wextra -pipe -flto -frandom-seed=1", True),
         ("-c a.cpp -o a.o -O1 -fPIC -std=c++17 -march=native", True),
-        ("-shared -fPIC a.c -o a.o", True),                    # compiled and linked by one command
+        ("-shared -fPIC a.c -o a.o", True),                    # one command compiles and links
         ("-c a.c -o a.o -MD -MP -MF deps -MT a.o", True),
         ("-c a.c -o a.o -MMD", True),
         ("-c a.c -o a.o -Wp,-D_FORTIFY_SOURCE=2 -O2", True),
         ("-S a.c -o a.o", True),
-        ("-c a.c -o a.o -g3", False),                          # the macros are in the debug information
-        ("-c a.c -o a.o -ftest-coverage", False),              # writes another file
+        ("-c a.c -o a.o -g3", False),                          # debug information contains macros
+        ("-c a.c -o a.o -ftest-coverage", False),              # writes an additional file
         ("-c a.c -o a.o -save-temps", False),
         ("-c a.c -o a.o -fdump-tree-optimized", False),
         ("-c a.c -o a.o -imacros a.h", False),
         ("-c a.c -o a.o -aux-info deps", False),
     ],
 )  # fmt: skip
-def test_a_known_source_gives_the_bytes_of_the_compiler(options: str, kept: bool, compiler: Compiler) -> None:
-    """The object, the file of dependencies and the warnings are those of a build without; options not known to be
-    harmless are left to the compiler.
-    """
+def test_cache_hit_has_the_same_output_as_the_compiler(options: str, cached_options: bool, compiler: Compiler) -> None:
+    """Object, file of dependencies and warnings are equal. Calls with unsupported options are not cached."""
     results = []
-    for cached, runs in ((False, 0), (True, 1), (True, 0 if kept else 1)):
-        said = compiler.run(*options.split(), cached=cached)
+    for cached, runs in ((False, 0), (True, 1), (True, 0 if cached_options else 1)):
+        messages = compiler.run(*options.split(), cached=cached)
         assert compiler.runs == runs
         files = {path.name: path.read_bytes() for path in compiler.directory.iterdir() if path.suffix in (".o", ".d")}
-        results.append((said, files, (compiler.directory / "deps").exists()))
+        results.append((messages, files, (compiler.directory / "deps").exists()))
         for name in [*files, "deps"]:
             (compiler.directory / name).unlink(missing_ok=True)
     assert results[0] == results[1] == results[2]
@@ -137,8 +135,8 @@ def test_a_known_source_gives_the_bytes_of_the_compiler(options: str, kept: bool
     "change",
     ["source", "column", "header", "macro", "new header before", "directory", "time", "compiler's option"],
 )
-def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
-    """Of the source, of what it includes, and of all else that decides the object; then that is known, too."""
+def test_changed_input_is_compiled(change: str, compiler: Compiler) -> None:
+    """Everything that affects the object is in the key. The new object is cached too."""
     top = compiler.directory
     options = ["-c", str(top / "a.c"), "-o", str(top / "a.o"), "-g", "-I", str(top / "first"), "-I", str(top)]
     (top / "first").mkdir()
@@ -148,7 +146,7 @@ def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
     before, cwd = (top / "a.o").read_bytes(), top
     if change == "source":
         (top / "a.c").write_text(SOURCE.replace("+", "-"))
-    elif change == "column":  # of debug information, and of std::source_location
+    elif change == "column":  # in debug information and std::source_location
         (top / "a.c").write_text(SOURCE.replace("VALUE + ", "VALUE + /* */ "))
     elif change in ("header", "new header before"):
         (top / "a.h").unlink()
@@ -171,7 +169,7 @@ def test_a_change_is_compiled(change: str, compiler: Compiler) -> None:
     assert before != after == (top / "a.o").read_bytes()
 
 
-NEW = {
+NEW_FILES = {
     "header before": {"first/a.h": "#define VALUE 2\n"}, "in a missing directory": {"missing/a.h": "#define VALUE 2\n"},
     "beside": {"a.h": "#define VALUE 2\n"}, "read": {"second/a.h": "#define VALUE 2\n"},
     "of the same size": {"second/a.h": "#define VALUE 7\n"}, "comment": {"second/a.h": "#define VALUE 1 // one\n"},
@@ -186,8 +184,8 @@ NEW = {
                                  "source")]
     + [(name, (0, 1)) for name in ("comment", "other", "precompiled", "deep")] + [("object", (0, 0))],
 )  # fmt: skip
-def test_a_known_file_is_not_preprocessed(new: str, found: tuple[int, int], compiler: Compiler) -> None:
-    """As long as no file that it read is another, and no name is new where it looks for files, but for objects."""
+def test_cached_file_is_not_preprocessed(new: str, found: tuple[int, int], compiler: Compiler) -> None:
+    """Unless a file that it read was changed, or its search path has a new file that is not an object."""
     top = compiler.directory / "src"
     for path, text in {"a.c": SOURCE, "second/a.h": "#define VALUE 1\n", "first/b.h": ""}.items():
         (top / path).parent.mkdir(parents=True, exist_ok=True)
@@ -197,15 +195,15 @@ def test_a_known_file_is_not_preprocessed(new: str, found: tuple[int, int], comp
     results = []
     for number in range(5):
         if number == 2:
-            for path, text in NEW[new].items():
+            for path, text in NEW_FILES[new].items():
                 (top / path).parent.mkdir(parents=True, exist_ok=True)
                 (top / path).write_text(text)
-        time.sleep(0.1)  # what is written during a call, as far as the clock tells, is not kept
+        time.sleep(0.1)  # calls with files that were written during the call are not cached
         (compiler.directory / "deps").unlink(missing_ok=True)
         compiler.run(*options, cwd=top, cached=number < 4)
-        made = [(compiler.directory / name).read_bytes() for name in ("a.o", "deps")]
-        results.append((compiler.noted, made))
-    assert [noted for noted, _ in results[:4]] == [(1, 1), (0, 0), found, (0, 0)]
+        outputs = [(compiler.directory / name).read_bytes() for name in ("a.o", "deps")]
+        results.append((compiler.logged, outputs))
+    assert [logged for logged, _ in results[:4]] == [(1, 1), (0, 0), found, (0, 0)]
     assert results[0][1] == results[1][1]
     assert results[2][1] == results[3][1] == results[4][1]
 
@@ -213,19 +211,19 @@ def test_a_known_file_is_not_preprocessed(new: str, found: tuple[int, int], comp
 @pytest.mark.parametrize(
     ("source", "options"),
     [
-        ('#if __has_include("../late.h")\n#endif\n', ""),      # a file that is not looked for where names are listed
+        ('#if __has_include("../late.h")\n#endif\n', ""),      # a file outside of the listed directories
         ('#include "../src/a.h"\n', ""),
         ('#pragma GCC system_header\n', ""),
-        ('#include "table.d"\n', ""),                          # its suffix is that of files that are not listed
+        ('#include "table.d"\n', ""),                          # files with this suffix are not listed
         ("const char *time = __TIMESTAMP__;\n", ""),
-        ('#include "a.h"\n#import "b.h"\n', ""),               # which has the bytes of a.h
+        ('#include "a.h"\n#import "b.h"\n', ""),               # b.h has the same bytes as a.h
         ("", "-include a.h"),
         ("", "-isystem ."),
         ("", "-DX=__TIMESTAMP__"),
-        ("", "-Ilinks"),                                       # a link in it may lead elsewhere
+        ("", "-Ilinks"),                                       # contains a symlink
     ],
 )
-def test_what_names_and_bytes_do_not_tell_is_preprocessed(source: str, options: str, compiler: Compiler) -> None:
+def test_unsupported_source_is_always_preprocessed(source: str, options: str, compiler: Compiler) -> None:
     top = compiler.directory / "src"
     (top / "links").mkdir(parents=True)
     if "links" in options:
@@ -237,20 +235,20 @@ def test_what_names_and_bytes_do_not_tell_is_preprocessed(source: str, options: 
     time.sleep(0.1)
     for runs in (1, 0, 0):
         compiler.run("-c", "a.c", "-o", "../a.o", *options.split(), cwd=top)
-        assert compiler.noted == (runs, 1)
+        assert compiler.logged == (runs, 1)
 
 
-def test_a_file_that_a_build_has_just_written_is_preprocessed(compiler: Compiler) -> None:
-    """A file that is read later may be another text than the one that was compiled."""
+def test_recently_written_file_is_preprocessed(compiler: Compiler) -> None:
+    """The file may have changed between the compilation and the computation of its digest."""
     late = (compiler.directory / "a.h").stat().st_ctime
-    for started, kept in ((late, False), (late + 1, True)):
+    for started, cacheable in ((late, False), (late + 1, True)):
         direct = compiler_cache.Direct("cc1", [])
         direct.started = started
-        with contextlib.nullcontext() if kept else pytest.raises(compiler_cache.NotCacheable):
+        with contextlib.nullcontext() if cacheable else pytest.raises(compiler_cache.NotCacheable):
             direct._deciding([], [str(compiler.directory / "a.h")])
 
 
-def test_a_failure_is_not_kept(compiler: Compiler) -> None:
+def test_failed_compilation_is_not_cached(compiler: Compiler) -> None:
     (compiler.directory / "a.c").write_text("int f( {\n")
     for _ in range(2):
         with pytest.raises(AssertionError, match="expected"):
@@ -260,8 +258,8 @@ def test_a_failure_is_not_kept(compiler: Compiler) -> None:
 
 
 @pytest.mark.parametrize("damage", ["bits", "short", "directory", "link", "gone", "read-only"])
-def test_a_damaged_cache_is_compiled_anew(damage: str, compiler: Compiler) -> None:
-    """No file there makes a build fail, and no link there makes it read or write outside."""
+def test_damaged_entry_is_compiled_again(damage: str, compiler: Compiler) -> None:
+    """No file in the cache can fail a build, and no symlink in it leads to files outside."""
     compiler.run("-c", "a.c", "-o", "a.o")
     good = (compiler.directory / "a.o").read_bytes()
     (entry,) = compiler.results
@@ -283,8 +281,8 @@ def test_a_damaged_cache_is_compiled_anew(damage: str, compiler: Compiler) -> No
     assert (compiler.runs, (compiler.directory / "a.o").read_bytes()) == (1, good)
 
 
-def test_builds_at_once(compiler: Compiler) -> None:
-    """Each has the right object, and no unfinished file is left."""
+def test_concurrent_builds(compiler: Compiler) -> None:
+    """All objects are correct, and no unfinished file remains."""
     places = [compiler.directory / f"{number}.o" for number in range(8)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda place: compiler.run("-c", "a.c", "-o", str(place)), places))
@@ -293,8 +291,8 @@ def test_builds_at_once(compiler: Compiler) -> None:
     assert all(len(path.name) == 64 for path in compiler.cache.iterdir())
 
 
-def test_a_cache_is_bounded(tmp_path: Path) -> None:
-    """The results that were used last stay, and an unfinished file that a build may still be writing."""
+def test_trim_removes_least_recently_used_entries(tmp_path: Path) -> None:
+    """A new unfinished file is kept: a build may be writing it."""
     now = time.time()
     for age in range(10):
         path = tmp_path / f"{age:064}"
@@ -307,15 +305,15 @@ def test_a_cache_is_bounded(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"{age:064}" for age in range(4)), f"new{SUFFIX}"]
 
 
-@pytest.mark.parametrize("what", ["link", "directory", "pipe"])
-def test_what_does_not_belong_there(what: str, tmp_path: Path) -> None:
-    """Nothing is followed, entered or opened: the whole cache is to be removed."""
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+def test_cache_with_unexpected_file_type_is_removed(kind: str, tmp_path: Path) -> None:
+    """The entry is not followed, entered or opened."""
     path = tmp_path / "cache" / "x"
     path.parent.mkdir()
     (tmp_path / "mine").touch()
-    if what == "pipe":
+    if kind == "pipe":
         os.mkfifo(path)
-    elif what == "link":
+    elif kind == "link":
         path.symlink_to(tmp_path / "mine")
     else:
         path.mkdir()
@@ -337,10 +335,10 @@ echo message >&2
 
 @dataclass
 class Rust(Compiler):
-    """A program that stands for rustc: it copies the crate's source, and says that it read this and $READS."""
+    """A fake rustc: it copies the crate's source, and lists the source and $READS in its .d file."""
 
     def crate(self, name: str, *options: str, reads: str = "", emit: str = "dep-info,link") -> str:
-        """Compile a crate as cargo does; return the result."""
+        """Compile a crate like cargo; return the output file's text."""
         out = self.directory / "out"
         command = [self.directory / "bin/rustc", "--crate-name", name, "--out-dir", out, f"--emit={emit}"]
         command += ["-C", "extra-filename=-1"]
@@ -363,8 +361,8 @@ def rust(tmp_path: Path) -> Rust:
     return Rust(tmp_path)
 
 
-def test_a_crate_is_compiled_when_a_file_of_it_changes(rust: Rust) -> None:
-    """Not Python's, unless a source names one; and with it all crates that use it."""
+def test_changed_crate_and_its_dependents_are_compiled(rust: Rust) -> None:
+    """A changed Python module matters only if a Rust source names one."""
     source, module = rust.directory / "src/lib.rs", rust.directory / "src/a.py"
     used = f"a={rust.directory}/out/liba-1.rlib"
     for text, python, runs in (
@@ -382,21 +380,21 @@ def test_a_crate_is_compiled_when_a_file_of_it_changes(rust: Rust) -> None:
     ["-C incremental=x", "-C target-cpu=native", "-Z threads=2", "--extern x={out}/libunknown-1.rlib", "-o x",
      "--extern=x=y"],
 )
-def test_what_may_differ_is_left_to_rustc(options: str, rust: Rust) -> None:
+def test_unsupported_rustc_options_are_not_cached(options: str, rust: Rust) -> None:
     for _ in range(2):
         rust.crate("a", *options.format(out=rust.directory / "out").split())
         assert rust.runs == 1
 
 
-def test_a_crate_that_does_not_tell_what_it_reads_is_not_kept(rust: Rust) -> None:
-    """As those of build scripts, which ask the compiler what it knows."""
+def test_crate_without_dep_info_is_not_cached(rust: Rust) -> None:
+    """Build scripts run such commands to test the compiler's features."""
     for emit in ("link", "metadata"):
         rust.crate("a", emit=emit)
     assert not rust.results
 
 
-def test_crates_that_read_other_files_are_not_kept(rust: Rust) -> None:
-    """Once one did, no crate of the project is, as they may use it."""
+def test_crates_that_read_untracked_files_are_not_cached(rust: Rust) -> None:
+    """After one such crate, no crate of the project is cached, because it may use that crate."""
     rust.crate("a")
     rust.crate("b", reads=f"{rust.directory}/a\\ file")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Hints for failed builds, by real output of compilers and build systems."""
+"""Hints for failed builds, for real output of compilers and build systems."""
 
 import pytest
 
@@ -53,7 +53,7 @@ error: rustc 1.85.1 is not supported by the following packages:
     ("meson.build:1:0: ERROR: Unknown compiler(s): [['gfortran'], ['flang-new']]", 'Fortran; add "gfortran"'),
     ("ERROR: Git program not found, cannot download x.wrap via git.", 'git; add "git"'),
 ])  # fmt: skip
-def test_the_missing_thing_is_named(output: str, missing: str) -> None:
+def test_missing_package_is_named(output: str, missing: str) -> None:
     name, _, remedy = missing.partition("; ")
     assert hint(output, network=True) == f" because {name} is missing; {remedy} {ADD}"
 
@@ -64,11 +64,11 @@ def test_the_missing_thing_is_named(output: str, missing: str) -> None:
     "error: command '/usr/bin/gcc' failed with exit code 1",
     "socket.gaierror: [Errno -2] Name or service not known",
 ])  # fmt: skip
-def test_what_went_on_without_it_is_not_blamed(output: str) -> None:
+def test_optional_dependency_is_not_reported(output: str) -> None:
     assert hint(output, network=True) == ""
 
 
-def test_a_network_that_was_taken_away_is_named() -> None:
+def test_disabled_network_is_named() -> None:
     assert "network = false forbids" in hint("Name or service not known", network=False)
 
 
@@ -76,5 +76,5 @@ def test_a_network_that_was_taken_away_is_named() -> None:
     "c++: fatal error: Killed signal terminated program cc1plus", "virtual memory exhausted: Cannot allocate memory",
     'process "/bin/sh -c make" did not complete successfully: exit code: 137',
 ])  # fmt: skip
-def test_memory_that_ran_out_is_named(output: str) -> None:
+def test_exhausted_memory_is_named(output: str) -> None:
     assert hint(output, network=True) == NO_MEMORY

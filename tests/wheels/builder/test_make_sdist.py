@@ -1,4 +1,4 @@
-"""Archives of a project's tree, for a backend to make the wheel of."""
+"""Archives of a project's tree, from which a backend builds the wheel."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from hatch_docker.project.tree import read_tree
 from hatch_docker.wheels.builder.make_sdist import packed_tree
 
 
-def test_a_packed_tree_has_files_links_and_nothing_of_this_machine(tmp_path: Path) -> None:
-    """Two names of one file are two files; the archive's bytes are the same wherever the project lies."""
-    made = []
+def test_packed_tree_is_reproducible(tmp_path: Path) -> None:
+    """The bytes do not depend on the project's path. Two hard links become two files."""
+    archives = []
     for place in ("a", "b/c"):
         root = tmp_path / place
         root.mkdir(parents=True)
@@ -22,10 +22,10 @@ def test_a_packed_tree_has_files_links_and_nothing_of_this_machine(tmp_path: Pat
         (root / "other").hardlink_to(root / "run")
         (root / "link").symlink_to("run")
         ctx = open_context({"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache" / place)}, Progress(lambda line: None))
-        made.append(packed_tree(read_tree(root, {}, versioned=False), "app-1.tar.gz", ctx))
-    assert made[0].read_bytes() == made[1].read_bytes()
-    assert made[0].name == "app-1.tar.gz"
-    with made[0].open("rb") as stream:
+        archives.append(packed_tree(read_tree(root, {}, versioned=False), "app-1.tar.gz", ctx))
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+    assert archives[0].name == "app-1.tar.gz"
+    with archives[0].open("rb") as stream:
         found = {entry.path: (entry.kind, entry.mode & 0o100, entry.target, content and content.read())
                  for entry, content in read_tar(Decompressed(stream, 1 << 20))}  # fmt: skip
     assert found == {

@@ -1,4 +1,4 @@
-"""Partial trees: what a command sees in one, and that the whole tree is used where one is not enough or not sound."""
+"""Partial trees: they look like the whole tree to a command, and are replaced by it if insufficient or invalid."""
 
 import io
 import json
@@ -35,8 +35,8 @@ KEY = "a" * 64
 CI = {"CI": "true"}
 
 
-def whole(store: Store) -> Path:
-    """A tree of the store: some programs, and every kind of entry."""
+def whole_tree(store: Store) -> Path:
+    """Return a tree of the store with some programs and all kinds of entries."""
 
     def make(place: Path) -> None:
         program_root(place)
@@ -50,7 +50,7 @@ def whole(store: Store) -> Path:
 
 
 def sharing(ctx: Context, root: Path, fact: object = None, data: bytes = b"", environ: dict[str, str] = CI) -> Context:
-    """A context with an empty cache and a shared one, which has a partial tree if there is a fact of one."""
+    """Return a context with an empty cache and a shared cache, which has a partial tree if `fact` is given."""
 
     def read(_store: Store) -> Found:
         assert isinstance(fact, dict)
@@ -60,8 +60,8 @@ def sharing(ctx: Context, root: Path, fact: object = None, data: bytes = b"", en
     return replace(ctx, store=SharedStore(open_store(root).root, shared=shared), environ=environ)
 
 
-def after(ctx: Context, root: Path) -> Context:
-    """A context with another empty cache, and the shared one that a build left."""
+def next_build(ctx: Context, root: Path) -> Context:
+    """Return a context with an empty cache and the shared cache that an earlier build wrote."""
     (layer,) = keep_partial_trees(ctx)
     with layer.open() as stream:
         return sharing(ctx, root, ctx.store.recall(KIND, KEY), stream.read())
@@ -75,33 +75,33 @@ def sh(tree: Path, ctx: Context, script: str, **options: object) -> str:
 
 @pytest.fixture
 def first(ctx: Context, tmp_path: Path) -> Context:
-    """A context of a build that opened two programs and a file in the whole tree."""
+    """The context of a build that opened two programs and a file in the whole tree."""
     need_sandbox()
     first = sharing(ctx, tmp_path / "first")
-    sh(whole(first.store), first, "cat /etc/link; stat /etc; cat /usr/local/share/text")
+    sh(whole_tree(first.store), first, "cat /etc/link; stat /etc; cat /usr/local/share/text")
     return first
 
 
-def test_a_command_sees_no_difference(first: Context, tmp_path: Path) -> None:
-    """All names, types, modes, sizes, times and targets are there. What is made is for this shared cache alone."""
-    second = after(first, tmp_path / "second")
+def test_partial_tree_looks_like_the_whole_tree(first: Context, tmp_path: Path) -> None:
+    """Names, types, modes, sizes, times and symlinks are equal. Results are written to this shared cache only."""
+    second = next_build(first, tmp_path / "second")
     tree = find_partial("base", KEY, second)
     assert tree is not None
     assert tree.name == KEY
     assert second.store.borrowed
-    names = " ".join(f"/{name}" for name, _ in walk(whole(first.store)))
+    names = " ".join(f"/{name}" for name, _ in walk(whole_tree(first.store)))
     script = f"cat /etc/link; stat -c '%n %f' {names}; stat -c '%N %s %Y' /bin/* /etc/[dm]*"
-    assert sh(tree, second, script) == sh(whole(first.store), first, script)
+    assert sh(tree, second, script) == sh(whole_tree(first.store), first, script)
     with pytest.raises(Exception, match="No such file"):
         sh(tree, second, "cat /etc/passwd")
     (layer,) = keep_partial_trees(second)
-    assert layer.descriptor.digest == first.store.recall(KIND, KEY)["digest"]  # it is made once
-    assert find_partial("base", KEY, first) is None  # the whole one is there
+    assert layer.descriptor.digest == first.store.recall(KIND, KEY)["digest"]  # the layer is made once
+    assert find_partial("base", KEY, first) is None  # the whole tree is in the cache
 
 
-def test_a_part_of_one_is_mounted_in_another_tree(first: Context, tmp_path: Path) -> None:
-    """As the base's Python is in the builder's root."""
-    second = after(first, tmp_path / "second")
+def test_directory_of_partial_tree_is_mounted_in_another_tree(first: Context, tmp_path: Path) -> None:
+    """The base's Python is mounted like this in the builder's root."""
+    second = next_build(first, tmp_path / "second")
     tree = find_partial("base", KEY, second)
     assert tree is not None
     binds = [Bind(tree / "usr/local", "/usr/local")]
@@ -110,48 +110,48 @@ def test_a_part_of_one_is_mounted_in_another_tree(first: Context, tmp_path: Path
 
 
 def program_root_of(directory: Path) -> Path:
-    """A root that is no tree of a store."""
+    """Return a root that is not a tree of a store."""
     directory.chmod(0o755)
     (directory / "root").mkdir()
     return program_root(directory / "root")
 
 
 @pytest.mark.parametrize("script", ["id -u", "cat /etc/data | sleep 100", "cat /etc/data > /dev/null; nothing"])
-def test_what_a_partial_tree_lacks_is_read_in_the_whole_one(script: str, first: Context, tmp_path: Path) -> None:
-    """The command is ended at once, or has failed. The next partial tree has what both opened."""
-    second = after(first, tmp_path / "second")
+def test_missing_file_switches_to_the_whole_tree(script: str, first: Context, tmp_path: Path) -> None:
+    """The command is killed, or fails. The next partial tree contains the files that both builds opened."""
+    second = next_build(first, tmp_path / "second")
     partial = find_partial("base", KEY, second)
     trees: list[Path] = []
 
     def work() -> str:
-        trees.append(find_partial("base", KEY, second) or whole(second.store))
+        trees.append(find_partial("base", KEY, second) or whole_tree(second.store))
         return sh(trees[-1], second, script if trees[-1] == partial else "id -u; cat /etc/data")
 
     assert with_whole_trees(work).startswith("1000")
-    assert trees == [partial, whole(second.store)]
-    third = after(second, tmp_path / "third")
+    assert trees == [partial, whole_tree(second.store)]
+    third = next_build(second, tmp_path / "third")
     tree = find_partial("base", KEY, third)
     assert tree is not None
     assert sh(tree, third, "cat /etc/link; id -u; cat /etc/data").startswith("hello\n1000\ndata\n")
 
 
-def test_only_a_runner_and_who_used_the_shared_cache_add_to_it(ctx: Context, tmp_path: Path) -> None:
-    """So a developer's pushes stay small. Without the kernel's word nothing is added either."""
+def test_partial_tree_is_shared_by_ci_runners_only(ctx: Context, tmp_path: Path) -> None:
+    """So that pushes of developers stay small."""
     need_sandbox()
     alone = sharing(ctx, tmp_path / "alone", environ={})
-    assert sh(whole(alone.store), alone, "cat /etc/motd") == "hello\n"
+    assert sh(whole_tree(alone.store), alone, "cat /etc/motd") == "hello\n"
     assert keep_partial_trees(alone) == []
 
 
-@pytest.mark.parametrize("broken", ["no watch", "events are lost"])
-def test_a_kernel_that_does_not_tell(
-    broken: str, first: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", ["no watch", "events are lost"])
+def test_inotify_failure(
+    failure: str, first: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is noted in a whole tree, and every placeholder counts as opened."""
+    """No partial tree is stored, and every placeholder counts as opened."""
 
     class Broken(partial_tree.OpenedFiles):
         def __init__(self, tree: Path) -> None:
-            if broken == "no watch":
+            if failure == "no watch":
                 raise OSError(28, "No space left on device")
             super().__init__(tree)
 
@@ -161,7 +161,7 @@ def test_a_kernel_that_does_not_tell(
 
     monkeypatch.setattr(partial_tree, "OpenedFiles", Broken)
     fresh = sharing(first, tmp_path / "fresh")
-    assert sh(whole(fresh.store), fresh, "cat /etc/motd") == "hello\n"
+    assert sh(whole_tree(fresh.store), fresh, "cat /etc/motd") == "hello\n"
     assert keep_partial_trees(fresh) == []
     (tmp_path / "a").touch()
     placeholders = Placeholders([str(tmp_path / "a")])
@@ -203,8 +203,8 @@ ROW = [0o644, 5, 0]
         [listing({"a/b": ROW, "a": [0o755]})],
     ],
 )
-def test_a_layer_that_no_build_made_is_not_used(entries: list[Entry], ctx: Context, tmp_path: Path) -> None:
-    """It writes nothing outside its directory, and the whole tree is made."""
+def test_invalid_layer_is_not_used(entries: list[Entry], ctx: Context, tmp_path: Path) -> None:
+    """No file is written outside of the directory; the whole tree is made instead."""
     out = io.BytesIO()
     facts = write_layer(entries, out, COMPRESSION)
     hostile = sharing(ctx, tmp_path / "cache", asdict(facts), out.getvalue())

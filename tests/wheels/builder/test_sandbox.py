@@ -1,4 +1,4 @@
-"""The sandbox: a command in another tree, as root and as an ordinary user; nothing is left behind."""
+"""The sandbox: runs a command in another tree, for root and ordinary users, and leaves nothing behind."""
 
 import contextlib
 import ctypes
@@ -38,14 +38,14 @@ CAP_SYS_RESOURCE = 24  # capabilities(7)
 
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """A root of some programs."""
+    """A root directory with some programs."""
     with readable_root(program_root) as path:
         yield path
 
 
 @pytest.fixture(scope="session")
 def python_tree() -> Iterator[Path]:
-    """A root with the Python that runs the tests."""
+    """A root directory with the Python that runs the tests."""
     with readable_root(python_root) as path:
         yield path
 
@@ -54,17 +54,17 @@ def sh(root: Path, script: str, **options: object) -> str:
     return run_in(root, ["sh", "-c", script], env=ENV, **options)  # type: ignore[arg-type]
 
 
-def test_that_there_is_a_sandbox_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until something changes that the kernel looks at; that there is none never is."""
-    ctx, answers = context(tmp_path / "cache"), [None, "refused", "refused"]
+def test_working_sandbox_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a setting of the kernel changes. An error is not cached."""
+    ctx, answers = context(tmp_path / "cache"), [None, "denied", "denied"]
     monkeypatch.setattr(sandbox, "sandbox_error", lambda _environ: answers.pop(0))
     assert [sandbox.cached_sandbox_error(ctx) for _ in range(2)] == [None, None]
     monkeypatch.setattr(sandbox, "_setting", lambda _name: "0")
-    assert [sandbox.cached_sandbox_error(ctx) for _ in range(2)] == ["refused", "refused"]
+    assert [sandbox.cached_sandbox_error(ctx) for _ in range(2)] == ["denied", "denied"]
 
 
-def test_a_kept_bind_is_used_again(root: Path, tmp_path: Path) -> None:
-    """The next sandbox can change the files of the one before; the directory alone gets its owner from outside."""
+def test_persistent_bind_is_writable_in_later_runs(root: Path, tmp_path: Path) -> None:
+    """A later sandbox can change files of an earlier one; the owner of other files is not changed."""
     kept = tmp_path / "kept"
     kept.mkdir()
     binds = [Bind(kept, "/kept", persistent=True)]
@@ -76,8 +76,8 @@ def test_a_kept_bind_is_used_again(root: Path, tmp_path: Path) -> None:
     assert mine.stat().st_uid == os.geteuid()
 
 
-def test_only_writable_binds_can_be_written(root: Path, tmp_path: Path) -> None:
-    """The root is read-only; /tmp, /dev/shm and writable binds are not, and a file that is written there stays."""
+def test_only_tmp_and_writable_binds_are_writable(root: Path, tmp_path: Path) -> None:
+    """Files in a writable bind remain after the sandbox ended."""
     inner = tmp_path / "given" / "inner"
     inner.mkdir(parents=True)
     written = sh(
@@ -91,8 +91,7 @@ def test_only_writable_binds_can_be_written(root: Path, tmp_path: Path) -> None:
     assert not (root / "tmp").exists()
 
 
-def test_a_bind_is_read_only_unless_asked(root: Path, tmp_path: Path) -> None:
-    """A file and a directory of the host can be read at the given path and not changed."""
+def test_bind_is_read_only_by_default(root: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "file").write_text("content")
     binds = [Bind(tmp_path / "file", "/etc/deep/file"), Bind(tmp_path, "/given")]
@@ -102,8 +101,8 @@ def test_a_bind_is_read_only_unless_asked(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("user", [(1000, 1000), (65532, 65532), (0, 0)])
-def test_the_command_has_no_privileges(root: Path, user: tuple[int, int]) -> None:
-    """No capabilities, no new privileges, no terminal, for any user inside."""
+def test_command_has_no_privileges(root: Path, user: tuple[int, int]) -> None:
+    """No capabilities, no new privileges and no terminal, for all users."""
     text = sh(root, "id -u; id -g; cat /proc/self/status", user=user)
     assert text.split()[:2] == [str(user[0]), str(user[1])]
     status = dict(line.split(":\t", 1) for line in text.splitlines()[2:] if ":\t" in line)
@@ -113,24 +112,23 @@ def test_the_command_has_no_privileges(root: Path, user: tuple[int, int]) -> Non
         sh(root, "cat < /dev/tty", user=user)
 
 
-def test_without_network_there_is_a_loopback_device_alone(root: Path) -> None:
-    """Loopback is up, so that tests with a server work; there is no other device and no resolver."""
+def test_no_network_has_only_loopback(root: Path) -> None:
+    """Loopback is up, so that test servers work. There is no other device and no resolver."""
     text = sh(root, "cat /proc/net/dev /proc/net/if_inet6; ls /etc/resolv.conf 2>&- || echo none")
     devices = [line.split(":")[0].strip() for line in text.splitlines() if ":" in line]
     assert devices == ["lo"]
     assert text.endswith("none\n")
 
 
-def test_with_network_names_resolve_as_on_the_host(root: Path) -> None:
-    """The host's devices, hosts file and resolver."""
+def test_network_has_the_hosts_devices_and_names(root: Path) -> None:
     text = sh(root, "cat /proc/net/dev /etc/hosts", network=True)
     for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
         assert line.split(":")[0] in text
     assert Path("/etc/hosts").read_text() in text
 
 
-def test_nothing_of_our_environment_gets_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command sees the given variables, standard input is empty, and process 1 shows nothing."""
+def test_environment_of_the_parent_is_hidden(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sees only `env`, standard input is empty, and process 1 shows no variables."""
     monkeypatch.setenv("PASSWORD", "hunter2")
     text = sh(root, "env; cat; cat /proc/1/environ 2>&-; ls -l /proc/self/fd", environ=os.environ)
     assert "hunter2" not in text
@@ -159,8 +157,8 @@ print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"
 
 
 @pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
-def test_the_users_keyring_stays_outside(python_tree: Path) -> None:
-    """Kerberos and others keep tickets there; a kernel without keyrings has nothing to hide."""
+def test_user_keyring_is_not_accessible(python_tree: Path) -> None:
+    """Kerberos and other programs keep tickets there. A kernel without keyrings passes too."""
     inside = [f"/usr/bin/{next((python_tree / 'usr/bin').iterdir()).name}", "-I", "-S", "-c", SEARCH]
     command = [sys.executable, "-c", HAVE, platform.machine(), python_tree, *inside]
     assert run(*command, cwd=Path(hatch_docker.__file__).parents[1]).split()[1:] == ["-1"]
@@ -193,13 +191,13 @@ os.ftruncate(file, resource.getrlimit(resource.RLIMIT_FSIZE)[0] + 1)
 
 @pytest.mark.skipif(platform.machine() not in SYSTEM_CALLS, reason="the numbers of the calls are not known here")
 @pytest.mark.parametrize("network", [True, False])
-def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
-    """System calls that reach much of the kernel are refused; processes and the size of a file have a limit.
+def test_command_has_system_call_and_resource_limits(network: bool, python_tree: Path) -> None:
+    """Dangerous system calls are denied; the number of processes and the file size are limited.
 
-    Out of memory, the kernel ends the command before other programs of the machine.
+    If memory runs out, the kernel kills the command before other programs.
     """
-    _, (clone, unshare, _), refused = SYSTEM_CALLS[platform.machine()]
-    calls = [(str(number), number, 0, 0, 0) for number in (*refused, *IO_URING)]
+    _, (clone, unshare, _), denied = SYSTEM_CALLS[platform.machine()]
+    calls = [(str(number), number, 0, 0, 0) for number in (*denied, *IO_URING)]
     calls += [
         ("nested", unshare, CLONE_NEWUSER), ("upper bits", unshare, 1 << 40 | CLONE_NEWUSER),
         ("cloned", clone, 1 << 40 | CLONE_NEWUSER | signal.SIGCHLD), ("x32", 0x40000000 | 39), ("clone3", CLONE3, 0, 0),
@@ -212,7 +210,7 @@ def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
             python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", BOUNDS, repr(calls)], env=ENV, network=network,
             log=lines.append, merge=True,
         )
-    expected = [f"{number} EPERM" for number in (*refused, *IO_URING)]
+    expected = [f"{number} EPERM" for number in (*denied, *IO_URING)]
     vsock = lines.pop(len(expected) + 6)
     assert (vsock == "vsock EPERM") is not network
     assert lines[: lines.index("Traceback (most recent call last):")] == [
@@ -222,19 +220,19 @@ def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
 
 
 MEMORY = {
-    "its own": "data = b'x' * SIZE",
+    "private": "data = b'x' * SIZE",
     "of many processes": "[os.fork() or ([b'x' * (SIZE // 8), time.sleep(60)]) for _ in range(8)]",
     "a file in /tmp": "open('/tmp/x', 'wb').write(b'x' * SIZE)",
     "shared memory": "open('/dev/shm/x', 'wb').write(b'x' * (SIZE * 3 // 4)); data = b'x' * (SIZE // 2)",
-    "mapped, and not a file's": "data = mmap.mmap(-1, SIZE); data.write(b'x' * SIZE)",
-    "of a process that nobody may look at": "libc.prctl(4, 0, 0, 0, 0); data = b'x' * SIZE",
+    "anonymous mapping": "data = mmap.mmap(-1, SIZE); data.write(b'x' * SIZE)",
+    "of a process that is not dumpable": "libc.prctl(4, 0, 0, 0, 0); data = b'x' * SIZE",
     "a segment of System V": "libc.memset(libc.shmat(libc.shmget(0, SIZE, 0o1600), 0, 0), 1, SIZE)",
 }
 
 
 @pytest.mark.parametrize("way", MEMORY)
-def test_memory_has_a_limit(way: str, python_tree: Path) -> None:
-    """Wherever the command takes it; and it is ended whatever its processes do with signals."""
+def test_memory_limit(way: str, python_tree: Path) -> None:
+    """For all kinds of memory, and for processes that ignore signals."""
     python = next((python_tree / "usr/bin").iterdir()).name
     script = (
         "import ctypes, mmap, os, signal, time\nSIZE = 400 << 20\nlibc = ctypes.CDLL(None)\n"
@@ -245,7 +243,7 @@ def test_memory_has_a_limit(way: str, python_tree: Path) -> None:
         run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", script], env=ENV, memory=256 << 20, timeout=50)
 
 
-def test_memory_that_processes_share_counts_once(python_tree: Path) -> None:
+def test_shared_memory_counts_once(python_tree: Path) -> None:
     python = next((python_tree / "usr/bin").iterdir()).name
     script = (
         "import os, time\ndata = b'x' * (100 << 20)\n"
@@ -258,8 +256,8 @@ def test_memory_that_processes_share_counts_once(python_tree: Path) -> None:
 @pytest.mark.parametrize("script", [
     "open('/out/x', 'wb').write(b'x' * (31 << 19))", "[open(f'/out/{number}', 'w').close() for number in range(380)]"
 ])
-def test_a_disk_keeps_some_room(script: str, python_tree: Path, tmp_path: Path) -> None:
-    """The command ends before the bytes or the inodes of a disk do, with one line."""
+def test_command_is_killed_before_the_disk_is_full(script: str, python_tree: Path, tmp_path: Path) -> None:
+    """Before bytes or inodes run out."""
     python = next((python_tree / "usr/bin").iterdir()).name
     run("mount", "-t", "tmpfs", "-o", "size=16m,nr_inodes=400", "tmpfs", tmp_path)
     try:
@@ -293,18 +291,18 @@ def landlock() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or landlock() < 6, reason="the kernel has no scopes of Landlock")
-def test_sockets_without_a_file_are_out_of_reach(python_tree: Path) -> None:
-    """With the machine's network a command would reach those of a desktop and a bus, which let this user in."""
+def test_abstract_sockets_of_the_host_are_not_accessible(python_tree: Path) -> None:
+    """With the host's network a command could otherwise connect to those of a desktop session or D-Bus."""
     python = next((python_tree / "usr/bin").iterdir()).name
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("\0hatch-docker-test-outside")
         server.listen()
-        said = run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", CALL], env=ENV, network=True)
-    assert said.splitlines() == ["Operation not permitted", "connected"]
+        output = run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", CALL], env=ENV, network=True)
+    assert output.splitlines() == ["Operation not permitted", "connected"]
 
 
-def test_several_roots_are_one(root: Path, tmp_path: Path) -> None:
-    """Directories are merged, the first tree that has a file wins, and given texts win over both."""
+def test_several_roots_are_merged(root: Path, tmp_path: Path) -> None:
+    """The first root with a file has priority; `files` have priority over all roots."""
     tmp_path.chmod(0o755)
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/motd").write_text("ours\n")
@@ -317,8 +315,8 @@ def test_several_roots_are_one(root: Path, tmp_path: Path) -> None:
     assert text == "ours\nours\ngiven\nvenv\n"
 
 
-def test_a_link_in_the_tree_leads_nowhere(root: Path, tmp_path: Path) -> None:
-    """If a tree's /etc or /dev is a link to a directory of the host, nothing is written there."""
+def test_symlinked_directory_of_a_tree_is_not_followed(root: Path, tmp_path: Path) -> None:
+    """If /etc or /dev of a tree is a symlink to a directory of the host, no file is written there."""
     tree, canary = tmp_path / "tree", tmp_path / "canary"
     tree.mkdir(), canary.mkdir()
     canary.chmod(0o777), tree.chmod(0o755), tmp_path.chmod(0o755)
@@ -330,8 +328,8 @@ def test_a_link_in_the_tree_leads_nowhere(root: Path, tmp_path: Path) -> None:
     assert not list(canary.iterdir())
 
 
-def test_a_failure_has_its_last_lines(root: Path) -> None:
-    """Status and output of the command, secrets hidden; both streams in order when merged."""
+def test_failure_has_status_and_output(root: Path) -> None:
+    """Secrets are hidden; merged streams are in order."""
     lines: list[str] = []
     with pytest.raises(ProcessFailed, match=r"sh failed with status 3:\nout\nkey \*\*\*$") as failure:
         sh(root, "echo out; echo key hunter2 >&2; exit 3", merge=True, secrets=["hunter2"], log=lines.append)
@@ -341,8 +339,7 @@ def test_a_failure_has_its_last_lines(root: Path) -> None:
         sh(root, "kill -9 $$")
 
 
-def test_a_command_that_cannot_be_started_is_named(root: Path) -> None:
-    """A missing program or directory is the user's mistake, in one line."""
+def test_command_that_cannot_be_started(root: Path) -> None:
     with pytest.raises(BuildError, match="cannot run nope: No such file"):
         run_in(root, ["nope"], env=ENV)
     with pytest.raises(BuildError, match="cannot run in the directory /nope: No such file"):
@@ -350,14 +347,14 @@ def test_a_command_that_cannot_be_started_is_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["relative", "/", "/a/../b", "/tmp/x", "/proc"])
-def test_mount_points_are_plain(root: Path, target: str) -> None:
-    """Two mounts over each other, or a path with .. in it, are a mistake of the caller."""
+def test_invalid_mount_point_raises_value_error(root: Path, target: str) -> None:
+    """Overlapping mounts, or a path that is not normal and absolute."""
     with pytest.raises(ValueError, match=r"path|mounts"):
         run_in(root, ["id"], env=ENV, binds=[Bind(root, target)])
 
 
 def sleepers(mark: str) -> int:
-    """Return how many processes sleep for `mark` seconds, without the shell that starts them."""
+    """Return the number of processes that sleep for `mark` seconds, without the shell that started them."""
     found = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -386,7 +383,7 @@ with handle_signals() if sys.argv[3] == "handled" else nullcontext():
 
 @contextlib.contextmanager
 def sleeping(root: Path, mark: str, how: str = "plain") -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program that starts two sleepers in a sandbox, and has printed "ready"."""
+    """Run a program that starts two sleepers in a sandbox; yield it after it printed "ready"."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPING, root, mark, how], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         cwd=Path(hatch_docker.__file__).parents[1],
@@ -401,8 +398,8 @@ def sleeping(root: Path, mark: str, how: str = "plain") -> Iterator[subprocess.P
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_it_ends_with_us(root: Path, number: int) -> None:
-    """The command and its processes, detached or not, end with our process, by any signal."""
+def test_sandbox_ends_with_its_parent(root: Path, number: int) -> None:
+    """All processes of the sandbox end if a signal kills the parent."""
     mark = f"{1000000 + os.getpid() * 10 + number}"
     with sleeping(root, mark) as parent:
         wait_for(2, mark)
@@ -413,8 +410,8 @@ def test_it_ends_with_us(root: Path, number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("after", [0, 20, 40, 80, 160])
-def test_one_signal_ends_it_at_any_moment(root: Path, number: int, after: int) -> None:
-    """`after` milliseconds of a build: in an import, which drops exceptions, in a program's start, in the sandbox's."""
+def test_one_signal_ends_the_sandbox_at_any_time(root: Path, number: int, after: int) -> None:
+    """`after` milliseconds: during imports (which ignore exceptions), and the start of the program or the sandbox."""
     mark = f"{4000000 + os.getpid() * 100 + after}"
     with sleeping(root, mark, "handled") as parent:
         time.sleep(after / 1000)
@@ -425,8 +422,7 @@ def test_one_signal_ends_it_at_any_moment(root: Path, number: int, after: int) -
         wait_for(0, mark)
 
 
-def test_a_background_process_ends_with_the_command(root: Path) -> None:
-    """A process left in the background does not outlive the command."""
+def test_background_process_ends_with_the_command(root: Path) -> None:
     mark = f"{3000000 + os.getpid()}"
     begun = time.monotonic()
     sh(root, f"sleep {mark} > /dev/null 2>&1 & exit 0")

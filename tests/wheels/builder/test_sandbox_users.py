@@ -1,4 +1,4 @@
-"""The sandbox for root and for an ordinary user, and the message where a kernel or a container refuses it."""
+"""The sandbox for root and for an ordinary user, and the errors if the kernel or a container denies it."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from tests.fakes.sandbox_roots import UNSHARE, program_root, readable_root
 
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """A root of some programs."""
+    """A root directory with some programs."""
     with readable_root(program_root) as path:
         yield path
 
@@ -40,7 +40,7 @@ print(text.split(), (out / "x").stat().st_uid)
 
 @contextlib.contextmanager
 def copied_package() -> Iterator[Path]:
-    """Yield a directory that every user can write, with a copy of the package that every user can read."""
+    """Yield a world-writable directory with a world-readable copy of the package."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o777)
         copy = Path(directory, "hatch_docker")
@@ -65,32 +65,32 @@ def probe(root: Path, prefix: list[str], **options: object) -> subprocess.Comple
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
-def test_an_ordinary_user_gets_the_same(root: Path) -> None:
-    """Without root the user inside is the same, and its files belong to us."""
+def test_ordinary_user(root: Path) -> None:
+    """The user in the sandbox is the same as for root, and its files belong to the ordinary user."""
     need("/usr/bin/python3")
     done = probe(root, [], user=12345, group=12345, extra_groups=[])
     assert (done.stdout, done.stderr) == ("['1000', '1000'] 12345\n", "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_root_builds_as_nobody(root: Path) -> None:
-    """If root runs it, the command is the user nobody outside: it owns nothing of root's, above all not /proc/sys."""
+def test_root_runs_commands_as_nobody(root: Path) -> None:
+    """Outside of the sandbox the command's user is nobody, which does not own /proc/sys."""
     done = probe(root, [])
     assert (done.stdout, done.stderr) == ("['1000', '1000'] 65534\n", "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.parametrize("lacking", ["chown", "setuid", "setgid"])
-def test_root_without_capabilities_is_told_which(root: Path, lacking: str) -> None:
-    """Containers that drop capabilities leave root unable to become the builder's user."""
-    done = probe(root, [need("setpriv"), f"--bounding-set=-{lacking}", f"--inh-caps=-{lacking}"])
+@pytest.mark.parametrize("capability", ["chown", "setuid", "setgid"])
+def test_root_without_capabilities(root: Path, capability: str) -> None:
+    """In containers with dropped capabilities, root cannot change to the builder's user."""
+    done = probe(root, [need("setpriv"), f"--bounding-set=-{capability}", f"--inh-caps=-{capability}"])
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "give root the capabilities CHOWN, SETUID and SETGID" in done.stderr
 
 
-def test_a_kernel_without_user_namespaces_is_named(root: Path) -> None:
-    """max_user_namespaces = 0, here of a user namespace of its own: the message says which sysctl."""
+def test_disabled_user_namespaces(root: Path) -> None:
+    """The test sets max_user_namespaces to 0 in its own user namespace. The message names the sysctl."""
     need("unshare")
     limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
     done = probe(root, ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"])
@@ -101,8 +101,8 @@ def test_a_kernel_without_user_namespaces_is_named(root: Path) -> None:
 
 
 @pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
-def test_a_seccomp_profile_is_named(root: Path) -> None:
-    """A container's default profile answers unshare with EPERM: one line with the ways out."""
+def test_seccomp_profile_denies_unshare(root: Path) -> None:
+    """As in the default profile of containers, unshare fails with EPERM."""
     code = f"""
 import ctypes, os, struct, sys
 program = b"".join(struct.pack("HBBI", *step) for step in [

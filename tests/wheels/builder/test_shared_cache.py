@@ -1,4 +1,4 @@
-"""The builder stage with a shared cache: what others wrote there finds a wheel, and decides nothing to install."""
+"""The builder stage with a shared cache: its facts can find a wheel, and never decide what is installed."""
 
 import os
 import time
@@ -19,7 +19,7 @@ from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, make_base, sa
 from tests.fakes.context import context, facts_of, sharing
 from tests.fakes.package_index import FakeIndex, make_wheel, write_sdist
 
-SAYS = """
+BACKEND = """
 import os, sysconfig, zipfile
 
 def get_requires_for_build_wheel(settings):
@@ -37,10 +37,10 @@ def build_wheel(directory, settings, metadata):
 def machine(
     builder: BuilderStage, index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[KeptFile, Context, Shared]]:
-    """A function that builds an sdist with requirements on an empty machine whose shared cache has some facts."""
+    """A function that builds an sdist with build requirements on a machine with an empty cache and a shared cache."""
     for name in ("helper", "more", "evil"):
         index.add(name, make_wheel(name, "1.0"))
-    files = {"pyproject.toml": PYPROJECT.replace("[]", '["helper"]'), "backend.py": SAYS}
+    files = {"pyproject.toml": PYPROJECT.replace("[]", '["helper"]'), "backend.py": BACKEND}
     sdist = given_file(write_sdist(tmp_path / "sdist", files))
 
     def stage(_source: object, *rest: object, unpacked: bool = True) -> BuilderStage:
@@ -60,11 +60,10 @@ def machine(
     return build
 
 
-def test_pins_of_a_shared_cache_find_a_wheel(
+def test_pins_in_shared_cache_find_a_wheel(
     machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex
 ) -> None:
-    """The index is not asked, and nothing is made, as long as the pins are a day old at most and no bytes are wanted.
-    """
+    """If the pins are at most a day old, no request is sent and no file is made until the wheel's bytes are read."""
     made, first, noted = machine("first")
     assert said(made.open()) == "helper more"
     facts = facts_of(noted)
@@ -72,11 +71,11 @@ def test_pins_of_a_shared_cache_find_a_wheel(
     assert (found.digest, index.requests, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [], [])
     assert ctx.used == first.used
     assert facts_of(shared) == [fact for fact in facts if fact[0] != "pyproject-in-wheel"]
-    # The answer that it took is remembered as one that is a day old at most, and under the key that it has here.
+    # The resolution is recorded with its age, and under this machine's key.
     assert {kind for kind, _ in ctx.asked} == {"build-pins"}
     assert all(ctx.store.own.recall(*answer)["at"] == at for answer, at in ctx.asked.items())
     assert found.open().read_bytes() == made.open().read_bytes()
-    assert index.paths("/files/helper")  # what is installed is resolved here
+    assert index.paths("/files/helper")  # installed wheels are resolved on this machine
 
     old = [(kind, key, {**value, "at": value["at"] - 86401} if kind == "build-pins" else value)
            for kind, key, value in facts]  # fmt: skip
@@ -86,11 +85,10 @@ def test_pins_of_a_shared_cache_find_a_wheel(
 
 
 @pytest.mark.parametrize("line", ["evil", "evil @ {url}/files/evil/evil-1.0-py3-none-any.whl"])
-def test_what_a_shared_cache_says_is_not_installed(
+def test_facts_of_shared_cache_do_not_affect_installation(
     machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex, line: str
 ) -> None:
-    """It names other pins, other requirements, another backend: the wheel is made with what the sdist and index name.
-    """
+    """Pins, requirements and backend are forged in the shared cache; the build uses those of sdist and index."""
     line = line.format(url=index.url.removesuffix("/simple"))
     _, _, noted = machine("first")
     pin = ["evil", "1.0", "evil-1.0-py3-none-any.whl", index.sha256("evil-1.0-py3-none-any.whl")]
@@ -110,10 +108,10 @@ def test_what_a_shared_cache_says_is_not_installed(
 
 
 @pytest.mark.parametrize("secret", [{}, {"secrets": ("TOKEN",)}, {"ssh": True}])
-def test_a_build_with_secrets_runs_nothing_of_a_shared_cache(
+def test_build_with_secrets_uses_no_partial_trees(
     secret: dict[str, object], tmp_path: Path, ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The compiler and the base's Python are those of the whole systems."""
+    """Partial trees come from a shared cache, whose programs must not see secrets."""
     for name, tree in (
         ("bases.debian.base.builder_root", "whole"), ("wheels.builder.build.base_tree", "whole"),
         ("wheels.builder.build.find_partial", "part"), ("wheels.builder.build.running_tree", "part"),

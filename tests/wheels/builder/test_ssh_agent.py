@@ -1,4 +1,4 @@
-"""The SSH agent that a build may ask: it lists keys and signs; nothing else passes."""
+"""The forwarded SSH agent: a build can list keys and sign; other messages are rejected."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from hatch_docker.wheels.builder.ssh_agent import forwarded_agent
 from tests.conftest import need
 
 
-def ask(socket: Path | str, *command: str) -> tuple[int, str]:
+def run_client(socket: Path | str, *command: str) -> tuple[int, str]:
     done = subprocess.run(
         command, env={"PATH": os.environ["PATH"], "SSH_AUTH_SOCK": str(socket)}, capture_output=True, text=True,
         stdin=subprocess.DEVNULL, timeout=30, check=False,
@@ -19,9 +19,9 @@ def ask(socket: Path | str, *command: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("what", [["-D"], ["-d", "key"], ["key2"]])
-def test_a_build_changes_nothing_in_the_agent(what: list[str]) -> None:
-    """It could empty it, lock it, or have it load a library; signing is all that a repository needs."""
+@pytest.mark.parametrize("options", [["-D"], ["-d", "key"], ["key2"]])
+def test_build_cannot_modify_the_agent(options: list[str]) -> None:
+    """Otherwise a build could remove keys, lock the agent, or load a library into it."""
     need("ssh-agent")
     with tempfile.TemporaryDirectory() as short:  # the path of a socket has a limit
         place = Path(short)
@@ -31,14 +31,14 @@ def test_a_build_changes_nothing_in_the_agent(what: list[str]) -> None:
             agent.stdout.readline()
             for name in ("key", "key2"):
                 subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
-            assert ask(place / "a", "ssh-add", str(place / "key"))[0] == 0
-            before = ask(place / "a", "ssh-add", "-L")
+            assert run_client(place / "a", "ssh-add", str(place / "key"))[0] == 0
+            before = run_client(place / "a", "ssh-add", "-L")
             with forwarded_agent({"SSH_AUTH_SOCK": str(place / "a")}, place) as socket:
-                assert ask(socket, "ssh-add", "-L") == before
-                words = [str(place / word) if word.startswith("key") else word for word in what]
-                assert ask(socket, "ssh-add", *words)[0] != 0
-                assert ask(socket, "ssh-add", "-T", f"{place}/key.pub")[0] == 0  # it signs
-            assert ask(place / "a", "ssh-add", "-L") == before
+                assert run_client(socket, "ssh-add", "-L") == before
+                words = [str(place / word) if word.startswith("key") else word for word in options]
+                assert run_client(socket, "ssh-add", *words)[0] != 0
+                assert run_client(socket, "ssh-add", "-T", f"{place}/key.pub")[0] == 0  # it signs
+            assert run_client(place / "a", "ssh-add", "-L") == before
         finally:
             agent.terminate()
             agent.wait()
