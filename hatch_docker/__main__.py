@@ -1,4 +1,4 @@
-"""`python -m hatch_docker`."""
+"""Entry point of `python -m hatch_docker`: the same program as `hatch-docker`."""
 
 import sys
 

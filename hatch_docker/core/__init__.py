@@ -1,1 +1,1 @@
-"""Errors, files, programs, secrets, progress, the cache and the network: everything above imports from here."""
+"""Errors, files, subprocesses, secrets, progress, the cache and HTTP. Every other package may import from here."""

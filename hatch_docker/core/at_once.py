@@ -1,4 +1,4 @@
-"""Work on several things at the same time. It imports nothing that an unchanged build does not need."""
+"""Concurrent function calls. This module imports only what an unchanged build imports anyway."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def at_once(*questions: Callable[[], Result]) -> list[Result]:
-    """Call functions at the same time, the first one in this thread, and return their results.
+def at_once(*functions: Callable[[], Result]) -> list[Result]:
+    """Call functions concurrently, the first in this thread, the others in daemon threads; return their results.
 
-    Raises the error of the first one that failed, once all have ended; an interrupt of this thread at once.
+    If some fail, the error of the first of them (in the order of the arguments) is raised after all have returned.
+    KeyboardInterrupt in this thread is raised immediately.
     """
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
 
-    def ask(number: int, question: Callable[[], Result]) -> None:
+    def call(number: int, function: Callable[[], Result]) -> None:
         try:
-            results[number] = question()
+            results[number] = function()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             errors[number] = error
 
-    numbered = list(enumerate(questions))
-    others = [threading.Thread(target=ask, args=item, daemon=True) for item in numbered[1:]]
-    for thread in others:
+    numbered = list(enumerate(functions))
+    threads = [threading.Thread(target=call, args=item, daemon=True) for item in numbered[1:]]
+    for thread in threads:
         thread.start()
     for item in numbered[:1]:
-        ask(*item)
-    for thread in others:
+        call(*item)
+    for thread in threads:
         thread.join()
     if errors:
         raise errors[min(errors)]

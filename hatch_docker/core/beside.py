@@ -1,6 +1,7 @@
-"""Work that is done in a thread beside the steps of a build, which stay in their order.
+"""Background work: a function that runs in a thread during the next steps of a build.
 
-An error of a step comes before one of the work beside it, as if that had been done afterwards; so do its warnings.
+Errors and warnings come in the order of a sequential build: those of the steps first, then those of the background
+work.
 """
 
 import contextlib
@@ -15,19 +16,19 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.process import ended_on_failure
 from hatch_docker.core.progress import UnwantedError
 
-PATIENCE = 2.0  # seconds in which work may end whose result is no longer wanted
+PATIENCE = 2.0  # seconds that cancelled work has to end
 
 Result = TypeVar("Result")
 
 
 def started(work: Callable[[], Result]) -> Future[Result]:
-    """Call a function in a daemon thread: the program can end before it does."""
+    """Start a function in a daemon thread, which does not keep the process alive; return the future of its result."""
     done = Future[Result]()
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+        except BaseException as error:  # noqa: BLE001 - `Future.result` raises it
             done.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -36,10 +37,10 @@ def started(work: Callable[[], Result]) -> Future[Result]:
 
 @contextlib.contextmanager
 def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable[[], Result]]:
-    """Do some work in a thread while the block runs, which gets a function that waits for the result.
+    """Run a function in a thread while the block runs; yield a function that waits for its result.
 
-    What was not waited for when the block ends is not wanted: its downloads stop, and if the block failed its programs
-    are killed.
+    If the result was not taken when the block ends, the work is cancelled: its downloads stop. If the block fails, the
+    programs that the work has started are killed.
     """
     ended, held = threading.Event(), list[str]()
 
@@ -51,7 +52,7 @@ def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable
                 ctx.progress.warn(held.pop(0))
 
     try:
-        with ended_on_failure():  # which knows what ran before the work began
+        with ended_on_failure():  # entered before the work starts, to kill its programs too
             done = started(partial(work, replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))))
             yield result
     finally:

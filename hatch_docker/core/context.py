@@ -28,23 +28,21 @@ VARIABLES: Mapping[str, str] = {
     "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
     "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
 }
-"""The variables that are about this machine or this run, each with its description; all others are options."""
+"""Variables for this machine or this run, with their descriptions. All other HATCH_DOCKER_* variables are options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything a build step may use; no module keeps such state of its own. No module reads the process's
-    environment.
+    """The state of one build, passed to every step. No module has other global state or reads `os.environ`.
 
-    `connect` returns the one HTTP client; an unchanged build never calls it. `image_lock` holds the answers for which
-    registries, mirrors and indexes are not asked again, None if the project has none. With `lazy` a layer whose digest
-    is known counts as present: a registry may have it, and opening it raises DamagedBlobError. `secrets` must not be in
-    anything that is made. `used` holds the SHA-256 of what wheels were built with: by ("deb", "gcc 4:14.2.0-1 amd64",
-    suite) and ("pypi", name, version, filename). `asked` holds when each answer that is used for a day was given, in
-    seconds since the epoch, by its kind and key in the store, `local` the paths of wheels on this machine. `sandbox`
-    runs a command in another file tree (`bases.bytecode.Sandbox`), None where nothing may run. `readers` read the
-    layers of a new base while they are unpacked: functions of a context and a layer that return an
-    `oci.layer.LayerReader`, or None.
+    `connect`: returns the HTTP client; an unchanged build does not call it. `image_lock`: the project's image lock,
+    or None. `lazy`: a layer with a known digest counts as present even if its blob is missing here (a registry may
+    have it); opening it raises DamagedBlobError. `secrets`: values that must not be in any output. `used`: SHA-256 of
+    the build dependencies, by ("deb", "gcc 4:14.2.0-1 amd64", suite) or ("pypi", name, version, filename). `asked`: by
+    kind and key in the store, the time (seconds since the epoch) of each remembered server response that the build
+    used; such a response is valid for a day. `local`: paths of local wheels. `sandbox`: runs a command in another file
+    tree (`bases.bytecode.Sandbox`); None if no command may run. `readers`: called with the context and each layer of a
+    new base; each returns an `oci.layer.LayerReader`, which reads the layer while it is unpacked, or None.
     """
 
     store: Store
@@ -62,33 +60,33 @@ class Context:
 
     @property
     def client(self) -> Client:
-        """The HTTP client, with the retries, redirects and CAs of this build."""
+        """The HTTP client of this build, created at the first use."""
         return self.connect()
 
     def note_asked(self, kind: str, key: str, time: float) -> None:
-        """Note that the build used an answer, which is kept for a day, and when it was given."""
+        """Note that the build used a remembered server response of this `time` (seconds since the epoch)."""
         self.asked[kind, self.store.kept_under(kind, key)] = time
 
     @property
     def refresh(self) -> bool:
-        """True if registries, mirrors and indexes are asked again, however recent their remembered answers are."""
+        """True if HATCH_DOCKER_REFRESH is set: no remembered response of registries, mirrors and indexes is used."""
         return self.environ.get(REFRESH, "") not in ("", "0")
 
     @property
     def no_cache(self) -> bool:
-        """True if a builder uses no stage of earlier builds; the cache is empty then."""
+        """True if HATCH_DOCKER_NO_CACHE is set: the cache is empty, and builders reuse no stage of earlier builds."""
         return self.environ.get(NO_CACHE, "") not in ("", "0")
 
     @property
     def runner(self) -> bool:
-        """True on a runner of a pipeline, which most likely is gone after the build."""
+        """True on a CI runner, whose disk is probably discarded after the build."""
         return self.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
-    """Return the context of one build, on the cache that the environment names. Raises StoreError.
+    """Return the context of one build, with the cache that `environ` configures. Raises StoreError.
 
-    What killed builds left is removed, there and in the directory for temporary files.
+    Unfinished files of killed builds are removed from the cache and from the directory for temporary files.
     """
     store = open_store(cache_root(environ))
     remove_abandoned()

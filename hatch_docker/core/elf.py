@@ -1,7 +1,7 @@
-"""Reader of ELF files: the machine they are for, their own name as a library, the libraries that they need.
+"""Reader of ELF files: machine, soname, needed libraries, RPATH and RUNPATH, interpreter.
 
-Reads what the dynamic loader reads of a program or shared library (gabi, "Dynamic Linking"): program headers and the
-dynamic section. All reads are bounded: the files are not trusted, and may point anywhere.
+It reads program headers and the dynamic section, like the dynamic loader (gabi, "Dynamic Linking"). All reads are
+bounded, because the files are not trusted and their offsets may be wrong.
 """
 
 import itertools
@@ -16,7 +16,7 @@ MACHINES: Mapping[int, str] = {  # e_machine -> GOARCH
 MAGIC = b"\x7fELF"
 _DYNAMIC_LIMIT = 1 << 16  # bytes of a dynamic section that are read
 _SEGMENTS = 512
-_LONGEST = 1024           # bytes of a name
+_LONGEST = 1024           # bytes of a name that are read
 _EXECUTABLE, _SHARED = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _Segment = tuple[int, int, int, int]  # type, offset in the file, address, size in the file
@@ -25,9 +25,9 @@ _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """A program or shared library. `machine` is a GOARCH name, "" for an unknown one; `bits` is 32 or 64.
+    """A program or shared library. `machine` is a GOARCH name, "" if it is unknown; `bits` is 32 or 64.
 
-    `rpath` and `runpath` are as written, `interpreter` is the path of the loader that a program names.
+    `rpath` and `runpath` are not expanded; `interpreter` is the path of a program's dynamic loader.
     """
 
     machine: str
@@ -42,9 +42,9 @@ class Elf:
 
 
 def read_elf(stream: IO[bytes]) -> Elf | None:
-    """Read a seekable stream; return None if it is not a program or library that a loader accepts.
+    """Read a seekable stream; return None if it is not an ELF program or shared library.
 
-    Names that point outside of the file are left out.
+    Names whose offset is outside of the file are omitted.
     """
     header = stream.read(64)
     if len(header) < 52 or header[:4] != MAGIC or header[4] not in (1, 2) or header[5] not in (1, 2):
@@ -60,7 +60,7 @@ def read_elf(stream: IO[bytes]) -> Elf | None:
         soname, rpath, runpath = (names.get(tag, [""])[0] for tag in (_DT_SONAME, _DT_RPATH, _DT_RUNPATH))
         interpreter = [_text(stream, offset, size) for kind, offset, _, size in segments if kind == _PT_INTERP]
         needed = tuple(filter(None, names.get(_DT_NEEDED, ())))
-    except (OSError, ValueError, OverflowError):  # it points to a place that no file has
+    except (OSError, ValueError, OverflowError):  # an offset that no file can have
         return bare
     return replace(
         bare, soname=soname, needed=needed, rpath=rpath, runpath=runpath, interpreter="".join(interpreter[:1])
@@ -80,7 +80,7 @@ def _segments(stream: IO[bytes], header: bytes, order: str, *, wide: bool) -> It
 
 
 def _dynamic_names(stream: IO[bytes], segments: list[_Segment], entry: struct.Struct) -> dict[int, list[str]]:
-    """Return the names in the dynamic section by their tags."""
+    """Return the strings of the dynamic section by tag."""
     def values() -> Iterator[tuple[int, int]]:
         for kind, offset, _, size in segments:
             if kind == _PT_DYNAMIC:
@@ -103,6 +103,6 @@ def _dynamic_names(stream: IO[bytes], segments: list[_Segment], entry: struct.St
 
 
 def _text(stream: IO[bytes], offset: int, size: int = _LONGEST) -> str:
-    """Return the string at an offset of the file, which ends with a zero byte or after `size` bytes."""
+    """Return the string at an offset of the file. It ends at a NUL byte or after `size` bytes."""
     stream.seek(offset)
     return stream.read(min(size, _LONGEST)).partition(b"\0")[0].decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Files and trees that are written whole or not at all: under a temporary name first, which is always removed."""
+"""Atomic writes of files and directories: under a temporary name first, renamed when complete, removed on failure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from hatch_docker.core.text import abbreviate
 ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # suffixes of an image's archive and of its receipt
 DOCUMENTS = (".provenance.json", ".cdx.json", ".spdx.json")
 DOCKERFILE, CONTEXT = ".Dockerfile", ".context"
-TRIES = 100      # to remove a tree that is still being filled
+TRIES = 100      # attempts to remove a tree into which other threads still write
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
-HOLD_TIME = 5.0  # seconds after which an unfinished file must be held by its writer
-HELD = "hatch-docker-held-"  # prefix of files and directories that are abandoned unless held
+HOLD_TIME = 5.0  # seconds after which the process that writes a temporary file must hold its lock
+HELD = "hatch-docker-held-"  # prefix of temporary files and directories; without a lock they are abandoned
 
-# Unfinished files of all threads: removed at exit, when some threads are not waited for.
+# Temporary files of all threads: removed at exit, which does not wait for daemon threads.
 _unfinished: set[Path] = set()
-_changing = threading.Lock()  # held while a file is begun or a tree gets its name; never released at exit
+_changing = threading.Lock()  # held to create a temporary file or rename a tree; at exit it is never released
 
 
 @atexit.register
@@ -46,7 +46,7 @@ def _remove_unfinished() -> None:
             with contextlib.suppress(OSError):
                 gone = path.rename(path.with_name(f"{path.name}.gone"))
                 with contextlib.suppress(FileExistsError):
-                    path.touch(exist_ok=False)  # so that threads which still fill it cannot make it again
+                    path.touch(exist_ok=False)  # a file, so that other threads cannot create the directory again
                 remove_tree(gone)
     for path in paths:
         with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ def _remove_unfinished() -> None:
 
 @contextlib.contextmanager
 def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
-    """Yield a new file and its path; what is left there when the block ends is removed."""
+    """Yield a new temporary file and its path. It is removed at the end of the block, unless it was renamed."""
     with _changing:
         descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
         path = Path(name)
@@ -71,7 +71,7 @@ def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Ite
 
 @contextlib.contextmanager
 def temporary_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
-    """Yield a new directory; what is left there under its name when the block ends is removed."""
+    """Yield a new temporary directory. It is removed at the end of the block, unless it was renamed."""
     with _changing:
         path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
         _unfinished.add(path)
@@ -87,7 +87,7 @@ def temporary_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Yield a new directory in TMPDIR, removed when the block ends. Raises StoreError if there is no TMPDIR."""
+    """Yield a new directory in TMPDIR, removed at the end of the block. Raises StoreError if no TMPDIR is usable."""
     try:
         place = Path(tempfile.gettempdir())
     except OSError as error:
@@ -97,13 +97,13 @@ def temporary_directory() -> Iterator[Path]:
 
 
 def finish_tree(unfinished: Path, path: Path) -> None:
-    """Give a complete tree its final name, unless it is being removed."""
+    """Rename a complete tree to its final path, unless the process is exiting."""
     with _changing:
         unfinished.rename(path)
 
 
 def make_output(directory: Path) -> None:
-    """Make the directory of a command's outputs, if it is not there. Raises StoreError, naming it."""
+    """Create the directory of a command's outputs. Raises StoreError, which names it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,10 +112,10 @@ def make_output(directory: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Write `path` under a temporary name beside it; renamed when the block ends well, removed when it fails.
+    """Yield a temporary file in the directory of `path`; rename it to `path` if the block succeeds, else remove it.
 
-    Every output of a build is written by this function, so that a killed build leaves no half-written file under its
-    final name, and an earlier output stays complete until the new one is. Raises StoreError, naming the path.
+    Every output of a build is written by this function: a killed build leaves no incomplete file under its final name,
+    and an earlier output is replaced only by a complete file. Raises StoreError, which names the path.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,14 +143,14 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_text(value: object) -> bytes:
-    """Return a JSON document for people and programs: indented, in UTF-8, with a line break at its end."""
+    """Return a value as indented JSON in UTF-8 with a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def is_cache(directory: Path) -> bool:
-    """Return whether a directory is marked as a tool's cache, or is the context of a Dockerfile that we wrote.
+    """Return whether a directory contains a CACHEDIR.TAG, or is the context of a Dockerfile that hatch-docker wrote.
 
-    Such a directory is never part of a project.
+    Such a directory is not part of a project.
     """
     if directory.suffix == CONTEXT and directory.with_suffix(DOCKERFILE).is_file():
         return True
@@ -162,7 +162,7 @@ def is_cache(directory: Path) -> bool:
 
 
 def is_output(path: Path) -> bool:
-    """Return whether a file is an output of a build, recognised by another output of the same image beside it."""
+    """Return whether a file is an output of a build: another output of the same image is in the same directory."""
     found = re.fullmatch(r"(.+?)(?:\.linux-[a-z0-9]+)?(\.(?:\w+\.json|oci\.tar|Dockerfile))", path.name)
     if found is None:
         return False
@@ -173,25 +173,25 @@ def is_output(path: Path) -> bool:
 
 
 def mark_as_cache(directory: Path) -> None:
-    """Mark a directory as a cache, for git too."""
+    """Mark a directory as a cache with CACHEDIR.TAG, and make git ignore it."""
     write_file(directory / ".gitignore", b"*\n")
     write_file(directory / "CACHEDIR.TAG", CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
 
 
 def check_free(path: Path) -> None:
-    """Raise StoreError where a directory has the name of a file that is to be written."""
+    """Raise StoreError if a directory is in the place of a file that is to be written."""
     if path.is_dir():
         raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
 
 
 def _hold(descriptor: int) -> None:
-    """Lock an unfinished file, so that it counts as in use; without locks on a file system, its age must do."""
+    """Lock a temporary file, to show that it is in use. On a file system without locks only its age can show that."""
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed builds left of `path` beside it: unfinished files that no process holds."""
+    """Remove temporary files of `path` that killed builds left in its directory: those that no process has locked."""
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
             if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
@@ -199,7 +199,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def remove_abandoned(directory: Path | None = None) -> None:
-    """Remove unfinished files of this user's killed processes from a directory, TMPDIR by default."""
+    """Remove temporary files of this user's killed processes from a directory (default: TMPDIR)."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(directory or tempfile.gettempdir())):
             if entry.name.startswith(HELD) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
@@ -207,7 +207,7 @@ def remove_abandoned(directory: Path | None = None) -> None:
 
 
 def _remove_unheld(path: Path) -> None:
-    """Remove a file or directory, unless a process holds it or it is new; anything else is not opened."""
+    """Remove a file or directory, unless a process has locked it or it is new. Other kinds of files are not opened."""
     with contextlib.suppress(OSError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
@@ -223,9 +223,9 @@ def _remove_unheld(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, also one with directories without write permission; links in it are never followed.
+    """Remove a tree, including directories without write permission. Symlinks are not followed.
 
-    Works at any depth: each directory is moved up to the top before it is removed, level by level.
+    Works at any depth: each directory is moved to the top directory before its contents are removed.
     """
     if path.is_symlink() or not path.is_dir():
         return
@@ -235,7 +235,7 @@ def remove_tree(path: Path) -> None:
         directory = waiting.pop()
         entries: list[os.DirEntry[str]] = []
         with contextlib.suppress(OSError):
-            if directory.is_symlink():  # a process of the build that is still ending replaced the directory
+            if directory.is_symlink():  # a process of the build has replaced the directory meanwhile
                 continue
             directory.chmod(0o700)
             entries = list(os.scandir(directory))
@@ -252,15 +252,15 @@ def remove_tree(path: Path) -> None:
 def _bring_up(directory: Path, place: Path) -> Path:
     try:
         return directory.rename(place)
-    except PermissionError:  # our own directory, without the permission to enter it
+    except PermissionError:  # the rename needs write permission on the directory itself
         directory.chmod(0o700)
         return directory.rename(place)
 
 
 def others_rights(directory: Path, allowed: int = 0) -> str:
-    """Return in words which right to write to a directory others than this user and root have, "" if none.
+    """Return why users other than this one and root can write to a directory, as a clause; "" if they cannot.
 
-    `allowed` are the bits of a mode by which every user may write.
+    `allowed`: a combination of S_IWOTH and S_ISVTX that is accepted.
     """
     status = directory.stat()
     if status.st_uid not in (0, os.geteuid()):
@@ -275,7 +275,7 @@ def others_rights(directory: Path, allowed: int = 0) -> str:
 
 @functools.cache
 def _members(group: int) -> list[str]:
-    """Return the names of a group's users but for this one and root; on many machines each user has such a group."""
+    """Return the members of a group other than this user and root; a user's private group has none."""
     import grp
     import pwd
 

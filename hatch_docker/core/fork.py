@@ -1,4 +1,4 @@
-"""Work in a fork of this process, which uses another processor: two threads of Python share one."""
+"""Work in a forked child process, which can use a second processor (Python threads share one)."""
 
 import contextlib
 import json
@@ -14,10 +14,10 @@ from hatch_docker.core.signals import WATCH
 
 
 def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
-    """Return the JSON value that a function gives in a fork of this process, while another one runs in this process.
+    """Run `work` in a forked child and `meanwhile` in this process; return the result of `work`, a JSON value.
 
-    Return None if the function fails, or where a fork is of no use or not safe: with one processor, or while threads
-    run. The caller then calls the function itself, and gets its error.
+    Return None if `work` fails, or if a fork is useless or unsafe: with one processor, or with other threads. The
+    caller then calls `work` itself and gets its error.
     """
     threads = {thread.name for thread in threading.enumerate()} - {WATCH}
     if sys.platform != "linux" or threads != {"MainThread"} or len(os.sched_getaffinity(0)) < 2:
@@ -25,7 +25,7 @@ def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
     reading, writing = os.pipe()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: WATCH waits for a pipe
+            warnings.simplefilter("ignore", DeprecationWarning)  # for a fork with threads: WATCH only reads a pipe
             child = os.fork()
     except OSError:  # too many processes
         os.close(reading)
@@ -34,7 +34,7 @@ def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
     if child == 0:
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGINT, signal.SIGTERM):  # our handlers remove what the parent uses
+            for number in (signal.SIGINT, signal.SIGTERM):  # our handlers would remove the parent's files
                 signal.signal(number, signal.SIG_DFL)
             os.close(reading)
             with os.fdopen(writing, "w") as stream:
@@ -51,9 +51,9 @@ def in_fork(work: Callable[[], Any], meanwhile: Callable[[], object]) -> Any:
             os.kill(child, signal.SIGKILL)
         raise
     finally:
-        with contextlib.suppress(ChildProcessError):  # who started this process ignores SIGCHLD
+        with contextlib.suppress(ChildProcessError):  # the parent process ignores SIGCHLD
             os.waitpid(child, 0)
     try:
         return json.loads(text)
-    except ValueError:  # it failed, or was killed while it wrote
+    except ValueError:  # the child failed, or was killed while it wrote
         return None

@@ -1,13 +1,14 @@
-"""The image lock, hatch-docker.lock: answers of registries, mirrors and indexes, kept for later builds.
+"""The image lock, hatch-docker.lock: pinned results of requests to registries, Debian mirrors and indexes.
 
-    [[base]]           the image that a base's name stood for: digests, and its Python and C library
+    [[base]]           the image of a base's name: digests, its Python version and C library
     [[python]]         the archive of a standalone base
-    [[debian]]         the packages of a suite that some names resolved to
+    [[debian]]         the packages that some package names of a suite resolved to
     [[requirements]]   the files that some requirements resolved to for one target
 
-Each entry is a question and its answer. A build with an image lock asks no server; `hatch-docker lock` asks what is
-missing, and writes what was used. It contains neither a Debian mirror nor a login. (The option `lock` is another lock:
-where the versions of Python dependencies come from, such as uv.lock.)
+Each entry consists of a question (its key fields, see QUESTIONS) and the answer (all other fields). A build with an
+image lock sends no such request. `hatch-docker lock` requests missing entries, and writes the used ones. The file
+contains no mirror's address and no credentials. (The option `lock` is something else: the file with the versions of
+Python dependencies, such as uv.lock.)
 """
 
 import hashlib
@@ -25,14 +26,14 @@ from hatch_docker.core.validation import first_mismatch
 
 NAME = "hatch-docker.lock"
 VERSION = 1
-LIMIT = 32 << 20  # bytes of a file; ours have some 60 KB
+LIMIT = 32 << 20  # bytes of the file; 60 KB is usual
 SHOWN = 4  # names of a list in a message
 RELOCK = "run `hatch-docker lock`"
 FACT = "pins-file"
 
 
 def _is_time(value: Any) -> bool:
-    """Return whether a value is a time in our format: 2026-11-24T03:14:15Z."""
+    """Return whether a value is a time in the format 2026-11-24T03:14:15Z."""
     from datetime import datetime
 
     try:
@@ -41,7 +42,7 @@ def _is_time(value: Any) -> bool:
         return False
 
 
-# What makes a question, by kind of entry; everything else of an entry is the answer.
+# The key fields by kind of entry. All other fields are the answer.
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "base": ("name",),
     "python": ("name", "platform"),
@@ -54,7 +55,7 @@ _LINE = r"[^\x00-\x1f\x7f]+"
 _PLATFORM = "[a-z0-9]+/[a-z0-9]+(?:/[a-z0-9]+)?"
 _PYTHON = r"3\.\d{1,3}\.\d{1,3}[a-z0-9.+]*"
 _LIBC = r"(?:glibc|musl) \d{1,3}\.\d{1,3}(?:\.\d{1,3})?"
-# What an entry's fields must be, as `validation.first_mismatch` reads it.
+# The expected values of an entry's fields, for `validation.first_mismatch`.
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "base": {
         "name": _LINE, "digest?": f"sha256:{_SHA256}",
@@ -88,15 +89,15 @@ Entry = Mapping[str, Any]
 
 
 class NotPinnedError(Exception):
-    """`hatch-docker lock` has to ask: the image lock has no answer yet."""
+    """The image lock has no entry yet, and `hatch-docker lock` has to request it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLock:
-    """The entries of an image lock, by question. `name` is the file's, for messages, `digest` that of its contents.
+    """The entries of an image lock. `name`: file name for messages. `digest`: SHA-256 of the file in hexadecimal.
 
-    `ask` is True while a lock is being written: then `find` returns None for a missing entry, and the answer is to be
-    noted. In a build no entry may be missing: `find` raises ConfigError.
+    `known`: kind and entry by the key of the question. `ask`: True while a lock is being written; then `find` returns
+    None for a missing entry, and the caller requests it and calls `note`. In a build `find` raises ConfigError.
     """
 
     name: str
@@ -106,7 +107,7 @@ class ImageLock:
     used: dict[str, tuple[str, Entry]] = field(default_factory=dict)
 
     def find(self, kind: str, question: Entry) -> Entry | None:
-        """Return the entry that answers a question. Raises ConfigError, which says what the lock has instead."""
+        """Return the entry for a question. Raises ConfigError, whose message names what the lock contains instead."""
         key = key_of(kind, dict(question))
         found = self.known.get(key) or self.used.get(key)
         if found is not None:
@@ -118,25 +119,25 @@ class ImageLock:
         raise ConfigError(f"{self.name} is out of date: {reason}; {RELOCK}")
 
     def note(self, kind: str, entry: Entry) -> None:
-        """Keep a new answer."""
+        """Add a new entry."""
         self.used[key_of(kind, question_of(kind, entry))] = (kind, entry)
 
 
 def question_of(kind: str, entry: Entry) -> dict[str, Any]:
-    """Return the fields of an entry that are its question."""
+    """Return the key fields of an entry."""
     return {name: entry[name] for name in QUESTIONS[kind] if name in entry}
 
 
 def make_image_lock(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, ask: bool = False) -> ImageLock:
-    """Return the image lock of some entries with their kinds."""
+    """Return the image lock with some entries, each given with its kind."""
     known = {key_of(kind, question_of(kind, entry)): (kind, entry) for kind, entry in entries}
     return ImageLock(name, digest, known, ask)
 
 
 def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
-    """Read an image lock, whose `name` is for messages; raise ConfigError if it is not one.
+    """Read an image lock; `name` is its name in messages. Raises ConfigError if it is missing or not valid.
 
-    The entries are remembered by the file's contents: parsing TOML takes as long as the rest of an unchanged build.
+    The entries are stored in the cache by the file's digest: parsing TOML would double the time of an unchanged build.
     """
     try:
         with path.open("rb") as stream:
@@ -149,7 +150,7 @@ def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
 
 
 def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
+    """Parse the contents of an image lock into entries with their kinds. Raises ConfigError, which names the field."""
     try:
         table = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -171,7 +172,7 @@ def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]
 
 
 def image_lock_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
-    """Return the contents of the file; the same entries in any order give the same bytes."""
+    """Return the contents of an image lock. The order of the entries does not change the bytes."""
     lines = [
         "# Written by `hatch-docker lock`, used by every build: commit it, and leave it as it is.",
         "# `hatch-docker lock --upgrade` takes the newest of everything and tells what changes.",
@@ -202,7 +203,7 @@ def _toml(value: Any) -> str:
 
 
 def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
-    """Return why none of the known entries answers a question, in the words of the options behind it."""
+    """Return why no known entry matches a question, as a clause for an error message."""
     if kind == "base":
         names = abbreviate([entry["name"] for entry in known], SHOWN) or "no base"
         return f"it pins {names}, and the base is {question['name']}"

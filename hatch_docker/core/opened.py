@@ -1,6 +1,6 @@
-"""The files of a tree that are opened while a block runs, as the kernel tells them (inotify(7)).
+"""The files of a tree that any process opens, reported by the kernel (inotify(7)).
 
-It tells of every process, also of those in the sandbox, which see the tree by a read-only mount.
+Processes in the sandbox are included: they use the tree by a read-only mount.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hatch_docker.core.cache.tree_digest import walk
 
 IN_OPEN, IN_ISDIR, IN_ONLYDIR = 0x20, 0x40000000, 0x1000000
 IN_LOST = 0xC000  # IN_Q_OVERFLOW: the queue was full; IN_IGNORED: a directory was removed
-_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
-_PIECE = 1 << 16  # bytes of events that are read at once
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the following name
+_PIECE = 1 << 16  # bytes of events in one read
 
 
 class OpenedFiles:
-    """A watch of the files of a tree that are opened, by any process, from its beginning until `end`.
+    """A recorder of the files of a tree that are opened, by any process, from its creation until `end`.
 
-    It raises OSError where the kernel refuses it, such as for a tree with more directories than a user may watch.
+    Raises OSError, such as for a tree with more directories than a user may watch.
     """
 
     def __init__(self, tree: Path) -> None:
@@ -48,7 +48,7 @@ class OpenedFiles:
         self._thread.start()
 
     def end(self) -> set[str] | None:
-        """Return the paths of the files that were opened, relative to the tree; None if some may be missing."""
+        """Stop; return the paths of the opened files relative to the tree, None if some may be missing."""
         os.close(self._over)
         self._thread.join()
         os.close(self._waiting)
@@ -58,7 +58,7 @@ class OpenedFiles:
         return {self._directories[watch] + os.fsdecode(name) for watch, name in self._found}
 
     def _listen(self) -> None:
-        """Read events while there are any: the kernel keeps so many, and drops what comes then."""
+        """Read events until `end`. They are read at once, because the kernel drops events when its queue is full."""
         while self._waiting not in select.select([self._inotify, self._waiting], [], [])[0]:
             self._read()
         self._read()

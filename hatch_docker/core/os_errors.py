@@ -1,4 +1,4 @@
-"""Failures of the machine as help text: a full or broken disk, a standard output that was closed."""
+"""Error messages for failures of the machine: a full or broken disk, a closed standard output."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any, TextIO
 from hatch_docker.core.errors import StoreError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-# Not the user's mistake: broken, full, read-only and vanished disks, and too many open files.
+# Full, broken, read-only and lost disks, and too many open files.
 FAULTS = FULL | {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
-BROKEN_PIPE = 141  # the exit status of a program whose output is closed: 128 + SIGPIPE
+BROKEN_PIPE = 141  # exit status of a program whose output was closed: 128 + SIGPIPE
 
 
 def reason(error: OSError, place: Path) -> str:
-    """Return the system's message for a file at `place`; for a full disk also the space that is free.
+    """Return the system's message; for a full disk also the free space of the disk of `place`.
 
-    Unfinished files have been removed by now, so more than the free space is needed.
+    The temporary files were removed before, so the operation needs more than the free space.
     """
     said = error.strerror or str(error)
     if error.errno in FULL:
@@ -35,7 +35,7 @@ def reason(error: OSError, place: Path) -> str:
 
 @contextlib.contextmanager
 def friendly_os_errors() -> Iterator[None]:
-    """Turn failures of the machine into StoreError; exit quietly if standard output was closed.
+    """Turn failures of the machine into StoreError; exit without a message if standard output was closed.
 
     Standard output is flushed at the end of the block.
     """
@@ -60,7 +60,7 @@ def friendly_os_errors() -> Iterator[None]:
 
 
 class _Output:
-    """Standard output that remembers why it could not be written."""
+    """Standard output that stores the error of a failed write in `failure`."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream or io.StringIO()
@@ -83,7 +83,7 @@ class _Output:
             raise
 
     def discard_output(self) -> None:
-        """Discard further output, or Python would report the same failure again at exit."""
+        """Discard all further output. Otherwise Python would report the same error again at exit."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -1,6 +1,4 @@
-"""Programs: run one, stream its output without secrets, raise with its last lines. The stage's script does without
-this.
-"""
+"""Subprocesses: start, stream output with secrets replaced, raise errors with the last lines of output."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ if TYPE_CHECKING:
     import socket
 
 LAST_LINES = 20
-LONGEST_LINE = 16 << 20  # bytes; one line of BuildKit's log may contain many lines
-KEPT_LINE = 1 << 16      # characters of one of the last lines
-PATIENCE = 5.0     # seconds in which a program may end by itself once its input is closed
-SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
+LONGEST_LINE = 16 << 20  # bytes; one line of BuildKit's JSON log may contain many lines of output
+KEPT_LINE = 1 << 16      # characters of each of the last lines that an error shows
+PATIENCE = 5.0     # seconds that a program has to exit after its input is closed
+SHORTEST_LINE = 6  # characters; shorter lines of a secret are not replaced on their own
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
-    """Return `text` with every secret replaced by `***`, in each of the ways that programs usually write it."""
+    """Return `text` with every secret, in all usual encodings, replaced by `***`."""
     for word in _hidden(tuple(filter(None, secrets))):
         text = text.replace(word, "***")
     return text
@@ -37,9 +35,9 @@ def redact(text: str, secrets: Sequence[str]) -> str:
 
 @functools.lru_cache(16)
 def _hidden(secrets: tuple[str, ...]) -> list[str]:
-    """Return the texts to hide, the longest first; cached, because every line needs it.
+    """Return the texts to replace, the longest first: all `spellings`, each line, and the complete base64 text.
 
-    They are all forms that layers are searched for, each line, and base64 with both ends.
+    The result is cached, because it is needed for every line of output.
     """
     words: set[str] = set()
     for secret in {*secrets, *(secret.strip() for secret in secrets)}:
@@ -54,7 +52,7 @@ def _hidden(secrets: tuple[str, ...]) -> list[str]:
 
 
 class ProcessFailed(ProgramError):
-    """A program exited with a status other than 0; `status` and `output` (its last lines) tell more."""
+    """A program exited with a `status` other than 0; `output` is its last lines."""
 
     def __init__(self, message: str, status: int, output: str) -> None:
         super().__init__(message)
@@ -63,18 +61,18 @@ class ProcessFailed(ProgramError):
 
 
 class TimedOut(ProgramError):
-    """A program did not finish in time, and was killed with all its children."""
+    """A program did not finish in time. It was killed with its child processes."""
 
 
 Running = subprocess.Popen[bytes]
-"""A program that runs."""
+"""A running program."""
 
-# The running programs of all threads: killed at exit, when some threads are not waited for.
+# The running programs of all threads: killed at exit, which does not wait for daemon threads.
 _running: set[Running] = set()
 
 
 def end_running() -> None:
-    """Kill every running program, whichever thread started it."""
+    """Kill the running programs of all threads."""
     for process in tuple(_running):
         _kill(process)
 
@@ -84,7 +82,7 @@ before_exit.append(end_running)
 
 @contextlib.contextmanager
 def ended_on_failure() -> Iterator[None]:
-    """Kill the programs that were started meanwhile, by any thread, if the block fails."""
+    """If the block fails, kill all programs that any thread started during the block."""
     before = set(_running)
     try:
         yield
@@ -95,7 +93,7 @@ def ended_on_failure() -> Iterator[None]:
 
 
 def _kill(process: Running) -> None:
-    """Kill a program; one with a timeout has its own session, and its children are killed too."""
+    """Kill a program, and its child processes if it leads a process group (as programs with a timeout do)."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None and os.getpgid(process.pid) == process.pid:
             os.killpg(process.pid, signal.SIGKILL)
@@ -103,13 +101,13 @@ def _kill(process: Running) -> None:
 
 
 def _start(command: Sequence[str], **options: Any) -> Running:
-    """Start a program, which is killed when this process is ended by force. Raises ProgramError."""
+    """Start a program; it is killed if a signal ends this process. Raises ProgramError."""
     try:
         process = subprocess.Popen(command, **options)
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
     _running.add(process)
-    if stopping.is_set():  # all others have been killed by now
+    if stopping.is_set():  # `end_running` may have run already
         _kill(process)
     return process
 
@@ -125,7 +123,7 @@ def run(
     stdin: bytes | None = None, secrets: Sequence[str] = (), log: Callable[[str], None] | None = None,
     timeout: float | None = None, merged: bool = False,
 ) -> str:
-    """Run a program to its end and return its standard output as text; see `run_bytes`."""
+    """Run a program and return its standard output as text; see `run_bytes`."""
     output = run_bytes(command, env=env, cwd=cwd, stdin=stdin, secrets=secrets, log=log, timeout=timeout, merged=merged)
     return output.decode(errors="replace")
 
@@ -135,11 +133,11 @@ def run_bytes(
     stdin: bytes | None = None, secrets: Sequence[str] = (), log: Callable[[str], None] | None = None,
     timeout: float | None = None, merged: bool = False,
 ) -> bytes:
-    """Run a program to its end and return its standard output.
+    """Run a program and return its standard output.
 
-    Standard error is streamed to `log` line by line, secrets hidden; with `merged` standard output too, and
-    nothing is returned. Raises ProcessFailed with the last 20 lines when the status is not 0, ProgramError when
-    the program cannot be started, and TimedOut when it is not done after `timeout` seconds.
+    `log` gets each line of standard error, with secrets replaced. With `merged` it gets standard output too, and b"" is
+    returned. Raises ProcessFailed with the last 20 lines if the status is not 0, ProgramError if the program cannot be
+    started, TimedOut if it runs longer than `timeout` seconds.
     """
     process = _start(
         command, env=env, cwd=cwd, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -156,7 +154,7 @@ def run_bytes(
     timer = threading.Timer(timeout or 0, end_overdue)
     timer.daemon = True
     try:
-        # From here on any failure kills the program, and does not wait for its children.
+        # Any failure from here on kills the program. Its child processes are not waited for.
         threads = [_in_thread(functools.partial(_listen, process, secrets, last, log))]
         if stdin is not None:
             threads.append(_in_thread(functools.partial(_feed, process, stdin)))
@@ -187,16 +185,19 @@ def run_bytes(
 
 
 def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
-    """Start a program that shares our output, reads nothing, and is not ended by Ctrl-C; raise ProgramError."""
+    """Start a program with this process's output, no input, and its own session (Ctrl-C does not end it).
+
+    Raises ProgramError.
+    """
     return _start(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 @contextlib.contextmanager
 def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator[None]:
-    """Run a program with a connection as its standard input and output, for the block; closes our end of it.
+    """Run a program during the block, with a socket as its standard input and output; close the socket here.
 
-    It has no terminal, so that it cannot ask for a password. Raises ProgramError when it cannot be started, and
-    ProcessFailed with its last line if the block raises OSError because the program had failed.
+    The program has no terminal, so it cannot prompt for a password. Raises ProgramError if it cannot be started, and
+    ProcessFailed with its last line if the block raises OSError because the program has failed.
     """
     import tempfile
 
@@ -223,7 +224,7 @@ def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator
 
 @contextlib.contextmanager
 def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
-    """Listen at the path of a Unix socket for the block, and run a program on each connection (see connect_stdio)."""
+    """Listen on a Unix socket during the block, and run a program for each connection (see `connect_stdio`)."""
     import socket
 
     failures: list[ProgramError] = []
@@ -232,7 +233,7 @@ def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
         listener.listen()
 
         def accept() -> None:
-            with contextlib.suppress(OSError):  # the listener is shut down
+            with contextlib.suppress(OSError):  # raised when the listener is shut down
                 while True:
                     try:
                         programs.enter_context(connect_stdio(command, listener.accept()[0]))
@@ -253,19 +254,19 @@ def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
 
 
 def _ended(process: Running) -> bool:
-    """Return whether a program that should end by itself exited with a status other than 0."""
+    """Wait up to PATIENCE seconds for a program; return whether it exited with a status other than 0."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(PATIENCE) != 0
     return False
 
 
 def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
-    """Run a program on our own terminal to its end; return its status, negative for a signal's number."""
+    """Run a program in the foreground, on this process's terminal; return its status, -N for signal N."""
     process = _start(command, env=env, stdin=subprocess.DEVNULL)
     try:
         return process.wait()
     except BaseException:
-        process.terminate()  # it may have to clean up
+        process.terminate()  # not killed, so that it can clean up
         process.wait()
         raise
     finally:
@@ -273,7 +274,7 @@ def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
 
 
 def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
-    """Start a program that continues after we exit; its output and its failure are ignored."""
+    """Start a program that continues after this process exits. Its output and failure are ignored."""
     with contextlib.suppress(OSError):
         subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -282,13 +283,13 @@ def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
 
 
 def _listen(process: Running, secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None) -> None:
-    """Read what a program says on its standard error, or on its one stream, until it ends."""
+    """Read a program's standard error, or the merged output, line by line until its end."""
     stream = process.stderr or process.stdout
     assert stream is not None
     with stream:
         while raw := stream.readline(LONGEST_LINE):
             more = raw
-            # Of an extremely long line, as an untrusted build may print, only the start is kept.
+            # An untrusted build may print an extremely long line: only its start is kept.
             while len(more) == LONGEST_LINE and not more.endswith(b"\n"):
                 more = stream.readline(LONGEST_LINE)
             line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)

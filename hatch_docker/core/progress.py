@@ -1,4 +1,4 @@
-"""Progress for the user while a build runs: lines, by verbosity, and tasks that take time."""
+"""Progress of a build for the user: log lines by verbosity, and tasks with a duration and an amount."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ from typing import Protocol, Self
 from hatch_docker.core.text import duration, megabytes, sanitize
 
 Advance = Callable[[int], None]
-"""Is told how much more is done."""
+"""Function that gets the number of bytes (or units) done since its last call."""
 
-LONG = 1.0  # seconds from which a plain line, and the receipt, says how long a task took
+LONG = 1.0  # seconds; plain lines and the receipt have the times of tasks that took at least so long
 
 
 LongTask = tuple[str, float, str]
-"""A task that took LONG or more: its title, its seconds, and the title of the task around it, "" if there is none."""
+"""A task that took at least LONG seconds: its title, its seconds, and the title of its parent task or ""."""
 
 
 class UnwantedError(BaseException):
-    """The end of work whose result is no longer wanted; no retry and no warning follows."""
+    """The cancellation of background work. A BaseException, so that it causes no retry and no warning."""
 
 
 class Display(Protocol):
-    """A live view of the tasks that run; the terminal's is in terminal.py."""
+    """A live display of the running tasks. terminal.py implements it."""
 
     @property
     def tick(self) -> str:
-        """A mark of one column for a task that is done, or ""."""
+        """A check mark for a finished task, or ""."""
 
     def line(self, text: str, /) -> None:
-        """Write a line that stays, above the tasks."""
+        """Write a permanent line above the tasks."""
 
     def open(self, task: Task, /) -> None:
-        """Show a task, which begins."""
+        """Show a task that has started."""
 
     def close(self, task: Task, /) -> None:
-        """Remove a task, which is over."""
+        """Remove a task that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The user's view of a build. `verbosity` is hatch's: 0 by default, `-v` adds one, `-q` subtracts one.
+    """Output of a build for the user. `verbosity`: 0 by default, each `-v` adds one, each `-q` subtracts one.
 
-    On a terminal `screen` shows the running tasks below the lines; elsewhere a task is a line when it begins and, if it
-    took long, one when it ends. Safe to use from several threads.
+    With a `screen` (on a terminal) running tasks are shown below the lines. Without, a task writes a line when it
+    starts, and one when it ends if it took LONG seconds. Threads can share it.
     """
 
     write: Callable[[str], None]
     verbosity: int = 0
     screen: Display | None = None
-    warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # shown or not
+    warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # all, at any verbosity
     long: list[LongTask] = field(default_factory=list, repr=False, compare=False)
-    ended: threading.Event | None = None  # of work beside: set once its result is not wanted, which ends its tasks
-    held: list[str] | None = None         # of work beside: its warnings, until its result is taken
+    ended: threading.Event | None = None  # for background work: set when it is cancelled
+    held: list[str] | None = None         # for background work: its warnings, shown when its result is taken
     running: threading.local = field(default_factory=threading.local, repr=False, compare=False)  # see Task.adopt
 
     def info(self, line: str) -> None:
-        """Show a step that takes time, or a result: shown by default."""
+        """Show a step or a result (by default, not with `-q`)."""
         if self.verbosity >= 0:
             self._line(sanitize(line))
 
     def detail(self, line: str) -> None:
-        """Show a guess and its reason, a cache hit, or a program's output: shown with `-v`."""
+        """Show a guess and its reason, a cache hit, or a program's output (with `-v`)."""
         if self.verbosity >= 1:
             self._line(sanitize(line))
 
     def warn(self, line: str) -> None:
-        """Show something that the user should know at any verbosity except `-qq`."""
+        """Show a warning (at any verbosity except `-qq`)."""
         if self.held is not None:
             self.held.append(line)
             return
@@ -79,7 +79,7 @@ class Progress:
             self._line(sanitize(f"warning: {line}"))
 
     def stage(self, name: str, seconds: float, how: str = "") -> None:
-        """Show that a builder finished a stage, and its time as the builder reports it."""
+        """Show a finished stage of a builder, with the time that the builder reports."""
         if self.screen is None:
             self.info(f"  {name}  {how}{duration(seconds)}")
         else:
@@ -88,15 +88,15 @@ class Progress:
     def task(
         self, title: str, total: int | None = None, *, unit: str = "", part: bool = False, quick: bool = False
     ) -> Task:
-        """Return a task for a `with` block; `total` is its number of bytes (or `unit`s), None if unknown.
+        """Return a task for a `with` block; `total` is its number of bytes (or `unit`s), None if it is unknown.
 
-        A `part` of another task is shown on a terminal while it lasts, and has no line. A task that is usually `quick`
-        has a line elsewhere only if it took long.
+        A `part` of another task is shown on a terminal while it runs, and writes no lines. A `quick` task writes no
+        line when it starts.
         """
         return Task(self, sanitize(title), total, unit, part, quick)
 
     def check_wanted(self) -> None:
-        """Raise UnwantedError in work beside whose result is no longer wanted."""
+        """Raise UnwantedError if this is the progress of cancelled background work."""
         if self.ended is not None and self.ended.is_set():
             raise UnwantedError
 
@@ -109,7 +109,7 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A step that takes time, from the start of its `with` block to the end. Made by `Progress.task`."""
+    """A step of a build, from the start of its `with` block to the end. Made by `Progress.task`."""
 
     progress: Progress
     title: str
@@ -119,18 +119,18 @@ class Task:
     quick: bool = False
     done: int = 0
     began: float = 0.0                    # by time.monotonic
-    within: str = ""                      # the title of the task around it
-    beside: list[str] = field(default_factory=list)  # titles of the tasks around those that begin in its thread
+    within: str = ""                      # title of the parent task
+    beside: list[str] = field(default_factory=list)  # titles of the open tasks of the thread in which it started
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: int) -> None:
-        """Add to what is done; a negative count takes back an attempt that will be repeated."""
+        """Add to the amount done; subtract (a negative count) before an attempt is repeated."""
         self.progress.check_wanted()
         with self._guard:
             self.done += count
 
     def expect(self, count: int) -> None:
-        """Add to the total, or subtract from it."""
+        """Add to the total; a negative count subtracts."""
         with self._guard:
             self.total = (self.total or 0) + count
 
@@ -140,7 +140,7 @@ class Task:
         return time.monotonic() - self.began
 
     def adopt(self) -> None:
-        """Count as the task around those that begin in this thread from now on."""
+        """Become the parent of the tasks that start in this thread from now on."""
         self._around().append(self.title)
 
     def _around(self) -> list[str]:
@@ -154,11 +154,11 @@ class Task:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        self.beside.remove(self.title)  # of the thread in which it began: the last download ends its block in another
+        self.beside.remove(self.title)  # the block may end in another thread than it started in
         self.end(failed=kind is not None)
 
     def begin(self) -> None:
-        """Begin without a `with` block, for a task without parts, or one that ends in another thread."""
+        """Start the task without a `with` block: for a task without parts, or one that ends in another thread."""
         self.progress.check_wanted()
         self.within = (self._around() or [""])[-1]
         self.began = time.monotonic()
@@ -169,12 +169,12 @@ class Task:
             self._tell(f"{self.title}{size}")
 
     def end(self, *, failed: bool = False) -> None:
-        """End it; without a `with` block."""
+        """End a task that was started by `begin`."""
         took = self.seconds
         if self.progress.screen is not None:
             self.progress.screen.close(self)
         if failed:
-            return  # the error says what became of it
+            return  # the error is shown instead
         if took >= LONG:
             self.progress.long.append((self.title, took, self.within))
         moved = "" if self.unit or not self.done else megabytes(self.done)
@@ -195,7 +195,7 @@ def no_progress(_count: int) -> None:
 
 @contextlib.contextmanager
 def undone_on_failure(advance: Advance) -> Iterator[Advance]:
-    """Yield a function that reports progress; all that it reported is taken back if the block fails."""
+    """Yield a function that passes progress on to `advance`; if the block fails, subtract all of it again."""
     count = 0
 
     def tell(more: int) -> None:
@@ -211,5 +211,5 @@ def undone_on_failure(advance: Advance) -> Iterator[Advance]:
 
 
 def silent() -> Progress:
-    """Return a progress that shows nothing."""
+    """Return a Progress that shows nothing."""
     return Progress(lambda _line: None, -2)

@@ -1,24 +1,24 @@
-"""Names that a Python module defines, read from its source without running it."""
+"""Global names of a Python module, found in its source without importing it."""
 
 import ast
 import warnings
 from collections.abc import Iterator
 
-# Calls and attributes by which a module may define names that its source does not show.
+# Functions and attributes by which a module can define names dynamically.
 _DYNAMIC = frozenset({"__dict__", "eval", "exec", "globals", "locals", "modules", "setattr", "vars"})
 
 
 def parse_source(source: bytes) -> ast.Module | None:
     """Return the syntax tree of a module, None if this Python cannot parse it."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # the user's invalid escape sequences
+        with warnings.catch_warnings(action="ignore"):  # such as those for invalid escape sequences
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
 def defined_names(tree: ast.Module) -> frozenset[str] | None:
-    """Return the names that a module has after its import, None if its source may not show them all."""
+    """Return the global names of a module after its import, None if it may define names dynamically."""
     found: set[str] = set()
     for node in ast.walk(tree):
         name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
@@ -31,7 +31,7 @@ def defined_names(tree: ast.Module) -> frozenset[str] | None:
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the names that statements bind, but for those inside of functions and classes."""
+    """Yield the names that statements bind, except inside functions and classes."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield child.name

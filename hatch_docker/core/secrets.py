@@ -1,8 +1,8 @@
-"""Secrets of a build, and the search for them in what it makes: exact values, in all usual encodings.
+"""Secrets of a build, and the search for their exact values, in all usual encodings, in the outputs.
 
-Layers are searched while they are written, so that one with a secret is never kept. A known layer is searched again if
-there are other values to look for than last time. Values stay in memory alone: the cache only gets marks, which say
-nothing without a key that is in no cache. Documents are searched before they are written.
+Layers are searched while they are written, so that no layer with a secret is stored. A cached layer is searched again
+if the values differ from those of its last search. Values are kept in memory only. The cache contains keyed hashes of
+them (`mark`); the hash key is not in the cache. Documents are searched before they are written.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError, SecretError
 
-LEAST = 6  # characters: a shorter word is in any file by chance
+LEAST = 6  # characters; shorter values are ignored, because any file may contain them by chance
 PIECE = 1 << 18  # bytes
-LEAST_ENCODED = 8  # characters of what a secret is encoded to
-LEAST_LINE = 16  # characters of a line of a private key that counts by itself
+LEAST_ENCODED = 8  # characters; shorter base64 and base32 texts are ignored
+LEAST_LINE = 16  # characters; shorter lines of a private key are ignored
 WORD = 8  # bytes
-FEW = 48  # byte strings that are looked for one by one
-BOOT = Path("/proc/sys/kernel/random/boot_id")  # random, another one each time that the machine starts
+FEW = 48  # byte strings, up to which they are searched for one by one
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # random, new at each start of the machine
 
 _SECRET_FILES = frozenset({
     ".netrc", "_netrc", ".pypirc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".npmrc",
     ".pgpass", ".htpasswd", ".vault-token", "cosign.key",
 })
-_SECRET_DIRECTORIES = frozenset({".git", ".ssh", ".gnupg", ".aws", ".docker", ".kube"})  # all in them is the user's own
+_SECRET_DIRECTORIES = frozenset({".git", ".ssh", ".gnupg", ".aws", ".docker", ".kube"})  # all files in them count
 _PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY[A-Z ]*)-----(.*?)-----END ", re.DOTALL)
-_HARMLESS = (".example", ".sample", ".template", ".dist")  # ends of the names of files for others to copy
+_HARMLESS = (".example", ".sample", ".template", ".dist")  # suffixes of templates, such as `.env.example`
 
 Feed = Callable[[bytes], None]
 Named = Iterable[tuple[str, str]]
@@ -43,10 +43,11 @@ Named = Iterable[tuple[str, str]]
 
 @dataclass(slots=True)
 class Secrets:
-    """Secrets known to this build: literal values by their descriptions, and lazy sources of more.
+    """The secrets of a build: values, and sources of more values.
 
-    `sources` are asked once, when something new is searched: they may read files or run programs. `sought` describes
-    what a build looks for, values by name and mark, sources by name, for a cache that remembers the search.
+    `known`: descriptions by value. `sources`: functions that return more values by reading files or running programs;
+    they are called once, at the first search. `sought`: names and marks of the values, and names of the sources; part
+    of the key under which the cache stores the result of a search. `needles`: descriptions by encoded value.
     """
 
     known: dict[str, str] = field(default_factory=dict, repr=False)
@@ -68,17 +69,20 @@ class Secrets:
             self.needles.update((needle, what) for needle in spellings(value))
 
     def add_source(self, name: str, source: Callable[[], Named]) -> None:
-        """Add a source of more values; a source that fails has none. Another name is another source."""
+        """Add a source of more values, unless one with this name exists. A source that fails has no values."""
         self.sought.add(name)
         self.sources.setdefault(name, source)
 
     def values(self) -> list[str]:
-        """Return all values, for a program's output to be without them."""
+        """Return all values, to redact a program's output."""
         self.ask()
         return list(self.known)
 
     def search(self) -> Callable[[str], Feed] | None:
-        """Return a function that makes a search of one file, by pieces; None if there is nothing to look for."""
+        """Return a function that starts the search of a file at a path of the image; None if there are no secrets.
+
+        That function returns another one, which takes the file's pieces and raises SecretError.
+        """
         self.ask()
         if not self.needles:
             return None
@@ -86,8 +90,7 @@ class Secrets:
         return lambda path: _search(find, longest, f"/{path} of the image")
 
     def check_wheel(self, path: Path) -> None:
-        """Raise SecretError if a value is in a file of a wheel, before it is kept; a file that is not a zip is ignored.
-        """
+        """Raise SecretError if a wheel contains a secret. A file that is not a zip archive is ignored."""
         import zipfile
 
         search = self.search()
@@ -102,12 +105,12 @@ class Secrets:
                         feed(piece)
 
     def check(self, where: str, data: bytes) -> None:
-        """Raise SecretError if a value that is known by now is in a document."""
+        """Raise SecretError if a document contains a known value. `where` describes it. Sources are not called."""
         if self.needles:
             _search(_finder(self.needles), 0, where)(data)
 
     def ask(self) -> None:
-        """Ask the sources for their values."""
+        """Call the sources that were not called yet, and add their values."""
         with self.guard:
             while self.sources:
                 _, source = self.sources.popitem()
@@ -117,7 +120,7 @@ class Secrets:
 
 
 def mark(value: bytes = b"") -> str:
-    """Return a text that identifies a value until the machine restarts, and reveals nothing about it."""
+    """Return a keyed hash that identifies a value until the machine restarts, and does not reveal it."""
     return hmac.new(_key(), value, hashlib.sha256).hexdigest()[:16]
 
 
@@ -126,14 +129,15 @@ def _key() -> bytes:
     try:
         return BOOT.read_bytes()
     except OSError:
-        return os.urandom(16)  # then each build searches
+        return os.urandom(16)  # marks then differ in each build, and every build searches again
 
 
 def _finder(needles: dict[bytes, str]) -> Callable[[bytes], str]:
-    """Return a function that returns the description of a byte string that is in some bytes, "" if none is.
+    """Return a function that searches bytes for byte strings; it returns the description of a found one, or "".
 
-    Looking for a few strings, one by one, is the fastest. Of many, each covers some aligned word of eight bytes
-    wherever it stands, or even one of every three words if it is long: all these words are looked up in one set.
+    A few strings are searched for one by one. With many, a filter comes first. A string of at least 15 bytes contains
+    an aligned word of eight bytes at any position, one of at least 31 bytes contains a word whose number is a multiple
+    of three. All such words of the strings are in one set, which is compared with the words of the data.
     """
     rest, filters = set(needles), []
     for stride in (3, 1):
@@ -153,7 +157,7 @@ def _finder(needles: dict[bytes, str]) -> Callable[[bytes], str]:
 
 
 def _search(find: Callable[[bytes], str], longest: int, where: str) -> Feed:
-    """Return a search in a stream of pieces, also across their boundaries, which raises SecretError.
+    """Return a function that searches a stream piece by piece, also across boundaries, and raises SecretError.
 
     `longest` is the length of the longest byte string that `find` finds.
     """
@@ -173,10 +177,11 @@ def _search(find: Callable[[bytes], str], longest: int, where: str) -> Feed:
 
 
 def spellings(value: str) -> Iterator[bytes]:
-    """Yield a value as it is, as in URLs, JSON and Python's quotes, in UTF-16, hexadecimal, and the lines of a key.
+    """Yield the encoded forms of a value: plain, hexadecimal, UTF-16, URL, JSON, Python literal, base64, base32.
 
-    And in base64 and base32 at any offset in other text. Of private keys (RFC 7468) each line of the text counts, which
-    other formats indent or join; the first of OpenSSH's has nothing of the key.
+    Base64 and base32 are yielded for each offset at which the value can be inside encoded data. Each base64 line of a
+    private key (RFC 7468) is yielded too, because other formats indent or join the lines. The first line of an OpenSSH
+    key is omitted: it contains no part of the key.
     """
     import base64
     import json
@@ -195,7 +200,7 @@ def spellings(value: str) -> Iterator[bytes]:
     texts |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     yield from (text.encode(errors="surrogateescape") for text in texts if text != value)
     for before in range(3):
-        # Of the characters that nothing before and after can change.
+        # Only the characters that do not depend on the bytes before and after the value.
         start, end = (8 * before + 5) // 6, 8 * (before + len(raw)) // 6
         if end - start >= LEAST_ENCODED:
             padded = bytes(before) + raw
@@ -208,22 +213,22 @@ def spellings(value: str) -> Iterator[bytes]:
 
 
 def looks_secret(name: str) -> bool:
-    """Tell whether people keep secrets in files of this name: `.env`, `id_rsa`, `.netrc`, ..."""
+    """Return whether files of this name usually contain secrets: `.env`, `id_rsa`, `.netrc`, ..."""
     name = name.lower()
     environment = name == ".env" or name.startswith(".env.")
     return name in _SECRET_FILES or (environment and not name.endswith(_HARMLESS))
 
 
 def secret_part(path: str) -> str:
-    """Return the first part of a path that looks secret or is a directory of secrets (`.git`, `.ssh`); "" if none."""
+    """Return the first part of a path that is a directory of secrets (`.git`, `.ssh`) or looks secret, "" if none."""
     return next((part for part in path.split("/") if part in _SECRET_DIRECTORIES or looks_secret(part)), "")
 
 
 def refused_path(path: str, root: Path, top: Path) -> str:
-    """Return a description of a place that a project's path leads to and that must not enter a wheel; "" if it may.
+    """Return a description of a path's real location if it must not be put into a wheel; "" if it may.
 
-    A link, or `force-include`, may lead to other parts of the repository or workspace, whose directory is `top`, not
-    out of it: the project's author could otherwise take the user's own files.
+    `root`: directory of the project. `top`: directory of the repository or workspace. A symlink or `force-include` may
+    lead to a place inside `top`, but not outside of it: a project could otherwise read other files of the user.
     """
     real, absolute = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - Path follows links too late
     inside = absolute.startswith(f"{root}{os.sep}")

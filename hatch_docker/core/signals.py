@@ -1,4 +1,4 @@
-"""Signal handling: SIGINT and SIGTERM stop a build within two seconds and leave no temporary file."""
+"""Handling of SIGINT and SIGTERM: a build ends within two seconds and leaves no temporary files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-PATIENCE = 1.0  # seconds in which threads may end by themselves
-WATCH = "hatch-docker signals"  # the thread that receives signals, and does nothing else
+PATIENCE = 1.0  # seconds after a signal until the process is ended by `os._exit`
+WATCH = "hatch-docker signals"  # name of the thread that only waits for signals
 
-stopping = threading.Event()  # set once the process is being ended by force
-_received: list[int] = []     # the signal that ends the process
-before_exit: list[Callable[[], None]] = []  # called then, to end running programs
+stopping = threading.Event()  # set before the process is ended by `os._exit`
+_received: list[int] = []     # the signal that was received
+before_exit: list[Callable[[], None]] = []  # called before `os._exit`, to kill running programs
 
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
     """Make SIGTERM and SIGINT raise SystemExit (143, 130) in the block, so that every `finally` runs.
 
-    If that does not end the process soon, it is killed. Handlers that our caller has installed stay, and nothing
-    changes outside of the main thread.
+    If the process still runs after PATIENCE seconds, it is ended by `os._exit`. Handlers that the caller has installed
+    are kept. Outside of the main thread nothing changes.
     """
     ours: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
@@ -44,9 +44,9 @@ def handle_signals() -> Iterator[None]:
             raise
         finally:
             for number, handler in before.items():
-                if signal.getsignal(number) is _stop:  # else a signal came, and a second one must not disturb the end
+                if signal.getsignal(number) is _stop:  # otherwise a signal was received: ignore further signals
                     signal.signal(number, handler)
-            if stopping.is_set():  # the failure is a result of the forced end
+            if stopping.is_set():  # do not report errors that the exit causes
                 threading.Event().wait()
 
 
@@ -59,10 +59,10 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _watched(ours: list[signal.Signals]) -> Iterator[None]:
-    """Start a thread that receives the signals.
+    """Start a thread that ends the process some time after a signal, if the main thread does not.
 
-    The main thread may not react: it may be looking up a host's name, or lose the exception, which Python drops in a
-    destructor; and it waits for a thread in the middle of a download, however long that takes.
+    The main thread may be blocked in a DNS lookup or wait for a thread with a download, or Python may drop the
+    exception (in a destructor).
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -83,6 +83,6 @@ def _watch(reader: int, ours: list[signal.Signals]) -> None:
                 stopping.set()
                 for end in before_exit:
                     end()
-                # These remove temporary directories and unfinished files.
+                # They remove temporary files and directories.
                 atexit._run_exitfuncs()  # noqa: SLF001
                 os._exit(128 + heard[0])

@@ -1,4 +1,4 @@
-"""Streams around other streams: hashed, counted, or a part of one; and reading a stream piece by piece."""
+"""Wrappers of binary streams: hash, count, or limit the bytes; and functions to read and copy streams."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol, Self
 
 CHUNK = 1 << 16
-COPIED = 1 << 20  # bytes copied at once
+COPIED = 1 << 20  # bytes copied at a time
 
 
 class Readable(Protocol):
-    """Anything to read bytes from; `read` returns none at the end."""
+    """Any object to read bytes from; `read` returns b"" at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Writable(Protocol):
-    """Anything to write bytes to: a file, a HashingStream."""
+    """Any object to write bytes to: a file, a HashingStream."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
 def pieces(stream: Readable, size: int = CHUNK) -> Iterator[bytes]:
-    """Return the rest of a stream in pieces of at most `size` bytes."""
+    """Return an iterator of the rest of a stream, in pieces of at most `size` bytes."""
     return iter(functools.partial(stream.read, size), b"")
 
 
 def drain(stream: Readable) -> None:
-    """Read a stream to its end, for the checks that come there."""
+    """Read a stream to its end and discard the data, for the checks that happen at the end."""
     while stream.read(CHUNK):
         pass
 
 
 def copy_file(source: BinaryIO, out: Writable) -> None:
-    """Copy a file, from its start, to where `out` is; between two files on disk the kernel copies.
+    """Copy a file from its start to the position of `out`, with copy_file_range(2) between two files on disk.
 
     `out` may be a CountingStream. Raises OSError.
     """
@@ -54,14 +54,14 @@ def copy_file(source: BinaryIO, out: Writable) -> None:
         while copied < size and (count := os.copy_file_range(source.fileno(), target.fileno(), COPIED, copied)):
             copied += count
             advance(count)
-    except (AttributeError, OSError):  # a socket or a pipe, or a file system that cannot
+    except (AttributeError, OSError):  # a socket, a pipe, or a file system without copy_file_range
         pass
     source.seek(copied)
     shutil.copyfileobj(source, out, COPIED)
 
 
 def read_fully(stream: Readable, size: int) -> bytes:
-    """Return the next `size` bytes; fewer only where the stream ends before."""
+    """Return the next `size` bytes, fewer only at the end of the stream."""
     data = stream.read(size)
     while len(data) < size and (more := stream.read(size - len(data))):
         data += more
@@ -69,7 +69,7 @@ def read_fully(stream: Readable, size: int) -> bytes:
 
 
 class HashingStream:
-    """A stream to read from or to write to that hashes and counts the bytes: `hash`, `size`."""
+    """A stream for reading or writing that hashes and counts the bytes: `digest`, `size`."""
 
     def __init__(self, stream: Any, algorithm: str = "sha256") -> None:
         self.stream = stream
@@ -82,7 +82,7 @@ class HashingStream:
         return f"{self.hash.name}:{self.hash.hexdigest()}"
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, all that are left if it is negative."""
+        """Return at most `size` bytes, all remaining bytes if `size` is negative."""
         data: bytes = self.stream.read(size)
         self.hash.update(data)
         self.size += len(data)
@@ -96,7 +96,7 @@ class HashingStream:
         return len(data)
 
     def close(self) -> None:
-        """Close the stream below."""
+        """Close the wrapped stream."""
         self.stream.close()
 
     def __enter__(self) -> Self:
@@ -107,20 +107,20 @@ class HashingStream:
 
 
 class CountingStream:
-    """A stream to read from or to write to that reports the number of bytes of each call to `advance`."""
+    """A stream for reading or writing that passes the number of bytes of each call to `advance`."""
 
     def __init__(self, stream: Any, advance: Callable[[int], object]) -> None:
         self.stream = stream
         self.advance = advance
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, all that are left if it is negative."""
+        """Return at most `size` bytes, all remaining bytes if `size` is negative."""
         data: bytes = self.stream.read(size)
         self.advance(len(data))
         return data
 
     def write(self, data: bytes, /) -> int:
-        """Write `data` and return how many bytes were written."""
+        """Write `data` and return the number of bytes written."""
         count: int = self.stream.write(data)
         self.advance(count)
         return count
@@ -133,17 +133,17 @@ class CountingStream:
 
 
 class RawReader(io.RawIOBase):
-    """A stream that can be read from; its classes define `readinto`."""
+    """Base class of readable streams; a subclass defines `readinto`."""
 
     def readable(self) -> bool:
-        """Return True: it can be read from."""
+        """Return True."""
         return True
 
 
 class PartReader(RawReader):
     """The next `limit` bytes of a stream as a file; `size` is the number of bytes read so far.
 
-    Closing it closes the stream below only if it is `owned`.
+    `close` closes the wrapped stream if `owned` is True.
     """
 
     def __init__(self, stream: Readable, limit: int = sys.maxsize, *, owned: bool = False) -> None:
@@ -154,12 +154,12 @@ class PartReader(RawReader):
         self.size = 0
 
     def peek(self, size: int) -> bytes:
-        """Return the next `size` bytes without reading them; fewer at the end. Only before the first read."""
+        """Return the next `size` bytes without consuming them, fewer at the end. Call it before the first read only."""
         self._ahead = read_fully(self._stream, min(size, self._limit))
         return self._ahead
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer and return the number of bytes, 0 at the end."""
+        """Read into a buffer; return the number of bytes, 0 at the end."""
         wanted = min(len(buffer), self._limit - self.size)
         data = self._ahead[:wanted] or self._stream.read(wanted)
         self._ahead = self._ahead[len(data) :]
@@ -168,7 +168,7 @@ class PartReader(RawReader):
         return len(data)
 
     def close(self) -> None:
-        """Close it, and the stream below if it is owned."""
+        """Close this stream, and the wrapped stream if it is owned."""
         if self._owned:
             self._stream.close()  # type: ignore[attr-defined]
         super().close()

@@ -1,7 +1,7 @@
-"""The live display of a terminal: running tasks below the lines that stay. It exists only while a task runs.
+"""The live display on a terminal: the running tasks, below the permanent lines. It exists only while a task runs.
 
-rich draws it, and is imported in a thread once tasks have been running for a moment: an unchanged build is over by
-then. Between tasks, and so at the end of a build, the terminal is as it was.
+It is drawn with rich. rich is imported in a thread after DELAY seconds, because importing it takes longer than an
+unchanged build. When no task runs, and at the end of a build, nothing of the display remains on the terminal.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-DELAY = 0.3  # seconds; shorter tasks need no display
+DELAY = 0.3  # seconds that a task must run to be displayed
 PER_SECOND = 10  # refreshes of the display
 WINDOW = 3.0  # seconds over which a rate is measured
-ROWS = 8  # tasks that are shown
-WIDE = 100  # columns from which there is room for bars
-WIDEST = 140  # columns of a row
-BAR = 20  # columns of one
+ROWS = 8  # most tasks that are shown
+WIDE = 100  # columns; a narrower terminal shows no bars
+WIDEST = 140  # most columns of a row
+BAR = 20  # columns of a bar
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHOW_CURSOR = "\x1b[?25h"
 
 
 @dataclass(slots=True, eq=False)
 class Screen:
-    """The region below the lines; `write` writes a line while there is none. Safe to use from several threads.
+    """The display of the running tasks. `write` writes a line while nothing is displayed. Threads can share it.
 
-    A callback of rich must not wait for a lock of ours, or two threads would wait for each other: `rows` takes none. A
-    line is written while `_printing` is held, so that no display ends meanwhile and is drawn once more.
+    rich calls `rows`, which must not acquire `_printing` or `_guard` (a deadlock). A line is written while `_printing`
+    is held: the display must not end at the same time, or rich would draw it again.
     """
 
     write: Callable[[str], None]
     tasks: tuple[Task, ...] = ()
-    stream: TextIO = field(default_factory=lambda: sys.stderr)  # which rich replaces while it displays
-    _printing: threading.Lock = field(default_factory=threading.Lock)  # taken before the other one
+    stream: TextIO = field(default_factory=lambda: sys.stderr)  # the original: rich replaces sys.stderr
+    _printing: threading.Lock = field(default_factory=threading.Lock)  # acquired before `_guard`
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _rates: dict[Task, deque[tuple[float, int]]] = field(default_factory=dict)
     _waiting: bool = False
     _live: Live | None = None
 
     def line(self, text: str) -> None:
-        """Write a line that stays, above the tasks."""
+        """Write a permanent line above the tasks."""
         with self._printing:
             live = self._live
             styled = paint(wrap(text, self.stream))
@@ -67,11 +67,11 @@ class Screen:
 
     @property
     def tick(self) -> str:
-        """A mark for a task that is done, "" for a terminal without Unicode."""
+        """A check mark for a finished task, "" for a terminal without Unicode."""
         return TICK if (self.stream.encoding or "").lower().startswith("utf") else ""
 
     def open(self, task: Task) -> None:
-        """Show a task, which begins."""
+        """Show a task that has started."""
         with self._guard:
             self.tasks = (*self.tasks, task)
             if self._live is None and not self._waiting:
@@ -79,7 +79,7 @@ class Screen:
                 threading.Thread(target=self._show_later, daemon=True).start()
 
     def close(self, task: Task) -> None:
-        """Remove a task, which is over."""
+        """Remove a task that has ended."""
         with self._printing, self._guard:
             self.tasks = tuple(other for other in self.tasks if other is not task)
             self._rates.pop(task, None)
@@ -114,7 +114,7 @@ class Screen:
         console = _console()
         live = Live(
             console=console, get_renderable=lambda: self.rows(console), auto_refresh=False, transient=True,
-            # Output of libraries goes above the tasks too, but not output for a pipe.
+            # Output of libraries is shown above the tasks, except standard output into a pipe.
             redirect_stdout=sys.stdout.isatty(), redirect_stderr=True,
         )
         with console:
@@ -122,18 +122,16 @@ class Screen:
         return live
 
     def _leave(self) -> None:
-        """Restore the terminal's cursor at exit, and start a new line for the shell."""
+        """Show the cursor again at exit, and start a new line for the shell."""
         with contextlib.suppress(OSError):
             os.write(2, (("\n" if self._live is not None else "") + SHOW_CURSOR).encode())
 
     def rows(self, console: Console) -> RenderableType:
-        """Return the tasks as a table, the newest last; if there are too many, those without a total are left out
-        first.
-        """
+        """Return a table of at most ROWS tasks, the newest last. Tasks without a total are omitted first."""
         from rich.table import Table
 
         table = Table.grid(expand=True, padding=(0, 1))
-        # A terminal echoes ^C behind the last row; and a very long row is hard to read.
+        # Room for the ^C that a terminal echoes after the last row; and very long rows are hard to read.
         table.width = max(min(console.width - len("^C") - 1, WIDEST), 1)
         narrow, wide = console.width < NARROW, console.width >= WIDE
         unicode = console.encoding.startswith("utf")
@@ -151,7 +149,7 @@ class Screen:
         for task in tasks:
             if task not in hidden:
                 title = "  " * task.part + task.title
-                if not unicode:  # so that its width is known
+                if not unicode:  # escaped here, so that its width is known
                     title = title.encode("ascii", "backslashreplace").decode()
                 bar = [self._bar(task)] if wide else []
                 table.add_row(turning, title, *bar, *self._amounts(task, narrow=narrow))
@@ -160,7 +158,7 @@ class Screen:
         return table
 
     def _bar(self, task: Task) -> RenderableType:
-        """Return a bar in the terminal's own colours, which suit its background; nothing without a total."""
+        """Return a progress bar in the colours of the terminal's theme, "" without a total."""
         from rich.progress_bar import ProgressBar
 
         if not task.total:
@@ -169,7 +167,7 @@ class Screen:
         return ProgressBar(task.total, done, BAR, style="dim", complete_style="cyan", finished_style="cyan")
 
     def _amounts(self, task: Task, *, narrow: bool) -> list[str]:
-        """Return what is done of a task, and the time."""
+        """Return the columns with the amount and the time of a task; if `narrow`, one column."""
         done, total, elapsed = task.done, task.total, duration(task.seconds)
         if narrow:
             return [f"{100 * min(done, total) // total} %" if total else elapsed]
@@ -184,7 +182,7 @@ class Screen:
         return [amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
 
     def _rate(self, task: Task, done: int) -> float:
-        """Return the recent bytes a second; 0.0 if it is too early to tell."""
+        """Return the bytes per second of the last WINDOW seconds, 0.0 in the first 0.2 s."""
         now = time.monotonic()
         samples = self._rates.setdefault(task, deque(((task.began, 0),)))
         samples.append((now, done))
@@ -195,10 +193,10 @@ class Screen:
 
 
 def _console() -> Console:
-    """Return a console that one thread at a time prints with.
+    """Return a console that only one thread uses at a time.
 
-    rich computes where the rows begin, and writes there, in two steps: two threads would write to the same place.
-    Callers of `Live` lock the console first, as those who print do: locks are taken in this order.
+    rich computes the position of the rows and writes them in two steps, so two threads could write to the same place.
+    Callers of `Live` lock the console first, like printing does, so that all threads acquire the locks in one order.
     """
     from rich.console import Console
 
@@ -219,7 +217,7 @@ def _console() -> Console:
 
 
 def open_progress(write: Callable[[str], None], verbosity: int, environ: Mapping[str, str]) -> Progress:
-    """Return the progress of a command: with a live display if standard error is a suitable terminal."""
+    """Return the Progress of a command, with a live display if standard error is a suitable terminal."""
     if verbosity < 0 or not is_lively(sys.stderr, environ):
         return Progress(write, verbosity)
     return Progress(write, verbosity, Screen(write))

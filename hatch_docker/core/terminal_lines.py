@@ -1,4 +1,4 @@
-"""Lines as a terminal shows them: wrapped at its width, with the colours of their kinds."""
+"""Formatting of lines for a terminal: wrapped at its width, and coloured by their start."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import TextIO
 
-NARROW = 60  # columns below which there is room for titles and little else
+NARROW = 60  # columns; a narrower terminal shows little more than titles
 TICK = "\N{CHECK MARK}"
-# Colours of a terminal by the kinds of lines.
+# SGR codes by the starts of lines.
 STYLES = (
     (re.compile(r"error:"), "1;31"), (re.compile(r"help:"), "1;36"), (re.compile(r"warning:"), "1;33"),
     (re.compile(r"  total .*"), "1"), (re.compile(r"ok(?=  )"), "32"), (re.compile(r"!!(?=  )"), "1;31"),
@@ -19,13 +19,13 @@ STYLES = (
 
 
 def for_terminal(line: str, stream: TextIO, environ: Mapping[str, str]) -> str:
-    """Return a line as a terminal shows it, with colours and wrapped; unchanged for another stream."""
+    """Return a line wrapped and coloured for a terminal, unchanged for another stream."""
     wrapped = wrap(line, stream)
     return paint(wrapped) if has_colors(stream, environ) else wrapped
 
 
 def paint(line: str) -> str:
-    """Return a line with the colours of its kind, those of the terminal's theme."""
+    """Return a line with its start coloured if it matches one of STYLES. The terminal's theme defines the colours."""
     for style, code in STYLES:
         if match := style.match(line):
             return f"\x1b[{code}m{match[0]}\x1b[0m{line[match.end():]}"
@@ -33,9 +33,9 @@ def paint(line: str) -> str:
 
 
 def wrap(line: str, stream: TextIO) -> str:
-    """Return a line that is wrapped between words at the width of a terminal; unchanged for another stream.
+    """Return a line wrapped between words at the width of the terminal, unchanged for another stream.
 
-    Indented lines hold tables and commands, and stay as they are.
+    Indented lines (tables and commands) are not wrapped.
     """
     if not _is_terminal(stream) or line[:1].isspace():
         return line
@@ -48,15 +48,15 @@ def wrap(line: str, stream: TextIO) -> str:
 
 
 def is_lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether a stream is a terminal that can move its cursor, and its user wants that.
+    """Return whether a stream is a terminal on which a live display can be shown.
 
-    NO_COLOR (no-color.org), TERM=dumb and CI count as wishes for plain lines.
+    NO_COLOR (no-color.org), TERM=dumb and CI turn it off.
     """
     return environ.get("CI", "").lower() in ("", "0", "false") and has_colors(stream, environ)
 
 
 def has_colors(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether a stream is a terminal with colours, and its user wants them."""
+    """Return whether a stream is a terminal with colours, and NO_COLOR is not set."""
     wanted = not environ.get("NO_COLOR") and environ.get("TERM", "dumb") not in ("dumb", "unknown")
     return wanted and _is_terminal(stream)
 
@@ -64,5 +64,5 @@ def has_colors(stream: TextIO, environ: Mapping[str, str]) -> bool:
 def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
-    except (AttributeError, ValueError):  # it is closed or replaced
+    except (AttributeError, ValueError):  # a closed or replaced stream
         return False

@@ -1,7 +1,7 @@
-"""Structural validation of parsed TOML and JSON, and dataclasses read from JSON.
+"""Structural validation of parsed TOML and JSON, and conversion of JSON to dataclasses.
 
-`read_record` takes from the types of a dataclass's fields what a value must look like, so nothing else declares it.
-The way back is `dataclasses.asdict`: tuples and sets become lists in JSON, and are read as what they were.
+`read_record` validates a JSON value by the type annotations of a dataclass. `dataclasses.asdict` is the opposite
+conversion; tuples and frozensets are lists in JSON.
 """
 
 import functools
@@ -13,19 +13,19 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, g
 
 Record = TypeVar("Record")
 ANY = object
-"""Any value, for a field that is not read."""
+"""Any value; for a field that is not used."""
 Line = Annotated[str, r"[^\x00-\x1f\x7f]*"]
-"""Text on one line, without control characters: it may be shown, and handed to a pipeline line by line."""
+"""Text on one line without control characters: it is safe to print and to write into a CI output file."""
 FileName = Annotated[str, r"[^\x00-\x1f\x7f/]*"]
 """The name of a file in a known directory."""
 
 
 def first_mismatch(expected: Any, value: Any, place: str = "") -> str | None:
-    """Return the place of the first value that is not as expected, as in `packages[3].name`; None if all match.
+    """Return the path of the first value that does not match, such as `packages[3].name`; None if all match.
 
-    Expected may be a type (`int` means 0 and more), a pattern for a whole text, a function that returns a bool, a list
-    of one expectation for every item, a tuple of alternatives, or a table by name: "name?" is optional, "*" is the
-    expectation of other names; without it there may be none.
+    `expected` is a type (`int`: 0 or more), a regular expression for a whole text, a predicate, a list with one item
+    (for each item of a list), a tuple of alternatives, or a table by key. In a table "name?" is an optional key, and
+    "*" is for all other keys; without "*" other keys do not match.
     """
     if isinstance(expected, type):
         good = expected is ANY or (type(value) is expected and (not isinstance(value, int) or value >= 0))
@@ -61,11 +61,11 @@ def _mismatch_in_table(expected: Mapping[str, Any], value: Any, place: str) -> s
 
 
 def read_record(kind: type[Record], value: object) -> Record:
-    """Return the dataclass that a parsed JSON value describes: an object with its fields, or a list of them in order.
+    """Convert a parsed JSON value (an object with the fields, or a list of them in order) to a dataclass.
 
-    Fields may be dataclasses, `str`, `int` (0 and more), `float`, `bool`, `object`, None, unions, tuples, frozensets
-    and mappings of such; `Annotated[str, PATTERN]` is text that matches in full. Raises ValueError where a value is of
-    another type, or a field is unknown, or one without a default is missing.
+    Types of fields: dataclasses, `str`, `int` (0 or more), `float`, `bool`, `object`, None, and unions, tuples,
+    frozensets and mappings of these; `Annotated[str, PATTERN]` must match completely. Raises ValueError for a value of
+    another type, an unknown field, and a missing field without a default.
     """
     record: Record = _reader(cast("Any", kind))(value)
     return record
@@ -73,7 +73,7 @@ def read_record(kind: type[Record], value: object) -> Record:
 
 @functools.cache
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """Return the function that turns a JSON value into a value of a type, or raises ValueError."""
+    """Return the function that converts a JSON value to a type, or raises ValueError."""
     origin, arguments = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         return _dataclass_reader(cast("type", hint))
@@ -107,9 +107,9 @@ def _read_union(readers: list[Callable[[Any], Any]], value: Any) -> Any:
 
 
 def _read_items(make: Callable[..., Any], kind: Any, reader: Callable[[Any], Any], value: Any) -> Any:
-    """Return the items of a list, or of the tuple that a list is before it is written."""
+    """Convert the items of a list, or of a tuple that was never written as JSON."""
     items = _checked((list, tuple), value)
-    if kind is str and set(map(type, items)) <= {str}:  # most of what an unchanged build reads
+    if kind is str and set(map(type, items)) <= {str}:  # a shortcut: most data of an unchanged build
         return make(items)
     return make(map(reader, items))
 

@@ -1,4 +1,4 @@
-"""A file that a build needs by its name and digest, and whose bytes it may never need."""
+"""A file of a build whose name and digest are known, and whose bytes are opened only if they are needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """A wheel or an sdist: its name, its digest, and `open`, which finds the file in the cache or makes it again.
+    """A wheel or an sdist. `open` returns the path of the file, from the cache or built again.
 
-    `open` raises DamagedBlobError where the file that is made again has another digest. `subdirectory` is where the
-    project is in an sdist, "" for its top.
+    `open` raises DamagedBlobError if the file was built again and its digest is not `digest`. `subdirectory` is the
+    directory of the project in an sdist, "" for the top directory.
     """
 
     name: str
@@ -20,7 +20,7 @@ class KeptFile:
 
 
 def given_file(path: Path) -> KeptFile:
-    """Return a file that exists."""
+    """Return the KeptFile of a file on this machine."""
     from hatch_docker.core.cache.store import file_digest
 
     return KeptFile(path.name, file_digest(path), lambda: path)

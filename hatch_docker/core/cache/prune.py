@@ -1,4 +1,4 @@
-"""Pruning: the store stays within its bounds; entries unused for the longest time are removed first."""
+"""Pruning of the cache: entries are removed by age and total size, the least recently used first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hatch_docker.core.cache.store import Store
 
 MAX_AGE = 60 * 24 * 3600       # seconds since the last use
 MAX_BYTES = 10_000_000_000
-GRACE = 3600                   # seconds within which another build may still be using an entry
-INTERVAL = 24 * 3600           # seconds between two prunings that builds do on their own
+GRACE = 3600                   # seconds after the last use during which a build may still read an entry
+INTERVAL = 24 * 3600           # seconds between two prunings at the end of builds
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The number and bytes of the entries that a pruning removed, the bytes it kept, and those of them in use."""
+    """Result of `prune`. `kept_bytes` are in the cache now; `used_bytes` of them were used within the grace period."""
 
     removed: int
     removed_bytes: int
@@ -28,7 +28,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A blob, fact, tree or compiler cache: the time of its last use, in seconds since the epoch, and its bytes."""
+    """A blob, fact, tree or compiler cache. `used` is its last use (seconds since the epoch), `size` is in bytes."""
 
     used: float
     size: int
@@ -38,8 +38,8 @@ class Entry:
 def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES, grace: float = GRACE) -> Pruned:
     """Remove entries last used more than `max_age` seconds ago, then the oldest until at most `max_bytes` are left.
 
-    An entry used within the last `grace` seconds stays: another build may be reading it. A time in the future counts as
-    one that is as long ago: a build may give any to the compiler cache of its project.
+    An entry used within the last `grace` seconds is kept: another build may be reading it. The age of a time in the
+    future is its distance from now: a project's build can set any time on its compiler cache.
     """
     now = time.time()
     items = sorted(entries(store), key=lambda item: (item.used, str(item.path)))
@@ -58,7 +58,7 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
 
 
 def prune_now_and_then(store: Store) -> None:
-    """Prune with the default bounds, at most once a day; a store that was made within a day has nothing to prune."""
+    """Prune with the default limits, at most once a day. A store younger than a day is not pruned."""
     marker, made = store.root / "pruned", store.root / "CACHEDIR.TAG"
     with contextlib.suppress(OSError):
         known = marker.exists()
@@ -71,7 +71,7 @@ def prune_now_and_then(store: Store) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Return all entries of a store, in no particular order."""
+    """Return all entries of a store, unsorted."""
     found = []
     for path in [*(store.root / "blobs").iterdir(), *(store.root / "facts").glob("*/*")]:
         with contextlib.suppress(FileNotFoundError):

@@ -1,8 +1,8 @@
-"""The user's cache together with a shared one: facts and blobs that builds on other machines left in a registry.
+"""The user's cache combined with a shared cache: facts and blobs in a registry, written by builds on other machines.
 
-A fact of the shared cache is kept under a key that has its place in it (`scope`), never as a fact of this machine, and
-so is everything that a build learns after it took one: who writes there could otherwise put code into the images of
-other projects. Blobs are named by their digests, and verified.
+A fact of the shared cache is stored under a key that contains the location of the shared cache (`scope`). After a build
+has used such a fact, all facts that it stores get such keys too. Otherwise anyone who can write to the shared cache
+could put code into images of other projects. Blobs are named by their digests, and verified.
 """
 
 import threading
@@ -19,12 +19,12 @@ from hatch_docker.core.progress import Progress
 Fact = tuple[str, str, Any]
 """A kind, a key and the JSON value that is remembered under them."""
 
-_TREES = frozenset({"wheel", "sdist", "build-env"})  # kinds of trees whose contents a compiler of the base decided
+_TREES = frozenset({"wheel", "sdist", "build-env"})  # kinds of trees made with programs of the base, such as compilers
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The contents of a shared cache: facts, and a function for each digest that puts its bytes into a store."""
+    """The contents of a shared cache: facts, and by digest a function that puts the blob into a store."""
 
     facts: Iterable[Fact]
     blobs: Mapping[str, Callable[[Store], object]]
@@ -32,13 +32,13 @@ class Found:
 
 @dataclass(slots=True)
 class Shared:
-    """A shared cache during one build; it is read at most once, when something is missing that takes long to make.
+    """A shared cache during one build. It is read at most once, when a fact is missing that is slow to compute.
 
-    `scope` stands for its place, "" if none is read. `kinds` are those of facts that go into it, `costly` those that
-    it is read for. `noted` gets all facts of `kinds` that the build used or learned. `borrowed` is true once the build
-    has taken a fact, `written` if it is written at the end. `opened` gets the files that were opened of trees of the
-    store, `refused` the keys of trees that have to be whole, with the files of their partial ones
-    (`bases.partial_tree`).
+    `scope` identifies its location, "" if no shared cache is read. `kinds`: kinds of facts that are written to it.
+    `costly`: kinds of facts for which it is read. `noted`: the facts of `kinds` that the build has used or made.
+    `borrowed`: True after the build has used a fact of the shared cache. `written`: True if the cache is written at the
+    end. `opened`: by tree of the store, the files that programs opened. `refused`: by key of a tree that is needed as
+    a whole, the files of its partial tree (`bases.partial_tree`).
     """
 
     scope: str
@@ -49,14 +49,14 @@ class Shared:
     noted: dict[tuple[str, str], Any] = field(default_factory=dict)
     borrowed: bool = False
     blobs: Mapping[str, Callable[[Store], object]] | None = None  # None before it is read
-    lost: set[str] = field(default_factory=set)  # digests of blobs that it did not give
+    lost: set[str] = field(default_factory=set)  # digests of blobs whose download failed
     written: bool = False
     opened: dict[Path, set[str]] = field(default_factory=dict)
     refused: dict[str, set[str]] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self, store: Store) -> bool:
-        """Read the shared cache into a store, and return whether there is one; its failure is a warning."""
+        """Read the facts of the shared cache into a store; return whether it has blobs. A failure is a warning."""
         if not self.scope:
             return False
         with self.guard:
@@ -73,7 +73,7 @@ class Shared:
             return bool(self.blobs)
 
     def fetch(self, digest: str, store: Store) -> None:
-        """Put a blob into a store if the shared cache has it; a failure is a warning, and no second attempt follows."""
+        """Download a blob into a store if the shared cache has it. A failure is a warning, and is not retried."""
         if digest not in (self.blobs or {}) or digest in self.lost:
             return
         try:
@@ -85,7 +85,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class SharedStore(Store):
-    """A store that looks in a shared cache for what it does not have."""
+    """A store that reads facts and blobs that it lacks from a shared cache."""
 
     shared: Shared = field(kw_only=True, compare=False)
 
@@ -96,21 +96,21 @@ class SharedStore(Store):
 
     @property
     def borrowed(self) -> bool:
-        """True if anything that this build does may rest on a fact of the shared cache."""
+        """True if this build has used a fact of the shared cache."""
         return self.shared.borrowed
 
     def look_elsewhere(self) -> bool:
-        """Return whether facts of the shared cache were added, so that to recall again may find more."""
+        """Read the shared cache if it was not read yet; return whether `recall` may find more facts now."""
         return self.shared.load(self.own)
 
     def obtainable(self, digest: str) -> bool:
-        """Return whether a blob is here or in the shared cache."""
+        """Return whether a blob is in this store or in the shared cache."""
         if self.own.has(digest):
             return True
         return self.shared.load(self.own) and digest in (self.shared.blobs or {}) and digest not in self.shared.lost
 
     def get(self, digest: str) -> Path | None:
-        """Return the path of a verified blob, which is downloaded from the shared cache if need be; or None."""
+        """Return the path of a verified blob, or None. A missing blob is downloaded from the shared cache."""
         found = self.own.get(digest)
         if found is None:
             self.shared.fetch(digest, self.own)
@@ -118,7 +118,7 @@ class SharedStore(Store):
         return found
 
     def recall(self, kind: str, key: str) -> Any:
-        """Return the JSON value remembered under a key, here or in the shared cache, or None."""
+        """Return the JSON value stored under a key, here or in the shared cache, or None."""
         own, shared = self.own, self.shared
         value = own.recall(kind, key)
         if value is None and shared.scope:
@@ -132,28 +132,31 @@ class SharedStore(Store):
         return value
 
     def keep(self, kind: str, key: str) -> Any:
-        """Return what `recall` does of a fact that this build does not use, so that the shared cache keeps it."""
+        """Return a stored fact without using it, so that the shared cache still contains it when it is written."""
         value = self.own.recall(kind, self.kept_under(kind, key))
         if value is not None:
             self.note(kind, key, value)
         return value
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
-        """Keep a small JSON value under a key, for builds with this shared cache alone if one of its facts was used."""
+        """Store a small JSON value under a key; under a key with the scope if a fact of the shared cache was used."""
         self.own.remember(kind, self._key(key), fact)
         self.note(kind, key, fact)
 
     def note(self, kind: str, key: str, fact: Any) -> None:
-        """Have the shared cache that this build writes hold a fact, if it is of its kinds."""
+        """Note a fact for the shared cache that this build writes, if it is of one of its kinds."""
         if kind in self.shared.kinds:
             self.shared.noted[kind, key] = fact
 
     def kept_under(self, kind: str, key: str) -> str:
-        """Return the key under which a fact is kept here that `recall` returns for a key."""
+        """Return the key under which this store has the fact that `recall` returns: `key`, or `key` with the scope."""
         return key if self.own.recall(kind, key) is not None else key_of(self.shared.scope, key)
 
     def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
-        """Return the directory under a key, made once; one that a borrowed interpreter made is for this place alone."""
+        """Return the directory under a key; `make` fills it if it is missing.
+
+        A tree made with programs of a base from the shared cache gets a key with the scope.
+        """
         apart = kind in _TREES and not (self.root / "trees" / kind / key).is_dir()
         return Store.tree(self, kind, self._key(key) if apart else key, make)
 

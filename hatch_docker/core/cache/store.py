@@ -1,13 +1,13 @@
-"""The user's cache: bytes by digest, facts by key, trees by key. Verified on read, written atomically.
+"""The user's cache: blobs by digest, facts and trees by key. Entries are verified on read and written atomically.
 
     <root>/blobs/<hex>          any bytes, named by their sha256
-    <root>/facts/<kind>/<key>   a small JSON value, after its own checksum
+    <root>/facts/<kind>/<key>   a small JSON value; its checksum is in the first line
     <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
-    <root>/compilers/<key>/     the compiler cache of a project, to which its builds write
+    <root>/compilers/<key>/     the compiler cache of a project, written by its builds
     <root>/locks/, <root>/tmp/  locks of concurrent builds, and unfinished entries
 
-Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too. The one
-exception is the memory of whole builds (`build/unchanged.py`), which is about the files of one checkout.
+Keys are made of contents (digests, versions, recipes), never of paths or times, so that a fresh checkout finds the
+entries too. The one exception are the facts of whole builds (`build/unchanged.py`), whose keys contain paths.
 """
 
 from __future__ import annotations
@@ -45,34 +45,34 @@ Fact = TypeVar("Fact")
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
 NO_CACHE = "HATCH_DOCKER_NO_CACHE"
 FORMAT = "v1"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without flock
-RECENT = 0.05         # seconds: more than a file system's clock is behind
-USED_LATELY = 600     # seconds for which a time of last use is not set again, less than the pruning's GRACE
-TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # errors of a file system without flock
+RECENT = 0.05         # seconds; the resolution of a file's ctime is finer
+USED_LATELY = 600     # seconds until a time of last use is set again; less than the pruning's GRACE
+TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is removed, locked or not
 
 
 class DamagedBlobError(StoreError):
-    """An entry of the cache was missing or did not match its digest; it has been removed."""
+    """A blob of the cache is missing or does not match its digest. A damaged blob has been removed."""
 
 
 class ChangedTreeError(Exception):
-    """A tree that was used before it was checked had changed."""
+    """A tree that was used before its check has changed since it was stored."""
 
 
 def key_of(*parts: object) -> str:
-    """Return a key for some JSON values: the hexadecimal sha256 of their canonical form."""
+    """Return the key for some JSON values: the hexadecimal SHA-256 of their canonical JSON."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """Return `sha256:` and the hexadecimal digest of a file, read in pieces."""
+    """Return the digest of a file, "sha256:<hex>"."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class BlobWriter(HashingStream):
-    """A stream into the store; `commit` gives the blob its digest as its name."""
+    """A stream that writes a blob of the store. `commit` renames the temporary file to the blob's digest."""
 
     def __init__(self, store: Store, stream: IO[bytes], temporary: Path) -> None:
         super().__init__(stream)
@@ -88,7 +88,7 @@ class BlobWriter(HashingStream):
 
 
 class VerifiedFile(io.BufferedReader):
-    """An open blob whose bytes were just found to match `verified`, its digest."""
+    """An open blob whose bytes were verified just before; `verified` is its digest."""
 
     def __init__(self, path: Path, digest: str) -> None:
         super().__init__(io.FileIO(path))
@@ -97,121 +97,120 @@ class VerifiedFile(io.BufferedReader):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The cache under one directory; safe to share between processes. Made by `open_store`."""
+    """The cache in one directory. Processes can share it. Made by `open_store`."""
 
     root: Path
-    # Blobs and trees that matched their digest in this process; of a blob inode, size and time of change.
+    # Blobs and trees that matched their digests in this process. Values: inode, size and ctime of a blob.
     verified: dict[Path, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
-    # Trees that were given unchecked, with the inodes of their directories; None if each is checked before.
+    # Trees that `tree` returned without a check, with their inodes; None if `tree` checks each tree first.
     unchecked: dict[Path, int] | None = field(default=None, repr=False, compare=False)
 
     def before_checks(self) -> Self:
-        """Return the store for a sandbox that starts while its trees are checked: `tree` gives one that is there.
+        """Return a store whose `tree` returns an existing tree without a check; `check_trees` checks it later.
 
-        Nothing is kept of what is made in it before `check_trees`.
+        A sandbox can start meanwhile. Its results must not be stored before `check_trees` has succeeded.
         """
         return replace(self, unchecked={})
 
     def check_trees(self) -> None:
-        """Check the trees that were given unchecked; raise ChangedTreeError if one had changed or was removed."""
+        """Check the trees that were returned without a check; raise ChangedTreeError if one has changed."""
         for path, inode in sorted((self.unchecked or {}).items()):
-            if not self._is_sound(path) or _inode(path) != inode:  # else others have made it again
+            if not self._is_sound(path) or _inode(path) != inode:  # another inode: another build made it again
                 raise ChangedTreeError
 
     @property
     def borrowed(self) -> bool:
-        """True if anything that this build does may rest on a fact of a shared cache."""
+        """True if this build has used a fact of a shared cache."""
         return False
 
     @property
     def own(self) -> Store:
-        """The store without the shared cache, if it looks in one."""
+        """The same store without its shared cache."""
         return self
 
     def note(self, kind: str, key: str, fact: Any) -> None:
-        """Have the shared cache that a build writes hold a fact, which need not be remembered here."""
+        """Note a fact for the shared cache that this build writes; without a shared cache do nothing."""
 
     def kept_under(self, _kind: str, key: str) -> str:
-        """Return the key under which a fact is kept here that `recall` returns for a key."""
+        """Return the key under which this store has the fact that `recall` returns."""
         return key
 
     def blob_path(self, digest: str) -> Path:
-        """Return the path of the bytes of a digest, whether they are there or not."""
+        """Return the path of a blob, which may not exist."""
         return self.root / "blobs" / digest.removeprefix("sha256:")
 
     def has(self, digest: str) -> bool:
-        """Return whether a blob of that digest exists; its bytes are verified when they are read."""
+        """Return whether a blob exists in this store. Its bytes are verified when they are read."""
         path = self.blob_path(digest)
         _touch(path)
         return path.is_file()
 
     def look_elsewhere(self) -> bool:
-        """Return whether facts of a shared cache were added, so that to recall again may find more."""
+        """Read the shared cache if it was not read yet; return whether `recall` may find more facts now."""
         return False
 
     def obtainable(self, digest: str) -> bool:
-        """Return whether `get` may give a blob; `has` does not look elsewhere."""
+        """Return whether `get` may return a blob, from here or from the shared cache."""
         return self.has(digest)
 
     def get(self, digest: str) -> Path | None:
-        """Return the path of a verified blob, or None; a blob with other bytes is removed."""
+        """Return the path of a verified blob, or None. A damaged blob is removed."""
         path = self.blob_path(digest)
         if path.is_symlink() or path.is_dir():
             self.discard(path)
         if not path.is_file():
-            return None  # nothing to remove: another thread may be giving a file this name right now
+            return None  # not discarded: another thread may be renaming its file to this path
         try:
             if self._matches(path, digest):
                 _touch(path)
                 return path
         except OSError:
-            pass  # the disk cannot read it
+            pass  # a read error of the disk
         self.discard(path)
         return None
 
     def _matches(self, path: Path, digest: str) -> bool:
-        """Return whether a file has a digest; one that had it in this process is not read again until it changes."""
+        """Return whether a file has a digest. A file that was verified in this process is not read again."""
         status = path.stat()
         seen = (status.st_ino, status.st_size, status.st_ctime_ns)
         if self.verified.get(path) == seen:
             return True
         if file_digest(path) != digest:
             return False
-        if time.time() - status.st_ctime > RECENT:  # else a change that follows might not be seen
+        if time.time() - status.st_ctime > RECENT:  # otherwise the next change could have the same ctime
             self.verified[path] = seen
         return True
 
     def open(self, digest: str) -> BinaryIO:
-        """Open a blob that must be there and verify it; raise DamagedBlobError, after which the caller makes it again.
-        """
+        """Open a blob and verify it. Raises DamagedBlobError if it is missing or damaged; the caller makes it again."""
         path = self.get(digest)
         if path is None:
             raise DamagedBlobError(f"the cache entry {digest} was missing or damaged; making it anew")
         return VerifiedFile(path, digest)
 
     def discard(self, path: Path) -> None:
-        """Remove an entry; a tree is renamed first, so that no build finds one that is partly removed."""
+        """Remove an entry. A tree is renamed first, so that no build can use a partly removed tree."""
         if path.is_dir() and not path.is_symlink():
             with contextlib.suppress(OSError), temporary_tree(self.root / "tmp") as doomed:
-                path.chmod(0o700)  # only who may write to a directory can move it
+                path.chmod(0o700)  # a rename needs write permission on the directory itself
                 path.rename(doomed / path.name)
         else:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
-        """Yield a BlobWriter; what is not committed when the block ends is removed. Raises StoreError."""
+        """Yield a BlobWriter. Without `commit` the blob is removed at the end of the block. Raises StoreError."""
         with _writing(self.root), temporary_file(self.root / "tmp") as (stream, temporary):
             yield BlobWriter(self, stream, temporary)
 
     def put(self, data: bytes) -> str:
-        """Keep some bytes and return their digest."""
+        """Store some bytes as a blob and return its digest."""
         with self.writer() as writer:
             writer.write(data)
             return writer.commit()
 
     def recall(self, kind: str, key: str) -> Any:
-        """Return the JSON value remembered under a key, or None; a damaged one is removed."""
+        """Return the JSON value stored under a key, or None. A damaged value is removed."""
         path = self.root / "facts" / kind / key
         try:
             text = _read_fact(path)
@@ -226,11 +225,10 @@ class Store:
         return json.loads(text)
 
     def is_sound(self, path: Path, *, deep: bool = True) -> bool:
-        """Return whether a blob, a fact or a tree matches its name, checksum or digest; raise OSError if it cannot be
-        read.
+        """Return whether a blob, fact or tree matches its name, checksum or digest. Raises OSError if it is unreadable.
 
-        Unless it is `deep`, the contents of a large tree are read only if an inode or a time of change differs from
-        those that were seen last.
+        If `deep` is False, the contents of a large tree are read only if an inode or ctime has changed since the last
+        check.
         """
         kind, *names = path.relative_to(self.root).parts
         if kind == "blobs":
@@ -249,14 +247,15 @@ class Store:
         if tree_digest(path, portable=True) != seal.get("portable"):
             return False
         if here != seal.get("here"):
-            with contextlib.suppress(StoreError):  # a cache that can only be read
+            with contextlib.suppress(StoreError):  # a read-only cache
                 self.remember("seal", key, {**seal, "here": here})
         return True
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
-        """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
+        """Store a small JSON value under a key: a line with its checksum, then the value. Raises StoreError.
 
-        The file is not flushed to the disk: after a power failure its checksum does not match, and it is ignored.
+        The file is not synced to the disk (fsync). If a power failure damages it, its checksum does not match, and the
+        value is ignored.
         """
         text = json.dumps(fact, sort_keys=True).encode()
         path = self.root / "facts" / kind / key
@@ -268,7 +267,7 @@ class Store:
                 _rename(temporary, path)
 
     def remembered(self, kind: str, key: str, make: Callable[[], Fact]) -> Fact:
-        """Return the JSON value remembered under a key; where there is none, it is the one that `make` returns."""
+        """Return the JSON value stored under a key. If there is none, call `make` and store its result."""
         known: Fact | None = self.recall(kind, key)
         if known is None:
             known = make()
@@ -276,10 +275,10 @@ class Store:
         return known
 
     def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
-        """Return the directory under a key, made once: `make` fills an empty directory, which is then renamed.
+        """Return the directory under a key. If it is missing or has changed, `make` fills a new directory.
 
-        It may return digests of the files that it wrote, which are not read again then. A directory that has changed
-        since is made again; it is checked once per process, by its digest.
+        `make` may return the digests of files that it wrote; these are not read again to compute the tree's digest.
+        The directory is checked by its digest once per process.
         """
         path = self.root / "trees" / kind / key
         if self.unchecked is not None and path not in self.verified and (inode := _inode(path)) is not None:
@@ -312,9 +311,10 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a machine-wide lock: look again after taking it, because another build may have done the work.
+        """Hold a lock against the other builds of this machine during the block.
 
-        Raises StoreError if no lock can be taken.
+        Check again for the entry after this call: another build may have made it. Raises StoreError if the file system
+        has no locks.
         """
         with contextlib.ExitStack() as stack:
             with _writing(self.root):
@@ -332,9 +332,9 @@ class Store:
 
 
 def _read_fact(path: Path) -> bytes | None:
-    """Return the JSON of a fact, None if it is damaged; raise OSError for anything but a regular file.
+    """Return the JSON of a fact, None if it is damaged. Raises OSError if the file cannot be opened.
 
-    Pipes are not waited for, links not followed.
+    Symlinks are not followed, and opening a pipe does not block.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         checksum, text = stream.readline().rstrip(b"\n"), stream.read()
@@ -343,12 +343,12 @@ def _read_fact(path: Path) -> bytes | None:
 
 def _fact_sum(key: str, text: bytes) -> bytes:
     digest = hashlib.sha256(key.encode() + b"\n")
-    digest.update(text)  # which may have megabytes
+    digest.update(text)  # not concatenated: it may be several megabytes
     return digest.hexdigest().encode()
 
 
 def _inode(directory: Path) -> int | None:
-    """Return the inode of a directory, None if there is none."""
+    """Return the inode of a directory, None if it does not exist."""
     with contextlib.suppress(OSError):
         status = directory.lstat()
         return status.st_ino if stat.S_ISDIR(status.st_mode) else None
@@ -356,21 +356,21 @@ def _inode(directory: Path) -> int | None:
 
 
 def _rename(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, replacing a directory too, which cannot be an entry of the store."""
+    """Rename a finished file to its final path. A directory at that path is not an entry of the store: remove it."""
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
     temporary.replace(path)
 
 
 def _touch(path: Path) -> None:
-    """Set an entry's time of last use, for the pruning, unless it was set a short while ago."""
+    """Set the time of an entry's last use (for `prune`), unless it was set less than USED_LATELY seconds ago."""
     with contextlib.suppress(OSError):
         if not 0 <= time.time() - path.stat().st_mtime < USED_LATELY:
             os.utime(path)
 
 
 def cache_root(environ: Mapping[str, str]) -> Path:
-    """Return the directory of the cache: $HATCH_DOCKER_CACHE_DIR, else one in the user's cache directory."""
+    """Return the directory of the cache: $HATCH_DOCKER_CACHE_DIR, or hatch-docker in the user's cache directory."""
     if environ.get(CACHE_DIR):
         return Path(environ[CACHE_DIR])
     import platformdirs
@@ -380,9 +380,10 @@ def cache_root(environ: Mapping[str, str]) -> Path:
 
 @contextlib.contextmanager
 def without_cache(environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    """Yield the variables of a build; with HATCH_DOCKER_NO_CACHE they name an empty cache, which is removed afterwards.
+    """Yield the environment variables of a build.
 
-    It is on the disk of the user's cache.
+    With HATCH_DOCKER_NO_CACHE, HATCH_DOCKER_CACHE_DIR is a new empty directory inside the user's cache, which is
+    removed at the end of the block.
     """
     if environ.get(NO_CACHE, "") in ("", "0"):
         yield environ
@@ -392,9 +393,10 @@ def without_cache(environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 
 
 def open_store(root: Path) -> Store:
-    """Open the store under `root`, made if missing, and remove what killed builds left; raise StoreError.
+    """Open the store under `root`, create it if it is missing, and remove unfinished files of killed builds.
 
-    A store is refused if another user owns it or a directory of it, or may write there, and so put code into images.
+    Raises StoreError, also if another user owns a directory of the store or may write to it: that user could put code
+    into images.
     """
     store = Store(root / FORMAT)
     try:
@@ -402,9 +404,9 @@ def open_store(root: Path) -> Store:
             store.root.unlink()
         _make(root)
         _make(store.root)
-        _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)  # with the sticky bit, as /tmp, others cannot rename ours
+        _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)  # allowed: with the sticky bit others cannot rename our files
         _check_owner(store.root)
-        # Marked, because pipelines keep the cache inside the project, which must not include it.
+        # CI pipelines often keep the cache inside the project: the mark keeps it out of git and of images.
         if not (store.root / "CACHEDIR.TAG").exists():
             mark_as_cache(store.root)
         _check_entries(store.root)
@@ -414,7 +416,7 @@ def open_store(root: Path) -> Store:
             _check_entries(store.root / name)
         remove_abandoned(store.root / "tmp")
         for path in (store.root / "tmp").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another build may finish or remove its own file meanwhile
+            with contextlib.suppress(FileNotFoundError):  # another build may rename or remove its file at any time
                 if path.lstat().st_mtime < time.time() - TMP_LIFETIME:
                     remove_tree(path) if path.is_dir() else path.unlink()
     except OSError as error:
@@ -426,9 +428,9 @@ def open_store(root: Path) -> Store:
 
 
 def find_store(root: Path, kind: str) -> Store:
-    """Return the store under `root` for a look at the facts of a kind; nothing is made or removed.
+    """Return the store under `root` for reading facts of one kind; create and remove nothing.
 
-    Raise StoreError where `open_store` would refuse the store, OSError where it would make or mend it.
+    Raises StoreError if `open_store` would reject the store, OSError if `open_store` would create or repair it.
     """
     store = Store(root / FORMAT)
     facts = store.root / "facts"
@@ -441,12 +443,15 @@ def find_store(root: Path, kind: str) -> Store:
 
 
 def _make(directory: Path) -> None:
-    """Make a directory of the store, into which others may not write, whatever the umask is."""
+    """Create a directory of the store without write permission for others, whatever the umask is."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
 def _check_owner(directory: Path, allowed: int = 0) -> None:
-    """Raise StoreError for a directory of another user but root, or that others may write to, by a mode not allowed."""
+    """Raise StoreError if another user than root owns a directory or may write to it.
+
+    `allowed`: mode bits that are accepted although they let others write.
+    """
     if who := others_rights(directory, allowed):
         raise StoreError(
             f"the cache {directory} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a "
@@ -455,12 +460,12 @@ def _check_owner(directory: Path, allowed: int = 0) -> None:
 
 
 def _check_entries(directory: Path) -> None:
-    """Remove symbolic links from a directory of the store, which never makes any: cleaning must not leave the store.
+    """Remove symlinks from a directory of the store: the store makes none, and `prune` must not follow one.
 
-    Raise StoreError for a directory in it that another user owns or may write to.
+    Raises StoreError if another user owns a directory in it or may write to it.
     """
     for entry in list(os.scandir(directory)):
-        with contextlib.suppress(FileNotFoundError):  # another build makes and removes entries meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another build may remove an entry at any time
             if entry.is_symlink():
                 Path(entry.path).unlink()
             elif entry.is_dir():
@@ -469,7 +474,7 @@ def _check_entries(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _writing(root: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a StoreError with the ways out."""
+    """Turn an OSError of the block into a StoreError that says what the user can do."""
     try:
         yield
     except OSError as error:

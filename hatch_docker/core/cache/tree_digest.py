@@ -1,4 +1,4 @@
-"""The digest of a file tree of the cache, by which a change is found."""
+"""Digests of the file trees in the cache, to detect changes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 Written = Mapping[str, bytes]
-"""Digests (sha256) of the contents of files, by their paths in the tree, taken while the files were written."""
+"""SHA-256 of the contents of files, by path in the tree, computed while the files were written."""
 
 Found = list[tuple[str, os.stat_result]]
 
-CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its contents are always read: of a compiler it takes a second
+CONTENTS_LIMIT = 16 << 20  # bytes; contents of a smaller tree are always read. Reading a compiler's takes a second
 
 
 def tree_digest(root: Path, *, portable: bool) -> str:
     """Return the hexadecimal digest of a tree: names, types, modes, link targets, sizes and times.
 
-    A portable one has contents too, and is the same after the tree was copied or kept in an archive. The other one has
-    inodes and times of change (ctime), of a small tree contents too: it is quick, and differs after any change.
-    Times are whole seconds, which archives keep. Owners do not count, nor do times of directories. Raises OSError for
-    what cannot be read.
+    A portable digest includes the contents; it stays the same if the tree is copied or packed into an archive. The
+    other digest includes inodes and ctimes, and contents only if the tree is small: it is quick, and differs after any
+    change. Times are in whole seconds, as in archives. Owners and the times of directories are not included. Raises
+    OSError for a file that cannot be read.
     """
     return _digest(root, sorted(walk(root)), {}, portable=portable)
 
 
 def seal_of(root: Path, written: Written) -> dict[str, str]:
-    """Return both digests of a tree, "portable" and "here"; files that are in `written` are not read again."""
+    """Return the digests "portable" and "here" of a tree. Files in `written` are not read again."""
     found = sorted(walk(root))
     return {name: _digest(root, found, written, portable=name == "portable") for name in ("portable", "here")}
 
@@ -41,7 +41,7 @@ def _digest(root: Path, found: Found, written: Written, *, portable: bool) -> st
     for name, status in found:
         row = [os.fsencode(name), b"%o" % status.st_mode]
         if stat.S_ISLNK(status.st_mode):
-            row.append(os.fsencode(os.readlink(root / name)))  # noqa: PTH115 - as it is written
+            row.append(os.fsencode(os.readlink(root / name)))  # noqa: PTH115 - the exact target
         elif not stat.S_ISDIR(status.st_mode):
             row.append(b"%d %d" % (status.st_size, status.st_mtime))
             if not portable:
@@ -59,7 +59,7 @@ def _contents(path: Path) -> bytes:
 
 
 def walk(root: Path) -> Found:
-    """Return the paths of everything below a directory, from there, with what is known without reading it."""
+    """Return the relative path and the status (lstat) of everything below a directory."""
     found, waiting, top = [], [""], str(root)
     while waiting:
         below = waiting.pop()
@@ -73,7 +73,7 @@ def walk(root: Path) -> Found:
 
 
 def _changes(status: os.stat_result) -> tuple[int, ...]:
-    """Return what differs after any change of an entry of a tree; the target of a link cannot change."""
+    """Return the fields that any change of an entry changes. The target of an existing symlink cannot change."""
     if stat.S_ISDIR(status.st_mode):
         return (status.st_mode,)
     return status.st_mode, status.st_size, status.st_ino, int(status.st_mtime), status.st_ctime_ns

@@ -1,13 +1,13 @@
-"""The one HTTP client: one retry policy, one redirect policy, every byte counted.
+"""The HTTP client of all requests, with one retry policy, one redirect policy and size limits.
 
-    request        a small answer, tried again where that may help
-    send           one attempt of it, for callers whose attempt is more than one request
-    download       one attempt that streams a body into a writer
-    fetch          a file into the store, verified by size and digest, once per machine
-    read_document  a small document
+    request        a request with a small response, with retries
+    send           one attempt, for callers that retry more than one request together
+    download       one attempt to stream a response body into a function
+    fetch          download a file into the store with retries, verified by size and digest, once per machine
+    read_document  get a small document, with retries
 
-Redirects are followed here, at most five; `Authorization` is sent only to the exact origin it was made for. Bodies are
-raw bytes: a `Content-Encoding` is never decoded, since that would change the digest.
+At most five redirects are followed. `Authorization` is sent only to the origin for which it was made. Bodies are raw
+bytes: `Content-Encoding` is never decoded, because decoding would change the digest.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 CHUNK = 1 << 18  # bytes read at a time
-BLOCK = 1 << 16  # bytes sent at a time: each must leave within CONNECT seconds
+BLOCK = 1 << 16  # bytes sent at a time; sending each block must take at most CONNECT seconds
 BROKEN = (ConnectionError, TimeoutError)
-COMPLAINT = 1 << 16  # bytes of an error's body that are read
+COMPLAINT = 1 << 16  # bytes of an error response that are read
 OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that forbids network access
-SMALL = 4 << 20  # bytes of an answer that is not a blob
+SMALL = 4 << 20  # largest response body in bytes, except for downloads
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
 _NONE: Mapping[str, str] = {}
@@ -56,9 +56,7 @@ _NONE: Mapping[str, str] = {}
 
 @dataclass(slots=True)
 class _Session:
-    """State shared by requests: connection pools by proxy, hosts that have answered, and a limit of four transfers at
-    once.
-    """
+    """State shared by requests: connection pools by proxy, hosts that have responded, a limit of four transfers."""
 
     guard: threading.Lock = field(default_factory=threading.Lock)
     pools: dict[str | None, urllib3.PoolManager] = field(default_factory=dict)
@@ -68,11 +66,10 @@ class _Session:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The HTTP client: cheap to make, safe to share between threads.
+    """The HTTP client. It is cheap to create, and threads can share it.
 
-    `idle` is how many seconds a server may send nothing; `minimum_rate`, in bytes a second, is what it must deliver
-    over that time. `proxy` may know better than the environment which proxy a URL needs: "" means none, None leaves it
-    to the environment.
+    `idle`: seconds that a server may send nothing. `minimum_rate`: bytes per second that it must send over that time.
+    `proxy`: returns the proxy for a URL, "" for no proxy, None to use the proxy of the environment.
     """
 
     environ: Mapping[str, str]
@@ -84,21 +81,21 @@ class Client:
     session: _Session = field(default_factory=_Session, repr=False, compare=False)
 
     def with_ca_bundle(self, bundle: str) -> Client:
-        """Return a client that trusts the certificate authorities in this file, and no others."""
+        """Return a client that trusts only the certificate authorities in this file."""
         return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
 
     def request(
         self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
         expect: Iterable[int] = (200,), limit: int = SMALL,
     ) -> Response:
-        """Return a small answer with an expected status; raise RegistryError for another status."""
+        """Return a small response with one of the statuses `expect`; raise RegistryError for another status."""
         return self.retry(
             f"{method} {urls.redact_url(url)}",
             lambda: check_status(expect, self.send(method, url, headers=headers, body=body, limit=limit)),
         )
 
     def retry(self, what: str, attempt: Callable[[], Result], *, size: int = 0) -> Result:
-        """Run an attempt by the retry policy; `size`, the bytes to move, stretches its deadline."""
+        """Run an attempt with the retry policy. `size`, the bytes to transfer, extends the deadline."""
         deadline = self.policy.deadline + size / self.minimum_rate
         return self.policy.run(what, attempt, self.progress, deadline=deadline)
 
@@ -106,9 +103,9 @@ class Client:
         self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
         body_size: int | None = None, limit: int = SMALL, redirects: int = MAX_REDIRECTS,
     ) -> Response:
-        """Make one attempt. A transient status or a broken connection raises Retryable; any other answer is returned.
+        """Make one attempt; return the response. Raises Retryable for a transient status or a broken connection.
 
-        `limit` bounds the answer's body, in bytes. A streamed `body` is opened again for each request.
+        `limit`: largest response body in bytes. `body`: bytes, or a function that opens a stream for each request.
         """
         with self._exchange(method, url, headers, body, body_size, redirects) as (raw, final):
             return self._small(raw, final, limit, headers)
@@ -117,7 +114,7 @@ class Client:
         self, url: str, write: Callable[[bytes], object], *, size: int | None = None,
         limit: int = 4 << 30, headers: Mapping[str, str] = _NONE,
     ) -> None:
-        """Make one attempt to stream a body into `write`; raise Retryable unless exactly `size` bytes came."""
+        """Make one attempt to stream a response body into `write`; raise Retryable if it does not have `size` bytes."""
         exchange = self._exchange("GET", url, headers, None, None, MAX_REDIRECTS)
         with self.session.room, exchange as (raw, final):
             if raw.status != 200:
@@ -183,14 +180,14 @@ class Client:
         with contextlib.ExitStack() as stack:
             content: bytes | Iterator[bytes] | None
             if callable(body):
-                # Opened before the limit of transfers applies: opening may download it, which is a transfer too.
+                # Opened before `room` is acquired: opening may download the body, which acquires `room` too.
                 stream = stack.enter_context(body())
                 stack.enter_context(self.session.room)
                 content = _exactly(body_size or 0, stream)
                 sent["content-length"] = str(body_size)
             else:
                 content = body
-            # An answer to a long upload may take as long as the registry needs to hash it.
+            # The registry may hash a large upload before it responds.
             patience = self.idle + (body_size or 0) / (8 << 20)
             try:
                 raw = self._pool(url).request(
@@ -204,7 +201,7 @@ class Client:
         return raw
 
     def _chunks(self, raw: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
-        """Yield the answer's body as it arrives."""
+        """Yield the response body in pieces as it arrives."""
         import urllib3
 
         while True:
@@ -237,7 +234,7 @@ class Client:
 
 
 def is_offline(environ: Mapping[str, str]) -> bool:
-    """Return whether the user forbids network access."""
+    """Return whether HATCH_DOCKER_OFFLINE forbids network access."""
     return environ.get(OFFLINE, "") not in ("", "0")
 
 
@@ -245,11 +242,11 @@ def fetch(
     store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
     headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = no_progress,
 ) -> str:
-    """Return the digest of a file that is in the store afterwards; download it only if the store lacks it.
+    """Download a file into the store, if the store does not have `digest`; return its digest.
 
-    `size` and `limit` are in bytes; http, https and file URLs. Credentials in the URL or in netrc are sent to its
-    origin only. Raises RegistryError for a refusal, or for bytes that do not match `digest` and `size` (after a second
-    attempt); TransientError if the server kept failing.
+    `url`: http, https or file. `size` and `limit` are in bytes. Credentials from the URL or netrc are sent only to the
+    URL's origin. Raises RegistryError for an error response, and if the file does not match `digest` and `size` in two
+    attempts; TransientError if all attempts failed.
     """
     if digest is not None and store.get(digest):
         return digest
@@ -274,7 +271,7 @@ def fetch(
 
 
 def read_document(client: Client, url: str, *, limit: int) -> bytes | None:
-    """Return a document of at most `limit` bytes, or None if it does not exist (404, or no such file)."""
+    """Return a document of at most `limit` bytes, or None if it does not exist (status 404, or a missing file)."""
     if local := _local(url):
         data = bytearray()
         if not local.is_file():

@@ -1,6 +1,6 @@
-"""Minimum transfer rate: a server that sends a byte now and then would otherwise never hit a socket timeout.
+"""Minimum transfer rate of responses: a server that sends single bytes slowly never causes a socket timeout.
 
-It covers every byte that a server sends, headers and chunk sizes too, below HTTP's parsers.
+All received bytes are counted below the HTTP parser, including headers and chunk sizes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 
 class TooSlowError(TimeoutError):
-    """A server sent only `count` bytes in `seconds` of waiting."""
+    """A server sent only `count` bytes in `seconds`."""
 
     def __init__(self, count: int, seconds: float) -> None:
         super().__init__(f"only {count} bytes came in {seconds:.0f} s")
 
 
 def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int) -> None:
-    """Make a manager's connections raise TooSlowError if, once an answer has begun, less than `rate` bytes a second
-    arrive over `window` seconds of waiting.
+    """Make the manager's connections raise TooSlowError for responses slower than `rate` bytes per second.
+
+    The rate is measured after the first byte, over `window` seconds in which the client waits for data.
     """
 
     class Response(http.client.HTTPResponse):
@@ -45,7 +46,7 @@ def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int)
         def send(self, data: Any) -> None:
             try:
                 super().send(data)
-            except ssl.SSLError as error:  # raised by Python 3.11 for a closed connection: the answer may say why
+            except ssl.SSLError as error:  # Python 3.11 raises it for a closed connection; read the response anyway
                 raise BrokenPipeError(*error.args) from error
 
     class PlainPool(HTTPConnectionPool):
@@ -58,7 +59,7 @@ def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int)
 
 
 class _Paced(io.RawIOBase):
-    """A socket's stream that counts its bytes and the seconds of waiting for them."""
+    """A socket's stream that counts received bytes and the seconds spent waiting for them."""
 
     def __init__(self, raw: io.RawIOBase, window: float, rate: int) -> None:
         self.raw, self.window, self.rate = raw, window, rate

@@ -1,6 +1,6 @@
-"""HTTP responses and failures, explained on one line with the server's own words.
+"""HTTP responses, and one-line messages for failed requests.
 
-Reads the error documents of the distribution-spec 1.1 (Error Codes).
+Error bodies are parsed by the distribution-spec 1.1 (Error Codes).
 """
 
 import base64
@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http.retry import Retryable
 
-CONNECT = 10.0  # seconds in which a server must accept a connection, or a block of an upload
+CONNECT = 10.0  # seconds to open a connection, or to send a block of an upload
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A small answer, read to its end. Header names are lower case; `url` is where redirects ended."""
+    """A small response, read to its end. Header names are in lower case; `url` is the URL after redirects."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,7 +27,7 @@ class Response:
 
 
 class StatusError(RegistryError):
-    """An answer with an unexpected status; `response` is the answer."""
+    """A response with an unexpected status."""
 
     def __init__(self, message: str, response: Response) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class StatusError(RegistryError):
 
 
 def redact_credentials(body: bytes, authorization: str) -> bytes:
-    """Return an error's body without the credentials of its request: some servers print the request they refuse."""
+    """Return the body of an error response without the request's credentials: some servers repeat the request."""
     scheme, _space, value = authorization.partition(" ")
     words = [value.encode()]
     if scheme == "Basic":
@@ -69,9 +69,9 @@ def explain(response: Response) -> str:
 
 
 def classify_error(error: Exception, url: str, reached: Container[str], idle: float) -> RegistryError:
-    """Return the error for a failure below HTTP: Retryable, or a RegistryError if another attempt cannot help.
+    """Return the error for a failure of DNS, TCP, TLS or a proxy: Retryable, or RegistryError if it is permanent.
 
-    `reached` holds the hosts that have answered before, `idle` the seconds that a server had to answer.
+    `reached`: hosts that have responded before. `idle`: the read timeout in seconds.
     """
     import urllib3.exceptions as failed
 
@@ -99,7 +99,7 @@ def classify_error(error: Exception, url: str, reached: Container[str], idle: fl
 
 
 def _of_tls(error: Exception, host: str) -> RegistryError:
-    """Return the error for a failure of TLS: a certificate stays untrusted, but a broken connection may work later."""
+    """Return the error for a failure of TLS: permanent for an untrusted certificate, else Retryable."""
     import ssl
 
     inner, said = _innermost(error), _plain(error)
@@ -120,7 +120,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _plain(error: BaseException) -> str:
-    """Return the innermost reason of an error, without the objects that urllib3 prints."""
+    """Return the text of the innermost cause of an error, without the object names that urllib3 adds."""
     error = _innermost(error)
     text = str(getattr(error, "strerror", None) or getattr(error, "verify_message", None) or error)
     return " ".join(text.split()) or type(error).__name__

@@ -1,7 +1,8 @@
-"""The retry policy of every transfer: when to try again, how long to wait, when to stop.
+"""The retry policy of every request.
 
-Six tries; a pause of 0.3 s that doubles up to 8 s, with jitter; `Retry-After` is obeyed up to a minute. A failure that
-a second attempt rarely mends (a wrong digest, a server that hangs) is tried twice. Every retry shows one line.
+At most six tries. The pause starts at 0.3 s and doubles up to 8 s, with jitter; `Retry-After` is followed up to one
+minute. Failures that rarely disappear (a wrong digest, a server that sends nothing) are tried twice. Each retry prints
+one line.
 """
 
 import time
@@ -16,15 +17,15 @@ Result = TypeVar("Result")
 
 RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 FIRST_PAUSE = 0.3  # seconds
-LONGEST_PAUSE = 8.0  # seconds, of our own choice
-LONGEST_REQUEST = 60.0  # seconds that a peer may ask us to wait
+LONGEST_PAUSE = 8.0  # seconds; a `Retry-After` may be longer
+LONGEST_REQUEST = 60.0  # seconds; a longer `Retry-After` is an error
 
 
 class Retryable(TransientError):
-    """One attempt failed in a way that may pass.
+    """A failed attempt that may succeed if it is repeated.
 
-    `after` is how many seconds the server asked to wait. `tries` bounds the attempts that may fail in this way;
-    `lasting` says that trying later will not help either, once they are used up.
+    `after`: seconds from `Retry-After`. `tries`: the most attempts that may fail in this way. `lasting`: True if the
+    failure is permanent when `tries` attempts have failed (exit status 1, not 75).
     """
 
     def __init__(self, message: str, *, after: float | None = None, tries: int = 6, lasting: bool = False) -> None:
@@ -36,7 +37,7 @@ class Retryable(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The limits of retrying. `deadline`, in seconds, ends an operation between two tries."""
+    """The limits of retries. No attempt starts more than `deadline` seconds after the first."""
 
     tries: int = 6
     deadline: float = 300.0
@@ -46,9 +47,9 @@ class Policy:
     def run(
         self, what: str, attempt: Callable[[], Result], progress: Progress, *, deadline: float | None = None
     ) -> Result:
-        """Return the result of the first attempt that succeeds; `what` starts every line about one that fails.
+        """Call `attempt` until it succeeds; return its result. `what` is the start of each message about a failure.
 
-        Raises TransientError when the tries are used up, RegistryError when trying again cannot help.
+        Raises TransientError if all tries failed, RegistryError for a permanent failure.
         """
         end = self.clock() + (self.deadline if deadline is None else deadline)
         bounded = 0
@@ -78,7 +79,7 @@ def _failure(message: str, error: Retryable) -> RegistryError:
 
 
 def pause(number: int) -> float:
-    """Return the seconds to wait after the `number`th try; jitter keeps parallel builds from retrying together."""
+    """Return the seconds to wait after try `number`, with jitter, so that parallel builds do not retry together."""
     import random
 
     spread = random.uniform(0.8, 1.2)  # noqa: S311
@@ -86,9 +87,9 @@ def pause(number: int) -> float:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a `Retry-After` header (RFC 9110 §10.2.3); None without a valid one.
+    """Return the seconds of a `Retry-After` header (RFC 9110 §10.2.3), None if it is missing or not valid.
 
-    A date is relative to the server's own `Date`, since our clock may be wrong.
+    A date is compared with the server's `Date` header, because the local clock may be wrong.
     """
     from email.utils import parsedate_to_datetime
 

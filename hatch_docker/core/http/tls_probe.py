@@ -1,17 +1,17 @@
-"""Find out if a server speaks TLS, without a request and without trust in it."""
+"""A probe for TLS: does a server at a port use TLS? It sends no HTTP request and does not verify the certificate."""
 
 import contextlib
 import socket
 import ssl
 
-TIMEOUT = 2.0  # seconds; servers on this machine answer at once
+TIMEOUT = 2.0  # seconds; the probe is used for loopback only
 TLS_RECORDS = (b"\x15", b"\x16")  # alert and handshake (RFC 8446 §5.1)
 
 
 def speaks_tls(host: str, port: int) -> bool | None:
-    """Return whether a server answers the hello of TLS with TLS, None if it does not answer.
+    """Return whether a server responds to a ClientHello with a TLS record, None if it does not respond.
 
-    Two ends of lines follow the hello, so that a server of plain HTTP does not wait for the end of its line.
+    Two line breaks follow the ClientHello, because a plain HTTP server waits for the end of the header.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     hello = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname=host)

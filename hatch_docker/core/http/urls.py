@@ -1,6 +1,6 @@
-"""Rules for URLs: origins, redirects, proxies, trusted certificates, and the credentials of an origin.
+"""Rules for URLs: origins, redirects, proxies, trusted certificates, and credentials.
 
-Pure functions; a text that they return for display contains no secret.
+Error messages and texts for display contain no secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hatch_docker.core.errors import ConfigError, RegistryError
 PORTS = {"http": 80, "https": 443}
 BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-# IPv6 addresses that a translator maps to the IPv4 address at their end: RFC 6052 §2.1, RFC 2765 §2.1.
+# IPv6 networks whose addresses end with an IPv4 address, to which a gateway translates: RFC 6052 §2.1, RFC 2765 §2.1.
 _TRANSLATED = [ipaddress.ip_network(prefix) for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96")]
 Origin = tuple[str, str, int]
 _ESCAPE = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
@@ -30,7 +30,7 @@ def split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its text quotes a part that may be a password
+    except ValueError:  # its message may quote a password
         raise RegistryError(f"{redact_url(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
     if parts.scheme not in PORTS or not parts.hostname or port == 0 or "\\" in parts.netloc:
         raise RegistryError(f"{redact_url(url)!r} is not an http or https URL")
@@ -38,13 +38,13 @@ def split(url: str) -> SplitResult:
 
 
 def origin(url: str) -> Origin:
-    """Return scheme, host and port, to which credentials are bound (RFC 6454)."""
+    """Return the origin of a URL: scheme, host and port (RFC 6454). Credentials are valid for one origin."""
     parts = split(url)
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or PORTS[parts.scheme]
 
 
 def redact_url(url: str) -> str:
-    """Return the URL for display: without user, password, query and fragment."""
+    """Return a URL for display: without user name, password, query and fragment."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -52,13 +52,13 @@ def redact_url(url: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     head, _, tail = url.rpartition("@")
     scheme, mark, before = head.rpartition("://")
-    if host == parts.netloc and ":" in before:  # "user:pass/word@host": a "/" that is not escaped
+    if host == parts.netloc and ":" in before:  # "user:pass/word@host": an unescaped "/" in the password
         return f"{scheme}{mark}***@" + tail.partition("?")[0].partition("#")[0]
     return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else host + parts.path
 
 
 def parse(url: str) -> SplitResult:
-    """Return the parts of a URL of any scheme; raise ValueError, without a part that may be a password."""
+    """Return the parts of a URL of any scheme; raise ValueError whose message contains no password."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -66,22 +66,22 @@ def parse(url: str) -> SplitResult:
 
 
 def redact_requirement(line: str) -> str:
-    """Return a requirement, valid or not, for display: without a login in its URL."""
+    """Return a requirement (valid or not) for display: without user name and password in its URL."""
     return re.sub(r"://.*@", "://***@", line, flags=re.DOTALL)
 
 
 def follow(url: str, location: str) -> str:
-    """Return the target of a redirect or of an upload's `Location`; raise RegistryError for a forbidden one.
+    """Return the target of a redirect or of an upload's `Location`; raise RegistryError for a forbidden target.
 
-    Forbidden are http after https, other schemes, and a literal private address, unless the URL is at that address: a
-    registry must not send us to the machines around the user.
+    Forbidden are http after https, other schemes, and a private IP address other than the host of `url`: a registry
+    must not redirect to machines of the user's network.
     """
     try:
         target = urljoin(url, location)
         parts = urlsplit(target)
     except ValueError as error:
         raise RegistryError(f"{redact_url(url)} leads to something that is not a URL") from error
-    # Of "https://a\@b" the host is b for urllib, and a for urllib3 and browsers: we would check one and ask the other.
+    # In "https://a\@b" the host is b for urllib but a for urllib3: we would check b and connect to a.
     if parts.scheme not in PORTS or not parts.hostname or "\\" in parts.netloc:
         raise RegistryError(f"{redact_url(url)} leads to {redact_url(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
@@ -92,20 +92,20 @@ def follow(url: str, location: str) -> str:
 
 
 def may_lead_to(host: str, target: str) -> bool:
-    """Return whether a host may redirect to another: not to a private address, but from loopback to loopback."""
+    """Return whether a host may redirect to another host: not to a private address, except loopback to loopback."""
     try:
         address = ipaddress.ip_address(target)
     except ValueError:
         name = target.rstrip(".")
         if target != host and re.fullmatch(r"\d+|0[xX][0-9a-fA-F]*", name.rpartition(".")[2]):
-            # "2852039166" and "0x7f.1" are addresses for resolvers only (inet_aton(3))
+            # resolvers accept "2852039166" and "0x7f.1" as addresses (inet_aton(3)), `ipaddress` does not
             return False
         return target == host or (name != "localhost" and not name.endswith(".localhost")) or is_loopback(host)
     return target == host or _is_public(address) or (address.is_loopback and is_loopback(host))
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether an address is public, and so is the IPv4 address that a gateway would make of it."""
+    """Return whether an address is public. Of an IPv6 address that contains an IPv4 address both must be public."""
     if isinstance(address, ipaddress.IPv6Address):
         translated = any(address in network for network in _TRANSLATED)
         last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if translated else None
@@ -116,7 +116,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name means this machine, without asking a resolver."""
+    """Return whether a host is a loopback address or `localhost`. No name is resolved."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -124,18 +124,17 @@ def is_loopback(host: str) -> bool:
 
 
 def basic(username: str, password: str) -> str:
-    """Return the value of an `Authorization` header (RFC 7617); raise RegistryError if it is not valid text."""
+    """Return the value of an `Authorization: Basic` header (RFC 7617); raise RegistryError for invalid Unicode."""
     try:
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-    except UnicodeEncodeError:  # a lone surrogate, as JSON and variables may contain
+    except UnicodeEncodeError:  # a lone surrogate, from JSON or an environment variable
         raise RegistryError("the user name or the password is not text: set it again") from None
 
 
 def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Return the URL without its user information, and the headers for its credentials.
+    """Return the URL without user name and password, and the headers for its credentials.
 
-    They come from the URL, else from the user's netrc (`NETRC`, else `~/.netrc`), where only an entry for this very
-    host counts, never `default`.
+    Credentials come from the URL, otherwise from netrc ($NETRC or `~/.netrc`), where the entry `default` is ignored.
     """
     parts = split(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -146,7 +145,7 @@ def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[st
 
 
 def netrc_passwords(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return every password in the user's netrc, by host."""
+    """Return all passwords in the user's netrc, by host."""
     return {host: entry[2] for host, entry in _netrc(environ).items()}
 
 
@@ -162,7 +161,7 @@ def _netrc(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """Return the proxy that the environment names for a URL (`https_proxy`, `all_proxy`, `no_proxy`), or None."""
+    """Return the URL's proxy by `https_proxy` or `http_proxy`, `all_proxy` and `no_proxy`, or None."""
     parts = split(url)
     names = [f"{parts.scheme}_proxy", "all_proxy"]
     value = next((environ[key] for name in names for key in (name, name.upper()) if environ.get(key)), None)
@@ -189,7 +188,7 @@ def _no_proxy(parts: SplitResult, patterns: str) -> bool:
 
 
 def proxy_credentials(proxy: str) -> tuple[str, dict[str, str]]:
-    """Return a proxy's URL without its user information, and the header for that; raise ConfigError."""
+    """Return a proxy's URL without user name and password, and the header for them. Raises ConfigError."""
     try:
         parts = split(proxy)
     except RegistryError as error:
@@ -201,7 +200,7 @@ def proxy_credentials(proxy: str) -> tuple[str, dict[str, str]]:
 
 
 def trust(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the location of trusted CA certificates, as keywords of urllib3; empty for Python's own default.
+    """Return the location of trusted CA certificates as arguments for urllib3, {} for Python's default.
 
     Raises ConfigError if a variable names a file that does not exist.
     """
