@@ -1,4 +1,4 @@
-"""All errors of this program, as help text: one line that says what failed, on what, and what to try next.
+"""All errors for users. The message is one sentence: what failed, on what, and what to try next.
 
 Any other exception is a bug in hatch-docker and keeps its traceback.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 
 class HatchDockerError(Exception):
-    """The user's mistake, or a failure around us; `str(error)` is the whole message, shown without a traceback."""
+    """A mistake of the user, or a failure of another system. `str(error)` is printed without a traceback."""
 
     exit_status = 1
     section = "troubleshooting"
-    """The section of docs/troubleshooting.md, as a fragment."""
+    """Fragment (anchor) of the section in docs/troubleshooting.md."""
 
 
 class _LineError(HatchDockerError):
-    """A failure that is told in one line, whatever the names of a stranger's files are."""
+    """An error whose message is always one line: line breaks, such as in untrusted file names, are escaped."""
 
     def __init__(self, message: str) -> None:
         super().__init__("\\n".join(message.splitlines()))
@@ -28,7 +28,7 @@ class ConfigError(HatchDockerError):
 
 
 class BaseImageError(HatchDockerError):
-    """The base cannot be made or read, or does not fit the project."""
+    """The base image cannot be made or read, or does not suit the project."""
 
     section = "bases"
 
@@ -40,52 +40,52 @@ class WheelError(_LineError):
 
 
 class BuildError(HatchDockerError):
-    """The builder stage or the check ran and failed."""
+    """The builder stage or the check of the image failed."""
 
     section = "the-builder-stage"
 
 
 class SandboxError(BuildError):
-    """The kernel refuses what the sandbox needs."""
+    """The kernel denies an operation of the sandbox."""
 
     section = "the-sandbox"
 
 
 class ImageError(_LineError):
-    """An image, layer, layout or archive breaks its specification."""
+    """An image, layer, layout or archive does not follow its specification."""
 
     section = "images-that-are-not-as-they-should-be"
 
 
 class SecretError(_LineError):
-    """A secret that the build used is in what it made."""
+    """An output of the build contains a secret."""
 
 
 class SignatureError(HatchDockerError):
-    """An image is not signed, or not by the expected signer."""
+    """An image has no signature, or none of the expected signer."""
 
     section = "signing"
 
 
 class RegistryError(HatchDockerError):
-    """A registry, an index or a mirror refused a request."""
+    """A request to a registry, an index or a mirror failed permanently."""
 
     section = "registries"
 
     def with_message(self, message: str) -> RegistryError:
-        """Return the same kind of error, transient or not, with another message."""
+        """Return an error of the same class (offline, transient or neither) with another message."""
         kinds = (kind for kind in (OfflineError, TransientError) if isinstance(self, kind))
         return next(kinds, RegistryError)(message)
 
 
 class TransientError(RegistryError):
-    """A remote kept failing in a way that may pass: try again later."""
+    """A server failed repeatedly. The same request may succeed later."""
 
     exit_status = 75  # EX_TEMPFAIL
 
 
 class OfflineError(TransientError):
-    """The cache does not suffice, and HATCH_DOCKER_OFFLINE forbids network access."""
+    """The cache lacks an entry, and HATCH_DOCKER_OFFLINE forbids network access."""
 
     exit_status = 1
 
@@ -100,7 +100,7 @@ class DaemonError(HatchDockerError):
 
 
 class LostError(DaemonError):
-    """A builder ended, or the connection to it, while it built."""
+    """A builder, or the connection to it, was lost during a build."""
 
     exit_status = 75
 

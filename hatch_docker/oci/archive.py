@@ -1,7 +1,7 @@
-"""Image archives that every engine loads: one tar that is an OCI layout and a docker-archive with the same blobs.
+"""Image archives: a tar that is an OCI layout and a docker-archive with the same blobs, so that every daemon loads it.
 
-`docker load` without the containerd store needs a manifest.json (moby's image/spec v1.2), and reads the layers at the
-paths in it: here those of blobs/sha256.
+`docker load` without the containerd store needs a manifest.json (moby's image/spec v1.2). Its paths of layers are
+those of the layout (blobs/sha256).
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-OPENED = 3  # layers that are opened ahead of the one that is written, because opening hashes them
+OPENED = 3  # layers that are opened in advance, because opening a layer of the cache hashes it
 CONTAINERD_NAME = "io.containerd.image.name"
 _MEMBER = re.compile(r"oci-layout|(?:index|manifest)\.json|repositories|blobs(?:/sha256(?:/[a-f0-9]{64})?)?")
-_KEYS = {"Config", "RepoTags", "Layers", "Parent", "LayerSources"}  # of manifest.json; Go ignores case, we do not
+_KEYS = {"Config", "RepoTags", "Layers", "Parent", "LayerSources"}  # keys of manifest.json, in exact case unlike in Go
 
 
 def write_archive(item: Image | Index, references: Sequence[str], out: Writable, *, host: Platform) -> None:
-    """Write an item and its names as one deterministic tar, and check the layers.
+    """Write an image or index with its names as a deterministic tar, and verify the layers.
 
-    The docker-archive part has one platform: of an index the child for `host`, else the first. Raises ImageError for
-    a damaged layer or a name that is not a reference.
+    The docker-archive part contains one platform: the index's image for `host`, otherwise the first (`child_for`).
+    Raises ImageError for a damaged layer, or a name that is not a reference.
     """
     members = list(_members(item, references, host))
     with contextlib.ExitStack() as stack:
@@ -64,7 +64,7 @@ def write_archive(item: Image | Index, references: Sequence[str], out: Writable,
 
 
 def _opened(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[Layer]:
-    """Yield the layers in their order, some opened ahead: opening one of the cache hashes it, which takes time."""
+    """Yield the layers in their order, with OPENED of them opened in advance by threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = stack.enter_context(ThreadPoolExecutor(OPENED))
@@ -79,10 +79,10 @@ def _opened(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[La
 
 
 def write_partial(image: Image, references: Sequence[str], present: int, out: Writable) -> None:
-    """Write a docker-archive without the `present` lowest layers, which Docker has already.
+    """Write a docker-archive without the `present` lowest layers, which Docker already has.
 
-    Docker does not document this. It works with its own store, which looks for a layer's chain id before its file.
-    The containerd store and Podman need every layer.
+    Docker does not document that it loads such archives. Its own image store looks up a layer's chain ID before it
+    reads the file. The containerd store and Podman need all layers.
     """
     config = parse_manifest(image.manifest, "the manifest").config
     for name, data in (("manifest.json", docker_manifest(image, references)), (blob_path(config.digest), image.config)):
@@ -98,17 +98,17 @@ def write_partial(image: Image, references: Sequence[str], present: int, out: Wr
 
 
 def child_for(index: Index, host: Platform) -> Image:
-    """Return the image of an index for a platform, else for its architecture, else the first."""
+    """Return the image of an index for a platform, otherwise for its architecture, otherwise the first image."""
     fitting = [image for image in index.images if image.platform == host]
     same = [image for image in index.images if image.platform.architecture == host.architecture]
     return (fitting or same or list(index.images))[0]
 
 
 def archive_matches(path: Path, item: Image | Index, references: Sequence[str], *, host: Platform) -> bool:
-    """Tell whether the archive at `path` is what `write_archive` would write.
+    """Return whether the archive at `path` is equal to the result of `write_archive`.
 
-    Compares every header and document and the length; of layers only the name, which is their digest, and the size.
-    Takes a millisecond, whatever the size of the layers.
+    Headers, documents and the total length are compared, but not the contents of layers. This takes a millisecond for
+    layers of any size.
     """
     try:
         with path.open("rb") as stream:
@@ -125,13 +125,13 @@ def archive_matches(path: Path, item: Image | Index, references: Sequence[str], 
 
 
 def docker_names(references: Iterable[str]) -> list[str]:
-    """Return the references that a docker-archive can have: those with a tag, in full, each once."""
+    """Return the names of a docker-archive: the references that have a tag, in full form, without duplicates."""
     full = [parse_reference(reference) for reference in references]
     return list(dict.fromkeys(f"{name.name}:{name.tag}" for name in full if name.tag))
 
 
 def docker_manifest(image: Image, references: Sequence[str]) -> bytes:
-    """Return a docker-archive's manifest.json, with the paths of a layout's blobs."""
+    """Return the manifest.json of a docker-archive, with paths of the layout's blobs."""
     config = parse_manifest(image.manifest, "the manifest").config
     paths = [blob_path(layer.descriptor.digest) for layer in image.layers]
     value = {"Config": blob_path(config.digest), "RepoTags": docker_names(references), "Layers": paths}
@@ -141,7 +141,7 @@ def docker_manifest(image: Image, references: Sequence[str]) -> bytes:
 def _members(
     item: Image | Index, references: Sequence[str], host: Platform
 ) -> Iterator[tuple[bytes, bytes | Layer, int]]:
-    """Yield header, content and size of every member, the small ones first."""
+    """Yield header, content and size of every member: documents before layers."""
     names = docker_names(references)
     annotations = [{REF_NAME: name, CONTAINERD_NAME: name} for name in names]
     loaded = item if isinstance(item, Image) else child_for(item, host)
@@ -173,11 +173,12 @@ def _part(path: Path, offset: int, size: int) -> PartReader:
 
 
 def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool = False) -> Image | Index:
-    """Return the image of an archive: of an index the one for `platform`, or the whole index without one.
+    """Return the image of an archive: from an index the image for `platform`, or the whole index without `platform`.
 
-    The archive must be what `write_archive` writes of that image, whatever its names are. If it is `foreign`, another
-    program may have written it, and everybody who reads it must find the same image in it. Layers are read in place,
-    at their offset. Raises ImageError, also for archives of Docker before 25, which have no layout.
+    The archive must be equal to the result of `write_archive` for that image and the archive's names. A `foreign`
+    archive may be written by another program, but its OCI layout and its docker-archive must describe the same image.
+    Layers are read at their offset in the archive. Raises ImageError, also for archives of Docker before 25, which
+    contain no OCI layout.
     """
     members, what = _locate(path), f"the archive {path}"
 
@@ -202,7 +203,7 @@ def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool 
 
 
 def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Image | Index, names: list[str]) -> str:
-    """Return the first thing in an archive that `write_archive` would write otherwise, as a clause."""
+    """Return the first difference between an archive and the result of `write_archive`, as a clause."""
     written = list(_members(item, names, images_of(item)[0].platform))
     expected = {next(read_tar(io.BytesIO(header)))[0].path: content for header, content, _ in written}
     if missing := [name for name in expected if name not in members]:
@@ -216,10 +217,10 @@ def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Ima
 
 
 def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: OpenBlob) -> None:
-    """Raise ImageError if an archive has a member for which no program has a use, or shows readers two images.
+    """Raise ImageError if an archive has an unknown member, or if its two parts describe different images.
 
-    `docker load` and podman read manifest.json where there is one, others index.json: both must name one image, and
-    name it alike. A blob that no document names is read by nobody.
+    `docker load` and podman read manifest.json if it exists, other programs index.json. Both must contain the same
+    image with the same names. Blobs that no document names are accepted: no program reads them.
     """
     what = f"the archive {path}"
     if strange := [name for name in members if not _MEMBER.fullmatch(name)]:
@@ -252,7 +253,7 @@ def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: O
 
 
 def _docker_entry(data: bytes, what: str) -> dict[str, Any]:
-    """Return the only object in a manifest.json, with the keys that Docker writes; raises ImageError for others."""
+    """Return the only object in a manifest.json. Raises ImageError for several objects or an unknown key."""
     value = parse_value(data, f"{what}: manifest.json")
     said = value[0] if isinstance(value, list) and len(value) == 1 else None
     names = (said.get("RepoTags") or []) if isinstance(said, dict) and said.keys() <= _KEYS else None
@@ -264,7 +265,7 @@ def _docker_entry(data: bytes, what: str) -> dict[str, Any]:
 def _manifests(
     entry: Descriptor, members: dict[str, tuple[int, int]], open_blob: OpenBlob, what: str
 ) -> Iterator[bytes]:
-    """Yield the manifest that an entry of index.json names, or those of its index that are in the archive."""
+    """Yield the manifest of an entry of index.json, or the manifests of its index that the archive contains."""
     data = read_document(entry, open_blob, what)
     if media_type_of(data, entry.media_type, what) not in INDEX_TYPES:
         yield data
@@ -275,14 +276,14 @@ def _manifests(
 
 
 def archive_names(path: Path) -> list[str]:
-    """Return the full names, with tags, that an archive gives its image; raises ImageError if it has no index."""
+    """Return the full names (with tags) of an archive's image. Raises ImageError if the archive has no index.json."""
     children = parse_index(_read(path, _locate(path), "index.json"), f"the archive {path}")
     names = [child.annotations.get(CONTAINERD_NAME, "") for child in children]
     return list(dict.fromkeys(name for name in names if name))
 
 
 def _read(path: Path, members: dict[str, tuple[int, int]], name: str) -> bytes:
-    """Return a document of an archive."""
+    """Return the bytes of a document in an archive."""
     if name not in members:
         raise ImageError(f"the archive {path} has no {name}: not an OCI layout")
     offset, size = members[name]
@@ -291,7 +292,7 @@ def _read(path: Path, members: dict[str, tuple[int, int]], name: str) -> bytes:
 
 
 def _locate(path: Path) -> dict[str, tuple[int, int]]:
-    """Return offset and size of every member of a tar by its path; raises ImageError for links and for duplicates."""
+    """Return offset and size of each member of a tar by its path. Raises ImageError for links and duplicates."""
     members: dict[str, tuple[int, int]] = {}
     try:
         with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Authentication to registries: stored credentials of Docker and Podman, challenges, tokens.
+"""Authentication at registries: stored credentials of Docker and Podman, challenges, tokens.
 
 Implements Basic authentication and the token flow of the distribution project
 (https://distribution.github.io/distribution/spec/auth/token/, .../oauth/).
@@ -28,7 +28,7 @@ _HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user name with a password, or an identity token; `source` is the file or program that it comes from."""
+    """A user name with a password, or an identity token. `source`: the file or credential helper it was read from."""
 
     username: str
     password: str = field(default="", repr=False)
@@ -37,11 +37,11 @@ class Credential:
 
 
 def credential_for(registry: str, environ: Mapping[str, str], repository: str = "") -> Credential | None:
-    """Return the credential that the user's tools have for a registry, or None.
+    """Return the credential that Docker or Podman have stored for a registry, or None.
 
-    Reads $REGISTRY_AUTH_FILE, Docker's config.json ($DOCKER_CONFIG, ~/.docker), Podman's auth.json
-    ($XDG_RUNTIME_DIR/containers, ~/.config/containers); in each: credHelpers, credsStore, auths. Raises
-    RegistryError for a damaged file or a helper that fails.
+    Read are $REGISTRY_AUTH_FILE, Docker's config.json ($DOCKER_CONFIG, ~/.docker) and Podman's auth.json
+    ($XDG_RUNTIME_DIR/containers, ~/.config/containers), in each credHelpers, credsStore and auths. Raises
+    RegistryError for a damaged file or a credential helper that fails.
     """
     for path in login_files(environ):
         try:
@@ -56,7 +56,7 @@ def credential_for(registry: str, environ: Mapping[str, str], repository: str = 
 
 
 def login_files(environ: Mapping[str, str]) -> Iterable[Path]:
-    """Yield the files of credentials in the order in which they are read; they may not exist."""
+    """Yield the paths of credential files in the order in which they are read. The files may not exist."""
     home = Path(environ.get("HOME") or "/nonexistent")
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])
@@ -78,20 +78,20 @@ def _from_config(
         for key, name in helpers.items():
             if _host(key) == registry:
                 return _from_helper(str(name), registry, environ)
-    if isinstance(store, str) and store:  # in a home directory that machines share it may not be installed
+    if isinstance(store, str) and store:  # not installed on some of the machines that share a home directory
         installed = shutil.which(f"docker-credential-{store}", path=environ.get("PATH", ""))
         if installed and (found := _from_helper(store, registry, environ)):
             return found
     if not isinstance(auths, dict):
         return None
-    # A key of Podman's may name a repository; the longest that fits wins.
+    # A key in Podman's file may include a repository: the longest matching key is used.
     wanted = f"{registry}/{repository}/"
     keys = [key for key in auths if wanted.startswith(_host(key) + "/")]
     return _from_entry(auths[max(keys, key=len)], path, registry) if keys else None
 
 
 def _host(key: str) -> str:
-    """Return the registry (and perhaps the namespace) that a key of a configuration means."""
+    """Return the registry (with Podman perhaps a repository too) of a key in a credential file."""
     bare = key.partition("://")[2] or key
     bare = re.sub(r"/(v[12]/?)?$", "", bare)
     host, slash, rest = bare.partition("/")
@@ -131,7 +131,7 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
         if "credentials not found" in error.output.lower():
             return None
         reason = (error.output.splitlines() or ["no output"])[-1][:200]
-        if '"Secret"' in error.output:  # it answered and failed: its output holds the secret
+        if '"Secret"' in error.output:  # the helper printed the secret before it failed: do not show its output
             reason = f"status {error.status}"
         raise RegistryError(f"{program} gives no credentials for {registry}: {reason}") from error
     except ProgramError as error:
@@ -151,9 +151,9 @@ _ITEM = re.compile(
 
 
 def parse_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the challenges of a `WWW-Authenticate` header (RFC 9110 §11.6.1), up to the first that is not valid.
+    """Return the challenges of a `WWW-Authenticate` header (RFC 9110 §11.6.1), up to the first invalid one.
 
-    Each is a scheme and its parameters; scheme and keys are in lower case.
+    A challenge is a scheme and its parameters. Schemes and names of parameters are in lower case.
     """
     found: list[tuple[str, dict[str, str]]] = []
     position = 0
@@ -171,10 +171,10 @@ def parse_challenges(header: str) -> list[tuple[str, dict[str, str]]]:
 def authorize(
     client: Client, url: str, header: str, credential: Credential | None, scopes: Iterable[str], login: str
 ) -> str:
-    """Return the `Authorization` header that answers the challenge `header` of a registry's `url`.
+    """Return the `Authorization` header for a challenge: `header` is the registry's `WWW-Authenticate`.
 
-    The token has to allow `scopes`; `login` is the advice for users without credentials. Makes one attempt; raises
-    RegistryError when it is refused, Retryable when the token server may answer later.
+    `scopes`: the scopes of the requested token. `login`: advice for error messages. Makes one attempt. Raises
+    RegistryError if the request is denied, Retryable for a transient failure of the token server.
     """
     challenges = dict(reversed(parse_challenges(header)))
     if "bearer" in challenges:
@@ -225,7 +225,7 @@ def _token(
 
 
 def check_realm(url: str, realm: str) -> str:
-    """Return the URL of the token server; raises RegistryError unless it is https or of the registry's own origin."""
+    """Return the URL of the token server. Raises RegistryError unless it uses https or has the registry's origin."""
     target = urls.follow(url, realm) if realm else ""
     if not target or not (target.startswith("https:") or urls.origin(target) == urls.origin(url)):
         where = urls.redact_url(realm)[:200]
@@ -234,7 +234,7 @@ def check_realm(url: str, realm: str) -> str:
 
 
 def merge_scopes(scopes: Iterable[str]) -> list[str]:
-    """Return scopes with the actions of each resource joined, in the order of the resources."""
+    """Return one scope for each resource, with all its actions, in the order of the resources."""
     merged: dict[str, dict[str, None]] = {}
     for scope in scopes:
         resource, _colon, actions = scope.rpartition(":")

@@ -1,4 +1,4 @@
-"""Compression of layers, always to the same bytes, and decompression within limits."""
+"""Deterministic compression of layers, and decompression with size limits."""
 
 import io
 from collections.abc import Callable
@@ -8,20 +8,20 @@ from typing import Any, Protocol, cast
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import PartReader, RawReader, Readable
 
-LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
-RATIO_LIMIT = 200      # times its compressed size, once RATIO_GRACE bytes came out
+LAYER_LIMIT = 4 << 30  # largest uncompressed layer in bytes
+RATIO_LIMIT = 200      # largest ratio of uncompressed to compressed size, checked after RATIO_GRACE bytes
 RATIO_GRACE = 64 << 20
-XZ_MEMORY = 128 << 20  # bytes of memory for unpacking xz; data packed by `xz -9` takes 65 MiB
+XZ_MEMORY = 128 << 20  # bytes of memory to decompress xz; data of `xz -9` needs 65 MiB
 XZ_PIECE = 1 << 18     # bytes
 
 _LEVELS = {"gzip": (6, 1, 9), "zstd": (3, 1, 19), "none": (0, 0, 0)}  # default, lowest, highest
 
-# Method deflate, no flags, no time, OS unknown; the header that the library writes differs between versions.
+# Method deflate, no flags, no time, OS unknown. The library's own header differs between its versions.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 class Compressor(Protocol):
-    """A compressed stream: `compress` takes data and returns what is ready, `flush` the end of the stream."""
+    """A compressor: `compress` takes data and returns finished output, `flush` returns the rest of the stream."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 
@@ -30,9 +30,9 @@ class Compressor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """An algorithm, "gzip" (zlib-ng), "zstd" or "none", and its level; level -1 is the default level.
+    """A compression algorithm, "gzip" (zlib-ng), "zstd" or "none", and its level; -1 is the default level.
 
-    Raises ImageError for another name or a level out of range.
+    Raises ImageError for another name, or a level out of range.
     """
 
     name: str = "gzip"
@@ -49,9 +49,9 @@ class Compression:
 
     @property
     def identity(self) -> str:
-        """Compressor, version and level, which together decide the bytes: a part of cache keys.
+        """Algorithm, version of the library and level, for cache keys: together they determine the compressed bytes.
 
-        Raises ImageError for zstd if no library for it is installed.
+        Raises ImageError for zstd if no zstd library is installed.
         """
         if self.name == "gzip":
             from zlib_ng import zlib_ng
@@ -62,7 +62,7 @@ class Compression:
         return "none"
 
     def compressor(self) -> Compressor:
-        """Start a stream. Give it pieces of CHUNK bytes: their size could change the output."""
+        """Return a new compressor. Its input must come in pieces of CHUNK bytes: their size can change the output."""
         if self.name == "gzip":
             return _Gzip(self.level)
         compressor: Compressor = _zstd().ZstdCompressor(level=self.level) if self.name == "zstd" else _Stored()
@@ -70,7 +70,7 @@ class Compression:
 
 
 class _Gzip:
-    """gzip (RFC 1952) by zlib-ng: three times as fast as zlib, and the same bytes on every CPU."""
+    """A gzip compressor (RFC 1952) with zlib-ng: three times as fast as zlib, with the same bytes on every CPU."""
 
     def __init__(self, level: int) -> None:
         from zlib_ng import zlib_ng
@@ -117,11 +117,11 @@ def _zstd() -> Any:
 
 
 class Decompressed:
-    """The decompressed data of a stream; its first bytes say whether it is gzip, zstd or not compressed.
+    """The decompressed data of a stream: gzip, zstd or not compressed, detected by its first bytes.
 
-    The media type is ignored, as runtimes do: some images call their zstd layers gzip. `compression` is given if it
-    is known: "gzip", "zstd", "none", or "xz" for Debian's packages. Raises ImageError for damaged data, and for more
-    than `limit` bytes, or more than `ratio` times the compressed size.
+    The media type is ignored, because some images declare zstd layers as gzip; container runtimes ignore it too.
+    `compression`: "gzip", "zstd", "none", or "xz" for Debian packages, to skip the detection. Raises ImageError for
+    damaged data, for more than `limit` bytes, and for more than `ratio` times the compressed size.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Decompressed:
         self._inner, self._errors = _opened(self._source, self.compression)
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, none at the end."""
+        """Return at most `size` bytes, b"" at the end."""
         try:
             data: bytes = self._inner.read(size)
         except self._errors as error:
@@ -156,11 +156,11 @@ def _compression_of(magic: bytes) -> str:
 
 
 def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """Return the decompressed stream, and the exceptions that it raises for damaged data."""
+    """Return the decompressed stream, and the classes of exceptions that it raises for damaged data."""
     if compression == "gzip":
         from zlib_ng import gzip_ng, zlib_ng
 
-        open_gzip: Any = gzip_ng.GzipNGFile  # reads all members, one after the other
+        open_gzip: Any = gzip_ng.GzipNGFile  # reads all gzip members of the stream
         errors = (EOFError, cast("type[Exception]", zlib_ng.error), gzip_ng.BadGzipFile)
         return open_gzip(fileobj=source, mode="rb"), errors
     if compression == "zstd":
@@ -174,7 +174,7 @@ def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Excep
 
 
 class _Xz(RawReader):
-    """xz data within a memory limit: lzma's own file class takes as much memory as the header asks for."""
+    """A decompressed xz stream with a memory limit: `lzma.LZMAFile` allocates as much memory as the header requires."""
 
     def __init__(self, source: PartReader) -> None:
         self._source = source

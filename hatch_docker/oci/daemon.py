@@ -1,4 +1,4 @@
-"""Docker's and Podman's daemons: images loaded into them and saved from them."""
+"""Loading images into the daemons of Docker and Podman, and saving images from them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from hatch_docker.oci.model import Image, Index, Platform, images_of
 if TYPE_CHECKING:
     from docker import APIClient
 
-LOOKED_AT = 20          # images of other names whose layers are compared
-LOOKED_AT_BY_SSH = 3    # the same where each question goes over ssh
+LOOKED_AT = 20          # newest images whose layers are compared if no image has one of the names
+LOOKED_AT_BY_SSH = 3    # the same for a daemon by ssh, where requests are slow
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Result of `load`: the image's ID in the daemon, its names, and the bytes sent, 0 if it was there already."""
+    """Result of `load`: the image's ID in the daemon, its names, and the bytes sent (0 if the daemon had it)."""
 
     daemon: Daemon
     image_id: str
@@ -39,14 +39,14 @@ class Loaded:
 
 @contextlib.contextmanager
 def open_client(daemon: Daemon) -> Iterator[APIClient]:
-    """Yield a client of the whole API, of Docker's library; whatever goes wrong in the block is a DaemonError."""
+    """Yield a client of the `docker` library. Errors of the library and OSErrors in the block become DaemonError."""
     from docker import APIClient
     from docker.errors import APIError, DockerException
     from docker.tls import TLSConfig
 
     with _reported(daemon), open_socket(daemon) as path:
         if not daemon.by_ssh:
-            connect(daemon).close()  # which says best why nobody answers
+            connect(daemon).close()  # its error message is better than the library's
         try:
             tls: Any = False
             if daemon.certificates is not None:
@@ -63,7 +63,7 @@ def open_client(daemon: Daemon) -> Iterator[APIClient]:
 
 @contextlib.contextmanager
 def _reported(daemon: Daemon) -> Iterator[None]:
-    """Raise DaemonError, of one line, for an OSError in the block: the exceptions of requests are OSErrors, too."""
+    """Turn an OSError in the block into DaemonError. Exceptions of `requests` are OSErrors, too."""
     try:
         yield
     except OSError as error:
@@ -76,14 +76,13 @@ def load(
 ) -> Loaded:
     """Load an image into a daemon under its names.
 
-    `archive` is what `write_archive` wrote of it for `host`, or a function that writes it if it is needed.
-
-    An image that is there already is only named. A daemon is sent the layers that it lacks, and everything if that
-    fails, which is reported to `log`. `task` is told the bytes. Raises DaemonError.
+    `archive`: the file that `write_archive` wrote for `host`, or a function that writes it when it is needed. An image
+    that the daemon has is only tagged. Otherwise the missing layers are sent; if that fails, `log` gets a line, and the
+    whole archive is sent. `task` counts the bytes. Raises DaemonError.
     """
     names = tuple(docker_names(references))
     configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images_of(item)]
-    # Daemons call the image by the configuration's digest, or with containerd by the manifest's.
+    # The image ID is the digest of the configuration, or with containerd the digest of the manifest.
     ids = [item.digest, *configs, *(image.digest for image in images_of(item))]
     if not daemon.url:
         return _load_by_program(daemon, item, ids, names, archive, log)
@@ -111,9 +110,9 @@ def _file(archive: Path | Callable[[], Path]) -> Path:
 
 
 def podman_images(environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Return the file in which Podman's program keeps the IDs and names of its images, and the files that decide where.
+    """Return Podman's file with the IDs and names of its images, and the configuration files that determine its path.
 
-    The file is written anew for each image or name that comes or goes. Raises DaemonError if the program does not tell.
+    Podman rewrites the file when an image or name is added or removed. Raises DaemonError if `podman info` fails.
     """
     try:
         place = run(["podman", "info", "--format", "{{.Store.GraphRoot}}/{{.Store.GraphDriverName}}-images"]).strip()
@@ -124,8 +123,8 @@ def podman_images(environ: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def save(daemon: Daemon, name: str, path: Path) -> None:
-    """Write an image of a daemon as an OCI archive; raises DaemonError, also if it has no image of that name."""
-    if daemon.kind == "podman":  # its API gives an archive of Docker's old format
+    """Write an image of a daemon as an OCI archive. Raises DaemonError, also if there is no image of that name."""
+    if daemon.kind == "podman":  # Podman's API returns the old format of Docker only
         remote = ["--url", daemon.url] if daemon.url else []
         try:
             run(["podman", *remote, "save", "--quiet", "--format", "oci-archive", "--output", str(path), "--", name])
@@ -145,7 +144,7 @@ def save(daemon: Daemon, name: str, path: Path) -> None:
 
 
 def _tag(api: EngineApi, ids: Sequence[str], names: Sequence[str]) -> str:
-    """Give the image all of its names and return its ID; "" if the daemon does not have it."""
+    """Tag the image with all names and return its ID, "" if the daemon does not have it."""
     for image_id in ids:
         if found := api.inspect_image(image_id):
             for name in names:
@@ -158,12 +157,12 @@ def _load_missing(
     api: EngineApi, item: Image | Index, references: Sequence[str], ids: Sequence[str],
     named: Sequence[Mapping[str, Any]], host: Platform, log: Callable[[str], None], task: Task | None,
 ) -> tuple[str, int]:
-    """Load only what a daemon lacks; return the image's ID and the bytes sent, ("", 0) if that is not possible."""
+    """Load only the layers that the daemon lacks; return the image's ID and the bytes sent, ("", 0) on failure."""
     info, names = api.info(), docker_names(references)
     containerd = any("containerd" in str(value) for _, value in info.get("DriverStatus") or [])
     if containerd or api.daemon.kind == "podman":
-        # They need every blob, and containerd accepts an archive without them as if it were whole. They pull what they
-        # lack, if they see our loopback; of an index they would pull one image alone.
+        # They need an archive with every blob (containerd does not report a missing one). They can pull the missing
+        # blobs from this process if they share its loopback interface. From an index they would pull one image only.
         apart = "Desktop" in str(info.get("OperatingSystem")) or "rootless" in str(info.get("SecurityOptions"))
         if isinstance(item, Index) or not api.daemon.socket or apart:
             return "", 0
@@ -177,7 +176,7 @@ def _load_missing(
 def _pull(
     api: EngineApi, image: Image, ids: Sequence[str], names: Sequence[str], log: Callable[[str], None]
 ) -> tuple[str, int]:
-    """Have a daemon pull an image from this process; return its ID and the bytes sent, ("", 0) if it cannot."""
+    """Make a daemon pull an image from this process; return its ID and the bytes sent, ("", 0) on failure."""
     from hatch_docker.oci.serve import serve_image
 
     try:
@@ -193,9 +192,9 @@ def _pull(
 
 
 def _count_present(api: EngineApi, image: Image, named: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many of the lowest layers Docker's own store has, as the images with the same names show, or others.
+    """Return how many of the image's lowest layers Docker's own store has.
 
-    The others are the newest ones.
+    The image is compared with the images of the same names (`named`), then with the newest images.
     """
     wanted = [layer.diff_id for layer in image.layers]
 
@@ -214,9 +213,9 @@ def _load_partial(
     api: EngineApi, image: Image, references: Sequence[str], present: int, log: Callable[[str], None],
     task: Task | None,
 ) -> int:
-    """Load an image without its `present` lowest layers; returns the bytes sent, 0 if Docker refused them.
+    """Load an image without its `present` lowest layers; return the bytes sent, 0 on failure.
 
-    It does so if a layer was removed in the meantime.
+    It fails if one of these layers was removed meanwhile.
     """
     with tempfile.TemporaryFile() as stream:
         write_partial(image, references, present, stream)
@@ -275,7 +274,7 @@ def _load_by_program(
 
 
 def _pull_by_program(image: Image, names: Sequence[str]) -> int:
-    """Have Podman's program pull an image from this process, and give it its names; return the bytes sent."""
+    """Run `podman pull` of an image from this process, and `podman tag`; return the bytes sent."""
     from hatch_docker.oci.serve import serve_image
 
     with serve_image(image) as served, temporary_directory() as directory:

@@ -1,6 +1,6 @@
-"""Differences between two images: the first layer that differs, its files, their bytes and fields, and the settings.
+"""Differences between two images: settings, and the files of the first differing layer with their bytes and fields.
 
-Files made from others (a wheel's RECORD, .pyc) come last, digests that follow from the rest do not appear.
+Derived files (a wheel's RECORD, .pyc) come last. Digests that only follow from other differences are omitted.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from hatch_docker.oci.tar import Entry, read_tar
 
 FILES = 10   # differing files of a layer that are listed
 RANGES = 3   # differing ranges of a file that are listed
-NEAR = 16    # bytes between two ranges that are listed as one
+NEAR = 16    # bytes; ranges with a smaller gap are listed as one range
 _FIELDS = ("kind", "mode", "uid", "gid", "mtime", "target", "size")
 
 K = TypeVar("K", bound=Any)
@@ -29,9 +29,9 @@ V = TypeVar("V")
 def changed(
     old: Mapping[K, V], new: Mapping[K, V], by: Callable[[V], object] = lambda value: value
 ) -> Iterator[tuple[K, V | None, V | None]]:
-    """Return each key whose values differ, in order, and both values: None in the mapping that does not have it.
+    """Yield each key whose values differ, sorted, with the old and the new value (None if the key is missing).
 
-    Values are compared by what `by` returns for them.
+    `by` returns the part of a value that is compared.
     """
     for key in sorted({*old, *new}):
         if key not in old or key not in new or by(old[key]) != by(new[key]):
@@ -39,9 +39,9 @@ def changed(
 
 
 def differences(old: Image | Index, new: Image | Index) -> list[str]:
-    """Describe what differs in `new`, one line each, causes first; nothing if both have one digest.
+    """Return a line for each difference, causes first; [] if both have the same digest.
 
-    Only the first layer of each platform that differs is read. Raises ImageError for a layer that cannot be read.
+    Of each platform only the first differing layer is read. Raises ImageError for a layer that cannot be read.
     """
     if old.digest == new.digest:
         return []
@@ -64,7 +64,7 @@ def _image(old: Image, new: Image) -> Iterator[str]:
     count = max(len(old.layers), len(new.layers))
     lines = [line for line in old.config_json.get("history") or [] if not line.get("empty_layer")]
     titles = [f" ({line['created_by']})" if line.get("created_by") else "" for line in lines]
-    titles = titles if len(lines) == len(old.layers) else [""] * len(old.layers)  # the history need not fit
+    titles = titles if len(lines) == len(old.layers) else [""] * len(old.layers)  # the history may be incomplete
     for number, (was, now) in enumerate(zip(old.layers, new.layers, strict=False), 1):
         title = f"layer {number} of {count}{titles[number - 1]}"
         if was.diff_id != now.diff_id:
@@ -106,7 +106,7 @@ def _layer(old: Layer, new: Layer) -> list[str]:
     found = list(changed(_members(old), _members(new)))
     if not found:
         return [_tar(old, new)]
-    # A file that is made from others comes last: its difference explains nothing.
+    # Derived files come last: they are no cause of a difference.
     found.sort(key=lambda row: (row[0].endswith((".pyc", ".dist-info/RECORD")), row[0].split("/")))
     lines = []
     ranges = _ranges(old, new, [path for path, was, now in found[:FILES] if was and now and was[1] != now[1]])
@@ -138,7 +138,7 @@ def _fields(old: Entry, new: Entry) -> list[str]:
 
 
 def _ranges(old: Layer, new: Layer, paths: list[str]) -> dict[str, list[str]]:
-    """Return the ranges of bytes, the first byte being 0, in which some files of two layers differ."""
+    """Return the ranges of bytes (the first byte is 0) in which the files at `paths` differ."""
     found: dict[str, list[str]] = {}
     with temporary_directory() as directory:
         kept = {path: directory / str(number) for number, path in enumerate(paths)}
@@ -154,7 +154,7 @@ def _ranges(old: Layer, new: Layer, paths: list[str]) -> dict[str, list[str]]:
 
 
 def _file_ranges(old: BinaryIO, new: BinaryIO) -> list[str]:
-    """Describe where two files differ: in ranges, or from some byte on if one is longer."""
+    """Describe where two files differ: ranges, or the first differing byte if their lengths differ."""
     ranges: list[tuple[int, int]] = []
     offset = 0
     while True:
@@ -174,7 +174,7 @@ def _file_ranges(old: BinaryIO, new: BinaryIO) -> list[str]:
 
 
 def _tar(old: Layer, new: Layer) -> str:
-    """Describe where two tars of the same members differ: in their order, or in a field that is not compared."""
+    """Describe where two tars with equal members differ: the order, or a header field that `_fields` ignores."""
     with contextlib.closing(old.open()) as first, contextlib.closing(new.open()) as second:
         streams = Decompressed(first, LAYER_LIMIT), Decompressed(second, LAYER_LIMIT)
         offset = 0

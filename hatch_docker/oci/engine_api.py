@@ -1,6 +1,6 @@
-"""Addresses of daemons, and the few requests that loading an image takes, without the `docker` library.
+"""Addresses of daemons, and the requests of the Docker Engine API that load an image, without the `docker` library.
 
-Importing the library takes 0.2 s: a build in which a line of code changed would take 1.4 times as long.
+Importing that library takes 0.2 s: a build after a change of one line would take 1.4 times as long.
 """
 
 import base64
@@ -20,17 +20,17 @@ from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.text import sanitize
 
-ANSWER_LIMIT = 16 << 20  # bytes of an answer
-ANSWER_TIMEOUT = 60      # seconds without a byte, while a request is answered
+ANSWER_LIMIT = 16 << 20  # largest response in bytes
+ANSWER_TIMEOUT = 60      # seconds without a byte of the response
 LOAD_TIMEOUT = 600       # the same while an image is loaded
 PIECE = 4 << 20          # bytes of an image between two reports of progress
-SSH_TIMEOUT = 30         # seconds until ssh is connected, as Docker's own program has it
+SSH_TIMEOUT = 30         # seconds to connect by ssh; Docker's CLI has the same timeout
 
 
 class Daemon(NamedTuple):
-    """A place to load images into: `kind` is "docker" or "podman", `url` the URL of its API, "" for Podman's program.
+    """A daemon into which images are loaded. `kind`: "docker" or "podman". `url`: URL of its API, "" for `podman`.
 
-    `certificates` is a directory with ca.pem, cert.pem and key.pem where the API wants TLS.
+    `certificates`: directory with ca.pem, cert.pem and key.pem, if the API needs TLS with them.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Daemon(NamedTuple):
 
     @property
     def socket(self) -> str:
-        """Path of its Unix socket, or ""."""
+        """Path of the daemon's Unix socket, or ""."""
         return self.url.removeprefix("unix://") if self.url.startswith("unix://") else ""
 
     @property
@@ -53,13 +53,13 @@ class Daemon(NamedTuple):
 
 
 def connect(daemon: Daemon) -> socket.socket:
-    """Connect to a daemon's socket or port; raises OSError where nothing listens."""
+    """Connect to a daemon's socket or port. Raises OSError if nothing listens there."""
     if daemon.socket:
         return _connect_socket(daemon.socket)
     try:
         parts = urlsplit(daemon.url)
         host, port = parts.hostname, parts.port or 2375
-    except ValueError:  # whose text quotes a part that may be a password
+    except ValueError:  # its message may quote a password
         host = None
     if not host or parts.scheme not in ("tcp", "http", "https"):
         raise OSError(f"{redact_url(daemon.url)} is not the address of a daemon")
@@ -78,37 +78,37 @@ def _connect_socket(path: str) -> socket.socket:
 
 
 class EngineApi(NamedTuple):
-    """The part of a daemon's API that loads images, through the socket at `path` if there is one, else its port.
+    """The requests of a daemon's API that load images. `path`: a Unix socket, "" to use the daemon's port.
 
-    Each method raises DaemonError for an answer that is an error, OSError where nothing listens or answers.
+    Each method raises DaemonError for an error response, OSError if the daemon does not listen or respond.
     """
 
     daemon: Daemon
     path: str
 
     def info(self) -> dict[str, Any]:
-        """Return the daemon's description of itself."""
+        """Return the daemon's `/info`."""
         return dict(self._get("/info"))
 
     def image_ids(self) -> list[str]:
-        """Return the IDs of all images, the newest first."""
+        """Return the IDs of all images, newest first."""
         return [str(image["Id"]) for image in self._get("/images/json")]
 
     def inspect_image(self, name: str) -> dict[str, Any]:
-        """Return the description of an image by its name or ID, {} if the daemon has none."""
+        """Return the description of an image by its name or ID, {} if it does not exist."""
         return dict(self._get(f"/images/{quote(name)}/json") or {})
 
     def tag(self, image_id: str, name: str) -> None:
-        """Give an image a name, repository:tag, that another image may have had."""
+        """Tag an image as `name`, repository:tag. If another image has that tag, it loses it."""
         repository, _, tag = name.rpartition(":")
         self._request("POST", f"/images/{image_id}/tag?repo={quote(repository, safe='')}&tag={tag}")
 
     def load_image(self, archive: BinaryIO, advance: Callable[[int], object] = int) -> None:
-        """Load a file, from its start, and tell `advance` the bytes; raises DaemonError if the daemon refuses it."""
+        """Load an archive from its start; `advance` gets the bytes sent. Raises DaemonError if it is rejected."""
         _check_lines(self._request("POST", "/images/load?quiet=1", archive, advance))
 
     def pull(self, reference: str, login: bytes) -> None:
-        """Have an image pulled by its tag without TLS, with base64 of user:password; raises DaemonError."""
+        """Make the daemon pull a tag without TLS. `login`: base64 of user:password. Raises DaemonError."""
         user, _, password = base64.b64decode(login).decode().partition(":")
         value = {"username": user, "password": password, "serveraddress": reference.partition("/")[0]}
         header = f"X-Registry-Auth: {base64.urlsafe_b64encode(json.dumps(value).encode()).decode()}"
@@ -119,7 +119,7 @@ class EngineApi(NamedTuple):
         _check_lines(self._request("POST", target, header=header))
 
     def untag(self, name: str) -> None:
-        """Take a name away from an image that has others."""
+        """Remove one tag of an image. The image keeps its other tags."""
         self._request("DELETE", f"/images/{quote(name, safe='')}?noprune=1")
 
     def _get(self, target: str) -> Any:
@@ -133,17 +133,17 @@ class EngineApi(NamedTuple):
         self, method: str, target: str, body: BinaryIO | None = None, advance: Callable[[int], object] = int,
         header: str = "",
     ) -> bytes | None:
-        """Return the answer to a request, None for a status of 404."""
+        """Return the body of the response to a request, None for a GET with status 404."""
         size = os.fstat(body.fileno()).st_size if body else 0
         prefix = "" if self.path else urlsplit(self.daemon.url).path.rstrip("/")
         lines = (
-            f"{method} {prefix}{target} HTTP/1.0",  # in which the end of the connection is that of the answer
+            f"{method} {prefix}{target} HTTP/1.0",  # 1.0: the response ends with the connection
             "Host: localhost", "Content-Type: application/x-tar", f"Content-Length: {size}",
             *filter(None, [header]), "", "",
         )  # fmt: skip
         with _connect_socket(self.path) if self.path else _secured(self.daemon) as connection:
             connection.settimeout(LOAD_TIMEOUT if body or header else ANSWER_TIMEOUT)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it answered before the end
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a response before the end of the body
                 connection.sendall("\r\n".join(lines).encode())
                 for start in range(0, size, PIECE):
                     assert body is not None
@@ -165,7 +165,7 @@ class EngineApi(NamedTuple):
 
 
 def _check_lines(answer: bytes | None) -> None:
-    """Raise DaemonError for an error among the lines in which a daemon tells its progress."""
+    """Raise DaemonError if one of a daemon's progress lines is an error."""
     for line in (answer or b"").splitlines():
         try:
             refusal = json.loads(line)["error"]
@@ -175,7 +175,7 @@ def _check_lines(answer: bytes | None) -> None:
 
 
 def _secured(daemon: Daemon) -> socket.socket:
-    """Connect to a daemon's port, with TLS if the daemon wants it; raises OSError."""
+    """Connect to a daemon's port, with TLS for an https URL or a daemon with certificates. Raises OSError."""
     connection = connect(daemon)
     if daemon.certificates is None and not daemon.url.startswith("https:"):
         return connection
@@ -190,9 +190,9 @@ def _secured(daemon: Daemon) -> socket.socket:
 
 @contextlib.contextmanager
 def open_socket(daemon: Daemon) -> Iterator[str]:
-    """Yield the path of a Unix socket that leads to a daemon: its own, or one whose connections go through ssh.
+    """Yield the path of a Unix socket to a daemon, or "". For a daemon by ssh it is a new socket that ssh forwards.
 
-    Raises DaemonError for an address that is not valid, and if the block raises OSError because ssh had failed.
+    Raises DaemonError for an invalid address, and if the block raises OSError because ssh has failed.
     """
     if not daemon.by_ssh:
         yield daemon.socket
@@ -207,7 +207,7 @@ def open_socket(daemon: Daemon) -> Iterator[str]:
                 yield path
         except ProgramError as error:
             if not isinstance(error.__cause__, OSError):
-                raise  # another program than ssh, which the block ran
+                raise  # an error of another program, which the block ran
             advice = (
                 f"check that ssh connects without a question, and that `{daemon.kind} version` works there"
                 if isinstance(error, ProcessFailed) else 'install OpenSSH, or set load = "never"'
@@ -216,10 +216,10 @@ def open_socket(daemon: Daemon) -> Iterator[str]:
 
 
 def ssh_command(daemon: Daemon) -> list[str]:
-    """Return the command that connects to a daemon by ssh, as Docker's own program does.
+    """Return the command that connects to a daemon by ssh; it is the command of Docker's CLI.
 
-    The address is ssh://[user@]host[:port][/path of the socket]. Raises DaemonError for anything else, a password
-    included, which every user of this machine could read in a command line.
+    The address is ssh://[user@]host[:port][/path of the socket]. Raises DaemonError for any other address, also for
+    one with a password: every user of this machine can read command lines.
     """
     parts = re.fullmatch(
         r"ssh://(?:(?P<user>[^@:/?#-][^@:/?#]*)@)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^@:/?#\[\]-][^@:/?#\[\]]*)"

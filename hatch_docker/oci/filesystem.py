@@ -1,7 +1,7 @@
-"""The file system of an image: its layers, applied one on the other (layer.md, Applying Changesets).
+"""The file system of an image: its layers applied in order (layer.md, Applying Changesets).
 
-The tree is merged in memory, without contents. Symbolic links of layers are followed there, inside the root; on disk
-they are created last, so that nothing is written through one.
+The tree is merged in memory without file contents. There symlinks in the paths of entries are followed, inside the
+root. On disk symlinks are created last, so that no file is written through a symlink.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT, SOURCE_DATE
 
 CHUNK = 1 << 18
-KEPT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps
-TREE_LIMIT = 200 << 20    # bytes of memory that a merged tree may take: some 300 000 entries
-ENTRY_COST = 560          # bytes of memory of an entry, beside its names
-STEP_LIMIT = 8_000_000    # names to look up while layers are merged; an entry takes as many as its depth
+KEPT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps in memory
+TREE_LIMIT = 200 << 20    # bytes of memory of a merged tree: some 300 000 entries
+ENTRY_COST = 560          # bytes of memory of an entry without its names
+STEP_LIMIT = 8_000_000    # lookups of names while layers are merged; an entry needs as many as its depth
 LINKS_LIMIT = 40          # symlinks in one path, as in Linux
 
 
 FileReader = Callable[[str, BinaryIO], bytes | None]
-"""Function that gets the path and the content of a file; what it returns is kept as the entry's content."""
+"""Function that gets the path and the content of a file; its result becomes the entry's content."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """A path of the merged tree: its entry, and the numbers of the layer and of its member that it comes from."""
+    """A path of the merged tree. `source`: the numbers of the layer and of the member of its entry."""
 
     entry: Entry
     source: tuple[int, int]
@@ -54,13 +54,13 @@ _NONE: dict[str, _Node] = {}  # the children of everything but directories
 
 
 class _Tree:
-    """A tree to which the entries of layers are applied one after the other."""
+    """The merged tree, to which entries of layers are applied in order."""
 
     def __init__(self) -> None:
         self.root = _Node(Entry("", "directory", 0o755, 0), (-1, 0), {})
         self._room = TREE_LIMIT
         self._steps = STEP_LIMIT
-        self.hashes: dict[tuple[int, int], bytes] = {}  # SHA256 of files that were written, by their sources
+        self.hashes: dict[tuple[int, int], bytes] = {}  # SHA-256 of the written files, by source
 
     def apply(self, entry: Entry, source: tuple[int, int]) -> _Node | None:
         """Apply an entry and return its node, None for whiteouts. Raises ImageError."""
@@ -98,9 +98,9 @@ class _Tree:
         return _Node(entry, source, {} if entry.kind == "directory" else _NONE)
 
     def _walk(self, parts: Sequence[str], create: tuple[int, int] | None) -> _Node | None:
-        """Return the directory of a path, with symlinks followed inside the root.
+        """Return the directory at a path, following symlinks inside the root.
 
-        A missing one is created if `create` gives its source; without it the result is None.
+        Missing directories are created with the source `create`; if `create` is None, the result is None.
         """
         stack = [self.root]
         todo = list(reversed(parts))
@@ -140,7 +140,7 @@ class _Tree:
         return stack[-1]
 
     def _prune(self, parent: _Node, name: str, layer: int) -> None:
-        """Remove what lower layers put at a name, but nothing of this layer."""
+        """Remove the entries of lower layers at a name and below. Entries of `layer` stay."""
         self._step()
         node = parent.children.get(name)
         if node is None:
@@ -161,7 +161,7 @@ class _Tree:
             raise ImageError("the layers take too long to merge: they have too many links or whiteouts")
 
     def nodes(self) -> Iterator[_Node]:
-        """Yield all nodes but the root, sorted, parents first."""
+        """Yield all nodes except the root, sorted, parents before children."""
         todo = [self.root]
         while todo:
             node = todo.pop()
@@ -189,7 +189,7 @@ def _merge(
             if every is not None and node is not None:
                 every.append(node)
             if spool is not None and stream is not None and node is not None:
-                place = f"{spool}/{number}-{ordinal}"  # a Path takes a third of the time of a small file
+                place = f"{spool}/{number}-{ordinal}"  # a Path would take a third of the time of a small file
                 hashed = hashlib.sha256()
                 write_file(place, stream, entry.mode & 0o1777 | stat.S_IRUSR, hashed.update, entry.mtime)
                 tree.hashes[number, ordinal] = hashed.digest()
@@ -216,11 +216,11 @@ def merge_layers(
     layers: Sequence[Layer], read_file: FileReader | None = None, sizes: list[int] | None = None,
     advance: Advance = no_progress,
 ) -> dict[str, Entry]:
-    """Return the merged tree of some layers, base first: entries by real path, sorted, parents first.
+    """Return the merged tree of layers, base first: entries by path without symlinks, sorted, parents first.
 
-    Whiteouts are applied, hard links are files, directories that are in no layer get the mode 0755.
-    What `read_file` returns for a file becomes `Entry.content`. Each layer is read once, and its diff-id checked; the
-    size of its tar in bytes is added to `sizes`, and `advance` is told its size as stored. Raises ImageError.
+    Whiteouts are applied, hard links become files, missing parent directories get the mode 0755. The result of
+    `read_file` becomes `Entry.content`. Each layer is read once and its diff-id is verified. The size of its tar in
+    bytes is appended to `sizes`; `advance` gets its compressed size. Raises ImageError.
     """
     tree = _merge(layers, read_file, sizes=sizes, advance=advance)
     return {node.entry.path: node.entry for node in tree.nodes()}
@@ -228,7 +228,7 @@ def merge_layers(
 
 @dataclass(frozen=True, slots=True)
 class LayerMember:
-    """A member of the layer with this number; `shown` is False if a later layer removes or replaces it."""
+    """A member of layer number `layer`. `shown` is False if a later layer removes or replaces it."""
 
     entry: Entry
     layer: int
@@ -236,10 +236,10 @@ class LayerMember:
 
 
 def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -> tuple[list[LayerMember], list[int]]:
-    """Return every member of some layers in their order, and the size of each layer's tar in bytes.
+    """Return all members of layers in their order, and the size of each layer's tar in bytes.
 
-    Members that a later layer removes or replaces are included. Otherwise as `merge_layers`, but hard links stay
-    "hardlink", with the size 0.
+    The result includes members that a later layer removes or replaces. Hard links have the kind "hardlink" and the
+    size 0. Everything else is as in `merge_layers`.
     """
     every: list[_Node] = []
     sizes: list[int] = []
@@ -259,15 +259,14 @@ def extract(
     layers: Sequence[Layer], root: Path, advance: Advance = no_progress, *, read_file: FileReader | None = None,
     sizes: list[int] | None = None, readers_of: ReadersOf = lambda _layer: (), written: dict[str, bytes] | None = None,
 ) -> dict[str, Entry]:
-    """Write the merged tree of some layers into the empty directory `root`, as any user, and return it.
+    """Write the merged tree of layers into the empty directory `root`, and return it. Needs no privileges.
 
-    Owners, devices, and the set-user-ID and set-group-ID bits are left out; the owner can write directories and read
-    files. Each layer is read once: its files are written under numbers, and renamed when the tree is known. `advance`
-    is told the size of each layer, as stored; `readers_of` gives the readers of a layer; `written` gets the SHA256 of
-    each file by its path; the rest is as for `merge_layers`. Raises ImageError, and OSError if the disk cannot be
-    written.
+    Owners, devices, and the setuid and setgid bits are omitted; the owner can write to directories and read files. Each
+    layer is read once: its files are written to temporary names, and renamed after the last layer. `readers_of`:
+    returns the readers of a layer. `written` gets the SHA-256 of each file by path. The other arguments are as in
+    `merge_layers`. Raises ImageError, and OSError for a failed write.
     """
-    spool = root / f".{os.urandom(8).hex()}"  # no layer can know it
+    spool = root / f".{os.urandom(8).hex()}"  # random: no layer can contain this name
     spool.mkdir()
     try:
         merged = _merge(layers, read_file, sizes=sizes, advance=advance, spool=spool, readers_of=readers_of)
@@ -281,7 +280,7 @@ def extract(
 
 
 def _place_nodes(nodes: Mapping[str, _Node], root: Path, spool: Path) -> None:
-    """Make directories and links, and rename the files that were written under numbers."""
+    """Create directories and links, and rename the files from `spool`."""
     for path, node in nodes.items():
         if node.is_directory:
             (root / path).mkdir()
@@ -294,16 +293,16 @@ def _place_nodes(nodes: Mapping[str, _Node], root: Path, spool: Path) -> None:
             os.link(first, f"{root}/{path}")
         else:
             written[node.source] = f"{root}/{path}"
-            os.rename(f"{spool}/{node.source[0]}-{node.source[1]}", f"{root}/{path}")  # noqa: PTH104 - as quick
+            os.rename(f"{spool}/{node.source[0]}-{node.source[1]}", f"{root}/{path}")  # noqa: PTH104 - faster
     for path, node in nodes.items():
         if node.entry.kind == "symlink":
             (root / path).symlink_to(node.entry.target)
 
 
 def write_entries(entries: Iterable[Entry], root: Path) -> None:
-    """Write directories, files and symbolic links, whose paths are safe, into a tree; an existing file is replaced.
+    """Write directories, files and symlinks into a tree; replace existing files. The paths must be safe.
 
-    The owner may write into every directory. Raises OSError.
+    The owner can write to every directory. Raises OSError.
     """
     for entry in sorted(entries, key=lambda entry: entry.path):
         path = root / entry.path
@@ -322,7 +321,7 @@ def write_entries(entries: Iterable[Entry], root: Path) -> None:
 
 
 class _Written(RawReader):
-    """A file that was written, opened where it is read."""
+    """A written file, which is opened at the first read."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -340,20 +339,20 @@ class _Written(RawReader):
 
 
 def _opened(path: str) -> BinaryIO:
-    """Return the contents of a file that was written, opened if they are read."""
+    """Return a stream of a written file, which is opened at the first read."""
     return cast("BinaryIO", _Written(path))
 
 
 def write_file(
     path: str, stream: BinaryIO, mode: int, seen: Callable[[bytes], object], mtime: int | None = None
 ) -> None:
-    """Write a file that is not there yet, whose contents `seen` gets in pieces. Raises OSError."""
+    """Write a new file; `seen` gets its contents in pieces. Raises OSError, also if the file exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as out:
         for piece in pieces(stream, CHUNK):
             seen(piece)
             out.write(piece)
-        out.flush()  # the time is that of the last write, else
+        out.flush()  # a later write would change the mtime
         os.fchmod(descriptor, mode)
         if mtime is not None:
             mtime = min(max(mtime, 0), 0xFFFFFFFF)
@@ -361,9 +360,9 @@ def write_file(
 
 
 def tree_entries(root: Path, top: str = "") -> list[Entry]:
-    """Return everything in `root`/`top`, itself included, as root's and of one time, but devices and sockets.
+    """Return the entries of `root`/`top` and everything below, except devices and sockets; paths relative to `root`.
 
-    Directories keep their permission bits, files whether they can be executed, links what they say.
+    All entries belong to root and have the mtime SOURCE_DATE. Directories keep their mode; files get 0755 or 0644.
     """
     start = root / top if top else root
     entries = [path_entry(start, top)] if top else []
@@ -379,10 +378,10 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 
 def path_entry(path: Path, name: str) -> Entry | None:
-    """Return a path of this machine as an entry called `name`, None for a device, a pipe or a socket."""
+    """Return the entry `name` for a path of this machine, None for a device, a pipe or a socket."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
-        return Entry(name, "symlink", 0o777, SOURCE_DATE, target=os.readlink(path))  # noqa: PTH115 - as it is written
+        return Entry(name, "symlink", 0o777, SOURCE_DATE, target=os.readlink(path))  # noqa: PTH115 - the exact target
     if stat.S_ISDIR(status.st_mode):
         return Entry(name, "directory", status.st_mode & 0o1777, SOURCE_DATE)
     if not stat.S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""Docker's and Podman's daemons on this machine and elsewhere: which ones answer."""
+"""Finding the daemons of Docker and Podman that accept connections."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ PODMAN_SOCKET = "/run/podman/podman.sock"
 
 
 def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ...]:
-    """Return the daemons that accept a connection, or those of a `kind`, Docker's before Podman's.
+    """Return the daemons (or those of a `kind`) that accept a connection, Docker before Podman.
 
-    Tries DOCKER_HOST, the current Docker context, CONTAINER_HOST and the usual sockets; Podman's program counts if no
-    socket answers. Takes a millisecond if there is none.
+    Tried are DOCKER_HOST, the current Docker context, CONTAINER_HOST and the usual sockets. If no socket accepts a
+    connection, the `podman` program is returned if it is installed. Without daemons this takes a millisecond.
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     podman = [environ.get("CONTAINER_HOST", ""), f"unix://{runtime}/podman/podman.sock" if runtime else ""]
@@ -34,7 +34,7 @@ def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ..
 
 
 def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
-    """Return the first of `find_daemons`; raises DaemonError if none answers."""
+    """Return the first of `find_daemons`. Raises DaemonError if there is none."""
     found = find_daemons(environ, kind)
     if not found:
         who = kind.capitalize() or "Docker or Podman"
@@ -43,12 +43,12 @@ def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
 
 
 def docker_directory(environ: Mapping[str, str]) -> Path:
-    """Return the directory of the configuration of Docker's program."""
+    """Return the configuration directory of Docker's CLI."""
     return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/nonexistent"), ".docker"))
 
 
 def docker_daemon(environ: Mapping[str, str], context: str = "") -> Daemon:
-    """Return the daemon that Docker's program uses: that of a context, or the current one."""
+    """Return the daemon of a Docker context; without `context` the daemon that Docker's CLI uses now."""
     host = environ.get("DOCKER_HOST", "") if context in ("", "default") else ""
     directory = docker_directory(environ)
     if host:
@@ -67,7 +67,7 @@ def docker_daemon(environ: Mapping[str, str], context: str = "") -> Daemon:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in one of Docker's files, {} if it is missing or damaged, which Docker itself reports."""
+    """Return the JSON object in one of Docker's files, {} if it is missing or damaged (Docker's CLI reports that)."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -76,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _answers(daemon: Daemon) -> bool:
-    if daemon.by_ssh:  # a question would take too long
+    if daemon.by_ssh:  # connecting would take too long
         return True
     try:
         connect(daemon).close()

@@ -1,4 +1,4 @@
-"""Layers (layer.md): entries written as one deterministic compressed tar, and read from it."""
+"""Layers (layer.md): writing entries as a deterministic compressed tar, and reading them."""
 
 import contextlib
 import hashlib
@@ -25,12 +25,12 @@ OPAQUE = ".wh..wh..opq"
 
 
 Watch = Callable[[str], Callable[[bytes], None]]
-"""Function that takes the path of an entry and returns a function that takes its content, piece by piece."""
+"""Function that gets the path of an entry and returns a function that gets its content in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """Digests and sizes of a written layer; sizes are in bytes, `unpacked_size` is that of the tar."""
+    """Digests and sizes of a layer. Sizes are in bytes; `unpacked_size` is the size of the tar."""
 
     digest: str
     size: int
@@ -39,13 +39,13 @@ class LayerFacts:
 
 
 def make_layer(facts: LayerFacts, compression: Compression, opener: Opener) -> Layer:
-    """Return the Layer of a written one, with an OCI media type and an opener for its bytes."""
+    """Return a Layer with an OCI media type. `opener` opens its compressed bytes."""
     media_type = OCI.layer_type(compression.name)
     return Layer(Descriptor(media_type, facts.digest, facts.size), facts.diff_id, facts.unpacked_size, opener)
 
 
 class _LayerWriter:
-    """A stream that hashes and compresses a tar in pieces of equal size, and hashes the compressed bytes."""
+    """A stream that compresses a tar in pieces of CHUNK bytes, and hashes the tar and the compressed bytes."""
 
     def __init__(self, out: Writable, compression: Compression) -> None:
         self._compressor = compression.compressor()
@@ -78,15 +78,15 @@ class _LayerWriter:
 def write_layer(
     entries: Iterable[Entry], out: Writable, compression: Compression, watch: Watch | None = None
 ) -> LayerFacts:
-    """Write entries as one layer, sorted by path with hard links last, and return its digests and sizes.
+    """Write entries as one layer, sorted by path with hard links last; return its digests and sizes.
 
-    The same entries in any order give the same bytes. Contents are streamed; `watch` gets the path, the target and the
-    content of each entry, and may raise. Raises ImageError for two entries of one path, an entry below a file, a path
-    that is not as `safe_path` returns it, and a file whose content is not as long as its entry says.
+    The order of `entries` does not change the bytes. Contents are streamed. `watch` gets path and target, then the
+    content of each entry, and may raise an error. Raises ImageError for a duplicate path, an entry below a file, a path
+    that `safe_path` would change, and a file whose content does not have the entry's size.
     """
-    # NUL is before every character of a name: the order of the lists of names, without the memory for them.
+    # NUL sorts before every character of a name: the same order as by lists of names, with less memory.
     ordered = sorted(entries, key=lambda entry: entry.path.replace("/", "\0"))
-    ordered.sort(key=lambda entry: entry.kind == "hardlink")  # after its file, also if its path sorts before
+    ordered.sort(key=lambda entry: entry.kind == "hardlink")  # a hard link must come after its file
     _check_paths(ordered)
     sink = _LayerWriter(out, compression)
     for entry in ordered:
@@ -145,7 +145,7 @@ def _write_file(sink: _LayerWriter, entry: Entry, content: Path | Opener | None,
 
 
 def _whiteout(entry: Entry) -> Entry | None:
-    """Return the entry; a "whiteout" or "opaque" one for such a name (layer.md), None for AUFS's own files."""
+    """Return the entry, or for a `.wh.` name a "whiteout" or "opaque" entry (layer.md), None for AUFS metadata."""
     parent, _, name = entry.path.rpartition("/")
     if not name.startswith(WHITEOUT):
         return entry
@@ -160,10 +160,10 @@ def _whiteout(entry: Entry) -> Entry | None:
 
 
 class LayerReader:
-    """A reader of a layer, perhaps of one that is read for something else, too.
+    """Base class for extracting a fact from a layer, if possible while the layer is read for another purpose.
 
-    `see` gets the entries in their order, files with a content for this reader alone. `found` returns what was found
-    in all of them, which the store keeps under `kind` and `key`; at the end `keep` is called.
+    `see` is called with each entry in order; a file comes with a content stream of its own. `found` returns the fact.
+    At the end `keep` stores it under `kind` and `key`.
     """
 
     def __init__(self, store: Store, layer: Layer, kind: str, key: str) -> None:
@@ -179,11 +179,11 @@ class LayerReader:
         self._store.remember(self._kind, self._key, self.found())
 
     def if_new(self) -> Self | None:
-        """Return the reader, or None where the store has what it would find."""
+        """Return this reader, or None if the store already has the fact."""
         return self if self._store.recall(self._kind, self._key) is None else None
 
     def remembered(self) -> Any:
-        """Return what is found in the layer, which is read where the store does not have that."""
+        """Return the fact from the store; if it is missing, read the layer."""
 
         def read() -> Any:
             for entry, stream in layer_entries(self._layer):
@@ -200,10 +200,10 @@ ReadersOf = Callable[[Layer], Sequence[LayerReader]]
 def layer_entries(
     layer: Layer, *, measured: Callable[[int], object] | None = None
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """Yield the entries of a layer in its order, each file with its content, to be read before the next entry.
+    """Yield the entries of a layer in its order, files with their content, which must be read before the next entry.
 
-    At the end `measured` gets the size of the tar in bytes. Raises ImageError for a media type that is not a layer's,
-    for damaged data, more than LAYER_LIMIT bytes, unsafe paths, and at the end for a wrong diff-id.
+    At the end `measured` gets the size of the tar in bytes. Raises ImageError for an unknown media type, damaged data,
+    more than LAYER_LIMIT bytes, an unsafe path, and at the end for a wrong diff-id.
     """
     if layer.descriptor.media_type not in LAYER_TYPES:
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
@@ -224,5 +224,5 @@ def layer_entries(
 
 
 def without_setid(entry: Entry) -> Entry:
-    """Return an entry without the bits (setuid, setgid) by which a program runs as another user."""
+    """Return an entry without its setuid and setgid bits."""
     return replace(entry, mode=entry.mode & ~0o6000) if entry.mode & 0o6000 else entry

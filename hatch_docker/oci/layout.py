@@ -1,4 +1,4 @@
-"""OCI image layouts: images in a directory (image-layout.md), read and written."""
+"""OCI image layouts (image-layout.md): reading and writing images in a directory."""
 
 import contextlib
 import hashlib
@@ -30,16 +30,16 @@ LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
 REF_NAME = "org.opencontainers.image.ref.name"
 
 OpenBlob = Callable[[str], BinaryIO]
-"""Function that opens the blob of a digest; raises ImageError if there is none."""
+"""Function that opens the blob of a digest. Raises ImageError if it does not exist."""
 
 
 def blob_path(digest: str) -> str:
-    """Return the path of a blob in a layout, relative to its root."""
+    """Return the path of a blob, relative to the layout's directory."""
     return "blobs/" + digest.replace(":", "/")
 
 
 def blobs_of(item: Image | Index) -> Iterator[tuple[Descriptor, bytes | Layer]]:
-    """Return every blob of an item once: documents before layers, and a document before the one that names it."""
+    """Yield every blob of an image or index once: configurations, manifests, the index, then layers."""
     images = images_of(item)
     documents: dict[str, tuple[Descriptor, bytes]] = {}
     for image in images:
@@ -55,9 +55,9 @@ def blobs_of(item: Image | Index) -> Iterator[tuple[Descriptor, bytes | Layer]]:
 
 
 def copy_layer(layer: Layer, out: Writable) -> None:
-    """Copy a layer's stored bytes and check their size and digest; raises ImageError if they are wrong.
+    """Copy a layer's compressed bytes. Raises ImageError if their size or digest is wrong.
 
-    A stream of the store that was `verified` when it was opened is not hashed again.
+    A `VerifiedFile` of the store is not hashed again.
     """
     with contextlib.closing(layer.open()) as stream:
         known = getattr(stream, "verified", "") == layer.descriptor.digest
@@ -77,7 +77,7 @@ def copy_layer(layer: Layer, out: Writable) -> None:
 
 
 def index_json(descriptor: Descriptor, annotations: Sequence[dict[str, str]]) -> bytes:
-    """Return a layout's index.json, which names a manifest or an index once for each set of annotations."""
+    """Return an index.json with one entry of `descriptor` for each set of annotations."""
     entries: list[dict[str, Any]] = []
     for added in annotations or [{}]:
         entry = descriptor.to_json()
@@ -87,10 +87,10 @@ def index_json(descriptor: Descriptor, annotations: Sequence[dict[str, str]]) ->
 
 
 def write_layout(item: Image | Index, directory: Path, references: Sequence[str] = ()) -> None:
-    """Write an item into a layout directory, which is created if it is missing; index.json comes last.
+    """Write an image or index into a layout directory, which is created if it is missing; index.json comes last.
 
-    An older index.json is replaced; undamaged blobs are kept. Raises ImageError for a damaged layer, StoreError if
-    the directory cannot be written.
+    An old index.json is replaced. Undamaged blobs are not written again. Raises ImageError for a damaged layer,
+    StoreError if the directory cannot be written.
     """
     for descriptor, content in blobs_of(item):
         path = directory / blob_path(descriptor.digest)
@@ -110,7 +110,7 @@ def _is_sound(path: Path, descriptor: Descriptor) -> bool:
 
 
 def open_blob_of(directory: Path, what: str) -> OpenBlob:
-    """Return the function that opens the blobs of a layout directory; `what` is its name for errors."""
+    """Return the function that opens the blobs of a layout directory. `what`: its name in error messages."""
 
     def open_blob(digest: str) -> BinaryIO:
         try:
@@ -122,9 +122,9 @@ def open_blob_of(directory: Path, what: str) -> OpenBlob:
 
 
 def read_layout(directory: Path, platform: Platform | None = None) -> Image | Index:
-    """Return the image of a layout directory: of an index the one for `platform`, or the whole index without one.
+    """Return the image of a layout directory: from an index the image for `platform`, or the index without `platform`.
 
-    Layers are opened when they are read. Raises ImageError if the layout is damaged or has several images.
+    Layers are opened when they are read. Raises ImageError if the layout is damaged or contains several images.
     """
     try:
         index, layout = ((directory / name).read_bytes() for name in ("index.json", "oci-layout"))
@@ -135,11 +135,11 @@ def read_layout(directory: Path, platform: Platform | None = None) -> Image | In
 
 
 def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str) -> Image | Index:
-    """Return the image or index that an index.json names, with verified documents. Raises ImageError."""
+    """Return the image or index of an index.json; its documents are verified. Raises ImageError."""
     version = parse_json(layout, f"{what}: oci-layout").get("imageLayoutVersion")
     if version != "1.0.0":
         raise ImageError(f"{what} has the layout version {version!r}; only 1.0.0 can be read")
-    named = {child.digest: child for child in parse_index(index, what)}  # listed once for each of its names
+    named = {child.digest: child for child in parse_index(index, what)}  # an image has one entry for each name
     if not named:
         raise ImageError(f"{what} holds no image")
     if len(named) == 1:
@@ -165,7 +165,7 @@ def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platfo
 
 
 def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> bytes:
-    """Return a manifest, index or configuration of a layout; raises ImageError if its size or digest is wrong."""
+    """Return the bytes of a manifest, index or configuration. Raises ImageError if size or digest are wrong."""
     if descriptor.size > LARGEST:
         raise ImageError(f"{what}: {descriptor.digest} has {descriptor.size} bytes, too many for a document")
     with contextlib.closing(open_blob(descriptor.digest)) as stream:
@@ -176,7 +176,7 @@ def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> byt
 
 
 def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
-    """Return a function that opens a blob, and compares all of it with its digest when it is opened first."""
+    """Return a function that opens a blob, and verifies its digest when it is opened for the first time."""
     sound: set[str] = set()
 
     def open_sound(digest: str) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""New images made of others: with more layers and other settings; and indexes of images."""
+"""New images made from a base image, with additional layers and other settings; and indexes of images."""
 
 import dataclasses
 import itertools
@@ -12,16 +12,16 @@ from hatch_docker.oci.manifest import parse_json
 from hatch_docker.oci.media_types import DOCKER, LAYER_TYPES, OCI, MediaTypes, family_of
 from hatch_docker.oci.model import Descriptor, History, Image, Index, Layer, Platform, canonical_json, digest_of
 
-# Docker's notes on the container in which a base was built: they do not describe the new image.
+# Fields by Docker about the container in which the base was built. They do not describe the new image.
 _BUILD_TRACES = ("container", "container_config", "docker_version", "id", "parent")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of a configuration (config.md, config); empty values keep those of the base.
+    """Settings of an image's configuration (config.md, config). An empty value keeps the base's value.
 
-    `env` and `labels` are merged over the base's. An `entrypoint` or a `cmd` replaces both of the base.
-    `ports` are like "8000/tcp"; `healthcheck` is Docker's object, {"Test": [...], "Interval": ns, ...}.
+    `env` and `labels` are added to those of the base. If `entrypoint` or `cmd` is set, both values of the base are
+    dropped. `ports` are like "8000/tcp". `healthcheck` is Docker's object, {"Test": [...], "Interval": ns, ...}.
     """
 
     entrypoint: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Settings:
 
 
 def rfc3339(seconds: int) -> str:
-    """Return a time in seconds since the epoch as configurations write it. Raises ImageError out of range."""
+    """Return a time (seconds since the epoch) in the format of RFC 3339. Raises ImageError if it is out of range."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
@@ -45,7 +45,7 @@ def rfc3339(seconds: int) -> str:
 
 
 def scratch(platform: Platform) -> Image:
-    """Return an empty image with OCI's media types."""
+    """Return an image without layers, with OCI media types."""
     config: dict[str, Any] = {
         "architecture": platform.architecture, "config": {}, "history": [], "os": platform.os,
         "rootfs": {"diff_ids": [], "type": "layers"},
@@ -59,11 +59,11 @@ def build_image(
     base: Image, additions: Sequence[tuple[Layer, History]], settings: Settings, created: int,
     annotations: Mapping[str, str],
 ) -> Image:
-    """Return the base with more layers, each with its line of history, and with settings.
+    """Return a new image: the base with additional layers (each with its history entry) and settings.
 
-    Media types are those of the base, Docker's or OCI's; Docker's manifests have no annotations. `created` is in
-    seconds since the epoch. Raises ImageError for zstd layers on a base with Docker's media types, and for a base
-    whose configuration is not a JSON object.
+    The new image has the media types of the base, OCI or Docker; Docker manifests have no annotations. `created` is in
+    seconds since the epoch. Raises ImageError for zstd layers on a base with Docker media types, and for a base whose
+    configuration is not a JSON object.
     """
     config = parse_json(base.config, "the configuration of the base image")
     for key in _BUILD_TRACES:
@@ -91,7 +91,7 @@ def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
         config.pop("Cmd", None)
         config.pop("ArgsEscaped", None)
     env = dict(line.partition("=")[::2] for line in config.get("Env") or [])
-    env.update(sorted(settings.env.items()))  # new values in place, new variables sorted after the base's
+    env.update(sorted(settings.env.items()))  # variables of the base keep their position, new ones are sorted
     ports = {**(config.get("ExposedPorts") or {}), **{port: {} for port in settings.ports}}
     volumes = {**(config.get("Volumes") or {}), **{volume: {} for volume in settings.volumes}}
     values = {
@@ -122,7 +122,7 @@ def _image(config: dict[str, Any], layers: Sequence[Layer], types: MediaTypes, a
 
 
 def _retyped(layer: Layer, types: MediaTypes) -> Layer:
-    """Return the layer with the media type of a family: one image must not mix OCI's and Docker's."""
+    """Return the layer with a media type of the family `types`: an image must not mix OCI and Docker media types."""
     compression = LAYER_TYPES.get(layer.descriptor.media_type)
     if compression is None:
         raise ImageError(f"an image cannot take a layer of the media type {layer.descriptor.media_type!r}")
@@ -138,9 +138,9 @@ def _retyped(layer: Layer, types: MediaTypes) -> Layer:
 
 
 def make_index(images: Sequence[Image], annotations: Mapping[str, str]) -> Index:
-    """Return an index of the images of several platforms, sorted by platform (image-index.md).
+    """Return an index of images, sorted by platform (image-index.md).
 
-    Raises ImageError for none, two of one platform, and images of both families of media types.
+    Raises ImageError for no image, two images of one platform, and a mix of OCI and Docker media types.
     """
     ordered = sorted(images, key=lambda image: image.platform)
     families = {family_of(image.descriptor.media_type) for image in ordered}

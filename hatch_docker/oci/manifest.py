@@ -1,6 +1,6 @@
-"""Manifests, indexes and configurations of any origin, read strictly; errors name the wrong field.
+"""Strict parsers of manifests, indexes and configurations. Errors name the wrong field.
 
-Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and Docker's schema 2 of them.
+Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and Docker's schema 2.
 """
 
 import json
@@ -13,11 +13,11 @@ from hatch_docker.core.tables import table_at
 from hatch_docker.oci.media_types import CONFIG_TYPES, INDEX_TYPES, LAYER_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Layer, Opener, Platform, canonical_json
 
-DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: every registry accepts so many
-CONFIG_LIMIT = 8 << 20    # bytes of a configuration
-LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # bytes of any of them
-_MOST = 1 << 50           # bytes that a descriptor may say
-# The fields of all documents that this program reads or whose meaning it shows.
+DOCUMENT_LIMIT = 4 << 20  # largest manifest or index in bytes; every registry accepts this size
+CONFIG_LIMIT = 8 << 20    # largest configuration in bytes
+LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # largest document in bytes
+_MOST = 1 << 50           # largest `size` of a descriptor in bytes
+# All fields of documents that this program reads or displays.
 _FIELDS = frozenset(
     {
         "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "subject", "annotations",
@@ -38,7 +38,7 @@ class Manifest:
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
-    """Return a JSON object; raises ImageError for anything that two readers could understand differently."""
+    """Return a JSON object. Raises ImageError, also for JSON that parsers read differently (duplicate keys, NaN)."""
     value = parse_value(data, what)
     if not isinstance(value, dict):
         raise ImageError(f"{what}: not a JSON object")
@@ -46,7 +46,7 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
 
 
 def parse_value(data: bytes, what: str) -> object:
-    """Return a JSON value of any type; raises ImageError as `parse_json` does."""
+    """Return a JSON value of any type. Raises ImageError like `parse_json`."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -59,7 +59,7 @@ def parse_value(data: bytes, what: str) -> object:
 
     try:
         value: object = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
-        if b"\\ud" in data.lower():  # perhaps the escape of half a surrogate pair, which UTF-8 cannot encode
+        if b"\\ud" in data.lower():  # perhaps a lone surrogate, which UTF-8 cannot encode
             canonical_json(value)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what}: not readable as JSON") from error
@@ -67,14 +67,14 @@ def parse_value(data: bytes, what: str) -> object:
 
 
 def _check_spelling(value: Mapping[str, Any], where: str) -> None:
-    """Raise ImageError for a field whose name is not in its case: Go reads it all the same, other readers do not."""
+    """Raise ImageError for a field name in the wrong case: Go's parser accepts it, other parsers ignore it."""
     for key in value:
         if key not in _FIELDS and key.casefold() in _FOLDED:
             raise ImageError(f"{where} has the field {key[:40]!r}, which must be {_FOLDED[key.casefold()]!r}")
 
 
 def media_type_of(data: bytes, declared: str, what: str) -> str:
-    """Return the media type of a manifest or index; raises ImageError if the declared one and its own differ."""
+    """Return the media type of a manifest or index. Raises ImageError if `declared` and its own mediaType differ."""
     value = parse_json(data, what)
     inside = value.get("mediaType")
     declared = declared.partition(";")[0].strip().lower()
@@ -90,7 +90,7 @@ def media_type_of(data: bytes, declared: str, what: str) -> str:
 
 
 def parse_manifest(data: bytes, what: str) -> Manifest:
-    """Return the descriptors of a manifest; raises ImageError that names the wrong field."""
+    """Return the descriptors of a manifest. Raises ImageError that names the wrong field."""
     value = parse_json(data, what)
     _check_spelling(value, what)
     layers = value.get("layers")
@@ -107,7 +107,7 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
 
 
 def parse_index(data: bytes, what: str) -> tuple[Descriptor, ...]:
-    """Return the descriptors of an index; raises ImageError that names the wrong field."""
+    """Return the descriptors of an index. Raises ImageError that names the wrong field."""
     value = parse_json(data, what)
     _check_spelling(value, what)
     manifests = value.get("manifests")
@@ -143,7 +143,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
 
 
 def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:
-    """Return the child of an index for a platform; raises ImageError with the list of its platforms."""
+    """Return the descriptor in an index for a platform. Raises ImageError that lists the platforms of the index."""
     images = [child for child in children if child.platform != UNKNOWN]
     for wanted in _fitting(platform):
         for child in images:
@@ -161,7 +161,7 @@ def _canonical(platform: Platform) -> Platform:
 
 
 def _fitting(platform: Platform) -> list[Platform]:
-    """Return the platforms that run on one, best first: older 32-bit ARM variants run on newer machines."""
+    """Return the platforms whose images run on `platform`, best first: 32-bit ARM also runs older variants."""
     if platform.architecture != "arm":
         return [_canonical(platform)]
     newest = int((platform.variant or "v7").removeprefix("v"))
@@ -172,7 +172,7 @@ def _fitting(platform: Platform) -> list[Platform]:
 def assemble(
     descriptor: Descriptor, manifest: bytes, config: bytes, opener: Callable[[Descriptor], Opener], what: str
 ) -> Image:
-    """Return an image of its documents; `opener` returns the function that opens a layer's bytes.
+    """Return the image of a manifest and a configuration. `opener`: returns the function that opens a layer.
 
     Raises ImageError if configuration and manifest contradict each other, or if a required field is missing.
     """
@@ -196,7 +196,7 @@ def assemble(
 
 
 def _check_config(value: dict[str, Any], where: str) -> None:
-    """Raise ImageError if a field of a configuration that is used later is not as config.md says."""
+    """Raise ImageError if a field of a configuration does not follow config.md. Only used fields are checked."""
     settings = value.get("config") or {}
     if not isinstance(settings, dict):
         raise ImageError(f"{where}.config is not an object")
@@ -225,6 +225,6 @@ def _check_config(value: dict[str, Any], where: str) -> None:
 
 
 def check_platform(image: Image, platform: Platform, what: str) -> None:
-    """Raise ImageError unless an image runs on a platform by its configuration."""
+    """Raise ImageError if an image cannot run on a platform, by the platform in its configuration."""
     if _canonical(image.platform) not in _fitting(platform):
         raise ImageError(f"{what} is for {image.platform}, not for {platform}")

@@ -1,13 +1,13 @@
-"""Media types of images: the OCI's (image-spec, media-types.md) and Docker's, which many registries still hold."""
+"""Media types of images: those of the OCI (image-spec, media-types.md) and Docker's older ones."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class MediaTypes:
-    """A family of media types. All documents and layers of an image have the types of one family.
+    """A family of media types. All documents and layers of an image have media types of one family.
 
-    `layer` is the type of a tar that is not compressed, `mark` the character between it and the name of a compression.
+    `layer` is the type of an uncompressed tar, `mark` the character between `layer` and the name of the compression.
     """
 
     name: str
@@ -18,7 +18,7 @@ class MediaTypes:
     mark: str
 
     def layer_type(self, compression: str) -> str:
-        """Return the type of a layer, by its compression: "none", "gzip" or "zstd"."""
+        """Return the media type of a layer with a compression: "none", "gzip" or "zstd"."""
         return self.layer if compression == "none" else f"{self.layer}{self.mark}{compression}"
 
 
@@ -44,9 +44,9 @@ INDEX_TYPES = frozenset(family.index for family in FAMILIES)
 MANIFEST_TYPES = frozenset(family.manifest for family in FAMILIES)
 CONFIG_TYPES = frozenset(family.config for family in FAMILIES)
 LAYER_TYPES = {family.layer_type(name): name for family in FAMILIES for name in ("none", "gzip", "zstd")}
-"""Media types of layers that can be read, with the compression of each."""
+"""Media types of layers that can be read, with their compression."""
 
 
 def family_of(media_type: str) -> MediaTypes:
-    """Return the family of the media type of a manifest or an index."""
+    """Return the family that contains the media type of a manifest or index."""
     return next(family for family in FAMILIES if media_type in (family.manifest, family.index))

@@ -1,6 +1,6 @@
 """Descriptors, layers, images and indexes of the OCI image-spec 1.1: immutable values.
 
-See descriptor.md, manifest.md, image-index.md and config.md. Layers are opened, not held in memory.
+See descriptor.md, manifest.md, image-index.md and config.md. Layers are not in memory; each has a function to open it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from hatch_docker.core.errors import ImageError
 DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 
 Opener = Callable[[], BinaryIO]
-"""Function that opens the same bytes from their start each time; the caller closes the stream."""
+"""Function that opens a new stream of the same bytes at each call; the caller closes the stream."""
 
 Content = bytes | Path | Opener
-"""The bytes of a file: in memory, on disk, or to be opened."""
+"""The content of a file: bytes, a path on disk, or a function that opens it."""
 
 
 def open_content(content: Content | None) -> BinaryIO:
-    """Open the bytes of a file, none if it has no content; the caller closes the stream. Raises OSError."""
+    """Open the content of a file (empty for None); the caller closes the stream. Raises OSError."""
     if content is None or isinstance(content, bytes):
         return io.BytesIO(content or b"")
     return content.open("rb") if isinstance(content, Path) else content()
@@ -39,13 +39,13 @@ def digest_of(data: bytes) -> str:
 
 
 def canonical_json(value: object) -> bytes:
-    """Return JSON with sorted keys and no spaces: the form of every document that we write and that has a digest."""
+    """Return JSON with sorted keys and no spaces. All documents with a digest are written in this form."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """An operating system, an architecture (GOARCH names) and perhaps a variant (image-index.md, platform)."""
+    """An operating system (GOOS name), an architecture (GOARCH name) and a variant or "" (image-index.md, platform)."""
 
     os: str
     architecture: str
@@ -53,7 +53,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read `linux/amd64` or `linux/arm/v7`; raises ImageError for anything else."""
+        """Parse a text such as `linux/amd64` or `linux/arm/v7`. Raises ImageError for another format."""
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_]+", part) for part in parts):
             raise ImageError(f"platform {text!r} is not of the form os/architecture, such as linux/amd64")
@@ -64,18 +64,18 @@ class Platform:
 
 
 UNKNOWN = Platform("unknown", "unknown")
-"""Platform of BuildKit's attestations, which an index lists beside its images."""
+"""Platform of the attestations that BuildKit adds to an index."""
 
 
 def host_platform() -> Platform:
-    """Return the Linux platform of this machine's architecture, whatever its operating system is."""
+    """Return the Linux platform with this machine's architecture, on any operating system."""
     machine = platform.machine().lower()
     return Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine))
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A typed, sized, content-addressed reference to bytes (descriptor.md). `size` is in bytes."""
+    """A reference to a blob: media type, digest and size in bytes (descriptor.md)."""
 
     media_type: str
     digest: str
@@ -97,10 +97,10 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One file system change set (layer.md).
+    """A file system changeset (layer.md).
 
-    `descriptor` is that of the bytes that `open` opens (compressed, as stored); `diff_id` is the digest of the
-    uncompressed tar; `unpacked_size` is that tar's size in bytes, None if the layer was not read yet.
+    `open` opens the (usually compressed) blob of `descriptor`. `diff_id` is the digest of the uncompressed tar,
+    `unpacked_size` its size in bytes, None if the layer was not read yet.
     """
 
     descriptor: Descriptor
@@ -111,7 +111,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Origin of a layer (config.md, history), as `docker history` shows it."""
+    """The history entry of a layer (config.md, history); `docker history` shows it."""
 
     created_by: str
     comment: str = ""
@@ -133,39 +133,39 @@ class Image:
 
     @property
     def config_json(self) -> dict[str, Any]:
-        """The configuration, parsed (config.md)."""
+        """The parsed configuration (config.md)."""
         return dict(json.loads(self.config))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that its containers start with: `config` in the configuration, which may be missing."""
+        """The settings of containers: the field `config` of the configuration, {} if it is missing."""
         return dict(self.config_json.get("config") or {})
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables of the settings."""
+        """The environment variables in the settings."""
         return {name: value for name, _, value in (str(line).partition("=") for line in self.settings.get("Env") or [])}
 
     @property
     def manifest_json(self) -> dict[str, Any]:
-        """The manifest, parsed (manifest.md)."""
+        """The parsed manifest (manifest.md)."""
         return dict(json.loads(self.manifest))
 
     @property
     def platform(self) -> Platform:
-        """Platform of the image by its configuration."""
+        """The platform in the configuration."""
         config = self.config_json
         return Platform(config["os"], config["architecture"], config.get("variant", ""))
 
     @property
     def size(self) -> int:
-        """Bytes of all layers as stored (compressed)."""
+        """The sum of the compressed sizes of the layers in bytes."""
         return sum(layer.descriptor.size for layer in self.layers)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Images of several platforms under one digest (image-index.md). `index` is the exact bytes."""
+    """An image index: images of several platforms (image-index.md). `index` is its exact bytes."""
 
     descriptor: Descriptor
     index: bytes
@@ -178,5 +178,5 @@ class Index:
 
 
 def images_of(item: Image | Index) -> tuple[Image, ...]:
-    """Return the images of an index, one for each platform, or the image itself."""
+    """Return the images of an index, or the image itself."""
     return item.images if isinstance(item, Index) else (item,)

@@ -1,6 +1,7 @@
 """Paths in an image, relative to its root.
 
-Standard library only and read by Python 3.9: a stage of the Dockerfile runs this file too (`engines.recipe`).
+A stage of the Dockerfile imports this module too (`engines.buildkit.context.STAGE_MODULES`): it needs only the standard
+library of Python 3.9.
 """
 
 from __future__ import annotations
@@ -9,26 +10,26 @@ from collections.abc import Iterator
 
 from hatch_docker.core.errors import ImageError
 
-SOURCE_DATE = 315532800  # 1980-01-01, in seconds since the epoch, the earliest in a zip file: of all that has no time
-WHITEOUT = ".wh."  # how the names of files start that remove others (layer.md, Whiteouts)
-DEPTH_LIMIT = 256  # directories; a function that walks a tree may do so by recursion
-PATH_LIMIT = 4095  # Linux's PATH_MAX, less the final NUL
+SOURCE_DATE = 315532800  # default mtime: 1980-01-01 in seconds since the epoch, the earliest time in a zip file
+WHITEOUT = ".wh."  # prefix of names that remove files of lower layers (layer.md, Whiteouts)
+DEPTH_LIMIT = 256  # directories in a path: functions may walk a tree recursively
+PATH_LIMIT = 4095  # characters: Linux's PATH_MAX without the final NUL
 SHOWN = 80  # characters of a name in a message
 
 
 def parents(path: str) -> Iterator[str]:
-    """Yield the directories that a relative path is in, the nearest first: "opt/venv/bin" -> "opt/venv", "opt"."""
+    """Yield the parent directories of a relative path, nearest first: "opt/venv/bin" -> "opt/venv", "opt"."""
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
 
 
 def safe_path(name: str, *, backslash: bool = True) -> str:
-    """Return the normalised relative path that a name in an archive stands for, without `./` and trailing `/`.
+    """Return the normalised relative path of a name in an archive, without `./` and trailing `/`.
 
-    Every name from a tar, a wheel or a package passes here. Raises ImageError for a name that is empty or
-    absolute, climbs with `..`, or that no Linux file system can hold; for a backslash where `backslash` is
-    False (a separator on the machine that made the wheel, a plain character in Debian's packages).
+    Used for every name from a tar, a wheel or a Debian package. Raises ImageError for a name that is empty or absolute,
+    contains `..` or NUL, or is too long for Linux. If `backslash` is False, a backslash is an error, too (in wheels,
+    where it may be a separator of Windows; in Debian packages it is a normal character).
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     why = ""
@@ -52,5 +53,5 @@ def safe_path(name: str, *, backslash: bool = True) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a name out of an archive as messages have it: quoted, and cut where it is long."""
+    """Return a name from an archive for a message: quoted, and cut after SHOWN characters."""
     return repr(name) if len(name) <= SHOWN else f"{name[:SHOWN]!r}..."

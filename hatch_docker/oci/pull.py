@@ -1,7 +1,6 @@
-"""Images pulled from a registry (distribution-spec 1.1, Pull), with retries.
+"""Pulling images from a registry (distribution-spec 1.1, Pull), with retries.
 
-Plain http is used only for registries on this machine that speak no TLS, and for those of
-HATCH_DOCKER_INSECURE_REGISTRIES.
+Plain HTTP is used only for registries in HATCH_DOCKER_INSECURE_REGISTRIES, and for registries on loopback without TLS.
 """
 
 from pathlib import Path
@@ -26,15 +25,15 @@ from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Index, Pl
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote, refuse
 
-SMALL = 1_000_000  # bytes of a blob that is downloaded too quickly to be shown
-IMAGES = 100  # of an index; there are not half as many platforms, and each takes a request
+SMALL = 1_000_000  # bytes; the download of a smaller blob writes no line
+IMAGES = 100  # most images of an index: each needs a request, and there are fewer than 50 platforms
 
 
 def resolve(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descriptor, bytes]:
-    """Return the descriptor and the exact bytes of a manifest or index.
+    """Return the descriptor and the exact bytes of a manifest or index, from the cache if it has the digest.
 
-    By digest it may come from the cache; for a tag the registry is asked for the digest, and for the bytes if the
-    cache does not have them. Raises RegistryError, and ImageError for a document that breaks the image-spec.
+    The digest of a tag is requested from the registry. Raises RegistryError, and ImageError for a document that does
+    not follow the image-spec.
     """
     digest = reference.digest or remote.client.retry(f"{reference}: ask", lambda: _head(remote, reference))
     if not digest or not (path := blobs.get(digest)):
@@ -45,7 +44,7 @@ def resolve(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descrip
 
 
 def _head(remote: Remote, reference: Reference) -> str:
-    """Return the digest of a tag, "" if the registry does not say; registries do not count a HEAD as a pull."""
+    """Return the digest of a tag by a HEAD request (which rate limits do not count), "" if the header is missing."""
     response = remote.ask_manifest(reference, "HEAD")
     digest = response.headers.get("docker-content-digest", "")
     return digest if response.status == 200 and DIGEST.fullmatch(digest) else ""
@@ -68,10 +67,10 @@ def _manifest(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descr
 
 
 def pull(remote: Remote, reference: Reference, platform: Platform, blobs: Store) -> Image:
-    """Return the image for a platform, from an index or alone; its layers are downloaded when they are opened.
+    """Return the image for a platform; `reference` may be an index. Layers are downloaded when they are opened.
 
-    Raises RegistryError when it cannot be pulled, ImageError when there is none for the platform or it breaks the
-    image-spec.
+    Raises RegistryError if the pull fails, ImageError if there is no image for the platform, or if the image does not
+    follow the image-spec.
     """
     descriptor, data = resolve(remote, reference, blobs)
     for _depth in range(2):
@@ -84,7 +83,7 @@ def pull(remote: Remote, reference: Reference, platform: Platform, blobs: Store)
 
 
 def pull_item(remote: Remote, reference: Reference, blobs: Store) -> Image | Index:
-    """Return what a name means: an index with all its platforms, or the image of one; see `pull`."""
+    """Return the index of a reference with the images of all platforms, or the image of a single platform."""
     descriptor, data = resolve(remote, reference, blobs)
     if descriptor.media_type in INDEX_TYPES:
         return pull_index(remote, reference, blobs)
@@ -92,7 +91,7 @@ def pull_item(remote: Remote, reference: Reference, blobs: Store) -> Image | Ind
 
 
 def pull_index(remote: Remote, reference: Reference, blobs: Store) -> Index:
-    """Return an index with the images of all its platforms, without the attestations among its children."""
+    """Return an index with the images of all its platforms, without attestations."""
     descriptor, data = resolve(remote, reference, blobs)
     if descriptor.media_type not in INDEX_TYPES:
         raise RegistryError(f"{reference} is an image of one platform, not an index")
@@ -124,9 +123,9 @@ def _image(remote: Remote, reference: Reference, descriptor: Descriptor, manifes
 
 
 def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: Store) -> Path:
-    """Return the path of a blob's verified bytes; they are downloaded if the cache does not have them.
+    """Return the path of a verified blob. It is downloaded if the cache does not have it.
 
-    Builds that run at once download a blob once. The `urls` of a foreign layer are never used.
+    Concurrent builds download a blob once. The `urls` of a foreign layer are never used.
     """
     found = blobs.get(descriptor.digest)
     if found:
@@ -156,5 +155,5 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
             small = descriptor.size < SMALL  # shown with -v only
             with remote.client.progress.task(title, descriptor.size, part=small) as task:
                 remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
-            found = blobs.blob_path(descriptor.digest)  # its bytes were verified while they arrived
+            found = blobs.blob_path(descriptor.digest)  # verified during the download
     return found

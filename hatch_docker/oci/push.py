@@ -1,6 +1,6 @@
-"""Images and indexes pushed to a registry: blobs that it has are skipped or mounted, the tags come last.
+"""Pushing images and indexes to a registry. Existing blobs are skipped or mounted; tags are put last.
 
-Implements the push of the distribution-spec 1.1 (Pushing manifests, Pushing blobs, Mounting a blob).
+Implements the distribution-spec 1.1 (Pushing manifests, Pushing blobs, Mounting a blob).
 """
 
 import io
@@ -20,21 +20,21 @@ from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import ACCEPT, Remote, push_scope, refuse, session_url
 
-UPLOADS = 4  # blobs that are sent at the same time
-# Errors for a manifest whose blobs the registry does not see yet: docker-registry while another client pushes one of
-# them (it reads the half-written link to it), others if one of their machines lags behind.
+UPLOADS = 4  # concurrent uploads of blobs
+# Error codes for a manifest whose blobs the registry does not find yet. docker-registry returns them while another
+# client pushes one of the blobs (it reads an incomplete link), others when their machines are not synchronised yet.
 _NOT_YET = (b"DIGEST_INVALID", b"MANIFEST_BLOB_UNKNOWN")
 
 FindRepository = Callable[[str], str]
-"""Function that returns a repository of the target's registry that has a blob, given its digest, or ""."""
+"""Function that returns a repository of the target's registry that contains the blob of a digest, or ""."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """Result of a push to one repository: `sent` is in bytes, of blobs and of manifests.
+    """Result of a push to one repository: `sent` is the number of bytes of blobs and manifests.
 
-    `arrived` are the digests of the blobs that were not there before, `mounted` is the number of those that came from
-    another repository.
+    `arrived`: digests of the blobs that the repository did not have before. `mounted`: how many of them were mounted
+    from another repository.
     """
 
     digest: str
@@ -45,11 +45,12 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A repository to push to; `find` returns the repository that a blob can be mounted from.
+    """A repository to push to. `find` returns the repository from which a blob can be mounted.
 
-    `known` are digests of blobs that it is known to have, `made` those of blobs that were just made, which nobody can
-    have: neither is asked for. `new` says that nobody can have the image. `later`, if there is one, gets functions to
-    be called when everything else is done: they see to what other clients may have overwritten.
+    `known`: digests of blobs that the repository has. `made`: digests of blobs that this build has just made, so that
+    no registry can have them. No request looks for either. `new`: True if no registry can have the image. `later`: if
+    it is not None, `attach` appends functions that must be called at the end of the push; they check the lists of
+    referrers, which other clients may overwrite.
     """
 
     remote: Remote
@@ -61,27 +62,28 @@ class Target:
     later: list[Callable[[], object]] | None = None
 
     def scopes(self, source: str = "") -> tuple[str, ...]:
-        """Return the scopes that a token must allow."""
+        """Return the scopes of the token for a push, with a mount from `source` if it is not ""."""
         return (push_scope(self.name), *([f"repository:{source}:pull"] if source else []))
 
 
 
 
 def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: bool = True) -> Pushed:
-    """Push the blobs of an image or index, then its manifests, for `put_tags`; without `manifest` not the item's own.
+    """Push the blobs of an image or index, then its manifests; `put_tags` must follow.
 
-    Blobs that the repository has are not sent, and layers that are not sent are not opened; blobs that are in another
-    repository, by `find`, are mounted. `task` counts the bytes sent. Raises RegistryError or TransientError, which say
-    what is there already: the next push goes on from that.
+    If `manifest` is False, the manifest of a single image is not pushed. Existing blobs are not sent, and layers that
+    are not sent are not opened; blobs that `find` finds in another repository are mounted. `task` counts the bytes
+    sent. Raises RegistryError or TransientError; the message says what the repository has already. The next push
+    continues from there.
     """
-    # Also of an index that is there: registries' clean-up jobs delete the images of its platforms, which have no tag.
+    # Checked also if the index exists: clean-up jobs of registries delete its images, because they have no tag.
     images = [image for image in images_of(item) if target.new or not has_manifest(target, image.digest, image.digest)]
     blobs: dict[str, tuple[Descriptor, Opener]] = {}
     for image in images:
         config = parse_manifest(image.manifest, image.digest).config
         blobs[config.digest] = (config, partial(io.BytesIO, image.config))
         blobs.update({layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers})
-    # The largest first: sent last, it would be sent alone.
+    # The largest blob first, so that the others are sent at the same time.
     ordered = sorted(blobs.values(), key=lambda blob: (-blob[0].size, blob[0].digest))
     moved = _push_blobs(target, ordered, task) if images else []
     sent = sum(size for _digest, size in moved)
@@ -95,7 +97,7 @@ def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: boo
 def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
     """Tag an image or index that the repository has; return the bytes sent.
 
-    Raises RegistryError or TransientError, which name the tags that are done.
+    Raises RegistryError or TransientError; the message names the finished tags.
     """
     document = item.index if isinstance(item, Index) else item.manifest
     missing = [tag for tag in dict.fromkeys(tags) if target.new or not has_manifest(target, tag, item.digest)]
@@ -110,7 +112,7 @@ def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
 
 
 def has_manifest(target: Target, name: str, digest: str) -> bool:
-    """Tell whether a tag or digest of the target's repository refers to `digest` already."""
+    """Return whether a tag or digest (`name`) of the target's repository refers to the manifest `digest`."""
     remote = target.remote
     url = remote.url(target.name, f"manifests/{name}")
 
@@ -124,7 +126,7 @@ def has_manifest(target: Target, name: str, digest: str) -> bool:
 
 
 def put_manifest(target: Target, name: str, descriptor: Descriptor, document: bytes) -> int:
-    """Put a manifest or index under a tag or its digest, after all that it names; return the bytes sent."""
+    """Put a manifest or index under a tag or its digest; return the bytes sent. Its blobs must have been pushed."""
     send_manifest(target, name, descriptor, document)
     return len(document)
 
@@ -132,7 +134,7 @@ def put_manifest(target: Target, name: str, descriptor: Descriptor, document: by
 def send_manifest(
     target: Target, name: str, descriptor: Descriptor, document: bytes, condition: Mapping[str, str] | None = None
 ) -> Response:
-    """As `put_manifest`, on a condition (a header such as If-Match); return the answer."""
+    """Put a manifest or index, with the headers `condition` (such as If-Match); return the response."""
     remote = target.remote
     url = remote.url(target.name, f"manifests/{name}")
 
@@ -153,7 +155,7 @@ def send_manifest(
 
 
 def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: Advance = no_progress) -> int | None:
-    """Push one blob; return the bytes sent, 0 if it was mounted, None if it was there already."""
+    """Push one blob; return the bytes sent, 0 if it was mounted, None if the repository had it."""
     what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
 
     def attempt() -> int | None:
@@ -164,7 +166,7 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: A
 
 
 def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task) -> list[tuple[str, int]]:
-    """Push blobs; return the digests of those that were not there, and the bytes sent for each: 0 if mounted."""
+    """Push blobs; return the digest and the bytes sent (0 if mounted) of each that the repository did not have."""
     from concurrent.futures import ThreadPoolExecutor
 
     done: dict[str, int | None] = {}
@@ -191,7 +193,7 @@ def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task
 
 
 def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
-    """Make one attempt in a new upload session: in an old one the registry would append to what it has."""
+    """Make one attempt to push a blob. It needs a new upload session: in an old one the registry would append data."""
     remote, digest = target.remote, descriptor.digest
     if digest in target.known:
         return None
@@ -230,7 +232,7 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
             answer = remote.send(target.name, "POST", url + query, target.scopes(source))
         except TransientError:
             raise
-        except RegistryError:  # as for users who may not read the source
+        except RegistryError:  # such as for users without read access to the source
             pass
     if answer is None or answer.status not in (201, 202):
         if opened := remote.sessions.pop(target.name.name, ""):

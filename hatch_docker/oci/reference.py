@@ -1,7 +1,7 @@
-"""References to images: `registry/repository:tag@digest`, by the grammar of the distribution project.
+"""References to images: `registry/repository:tag@digest`.
 
-Implements https://github.com/distribution/reference (grammar and Docker's normalisation) and the `name`,
-`reference` grammar of the distribution-spec 1.1 (Pulling manifests).
+Implements https://github.com/distribution/reference (grammar, and normalisation as in Docker), and the grammar of
+`name` and `reference` in the distribution-spec 1.1 (Pulling manifests).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hatch_docker.oci.model import DIGEST
 
 DOCKER_HUB = "docker.io"
 MAX_PORT = 65535
-LONGEST = 512  # characters: 255 of the name, a tag and a digest, and some room
+LONGEST = 512  # most characters: 255 of the name, 128 of a tag, 71 of a digest, and some reserve
 _ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -26,7 +26,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The full name of an image. `tag` or `digest` may be empty, not both; if both are given the digest counts."""
+    """The full name of an image. `tag` or `digest` may be "", but not both. If both are set, the digest is used."""
 
     registry: str
     repository: str
@@ -40,7 +40,7 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The name as Docker shows it: without its default registry."""
+        """The short form that Docker displays, without the default registry."""
         text = str(self)
         return text.removeprefix(f"{DOCKER_HUB}/library/").removeprefix(f"{DOCKER_HUB}/")
 
@@ -54,9 +54,9 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Parse a name as `docker pull` does: `docker.io`, its `library/` and the tag `latest` are the defaults.
+    """Parse a name with the defaults of `docker pull`: `docker.io`, `library/` and the tag `latest`.
 
-    Raises ImageError that says which part of the text is wrong.
+    Raises ImageError that names the wrong part of the text.
     """
     if len(text) > LONGEST:
         raise _wrong(text, f"it has more than {LONGEST} characters")
@@ -84,12 +84,12 @@ def parse_reference(text: str) -> Reference:
 
 
 def check_tag(tag: str, where: str) -> None:
-    """Raise ImageError unless `tag` is valid; `where` is the text that it is a part of."""
+    """Raise ImageError if `tag` is not valid. `where`: the whole reference, for the message."""
     if not _TAG.fullmatch(tag):
         raise _wrong(where, f"{tag!r} is not a tag (at most 128 letters, digits, '_', '.', '-')")
 
 
 def _wrong(text: str, reason: str) -> ImageError:
-    # The text may be a URL with a password before the host.
+    # The text may be a URL with a password.
     shown = re.sub(r"[^/@\s]+@(?=[^@]*/)", "***@", text[:LONGEST])
     return ImageError(f"{shown!r} is not an image reference: {reason}")

@@ -1,17 +1,17 @@
-"""Referrers of an image in a registry: SBOMs, provenance and signatures, whose manifests name it as their subject.
+"""Referrers of an image in a registry: SBOMs, provenance and signatures, whose manifests have the image as subject.
 
 Implements the distribution-spec 1.1 (Listing Referrers; Pushing Manifests with Subject; Unavailable Referrers API,
 Referrers Tag Schema) and the image-spec 1.1 (manifest.md, Guidelines for Artifact Usage).
 
     artifact_manifest   bytes and their subject -> manifest of an artifact
-    attach              artifacts -> repository; an artifact is listed once, also if it is attached again
-    referrers           subject -> what is listed for it
+    attach              artifacts -> repository; the list of referrers contains each artifact once
+    referrers           subject -> its referrers
 
-For a registry without the API (docker-registry 2.8.3, ghcr) clients write the list as an index under the tag
-`sha256-HEX`. Two clients at once overwrite each other's entries, and these registries have no compare-and-swap. So the
-list is read again after a while, when every client that had read the old list must have written its own, and entries
-that are missing then are written again. A push does other things meanwhile (`Target.later`). Nobody can attach to an
-image that the registry does not have yet, except another push of the same image: then the while is short.
+For a registry without the referrers API (docker-registry 2.8.3, ghcr) clients write the list as an index under the tag
+`sha256-HEX`. Concurrent clients overwrite each other's entries, because these registries have no compare-and-swap. So
+after a wait, in which all clients that have read the old list should have written theirs, the list is read again, and
+missing entries are added again. A push does other work during the wait (`Target.later`). The wait is short for a new
+image: only another push of the same image can write its list.
 """
 
 import io
@@ -32,19 +32,20 @@ from hatch_docker.oci.registry import ACCEPT, refuse
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
-PAGES = 100  # of a list of referrers
-ROUNDS = 40  # of writing a list that other clients write too
-SETTLE = 0.3  # seconds, at least, after which a client that had read the list must have written it
-TWIN = 0.05  # the same, in seconds, where such a client can only be another push of the same new image
-BUSY = 1.0  # the same, in seconds, while other clients are writing
-CYCLES = 4  # the same, as a multiple of the time for our own read and write: other clients may be as slow
+PAGES = 100  # most pages of a list of referrers
+ROUNDS = 40  # most reads of a list that other clients write too
+SETTLE = 0.3  # seconds to wait at least after a write, until the list is read again
+TWIN = 0.05  # the same for a new image
+BUSY = 1.0  # the same while other clients write the list
+CYCLES = 4  # the same as a multiple of the time of our own read and write: other clients may be as slow
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A document about an image: its bytes and their media type.
 
-    `annotations` are those of the manifest, `notes` those of the bytes, such as the name that `oras pull` gives them.
+    `annotations`: annotations of the manifest. `notes`: annotations of the blob's descriptor, such as the title, which
+    `oras pull` uses as file name.
     """
 
     media_type: str
@@ -56,9 +57,9 @@ class Artifact:
 
 
 def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
-    """Return the manifest of an artifact without a configuration (manifest.md, Guidelines for Artifact Usage).
+    """Return the manifest of an artifact with an empty configuration (manifest.md, Guidelines for Artifact Usage).
 
-    The same bytes about the same subject give the same manifest.
+    The result is deterministic.
     """
     data = artifact.data
     blob = Descriptor(artifact.media_type, digest_of(data), len(data), annotations=artifact.notes)
@@ -74,10 +75,9 @@ def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
 
 
 def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -> dict[str, int]:
-    """Attach artifacts to a subject of a repository; return the digests of those that were not listed, each with the
-    bytes sent for it.
+    """Attach artifacts to a subject in a repository; return the bytes sent, by digest of each newly listed artifact.
 
-    The subject may be pushed before or after. Raises RegistryError or TransientError.
+    The subject can be pushed before or after. Raises RegistryError or TransientError.
     """
     manifests = {artifact_manifest(artifact, subject): artifact.data for artifact in artifacts}
     known = {} if target.new else referrers(target, subject.digest)
@@ -99,15 +99,15 @@ def _push(target: Target, data: bytes) -> int:
 
 
 def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[bytes]) -> None:
-    """Put manifests that name `subject`, whose blobs are there, and make sure that they are listed.
+    """Put manifests whose subject is `subject`, and ensure that they are listed as referrers.
 
-    Raises RegistryError or TransientError.
+    Their blobs must have been pushed. Raises RegistryError or TransientError.
     """
     unlisted = []
     for manifest in manifests:
         descriptor = Descriptor(OCI.manifest, digest_of(manifest), len(manifest))
         answer = send_manifest(target, descriptor.digest, descriptor, manifest)
-        # The header says that the registry lists the manifest; without it the client has to, with its type and
+        # With this header the registry lists the manifest itself. Otherwise the client must list it, with its type and
         # annotations (Pushing Manifests with Subject).
         if answer.headers.get("oci-subject") != subject.digest:
             value = parse_json(manifest, descriptor.digest)
@@ -122,25 +122,25 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
 
 
 def referrers(target: Target, digest: str) -> dict[str, dict[str, Any]]:
-    """Return the items that are listed for the subject `digest` of a repository, by their digests.
+    """Return the referrers of the subject `digest` in a repository: descriptors as JSON objects, by digest.
 
-    Raises RegistryError, and ImageError for a list that is none.
+    Raises RegistryError, and ImageError for an invalid list.
     """
     return {item["digest"]: item for item in _list(target, digest)[0]}
 
 
 def lists(target: Target, subject: str, digests: Iterable[str]) -> bool:
-    """Tell whether some manifests are listed for a subject of a repository, all by their digests."""
+    """Return whether all manifests of `digests` are listed as referrers of a subject."""
     return set(digests) <= referrers(target, subject).keys()
 
 
 def fallback_tag(digest: str) -> str:
-    """Return the tag that lists the referrers of a digest (Referrers Tag Schema)."""
+    """Return the tag of the list of referrers of a digest (Referrers Tag Schema)."""
     return digest.replace(":", "-")
 
 
 def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
-    """Return the items of the list, and whether they come from the API."""
+    """Return the referrers of a digest, and whether they come from the referrers API."""
     found: list[dict[str, Any]] = []
     url = target.remote.url(target.name, f"referrers/{digest}")
     for page in range(PAGES):
@@ -158,14 +158,14 @@ def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _is_index(response: Response) -> bool:
-    """Tell whether the API answered: some registries answer unknown requests with 200 and a web page."""
+    """Return whether a response is an index: some registries respond to unknown paths with 200 and a web page."""
     return response.status == 200 and response.headers.get("content-type", "").partition(";")[0].strip() == OCI.index
 
 
 def get_document(target: Target, url: str, what: str, expected: Container[int] = ()) -> Response:
-    """Return the answer to a GET of a manifest or a list; raise RegistryError for a status that is not `expected`.
+    """Return the response to a GET of a manifest or a list. Raises RegistryError for a status not in `expected`.
 
-    Without `expected` only a refused login is an error.
+    Without `expected` only the statuses 401 and 403 are errors. `what` describes the request in messages.
     """
 
     def attempt() -> Response:
@@ -179,20 +179,20 @@ def get_document(target: Target, url: str, what: str, expected: Container[int] =
 
 
 def _items(document: bytes, what: str) -> list[dict[str, Any]]:
-    """Return the items as they are written, with unknown fields: entries of other clients must not change."""
+    """Return the entries of an index with all fields: entries of other clients must be written back unchanged."""
     parse_index(document, what)
     items: list[dict[str, Any]] = parse_json(document, what)["manifests"]
     return items
 
 
 def _next(link: str) -> str:
-    """Return the URL of the next page (RFC 8288, rel="next")."""
+    """Return the URL of the next page in a `Link` header (RFC 8288, rel="next"), "" if there is none."""
     target, _, parameters = link.partition(">")
     return target.removeprefix("<") if target.startswith("<") and 'rel="next"' in parameters else ""
 
 
 def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
-    """Return the items of the index under the fallback tag, and its entity tag or ""."""
+    """Return the entries of the index under the fallback tag, and its ETag or ""."""
     tag = fallback_tag(digest)
     response = get_document(target, target.remote.url(target.name, f"manifests/{tag}"), "list what is attached")
     if response.status == 404:
@@ -205,7 +205,7 @@ def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
 
 
 def _list_by_tag(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> None:
-    """Add items to the index under the fallback tag, until they stay there; that is seen to at the end of the push."""
+    """Add items to the index under the fallback tag; check at the end of the push that they are still in it."""
     rounds = _rounds(target, digest, items)
     next(rounds, None)
     if target.later is None:
@@ -220,15 +220,18 @@ def _finish(rounds: Iterator[None]) -> None:
 
 
 def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Iterator[None]:
-    """Add items to the index under the fallback tag, and yield; go on until they stay there."""
+    """Add items to the index under the fallback tag, yield, read it again; repeat until no item is missing.
+
+    Raises RegistryError after ROUNDS reads.
+    """
     clock, sleep = target.remote.client.policy.clock, target.remote.client.policy.sleep
     quiet, written, ours = TWIN if target.new else SETTLE, None, None
     for number in range(ROUNDS):
         start = clock()
         found, entity = _tagged(target, digest)
-        if written is None and found:  # the registry had the image before
+        if written is None and found:  # the image is not new
             quiet = SETTLE
-        if ours not in (None, found):  # another client is writing, and may be slow
+        if ours not in (None, found):  # another client writes the list, and may be slow
             quiet = max(quiet, BUSY)
         known = {item["digest"] for item in found}
         if missing := [item for item in items if item["digest"] not in known]:
@@ -237,10 +240,10 @@ def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Ite
             alone, written = written is None and not found, clock()
             quiet = max(quiet, CYCLES * (written - start))
             yield
-            if alone:  # nobody else was seen: it is read once more, at the end
+            if alone:  # no other client so far: one more read after the wait
                 sleep(max(quiet - (clock() - written), 0.0))
                 continue
-            # Clients that wrote at the same time try again at different times, further apart the more there are.
+            # A random pause, longer in each round, so that clients do not write at the same time again.
             sleep(random.uniform(0.0, min(0.05 * (number + 1), 1.0)))  # noqa: S311
         elif written is None or start - written >= quiet:
             return
@@ -260,5 +263,5 @@ def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], ent
     try:
         send_manifest(target, fallback_tag(digest), Descriptor(OCI.index, digest_of(data), len(data)), data, condition)
     except StatusError as error:
-        if error.response.status != 412:  # 412: the registry checks the condition, and another client was faster
+        if error.response.status != 412:  # 412 Precondition Failed: another client has written the list meanwhile
             raise

@@ -1,6 +1,6 @@
-"""Registries during one build: their URLs, authorized requests, and the errors for answers that refuse.
+"""Access to registries: URLs, authorized requests, and errors for unexpected responses.
 
-Implements the authentication and the endpoints of the distribution-spec 1.1.
+Implements authentication and endpoints of the distribution-spec 1.1.
 """
 
 import threading
@@ -19,17 +19,17 @@ from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
 INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"
-ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # for requests that may return a manifest or an index
+ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # `Accept` header of requests for a manifest or an index
 HTTPS_PORT = 443
 _HUB_API = "registry-1.docker.io"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Remote:
-    """Access to registries for one build: the HTTP client, the user's credentials and the tokens so far.
+    """Access to registries for one build: the HTTP client, the user's credentials and the obtained tokens.
 
-    `credentials` are by the names of repositories, `headers` (Authorization) by registry and scopes, `schemes` by the
-    hosts of registries on this machine. `sessions` are the URLs of open upload sessions, by the names of repositories.
+    `credentials`: by name of the repository. `headers`: `Authorization` by registry and scopes. `schemes`: http or
+    https by host, for registries on loopback. `sessions`: URL of an open upload session by name of the repository.
     """
 
     client: Client
@@ -41,13 +41,13 @@ class Remote:
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def url(self, reference: Reference, path: str) -> str:
-        """Return the URL of a path in the reference's repository."""
+        """Return the URL of a path below the reference's repository."""
         registry = reference.registry
         host = _HUB_API if registry == DOCKER_HUB else registry
         return f"{self._scheme(registry, host)}://{host}/v2/{reference.repository}/{path}"
 
     def _scheme(self, registry: str, host: str) -> str:
-        """Return "https", or "http" for a registry that the user lists, or one on this machine without TLS."""
+        """Return "https", or "http" for a registry in INSECURE or a registry on loopback without TLS."""
         if registry in {item.strip() for item in self.environ.get(INSECURE, "").split(",")}:
             return "http"
         parts = urls.split(f"http://{host}")
@@ -64,10 +64,10 @@ class Remote:
         self, reference: Reference, method: str, url: str, scopes: tuple[str, ...], *,
         headers: Mapping[str, str] | None = None, limit: int = SMALL, replay: bool = True, **body: Any,
     ) -> Response:
-        """Make one attempt of a request, authorized if `url` has the registry's own origin.
+        """Make one attempt of a request, with `Authorization` if `url` has the registry's origin.
 
-        After a 401 it is sent once more with a new token. Without `replay` Retryable is raised instead, for the caller
-        to begin again: the body went into an upload session that may be unusable now.
+        After a 401 the request is repeated once with a new token. If `replay` is False, Retryable is raised instead:
+        the caller must open a new upload session, because a part of the body may have been stored in the old one.
         """
         own = urls.origin(url) == urls.origin(self.url(reference, ""))
         sent = {**(headers or {}), **(self._header(reference, scopes) if own else {})}
@@ -80,7 +80,7 @@ class Remote:
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
     def ask_manifest(self, reference: Reference, method: str = "GET") -> Response:
-        """Make one attempt to get the manifest or index of a reference, or with HEAD its headers."""
+        """Make one attempt to get (or with `method` HEAD, to check) the manifest or index of a reference."""
         url, scopes = self.url(reference, f"manifests/{reference.digest or reference.tag}"), (_pull_scope(reference),)
         return self.send(reference, method, url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
 
@@ -106,7 +106,7 @@ class Remote:
     ) -> dict[str, str]:
         key = (reference.registry, scopes)
         with self.guard:
-            # Another thread may have renewed the token after the same refusal.
+            # Another thread may have renewed the token already.
             if self.headers.get(key) in (None, used):
                 self.headers[key] = authorize(
                     self.client, self.url(reference, ""), response.headers.get("www-authenticate", ""),
@@ -126,12 +126,12 @@ def _pull_scope(reference: Reference) -> str:
 
 
 def push_scope(reference: Reference) -> str:
-    """Return the scope that the token of a push to a repository must allow."""
+    """Return the scope of the token for a push to a repository."""
     return f"{_pull_scope(reference)},push"
 
 
 def session_url(reference: Reference, answer: Response) -> str:
-    """Return the URL of the upload session that an answer opens (Pushing blobs); raise StatusError for another one."""
+    """Return the URL of a new upload session from a response (Pushing blobs). Raises StatusError without a session."""
     location = answer.headers.get("location")
     if answer.status != 202 or not location:
         raise refuse(reference, answer)
@@ -143,7 +143,7 @@ def _login(registry: str) -> str:
 
 
 def refuse(reference: Reference, response: Response) -> StatusError:
-    """Return the error for an unexpected answer, with advice for the well-known ones."""
+    """Return the error for an unexpected response, with advice for common statuses."""
     text = explain(response)
     if response.status in (401, 403):
         text += f"; {_login(reference.registry)} as a user who may do this"

@@ -1,4 +1,4 @@
-"""One command run in a container of an image by a daemon, where neither container nor image stay."""
+"""Running a command in a temporary container of an image. Container and image are removed from the daemon."""
 
 import contextlib
 import secrets
@@ -14,7 +14,7 @@ from hatch_docker.oci.daemon import load, open_client
 from hatch_docker.oci.engine_api import Daemon
 from hatch_docker.oci.model import Image
 
-# As the image's user, with no writable directory but /tmp, no privileges and no network.
+# The image's user, no writable directory except /tmp, no capabilities, no network.
 _PROGRAM_OPTIONS = (
     "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges",
 )  # fmt: skip
@@ -23,10 +23,10 @@ _PROGRAM_OPTIONS = (
 def run_once(
     daemon: Daemon, image: Image, command: Sequence[str], log: Callable[[str], None], *, timeout: float
 ) -> tuple[int, str]:
-    """Load an image, run a command in it instead of its entry point, and return its status and last lines.
+    """Load an image, run a command in it instead of its entry point; return the exit status and the last lines.
 
-    Output goes to `log` line by line. The image gets a temporary name, and is removed with it unless the daemon had it
-    before. Raises DaemonError, and TimedOut after `timeout` seconds.
+    `log` gets each line of output. The image is loaded under a temporary name, which is removed at the end, and the
+    image with it unless it has other names. Raises DaemonError, and TimedOut after `timeout` seconds.
     """
     name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
     with temporary_directory() as directory:
@@ -104,7 +104,7 @@ def _by_program(
     except ProcessFailed as failure:
         return failure.status, failure.output
     finally:
-        with contextlib.suppress(ProcessFailed):  # it is gone, unless the program was killed
+        with contextlib.suppress(ProcessFailed):  # already removed (--rm), unless the program was killed
             run([program, "rm", "--force", container])
         run([program, "rmi", "--force", name], log=log)
     return 0, ""

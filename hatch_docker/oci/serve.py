@@ -1,7 +1,7 @@
-"""An image served to a daemon of this machine, as a registry does it (distribution-spec 1.1, pull), for one pull.
+"""A small registry (distribution-spec 1.1, pull) on loopback, from which a daemon of this machine pulls one image.
 
-A daemon with containerd's image store, and Podman, keep blobs by digest, and a pull fetches only those that they lack.
-The server listens on loopback, where Docker asks for no TLS, and answers to a password that is new for each pull.
+Daemons with containerd's image store, and Podman, store blobs by digest, so a pull transfers only missing blobs. On
+loopback Docker does not require TLS. Each pull has a new random password.
 """
 
 import base64
@@ -18,16 +18,16 @@ from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Image, Layer
 
-PORT = 47217             # containerd notes for each blob where it came from: not another port each time
+PORT = 47217             # always the same, because containerd stores the origin of each blob
 REPOSITORY = "hatch-docker"
-LONGEST_HEAD = 1 << 16   # bytes of a request
-TLS = b"\x16"            # how a handshake begins
+LONGEST_HEAD = 1 << 16   # largest request in bytes
+TLS = b"\x16"            # first byte of a TLS handshake
 IDLE = 60                # seconds without a byte
 
 
 @dataclass(slots=True)
 class Served:
-    """The reference of an image that is served, the login (base64 of user:password), and the bytes that were sent."""
+    """A served image: its reference, the `login` (base64 of user:password), and the number of bytes sent."""
 
     reference: str
     login: bytes
@@ -35,14 +35,14 @@ class Served:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, size: int) -> None:
-        """Note bytes that were sent."""
+        """Add to the bytes sent."""
         with self.lock:
             self.sent += size
 
 
 @contextlib.contextmanager
 def serve_image(image: Image) -> Iterator[Served]:
-    """Serve an image on loopback; raises OSError without a port."""
+    """Serve an image on loopback during the block. Raises OSError if no port is free."""
     with _listen() as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         tag = image.digest.rpartition(":")[2]
@@ -56,7 +56,7 @@ def serve_image(image: Image) -> Iterator[Served]:
         connections: list[socket.socket] = []
 
         def accept() -> None:
-            with contextlib.suppress(OSError):  # closed
+            with contextlib.suppress(OSError):  # raised when the listener is shut down
                 while True:
                     connection, _ = listener.accept()
                     connections.append(connection)
@@ -69,7 +69,7 @@ def serve_image(image: Image) -> Iterator[Served]:
         try:
             yield served
         finally:
-            # The daemon has all by now: a stranger's connection, which may say nothing, is not waited for.
+            # The daemon's pull is complete. Other connections, which may be idle, are not waited for.
             for end in (listener, *connections):
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
@@ -85,7 +85,7 @@ def _listen() -> socket.socket:
 
 
 def _answer(connection: socket.socket, contents: dict[str, bytes | Layer], image: Image, served: Served) -> None:
-    """Answer one request, and close the connection; a layer that turns out to be damaged ends it early."""
+    """Respond to one request and close the connection, early if a layer is damaged."""
     with contextlib.suppress(Exception), connection:
         connection.settimeout(IDLE)
         head = b""
@@ -94,7 +94,7 @@ def _answer(connection: socket.socket, contents: dict[str, bytes | Layer], image
             if not piece:
                 return
             head += piece
-            if head[:1] == TLS:  # Docker tries it first, and plain HTTP after an answer in that
+            if head[:1] == TLS:  # Docker tries TLS first, and uses plain HTTP after a plain HTTP response
                 connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
                 return
         first, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")

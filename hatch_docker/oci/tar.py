@@ -1,7 +1,7 @@
-"""Tar archives, written and read: USTAR, with PAX records for values that do not fit (POSIX.1-2017, pax).
+"""Reading and writing tar archives: USTAR, with PAX records for values that do not fit (POSIX.1-2017, pax).
 
-Nothing of the machine gets into what is written; GNU's long names are read too. The standard library's tarfile reads
-headers of any size into memory, and takes ten times as long for the thousands of small files of a wheel.
+Written archives are deterministic. GNU's long names are read too. The standard library's tarfile reads headers of any
+size into memory, and is ten times as slow for wheels with thousands of small files.
 """
 
 import struct
@@ -16,9 +16,9 @@ from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, safe_path, 
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
-HEADER_LIMIT = 1_000_000  # headers of one tar, extended ones included; reading so many takes about ten seconds
-RECORD_LIMIT = 2_000_000  # PAX records of one tar
+EXTENSION_LIMIT = 1 << 20  # largest PAX or GNU header in bytes; it is read into memory
+HEADER_LIMIT = 1_000_000  # most headers of one tar, including PAX and GNU headers; reading them takes ten seconds
+RECORD_LIMIT = 2_000_000  # most PAX records of one tar
 
 Kind = Literal["file", "directory", "symlink", "hardlink", "character", "block", "fifo", "whiteout", "opaque"]
 
@@ -27,7 +27,7 @@ _KINDS: dict[bytes, Kind] = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink",
     b"3": "character", b"4": "block", b"5": "directory", b"6": "fifo",
 }  # fmt: skip
-# The PAX records that are used; others are not kept, since a hostile archive could fill the memory with them.
+# The PAX records that are used. Others are dropped: a hostile archive could fill the memory with them.
 _RECORDS = frozenset({b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime"})
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 _ZERO = bytes(BLOCK)
@@ -37,12 +37,12 @@ _ZERO = bytes(BLOCK)
 class Entry:
     """One member of a layer.
 
-    `path` is relative to the root, as `safe_path` returns it; `mode` holds the permission bits; `mtime` is in
-    seconds since the epoch. `target` is a symlink's text or the path of a hard link's file. `content` is a file's
-    content: bytes, a path, or an opener, for which `size` gives the number of bytes.
+    `path` is relative to the root, in the form of `safe_path`. `mode` is the permission bits, `mtime` is in seconds
+    since the epoch. `target` is the target of a symlink, or the path of a hard link's file. `content` is the content of
+    a file: bytes, a path, or an opener; with an opener `size` must be set.
 
-    Readers also return the kinds "whiteout" (`path` is removed from lower layers) and "opaque" (the directory
-    `path` loses what lower layers put there): layer.md, Whiteouts.
+    Readers also return the kinds "whiteout" (`path` is removed from lower layers) and "opaque" (all entries of lower
+    layers below the directory `path` are removed): layer.md, Whiteouts.
     """
 
     path: str
@@ -57,19 +57,19 @@ class Entry:
 
 
 def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset()) -> list[Entry]:
-    """Return directory entries, 0755 and root's, for every directory that `paths` are in and that is not `present`.
+    """Return entries (mode 0755, owner root) for all parent directories of `paths` that are not in `present`.
 
-    Synthesized, never copied from a disk: times of directories would make equal layers differ. `present`
-    are those that the base brought, which no layer of ours may write again.
+    Their time is constant, because the times of directories on disk would make equal layers differ. `present`:
+    directories of the base, which our layers must not contain.
     """
     missing = {parent for path in paths for parent in parents(path) if parent not in present}
     return [Entry(path, "directory", 0o755, SOURCE_DATE) for path in sorted(missing)]
 
 
 def pack_header(entry: Entry, size: int) -> bytes:
-    """Return the header blocks of a member with `size` bytes of content; PAX records only if USTAR has no room.
+    """Return the header blocks of a member with `size` bytes of content, with PAX records if USTAR does not suffice.
 
-    Raises ImageError for kinds that our layers never hold (devices, pipes) and names that are not Unicode.
+    Raises ImageError for devices and pipes, which our layers never contain, and for names that are not Unicode.
     """
     flag = _FLAGS.get(entry.kind)
     if flag is None:
@@ -139,7 +139,7 @@ def _record(key: str, value: str) -> bytes:
 
 
 class _Content:
-    """The content of the current member."""
+    """A stream of the content of the current member."""
 
     def __init__(self, stream: Readable, size: int, path: str) -> None:
         self._stream = stream
@@ -160,12 +160,12 @@ class _Content:
 
 
 def read_tar(stream: Readable, skip: Callable[[int], object] | None = None) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """Yield the members of a tar in its order, each file with its content, to be read before the next member.
+    """Yield the members of a tar in order, files with their content, which must be read before the next member.
 
-    Streams: no member is held in memory. What the caller leaves unread is read and dropped, or handed as a
-    number of bytes to `skip`, which may seek (and check that there were so many). The root itself is left
-    out, a leading `/` dropped as every runtime does. Raises ImageError for a damaged tar, an unsafe path, a
-    sparse file (layer.md refuses them), a header of over a mebibyte, and more headers than any image has.
+    No content is kept in memory. The unread rest of a content is read and discarded; or `skip` is called with its
+    number of bytes, and must seek. The root directory is omitted, and a leading `/` is removed, as in container
+    runtimes. Raises ImageError for a damaged tar, an unsafe path, a sparse file (forbidden by layer.md), an extended
+    header over EXTENSION_LIMIT, and too many headers.
     """
     pending: dict[str, str] = {}
     shared: dict[str, str] = {}
@@ -197,7 +197,7 @@ def read_tar(stream: Readable, skip: Callable[[int], object] | None = None) -> I
 
 
 def _exactly(stream: Readable, size: int) -> bytes:
-    """Return `size` bytes, or none at the end of the stream: some writers leave out the trailer."""
+    """Return `size` bytes, or b"" at the end of the stream: some programs omit the end-of-archive blocks."""
     data = read_fully(stream, size)
     if 0 < len(data) < size:
         raise ImageError("a tar ends inside a block")
@@ -205,7 +205,7 @@ def _exactly(stream: Readable, size: int) -> bytes:
 
 
 def _number(field: bytes) -> int:
-    if field[0] & 0x80:  # GNU's base 256, for sizes of 8 GiB and more
+    if field[0] & 0x80:  # base-256 encoding of GNU tar, for sizes from 8 GiB
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     digits = field.split(b"\0", 1)[0].strip()
     if not digits:
@@ -228,7 +228,7 @@ def _extension(stream: Readable, size: int) -> bytes:
 
 
 def _extend(flag: bytes, data: bytes, pending: dict[str, str], shared: dict[str, str]) -> int:
-    """Store what an extended header says of the members after it; return the number of its records."""
+    """Store the records of an extended header for the next members; return the number of its records."""
     if flag in b"LK":
         pending["path" if flag == b"L" else "linkpath"] = _text(data)
         return 1
@@ -262,7 +262,7 @@ def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
     if kind is None:
         raise ImageError(f"a tar holds {shown(name)} of the unknown type {fields[7]!r}")
     if kind == "file" and fields[7] == b"\0" and name.endswith("/"):
-        kind = "directory"  # tar before 1988
+        kind = "directory"  # in the tar format before POSIX.1-1988
     target = extra.get("linkpath", _text(fields[8])) if kind in ("symlink", "hardlink") else ""
     if kind == "symlink" and (not target or "\0" in target or len(target) > PATH_LIMIT):
         raise ImageError(f"the link {shown(name)} in an archive has a target that is empty or too long")
