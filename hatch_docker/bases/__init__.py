@@ -1,1 +1,1 @@
-"""Base images: opened, inspected, described."""
+"""Base images: reading or making them, and reading facts such as the Python version from their files."""

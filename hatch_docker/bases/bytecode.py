@@ -1,12 +1,12 @@
-"""Compiling sources to .pyc by the base's own Python, which runs here in the sandbox; Debian's needs none.
+"""Compiling sources to .pyc with the base's own Python, in the sandbox. Debian's signed Python needs no sandbox.
 
 The bytes depend only on the unit (a wheel, the standard library) and on the interpreter's version:
 
-- unchecked hash .pyc (PEP 552) have no time of a file, and imports check nothing;
-- marshal writes an object differently if something else refers to it (CPython #129724), so earlier compilation may
-  change the bytes: a unit is cut into chunks by its own contents, and each chunk is compiled in a fork of a process
-  that has compiled nothing;
-- PYTHONHASHSEED=0, because before 3.11 the order of frozensets changes the bytes.
+- The .pyc files are unchecked hash-based (PEP 552): they contain no file time, and imports do not check the source.
+- marshal writes an object differently if there are other references to it (CPython #129724), so compiling one file
+  may change the bytes of a later one. A unit is cut into chunks by its contents alone, and each chunk is compiled in
+  a fork of a process that has compiled nothing.
+- PYTHONHASHSEED is 0, because before Python 3.11 the order of frozensets changes the bytes.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ _NOT_RUNNABLE = (
 
 _LARGEST = 64 << 20  # bytes of one .pyc
 
-# Runs in the base's Python, 3.7 or newer, perhaps without any .pyc of the standard library: so it imports only built-in
-# and frozen modules. Each job on stdin is unit, name, file, offset and size, each ended by NUL. A source that this
-# Python does not accept (such as Python 2 in a wheel) gets no .pyc. One fork compiles CHUNK bytes of source of a unit:
-# small enough to share among CPUs, large enough to pay for the fork.
+# The driver runs in the base's Python, 3.7 or newer. It imports only built-in and frozen modules, because the standard
+# library may have no .pyc yet. A job on stdin has the fields unit, name, file, offset and size, each with a NUL at its
+# end. A source that this Python cannot compile (such as Python 2 in a wheel) gets no .pyc. One fork compiles CHUNK
+# bytes of source of a unit: small enough to use all CPUs, large enough to be worth a fork.
 DRIVER = r"""
 import _imp, gc, marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -106,11 +106,14 @@ main(int(sys.argv[1]))
 """
 
 SourceFile = tuple[str, Content]
-"""A path in the image, relative to the root ("usr/lib/python3.13/os.py"), and the contents."""
+"""The path of a source in the image, relative to the root ("usr/lib/python3.13/os.py"), and its contents."""
 
 
 class Sandbox(Protocol):
-    """Runs a command of the tree `root` in a sandbox; `directory` of the host is `cwd` there, writable."""
+    """Function that runs a command in a sandbox with the root directory `root`.
+
+    `directory` of the host is mounted there at `cwd`, writable.
+    """
 
     def __call__(
         self, root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str
@@ -118,7 +121,7 @@ class Sandbox(Protocol):
 
 
 class Compiled(Mapping[str, bytes]):
-    """Compiled files by their paths in the image, kept in one unnamed file: a large wheel has many."""
+    """The .pyc files by their paths in the image. Their bytes are in one temporary file, not in memory."""
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[int, int]] = {}
@@ -133,7 +136,7 @@ class Compiled(Mapping[str, bytes]):
         self._file.write(data)
 
     def entry(self, path: str) -> Entry:
-        """Return the entry of a .pyc for a layer."""
+        """Return a .pyc as an entry of a layer."""
         size = self._places[path][1]
         return Entry(path, "file", 0o644, SOURCE_DATE, size=size, content=lambda: io.BytesIO(self[path]))
 
@@ -160,14 +163,14 @@ def compile_sources(
     units: Sequence[Sequence[SourceFile]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
     sandbox: Sandbox | None = None, trusted: bool = False, advance: Advance = no_progress,
 ) -> Compiled:
-    """Return the .pyc of some units of sources by their paths in the image.
+    """Compile some units of sources, and return the .pyc files by their paths in the image.
 
-    A unit is compiled together, such as the sources of a wheel or of the standard library: the bytes of a .pyc may
-    depend on the other files of its unit, never on another unit. Tracebacks show the path of a source with a leading
-    "/". `tree` is an extracted base whose interpreter runs on this machine (`open.compiler_tree`); `workers` 0 means
-    one for each CPU. A source that this Python does not accept is left out. The interpreter runs in `sandbox`, if
-    given; where the kernel refuses that, a `trusted` one, Debian's own, runs without. `advance` is told how many more
-    sources are done. Raises BaseImageError if the interpreter does not run, SandboxError if the kernel refuses.
+    `units`: for example all sources of a wheel. The bytes of a .pyc may depend on other files of its unit, but never
+    on another unit. Tracebacks show the path of a source with a leading "/". `tree`: an extracted base whose
+    interpreter runs on this machine (`open.compiler_tree`). `workers`: 0 for one for each CPU. `sandbox`: None to run
+    the interpreter without a sandbox; a `trusted` interpreter, Debian's own, also runs without one if the kernel does
+    not allow it. `advance` is called with the number of newly compiled sources. Sources that this Python cannot compile
+    are left out. Raises BaseImageError if the interpreter does not run, SandboxError if the kernel allows no sandbox.
     """
     ordered = (sorted(unit, key=lambda source: source[0]) for unit in units)
     sources = [(number, *source) for number, unit in enumerate(ordered) for source in unit]
@@ -175,7 +178,7 @@ def compile_sources(
     if not sources:
         return compiled
     workers = workers or len(os.sched_getaffinity(0))
-    with temporary_directory() as directory, _counting(directory, len(sources), advance):
+    with temporary_directory() as directory, _count_files(directory, len(sources), advance):
         try:
             try:
                 _run(sources, directory, tree, interpreter, str(workers), sandbox)
@@ -194,8 +197,8 @@ def compile_sources(
 
 
 @contextlib.contextmanager
-def _counting(directory: Path, total: int, advance: Advance) -> Iterator[None]:
-    """Tell how many of `total` files are in a directory while a block runs, and all of them at its end."""
+def _count_files(directory: Path, total: int, advance: Advance) -> Iterator[None]:
+    """Report the number of new files in a directory while the block runs; at its end the sum is always `total`."""
     done, over = 0, threading.Event()
 
     def count() -> None:
@@ -238,7 +241,10 @@ def _run(
 
 
 def _read_output(path: Path) -> bytes | None:
-    """Return a file that an interpreter wrote, None if it did not; one that is not trusted may write anything."""
+    """Return the bytes of a .pyc that the interpreter wrote, None if there is none.
+
+    An untrusted interpreter may write a symlink, a FIFO or a huge file instead: these raise BaseImageError.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -253,9 +259,9 @@ def _read_output(path: Path) -> bytes | None:
 
 
 def _write_jobs(sources: _Jobs, spool: Path, spool_inside: bytes = b"") -> bytes:
-    """Return the jobs in the driver's format; sources that are not files on disk are written to `spool`.
+    """Return the jobs in the driver's format. Sources that are not files on disk are written to `spool`.
 
-    If the driver has another root directory, all sources go to `spool`, whose path there is `spool_inside`.
+    `spool_inside`: the path of `spool` in the sandbox; then all sources are written to `spool`.
     """
     jobs = bytearray()
     with spool.open("wb") as stream:
@@ -272,9 +278,9 @@ def _write_jobs(sources: _Jobs, spool: Path, spool_inside: bytes = b"") -> bytes
 
 
 def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
-    """Return the first arguments of a command that runs a tree's interpreter with the tree's own loader and libraries.
+    """Return the start of a command line that runs a tree's interpreter with the tree's own loader and libraries.
 
-    Raises BaseImageError if the interpreter is not an ELF program for this machine.
+    Raises BaseImageError if the interpreter is not a 64-bit ELF program.
     """
     program = inside(tree, interpreter.path)
     try:
@@ -291,16 +297,13 @@ def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
     places = ["usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64"]
     libraries = [*(inside(tree, place) for place in places), *sorted(multiarch)]
     search = ":".join(dict.fromkeys(str(path) for path in libraries if path.is_dir()))
-    # Without it glibc's loader would use the host's ld.so.cache; musl has no cache and no such option.
+    # glibc's loader must not use the host's ld.so.cache. musl has neither a cache nor this option.
     options = [] if "musl" in elf.interpreter else ["--inhibit-cache"]
     return [str(loader), *options, "--library-path", search, str(program)]
 
 
 def inside(root: Path, path: str) -> Path:
-    """Return the file that `path` names if `root` is the root directory: links are followed within it.
-
-    Raises BaseImageError for a loop of links.
-    """
+    """Return the file at a path in the tree `root`, following links inside `root`. Raises BaseImageError for a loop."""
 
     def readlink(place: str) -> str | None:
         file = root / place

@@ -1,4 +1,4 @@
-"""Bases that are images already: pulled from a registry, or read from an OCI layout (`oci:PATH`); their checks."""
+"""Bases that exist as images, pulled from a registry or read from an OCI layout (`oci:PATH`), and their checks."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from hatch_docker.plan.model import BasePlan
 if TYPE_CHECKING:
     from hatch_docker.oci.registry import Remote
 
-WITHOUT = 'base = "debian:trixie" needs no registry'
+NO_REGISTRY_HINT = 'base = "debian:trixie" needs no registry'
 
 
 def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
-    """Return the base that a reference names, for one platform of an index.
+    """Pull the image that the plan's reference names, for one platform, and return it as a base.
 
-    A tag takes one request each time. A digest takes none once the facts of the layers are remembered. If the
-    registry does not answer, the last digest of the tag is used, with a warning. The image lock pins the digest of a
-    tag, whatever the registry has by now. Raises RegistryError, whose text names the way out, BaseImageError, and
-    ConfigError for a lock that is out of date.
+    A tag takes one request in each build. A digest takes none if the store has the facts of the layers. If the
+    registry does not answer, the digest from the last build is used, with a warning. If there is an image lock, its
+    digest is used and the tag is not resolved. Raises RegistryError, whose text suggests what to do, BaseImageError,
+    and ConfigError for a lock that is out of date.
     """
     from hatch_docker.oci.pull import pull
     from hatch_docker.oci.registry import Remote
@@ -46,7 +46,7 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
-        way_out = WITHOUT
+        way_out = NO_REGISTRY_HINT
         if ctx.image_lock is not None and not isinstance(error, TransientError):
             way_out = (
                 f"{ctx.image_lock.name} pins it, and registries delete images without a tag after a while: "
@@ -61,13 +61,13 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
 
 def pinned_digest(plan: BasePlan, ctx: Context) -> str:
-    """Return the digest that the image lock has for a base, "" if it has none."""
+    """Return the digest of a base in the image lock, "" if there is none."""
     entry = ctx.image_lock.find("base", {"name": plan.name}) if ctx.image_lock is not None else None
     return str(entry.get("digest", "")) if entry else ""
 
 
 def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:
-    """Return the digest of the index or manifest that a reference names."""
+    """Return the digest of the index or manifest that a reference names; without an answer, the last known digest."""
     from hatch_docker.oci.pull import resolve
 
     if reference.digest:
@@ -87,7 +87,7 @@ def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:
 
 
 def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
-    """Return the base for a platform in the layout at `plan.location`; nothing is copied.
+    """Return the base for a platform from the OCI layout or archive at `plan.location`, without copying the blobs.
 
     Raises BaseImageError if there is no layout, or no image for the platform.
     """
@@ -96,7 +96,7 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
         raise BaseImageError(f"base {plan.name}: {path.absolute()} does not exist; give the path of an OCI layout")
     try:
         image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform, foreign=True)
-        assert not isinstance(image, Index)  # a platform was asked for
+        assert not isinstance(image, Index)  # with a platform, both functions return an image
         check_platform(image, platform, str(path))
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
@@ -105,7 +105,7 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
 
 def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", source: str = "") -> Base:
-    """Return the base that an existing image is; `digest` is that of its name, if it differs from the image's.
+    """Return an existing image as a base. `digest` and `source` are fields of `Base`; the image's digest by default.
 
     Raises BaseImageError if the image has no usable Python.
     """
@@ -123,14 +123,15 @@ def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", sou
 
 
 def check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context) -> None:
-    """Raise BaseImageError if the image for a platform is not the one that the image lock pins."""
+    """Raise BaseImageError if the image for a platform has another digest than in the image lock."""
     lock = ctx.image_lock
     entry = lock.find("base", {"name": plan.name}) if lock is not None and not lock.ask else None
     if entry is None:
         return
     rows = {row["platform"]: row for row in entry["platforms"]}
     pinned = rows.get(str(platform), {}).get("digest", "nothing")
-    by_index = "digest" in entry and str(platform) not in rows  # such as the base whose Python compiles for another
+    # A base that is opened only to compile for another platform has no row, but the digest of the index pins it.
+    by_index = "digest" in entry and str(platform) not in rows
     if pinned != image.digest and not by_index:
         raise BaseImageError(
             f"base {plan.name} is {image.digest} for {platform}, and {pinned} in the project's lock; "
@@ -139,7 +140,7 @@ def check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context)
 
 
 def check_python(base: Base, requires_python: str) -> None:
-    """Raise BaseImageError, naming both versions, if the project does not run on the base's Python."""
+    """Raise BaseImageError, naming both versions, if `requires-python` does not allow the base's Python."""
     from packaging.specifiers import SpecifierSet
 
     from hatch_docker.plan.bases import fitting_bases
@@ -152,39 +153,38 @@ def check_python(base: Base, requires_python: str) -> None:
 
 
 def base_tree(base: Base, ctx: Context) -> Path:
-    """Return a directory of the store with the base's files, to run its interpreter from; extracted once."""
+    """Extract a base into a directory of the store, once, and return the directory. Its interpreter runs from there."""
     from hatch_docker.bases.inspection import unpack_layers
 
     return unpack_layers(base.image.layers, base.name, ctx)
 
 
 def running_tree(base: Base, ctx: Context) -> Path:
-    """Return what `base_tree` does, perhaps a partial tree: for work within `partial_tree.watch`."""
+    """Return `base_tree` or a partial tree of the base. Use the directory only within `partial_tree.watch`."""
     from hatch_docker.bases.partial_tree import find_partial
 
     return find_partial("base", tree_key(base), ctx) or base_tree(base, ctx)
 
 
 def note_builder(builder: Base, ctx: Context) -> None:
-    """Note in the context that wheels are built in `build.base`."""
+    """Record in the context that wheels are built in `build.base`; provenance lists it."""
     ctx.used["base", builder.name] = builder.digest
 
 
 def tree_key(base: Base) -> str:
-    """Return the name of a base's directory in the store, a key of its contents."""
+    """Return the name of a base's directory in the store, which is a key of its contents."""
     from hatch_docker.bases.inspection import layers_key
 
     return layers_key(base.image.layers)
 
 
 def image_roots(base: Base, layers: Sequence[Layer], ctx: Context) -> list[Path]:
-    """Return directories of the store with the files of some layers on a base, the last layer first.
+    """Return one directory of the store for each layer, the last layer first, and then the directory of the base.
 
-    The first that has a file decides, as in the sandbox. Each layer is unpacked once, so after an edit one is. Our
-    layers have no whiteouts that this would lose.
+    For each path the first directory that has it counts, as in the sandbox. Each layer is unpacked once, so after an
+    edit only the changed layer is. Whiteouts are ignored: `layers` are made by hatch-docker and have none.
     """
     from hatch_docker.oci.filesystem import extract
-
 
     def make(layer: Layer, root: Path) -> Written:
         written: dict[str, bytes] = {}

@@ -1,6 +1,6 @@
-"""Inspecting the layers of an image: its Python, C library, users and directories.
+"""Facts of an image, read from its layers: the Python, the C library, users and directories.
 
-Everything is read from the files, never from labels or variables, which may no longer be true.
+The facts are read from files only, because labels and environment variables may be outdated.
 """
 
 import re
@@ -25,27 +25,28 @@ RECIPE = 1               # raise it when the same layers give different facts
 TEXT_LIMIT = 1 << 20     # bytes of a text file
 CHUNK = 1 << 20
 OVERLAP = 512            # bytes, more than the longest match of a pattern
-MATCHES = 4096           # of a pattern in a program
-_PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images have theirs in /usr/local
-# Directories of the builder stage, which has the base's Python at its own path beside them.
+MATCHES = 4096           # the most matches of a pattern that are kept from a program
+_PLACES = ("usr/local/bin", "usr/bin", "bin")  # the Python of the official python images is in /usr/local
+# Top directories of the builder stage. The base's Python is there at its own path, so it cannot be in these.
 _TAKEN = frozenset({"build", "dev", "env", "etc", "out", "proc", "repository", "run", "sys", "tmp"})
 
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})(t?d?)")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+t?d?\.so\.1\.0")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
 _KINDS = (_PYTHON, _LIBRARY, _LIBC)
-_NAMES = ("python3.", "libpython3.", "libc.", "libc-2.", "ld-musl-")  # with which theirs begin
+_NAMES = ("python3.", "libpython3.", "libc.", "libc-2.", "ld-musl-")  # prefixes of their names: a quick first test
 RELEASES = ("usr/lib/os-release", "etc/os-release")
 _TEXTS = frozenset({"etc/passwd", *RELEASES})
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
 _MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}(?=\0)")
-# Where the prefix of an installation ends with its version (/opt/python/3.12.1), the linker keeps one text for both.
+# If the prefix of an installation ends with the version (/opt/python/3.12.1), the linker merges the two strings, and
+# the version follows a "/" and not a NUL.
 _PYTHON_VERSION = re.compile(rb"[\0/](3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?(?=\0)")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts read from an image: fields of `Base`, and the size of each layer's tar in bytes."""
+    """The facts read from an image: fields of `Base`, and the size of each layer's uncompressed tar in bytes."""
 
     interpreter: Interpreter
     libc: tuple[str, str]
@@ -57,18 +58,19 @@ class Facts:
 
 
 Found = Callable[[Mapping[str, Entry], Sequence[int]], object]
-"""Function that gets the merged tree of some layers, and the size of each layer's tar in bytes."""
+"""Callback with the merged tree of some layers, and the size of each layer's tar in bytes."""
 
 
 def layers_key(layers: Sequence[Layer]) -> str:
-    """Return the name of the directory of `unpack_layers`, a key of its contents."""
+    """Return the name of the directory that `unpack_layers` makes, which is a key of its contents."""
     return key_of("base tree", 1, [layer.diff_id for layer in layers])
 
 
 def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found | None = None) -> Path:
-    """Return a directory of the store with the files of some layers, made once.
+    """Unpack some layers into a directory of the store, once, and return the directory.
 
-    While it is made `found` gets the tree, with what `_look` keeps of files, and the readers of the context each layer.
+    If the directory has to be made, `found` is called with the tree, whose contents are those of `_read_part`, and the
+    readers of the context (`ctx.readers`) read each layer.
     """
     from hatch_docker.oci.filesystem import extract
 
@@ -82,7 +84,7 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
         title, sizes = f"unpacking {counted(len(layers), 'layer')} of {name}", list[int]()
         with ctx.progress.task(title, size, quick=True) as task:
             tree = extract(
-                layers, root, task.advance, read_file=_look if found else None, sizes=sizes,
+                layers, root, task.advance, read_file=_read_part if found else None, sizes=sizes,
                 readers_of=readers_of if found else lambda _layer: (), written=written,
             )  # fmt: skip
         if found is not None:
@@ -93,24 +95,24 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
 
 
 def read_facts(image: Image, name: str, ctx: Context, *, unpack: bool = False) -> Facts:
-    """Return the facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
+    """Return the facts of an image. They are read once and kept in the store by the layers' diff-ids.
 
-    With `unpack` layers that have to be read are unpacked too, if their programs run here. Raises BaseImageError if the
-    image has no Python, or one for a different architecture.
+    `name` is for error messages. With `unpack`, layers that have to be read are also unpacked, if their programs run
+    on this machine. Raises BaseImageError if the image has no Python, or a Python for another architecture.
     """
     path = image.env.get("PATH", "").split(":")
     own = [place.strip("/") for place in path if place.startswith("/") and place.strip("/")]
-    places = list(dict.fromkeys([*own, *_PLACES]))  # that may have the interpreter
+    places = list(dict.fromkeys([*own, *_PLACES]))  # directories in which the interpreter is searched
     key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
     known = ctx.store.recall("base", key)
     if known is None:
-        with ctx.store.lock(f"base facts {key}"):  # another build may be reading them
+        with ctx.store.lock(f"base facts {key}"):  # wait for another build that reads the same layers
             known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx, unpack=unpack))
     return read_record(Facts, known)
 
 
 def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: bool) -> dict[str, Any]:
-    """Return the fields of the facts, in the form of the store."""
+    """Read the layers and return the fields of `Facts` as JSON values."""
     from hatch_docker.oci.filesystem import merge_layers
 
     host, read = runnable_platform(), list[tuple[Mapping[str, Entry], Sequence[int]]]()
@@ -121,14 +123,14 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
             title, size = f"reading {counted(len(image.layers), 'layer')} of {name}", image.size
             with ctx.progress.task(title, size, quick=True) as task:
                 measured = list[int]()
-                read.append((merge_layers(image.layers, _look, measured, advance=task.advance), measured))
+                read.append((merge_layers(image.layers, _read_part, measured, advance=task.advance), measured))
         tree, sizes = read[0]
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
     python, program = _find_python(tree, symlinks, places, name)
     plain, prefix = python.rpartition("/")[2], python.rpartition("/bin/")[0]
-    if f"{python}t" in tree and f"{prefix}/lib/{plain}/os.py" not in tree:  # a link to the free-threaded one
+    if f"{python}t" in tree and f"{prefix}/lib/{plain}/os.py" not in tree:  # a hard link to the free-threaded build
         python += "t"
     if program[:4] != b"\x7fELF" or len(program) < 20:
         raise BaseImageError(f"base {name}: its Python is not an ELF program")
@@ -144,8 +146,11 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
     }  # fmt: skip
 
 
-def _look(path: str, stream: BinaryIO) -> bytes | None:
-    """Return the needed part of a file: a whole text, the head of a program and all texts that look like a version."""
+def _read_part(path: str, stream: BinaryIO) -> bytes | None:
+    """Return the needed part of a file, None if no part is needed.
+
+    This is the whole of a text file; of a program or library the first 64 bytes and all strings like a version.
+    """
     if path in _TEXTS:
         text = stream.read(TEXT_LIMIT + 1)
         if len(text) > TEXT_LIMIT:
@@ -167,7 +172,7 @@ def _look(path: str, stream: BinaryIO) -> bytes | None:
 def _find_python(
     tree: Mapping[str, Entry], symlinks: Mapping[str, str], places: list[str], name: str
 ) -> tuple[str, bytes]:
-    """Return the real path and the kept part of the interpreter: `python3` of the first directory that has one."""
+    """Return the real path and the part of the interpreter: `python3` in the first of `places` that has a Python."""
     for place in places:
         versions = [path for path in tree if path.startswith(f"{place}/python3.") and _PYTHON.fullmatch(path)]
         versions.sort(key=lambda path: (-int(path.rpartition(".")[2].rstrip("td")), path))
@@ -188,7 +193,8 @@ def _find_python(
 
 
 def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
-    """Return PY_VERSION, a text of the program or of its library, and the ABI flags of its name."""
+    """Return PY_VERSION, a string in the interpreter or in its libpython, and the ABI flags in the interpreter's name.
+    """
     own, short = path.rpartition("/python")[2], path.rpartition("/python")[2].rstrip("td")
     prefix = path.rpartition("/bin/")[0]
     libraries = [
@@ -204,6 +210,7 @@ def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: 
 
 
 def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
+    """Return kind and version of the C library, as in `Base.libc`."""
     found = [(path, entry.content) for path, entry in tree.items() if _LIBC.fullmatch(path)]
     for kind, pattern in (("glibc", _GLIBC_VERSION), ("musl", _MUSL_VERSION)):
         for path, content in found:
@@ -214,7 +221,7 @@ def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
 
 
 def read_users(text: str) -> dict[str, tuple[int, int]]:
-    """Return the users of an etc/passwd: name -> user id, group id."""
+    """Return the users in the text of an etc/passwd: name -> user id, group id."""
     users: dict[str, tuple[int, int]] = {}
     for line in text.splitlines():
         fields = line.split(":")
@@ -224,7 +231,7 @@ def read_users(text: str) -> dict[str, tuple[int, int]]:
 
 
 def suite_of(text: str) -> str:
-    """Return the codename of Debian that an os-release says: "trixie"; "" for another system."""
+    """Return Debian's codename in the text of an os-release file: "trixie"; "" for another distribution."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
     codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""

@@ -1,4 +1,4 @@
-"""The values of a base: its interpreter, what was read from its files, and paths through its symbolic links."""
+"""The values Base and Interpreter, and functions that follow the symbolic links of a base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINKS_LIMIT = 40  # symbolic links in one path, as in Linux
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """The Python of an image: its real path there (no symbolic link) and its full version."""
+    """The Python of an image: its path in the image, without symbolic links, and its full version."""
 
     path: str                                 # "/usr/bin/python3.13"
     version: str                              # "3.13.5"
@@ -24,33 +24,33 @@ class Interpreter:
 
     @property
     def short(self) -> str:
-        """The version as in directory names and `requires-python`: "3.13"."""
+        """The version without the micro release: "3.13"."""
         return ".".join(self.version.split(".")[:2])
 
     @property
     def name(self) -> str:
-        """The version as in the directory of its modules, which free-threaded builds have apart: "3.14", "3.14t"."""
+        """The version in the name of the standard library's directory: "3.14", or "3.14t" if free-threaded."""
         return self.short + self.abi.replace("d", "")
 
     @property
     def build(self) -> str:
-        """The full version with the flags of its ABI: "3.14.0", "3.14.0t"."""
+        """The full version with the ABI flags: "3.14.0", "3.14.0t"."""
         return self.version + self.abi
 
     @property
     def cache_tag(self) -> str:
-        """The tag in the name of a .pyc of this interpreter (PEP 3147): "cpython-313"."""
+        """The tag in the names of this interpreter's .pyc files (PEP 3147): "cpython-313"."""
         return "cpython-" + self.short.replace(".", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """An image for one platform and the facts read from it. Paths are relative to the root, without "./".
+    """A base image for one platform and the facts read from it. Paths are relative to the root, without "./".
 
-    `digest` is that of the name: the index's if there is one, because tools that look for newer bases compare it.
-    `contents` and `kinds` have one item for each layer, as in the receipt. `plan` and `source` lead to the same base
-    for another architecture (`open.compiler_tree`). `made_of` are kinds and keys of the facts that a Debian base is
-    made of.
+    `digest` is the digest that `name` resolves to: of the index, if there is one, because tools that look for newer
+    bases compare this digest. `contents` and `kinds` have one item for each layer, as in the receipt. With `plan` and
+    `source`, the same base can be opened for another architecture (`open.compiler_tree`). `made_of` has kind and key
+    of each fact in the store from which a Debian base was made.
     """
 
     plan: BasePlan
@@ -60,18 +60,18 @@ class Base:
     interpreter: Interpreter
     libc: tuple[str, str]                     # ("glibc", "2.41") or ("musl", "1.2")
     users: Mapping[str, tuple[int, int]]      # name -> user id, group id, from etc/passwd
-    directories: frozenset[str]               # "usr", "usr/bin"; no layer of ours may write them again
+    directories: frozenset[str]               # "usr", "usr/bin"; the layers on the base must not have entries for them
     symlinks: Mapping[str, str] = field(default_factory=dict)  # "lib" -> "usr/lib"
     suite: str = ""                           # Debian's codename, "" if os-release names none
     contents: tuple[tuple[str, ...], ...] = ()           # ("libc6 2.41-12", ...) for each layer
     kinds: tuple[str, ...] = ()               # "base" or "system" for each layer
-    cached: bool = True                       # nothing of it had to be made or downloaded
+    cached: bool = True                       # False if a part of the base was made or downloaded in this build
     hashes: Mapping[str, str] = field(default_factory=dict)    # debian: "libc6 2.41-12 amd64" -> the digest of its .deb
     source: str = ""                          # registry: repository@digest of the index that named this image
     made_of: tuple[tuple[str, str], ...] = ()
-    builder: Base | None = None               # build.base: where the wheels for this one are made
-    archive: tuple[str, str] = ("", "")       # standalone: name and digest of the archive that Python is from
-    bundled: Mapping[str, str] = field(default_factory=dict)   # standalone: the versions of the libraries in it
+    builder: Base | None = None               # build.base: the base in which the wheels are built
+    archive: tuple[str, str] = ("", "")       # standalone: name and digest of the archive with the Python
+    bundled: Mapping[str, str] = field(default_factory=dict)   # standalone: library -> version, in that archive
 
     @property
     def platform(self) -> Platform:
@@ -80,39 +80,40 @@ class Base:
 
     @property
     def interpreter_trust_key(self) -> str:
-        """A part of the cache key of everything that this interpreter compiles: "" if Debian signed it.
+        """A part of the cache keys of everything that this interpreter compiles: "" if Debian signed the interpreter.
 
-        Otherwise a key of the image's layers: an unsigned interpreter could compile anything and report any version.
-        Its output is used for that image only, and it runs in the sandbox.
+        For an unsigned interpreter it is a key of the image's layers. Such an interpreter could compile anything and
+        report any version, so its output is used for this image only, and it runs in the sandbox.
         """
         signed = self.plan.kind == "debian" and self.plan.standalone is None
         return "" if signed else key_of([layer.diff_id for layer in self.image.layers])
 
 
 def split_build(build: str) -> tuple[str, str]:
-    """Return version and ABI flags of what `Interpreter.build` gives: "3.14.0t" is "3.14.0" and "t"."""
+    """Split an `Interpreter.build` into version and ABI flags: "3.14.0t" into "3.14.0" and "t"."""
     version = build.rstrip("td")
     return version, build[len(version) :]
 
 
 def runnable_platform() -> Platform | None:
-    """Return the platform whose Linux programs run here without emulation; None if this machine is not Linux."""
+    """Return the platform of this machine, whose programs run here without emulation; None outside of Linux."""
     return host_platform() if sys.platform == "linux" else None
 
 
 def real_path(symlinks: Mapping[str, str], path: str) -> str:
-    """Return `path` (relative to the root) with the base's symbolic links followed: "lib/x" -> "usr/lib/x".
+    """Return a path, relative to the root, after following the base's symbolic links: "lib/x" -> "usr/lib/x".
 
-    A layer that wrote "lib/x" would replace the base's link with a directory. Raises BaseImageError for a loop.
+    Layers need this path: an entry "lib/x" would replace the base's link "lib" with a directory. Raises BaseImageError
+    for a loop of links.
     """
     return follow_links(path, symlinks.get)
 
 
 def follow_links(path: str, readlink: Callable[[str], str | None]) -> str:
-    """Return a path with every symbolic link followed inside the root, also those in the middle of the path.
+    """Return a path after following its symbolic links, also links in the middle of the path, inside the root.
 
-    `readlink` gives the target of a path relative to the root, None if it is not a link. Raises BaseImageError for
-    a loop.
+    `readlink` returns the target of a link by its path relative to the root, and None for any other path. Raises
+    BaseImageError for a loop of links.
     """
     todo = path.split("/")[::-1]
     place: list[str] = []
@@ -136,7 +137,10 @@ def follow_links(path: str, readlink: Callable[[str], str | None]) -> str:
 
 
 def numeric_user(user: str, base: Base) -> str:
-    """Return the user as numbers, so that a cluster sees it is not root; raises ConfigError for an unknown name."""
+    """Return a user as "UID:GID", because Kubernetes' runAsNonRoot needs numbers. Raises ConfigError for unknown names.
+
+    A numeric user stays as it is.
+    """
     name, colon, group = user.partition(":")
     if name.isdigit() and (not colon or group.isdigit()):
         return user

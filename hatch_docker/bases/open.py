@@ -1,4 +1,4 @@
-"""The base of a plan, from Debian's archive, a registry or an OCI layout, and the base that compiles for it."""
+"""Opening the base of a plan (Debian's archive, registry or OCI layout), and finding an interpreter that compiles."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from hatch_docker.plan.model import BasePlan
 
 
 def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression) -> Base:
-    """Return the base of a plan for one platform; `compression` is that of layers which have to be made.
+    """Return the base of a plan for one platform. `compression` is for layers that have to be made.
 
-    Raises BaseImageError if the base or its builder is not available or has no Python, or if one does not fit the
-    other, RegistryError if a registry or a mirror refuses.
+    Raises BaseImageError if the base or its `build.base` is not available, has no Python, or if the two are not
+    compatible; RegistryError if a request to a registry or a mirror fails.
     """
     if plan.builder is not None:
         base = open_base(replace(plan, builder=None), platform, ctx, compression=compression)
@@ -34,7 +34,8 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
         from hatch_docker.bases.debian.base_cache import recall_base, remember_base
 
         if (known := recall_base(plan, platform, compression, ctx)) is not None:
-            return replace(known, cached=not ctx.no_cache)  # this command made it, to read the metadata
+            # With --no-cache the base in the store was made by this command, when it read the metadata.
+            return replace(known, cached=not ctx.no_cache)
         from hatch_docker.bases.debian.base import make_debian_base
 
         base = make_debian_base(plan, platform, ctx, compression=compression)
@@ -44,7 +45,7 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
 
 
 def check_builder(builder: Base, base: Base) -> None:
-    """Raise BaseImageError, naming both sides, if what one base compiles does not run on the other."""
+    """Raise BaseImageError, naming both bases, if code compiled in `builder` does not run on `base`."""
     there, here = builder.interpreter, base.interpreter
     if there.name != here.name:
         raise BaseImageError(
@@ -60,18 +61,19 @@ def check_builder(builder: Base, base: Base) -> None:
 
 
 def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tuple[Path, Interpreter] | None:
-    """Return a directory with a Python that runs on this machine and compiles for `base`, and that interpreter.
+    """Return a directory with a Python that runs on this machine and compiles for `base`, and the interpreter.
 
-    It may be a partial tree. Returns None, with a warning, if there is none: then the image gets no .pyc.
+    The directory may be a partial tree. Returns None and warns if there is no such Python: the image gets no .pyc.
     """
     found = compiler_base(base, ctx, compression)
     return None if found is None else (running_tree(found, ctx), found.interpreter)
 
 
 def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | None:
-    """Return the base whose interpreter runs here and compiles for `base`; None, with a warning, if there is none.
+    """Return a base whose interpreter runs on this machine and compiles for `base`.
 
-    It is `base` itself if its architecture is this machine's, else the same base for this machine.
+    This is `base` itself if it has this machine's architecture, else the same base for this machine. Returns None and
+    warns if there is none.
     """
     host = runnable_platform()
     if host is not None and base.platform.architecture == host.architecture:
@@ -86,8 +88,8 @@ def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | 
 
 
 def base_for(base: Base, platform: Platform, ctx: Context, compression: Compression) -> Base:
-    """Return the same base for another platform; raises BaseImageError if it has another Python there."""
-    plan = replace(base.plan, packages=(), builder=None)  # its Python is enough to compile with
+    """Return the same base for another platform. Raises BaseImageError if the Python versions differ."""
+    plan = replace(base.plan, packages=(), builder=None)  # only the Python is needed
     if plan.kind == "registry" and base.source:
         plan = replace(plan, location=base.source)
     other = open_base(plan, platform, ctx, compression=compression)

@@ -1,12 +1,10 @@
-"""Partial trees: a system out of the shared cache, with the files that builds open and a list of all that it has.
+"""Partial trees: root file systems from the shared cache that have only the files which builds open.
 
-To compile one file, a builder opens a tenth of its system. So a build that writes a shared cache notes which files of
-its trees are opened, and puts them into a layer of that cache. A machine that has nothing else unpacks this layer. In
-the sandbox all other files are placeholders (`wheels/builder/sandbox_partial.py`), with their names, modes, sizes and
-times. If one of them is opened, what was made is thrown away, and made again in the whole tree. So whatever is made is
-what the whole tree gives.
-
-The layer has the files at their paths, and LIST.
+Compiling one file opens a tenth of a builder's root. So a build that writes a shared cache records which files of its
+trees are opened, and puts them into a layer of that cache, together with LIST, a table of all paths. A machine without
+the whole tree unpacks this layer. In the sandbox all other files are placeholders
+(`wheels/builder/sandbox_partial.py`) with the names, modes, sizes and times of the files. If a placeholder is opened,
+the result is deleted and made again in the whole tree. So a partial tree never changes a result.
 """
 
 from __future__ import annotations
@@ -34,10 +32,10 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, safe_path
 from hatch_docker.oci.tar import Entry
 
-KIND = "partial-tree"   # the layer of a tree's partial one, by the tree's key
-TREES = "partial"       # kind of the trees in the store: the partial tree, by the whole one's key, and LIST beside it
-LIST = "list.json"      # a table of all paths, parents first: a symlink's target, or the numbers of _is_row
-LIMIT = 256 << 20       # bytes of the files that are opened
+KIND = "partial-tree"   # facts about layers of partial trees, by the key of the whole tree
+TREES = "partial"       # partial trees in the store: a directory named by the key of the whole tree, and LIST beside it
+LIST = "list.json"      # a table of all paths, parents first; see _is_row
+LIMIT = 256 << 20       # bytes of the files in a partial tree
 LIST_LIMIT = 32 << 20   # bytes of LIST
 ROW_LIMITS = (0o2000, LAYER_LIMIT, 1 << 32)  # of mode, size and time
 COMPRESSION = Compression("gzip", 1)
@@ -46,19 +44,19 @@ Made = TypeVar("Made")
 
 
 class PartialTreeError(Exception):
-    """A file that a partial tree lacks, the argument, was opened, or the kernel did not tell."""
+    """A placeholder was opened; the argument is its path. Or the kernel cannot report opened files; then it is text."""
 
 
 def is_partial(tree: Path) -> bool:
-    """Tell whether a directory is a partial tree of a store."""
+    """Return whether a directory is a partial tree of a store."""
     return tree.parent.parent.name == TREES and (tree.parent / LIST).is_file()
 
 
 def find_partial(kind: str, key: str, ctx: Context) -> Path | None:
-    """Return a partial tree in the place of the tree of a key, which is its name; None if the whole one is to be used.
+    """Return a partial tree for the tree with a kind and a key; None if the whole tree has to be used.
 
-    That is so if the whole one is there, or the shared cache has no other. A partial tree is used in the sandbox alone,
-    by `watch`, in a function that `with_whole_trees` calls.
+    The whole tree is used if it exists, or if the shared cache has no partial tree. Use a partial tree only in the
+    sandbox, through `watch`, and in a function that is called by `with_whole_trees`.
     """
     store = ctx.store
     if not isinstance(store, SharedStore) or key in store.shared.refused:
@@ -69,8 +67,8 @@ def find_partial(kind: str, key: str, ctx: Context) -> Path | None:
     fact = store.keep(KIND, key)
     if fact is None or store.get(fact["digest"]) is None:
         return None
-    store.recall(KIND, key)  # from here on all that is made is for builds with this shared cache
-    if not store.borrowed:  # this machine's own, whose Python may run outside of the sandbox
+    store.recall(KIND, key)  # sets `borrowed`: all later results are only for builds with this shared cache
+    if not store.borrowed:  # the fact is this machine's own, so the Python may run outside of the sandbox
         return None
     layer = partial_layer(fact, ctx)
     try:
@@ -83,18 +81,18 @@ def find_partial(kind: str, key: str, ctx: Context) -> Path | None:
 
 
 def note_partial(key: str, ctx: Context) -> None:
-    """Have the shared cache keep the partial tree for the tree of a key, which this build could use."""
+    """Keep the partial tree for the tree of a key in the shared cache, although this build does not use it."""
     if isinstance(ctx.store, SharedStore):
         ctx.store.keep(KIND, key)
 
 
 def partial_layer(fact: Mapping[str, Any], ctx: Context) -> Layer:
-    """Return the layer that a fact of this kind describes."""
+    """Return the layer that a fact of the kind KIND describes."""
     return make_layer(LayerFacts(**fact), COMPRESSION, lambda: ctx.store.open(fact["digest"]))
 
 
 def with_whole_trees(make: Callable[[], Made]) -> Made:
-    """Return what a function makes in trees that may be partial; it is called again for each that has to be whole."""
+    """Return the result of `make`, which may use partial trees; call it again whenever one has to be replaced."""
     while True:
         try:
             return make()
@@ -103,9 +101,9 @@ def with_whole_trees(make: Callable[[], Made]) -> Made:
 
 
 def watch(tree: Path, ctx: Context, work: Callable[[], Made]) -> Made:
-    """Return what some work in a tree of the store gives, and note the files that it opens if the shared cache asks.
+    """Return the result of `work`, and record the files of `tree` that it opens if the shared cache needs them.
 
-    If the sandbox says that a partial tree lacks one of them, have the whole one used from now on.
+    If `work` opened a placeholder of a partial tree, raise PartialTreeError; later calls use the whole tree.
     """
     if is_partial(tree):
         try:
@@ -115,8 +113,8 @@ def watch(tree: Path, ctx: Context, work: Callable[[], Made]) -> Made:
             raise
     files = None
     if _is_wanted(tree, ctx):
-        ctx.store.check_trees()  # else it would read files meanwhile
-        with contextlib.suppress(OSError):  # the kernel does not tell
+        ctx.store.check_trees()  # a check during the work would open all files
+        with contextlib.suppress(OSError):  # the kernel cannot report opened files
             files = OpenedFiles(tree)
     if files is None:
         return work()
@@ -131,9 +129,9 @@ def watch(tree: Path, ctx: Context, work: Callable[[], Made]) -> Made:
 
 
 def keep_partial_trees(ctx: Context) -> list[Layer]:
-    """Have the shared cache keep the partial trees of this build, and return their layers.
+    """Put the partial trees of this build into the shared cache, and return their layers.
 
-    Those that it lacks are made, of the files that were opened.
+    Partial trees that the cache lacks are made of the files that were opened.
     """
     store = ctx.store
     if not isinstance(store, SharedStore):
@@ -148,9 +146,9 @@ def keep_partial_trees(ctx: Context) -> list[Layer]:
 
 
 def _is_wanted(tree: Path, ctx: Context) -> bool:
-    """Tell whether the shared cache of a build shall get the partial tree of a tree of the store.
+    """Return whether the shared cache needs a (new) partial tree of a tree of the store.
 
-    It is of use to other machines only: where there are none, no push shall carry it.
+    Partial trees help other machines only. So they are made if the cache was used by this build, or on a CI runner.
     """
     store = ctx.store
     if not isinstance(store, SharedStore) or not store.shared.written or tree.parent.parent != store.root / "trees":
@@ -161,20 +159,23 @@ def _is_wanted(tree: Path, ctx: Context) -> bool:
 
 
 def _refuse(tree: Path, path: str, ctx: Context) -> None:
-    """Have the whole tree used instead of a partial one, unless that has the file at a path."""
+    """Refuse a partial tree for the rest of the build. `path`: a placeholder, or any text that is not a path.
+
+    A path that is not a placeholder in LIST is ignored.
+    """
     assert isinstance(ctx.store, SharedStore)
-    listed = json.loads((tree.parent / LIST).read_bytes())
-    row = listed.get(path.strip("/"))
-    if not path.startswith("/") or (isinstance(row, list) and len(row) == 3):  # no path: the kernel does not tell
-        ctx.store.shared.refused[tree.name] = {name for name, row in listed.items() if row == []}
+    rows = json.loads((tree.parent / LIST).read_bytes())
+    row = rows.get(path.strip("/"))
+    if not path.startswith("/") or (isinstance(row, list) and len(row) == 3):
+        ctx.store.shared.refused[tree.name] = {name for name, row in rows.items() if row == []}
         ctx.progress.detail(f"building again, in the whole system: of the part in the shared cache {path} is missing")
 
 
 def _make(tree: Path, opened: set[str], ctx: Context) -> None:
-    """Make the layer of a tree's partial one, and remember it. One that is too large, or has odd names, is not made."""
-    listed, files = _listed(tree, opened)
+    """Make the layer of a partial tree and keep its fact. Skip a tree that is too large or has names not allowed."""
+    rows, files = _list_tree(tree, opened)
     size = sum(entry.size for entry in files)
-    data = json.dumps(listed, separators=(",", ":")).encode()
+    data = json.dumps(rows, separators=(",", ":")).encode()
     if size > LIMIT or len(data) > LIST_LIMIT:
         ctx.progress.detail(f"the shared cache gets no part of {tree.name}: builds open {size} bytes of it")
         return
@@ -189,29 +190,29 @@ def _make(tree: Path, opened: set[str], ctx: Context) -> None:
     ctx.store.remember(KIND, tree.name, asdict(facts))
 
 
-def _listed(tree: Path, opened: set[str]) -> tuple[dict[str, list[int] | str], list[Entry]]:
-    """Return the rows of LIST, and the files that were opened."""
-    timed = tree.parent.name == "base"  # else the times are those of unpacking
-    listed: dict[str, list[int] | str] = {}
+def _list_tree(tree: Path, opened: set[str]) -> tuple[dict[str, list[int] | str], list[Entry]]:
+    """Return the rows of LIST, and the entries of the files that were opened."""
+    timed = tree.parent.name == "base"  # in other trees, a file's time is the time of unpacking
+    rows: dict[str, list[int] | str] = {}
     files = []
     for name, status in sorted(walk(tree)):
         mode, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime) if timed else SOURCE_DATE
         if stat.S_ISDIR(status.st_mode):
-            listed[name] = [mode]
+            rows[name] = [mode]
         elif stat.S_ISLNK(status.st_mode):
-            listed[name] = os.readlink(tree / name)  # noqa: PTH115 - as it is written
+            rows[name] = os.readlink(tree / name)  # noqa: PTH115 - Path would normalize the text
         elif stat.S_ISREG(status.st_mode):
-            listed[name] = [] if name in opened else [mode, status.st_size, mtime]
+            rows[name] = [] if name in opened else [mode, status.st_size, mtime]
             if name in opened:
                 files.append(Entry(name, "file", mode, mtime, size=status.st_size, content=tree / name))
-    return listed, files
+    return rows, files
 
 
 def _is_row(row: object) -> bool:
-    """Tell whether a value is a row of LIST.
+    """Return whether a value is a row of LIST.
 
-    It is a symlink's target; or nothing for a file in the layer, the mode of a directory, or mode, size and time of a
-    file that is left out.
+    A symlink's row is its target. Other rows are lists: [] for a file in the layer, [mode] for a directory, and
+    [mode, size, time] for a file that is not in the layer (a placeholder).
     """
     if isinstance(row, str):
         return 0 < len(row) <= PATH_LIMIT and "\0" not in row
@@ -222,8 +223,7 @@ def _is_row(row: object) -> bool:
 
 
 def _unpack(layer: Layer, place: Path, key: str) -> Written:
-    """Unpack a partial tree into a directory; return digests of its files. Raise ImageError for one that no build made.
-    """
+    """Unpack a partial tree and return the digests of its files. Raises ImageError if LIST does not fit the files."""
     root = place / key
     root.mkdir()
     root.chmod(0o755)
@@ -231,23 +231,24 @@ def _unpack(layer: Layer, place: Path, key: str) -> Written:
     entries = extract([layer], root, written=written)
     found, wrong = entries.pop(LIST, None), LIST
     if found is not None and found.kind == "file" and found.size <= LIST_LIMIT:
-        listed = parse_json((root / LIST).rename(place / LIST).read_bytes(), LIST)
-        wrong = _misplaced(listed, {name for name, entry in entries.items() if entry.kind == "file"})
+        rows = parse_json((root / LIST).rename(place / LIST).read_bytes(), LIST)
+        wrong = _first_wrong(rows, {name for name, entry in entries.items() if entry.kind == "file"})
     if wrong:
         raise ImageError(f"the layer {layer.descriptor.digest} has a list of files that is wrong at {wrong}")
     return {name if name == LIST else f"{key}/{name}": digest for name, digest in written.items()}
 
 
-def _misplaced(listed: Mapping[str, Any], files: set[str]) -> str:
-    """Return the first path of a list that is not a normal one in a directory above it, or not as in the layer, or "".
+def _first_wrong(rows: Mapping[str, Any], files: set[str]) -> str:
+    """Return the first wrong path of LIST, "" if there is none. `files`: the files in the layer.
 
-    It is also that of a wrong row.
+    A path is wrong if it is not normalized, if its directory is not listed before it, if its row is malformed, or if
+    the row and the layer disagree about a file.
     """
     directories = {""}
-    for name, row in listed.items():
+    for name, row in rows.items():
         above = name.rpartition("/")[0]
         if not _is_row(row) or safe_path(name) != name or above not in directories or (row == []) != (name in files):
             return name or LIST
         if isinstance(row, list) and len(row) == 1:
             directories.add(name)
-    return min(files - listed.keys(), default="")
+    return min(files - rows.keys(), default="")

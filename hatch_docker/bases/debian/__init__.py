@@ -1,1 +1,1 @@
-"""The base of Debian packages: archive, resolver, root file system."""
+"""Bases made of Debian packages: the package archive, the dependency resolver, the root file system."""

@@ -1,7 +1,7 @@
-"""The mirrors of Debian's archive: those of the user, else those in the configuration of the host's apt.
+"""The mirrors of Debian's archive: set by the user, else read from the configuration of the host's apt.
 
-Reads both forms of sources.list(5), deb822 stanzas (`*.sources`) and one-line entries (`*.list`), the proxies of
-apt.conf(5) and the logins of apt_auth.conf(5).
+Both forms of sources.list(5) are read, deb822 stanzas (`*.sources`) and one-line entries (`*.list`), and also the
+proxies of apt.conf(5) and the logins of apt_auth.conf(5).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TOKEN = re.compile(r'(?://|#)[^\n]*|/\*.*?\*/|"(?:[^"\\\n]|\\.)*"|[{};]|[^\s{};
 
 @dataclass(frozen=True, slots=True)
 class AptEntry:
-    """One `deb` entry of apt's configuration: a URI and a suite there."""
+    """One `deb` entry of apt's configuration, for one URI and one suite."""
 
     uri: str
     suite: str
@@ -48,10 +48,10 @@ class AptEntry:
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """The roots of Debian's two archives, URLs without a slash at the end, and the setting that names them.
+    """The root URLs of Debian's two archives, without a slash at the end.
 
-    `check_valid_until` is False only if the user, or the host's administrator for apt, said so. `apt` has the settings
-    of apt if the mirrors come from there.
+    `origin` names the setting with the URLs, for messages. `check_valid_until` is False only if the user, or apt's
+    configuration, disables the check. `apt` has apt's settings if the mirrors come from apt's configuration.
     """
 
     main: str = field(repr=False)
@@ -61,7 +61,7 @@ class Mirrors:
     apt: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def client(self, ctx: Context) -> Client:
-        """Return the HTTP client of a build; it uses the proxies of apt if the mirrors come from apt."""
+        """Return the HTTP client for the mirrors, with apt's proxies if the mirrors come from apt's configuration."""
         return replace(ctx.client, proxy=functools.partial(proxy_of, settings=self.apt)) if self.apt else ctx.client
 
     def root(self, archive: str) -> str:
@@ -70,9 +70,9 @@ class Mirrors:
 
 
 def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT) -> Mirrors:
-    """Return the mirrors of a plan: its own, HATCH_DOCKER_DEBIAN_MIRROR, else those of the apt configuration `apt`.
+    """Return the mirrors: from the plan, from HATCH_DOCKER_DEBIAN_MIRROR, else from the apt configuration in `apt`.
 
-    Raises BaseImageError if nothing names a mirror of Debian, or the URL of the mirror cannot be used.
+    Raises BaseImageError if no mirror of Debian is configured, or its URL is invalid.
     """
     security = plan.security_mirror or environ.get(SECURITY_VARIABLE, "")
     variable = environ.get(MIRROR_VARIABLE, "")
@@ -88,10 +88,10 @@ def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT)
 
 
 def _root(mirror: str, origin: str) -> str:
-    """Return a mirror as a URL without a slash at the end; raises BaseImageError, naming its origin, if it is none."""
+    """Return a mirror as a URL without a slash at the end. Raises BaseImageError, naming `origin`, if it is no URL."""
     if mirror.startswith("/"):
         mirror = Path(mirror).as_uri()
-    if mirror.startswith("file:/") and not mirror.startswith("file://"):  # apt's own spelling
+    if mirror.startswith("file:/") and not mirror.startswith("file://"):  # apt also accepts file:/path
         mirror = "file://" + mirror.removeprefix("file:")
     try:
         parts = urlsplit(mirror)
@@ -107,7 +107,7 @@ def _root(mirror: str, origin: str) -> str:
 
 
 def _of_host(apt: Path) -> Mirrors:
-    """Return the mirrors of the host's apt; raises BaseImageError if it has none of Debian."""
+    """Return the mirrors in the apt configuration. Raises BaseImageError if no entry is for Debian."""
     entries = [
         entry for entry in read_entries(apt)
         if "main" in entry.components and _SUITE.fullmatch(entry.suite) and re.match("https?://|file:/", entry.uri)
@@ -119,7 +119,7 @@ def _of_host(apt: Path) -> Mirrors:
             '  [tool.hatch-docker.debian]\n  mirror = "https://HOST/debian"\n'
             f"or by {MIRROR_VARIABLE}=https://HOST/debian; `hatch-docker doctor` looks for what else is missing"
         )
-    first = min(main, key=_doubt)  # stable: apt's own order among equals
+    first = min(main, key=_doubt)  # min returns the first of equal entries, so apt's order decides
     second = min((entry for entry in entries if _is_security(entry.suite)), key=_doubt, default=None)
     root = _root(first.uri, str(apt))
     security = _root(second.uri, str(apt)) if second else f"{root}-security"
@@ -134,9 +134,9 @@ def _is_security(suite: str) -> bool:
 
 
 def _doubt(entry: AptEntry) -> int:
-    """Return 0, 1 or 2: how weak the evidence is that an archive is Debian's own.
+    """Return a rank for an entry: 0 if it is surely for Debian's archive, 1 if probably, 2 if not known.
 
-    Other archives name their suites after Debian's too.
+    The suites of other archives may have the same names as Debian's.
     """
     if "debian-archive-" in entry.signed_by:
         return 0
@@ -145,7 +145,7 @@ def _doubt(entry: AptEntry) -> int:
 
 
 def read_entries(apt: Path = APT) -> list[AptEntry]:
-    """Return all enabled `deb` entries under `apt`, in apt's order, without lines that apt would refuse."""
+    """Return all enabled `deb` entries under `apt`, in apt's order. Malformed lines are skipped."""
     found: list[AptEntry] = []
     for path in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))):
         text = _read_text(path) if path.suffix in (".list", ".sources") else ""
@@ -178,7 +178,7 @@ def _entry(uri: str, suite: str, components: str, options: Mapping[str, str]) ->
 
 
 def parse_fields(stanza: str) -> dict[str, str]:
-    """Return the fields of one deb822 stanza (deb822(5)), names in lower case, without comments."""
+    """Return the fields of one stanza (deb822(5)) without comments; names are in lower case."""
     fields: dict[str, list[str]] = {}
     name = ""
     for line in stanza.splitlines():
@@ -200,7 +200,7 @@ def _says_no(value: str) -> bool:
 
 
 def read_settings(apt: Path) -> dict[str, str]:
-    """Return the settings of apt.conf.d and apt.conf by full name in lower case; of several values the last."""
+    """Return the settings in apt.conf.d and apt.conf by full name in lower case; the last value of a name counts."""
     found: dict[str, str] = {}
     for path in (*sorted((apt / "apt.conf.d").glob("*")), apt / "apt.conf"):
         found |= _parse_settings(_read_text(path))
@@ -208,7 +208,7 @@ def read_settings(apt: Path) -> dict[str, str]:
 
 
 def _parse_settings(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the settings of one file, `Name "value";` and `Name { ... };`, without those that apt would refuse."""
+    """Yield the settings in the text of a file, `Name "value";` and `Name { ... };`. Malformed ones are skipped."""
     groups: list[str] = []
     words: list[str] = []
     for mark in _TOKEN.findall(text):
@@ -228,7 +228,7 @@ def _parse_settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file, "" if it is absent or only root may read it."""
+    """Return the text of a file, "" if it does not exist or is not readable."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -236,9 +236,9 @@ def _read_text(path: Path) -> str:
 
 
 def proxy_of(url: str, settings: Mapping[str, str]) -> str | None:
-    """Return the proxy that apt's settings have for a URL, "" for a direct connection, None if they have none.
+    """Return the proxy in apt's settings for a URL, "" for a direct connection, None without a setting.
 
-    The setting for the URL's host comes first; that for http holds for https too, as in apt.
+    A setting for the URL's host has priority. Without a setting for https, the setting for http is used, as in apt.
     """
     parts = urlsplit(url)
     for scheme in dict.fromkeys((parts.scheme, "http")):
@@ -249,9 +249,9 @@ def proxy_of(url: str, settings: Mapping[str, str]) -> str | None:
 
 
 def with_login(url: str, apt: Path) -> str:
-    """Return the URL with the login that auth.conf has for it, if any; a login in the URL itself stays.
+    """Return the URL with the login for it in auth.conf, if there is one. A login that is in the URL stays.
 
-    A `machine` of auth.conf may have a scheme and a path; without a scheme it is for https only.
+    A `machine` in auth.conf may have a scheme and a path. Without a scheme it is for https only.
     """
     parts = urlsplit(url)
     if parts.username is not None or not parts.hostname:
@@ -268,7 +268,7 @@ def with_login(url: str, apt: Path) -> str:
 
 
 def read_passwords(apt: Path) -> dict[str, str]:
-    """Return the passwords in auth.conf by machine."""
+    """Return the passwords in auth.conf: machine -> password."""
     return {machine: password for machine, _user, password in _logins(apt)}
 
 

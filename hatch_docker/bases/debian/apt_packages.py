@@ -1,13 +1,14 @@
-"""Debian packages added to an image that has apt: the .debs that its own apt installs without a network.
+"""`runtime.packages` on a base with apt: selecting and downloading the .debs, which apt then installs offline.
 
-The packages come from Debian's signed archive, as those of a `debian:` base do, and are pinned by the image lock. Of
-their dependencies, only those are added that the base lacks or has in a version that is too old. dpkg runs in the
-base, with every maintainer script.
+The packages come from Debian's signed archive, as for a `debian:` base, and the image lock pins them. Only those
+dependencies are added that the base does not have, or that it has in too old a version. apt and dpkg run in the base
+and execute all maintainer scripts.
 """
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,22 +26,22 @@ from hatch_docker.oci.filesystem import merge_layers
 RECIPE = 1
 STATUS = "var/lib/dpkg/status"
 STATUS_LIMIT = 16 << 20  # bytes; a desktop has 5 MB
-_NO_FILE = {"filename": "", "size": "0", "sha256": "0" * 64}  # fields that a status or control file lacks
+_NO_FILE = {"filename": "", "size": "0", "sha256": "0" * 64}  # fields that status and control files do not have
 
 Read = Callable[[Sequence[Package]], list[Package]]
 """Function that returns packages with their dependencies, conflicts and provides, read from their control files."""
 
 
 def has_apt(base: Base, ctx: Context) -> bool:
-    """Return whether the base can install packages by itself."""
+    """Return whether the base has apt and dpkg."""
     return {"apt", "dpkg"} <= {package.name for package in installed(base, ctx)}
 
 
 def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
-    """Return the packages that dpkg has installed in a base, none without dpkg; its layers are read once."""
+    """Return the packages in the dpkg database of a base, none if it has no dpkg. The result is kept in the store."""
 
     def read() -> list[Any]:
-        entry = merge_layers(base.image.layers, _look).get(STATUS)
+        entry = merge_layers(base.image.layers, _read_status_file).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
         return [astuple(package) for package in read_status(text)]
 
@@ -49,13 +50,13 @@ def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
 
 
 def read_status(text: str) -> list[Package]:
-    """Return the installed packages in a status file of dpkg, whose files are not known."""
+    """Return the installed packages in the text of dpkg's status file; their `filename` is empty."""
     stanzas = map(parse_fields, text.split("\n\n"))
     known = (fields for fields in stanzas if fields.get("status", "").endswith(" installed"))
     return [package_of({**_NO_FILE, **fields}, "") for fields in known]
 
 
-def _look(path: str, stream: BinaryIO) -> bytes | None:
+def _read_status_file(path: str, stream: BinaryIO) -> bytes | None:
     if path != STATUS:
         return None
     text = stream.read(STATUS_LIMIT + 1)
@@ -65,9 +66,9 @@ def _look(path: str, stream: BinaryIO) -> bytes | None:
 
 
 def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
-    """Return the packages that the names of a step add to a base, sorted by name; none if it has them all.
+    """Return the packages that have to be added to a base for the names of a step, sorted by name.
 
-    Raises BaseImageError if they do not fit on the base, and RegistryError.
+    Raises BaseImageError if their dependencies cannot be met on the base, and RegistryError.
     """
     suite = Suite(base.plan, base.suite, base.platform.architecture, ctx)
 
@@ -77,7 +78,7 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
         key = key_of("additions", RECIPE, diff_ids, step.names, [package.digest for package in offered])
 
         def choose() -> list[Any]:
-            packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(suite, some), base.name)
+            packages = select_additions(step.names, offered, installed(base, ctx), partial(_read, suite), base.name)
             return [astuple(package)[:7] for package in packages]
 
         return tuple(Package(*row) for row in ctx.store.remembered("additions", key, choose))
@@ -86,7 +87,7 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
 
 
 def _read(suite: Suite, packages: Sequence[Package]) -> list[Package]:
-    """Return packages with the relations in their own control files."""
+    """Download packages and return them with the relations in their control files."""
     known = []
     for package, deb in zip(packages, open_debs(suite, packages), strict=True):
         fields = parse_fields(deb.control.decode(errors="replace"))
@@ -95,22 +96,23 @@ def _read(suite: Suite, packages: Sequence[Package]) -> list[Package]:
     return known
 
 
-def needed(
-    names: Iterable[str], offered: Sequence[Package], there: Sequence[Package], read: Read, where: str
+def select_additions(
+    names: Iterable[str], offered: Sequence[Package], base: Sequence[Package], read: Read, where: str
 ) -> list[Package]:
-    """Return those of the packages `offered` that `names` need beside the packages `there`, sorted by name.
+    """Return the packages to install for `names` and their dependencies, sorted by name.
 
-    A package that is there stays as it is, unless another one needs a newer version of it. Raises BaseImageError,
-    naming the base `where`, for a dependency that no offered package meets.
+    `offered`: the packages that can be installed. `base`: the packages of the base; they stay, unless another package
+    needs a newer version. `where`: the name of the base, for errors. Raises BaseImageError if no offered package meets
+    a dependency.
     """
     offers = {package.name: package for package in offered}
-    have = {package.name: package for package in there}
+    have = {package.name: package for package in base}
     chosen: dict[str, Package] = {}
     wanted = {name: offers[name] for name in names if name in offers and name not in have}
     for name in names:
         if name not in have and name not in wanted and not is_met(have, (Relation(name),)):
             package = _offer((Relation(name),), offers, read)
-            assert package is not None, name  # the archive's resolution has it
+            assert package is not None, name  # `offered` has a provider of every requested name
             wanted[package.name] = package
     while wanted:
         level = read([wanted[name] for name in sorted(wanted)])
@@ -123,18 +125,19 @@ def needed(
                 if not is_met(have, group):
                     found = _newer(package, group, _offer(group, offers, read), have, chosen, where)
                     wanted[found.name] = found
-        # Packages of the base must be replaced too if an added one conflicts with them, or if they need a replaced one.
+        # Other packages of the base must also be replaced: those that an added package conflicts with, and those that
+        # need the old version of a replaced package.
         conflicts = [conflict for package in level for conflict, *_ in parse_relations(package.conflicts)]
         disturbed = {item.name for item in conflicts if item.name in have and item.holds(have[item.name].version)}
         for package in have.values():
-            if any(name in package.depends for name in before):  # seldom: most depend on any version
+            if any(name in package.depends for name in before):  # a quick test before parsing
                 disturbed |= {package.name for group in parse_relations(package.depends) if not is_met(have, group)}
         wanted |= {name: offers[name] for name in sorted(disturbed - set(chosen)) if name in offers}
     return [chosen[name] for name in sorted(chosen)]
 
 
 def _offer(group: Sequence[Relation], offers: Mapping[str, Package], read: Read) -> Package | None:
-    """Return the first alternative that is offered: by its name, else by what a package provides."""
+    """Return the package for the first alternative that is offered, else any offered package that provides one."""
     for option in group:
         package = offers.get(option.name)
         if package is not None and option.holds(package.version):
@@ -149,7 +152,7 @@ def _newer(
     package: Package, group: Sequence[Relation], found: Package | None, have: Mapping[str, Package],
     chosen: Mapping[str, Package], where: str,
 ) -> Package:
-    """Return the package found for a dependency; raises BaseImageError if it is none, or older than what is there."""
+    """Return `found`, the package for a dependency. Raises BaseImageError if it is None or would be a downgrade."""
     old = have.get(found.name) if found else None
     if found is None or found.name in chosen or (old and version_key(old.version) > version_key(found.version)):
         has = f", and the base has {old.name} {old.version}" if old else ""
@@ -162,9 +165,9 @@ def _newer(
 
 
 def write_debs(base: Base, packages: Sequence[Package], directory: Path, ctx: Context) -> None:
-    """Write the .debs of some packages into a directory, with the times that they have in the store.
+    """Copy the .debs of some packages into a directory, with their modification times.
 
-    BuildKit does not transfer a file again if it has one with the same name, size and time.
+    BuildKit transfers a file only if its name, size or time has changed.
     """
     suite = Suite(base.plan, base.suite, base.platform.architecture, ctx)
     for package, path in zip(packages, fetch_debs(suite, packages).values(), strict=True):

@@ -1,7 +1,8 @@
-"""Debian's signed archive: InRelease files, and through their hashes the Packages files and every .deb.
+"""Debian's signed archive: InRelease files, Packages files and .debs.
 
-No mirror is trusted: the signature is checked with the bundled archive keys, a file with its hash in the signed text.
-So plain http is enough. Format: RepositoryFormat of the Debian wiki.
+Mirrors are not trusted. The signature of an InRelease file is verified with the bundled archive keys. It has the hashes
+of the Packages files, which have the hashes of the .debs. So plain HTTP is safe. The format is documented as
+RepositoryFormat in the Debian wiki.
 """
 
 import contextlib
@@ -31,14 +32,14 @@ KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
 PACKAGES_LIMIT = 128 << 20  # bytes, unpacked; Debian's main has 57 MB
 CHUNK = 1 << 20
-PACKAGE = b"Package: "      # with which each stanza of a Packages file begins
-NAME_LIMIT = 256            # bytes of a stanza that have the name
+PACKAGE = b"Package: "      # the start of each stanza of a Packages file
+NAME_LIMIT = 256            # bytes at the start of a stanza in which the name must end
 ARMOR = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----")  # RFC 9580 section 7
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
-    """A file of the archive as signed text describes it. `path` is relative to the root of the archive."""
+    """A file of the archive with the digest and size from signed text. `path` is relative to the archive's root."""
 
     archive: str                               # "main" or "security", see Mirrors.root
     path: str
@@ -48,9 +49,9 @@ class ArchiveFile:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The signed description of one suite: the digest and size of each of its index files."""
+    """A verified InRelease file: the digest and size of each index file of a suite."""
 
-    where: str                                 # its URL without a password, for messages
+    where: str                                 # the URL without a password, for messages
     suite: str
     archive: str
     files: Mapping[str, tuple[str, int]]
@@ -58,7 +59,7 @@ class Release:
     date: float = 0.0                          # when it was signed, in seconds since the epoch
 
     def index(self, architecture: str) -> ArchiveFile:
-        """Return the Packages file of component main; raises BaseImageError if the architecture has none."""
+        """Return the Packages file of the component main. Raises BaseImageError if the architecture has none."""
         name = f"main/binary-{architecture}/Packages.xz"
         if name not in self.files:
             raise BaseImageError(f"{self.where} has no packages for {architecture}")
@@ -67,22 +68,22 @@ class Release:
     def file(self, name: str) -> ArchiveFile:
         """Return an index file of the release, which must have it."""
         digest, size = self.files[name]
-        if self.by_hash:  # a mirror keeps it there for a while after an update
+        if self.by_hash:  # after an update, a mirror keeps the old file at this path for some time
             name = f"{name.rpartition('/')[0]}/by-hash/SHA256/{digest.removeprefix('sha256:')}"
         return ArchiveFile(self.archive, f"dists/{self.suite}/{name}", digest, size)
 
 
 def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
-    """Return the text signed by a key of the ring (RFC 9580 §7); raises BaseImageError if no key has signed it.
+    """Return the text of a cleartext-signed message (RFC 9580 §7). Raises BaseImageError without a valid signature.
 
-    Like apt, refuse text before or after it.
+    Text before or after the signed message is an error, as in apt.
     """
     import pysequoia
 
     certificates = pysequoia.Cert.split_bytes(keyring)
     try:
         result = pysequoia.verify(signed, lambda _keys: certificates)
-    except RuntimeError as error:  # what the library raises for every kind of bad signature
+    except RuntimeError as error:  # pysequoia's exception for all bad signatures
         raise _unsigned(where, str(error).partition("\n")[0].rstrip(".")) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # PyO3's; for example if the clock is past 2106
@@ -91,7 +92,7 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
     if not signed.strip().startswith(ARMOR[0]) or not signed.strip().endswith(ARMOR[1]):
         raise _unsigned(where, "there is text outside of the signature")
     if any(len(re.findall(rb"^" + line, signed, re.MULTILINE)) > 1 for line in ARMOR):
-        raise _unsigned(where, "there are several signed messages")  # of which readers may take different ones
+        raise _unsigned(where, "there are several signed messages")  # other readers may use another message
     return bytes(result.bytes or b"")
 
 
@@ -103,10 +104,10 @@ def _unsigned(where: str, reason: str) -> BaseImageError:
 
 
 def read_release(text: bytes, where: str, suite: str, archive: str, *, now: float | None) -> Release:
-    """Return the release that the verified text of an InRelease file describes.
+    """Parse the verified text of an InRelease file.
 
-    Raises BaseImageError if it is not of `suite` or has expired at `now`, in seconds since the epoch; None skips the
-    check of Valid-Until.
+    `now`: the time to compare with Valid-Until, in seconds since the epoch; None skips the check. Raises
+    BaseImageError if the text is for another suite or has expired.
     """
     fields = parse_fields(text.decode(errors="replace"))
     if suite not in (fields.get("codename"), fields.get("suite")):
@@ -141,10 +142,10 @@ def _seconds(date: str, where: str) -> float:
 
 
 def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path = KEYRING) -> tuple[Release, ...]:
-    """Return the verified releases of a suite, its -updates and its -security; of sid there is only one.
+    """Return the verified releases of a suite, of its -updates and of its -security; sid has neither of the two.
 
-    A mirror without -updates is used with a warning: a point release has those packages later. One without -security
-    is an error, because an attacker on the network could hide every fix. Raises BaseImageError and RegistryError.
+    If -updates is missing, warn and continue: the next point release has the same packages. If -security is missing,
+    fail, because an attacker on the network could hide security fixes. Raises BaseImageError and RegistryError.
     """
     keys = keyring.read_bytes()
     wanted = [("main", suite)]
@@ -165,22 +166,22 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
         return read_release(text, redact_url(url), suite, archive, now=now)
     message = f"{redact_url(url)} does not exist (the mirror is named by {mirrors.origin})"
     if suite.endswith("-updates"):
-        return None  # the caller warns, once the other releases are there
+        return None  # the caller warns
     if archive == "security":
         hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
         raise BaseImageError(f"{message}; {hint}")
     raise BaseImageError(f"{message}; set another one with {ALTERNATIVES}")
 
 
-# The base and the builder that are made at once read them once; gone as soon as neither needs them.
+# Indexes in memory, so that the base and the builder root, which are made in parallel, read them once.
 _indexes: WeakValueDictionary[tuple[str, ...], PackageIndex] = WeakValueDictionary()
 _reading = threading.Lock()
 
 
 def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
-    """Return the packages of some index files, of each name the highest version; `task` shows the progress.
+    """Return the packages of some index files, with the highest version of each name. `task` shows the progress.
 
-    Raises RegistryError if a mirror no longer has an index file.
+    Raises RegistryError if the mirror does not have an index file any more.
     """
     key = tuple(index.digest for index in indexes)
     with _reading:
@@ -200,7 +201,7 @@ def _read_indexes(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context
 
 
 def unpack_index(path: Path, name: str) -> bytes:
-    """Return the contents of a Packages.xz; raise BaseImageError with its `name` for a damaged or too large one."""
+    """Return the contents of a Packages.xz. Raises BaseImageError, naming `name`, if it is damaged or too large."""
     try:
         with path.open("rb") as stream:
             return b"".join(pieces(Decompressed(stream, PACKAGES_LIMIT, compression="xz"), CHUNK))
@@ -209,16 +210,16 @@ def unpack_index(path: Path, name: str) -> bytes:
 
 
 def fetch_file(file: ArchiveFile, mirrors: Mirrors, ctx: Context, advance: Advance) -> str:
-    """Download a file of the archive into the store, if it is not there, and return its URL. Raises RegistryError."""
+    """Download a file of the archive into the store, unless the store has it. Return its URL. Raises RegistryError."""
     url = f"{mirrors.root(file.archive)}/{file.path}"
     transport.fetch(ctx.store, mirrors.client(ctx), url, digest=file.digest, size=file.size, advance=advance)
     return url
 
 
 def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
-    """Return the packages of some Packages files, given as the name of the archive and the text.
+    """Return the packages of some Packages files. `indexes`: pairs of the archive's name and the text of the file.
 
-    A stanza is parsed when its package is looked up: to parse all 69 000 takes seconds.
+    A stanza is parsed only when its package is looked up, because parsing all 69 000 takes seconds.
     """
     stanzas: dict[str, list[tuple[str, bytes, int]]] = {}
     for archive, text in indexes:
@@ -240,13 +241,13 @@ def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
 
 
 def _stanza(text: bytes, start: int) -> bytes:
-    """Return the stanza of a Packages file that begins at a place."""
+    """Return the stanza that begins at the offset `start` of a Packages file."""
     end = text.find(b"\n\n", start)
     return (text[start:] if end < 0 else text[start:end]).strip(b"\n")
 
 
 def _providers(stanzas: Mapping[str, list[tuple[str, bytes, int]]]) -> dict[str, list[str]]:
-    """Return the packages that may provide each name; only parsing them tells whether they do."""
+    """Return the packages that may provide each virtual name. Versions are not parsed here."""
     providers: dict[str, list[str]] = {}
     for name, found in stanzas.items():
         for _archive, text, begin in found:
@@ -260,7 +261,7 @@ def _providers(stanzas: Mapping[str, list[tuple[str, bytes, int]]]) -> dict[str,
 
 
 def package_of(fields: Mapping[str, str], archive: str) -> Package:
-    """Return the package that the fields of a stanza describe; raises BaseImageError for one it cannot use."""
+    """Return the package with the fields of a stanza. Raises BaseImageError if a field is missing or invalid."""
     name = fields.get("package", "")
     try:
         size, digest = int(fields["size"]), fields["sha256"]

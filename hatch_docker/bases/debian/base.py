@@ -1,7 +1,7 @@
-"""The base `debian:<suite>`: Python and the libraries that it needs, directly from Debian's signed packages.
+"""The base `debian:<suite>`: Python and its libraries, unpacked directly from Debian's signed packages.
 
-It has no shell and no package manager, and no maintainer script runs. One layer is the same for all projects, another
-one has `runtime.packages`.
+The base has no shell and no package manager. Maintainer scripts are not executed. The first layer is the same for all
+projects; `runtime.packages` are in a layer of their own.
 """
 
 import functools
@@ -17,7 +17,7 @@ from hatch_docker.bases.debian.base_cache import LAYER_RECIPE, builder_key, note
 from hatch_docker.bases.debian.files import base_entries, compiled_modules, system_entries, unpack_builder
 from hatch_docker.bases.debian.layer import KIND, USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
-from hatch_docker.bases.debian.rootfs import Known
+from hatch_docker.bases.debian.rootfs import Unpacked
 from hatch_docker.bases.debian.standalone import (
     PYTHON_RECIPE,
     PythonArchive,
@@ -25,10 +25,10 @@ from hatch_docker.bases.debian.standalone import (
     bundled_libraries,
     fetch_archive,
     find_archive,
-    finished,
+    finish_layer,
 )
 from hatch_docker.bases.debian.steps import base_steps, builder_step, suite_python
-from hatch_docker.bases.debian.suite import Suite, open_debs, opening_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Suite, open_debs, pending_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
@@ -43,24 +43,24 @@ from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
-UNPACKED = "builder-packages"  # of the name of a builder root: its packages' digests and entries
-_FIELDS = attrgetter(*(field.name for field in fields(Entry) if field.name != "content"))  # astuple copies each value
-ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
+UNPACKED = "builder-packages"  # facts: the digests and entries of the packages in a builder root, by its name
+_FIELDS = attrgetter(*(field.name for field in fields(Entry) if field.name != "content"))  # astuple would copy values
+ARCHITECTURES = ("amd64", "arm64")  # Debian's names and Go's (used by the OCI) are the same for these two
 
 ENV: Mapping[str, str] = {
     "LANG": "C.UTF-8",
     "PATH": DEFAULT_PATH,
-    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries with their own TLS
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries that bundle OpenSSL
 }
 
 
 def make_debian_base(
     plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression, keyring: Path = KEYRING
 ) -> Base:
-    """Return the base of a `debian:` plan; its layers are made once and kept in the store.
+    """Make the base of a `debian:` plan; its layers are made once and kept in the store.
 
-    The mirror is asked once in `base_cache.LIFETIME`, and packages are unpacked only if they change. Raises
-    BaseImageError and RegistryError.
+    Requests to the mirror are sent once in `base_cache.LIFETIME`. Packages are unpacked only if they have changed.
+    Raises BaseImageError and RegistryError.
     """
     if plan.location not in DEBIAN_PYTHONS:
         known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
@@ -93,10 +93,10 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         cached = cached and known
         made.append(layer)
         made_of.append((KIND, key))
-        opened = layer_of(suite.ctx, key, compression, layer, assemble)
-        additions.append((opened, History(f"hatch-docker: {plan.name}", comment)))
+        addition = layer_of(suite.ctx, key, compression, layer, assemble)
+        additions.append((addition, History(f"hatch-docker: {plan.name}", comment)))
 
-    add(*_first(suite, steps[0], interpreter, compression), "Python and its libraries")
+    add(*_base_layer(suite, steps[0], interpreter, compression), "Python and its libraries")
     bundled: dict[str, str] = {}
     if archive:
         archive, below = with_libraries(archive, plan, suite.ctx), additions[0][0]
@@ -104,7 +104,7 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         add_python(suite, archive, platform, compression, made[0], below, add)
         contents.insert(1, (f"cpython {interpreter.build}",))
     for step in steps[1:]:
-        add(*_second(suite, step, together(made), compression), "runtime.packages")
+        add(*_packages_layer(suite, step, merged(made), compression), "runtime.packages")
     created = max(item.created for item in made)
     image = build_image(scratch(platform), additions, Settings(env=ENV), created, {})
     return Base(
@@ -119,10 +119,10 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
     )  # fmt: skip
 
 
-def _first(
+def _base_layer(
     suite: Suite, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
 ) -> tuple[str, Assemble]:
-    """Return the key and the assembler of the layer that all projects share."""
+    """Return the key of the first layer, which is the same for all projects, and the function that assembles it."""
     host = runnable_platform()
     compiled = host is not None and host.architecture in ARCHITECTURES and suite.plan.standalone is None
     slim = suite.plan.slim
@@ -131,7 +131,7 @@ def _first(
     def assemble(place: Path) -> LayerContents:
         compiler = None
         if suite.plan.standalone:
-            pass  # its Python is in the next layer
+            pass  # the Python is in the next layer
         elif host is None or not compiled:
             suite.ctx.progress.warn(
                 f"this machine cannot run {suite.plan.name}'s Python: its standard library goes without .pyc"
@@ -140,7 +140,7 @@ def _first(
             plan = replace(suite.plan, packages=())
             own = make_debian_base(plan, host, suite.ctx, compression=compression, keyring=suite.keyring)
             compiler = base_tree(own, suite.ctx), own.interpreter
-        with opening_debs(suite, packages) as debs:
+        with pending_debs(suite, packages) as debs:
             return base_entries(debs, place, interpreter, compiler, suite.ctx.progress, slim=slim, compiled=compiled)
 
     return key, assemble
@@ -150,13 +150,13 @@ def add_python(
     suite: Suite, archive: PythonArchive, platform: Platform, compression: Compression, made: DebianLayer, below: Layer,
     add: Callable[[str, Assemble, str], None],
 ) -> None:
-    """Add the layer of an archive, with the .pyc of its standard library where its Python runs in the sandbox."""
+    """Add the layer with the files of an archive, and with .pyc files if its Python can run in the sandbox here."""
     ctx, slim = suite.ctx, suite.plan.slim
     key = key_of("python layer", LAYER_RECIPE, PYTHON_RECIPE, made.facts.diff_id, archive.digest, slim)
 
     def assemble(place: Path, *, compiled: bool = True) -> LayerContents:
         extract([below], place)
-        place.chmod(0o755)  # the sandbox's user enters it
+        place.chmod(0o755)  # for the user of the sandbox
         entries = archive_entries(fetch_archive(archive, suite.plan, ctx), archive, place, slim=slim)
         if compiled:
             host, compiler = runnable_platform(), (place, archive.interpreter)
@@ -168,7 +168,7 @@ def add_python(
                 )
                 compiler = base_tree(own, ctx), own.interpreter
             entries |= compiled_modules(entries, archive.interpreter, compiler, ctx.progress, ctx.sandbox)
-        return finished(entries, archive, made)
+        return finish_layer(entries, archive, made)
 
     try:
         add(key_of(key, compression.identity, True), assemble, f"Python of {archive.filename}")
@@ -179,7 +179,7 @@ def add_python(
 
 
 def with_libraries(archive: PythonArchive, plan: BasePlan, ctx: Context) -> PythonArchive:
-    """Return an archive with the versions of the libraries in it, which are read once."""
+    """Return an archive with its field `bundled` set. The archive is read once, and the result kept in the store."""
     key = key_of("bundled libraries", PYTHON_RECIPE, archive.digest)
 
     def read() -> dict[str, str]:
@@ -188,18 +188,18 @@ def with_libraries(archive: PythonArchive, plan: BasePlan, ctx: Context) -> Pyth
     return replace(archive, bundled=tuple(ctx.store.remembered("bundled-libraries", key, read).items()))
 
 
-def together(layers: Sequence[DebianLayer]) -> DebianLayer:
-    """Return the last of some layers, with the directories and links of all: what a further layer has to respect."""
+def merged(layers: Sequence[DebianLayer]) -> DebianLayer:
+    """Return the last layer with the directories and links of all `layers`, for the layer above."""
     return replace(
         layers[-1], directories=tuple(sorted({path for layer in layers for path in layer.directories})),
         symlinks={path: target for layer in layers for path, target in layer.symlinks.items()},
     )
 
 
-def _second(
+def _packages_layer(
     suite: Suite, packages: Sequence[Package], below: DebianLayer, compression: Compression
 ) -> tuple[str, Assemble]:
-    """Return the key and the assembler of the layer with `runtime.packages`."""
+    """Return the key of the layer with `runtime.packages`, and the function that assembles it."""
     shell = suite.plan.busybox
     more = ("shell",) if shell else ()
     key = key_of("debian system", LAYER_RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
@@ -214,10 +214,11 @@ def builder_root(
     plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str, keyring: Path = KEYRING,
     unpacked: bool = True,
 ) -> Path:
-    """Return a tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
+    """Make a tree of the store with a compiler, the suite's Python and its headers, and `packages`; return its path.
 
-    The mirrors are those of `plan`, which may be another kind of base of the same suite. The tree's name is a key of
-    its contents, which is all that is there without `unpacked`. Raises BaseImageError and RegistryError.
+    `plan` names the mirrors; its base may be of another kind. The tree is made once, and its name is a key of its
+    contents. Without `unpacked` the tree is not made, and only the name is returned. Raises BaseImageError and
+    RegistryError.
     """
     if suite not in DEBIAN_PYTHONS or platform.architecture not in ARCHITECTURES:
         known = ", ".join(DEBIAN_PYTHONS)
@@ -246,7 +247,7 @@ def builder_root(
             new = counted(len(found) - len(known), "package")
             with (
                 ctx.progress.task(f"making the builder of {target.name}, {new} to unpack"),
-                opening_debs(target, found) as debs,
+                pending_debs(target, found) as debs,
             ):
                 written = unpack_builder(debs, place, interpreter, ctx.progress, known, note)
             ctx.store.remember(UNPACKED, key, rows)
@@ -261,8 +262,8 @@ def builder_root(
     return tree
 
 
-def _unpacked(digests: Mapping[str, str], ctx: Context) -> Known:
-    """Return the packages of some digests that another builder root has, of the one that has most of them."""
+def _unpacked(digests: Mapping[str, str], ctx: Context) -> Unpacked:
+    """Return packages that are already unpacked, in the builder root with most of them. `digests`: those wanted."""
     best: dict[str, tuple[Path, list[Entry]]] = {}
     directory = ctx.store.root / "trees/builder"
     for tree in sorted(directory.iterdir()) if directory.is_dir() else ():
@@ -278,7 +279,7 @@ def _ids(packages: Sequence[Package]) -> list[list[str]]:
 
 
 def upstream_version(version: str) -> str:
-    """Return the upstream version of a package's version: "3.13.5" of "3.13.5-2+deb13u5", "2.41" of "2.41-12"."""
+    """Return the upstream part of a Debian version: "3.13.5" for "3.13.5-2+deb13u5", "2.41" for "2.41-12"."""
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     if match is None:
         raise BaseImageError(f"{version!r} of a Debian package holds no version to compare")

@@ -1,7 +1,7 @@
-"""Debian bases in the cache, and the snapshots that they are made from.
+"""Debian bases in the cache, and the snapshots from which they are made.
 
-A snapshot is a suite's signed indexes at one time, used for a day by all projects on this machine. An unchanged build
-reads one small file and imports no code that makes a base or reads an archive.
+A snapshot is the list of a suite's signed indexes at one time. All projects on this machine use it for a day. An
+unchanged build reads one small file, and imports no module that makes bases or reads archives.
 """
 
 import time
@@ -19,48 +19,49 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
 from hatch_docker.plan.model import ARCHIVES, DEBIAN_PYTHONS, BasePlan
 
-LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
+LIFETIME = 24 * 3600  # seconds for which a snapshot is used
 LAYER_RECIPE = 2      # raise it when the same packages give a different layer
-RECIPE = 4            # raise it when a remembered base reads otherwise
+RECIPE = 4            # raise it when the format of a base in the store changes
 KIND = "debian-base"
 SNAPSHOT_RECIPE = 3   # raise it when the content of a snapshot changes
 SNAPSHOT = "debian-snapshot"
 RESOLUTION = "debian-resolution"
-BUILDER = "builder-resolution"  # the resolution of a builder root, and when its snapshot was taken
+BUILDER = "builder-resolution"  # facts: the key of the resolution for a builder root, and the time of its snapshot
 
 
 def snapshot_key(suite: str, architecture: str) -> str:
-    """Return the key of a suite's snapshot in the store."""
+    """Return the key under which a suite's snapshot is in the store."""
     return key_of("snapshot", SNAPSHOT_RECIPE, suite, architecture)
 
 
 def recall_snapshot(store: Store, suite: str, architecture: str) -> dict[str, Any] | None:
     """Return the snapshot of a suite, None if there is none.
 
-    "time" is when the mirror was asked, in seconds since the epoch; "indexes" has the fields of each `ArchiveFile`;
-    "dates" maps the name of each release to the time of its signature.
+    "time" is the time of the requests to the mirror, in seconds since the epoch. "indexes" has the fields of each
+    `ArchiveFile`. "dates" maps the name of each release to the time of its signature.
     """
     known: dict[str, Any] | None = store.recall(SNAPSHOT, snapshot_key(suite, architecture))
     return known
 
 
 def note_snapshot(ctx: Context, suite: str, architecture: str, snapshot: Mapping[str, Any]) -> None:
-    """Note that the build uses the snapshot of a suite."""
+    """Record in the context that the build uses the snapshot of a suite."""
     ctx.note_asked(SNAPSHOT, snapshot_key(suite, architecture), snapshot["time"])
 
 
 def is_young(snapshot: Mapping[str, Any], now: float) -> bool:
-    """Tell whether a snapshot is used without asking the mirror."""
-    asked: float = snapshot["time"]
-    return 0 <= now - asked < LIFETIME
+    """Return whether a snapshot is young enough to be used without a request to the mirror."""
+    taken: float = snapshot["time"]
+    return 0 <= now - taken < LIFETIME
 
 
 def note_builder(step: Step, suite: str, platform: Platform, resolution: str, ctx: Context) -> None:
-    """Have the shared cache hold the key of the resolution that a builder root is made of, unless it does for a day."""
+    """Put the key of a builder root's resolution into the shared cache, unless the cache has it from a young snapshot.
+    """
     snapshot = recall_snapshot(ctx.store, suite, platform.architecture) if ctx.image_lock is None else None
     if snapshot is None:
         return
-    key = _builder_question(step, suite, platform)
+    key = _builder_step_key(step, suite, platform)
     known = ctx.store.recall(BUILDER, key) if ctx.store.borrowed else None
     if not known or known["resolution"] != resolution or not is_young(known, time.time()):
         ctx.store.note(BUILDER, key, {"time": int(snapshot["time"]), "resolution": resolution})
@@ -69,17 +70,17 @@ def note_builder(step: Step, suite: str, platform: Platform, resolution: str, ct
 def find_builder(
     plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str
 ) -> Path | None:
-    """Return the name of a builder root by a shared cache, to find what was made in it; the mirror is not asked.
+    """Return the name of a builder root from the shared cache, without a request to the mirror.
 
-    Nothing is made of what the shared cache says. None if the build did not use one, or there is a snapshot here. See
-    `base.builder_root`.
+    The name serves only to look up results in the cache; no root is made from these packages. Returns None if this
+    build did not use a shared cache, or if this machine has a young snapshot. See `base.builder_root`.
     """
     if ctx.image_lock is not None or ctx.refresh or not ctx.store.borrowed or suite not in DEBIAN_PYTHONS:
         return None
     snapshot = recall_snapshot(ctx.store, suite, platform.architecture)
     if snapshot is not None and is_young(snapshot, time.time()):
         return None
-    key = _builder_question(builder_step(plan, suite, packages), suite, platform)
+    key = _builder_step_key(builder_step(plan, suite, packages), suite, platform)
     fact = ctx.store.recall(BUILDER, key)
     found = ctx.store.recall(RESOLUTION, fact["resolution"]) if fact and is_young(fact, time.time()) else None
     if not found:
@@ -90,23 +91,26 @@ def find_builder(
     return Path(builder_key([[name, digest] for name, _, digest in rows]))
 
 
-def _builder_question(step: Step, suite: str, platform: Platform) -> str:
+def _builder_step_key(step: Step, suite: str, platform: Platform) -> str:
     names = sorted(set(step.names)), sorted(step.ignored)
     return key_of("builder", SNAPSHOT_RECIPE, suite, platform.architecture, *names)
 
 
 def builder_key(packages: Sequence[Sequence[str]]) -> str:
-    """Return the name of the builder root of some packages, given as names and digests."""
+    """Return the name of a builder root. `packages`: pairs of name and digest."""
     return key_of("builder root", LAYER_RECIPE, packages)
 
 
 def note_used(packages: Iterable[tuple[str, str]], suite: str, ctx: Context) -> None:
-    """Note in the context that wheels are built with some packages, given as titles and digests."""
+    """Record in the context that wheels are built with some packages. `packages`: pairs of title and digest."""
     ctx.used.update({("deb", title, suite): digest.removeprefix("sha256:") for title, digest in packages})
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
-    """Return the base of a `debian:` plan, None if the cache has none made from the image lock or a young snapshot."""
+    """Return the base of a `debian:` plan from the cache.
+
+    Returns None if the cache has no base that was made from the present image lock or from the young snapshot.
+    """
     origin = _origin(plan, platform, ctx, young=True)
     fact = ctx.store.recall(KIND, _key(plan, platform, compression, ctx)) if origin is not None else None
     if fact is None or fact["snapshot"] != origin:
@@ -132,7 +136,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
 
 
 def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
-    """Keep a new base, with the image lock or the snapshot that it was made from."""
+    """Put a new base into the cache, together with the image lock or the snapshot from which it was made."""
     origin = _origin(base.plan, base.platform, ctx)
     if origin is None:
         return
@@ -150,9 +154,9 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
 
 
 def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = False) -> object:
-    """Return what selects the packages: the digest of the image lock, or the time of the snapshot; None without one.
+    """Return the digest of the image lock, or without a lock the time of the snapshot. They select the packages.
 
-    With `young`, a snapshot does not count if the mirror has to be asked again.
+    Returns None if there is neither. With `young`, a snapshot counts only if it may be used without a new request.
     """
     if ctx.image_lock is not None:
         return None if ctx.image_lock.ask else ctx.image_lock.digest
@@ -164,7 +168,7 @@ def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = F
 
 
 def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> str:
-    # A base for each lock, so that projects keep theirs.
+    # A base for each lock: otherwise projects with different locks would replace each other's base.
     pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
     recipes = (RECIPE, LAYER_RECIPE)
     made_as = (plan.location, plan.python, plan.slim, plan.packages)

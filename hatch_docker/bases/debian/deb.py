@@ -1,4 +1,4 @@
-"""A .deb: an ar archive of two tars, the control files and the data (deb(5)). Its scripts are never run."""
+"""Reader of .deb files (deb(5)): an ar archive of two tars, the control files and the data."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -21,23 +21,24 @@ _COMPRESSIONS: dict[str, str] = {".tar.xz": "xz", ".tar.gz": "gzip", ".tar": "no
 
 @dataclass(frozen=True, slots=True)
 class Deb:
-    """A .deb file on disk, its control files, and the place of its data: compression, offset and size in bytes."""
+    """A .deb file on disk, its control files, and the position of data.tar in it."""
 
     path: Path
     name: str                                  # of the package, for messages
     control: bytes
-    sums: Mapping[str, str]                    # path -> hexadecimal MD5, from its md5sums
-    postinst: str                              # a script, read for its alternatives, never run
-    data: tuple[str, int, int]
+    sums: Mapping[str, str]                    # path -> hexadecimal MD5, from the file md5sums
+    postinst: str                              # the script; it is searched for update-alternatives, never executed
+    data: tuple[str, int, int]                 # compression, offset and size in bytes
 
     def members(self) -> Iterator[tuple[Entry, BinaryIO | None]]:
-        """Yield its files, each with its bytes, which must be read before the next one; raises BaseImageError."""
+        """Yield the package's files with their bytes, which must be read before the next file. Raises BaseImageError.
+        """
         with self.path.open("rb") as stream:
             yield from _read(stream, self.data, self.name, DATA_LIMIT)
 
 
 def open_deb(path: Path, name: str) -> Deb:
-    """Read the member list and the control files of a .deb; raises BaseImageError, naming it, if it is damaged."""
+    """Read the members and the control files of a .deb. Raises BaseImageError, naming the package, if it is damaged."""
     with path.open("rb") as stream:
         members = _members(stream, name)
         offset, size = members.get("debian-binary", (0, 0))
@@ -81,6 +82,7 @@ def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:
 
 
 def _tar(members: dict[str, tuple[int, int]], stem: str, name: str) -> tuple[str, int, int]:
+    """Return compression, offset and size of the tar `stem` ("data.tar"), whose name may have a suffix."""
     for member, (offset, size) in members.items():
         if member.startswith(stem):
             suffix = member.removeprefix(stem.removesuffix(".tar"))
@@ -97,9 +99,9 @@ def _read(
     stream.seek(offset)
     part = io.BufferedReader(PartReader(stream, size), CHUNK)
     try:
-        # The signed index has its hash, so it may unpack to any multiple of its size.
+        # The .deb's hash is in the signed index, so no ratio limit (against decompression bombs) is needed.
         plain = Decompressed(part, limit, ratio=limit, compression=compression)
         yield from read_tar(plain)
-        drain(plain)  # the checksum is at the end
+        drain(plain)  # to verify the checksum at the end
     except (ImageError, OSError) as error:
         raise BaseImageError(f"package {name} is damaged: {error}") from error

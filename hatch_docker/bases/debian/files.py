@@ -1,4 +1,4 @@
-"""The files of a Debian base: those of the packages that it keeps, and the generated ones."""
+"""The files of a Debian base's layers and of builder roots: from packages, filtered, and generated files."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,12 +10,18 @@ from hatch_docker.bases.bytecode import Sandbox, bytecode_path, compile_sources
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
-from hatch_docker.bases.debian.maintainer_scripts import alternatives, loader_cache, loader_files, root_files, status
+from hatch_docker.bases.debian.maintainer_scripts import (
+    alternatives,
+    dpkg_status,
+    loader_cache,
+    loader_files,
+    root_files,
+)
 from hatch_docker.bases.debian.rootfs import (
     Entries,
-    Known,
-    opened,
+    Unpacked,
     unpack,
+    wait_for_deb,
     wanted_at_run_time,
     with_parents,
     write_into,
@@ -31,10 +37,10 @@ _LIBC_BIN = re.compile(
     r"(usr/sbin/ldconfig|etc/ld\.so\.conf(\.d/.*)?|etc/gai\.conf|usr/lib/locale/C\.utf8/.*"
     r"|usr/share/doc/libc-bin/copyright)"
 )
-# The terminals that people and programs name most; every description of ncurses-base would be 290 kB.
+# The most common values of TERM; all descriptions of ncurses-base have 290 kB.
 _TERMINALS = "ansi|dumb|linux|screen(-256color)?|tmux(-256color)?|vt100|vt220|xterm(-256color)?"
-# gconv: iconv() of C libraries for rare charsets (Python has its own codecs). nss_compat: etc/nsswitch.conf does not
-# ask it. _dbm: its library (libdb) is left out.
+# gconv: iconv() for rare charsets, while Python has its own codecs. nss_compat: etc/nsswitch.conf does not name it.
+# _dbm: its library libdb is left out.
 _NOT_SLIM = re.compile(
     r"usr/lib/[^/]+/(gconv|engines-3|ossl-modules)(/.*)?"
     r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|nss_compat|thread_db)\.so[.0-9]*"
@@ -47,12 +53,12 @@ _NOT_SLIM = re.compile(
     r"|usr/share/(base-files|dict|binfmts|misc)(/.*)?|usr/(games|src|include)|usr/lib/binfmt\.d(/.*)?|boot"
     r"|var/(backups|mail|local)|etc/(update-motd\.d|skel|default|profile\.d)(/.*)?"
 )
-# Python's own forms of modules in C, which are there: libraries import them by name, seldom. Their bytecode would be
-# half of their size.
+# The Python versions of modules that also exist in C. They are rarely imported, so they get no bytecode, which would
+# add half of their size.
 _PYTHON_FORMS = re.compile(r"usr/(local/)?lib/python3\.\d+t?/_py(decimal|datetime|io)\.py")
 _CERTIFICATES = "usr/share/ca-certificates/"
-# Modules that no build backend imports, and those that are in the interpreter (frozen, since 3.11): more than half of
-# the time that compiling all of them in a builder takes.
+# Modules that no build backend imports, and frozen modules (since 3.11). Compiling these would take more than half of
+# the time for the whole standard library of a builder.
 _NOT_BUILDING = re.compile(
     rf"{_PYTHON_FORMS.pattern}|usr/lib/python3\.\d+t?/("
     r"(_pyrepl|asyncio|curses|dbm|html|idlelib|pydoc_data|sqlite3|test|tkinter|unittest|venv|wsgiref|xmlrpc)/.*"
@@ -62,40 +68,41 @@ _NOT_BUILDING = re.compile(
     r"|(_collections_abc|codecs|importlib/_bootstrap(_external)?|ntpath|os|posixpath|runpy|site|zipimport)\.py"
     r"|encodings/(?!(__init__|aliases|ascii|cp437|idna|latin_1|punycode|utf_8(_sig)?)\.py$).*)"
 )
-_DUMP = re.compile(r"usr/bin/[^/]*lto-dump[^/]*")  # 32 MB that show what is in an object file
+_DUMP = re.compile(r"usr/bin/[^/]*lto-dump[^/]*")  # a debugging tool for object files, 32 MB
 
 
 def base_entries(
-    opening: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter,
+    pending: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter,
     compiler: tuple[Path, Interpreter] | None, progress: Progress, *, slim: bool, compiled: bool,
 ) -> LayerContents:
-    """Return the base layer, unpacked in `place`.
+    """Unpack the packages of the base layer in `place`, and return the contents of the layer.
 
-    If `compiled`, `compiler`, a tree and its Python, makes the .pyc of the standard library; None means this tree.
+    If `compiled`, add the .pyc of the standard library. `compiler`: the tree and the interpreter that compile them;
+    None for `place` itself.
     """
 
     def keep(package: str, entry: Entry) -> bool:
         if package == "libc-bin" and not _LIBC_BIN.fullmatch(entry.path):
             return False
-        return wanted_at_run_time(entry.path) and not (slim and without_slim(entry.path))
+        return wanted_at_run_time(entry.path) and not (slim and excluded_from_slim(entry.path))
 
-    entries = unpack(opening, place, keep, progress)
-    debs = sorted(map(opened, opening), key=lambda deb: deb.name)
+    entries = unpack(pending, place, keep, progress)
+    debs = sorted(map(wait_for_deb, pending), key=lambda deb: deb.name)
     added = root_files(debs, entries)
-    if slim:  # the certificates are in one file now
+    if slim:  # root_files has put all certificates into one file
         entries = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(_CERTIFICATES)}
     entries = _without_empty_documentation(with_parents({**entries, **_by_path(added)}))
     write_into(place, added)
     search = conf_directories(loader_files(entries))
     libraries = find_libraries(entries, search)
-    entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
+    entries |= _by_path([loader_cache(libraries), *dpkg_status(debs, entries)])
     if compiled:
         entries |= compiled_modules(entries, interpreter, compiler or (place, interpreter), progress)
     return LayerContents(with_parents(entries), libraries, search)
 
 
-def without_slim(path: str) -> bool:
-    """Tell whether a slim base goes without a path."""
+def excluded_from_slim(path: str) -> bool:
+    """Return whether slim bases leave out a path."""
     return _NOT_SLIM.fullmatch(path) is not None
 
 
@@ -104,7 +111,7 @@ def _by_path(entries: Iterable[Entry]) -> Entries:
 
 
 def _without_empty_documentation(entries: Entries) -> Entries:
-    """Return the entries without the directories that had only documentation."""
+    """Return the entries without directories of usr/share that are empty now."""
     used = {path.rpartition("/")[0] for path in entries}
     used |= {path for path in entries if not path.startswith("usr/share/")}
     return {path: entry for path, entry in entries.items() if entry.kind != "directory" or path in used}
@@ -114,9 +121,9 @@ def compiled_modules(
     entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter], progress: Progress,
     sandbox: Sandbox | None = None, *, left_out: re.Pattern[str] = _PYTHON_FORMS,
 ) -> Entries:
-    """Return the .pyc of the standard library, which Python would else compile at every start of a container.
+    """Return the .pyc of the standard library. Without them Python would compile modules at each start of a container.
 
-    Debian's own Python needs no `sandbox`. Modules that `left_out` matches get none.
+    `sandbox`: None for Debian's own Python, which is trusted. `left_out`: modules without a .pyc.
     """
     modules = _modules(entries, interpreter, left_out)
     sources = [(path, content) for path in modules if isinstance(content := entries[path].content, Path)]
@@ -131,7 +138,7 @@ def library_of(interpreter: Interpreter) -> str:
 
 
 def _modules(paths: Iterable[str], interpreter: Interpreter, left_out: re.Pattern[str] = _PYTHON_FORMS) -> list[str]:
-    """Return the modules of the standard library that are compiled, which are one unit of `compile_sources`."""
+    """Return the paths of the standard library's modules that are compiled, as one unit of `compile_sources`."""
     prefix = f"{library_of(interpreter)}/"
     return sorted(
         path for path in paths
@@ -139,13 +146,16 @@ def _modules(paths: Iterable[str], interpreter: Interpreter, left_out: re.Patter
     )  # fmt: skip
 
 
-def compiled_there(entries: Entries, interpreter: Interpreter, there: Known) -> Entries:
-    """Return the .pyc of a builder's standard library in the one that some packages are from; none if it differs."""
-    known = {entry.path for _, members in there.values() for entry in members}
+def existing_bytecode(entries: Entries, interpreter: Interpreter, unpacked: Unpacked) -> Entries:
+    """Return the .pyc of the standard library from another builder root; none if its standard library differs.
+
+    `unpacked`: the packages that are copied from that root.
+    """
+    known = {entry.path for _, members in unpacked.values() for entry in members}
     modules = _modules(entries, interpreter, _NOT_BUILDING)
     if not modules or not known.issuperset(modules):
         return {}
-    tree = next(tree for tree, _ in there.values())
+    tree = next(tree for tree, _ in unpacked.values())
     found = [path for path in (tree / library_of(interpreter)).rglob("*.py*") if not path.is_symlink()]
     names = {str(path.relative_to(tree)): path for path in found}
     if _modules(names, interpreter, _NOT_BUILDING) != [path for path in modules if entries[path].kind == "file"]:
@@ -160,16 +170,17 @@ def compiled_there(entries: Entries, interpreter: Interpreter, there: Known) -> 
 def system_entries(
     debs: Sequence[Deb], place: Path, below: DebianLayer, progress: Progress, *, shell: bool = False
 ) -> LayerContents:
-    """Return the layer of some packages on a base; with `shell` BusyBox is /bin/sh.
+    """Return the layer of some packages on a base. With `shell`, BusyBox is /bin/sh.
 
-    No directory of the base is written again. Raises BaseImageError if a package would replace one.
+    The layer has no entries for directories of the base. Raises BaseImageError if a package would replace a directory
+    of the base.
     """
-    unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), progress)
+    members = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), progress)
     entries: Entries = {}
-    for entry in unpacked.values():
+    for entry in members.values():
         parent, _, name = entry.path.rpartition("/")
         path = f"{real_path(below.symlinks, parent)}/{name}" if parent else name
-        if entry.kind != "directory" or path not in below.symlinks:  # the base's link leads to its directory
+        if entry.kind != "directory" or path not in below.symlinks:  # else the base's link is already a directory
             entries[path] = replace(entry, path=path)
     taken = frozenset(below.directories)
     entries |= _by_path(alternatives(debs, entries))
@@ -183,37 +194,37 @@ def system_entries(
     known = {item.soname: item for item in below.libraries}
     known |= {item.soname: item for item in find_libraries(entries, search) if item.soname not in known}
     libraries = sorted(known.values())
-    entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
+    entries |= _by_path([loader_cache(libraries), *dpkg_status(debs, entries)])
     return LayerContents(entries, libraries, search)
 
 
 def unpack_builder(
-    opening: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter, progress: Progress, there: Known,
-    note: Callable[[str, Sequence[Entry]], object],
+    pending: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter, progress: Progress,
+    unpacked: Unpacked, note: Callable[[str, Sequence[Entry]], object],
 ) -> Written:
-    """Unpack a root to compile in, for this machine's architecture: everything but documentation.
+    """Unpack a builder root for this machine's architecture: all files but documentation.
 
-    Returns the SHA256 of the files of packages, by their paths. `there` and `note` are those of `unpack`.
+    Returns the SHA256 of the packages' files by path. See `unpack` for `pending`, `unpacked` and `note`.
     """
 
     def keep(_package: str, entry: Entry) -> bool:
         return wanted_at_run_time(entry.path) and not _DUMP.fullmatch(entry.path)
 
     written: dict[str, bytes] = {}
-    entries = unpack(opening, place, keep, progress, there, note, written)
-    debs = sorted(map(opened, opening), key=lambda deb: deb.name)
+    entries = unpack(pending, place, keep, progress, unpacked, note, written)
+    debs = sorted(map(wait_for_deb, pending), key=lambda deb: deb.name)
     added = root_files(debs, entries)
     write_into(place, added)
     entries = with_parents({**entries, **_by_path(added)})
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
-    compiled = compiled_there(entries, interpreter, there)
+    compiled = existing_bytecode(entries, interpreter, unpacked)
     if not compiled:
         compiled = compiled_modules(entries, interpreter, (place, interpreter), progress, left_out=_NOT_BUILDING)
     made = [loader_cache(libraries), *compiled.values()]
     write_into(place, made)
-    # The sandbox's user must be able to enter every directory, whatever our umask is.
+    # The sandbox's user must be able to enter all directories, whatever the umask of this process is.
     everything = with_parents({**entries, **compiled})
     write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])
-    for entry in (*added, *made):  # which may have replaced a file
+    for entry in (*added, *made):  # these may have replaced files of packages
         written.pop(entry.path, None)
     return written

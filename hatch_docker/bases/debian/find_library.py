@@ -1,7 +1,7 @@
-"""Finding the Debian package that has a shared library; only used if a library is missing.
+"""Finding the Debian package with a shared library. This is only used if a library is missing.
 
-First by the names that Debian Policy gives to packages of libraries (libpq.so.5 is in libpq5), if there is such a
-package with the library in it; else by the archive's Contents file, which takes a larger download.
+The first search opens the packages whose names follow from the soname by Debian Policy (libpq.so.5 is in libpq5). If
+none of them has the library, the archive's Contents file is searched, which is a larger download.
 """
 
 import re
@@ -20,23 +20,23 @@ from hatch_docker.oci.compression import Decompressed
 
 RECIPE = 1
 KIND = "debian-library"
-LARGEST = 64 << 20         # bytes of a package that is searched
+LARGEST = 64 << 20         # bytes of the largest package that is opened
 LIST_LIMIT = 2 << 30       # bytes of a Contents file, unpacked; trixie's has 170 MB
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A package; `seen` says that the library was found in it, else only the name of the package fits."""
+    """A package for a library. `seen`: the library was found in the package; else only the package's name fits."""
 
     package: str
     seen: bool
 
 
 def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider]:
-    """Return the packages of a suite that have some libraries in a directory of the loader, without those not found.
+    """Return the package for each library that has it in a directory of the loader. Unknown libraries are left out.
 
-    What is found in a package is remembered for good, every other answer for a day.
+    A library that was seen in a package is cached without a time limit; all other results are cached for a day.
     """
     ctx = suite.ctx
     keys = {library: key_of(RECIPE, suite.codename, suite.architecture, library) for library in libraries}
@@ -57,28 +57,31 @@ def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider
 
 
 def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) -> None:
-    """Add the providers of some libraries to `found`, sure answers last; raises HatchDockerError if a mirror fails."""
+    """Add the providers of some libraries to `found`. Raises HatchDockerError if a mirror fails.
+
+    Providers that only fit by name are added first, so `found` is useful after an error, too.
+    """
     with suite.ctx.progress.task(f"looking for {', '.join(libraries)} in {suite.name}", part=True) as task:
         index = fetch_package_index(current_indexes(suite), suite.mirrors(), suite.ctx, task)
-    opened: dict[str, set[str]] = {}  # package -> names in it
+    names_of: dict[str, set[str]] = {}  # package -> names in it
     for library in libraries:
         for package in map(index.get, policy_names(library)):
             if package is not None and not (library in found and found[library].seen):
-                if package.name not in opened:
-                    opened[package.name] = _libraries(package, suite)
-                seen = library in opened[package.name]
+                if package.name not in names_of:
+                    names_of[package.name] = _libraries(package, suite)
+                seen = library in names_of[package.name]
                 if seen or library not in found:
                     found[library] = Provider(package.name, seen)
-    for library in libraries:  # one package may have several (libglib2.0-0t64 has libgthread)
-        owner = next((name for name, names in opened.items() if library in names), "")
+    for library in libraries:  # a package may have several libraries (libglib2.0-0t64 has libgthread)
+        owner = next((name for name, names in names_of.items() if library in names), "")
         if owner and not (library in found and found[library].seen):
             found[library] = Provider(owner, seen=True)
-    if unseen := [library for library in libraries if library not in found or not found[library].seen]:
-        found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, suite).items()}
+    if rest := [library for library in libraries if library not in found or not found[library].seen]:
+        found |= {library: Provider(package, seen=True) for library, package in _from_contents(rest, suite).items()}
 
 
 def _libraries(package: Package, suite: Suite) -> set[str]:
-    """Return the names of what a package has in directories of the loader; none of a package larger than LARGEST."""
+    """Return the file names in a package's directories of the loader; none if the package is larger than LARGEST."""
     debs = open_debs(suite, [package]) if package.size <= LARGEST else ()
     paths = [entry.path for deb in debs for entry, _ in deb.members()]
     names = {path: path.rpartition("/")[2] for path in paths}
@@ -86,10 +89,10 @@ def _libraries(package: Package, suite: Suite) -> set[str]:
 
 
 def policy_names(library: str) -> list[str]:
-    """Return the names that the package of a library may have (Debian Policy 8.1), current names before old ones.
+    """Return possible names of a library's package (Debian Policy 8.1), current names before old names.
 
-    A name is the soname with the version at the end, after a hyphen if the name ends in a digit; since the change of
-    `time_t` perhaps with t64.
+    The name of the package is the soname's name and version, with a hyphen between them if the name ends in a digit.
+    Since the 64-bit `time_t` transition, t64 may follow.
     """
     match = re.fullmatch(r"(lib[^/]+?)(?:-([\d.]+))?\.so(?:\.([\w.]+))?", library)
     if match is None:
@@ -104,19 +107,19 @@ def policy_names(library: str) -> list[str]:
 
 
 def is_searched(path: str, library: str) -> bool:
-    """Return whether a path is that of a library in one of the default directories of the loader."""
+    """Return whether a path is the path of a library in one of the loader's default directories."""
     return re.fullmatch(rf"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z]*/)?{re.escape(library)}", path) is not None
 
 
-def _listed(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
-    """Return the packages that the archive's Contents file names for some libraries."""
+def _from_contents(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
+    """Return the packages of some libraries by the archive's Contents file."""
     names = b"|".join(re.escape(library.encode()) for library in libraries)
     found: dict[str, list[str]] = {}
     for path, packages in search_contents(rb"\S*/(?:" + names + rb")", suite, ", ".join(libraries)):
         library = path.rpartition("/")[2]
         if is_searched(path, library):
             found.setdefault(library, []).extend(packages)
-    # A library's own package before what brings a copy along, such as a cross compiler.
+    # Prefer the library's own package to packages that bundle a copy, such as a cross compiler.
     best = {name: min(some, key=lambda path: ("libs" not in path.split("/"), path)) for name, some in found.items()}
     return {library: package.rpartition("/")[2] for library, package in best.items()}
 
@@ -124,9 +127,9 @@ def _listed(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
 def search_contents(
     pattern: bytes, suite: Suite, title: str, name: str = ""
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the paths of all packages of a suite that match a pattern, and their packages: "libs/zlib1g".
+    """Search a Contents file: yield each path that matches `pattern`, and its packages ("libs/zlib1g").
 
-    `title` says what is looked for, `name` is the architecture of another Contents file, "all". Raises
+    `title`: the wanted file, for the progress. `name`: "all" for the Contents file of the architecture "all". Raises
     HatchDockerError if a mirror fails.
     """
     releases = fetch_releases(suite.mirrors(), suite.codename, suite.ctx, keyring=suite.keyring)
@@ -139,7 +142,7 @@ def search_contents(
     with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
         try:
             fetch_file(index, suite.mirrors(), ctx, task.advance)
-        except RegistryError:  # some mirrors have by-hash for Packages alone
+        except RegistryError:  # some mirrors have by-hash files for Packages only
             plain = replace(index, path=f"dists/{releases[0].suite}/{file}")
             fetch_file(plain, suite.mirrors(), ctx, task.advance)
     lines = re.compile(rb"(?m)^(" + pattern + rb")[ \t]+(\S+)$")
@@ -149,7 +152,7 @@ def search_contents(
 
 
 def _pieces(index: ArchiveFile, suite: Suite) -> Iterator[bytes]:
-    """Yield the lines of a Contents file, many at once."""
+    """Yield a Contents file in pieces of whole lines."""
     with suite.ctx.store.open(index.digest) as stream:
         rest = b""
         for piece in pieces(Decompressed(stream, LIST_LIMIT, compression="gzip"), CHUNK):

@@ -1,7 +1,7 @@
-"""Finding the Debian package that has a file which a build or a program did not find.
+"""Finding the Debian package with a file that a failed build or program needs.
 
-The commonest are in a table. For others, packages with a similar name are opened, and then the archive's Contents files
-are searched, larger downloads: all of that only after a failure.
+The most common files are in the table KNOWN. For other files, packages with a similar name are opened. The last search
+is in the archive's Contents files, which are larger downloads.
 """
 
 import re
@@ -17,9 +17,9 @@ from hatch_docker.core.errors import HatchDockerError
 
 RECIPE = 1
 KIND = "debian-file"
-LARGEST = 8 << 20  # bytes of a package that is opened
-MOST = 3           # packages that are opened for a part of a name
-# Files whose name alone does not tell the package that people want.
+LARGEST = 8 << 20  # bytes of the largest package that is opened
+MOST = 3           # the most packages that are opened for one pattern
+# Files for which a search by name would find another package or none.
 KNOWN = {
     "BLAS": "libopenblas-dev", "LAPACK": "libopenblas-dev", "OpenBLAS.pc": "libopenblas-dev",
     "openblas.pc": "libopenblas-dev", "Boost": "libboost-dev", "CURL": "libcurl4-openssl-dev",
@@ -46,11 +46,11 @@ KNOWN = {
 
 
 def find_package(name: str, suite: Suite | None) -> str:
-    """Return the package that has a file, "" if it is not known.
+    """Return the package with a file, "" if it is not known. The result is cached for a day.
 
-    `name` is that of a header below usr/include ("curl/curl.h"), a pkg-config file ("cairo.pc"), a library to link
-    ("libpq.so") or to load ("libpq.so.5"), a program, or a package of CMake ("Eigen3"). Without a suite, or if its
-    mirrors fail, the table alone answers. What is found is remembered for a day.
+    `name`: a header below usr/include ("curl/curl.h"), a pkg-config file ("cairo.pc"), a library to link ("libpq.so")
+    or to load ("libpq.so.5"), a program, or a CMake package ("Eigen3"). Without a suite, or if its mirrors fail, only
+    the table KNOWN is used.
     """
     if name in KNOWN or suite is None:
         return KNOWN.get(name, "")
@@ -68,9 +68,9 @@ def find_package(name: str, suite: Suite | None) -> str:
 
 
 def packages_of_rust(version: str, suite: Suite) -> tuple[str, ...]:
-    """Return the packages with a Rust of at least a `version` ("1.90"): `cargo`, or the suite's newer `cargo-web`.
+    """Return the packages with Rust `version` ("1.90") or newer: `cargo`, or `cargo-web` if `cargo` is older.
 
-    Where the suite's mirrors fail or it has no `cargo-web`, that is `cargo`.
+    If the mirrors fail, or the suite has no `cargo-web`, return `cargo`.
     """
     try:
         with suite.ctx.progress.task(f"looking for Rust {version} in {suite.name}", part=True) as task:
@@ -95,7 +95,7 @@ def _search(name: str, suite: Suite) -> str:
 
 
 def _by_name(name: str, pattern: bytes, suite: Suite) -> str:
-    """Return the package with a similar name that has a file, "" if there is none."""
+    """Return a package that has the file and a similar name, "" if there is none."""
     with suite.ctx.progress.task(f"looking for {name} in {suite.name}", part=True) as task:
         index = fetch_package_index(current_indexes(suite), suite.mirrors(), suite.ctx, task)
     has_file = re.compile(pattern)
@@ -110,7 +110,7 @@ def _by_name(name: str, pattern: bytes, suite: Suite) -> str:
 
 
 def _candidates(name: str, index: PackageIndex) -> list[str]:
-    """Return the names of packages that may have a file, the likeliest first."""
+    """Return the names of packages that may have a file, the most likely first."""
     directory, _, file = name.rpartition("/")
     stem = re.split(r"\.(?:h|hh|hpp|hxx|pc|so|a)\b", file.lower())[0]
     if "." not in name:
@@ -124,7 +124,7 @@ def _candidates(name: str, index: PackageIndex) -> list[str]:
 
 
 def _pattern(name: str) -> bytes:
-    """Return the pattern of the paths that a file of this name may have."""
+    """Return a pattern for the possible paths of a file with this name."""
     plain = re.escape(name.encode(errors="replace"))
     if re.search(r"\.h(h|pp|xx)?$", name):
         return rb"usr/include/(?:\S*/)?" + plain
@@ -137,7 +137,7 @@ def _pattern(name: str) -> bytes:
 
 
 def _rank(item: tuple[str, str]) -> tuple[bool, int, bool, int, str]:
-    """Return what sorts the package that has a file as its own before those that bring a copy along."""
+    """Return a sort key for (path, package): the file's own package sorts before packages that bundle a copy."""
     path, package = item
     section, _, name = package.rpartition("/")
     place = re.sub(r"/[a-z0-9_]+-linux-gnu[a-z]*/", "/", path)

@@ -1,4 +1,4 @@
-"""The layers of a Debian base: made of .debs once, then found by the packages that they were made of."""
+"""The layers of a Debian base: assembled from .debs once, then found in the store by the key of their packages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
@@ -26,19 +26,19 @@ USERS: Mapping[str, tuple[int, int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class DebianLayer:
-    """A layer in the store, and what `Base` and the layers above need to know of it."""
+    """A layer in the store, and the facts of it that `Base` and the layers above need."""
 
     facts: LayerFacts
-    created: int                              # the newest time of its files, in seconds since the epoch
+    created: int                              # the newest time of a file, in seconds since the epoch
     directories: tuple[str, ...]
     symlinks: Mapping[str, str]
-    libraries: tuple[Library, ...]            # its own and those of the layers below
+    libraries: tuple[Library, ...]            # of this layer and the layers below
     search: tuple[str, ...]                   # the directories of the dynamic loader
 
 
 @dataclass(frozen=True, slots=True)
 class LayerContents:
-    """A layer to be written, and the libraries that programs on it can load."""
+    """The entries of a layer that is not written yet, and the libraries that the loader finds in `search`."""
 
     entries: Entries
     libraries: list[Library]
@@ -46,13 +46,13 @@ class LayerContents:
 
 
 Assemble = Callable[[Path], LayerContents]
-"""Function that unpacks packages into an empty directory."""
+"""Function that unpacks packages into an empty directory and returns the contents of the layer."""
 
 
 def make_once(
     ctx: Context, key: str, compression: Compression, assemble: Assemble, *, title: str
 ) -> tuple[DebianLayer, bool]:
-    """Return the layer of a key, and whether the store had it; else it is assembled, with `title` as the task."""
+    """Return the layer of a key, and whether it was in the store. If not, assemble it; `title` is shown meanwhile."""
     if (found := _known(ctx.store, key)) is not None:
         return found, True
     with ctx.progress.task(title), ctx.store.lock(f"debian-layer-{key}"):
@@ -94,9 +94,9 @@ def _make(ctx: Context, key: str, compression: Compression, assemble: Assemble) 
 
 
 def layer_of(ctx: Context, key: str, compression: Compression, made: DebianLayer, assemble: Assemble) -> Layer:
-    """Return the layer as images have it; it is made again if its bytes are lost or damaged."""
+    """Return a layer for images. If its bytes in the store are missing or damaged, it is made again."""
 
-    def opened() -> BinaryIO:
+    def open_layer() -> BinaryIO:
         path = ctx.store.get(made.facts.digest)
         if path is None:
             again = _make(ctx, key, compression, assemble)
@@ -107,4 +107,4 @@ def layer_of(ctx: Context, key: str, compression: Compression, made: DebianLayer
                 )
         return VerifiedFile(path, made.facts.digest)
 
-    return make_layer(made.facts, compression, opened)
+    return make_layer(made.facts, compression, open_layer)

@@ -1,7 +1,7 @@
-"""ldconfig(8): the shared libraries of a root, and the cache in which the dynamic loader finds them.
+"""A replacement of ldconfig(8): finds the shared libraries of a root and writes etc/ld.so.cache.
 
-The root's own ldconfig runs on its own architecture only. The format is glibc's, sysdeps/generic/dl-cache.h:
-"glibc-ld.so.cache1.1", without hardware capabilities.
+The ldconfig of the root cannot run on machines with another architecture. The format is "glibc-ld.so.cache1.1" of
+glibc (sysdeps/generic/dl-cache.h), without hardware capabilities.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import open_content
 
 MAGIC = b"glibc-ld.so.cache1.1"
-DEFAULT_DIRECTORIES = ("usr/lib",)  # the loader's own, after those of ld.so.conf
+DEFAULT_DIRECTORIES = ("usr/lib",)  # searched after the directories in ld.so.conf
 _LIBC6 = 3
 # The flags of an entry, which ldconfig -p prints as "libc6,x86-64" and "libc6,AArch64"
 _FLAGS = {"amd64": 0x0300 | _LIBC6, "arm64": 0x0A00 | _LIBC6}
@@ -28,7 +28,7 @@ _LITTLE_ENDIAN = 2
 
 @dataclass(frozen=True, slots=True, order=True)
 class Library:
-    """A shared library: the name in programs that need it, its path relative to the root, the flags of its entry."""
+    """A shared library: its soname, its path relative to the root, and the flags of its entry in the cache."""
 
     soname: str
     path: str
@@ -48,7 +48,7 @@ def conf_directories(files: Mapping[str, bytes]) -> list[str]:
 
 
 def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> list[Library]:
-    """Return the libraries among a tree's entries that are in one of `directories`, the first of each soname."""
+    """Return the libraries in `directories`, sorted. For each soname the first directory with it counts."""
     found: dict[str, Library] = {}
     for directory in directories:
         prefix = directory + "/"
@@ -61,18 +61,18 @@ def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> 
                 continue
             with open_content(file.content) as stream:
                 elf = read_elf(stream)
-            # Not a shared library for a known machine: a linker script, for example.
+            # Skip other files, such as linker scripts.
             if elf is None or elf.machine not in _FLAGS or (elf.bits, elf.little, elf.shared) != (64, True, True):
                 continue
             soname = elf.soname or name
-            # The loader looks for the soname: a link of that name if there is one, else the file itself.
+            # The loader opens the link that is named as the soname; without such a link, the file itself.
             if soname == name or (entries[path].kind == "file" and prefix + soname not in entries):
                 found.setdefault(soname, Library(soname, path, _FLAGS[elf.machine]))
     return sorted(found.values())
 
 
 def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
-    """Return the file that a path leads to, or None; the entries may lack the links of a merged /usr."""
+    """Return the file at a path after following links, or None. The links of the merged /usr may be missing."""
 
     def readlink(place: str) -> str | None:
         entry = entries.get(place)
@@ -87,7 +87,7 @@ def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
 
 
 def write_cache(libraries: Iterable[Library]) -> bytes:
-    """Return the bytes of etc/ld.so.cache for some libraries."""
+    """Return the contents of etc/ld.so.cache for some libraries."""
     ordered = sorted(libraries, key=lambda item: (_sort_key(item.soname), item.flags, item.path), reverse=True)
     strings = bytearray()
     start = 48 + 24 * len(ordered)
@@ -101,7 +101,7 @@ def write_cache(libraries: Iterable[Library]) -> bytes:
         return places[data]
 
     rows = bytearray()
-    for item in ordered:  # Debian's ldconfig writes lib/... for usr/lib/..., because ld.so.conf names /lib first
+    for item in ordered:  # like Debian's ldconfig, write /lib for /usr/lib: ld.so.conf has /lib first
         path = item.path.removeprefix("usr/") if item.path.startswith("usr/lib/") else item.path
         rows += struct.pack("<iIIIQ", item.flags, place(item.soname), place(f"/{path}"), 0, 0)
     header = MAGIC + struct.pack("<IIB3xI12x", len(ordered), len(strings), _LITTLE_ENDIAN, 0)
@@ -109,6 +109,6 @@ def write_cache(libraries: Iterable[Library]) -> bytes:
 
 
 def _sort_key(name: str) -> tuple[tuple[int, int], ...]:
-    """Return a key for the order of glibc's _dl_cache_libcmp: numbers by value and after everything else."""
+    """Return a sort key for the order of glibc's _dl_cache_libcmp: numbers by value, and after other characters."""
     parts = re.findall(r"([0-9]+)|([^0-9])", name)
     return tuple((1, int(number)) if number else (0, ord(other)) for number, other in parts)

@@ -1,4 +1,4 @@
-"""The files that Debian's maintainer scripts would make, as entries; the scripts themselves are never run."""
+"""The files that Debian's maintainer scripts would make, as entries. The scripts are not executed."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _ALTERNATIVE = re.compile(r"--install\s+(/\S+)\s+(\S+)\s+(/\S+)\s+(\d+)")
 
 
 def root_files(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
-    """Return the files of every root: merged /usr, users, name service, certificates, time zone, alternatives."""
+    """Return the generated files of a root: merged /usr, users, name service, certificates, time zone, alternatives."""
     users = [f"{name}:x:{uid}:{gid}:{name}:{home}:/sbin/nologin" for name, (uid, gid, home) in USERS.items()]
     groups = [f"{name}:x:{gid}:" for name, gid in _GROUPS.items()]
     merged = [name for name in MERGED if any(path.startswith(f"usr/{name}/") for path in entries)]
@@ -47,7 +47,7 @@ def root_files(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]
 
 
 def certificates(entries: Mapping[str, Entry]) -> list[Entry]:
-    """Return Mozilla's certificates in one file, and links to it at the paths built into OpenSSL."""
+    """Return one file with all of Mozilla's certificates, and links to it at OpenSSL's default paths."""
     paths = sorted(path for path in entries if re.fullmatch(r"usr/share/ca-certificates/mozilla/.*\.crt", path))
     if not paths:
         return []
@@ -65,9 +65,9 @@ def _content(entry: Entry) -> bytes:
 
 
 def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
-    """Return the links that update-alternatives(1) would make, each to the file with the highest priority.
+    """Return the links that update-alternatives(1) would make, each to the alternative with the highest priority.
 
-    Read from the text of the postinst scripts: cc, c++ and awk in the builder, libblas.so.3 at run time.
+    The calls are found in the text of the postinst scripts: cc, c++ and awk in the builder, libblas.so.3 at run time.
     """
     best: dict[str, tuple[int, str]] = {}
     for deb in debs:
@@ -79,7 +79,7 @@ def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entr
 
 
 def loader_files(entries: Mapping[str, Entry]) -> dict[str, bytes]:
-    """Return the configuration files of the dynamic loader among some entries, by path."""
+    """Return the contents of the dynamic loader's configuration files, by path."""
     paths = (path for path in entries if path == "etc/ld.so.conf" or path.startswith("etc/ld.so.conf.d/"))
     return {path: _content(entries[path]) for path in paths}
 
@@ -89,10 +89,10 @@ def loader_cache(libraries: Iterable[Library]) -> Entry:
     return text_file("etc/ld.so.cache", write_cache(libraries))
 
 
-def status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
-    """Return var/lib/dpkg/status.d, where scanners look: each package's control file and its md5sums.
+def dpkg_status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
+    """Return var/lib/dpkg/status.d with each package's control file and md5sums, for vulnerability scanners.
 
-    Every layer with packages needs an entry for the directory, or Syft does not see them.
+    Syft finds the packages of a layer only if the layer has an entry for the directory.
     """
     found = [directory("var/lib/dpkg/status.d")]
     for deb in sorted(debs, key=lambda item: item.name):

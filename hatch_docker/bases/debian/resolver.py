@@ -1,7 +1,7 @@
-"""Dependency resolution by Debian's rules over the packages of an archive.
+"""Resolver of Debian dependencies.
 
-Implements deb-version(7) (order of versions) and the relationship fields of deb-control(5) that matter for an empty
-root: Pre-Depends, Depends, alternatives, versions, Provides, Conflicts, Breaks.
+Implements the order of versions (deb-version(7)) and the relationship fields (deb-control(5)) that matter for an empty
+root: Pre-Depends, Depends, alternatives, versions, Provides, Conflicts and Breaks.
 """
 
 import difflib
@@ -27,9 +27,9 @@ _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A binary package as a Packages file describes it: `size` in bytes, `digest` "sha256:<hex>".
+    """A binary package in a Packages file. `size` is in bytes, `digest` is "sha256:<hex>".
 
-    `filename` is relative to the root of the archive that `archive` names: "main" or "security".
+    `archive` is "main" or "security", and `filename` is relative to the root of this archive.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One alternative of a dependency: a name and perhaps a condition on the version."""
+    """One alternative of a dependency: a package name, with an optional condition on the version."""
 
     name: str
     operator: str = ""
@@ -66,7 +66,7 @@ class Relation:
         return {
             "<<": mine < other, "<=": mine <= other, "=": mine == other,
             ">=": mine >= other, ">>": mine > other,
-            "<": mine <= other, ">": mine >= other,  # the obsolete forms, as dpkg reads them
+            "<": mine <= other, ">": mine >= other,  # obsolete operators, with dpkg's meaning
         }[self.operator]  # fmt: skip
 
     def __str__(self) -> str:
@@ -74,9 +74,9 @@ class Relation:
 
 
 class PackageIndex:
-    """The packages of some archives: of each name the highest version, and the providers of virtual names.
+    """The packages of some archives: the highest version of each name, and the providers of virtual names.
 
-    `get` returns the package of a name, or None.
+    `get(name)` returns a package or None.
     """
 
     def __init__(
@@ -85,30 +85,30 @@ class PackageIndex:
     ) -> None:
         self.get = get
         self._names = names
-        self._find_providers = providers  # to read all Provides takes a while, and is seldom needed
+        self._find_providers = providers  # called only if needed, because reading all Provides is slow
 
     @cached_property
     def _providers(self) -> Mapping[str, Sequence[str]]:
         return self._find_providers()
 
     def providers(self, name: str) -> list[Package]:
-        """Return the packages that provide a name, those with the highest priority in Debian first."""
+        """Return the packages that provide a name, sorted by Debian's Priority, "required" first."""
         found = [package for package in map(self.get, set(self._providers.get(name, ()))) if package is not None]
         ranks = {priority: rank for rank, priority in enumerate(_PRIORITIES)}
         return sorted(found, key=lambda package: (ranks.get(package.priority, len(ranks)), package.name))
 
     def matching(self, pattern: str) -> list[str]:
-        """Return the names that a regular expression matches as a whole, the shortest first."""
+        """Return the names that match a regular expression completely, the shortest first."""
         return sorted(filter(re.compile(pattern).fullmatch, self._names), key=lambda name: (len(name), name))
 
     def similar(self, name: str) -> list[str]:
-        """Return existing names that are close to a mistyped one."""
+        """Return existing names that are similar to a misspelled name."""
         return difflib.get_close_matches(name, list(self._names), 3, 0.8)
 
 
 @lru_cache(maxsize=4096)
 def version_key(version: str) -> VersionKey:
-    """Return a value that sorts as dpkg sorts versions (deb-version(7)); raises BaseImageError if it is no version."""
+    """Return a sort key for a version (deb-version(7)). Raises BaseImageError if the text is not a version."""
     head, colon, rest = version.partition(":")
     epoch = head if colon else "0"
     upstream, dash, revision = (rest if colon else version).rpartition("-")
@@ -120,20 +120,20 @@ def version_key(version: str) -> VersionKey:
 
 
 def _parts(text: str) -> tuple[_Part, ...]:
-    """Return pairs of text and number. `~` sorts before the end, the end before letters, letters before the rest."""
+    """Return pairs of text and number. The order is: `~`, the end of the text, letters, other characters."""
     found = re.findall(r"([^0-9]*)([0-9]*)", text)
 
     def order(character: str) -> int:
         return -1 if character == "~" else ord(character) + (0 if character.isalpha() else 256)
 
     parts = [((*map(order, letters), 0), int(digits or 0)) for letters, digits in found]
-    while len(parts) > 1 and parts[-1] == _END:  # the first is the number's of "0", "" and "0~" alike
+    while len(parts) > 1 and parts[-1] == _END:  # keep one part, so that "0" and "" are equal, also before a "~"
         parts.pop()
     return (*parts, _END)
 
 
 def parse_relations(text: str) -> list[tuple[Relation, ...]]:
-    """Return a relationship field: all items of the list are needed, one of each tuple. Raises BaseImageError."""
+    """Parse a relationship field: a list of dependencies, each a tuple of alternatives. Raises BaseImageError."""
     return [
         tuple(_relation(part.strip(), text) for part in group.split("|"))
         for group in text.replace("\n", " ").split(",") if group.strip()
@@ -151,14 +151,14 @@ def resolve(
     index: PackageIndex, wanted: Iterable[str], *,
     installed: Iterable[Package] = (), ignored: Collection[str] = (), where: str,
 ) -> list[Package]:  # fmt: skip
-    """Return the packages `wanted` and all that they need beyond those `installed`, sorted by name.
+    """Return the packages to install for the names `wanted`, with all dependencies that are not installed, by name.
 
-    Names in `ignored` count as installed too, unless they are wanted. Raises BaseImageError if a package or one of
-    its dependencies does not exist in `where`, or if two packages exclude each other.
+    Names in `ignored` count as installed, unless they are in `wanted`. `where` names the suite in errors. Raises
+    BaseImageError if a package or a dependency does not exist, or if two packages conflict.
     """
     chosen = {package.name: package for package in installed}
     before = frozenset(chosen)
-    names = sorted(set(wanted))  # their order must not decide which alternative is taken
+    names = sorted(set(wanted))  # the order of `wanted` must not change the result
     for name in names:
         package = _named(index, name, where)
         chosen.setdefault(package.name, package)
@@ -197,7 +197,7 @@ def _named(index: PackageIndex, name: str, where: str) -> Package:
 
 
 def _best(index: PackageIndex, group: Sequence[Relation]) -> Package | None:
-    """Return the first alternative that exists, in the packager's order; a real package before one that provides it."""
+    """Return the package for the first alternative that exists. A real package has priority over a provider."""
     for option in group:
         package = index.get(option.name)
         if package is not None and option.holds(package.version):
@@ -209,7 +209,7 @@ def _best(index: PackageIndex, group: Sequence[Relation]) -> Package | None:
 
 
 def is_met(chosen: Mapping[str, Package], group: Sequence[Relation]) -> bool:
-    """Return whether the chosen packages (name -> package) meet one of several alternatives."""
+    """Return whether the chosen packages (name -> package) meet one of the alternatives in `group`."""
     for option in group:
         package = chosen.get(option.name)
         if package is not None and option.holds(package.version):
@@ -218,10 +218,10 @@ def is_met(chosen: Mapping[str, Package], group: Sequence[Relation]) -> bool:
 
 
 def provides(package: Package, wanted: Relation) -> bool:
-    """Return whether a package provides a relation; a condition on the version needs a versioned Provides."""
-    if wanted.name not in package.provides:  # a quick test, because parsing all fields takes long
+    """Return whether a package's Provides meet a relation. A condition on the version needs a versioned Provides."""
+    if wanted.name not in package.provides:  # a quick test, because parsing all fields is slow
         return False
-    versions = [given.version for given, *_ in parse_relations(package.provides) if given.name == wanted.name]
+    versions = [item.version for item, *_ in parse_relations(package.provides) if item.name == wanted.name]
     return any(not wanted.operator or (version != "" and wanted.holds(version)) for version in versions)
 
 

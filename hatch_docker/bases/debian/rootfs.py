@@ -1,4 +1,4 @@
-"""A root file system made of .debs: unpacked in parallel, links last, no script run."""
+"""Unpacking .debs into a root file system, in parallel. Links are made last, and no script is executed."""
 
 import contextlib
 import hashlib
@@ -20,15 +20,15 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
 
 Keep = Callable[[str, Entry], bool]
-"""Function that tells whether an entry is unpacked, by the package's name and the entry after the usr-merge."""
+"""Function of a package's name and an entry (after the usr-merge) that returns whether the entry is unpacked."""
 
 Entries = dict[str, Entry]
 
-Known = Mapping[str, tuple[Path, Sequence[Entry]]]
-"""Packages that are unpacked already, by their names: the tree, and the entries of the package in it."""
+Unpacked = Mapping[str, tuple[Path, Sequence[Entry]]]
+"""Packages that are unpacked in another tree, by name: the tree, and the package's entries in it."""
 
-MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
-# The links of a merged /usr and of base-files' postinst. Bookworm's packages still have directories there.
+MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # the directories that are merged into usr
+# The links of the merged /usr and of base-files' postinst. Packages of bookworm still have directories at these paths.
 _LINKS = {name: f"usr/{name}" for name in MERGED} | {"var/run": "run", "var/lock": "run/lock"}
 _LINKED = tuple(f"{link}/" for link in _LINKS)
 
@@ -39,7 +39,7 @@ _DOCUMENTATION = re.compile(
 
 
 def merged_path(path: str) -> str:
-    """Return the path of a package's file in an image, where the directories in `_LINKS` are links."""
+    """Return the path of a package's file after following the links in `_LINKS`."""
     for link, target in _LINKS.items() if path.startswith(_LINKED) else ():
         if path.startswith(f"{link}/"):
             return target + path[len(link) :]
@@ -47,44 +47,45 @@ def merged_path(path: str) -> str:
 
 
 def wanted_at_run_time(path: str) -> bool:
-    """Return whether a path is neither documentation nor a translation; licences are always wanted."""
+    """Return whether a path is needed: not documentation and not a translation. Licences are kept."""
     if path.startswith("usr/share/doc/"):
-        # usr/share/doc/NAME may also be a link to the directory of another package of the same source.
+        # usr/share/doc/NAME is kept, because it may be a link to the directory of another package of the same source.
         return path.count("/") == 3 or (path.count("/") == 4 and path.endswith("/copyright"))
     return _DOCUMENTATION.fullmatch(path) is None
 
 
 def unpack(
-    debs: Sequence[Deb | Future[Deb]], tree: Path, keep: Keep, progress: Progress, there: Known = MappingProxyType({}),
+    debs: Sequence[Deb | Future[Deb]], tree: Path, keep: Keep, progress: Progress,
+    unpacked: Unpacked = MappingProxyType({}),
     note: Callable[[str, Sequence[Entry]], object] = lambda _name, _entries: None,
     written: dict[str, bytes] | None = None,
 ) -> Entries:
-    """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
+    """Unpack packages into `tree`, an empty directory, and return the entries that `keep` accepts, with content there.
 
-    The first of the packages should be the largest, which takes longest.
-
-    Packages that are `there`, kept by the same rules, are copied. `note` gets the entries of each package. Files come
-    first and links last, so that no link can lead a file out of the tree. Only the entries have owners. Files are
-    compared with the md5sums of their package, whose own SHA256 was compared before; instead of that `written` gets
-    the SHA256 of each file. Raises BaseImageError for a damaged package, a device, or a path that two packages have.
+    `debs`: the largest package should be first, because it takes longest. `unpacked`: packages that are copied from
+    another tree, which was made with the same `keep`. `note` is called with the name and entries of each package.
+    `written`: gets the SHA256 of each file by path; without it, files are compared with the md5sums of the package
+    (the SHA256 of the .deb was verified before). Links are made after all files, so that no file is written through a
+    link. The files in `tree` have no owners; only the entries do. Raises BaseImageError for a damaged package, a
+    device, or a path in two packages.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
     title = f"unpacking {counted(len(debs), 'package')}"
     with progress.task(title, len(debs), unit="packages", part=True) as task, ThreadPoolExecutor(workers) as pool:
 
-        def unpack_one(opening: Deb | Future[Deb]) -> tuple[Deb, list[Entry]]:
-            deb = opened(opening)
-            members = _copy(there, deb, tree, written) or _unpack(deb, tree, keep, written)
+        def unpack_one(pending: Deb | Future[Deb]) -> tuple[Deb, list[Entry]]:
+            deb = wait_for_deb(pending)
+            members = _copy(unpacked, deb, tree, written) or _unpack(deb, tree, keep, written)
             task.advance(1)
             return deb, members
 
-        unpacked = list(pool.map(unpack_one, debs))
-    for deb, members in unpacked:
+        results = list(pool.map(unpack_one, debs))
+    for deb, members in results:
         note(deb.name, members)
     entries: Entries = {}
     owners: dict[str, str] = {}
-    # base-files first: it has the right modes of the directories that many packages have.
-    ordered = sorted(unpacked, key=lambda item: (item[0].name != "base-files", item[0].name))
+    # base-files is first, because it has the right modes of common directories.
+    ordered = sorted(results, key=lambda item: (item[0].name != "base-files", item[0].name))
     for deb, members in ordered:
         for entry in members:
             known = entries.setdefault(entry.path, entry)
@@ -97,8 +98,8 @@ def unpack(
     return entries
 
 
-def opened(deb: Deb | Future[Deb]) -> Deb:
-    """Return a .deb, once it is there."""
+def wait_for_deb(deb: Deb | Future[Deb]) -> Deb:
+    """Return a .deb; wait for its download if necessary."""
     return deb.result() if isinstance(deb, Future) else deb
 
 
@@ -131,12 +132,12 @@ def _unpack(deb: Deb, tree: Path, keep: Keep, written: dict[str, bytes] | None) 
     return members
 
 
-def _copy(known: Known, deb: Deb, tree: Path, written: dict[str, bytes] | None) -> list[Entry]:
-    """Copy the files and directories of a package that is known, and return its entries, none if it is not.
+def _copy(unpacked: Unpacked, deb: Deb, tree: Path, written: dict[str, bytes] | None) -> list[Entry]:
+    """Copy the files and directories of a package that is in `unpacked`. Return all its entries, else an empty list.
 
-    Its links are made with all others, at the end.
+    `_make_links` makes the links later.
     """
-    source, entries = known.get(deb.name, (tree, ()))
+    source, entries = unpacked.get(deb.name, (tree, ()))
     members = []
     for entry in entries:
         place = tree / entry.path
@@ -153,7 +154,7 @@ def _copy(known: Known, deb: Deb, tree: Path, written: dict[str, bytes] | None) 
 
 
 def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb, algorithm: str) -> bytes:
-    """Write a file, whose directories are made if they are missing, and return the hash of its contents, as bytes."""
+    """Write a file, make missing directories above it, and return the hash of its contents as bytes."""
     hashed = hashlib.new(algorithm, usedforsecurity=False)
     mode = 0o755 if entry.mode & 0o111 else 0o644
     try:
@@ -180,14 +181,14 @@ def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:
         if parent is not None and parent.kind != "directory":
             raise BaseImageError(f"the packages have both /{path} and /{parent.path} as a {parent.kind}")
     with _refuse_taken_paths(tree):
-        for path, entry in sorted(entries.items(), reverse=True):  # the deepest first: none is written through a link
+        for path, entry in sorted(entries.items(), reverse=True):  # deepest first, so none is made through a link
             if entry.kind == "symlink":
                 (tree / path).parent.mkdir(parents=True, exist_ok=True)
                 (tree / path).symlink_to(entry.target)
 
 
 def write_into(tree: Path, entries: Iterable[Entry]) -> None:
-    """Write generated entries into a tree; raises BaseImageError if the path of one is taken."""
+    """Write generated entries into a tree. Raises BaseImageError if a path exists already."""
     with _refuse_taken_paths(tree):
         write_entries(entries, tree)
 
@@ -202,21 +203,21 @@ def _refuse_taken_paths(tree: Path) -> Iterator[None]:
 
 
 def with_parents(entries: Entries) -> Entries:
-    """Return the entries and the directories above them that no package has."""
+    """Return the entries together with their missing parent directories."""
     return entries | {entry.path: entry for entry in parent_entries(entries, entries)}
 
 
 def directory(path: str, mode: int = 0o755, owner: int = 0) -> Entry:
-    """Return a generated directory."""
+    """Return an entry for a generated directory."""
     return Entry(path, "directory", mode, SOURCE_DATE, uid=owner, gid=owner)
 
 
 def text_file(path: str, text: str | bytes) -> Entry:
-    """Return a generated file, readable for all."""
+    """Return an entry for a generated file that all users can read."""
     data = text.encode() if isinstance(text, str) else text
     return Entry(path, "file", 0o644, SOURCE_DATE, size=len(data), content=data)
 
 
 def symlink(path: str, target: str) -> Entry:
-    """Return a generated symbolic link."""
+    """Return an entry for a generated symbolic link."""
     return Entry(path, "symlink", 0o777, SOURCE_DATE, target)

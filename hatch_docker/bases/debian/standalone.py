@@ -1,8 +1,8 @@
-"""Archives of CPython as python-build-standalone publishes them: found on a mirror, fetched by their hash, in a layer.
+"""The CPython of python-build-standalone: finding and downloading an archive, and making a layer of it.
 
-A mirror has a directory for each release, in it `SHA256SUMS` and archives named as in `_NAME`, of the layout
-"install_only_stripped": a tree `python/` with bin, include, lib and share. uv installs Pythons from the same mirrors.
-The layer has the files in /usr/local, without what a service does not use.
+A mirror has a directory for each release, with `SHA256SUMS` and the archives, which are named as in `_NAME`. Archives
+with the layout "install_only_stripped" are used: a tree `python/` with bin, include, lib and share. uv installs from
+the same mirrors. In the layer the files are in /usr/local, without development files and documentation.
 """
 
 import json
@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from packaging.version import Version
 
-from hatch_docker.bases.debian.files import without_slim
+from hatch_docker.bases.debian.files import excluded_from_slim
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import find_libraries
 from hatch_docker.bases.debian.maintainer_scripts import BUNDLE, loader_cache
@@ -47,17 +47,17 @@ PYTHON_RECIPE = 1      # raise it when the same archive gives another layer or o
 LIMIT = 2 << 30        # bytes unpacked; an archive has 150 MB
 PREFIX = "usr/local"
 _LIBRARY = "lib/python3\\.\\d+t?"
-# An installer, its wheel and its marker; documentation; programs that are scripts of a developer's.
+# pip with its bundled wheel and its marker file, documentation, scripts for developers, and files for linking.
 _NEVER = re.compile(
     rf"share(/.*)?|lib/pkgconfig(/.*)?|{_LIBRARY}/(ensurepip|site-packages/.+|EXTERNALLY-MANAGED)(/.*)?"
     rf"|bin/(?!python3(\.\d+)?t?$).*|(.*/)?__pycache__(/.*)?|{_LIBRARY}/config-[^/]*(/.*)?|lib/[^/]*\.a"
 )
-# Tk, which needs a display, and is a fifth of an archive.
+# Tk needs a display, and is a fifth of an archive.
 _NOT_SLIM = re.compile(
     rf"lib/(lib(tcl|tk)|(tcl|tk|itcl|thread|tdbc)\d)[^/]*(/.*)?|{_LIBRARY}/tkinter(/.*)?|.*/_tkinter\.[^/]*"
 )
 _EMBEDDING = re.compile(r"lib/libpython3[^/]*\.so[.0-9]*")
-# Texts that libraries have of themselves: name, pattern of the version, and a text that must be there too.
+# Version strings inside libraries: name, pattern with the version, and another string that must be there too.
 _BUNDLED = (
     ("openssl", rb"OpenSSL (\d+\.\d+\.\d+[a-z]?) \d{1,2} [A-Z][a-z]{2} 20\d\d", b"OpenSSL"),
     ("sqlite", rb"\0(3\.[3-9]\d\.\d{1,2})\0", b"SQLite format 3"),
@@ -70,7 +70,7 @@ _BUNDLED = (
 
 @dataclass(frozen=True, slots=True)
 class PythonArchive:
-    """An archive of CPython: its path below the mirror, its digest, and the libraries in it with their versions."""
+    """An archive of CPython: its path relative to the mirror, its digest, and pairs of bundled library and version."""
 
     path: str                                 # "20261003/cpython-3.14.8+20261003-x86_64-unknown-linux-gnu-...tar.gz"
     digest: str
@@ -83,17 +83,17 @@ class PythonArchive:
 
     @property
     def interpreter(self) -> Interpreter:
-        """The interpreter that it brings to /usr/local."""
+        """The interpreter of the archive, at its path in /usr/local."""
         found = _NAME.fullmatch(self.filename)
-        assert found is not None  # no other one is made
+        assert found is not None  # find_archive returns no other names
         plain = Interpreter("", found["version"], "t" if found["free"] else "")
         return Interpreter(f"/usr/local/bin/python{plain.name}", plain.version, plain.abi)
 
 
 def find_archive(plan: BasePlan, platform: Platform, ctx: Context) -> PythonArchive:
-    """Return the archive of a base for a platform: that of the image lock, else the newest that the mirror has.
+    """Return the archive for a base and a platform: from the image lock, else the newest archive on the mirror.
 
-    Raises BaseImageError if there is none, ConfigError for a lock that is out of date, and RegistryError.
+    Raises BaseImageError if there is no archive, ConfigError for a lock that is out of date, and RegistryError.
     """
     assert plan.standalone is not None
     question = {"name": plan.name, "platform": str(platform)}
@@ -119,7 +119,7 @@ def find_archive(plan: BasePlan, platform: Platform, ctx: Context) -> PythonArch
 
 
 def fetch_archive(archive: PythonArchive, plan: BasePlan, ctx: Context) -> Path:
-    """Return the archive's file, downloaded and verified if the store lacks it. Raises RegistryError."""
+    """Download and verify an archive, unless it is in the store, and return its file. Raises RegistryError."""
     if not ctx.store.has(archive.digest):
         with ctx.progress.task(f"downloading {archive.filename}"):
             url = f"{_mirror(plan, ctx)}/{quote(archive.path)}"
@@ -128,13 +128,13 @@ def fetch_archive(archive: PythonArchive, plan: BasePlan, ctx: Context) -> Path:
 
 
 def mirror_origin(plan: BasePlan) -> str:
-    """Return what names the mirror of a base: the option, or else the variable."""
+    """Return the name of the option or of the variable that sets the mirror of a base."""
     own = plan.standalone is not None and plan.standalone.mirror
     return "tool.hatch-docker.standalone.mirror" if own else ARCHIVES
 
 
 def _mirror(plan: BasePlan, ctx: Context) -> str:
-    """Return the URL of the mirror without a slash at its end; raises BaseImageError if nothing names one."""
+    """Return the URL of the mirror without a slash at the end. Raises BaseImageError if no mirror is configured."""
     assert plan.standalone is not None
     mirror = plan.standalone.mirror or ctx.environ.get(ARCHIVES, "")
     if mirror.startswith("/"):
@@ -153,7 +153,7 @@ def _local(url: str) -> Path:
 
 
 def _released(plan: StandalonePlan, platform: Platform, mirror: str, ctx: Context) -> tuple[str, str]:
-    """Return path and digest of the newest archive of a release, by its SHA256SUMS."""
+    """Return path and digest of the newest archive in the SHA256SUMS of a release."""
     url = f"{mirror}/{plan.release}/{SUMS}"
     text = transport.read_document(ctx.client, url, limit=SUMS_LIMIT)
     if text is None:
@@ -167,14 +167,14 @@ def _released(plan: StandalonePlan, platform: Platform, mirror: str, ctx: Contex
 
 
 def _sums(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the names and digests in a file of sha256sum(1)."""
+    """Yield the names and digests in the text of a file in sha256sum(1)'s format."""
     for line in text.splitlines():
         if found := re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line.strip()):
             yield found[2], f"sha256:{found[1]}"
 
 
 def _newest(plan: StandalonePlan, platform: Platform, directory: Path) -> tuple[str, str]:
-    """Return path and digest of the newest archive in a directory or the directories of releases in it."""
+    """Return path and digest of the newest archive in a local mirror: in the directory or one of its subdirectories."""
     files = {str(path.relative_to(directory)): path for place in ("*", "*/*") for path in directory.glob(place)}
     path = _best(plan, platform, list(files), str(directory))
     sums = files[path].with_name(SUMS)
@@ -183,7 +183,7 @@ def _newest(plan: StandalonePlan, platform: Platform, directory: Path) -> tuple[
 
 
 def _best(plan: StandalonePlan, platform: Platform, paths: list[str], where: str) -> str:
-    """Return the path of the newest archive that a plan wants; raises BaseImageError, which lists what there is."""
+    """Return the path of the newest archive for a plan. Raises BaseImageError, which lists the available versions."""
     known: dict[str, set[str]] = {}
     found: list[tuple[Version, str, str]] = []
     for path in paths:
@@ -202,7 +202,7 @@ def _best(plan: StandalonePlan, platform: Platform, paths: list[str], where: str
 
 
 def members(path: Path, name: str) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """Yield the members of an archive below its `python/`, with paths relative to that. Raises BaseImageError."""
+    """Yield the members of an archive, with paths relative to its directory `python/`. Raises BaseImageError."""
     try:
         with path.open("rb") as stream:
             for entry, content in read_tar(Decompressed(stream, LIMIT)):
@@ -216,7 +216,7 @@ def members(path: Path, name: str) -> Iterator[tuple[Entry, BinaryIO | None]]:
 
 
 def bundled_libraries(path: Path, name: str) -> dict[str, str]:
-    """Return the libraries that an archive has in its programs and shared libraries, with their versions."""
+    """Return the libraries that an archive's programs and shared libraries contain, with their versions."""
     found: dict[str, str] = {}
     for entry, content in members(path, name):
         if content is not None and re.search(r"^bin/python|\.so[.0-9]*$", entry.path):
@@ -228,16 +228,16 @@ def bundled_libraries(path: Path, name: str) -> dict[str, str]:
 
 
 def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bool) -> Entries:
-    """Return the entries of an archive's layer, their contents written to `place`, which has the layer below.
+    """Extract an archive into `place`, where the layer below is already extracted, and return the layer's entries.
 
-    Raises BaseImageError for an archive without the interpreter that its name promises.
+    Raises BaseImageError if the archive does not have the interpreter that is in its name.
     """
     entries: Entries = {}
     for entry, content in members(path, archive.filename):
         if _NEVER.fullmatch(entry.path) or (slim and _NOT_SLIM.fullmatch(entry.path)):
             continue
-        made = _placed(entry, place)
-        if slim and without_slim(made.path):
+        made = _image_entry(entry, place)
+        if slim and excluded_from_slim(made.path):
             continue
         if content is not None:
             file = place / made.path
@@ -254,7 +254,8 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
     program = archive.interpreter.path.lstrip("/")
     plain = program.removesuffix("t")
     if plain in entries and entries[plain].kind == "file" and entries.get(program, entries[plain]).kind == "symlink":
-        # `make install` gives the free-threaded one two names, and tar calls the second a link to the first.
+        # `make install` makes two hard links to a free-threaded interpreter. In the tar, the second name is a link to
+        # the first one, python3.14. Swap them, so that the file is python3.14t.
         (place / plain).rename(place / program)
         entries[program] = replace(entries[plain], path=program, content=place / program)
         entries[plain] = symlink(plain, posixpath.basename(program))
@@ -263,7 +264,7 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
     with (place / program).open("rb") as stream:
         elf = read_elf(stream)
     needed = frozenset(elf.needed if elf is not None else ())
-    if slim:  # what embeds Python is no program of a wheel
+    if slim:  # libpython is needed only by programs that embed Python, unless the interpreter itself links to it
         keep = any(_EMBEDDING.fullmatch(f"lib/{name}") for name in needed)
         drop = [name for name in entries if _EMBEDDING.fullmatch(name.removeprefix(f"{PREFIX}/")) and not keep]
         entries = {name: entry for name, entry in entries.items() if name not in drop}
@@ -272,8 +273,8 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
     return entries
 
 
-def _placed(entry: Entry, place: Path) -> Entry:
-    """Return an entry as the image has it: in /usr/local, of root, who alone may write; a hard link as a link."""
+def _image_entry(entry: Entry, place: Path) -> Entry:
+    """Return an entry for the image: in /usr/local, owned and writable by root only; hard links become symlinks."""
     path = f"{PREFIX}/{entry.path}"
     common = replace(entry, path=path, uid=0, gid=0, mtime=SOURCE_DATE)
     if entry.kind == "hardlink":
@@ -284,8 +285,8 @@ def _placed(entry: Entry, place: Path) -> Entry:
     return replace(common, mode=0o777 if entry.kind == "symlink" else 0o755)
 
 
-def finished(entries: Entries, archive: PythonArchive, below: DebianLayer) -> LayerContents:
-    """Return the layer with the loader's cache of all libraries, and with a bill of materials that scanners find."""
+def finish_layer(entries: Entries, archive: PythonArchive, below: DebianLayer) -> LayerContents:
+    """Return the contents of the layer: the entries, the loader's cache, and an SBOM for vulnerability scanners."""
     known = {item.soname: item for item in below.libraries}
     known |= {item.soname: item for item in find_libraries(entries, below.search) if item.soname not in known}
     libraries = sorted(known.values())
@@ -297,7 +298,7 @@ def finished(entries: Entries, archive: PythonArchive, below: DebianLayer) -> La
 
 
 def _document(archive: PythonArchive) -> str:
-    """Return a CycloneDX document (1.5) of an archive: the interpreter, and the libraries in it."""
+    """Return an SBOM (CycloneDX 1.5) of an archive: the interpreter and its bundled libraries."""
     version = archive.interpreter.version
     sums = [{"alg": "SHA-256", "content": archive.digest.removeprefix("sha256:")}]
     rows = [("application", "python", version), *(("library", name, value) for name, value in archive.bundled)]

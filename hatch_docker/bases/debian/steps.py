@@ -1,17 +1,18 @@
-"""The packages of a base and of a builder root, by their names."""
+"""The names of the packages in a base and in a builder root."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan
 
-# Only maintainer scripts and interactive shells need them.
+# Dependencies that only maintainer scripts and interactive shells need.
 IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
-# Berkeley DB is large, and only dbm.ndbm needs it. The slim base has no gconv.
+# Berkeley DB is large and only needed by dbm.ndbm. The slim base has no gconv.
 IGNORED_SLIM = frozenset({"libc-gconv-modules-extra", "libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
 
-# For building extension modules: a compiler, /bin/sh, and the programs of configure scripts and makefiles. Essential
-# packages must be named, as no package depends on them: libpq-dev's pg_config is a Perl program, scripts need bash.
+# For building extension modules: a compiler, /bin/sh, and the programs that configure scripts and makefiles use.
+# Essential packages must be listed, because packages do not declare dependencies on them: libpq-dev's pg_config is a
+# Perl program, and some scripts need bash.
 TOOLS = (
     "base-files", "bash", "bzip2", "ca-certificates", "coreutils", "dash", "debianutils", "diffutils", "findutils",
     "g++", "gcc", "grep", "gzip", "hostname", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase",
@@ -32,7 +33,7 @@ class Step:
 
 
 def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
-    """Return the packages of a base: Python and its libraries, then `runtime.packages`."""
+    """Return the steps of a base: Python and its libraries, then `runtime.packages`."""
     python = suite_python(plan, suite)
     interpreter = () if plan.standalone else (f"python{python}-minimal", f"libpython{python}-stdlib")
     names = (
@@ -44,10 +45,10 @@ def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
 
 
 def suite_python(plan: BasePlan, suite: str) -> str:
-    """Return the Python that a base or its builder gets from a suite: "3.13"; the suite must be a known one."""
+    """Return the Python version that a base or its builder installs from a known suite: "3.13"."""
     return plan.python or DEBIAN_PYTHONS[suite][0]
 
 
 def builder_step(plan: BasePlan, suite: str, packages: Sequence[str]) -> Step:
-    """Return the packages of the builder's root for a base."""
+    """Return the step of the builder root for a base."""
     return Step((*TOOLS, f"python{suite_python(plan, suite)}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")

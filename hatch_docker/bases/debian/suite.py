@@ -1,8 +1,8 @@
-"""A suite of Debian: its signed indexes, the packages that names resolve to, and their .debs.
+"""A suite of Debian: its signed indexes, the resolution of package names, and downloads of .debs.
 
-The mirror is asked once a day for all projects, so that their bases are the same layers; an unchanged build needs
-neither the network nor the Packages files. Nothing in the cache names a mirror. The packages of a project with an
-image lock come from the lock, whatever the suite has by now.
+The indexes are fetched once a day for all projects, so that projects share the layers of their bases. An unchanged
+build needs neither the network nor the Packages files. No key or fact in the cache contains a mirror. With an image
+lock, the packages come from the lock and not from the suite.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.text import counted
 from hatch_docker.plan.model import BasePlan
 
-TRANSFERS = 4  # .debs at once
+TRANSFERS = 4  # parallel downloads of .debs
 RECIPE = 1  # raise it when the resolution of the same names changes
-# The names in the image lock of a package's first seven fields.
+# The names of a package's first seven fields in the image lock.
 _LOCKED = ("name", "version", "architecture", "path", "size", "sha256", "archive")
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A suite for one Debian architecture, fetched from the mirrors of a plan. `keyring` has the trusted keys."""
+    """A suite for one Debian architecture, on the mirrors of a plan. `keyring` has the trusted keys."""
 
     plan: BasePlan
     codename: str
@@ -59,21 +59,21 @@ class Suite:
         return f"debian:{self.codename} ({self.architecture})"
 
     def mirrors(self) -> Mirrors:
-        """Return the mirrors, needed only for a download. Raises BaseImageError if there are none."""
+        """Return the mirrors. Call it only for a download, because it raises BaseImageError if there are none."""
         return find_mirrors(self.plan, self.ctx.environ)
 
 
 def with_snapshot(suite: Suite, use: Callable[[tuple[ArchiveFile, ...]], Result]) -> Result:
-    """Call `use` with the archive's indexes; again with new ones if a mirror lacks a file that the old ones name.
+    """Call `use` with the archive's indexes and return its result. With an image lock, `use` gets no indexes.
 
-    A superseded .deb leaves the mirrors soon after its successor appears. With an image lock `use` gets no indexes.
-    Raises BaseImageError and RegistryError, also those of `use`.
+    If `use` fails because the mirror does not have a file, call it again with new indexes: mirrors remove a .deb soon
+    after a newer version appears. Raises BaseImageError and RegistryError, also from `use`.
     """
     if suite.ctx.image_lock is not None:
         try:
             return use(())
         except NotPinnedError:
-            pass  # the lock is being written and has no entry yet
+            pass  # `hatch-docker lock` is writing the lock, and it has no entry yet
     indexes, fresh = _indexes(suite, now=False)
     try:
         return use(indexes)
@@ -86,12 +86,12 @@ def with_snapshot(suite: Suite, use: Callable[[tuple[ArchiveFile, ...]], Result]
 
 
 def current_indexes(suite: Suite) -> tuple[ArchiveFile, ...]:
-    """Return the archive's indexes, at most a day old, also with a lock. Raises BaseImageError and RegistryError."""
+    """Return the archive's indexes, at most a day old, also with a lock. Raises BaseImageError, RegistryError."""
     return _indexes(suite, now=False)[0]
 
 
 def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]:
-    """Return the indexes of a suite, and whether the mirror was asked just now."""
+    """Return the indexes of a suite, and whether they were fetched just now. With `now`, fetch them again."""
     ctx = suite.ctx
     key = snapshot_key(suite.codename, suite.architecture)
     now = now or ctx.refresh
@@ -99,14 +99,14 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
     with ctx.store.lock(f"debian-snapshot-{key}"):
         known = recall_snapshot(ctx.store, suite.codename, suite.architecture) or {}
         indexes = tuple(ArchiveFile(*row) for row in known.get("indexes", ()))
-        # Another build may have asked the mirror while this one waited.
+        # Another build may have fetched them while this build waited for the lock.
         if known and (start <= known["time"] or (not now and is_young(known, start))):
             note_snapshot(ctx, suite.codename, suite.architecture, known)
             return indexes, False
         try:
             releases = fetch_releases(suite.mirrors(), suite.codename, ctx, keyring=suite.keyring)
             for release in releases:
-                if release.date < known.get("dates", {}).get(release.suite, 0.0):  # well signed, but it lacks fixes
+                if release.date < known.get("dates", {}).get(release.suite, 0.0):  # validly signed, but without fixes
                     older = "is older than the release seen before: this mirror is not up to date"
                     raise RegistryError(f"{release.where} {older}")
         except RegistryError as error:
@@ -128,12 +128,11 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
 def pin(
     suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step], made_of: list[tuple[str, str]] | None = None
 ) -> list[tuple[Package, ...]]:
-    """Return the packages that each step needs beyond the steps before it, sorted by name.
+    """Resolve each step: return its packages that are not in the steps before it, sorted by name.
 
-    `made_of` gets kind and key of each fact that says so.
-
-    They come from the image lock if there is one, else they are remembered by the digests of the indexes. Raises
-    BaseImageError if names cannot be resolved, ConfigError for a lock that is out of date.
+    With an image lock they come from the lock. Else the result is kept in the store by the digests of the indexes.
+    `made_of` gets kind and key of these facts. Raises BaseImageError if names cannot be resolved, and ConfigError for a
+    lock that is out of date.
     """
     store, pins = suite.ctx.store, suite.ctx.image_lock
     index: PackageIndex | None = None
@@ -164,9 +163,9 @@ def pin(
         if pins is not None:
             packages = [dict(zip(_LOCKED, astuple(package)[:7], strict=True)) for package in found[-1]]
             packages = [{**row, "sha256": row["sha256"].removeprefix("sha256:")} for row in packages]
-            # When the newest release in use was signed: the date to look up in an archive of all versions.
+            # The time of the newest signature: with it a snapshot archive of all versions can be used later.
             snapshot = recall_snapshot(store, suite.codename, suite.architecture)
-            assert snapshot is not None  # the indexes came from it
+            assert snapshot is not None  # `indexes` came from it
             signed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(snapshot["dates"].values())))
             pins.note("debian", {**_lock_key(suite, step), "as-of": signed, "packages": packages})
     return found
@@ -182,14 +181,17 @@ def _lock_key(suite: Suite, step: Step) -> dict[str, Any]:
 
 
 def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
-    """Return the .deb of each package by its name, downloaded and verified. Raises RegistryError."""
+    """Download and verify .debs, unless the store has them. Return the file of each package's name.
+
+    Raises RegistryError.
+    """
     with _fetching(suite, packages) as files:
         return {package.name: files[package.name].result() for package in packages}
 
 
 @contextlib.contextmanager
-def opening_debs(suite: Suite, packages: Sequence[Package]) -> Iterator[list[Future[Deb]]]:
-    """Yield the .debs of some packages, the largest first, while they are downloaded; see `fetch_debs`."""
+def pending_debs(suite: Suite, packages: Sequence[Package]) -> Iterator[list[Future[Deb]]]:
+    """Download .debs in the background, the largest first, and yield them as futures. See `fetch_debs`."""
     ordered = sorted(packages, key=lambda package: (-package.size, package.name))
     with _fetching(suite, ordered) as files, contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(1)
@@ -203,7 +205,10 @@ def _open(file: Future[Path], name: str) -> Deb:
 
 @contextlib.contextmanager
 def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, Future[Path]]]:
-    """Yield the .deb of each package by its name, downloaded in this order; what is left is not if the block fails."""
+    """Download .debs in the background, in this order, and yield the future file of each package's name.
+
+    If the block fails, downloads that have not begun are cancelled.
+    """
     store = suite.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
     mirrors = suite.mirrors() if missing else None
@@ -241,7 +246,7 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
             title = f"downloading {counted(len(missing), 'package')} of {suite.name}"
             size = sum(package.size for package in missing)
             task = suite.ctx.progress.task(title, size)
-            task.begin()  # it may end in the thread of the last download
+            task.begin()  # not a `with` block: the task may end in the thread of the last download
             shown.push(lambda kind, _error, _trace: task.end(failed=kind is not None))
             advance = task.advance
         files = {package.name: pool.submit(fetch, package) for package in packages}
@@ -252,6 +257,6 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
 
 
 def open_debs(suite: Suite, packages: Sequence[Package]) -> list[Deb]:
-    """Return the .debs of some packages, downloaded if the store does not have them."""
+    """Return the .debs of some packages, after downloading those that the store does not have."""
     paths = fetch_debs(suite, packages)
     return [open_deb(paths[package.name], package.name) for package in packages]

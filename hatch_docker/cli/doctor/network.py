@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import fetch_releases
 from hatch_docker.bases.debian.standalone import find_archive, mirror_origin
-from hatch_docker.bases.image import WITHOUT
+from hatch_docker.bases.image import NO_REGISTRY_HINT
 from hatch_docker.cli.doctor.check import Check, Finding, Report, Setup
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
@@ -127,7 +127,7 @@ def _check_repository(name: str, push: bool, setup: Setup) -> Report:
                 raise refuse(reference, answer)
     except RegistryError as error:
         transient = "; check that the address is right" if isinstance(error, TransientError) else ""
-        advice = transient if push else f"; {WITHOUT}"
+        advice = transient if push else f"; {NO_REGISTRY_HINT}"
         error.args = (f"{reference.name}{login}: {error}{advice}",)
         raise
     close_sessions(remote)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases.debian.apt_packages import has_apt, installed, needed
+from hatch_docker.bases.debian.apt_packages import has_apt, installed, select_additions
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BaseImageError
@@ -50,7 +50,11 @@ def added(names: str, offered: Sequence[Package], there: Sequence[Package]) -> l
     """Return name and version of the added packages; their relations are known only once they are read."""
     bare = [package(item.name, item.version) for item in offered]
     whole = {item.name: item for item in offered}
-    found = needed(names.split(), bare, there, lambda some: [whole[item.name] for item in some], "python:slim")
+
+    def read(some: Sequence[Package]) -> list[Package]:
+        return [whole[item.name] for item in some]
+
+    found = select_additions(names.split(), bare, there, read, "python:slim")
     return [f"{item.name} {item.version}" for item in found]
 
 

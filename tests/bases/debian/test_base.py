@@ -9,7 +9,7 @@ import pytest
 from hatch_docker.bases.bytecode import bytecode_path
 from hatch_docker.bases.debian.base import builder_root, make_debian_base, upstream_version
 from hatch_docker.bases.debian.base_cache import BUILDER, find_builder
-from hatch_docker.bases.debian.files import compiled_there
+from hatch_docker.bases.debian.files import existing_bytecode
 from hatch_docker.bases.debian.ldconfig import Library, conf_directories, find_libraries, write_cache
 from hatch_docker.bases.debian.steps import IGNORED
 from hatch_docker.bases.model import Base, Interpreter
@@ -373,7 +373,7 @@ def test_bytecode_of_the_same_modules_is_copied(
             file.write_text(name)
     wanted = {f"{site}/{name}.py": Entry(f"{site}/{name}.py", "file", 0o644, 0) for name in ("a", "d/b")}
     members = [Entry(f"{site}/{name}.py", "file", 0o644, 0) for name in known]
-    found = compiled_there(wanted, python, {"libpython": (tmp_path, members)})
+    found = existing_bytecode(wanted, python, {"libpython": (tmp_path, members)})
     compiled = [bytecode_path(path, python) for path in wanted] if there else []
     assert {path: entry.content for path, entry in found.items()} == {path: tmp_path / path for path in compiled}
 
