@@ -164,9 +164,9 @@ def _reachable(plan: Plan, remote: Remote | None, ctx: Context) -> contextlib.Ab
     """Return the block in which the image is made; a push to a registry that is not running ends it."""
     if remote is None:
         return contextlib.nullcontext(ctx)
-    from hatch_docker.release.sessions import ended_if_refused
+    from hatch_docker.release.sessions import stop_if_refused
 
-    return ended_if_refused(remote, plan.repositories, ctx)
+    return stop_if_refused(remote, plan.repositories, ctx)
 
 
 def check_first(

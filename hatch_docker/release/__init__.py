@@ -1,1 +1,1 @@
-"""Additions of a release to an image: push, SBOM, provenance, signatures."""
+"""Release of an image: pushing it to registries, SBOMs, provenance and signatures."""

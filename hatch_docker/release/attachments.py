@@ -1,4 +1,4 @@
-"""Documents about an image: made with it, written beside its archive, attached to it in each registry."""
+"""SBOMs and provenance of an image: making them, writing them beside the archive, and attaching them in registries."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from hatch_docker.oci.push import Target
     from hatch_docker.oci.referrers import Artifact
 
-RECIPE = 4  # raise it if the same image must get different documents
+RECIPE = 4  # raise it when the documents of the same image change
 KIND = "sbom"
-MATERIALS = "materials"  # the wheels and sdists that the layers above a base were made from
-# By format: the end of the file's name, and its media type.
+MATERIALS = "materials"  # facts: the wheels and sdists in the layers above a base, by the key of these layers
+# For each format: the suffix of the file name, and the media type.
 SBOMS: Mapping[str, tuple[str, str]] = {
     "cyclonedx": ("cdx.json", "application/vnd.cyclonedx+json"), "spdx": ("spdx.json", "application/spdx+json"),
 }
@@ -42,7 +42,7 @@ PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
 def make_documents(
     plan: Plan, item: Image | Index, built: Sequence[BuiltImage], project: Project, ctx: Context
 ) -> tuple[Document, ...]:
-    """Return the documents that a plan asks for: the SBOMs of each image, one provenance. The store has their bytes."""
+    """Make the documents in a plan: SBOMs for each image, and one provenance. Their bytes are put into the store."""
     sboms = [_sbom(plan, image, name, len(built) > 1, ctx) for image in built for name in plan.sbom]
     if not plan.provenance:
         return tuple(sboms)
@@ -52,23 +52,23 @@ def make_documents(
     documents = {sbom.file: sbom.digest for sbom in sboms}
     statement = provenance(plan, item, built, locks=locks, used=ctx.used, documents=documents)
     ending, media_type = PROVENANCE
-    digest = _keep(statement, ctx)
+    digest = _store_document(statement, ctx)
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
 
 
-def _keep(value: Mapping[str, Any], ctx: Context) -> str:
+def _store_document(value: Mapping[str, Any], ctx: Context) -> str:
     """Put a document into the store and return its digest."""
     data = canonical_json(value)
     digest = digest_of(data)
     return digest if ctx.store.has(digest) else ctx.store.put(data)
 
 
-def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context) -> Document:
-    """Return the SBOM of one image, made once for the same contents."""
+def _sbom(plan: Plan, built: BuiltImage, name: str, with_platform: bool, ctx: Context) -> Document:
+    """Make the SBOM of one image in the format `name`, unless the store has it for the same contents."""
     ending, media_type = SBOMS[name]
     base = built.base
     own_layers = key_of([layer.diff_id for layer in built.image.layers[len(base.image.layers) :]])
-    if built.origin:  # an image that was put on another base: its layers may have been made on this machine
+    if built.origin:  # a rebased image: if its layers were made on this machine, their materials are known
         pins, members = ctx.store.recall(MATERIALS, own_layers) or ((), ())
         wheels = tuple(WheelInfo(*row) for row in members)
         built = replace(built, pins=tuple(Pin(*row) for row in pins), members=wheels)
@@ -84,12 +84,12 @@ def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context)
         from hatch_docker.release.sbom.inventory import read_inventory
         from hatch_docker.release.sbom.model import make_sbom
 
-        digest = _keep(FORMATS[name](make_sbom(plan, built, read_inventory(built.image.layers, ctx))), ctx)
+        digest = _store_document(FORMATS[name](make_sbom(plan, built, read_inventory(built.image.layers, ctx))), ctx)
         ctx.store.remember(KIND, key, digest)
         if not built.origin:
             rows = [[astuple(row) for row in table] for table in (built.pins, built.members)]
             ctx.store.remember(MATERIALS, own_layers, rows)
-    platform = f".{str(built.image.platform).replace('/', '-')}" if several else ""
+    platform = f".{str(built.image.platform).replace('/', '-')}" if with_platform else ""
     return Document(f"{plan.stem}{platform}.{ending}", name, media_type, digest, built.image.digest)
 
 
@@ -98,8 +98,8 @@ def check_secrets(
 ) -> None:
     """Raise SecretError if a secret of the build is in a layer, a manifest, a configuration or a document.
 
-    Everything is searched for all secrets that a build may use if the image is new, or there are more secrets than
-    before; else only for those that are known without asking anybody.
+    If the image is new, or there is a new source of secrets, search everything for the secrets of all sources.
+    Otherwise search manifests and configurations for the secrets that are already known, without asking the sources.
     """
     texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
     for image in images_of(item):
@@ -125,7 +125,7 @@ def check_secrets(
 
 
 def write_documents(documents: Sequence[Document], directory: Path, ctx: Context) -> None:
-    """Write documents beside the image's archive, except those that are there already."""
+    """Write documents beside the image's archive, unless the files already have the same contents."""
     for document in documents:
         path = directory / document.file
         if not path.is_file() or file_digest(path) != document.digest:
@@ -133,13 +133,13 @@ def write_documents(documents: Sequence[Document], directory: Path, ctx: Context
 
 
 def read_stored(document: Document, ctx: Context) -> bytes:
-    """Return the bytes of a document that this build made."""
+    """Return the bytes of a document from the store."""
     with ctx.store.open(document.digest) as stream:
         return stream.read()
 
 
 def document_reader(directory: Path) -> Callable[[Document], bytes]:
-    """Return a function that reads a document beside an archive; it raises ConfigError if the file was changed."""
+    """Return a function that reads a document from a directory and raises ConfigError if the file has changed."""
 
     def read(document: Document) -> bytes:
         path = directory / document.file
@@ -157,13 +157,13 @@ def document_reader(directory: Path) -> Callable[[Document], bytes]:
 def attach_documents(
     target: Target, item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
 ) -> list[int]:
-    """Attach documents to their images, in a repository that has those (referrers, distribution-spec).
+    """Attach documents to their images as referrers (distribution-spec) in a repository that has the images.
 
-    Return the bytes sent for each document that is new. Raises RegistryError or TransientError.
+    Returns the bytes sent for each new document. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import attach
 
-    # At once: each may have to wait until the registry lists its referrers.
+    # In parallel, because each may wait until the registry lists its referrers.
     done = at_once(*(partial(attach, target, *pair) for pair in artifacts_of(item, documents, read)))
     return [sent for attached in done for sent in attached.values()]
 
@@ -171,7 +171,7 @@ def attach_documents(
 def artifacts_of(
     item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
 ) -> list[tuple[Descriptor, list[Artifact]]]:
-    """Return the artifacts that some documents of an image or index become, with their subjects."""
+    """Return each subject (an image or the index) with the artifacts to attach to it, one for each document."""
     from hatch_docker.oci.referrers import Artifact
 
     created = images_of(item)[0].config_json.get("created")
@@ -192,11 +192,11 @@ def attach_and_sign(
     sign: SignPlan | None, item: Image | Index, documents: Sequence[Document], root: Path, ctx: Context,
     read: Callable[[Document], bytes] | None = None,
 ) -> OnPushed:
-    """Return the function that attaches the documents in a repository that has the image, and signs all of them."""
+    """Return a function that attaches the documents in a repository with the image, and signs image and documents."""
     reader = read or (lambda document: read_stored(document, ctx))
 
     def on_pushed(target: Target) -> list[int]:
-        if sign is not None:  # signatures are added to the same lists
+        if sign is not None:  # do not defer the list of referrers, because the signatures are added to it
             target = replace(target, later=None)
         try:
             attached = attach_documents(target, item, documents, reader)

@@ -1,12 +1,12 @@
-"""A shared cache as an OCI artifact (manifest.md, Guidelines for Artifact Usage): what a build knows, and its layers.
+"""A shared cache as an OCI artifact (manifest.md, Guidelines for Artifact Usage): the facts of a build, and its layers.
 
     artifact type   ARTIFACT
-    config          the empty one
-    layers          first the facts, gzip of {"facts": [[kind, key, value], ...]}, sorted; then the layers of the image
-                    that the facts name, so that a registry keeps them as long as the artifact
+    config          the empty descriptor
+    layers          first the facts, gzip of {"facts": [[kind, key, value], ...]}, sorted; then the image layers that
+                    the facts name, so that the registry keeps these layers as long as the artifact
 
-The same facts give the same bytes. What is read may have been written by anybody who may write there: every value has
-the shape that the code which uses it expects (`KINDS`), or it is left out.
+The same facts give the same bytes. A cache that is read is not trusted: facts with another shape than in `KINDS` are
+ignored.
 """
 
 import io
@@ -35,7 +35,7 @@ ARTIFACT = "application/vnd.hatch-docker.cache.v1"
 FACTS = "application/vnd.hatch-docker.cache.facts.v1+json+gzip"
 LIMIT = 16 << 20     # bytes of the facts, compressed
 UNPACKED = 256 << 20  # bytes of the facts
-MOST = 1000          # layers of an artifact
+MOST = 1000          # the most layers of an artifact
 
 _HEX, _DIGEST, _LINE = "[a-f0-9]{64}", "sha256:[a-f0-9]{64}", r"[^\x00-\x1f\x7f]*"
 _WORD = r"[^\s\x00-\x1f\x7f]+"
@@ -56,7 +56,7 @@ _FINDING = (  # of release.sbom.inventory
 
 
 def _is(kind: type, *digests: str) -> Callable[[object], bool]:
-    """Return a function that tells whether a value can be read as a record, whose fields in `digests` hold digests."""
+    """Return a check that a value can be read as the record `kind`, and that its fields `digests` are digests."""
 
     def check(value: object) -> bool:
         try:
@@ -70,7 +70,7 @@ def _is(kind: type, *digests: str) -> Callable[[object], bool]:
 
 
 def _row(*expected: Any) -> Callable[[object], bool]:
-    """Return a function that tells whether a value is a list of as many items, each as expected."""
+    """Return a check that a value is a list with one item for each of `expected`, each with the expected shape."""
     return lambda row: isinstance(row, list) and len(row) == len(expected) and all(
         first_mismatch(kind, item) is None for kind, item in zip(expected, row, strict=True)
     )  # fmt: skip
@@ -111,14 +111,14 @@ KINDS: Mapping[str, Any] = {
         "gone": [_row(str, object)],
     },
 }  # fmt: skip
-"""The shape of each kind of fact that a shared cache has, as `first_mismatch` reads it."""
+"""The kinds of facts in a shared cache, with the shape of their values for `first_mismatch`."""
 COSTLY = frozenset({DEBIAN_LAYER, "base", "debian-resolution", "wheel", "tree-sdist"})
-"""Kinds of facts for which a shared cache is read: without them something is made that takes seconds."""
+"""Kinds of facts that take seconds to make again: only if such a fact is missing, the shared cache is downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheArtifact:
-    """The manifest of a shared cache, its facts as text and compressed, and the layers of the image that it lists."""
+    """A shared cache: its manifest, its facts as JSON text and compressed, and the image layers in the manifest."""
 
     manifest: bytes
     text: bytes
@@ -131,18 +131,17 @@ class CacheArtifact:
         return Descriptor(OCI.manifest, digest_of(self.manifest), len(self.manifest))
 
 
-def make_artifact(noted: Mapping[tuple[str, str], Any], layers: Iterable[Layer]) -> CacheArtifact:
-    """Return the artifact of the facts that a build used; `layers` are those of its images.
+def make_artifact(facts: Mapping[tuple[str, str], Any], layers: Iterable[Layer]) -> CacheArtifact:
+    """Return the artifact for some facts: (kind, key) -> value. `layers`: the layers of the build's images.
 
-    Facts about other layers are left out, and so is the list of a layer that no fact names. Raises ImageError if it is
-    too large.
+    Facts about other layers, and layers without a fact, are left out. Raises ImageError if the artifact is too large.
     """
     known = {layer.descriptor.digest: layer for layer in layers}
     rows, named = [], {}
-    for (kind, key), value in sorted(noted.items(), key=lambda item: item[0]):
+    for (kind, key), value in sorted(facts.items(), key=lambda item: item[0]):
         if kind in (LAYER, DEBIAN_LAYER, PARTIAL_TREE):
-            facts = value["facts"] if kind == DEBIAN_LAYER else value
-            digest = facts["digest"] if isinstance(facts, dict) else facts[0]
+            fields = value["facts"] if kind == DEBIAN_LAYER else value
+            digest = fields["digest"] if isinstance(fields, dict) else fields[0]
             if digest not in known:
                 continue
             named[digest] = known[digest]
@@ -166,7 +165,7 @@ def make_artifact(noted: Mapping[tuple[str, str], Any], layers: Iterable[Layer])
 
 
 def read_manifest(data: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]:
-    """Return the descriptor of the facts and those of the layers that a manifest lists; raises ImageError."""
+    """Parse a manifest: return the descriptor of the facts, and the descriptors of the layers. Raises ImageError."""
     value = parse_json(data, what)
     row = {"mediaType": str, "digest": _DIGEST, "size": int, "annotations?": object}
     expected = {"schemaVersion": int, "mediaType": OCI.manifest.replace("+", r"\+"), "artifactType": str,
@@ -181,9 +180,9 @@ def read_manifest(data: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]
 
 
 def read_facts(data: bytes, what: str) -> tuple[list[Fact], int]:
-    """Return the facts of an artifact, and the number of those left out because their kind, key or value is wrong.
+    """Parse the facts of an artifact. Return the valid facts, and the number of facts with a wrong kind, key or value.
 
-    Raises ImageError for bytes that are no facts.
+    Raises ImageError if the bytes have another format.
     """
     stream = Decompressed(io.BytesIO(data), UNPACKED)
     text = bytearray()

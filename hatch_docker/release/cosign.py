@@ -1,8 +1,8 @@
-"""The program cosign (https://docs.sigstore.dev/cosign): its flags, the identity that it signs with, its secrets.
+"""Running the program cosign (https://docs.sigstore.dev/cosign): flags, keys and identities, secrets.
 
-Versions 2 and 3 both write the signatures that every verifier reads, under the tags `sha256-HEX.sig` and `.att`, and
-not 3's bundles. Which flags it needs for that is tried: distributions build it without a version number, and since 3.1
-its help does not list those flags.
+Signatures are written under the tags `sha256-HEX.sig` and `.att`, which all verifiers read, and not as the bundles of
+cosign 3. Version 3 needs flags for this format, which older versions reject. The flags are found by trying, because
+some distributions build cosign without a version number, and the help of 3.1 and later does not list the flags.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import INSECURE
 from hatch_docker.plan.model import SignPlan
 
-TIMEOUT = 300.0  # seconds of one run; the transparency log may be slow
+TIMEOUT = 300.0  # seconds for one run; the transparency log may be slow
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105 - a variable's name
-# Variables that cosign reads and whose values must stay secret.
+# Variables of cosign with secret values.
 SECRETS = (PASSWORD, "SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "BUILDKITE_AGENT_ACCESS_TOKEN")
-# Where cosign looks for an identity (its pkg/providers): variables, files, and the maker of the machine.
+# Where cosign searches for an identity (its pkg/providers): variables, files, and the product name of the machine.
 _IDENTITIES = (
     ("SIGSTORE_ID_TOKEN",), ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
     ("BUILDKITE_AGENT_ACCESS_TOKEN",), ("GOOGLE_SERVICE_ACCOUNT_NAME",), ("GCE_METADATA_HOST",),
 )
 _TOKEN = Path("/var/run/sigstore/cosign/oidc-token")
-_SPIFFE = "/tmp/spire-agent/public/api.sock"  # noqa: S108 - the default of its agent
-_MAKER = Path("/sys/class/dmi/id/product_name")
-# Flags that turn off new defaults of 3, which change the format, and the commands that have them. Older versions know
-# one of them or none.
+_SPIFFE = "/tmp/spire-agent/public/api.sock"  # noqa: S108 - the default path of the SPIRE agent
+_PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
+# Flags that disable the new format, which is the default of cosign 3, and the commands that have these flags. Older
+# versions have one of them or none.
 _OLD_FORMAT = ("--new-bundle-format", "--use-signing-config")
 _COMMANDS = ("sign", "attest", "verify", "verify-attestation")
-# Errors of a registry, key store or log that may not happen again, as Go's network library words them.
+# Temporary errors of registries, key stores and logs, in the words of Go's network library.
 _TRANSIENT = re.compile(
     r"\b(429|50[0234])\b|connection (refused|reset)|timeout|deadline exceeded|temporary failure|unexpected EOF",
     re.IGNORECASE,
@@ -46,11 +46,11 @@ _ENVIRONMENT = "env://"
 
 @dataclass(frozen=True, slots=True)
 class Cosign:
-    """The program; paths of keys are relative to `root`, the project's directory."""
+    """The program cosign. Paths of keys are relative to `root`, the project's directory."""
 
     root: Path
     ctx: Context
-    unknown: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)  # refused flags by command
+    unknown: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)  # (command, unknown flag)
 
     def run(self, command: str, *arguments: str, secrets: Sequence[str] = ()) -> str:
         """Run a command and return its standard output. Raises CosignError with cosign's own error message."""
@@ -61,18 +61,18 @@ class Cosign:
             except CosignError as error:
                 if error.flag not in flags:
                     raise
-                self.unknown.add((command, error.flag))  # cosign checks its flags before it does anything
+                self.unknown.add((command, error.flag))  # nothing was done: cosign checks its flags first
 
     def _run(self, *arguments: str, secrets: Sequence[str]) -> str:
         environ = self.ctx.environ
         _check_installed(environ)
-        env = {**environ, PASSWORD: environ.get(PASSWORD, "")}  # without it, cosign asks on the terminal
+        env = {**environ, PASSWORD: environ.get(PASSWORD, "")}  # without the variable, cosign prompts for it
         if environ.get("HATCH_DOCKER_CA_BUNDLE"):
             env["SSL_CERT_FILE"] = environ["HATCH_DOCKER_CA_BUNDLE"]
         hidden = [*secrets, *(environ[name] for name in SECRETS if environ.get(name))]
 
         def log(line: str) -> None:
-            if not any(flag in line for flag in _OLD_FORMAT):  # advice on flags that the user did not give
+            if not any(flag in line for flag in _OLD_FORMAT):  # skip advice on flags that the user did not set
                 self.ctx.progress.detail(line)
 
         try:
@@ -81,19 +81,19 @@ class Cosign:
             raise CosignError(arguments[0], failure, password=bool(environ.get(PASSWORD))) from failure
 
     def registry(self, name: Reference) -> tuple[str, ...]:
-        """Return the flag for a registry that is reached by plain http; cosign uses that for loopback by itself."""
+        """Return the flag for a registry with plain HTTP. For loopback addresses cosign needs no flag."""
         listed = {item.strip() for item in self.ctx.environ.get(INSECURE, "").split(",")}
         return ("--allow-http-registry",) if name.registry in listed else ()
 
     def key(self, key: str) -> str:
-        """Return a key as cosign takes it: a path, `env://NAME`, or the address of a key store."""
+        """Return a key as an argument of cosign: a path, `env://NAME`, or the address of a key store."""
         return key if _is_address(key) else str(self.root / key)
 
 
 class CosignError(ProgramError):
     """A failed run of cosign, with its exit status.
 
-    `flag` is the flag that it does not know, else ""; `transient` errors may not happen again.
+    `flag` is the flag that this version of cosign does not have, else "". `transient` means that a retry may succeed.
     """
 
     def __init__(self, command: str, failure: ProcessFailed, *, password: bool = True) -> None:
@@ -120,16 +120,16 @@ def _is_address(key: str) -> bool:
 
 
 def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError or ProgramError if an image that is pushed later could not be signed."""
+    """Raise ConfigError or ProgramError if cosign, the key or an identity is missing."""
     _check_installed(environ)
     if sign.key:
         check_key(sign.key, root, "tool.hatch-docker.sign.key", environ)
         return
-    # Where cosign may find an identity; it decides itself whether that is valid.
+    # Only the existence of an identity is checked, not its validity.
     found = any(all(environ.get(name) for name in names) for names in _IDENTITIES)
     found = found or _TOKEN.exists() or Path(environ.get("SPIFFE_ENDPOINT_SOCKET") or _SPIFFE).exists()
     with contextlib.suppress(OSError):
-        found = found or _MAKER.read_bytes().startswith(b"Google")
+        found = found or _PRODUCT_NAME.read_bytes().startswith(b"Google")
     if not found:
         raise ConfigError(
             "tool.hatch-docker.sign.keyless: this pipeline has no identity; on GitHub give the job the permission "
@@ -138,7 +138,7 @@ def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> Non
 
 
 def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError if a key is not where an option says. Key stores are not asked."""
+    """Raise ConfigError if the key in `option` does not exist. No request is sent to key stores."""
     if key.startswith(_ENVIRONMENT):
         name = key.removeprefix(_ENVIRONMENT)
         if not environ.get(name):
@@ -148,13 +148,13 @@ def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> 
 
 
 def key_secrets(sign: SignPlan, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the key itself, if it is in a variable."""
+    """Return the contents of the key if it is in a variable (`env://NAME`), else nothing."""
     value = environ.get(sign.key.removeprefix(_ENVIRONMENT), "") if sign.key.startswith(_ENVIRONMENT) else ""
     return (value,) if value else ()
 
 
 def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the secrets that signing uses, each with its description."""
+    """Yield description and value of each secret for signing."""
     for name in SECRETS:
         yield f"the value of {name}", environ.get(name, "")
     for value in key_secrets(sign, environ):
@@ -162,7 +162,7 @@ def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tupl
 
 
 def key_identity(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> str:
-    """Return a text that stands for the key; it differs for another key under the same name."""
+    """Return a text that identifies the key: a digest of its contents, if it is in a file or a variable."""
     if not sign.key or (_is_address(sign.key) and not sign.key.startswith(_ENVIRONMENT)):
         return sign.key or "keyless"
     if secrets := key_secrets(sign, environ):

@@ -1,4 +1,4 @@
-"""Values that the modules of a release share."""
+"""The value Document."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from hatch_docker.core.validation import FileName, Line
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file about an image. `format` is cyclonedx, spdx or slsa; `digest` is its own, `subject` the image's."""
+    """An SBOM or provenance. `format` is cyclonedx, spdx or slsa. `subject` is the digest of the image or index."""
 
     file: FileName
     format: Line
     media_type: Line
-    digest: Line
+    digest: Line                               # of the document
     subject: Line

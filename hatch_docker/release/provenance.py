@@ -1,8 +1,8 @@
-"""Provenance: the materials and the options of a build, as a SLSA 1 predicate in an in-toto statement 1.
+"""Provenance: the materials and options of a build, as a SLSA 1.0 predicate in an in-toto statement 1.
 
-https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation (Statement, ResourceDescriptor). It is
-Build L1 and claims no more: it states what went into the image, and does not prove that nobody changed it. It has no
-time, host, path, user or value of a variable in it: the same build makes the same statement on every machine.
+https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation (Statement, ResourceDescriptor). Its level
+is Build L1: it documents the materials of the image, but does not prove that the image was not changed. It contains no
+time, host, absolute path, user or value of a variable, so the same build has the same statement on all machines.
 """
 
 import re
@@ -23,7 +23,7 @@ from hatch_docker.wheels.target import Pin
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILDER = "pkg:pypi/hatch-docker"
-BUILD_TYPE = f"{BUILDER}#image/v1"  # externalParameters are then options of [tool.hatch-docker]
+BUILD_TYPE = f"{BUILDER}#image/v1"  # with this type, externalParameters has the options of [tool.hatch-docker]
 
 Resource = dict[str, Any]
 Used = tuple[str, ...]
@@ -35,8 +35,8 @@ def provenance(
 ) -> dict[str, Any]:
     """Return the statement about an image or index, as parsed JSON.
 
-    `locks` are the digests of the files that versions came from, `documents` those of the image's SBOMs, both by file
-    name; `used` are the packages that wheels were built with, as in `Context.used`.
+    `locks`: the digests of the lock files, by file name. `documents`: the digests of the SBOMs, by file name. `used`:
+    the packages with which wheels were built, as in `Context.used`.
     """
     images = item.images if isinstance(item, Index) else ()
     name = plan.image
@@ -59,7 +59,7 @@ def provenance(
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"hatch-docker": __version__}},
-                "metadata": {},  # no times and no ID of a run; cosign adds an empty one anyway
+                "metadata": {},  # without times and without the ID of a run; cosign adds an empty one if it is missing
                 "byproducts": [
                     {"name": name, "digest": _sha256(digest)}
                     for name, digest in sorted({**wheels, **documents}.items())
@@ -70,7 +70,7 @@ def provenance(
 
 
 def _options(plan: Plan) -> dict[str, Any]:
-    """Return the options that decide what is in the image; only the names of variables and arguments."""
+    """Return the options that change the image. Of variables and build arguments only the names are included."""
     config = plan.config
     values = {
         "engine": plan.engine, "base": _base_name(plan.base), "python": plan.python, "platforms": list(plan.platforms),
@@ -99,12 +99,12 @@ def _options(plan: Plan) -> dict[str, Any]:
 
 
 def _base_name(base: BasePlan) -> str:
-    """Return a base as the user typed it; of a layout's path the last part, since the rest is of this machine."""
+    """Return a base as the user typed it, but only the last part of an OCI layout's path."""
     return f"oci:{_last(base.location)}" if base.kind == "oci" else base.name
 
 
 def _last(path: str) -> str:
-    """Return a path inside the project as it is, and the last part of any other path."""
+    """Return a path inside the project unchanged, and only the last part of any other path."""
     parts = re.split(r"[/\\]", path.rstrip("/\\"))
     return parts[-1] if path.startswith(("/", "~", "\\")) or ".." in parts or parts[0].endswith(":") else path
 
@@ -112,10 +112,10 @@ def _last(path: str) -> str:
 def _dependencies(
     plan: Plan, built: Sequence[BuiltImage], locks: Mapping[str, str], used: Mapping[Used, str]
 ) -> list[Resource]:
-    """Return everything that went into an image, with digests: sources, locks, bases, Debian packages, wheels, sdists.
+    """Return the materials with their digests: sources, lock files, bases, Debian packages, wheels and sdists.
 
-    Packages that were only used to build wheels are marked with the stage "builder". For an image that was put on
-    another base, that image stands instead of the sources, which may have changed since.
+    Packages that were used only to build wheels have the annotation `"stage": "builder"`. A rebased image has the
+    original image as a material instead of the sources, because the sources may have changed since.
     """
     found: list[Resource] = []
     if not any(image.origin for image in built):

@@ -1,6 +1,6 @@
-"""Package URLs: the names by which scanners look components up (package-url/purl-spec).
+"""Package URLs (package-url/purl-spec), with which scanners look up components.
 
-`packageurl-python` is not used for them: it leaves "/" in qualifiers unquoted, and its import takes 70 ms.
+The library `packageurl-python` is not used, because it does not quote "/" in qualifiers, and its import takes 70 ms.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from hatch_docker.oci.reference import parse_reference
 def purl(
     kind: str, name: str, version: str, *, namespace: str = "", qualifiers: Mapping[str, str] | None = None
 ) -> str:
-    """Return the purl of a package in its canonical form, without qualifiers that have no value."""
+    """Return the canonical purl of a package. Qualifiers with an empty value are left out."""
     if kind == "pypi":
         name = canonicalize_name(name)
     parts = [kind, *(namespace.split("/") if namespace else ()), name]
@@ -27,7 +27,7 @@ def purl(
 
 
 def base_purl(base: Base) -> str:
-    """Return the purl of a base from a registry, by its digest; "" for another base."""
+    """Return the purl of a base from a registry, with its digest; "" for other kinds of bases."""
     if base.plan.kind != "registry":
         return ""
 

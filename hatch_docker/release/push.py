@@ -1,4 +1,4 @@
-"""An image pushed to its registries, all at once: what each of them got, and an error that names those that failed."""
+"""Pushing an image to all its registries in parallel, with a result for each repository."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from hatch_docker.oci.push import FindRepository, Pushed, Target
     from hatch_docker.oci.registry import Remote
 
-KIND = "pushed"  # the repository of a registry that got a blob, by registry and digest
-THERE = "there"  # the digests of blobs that a repository has since an earlier push, the newest first
-MOST = 1000      # of them
+KIND = "pushed"    # facts: a repository to which a blob was pushed, by registry and digest
+PRESENT = "there"  # facts: the digests of the blobs that earlier pushes left in a repository, the newest first
+MOST = 1000        # the most digests in such a fact
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """The push to one repository. `sent` is in bytes, without those that cosign sent; `mounted` counts blobs.
+    """The result of a push to one repository.
 
-    `attached` counts the documents that were new there. `error` is empty if the repository has the image under all
-    its tags, and its documents; a `transient` error may not happen again.
+    `sent`: bytes, without the uploads of cosign. `mounted`: number of blobs. `attached`: number of new documents.
+    `error`: empty if the repository has the image with all its tags and documents. `transient`: a retry may succeed.
     """
 
     reference: Line                           # registry/repository@digest
@@ -50,14 +50,14 @@ class PushResult:
 
 
 Later = dict[str, list[Callable[[], object]]]
-"""Functions to be called when everything else is done, by the references of the pushes that they belong to."""
+"""The deferred calls of each push, by its reference. `end_pushes` makes them."""
 
 OnPushed = Callable[["Target"], Sequence[int]]
-"""A function that adds documents and signatures to a repository that has the image. Returns the bytes sent for each."""
+"""Function that adds documents and signatures to a repository with the image, and returns the bytes sent for each."""
 
 
 def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[str], *, allow_dirty: bool) -> None:
-    """Raise ConfigError if an image has no registry, or must not be pushed; `dirty` are paths that no commit has."""
+    """Raise ConfigError if an image has no registry, or has uncommitted changes: the paths `dirty`."""
     if not repositories:
         raise ConfigError(
             f"tool.hatch-docker.registries: a push needs a registry, and image {image!r} names none; "
@@ -74,9 +74,9 @@ def check_push(
     repositories: Sequence[str], image: str, dirty: Sequence[str], sign: SignPlan | None, root: Path, ctx: Context, *,
     allow_dirty: bool,
 ) -> None:  # fmt: skip
-    """Raise what a push would end with, or its signing with a key below `root`, as far as that can be known before.
+    """Raise the errors of a push and of signing (with a key below `root`) that can be found before the image is built.
 
-    The passwords that it takes become secrets that the image must not hold.
+    Also register the passwords of the push as secrets that must not be in the image.
     """
     check_destinations(repositories, image, dirty, allow_dirty=allow_dirty)
     if sign is not None:
@@ -87,7 +87,7 @@ def check_push(
 
 
 def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
-    """Add the passwords of a push and the secrets of its signatures to those that the image must not hold."""
+    """Register the passwords of a push and the secrets for signing as secrets that must not be in the image."""
     from hatch_docker.oci.auth import credential_for, login_files
 
     if sign is not None:
@@ -95,7 +95,7 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
 
         for what, value in signing_secrets(sign, ctx.environ):
             ctx.secrets.add(what, value)
-    # A login after the image was made and searched adds a file, or changes the password in it.
+    # The name of the source changes with the login files, so that the image is searched again after a new login.
     files = []
     for path in login_files(ctx.environ):
         with contextlib.suppress(OSError):
@@ -114,13 +114,13 @@ def push_to_all(
     mount: Mapping[str, str] = {}, on_pushed: OnPushed = lambda _target: (), made: frozenset[str] | None = None,
     remote: Remote | None = None, later: Later | None = None,
 ) -> tuple[PushResult, ...]:
-    """Push an image to some repositories under some tags: registries side by side, those of one registry in order.
+    """Push an image to some repositories with some tags: to registries in parallel, in one registry in sequence.
 
-    A registry receives a blob once; its other repositories mount it. `mount` are references to images that are known
-    to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures; with `made`, the
-    digests of layers that were just made, it runs while the image is pushed. `remote` has the sessions that were opened
-    before (`release.sessions`). With `later` the caller calls `end_pushes`, after other work. A failure stops no other
-    registry: look at each result's `error`, or call `push_error`.
+    A registry receives each blob once; its other repositories mount it. `mount`: digest -> reference of an image with
+    this blob, for the blobs of the base. `on_pushed` adds documents and signatures. `made`: the digests of layers made
+    in this build; if there are any, `on_pushed` runs in parallel with the push. `remote`: has the sessions from
+    `release.sessions`. `later`: gets calls that the caller makes with `end_pushes`. Errors of one registry do not stop
+    the others: see the `error` of each result, or call `push_error`.
     """
     from hatch_docker.oci.registry import Remote
     from hatch_docker.release.sessions import close_sessions
@@ -135,7 +135,7 @@ def push_to_all(
         partial(_to_registry, remote, item, group, ctx, mount, on_pushed, made, later) for group in registries.values()
     ))  # fmt: skip
     unused = replace(remote, sessions=dict(remote.sessions))
-    remote.sessions.clear()  # what is pushed while these are cancelled opens sessions of its own
+    remote.sessions.clear()  # deferred pushes must not use sessions that are being cancelled
     closing = started(partial(close_sessions, unused))
     if later is None or any(result.error for group in results for result in group):
         closing.result()
@@ -150,7 +150,7 @@ def push_to_all(
 
 
 def end_pushes(results: Sequence[PushResult], later: Later) -> tuple[PushResult, ...]:
-    """Do what was left for the end of some pushes, and return their results, with an error where it failed."""
+    """Make the deferred calls of successful pushes, and return the results, with an error if a call failed."""
 
     def end(result: PushResult) -> PushResult:
         try:
@@ -168,12 +168,12 @@ def _failed(result: PushResult, error: HatchDockerError) -> PushResult:
 
 
 def pushing_line(repositories: Sequence[str]) -> str:
-    """Return the line that says where an image is pushed to."""
+    """Return the log line before a push."""
     return f"pushing to {', '.join(repositories)}"
 
 
 def pushed_line(result: PushResult) -> str:
-    """Return the line that says what a repository got, and in how many seconds if it got anything."""
+    """Return the log line about the result of a push."""
     mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
     attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
     moved = f"{megabytes(result.sent)} sent{mounted}{attached}, {result.seconds:.1f} s"
@@ -182,9 +182,9 @@ def pushed_line(result: PushResult) -> str:
 
 
 def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
-    """Return the error for the pushes that failed, which names those that did not; None if none failed.
+    """Return one error for all failed pushes, which also names the successful ones; None if none failed.
 
-    It is a TransientError only if all failures are transient.
+    The error is a TransientError only if all failures are transient.
     """
     failed = [result for result in results if result.error]
     if not failed:
@@ -199,12 +199,12 @@ def _to_registry(
     remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context,
     mount: Mapping[str, str], on_pushed: OnPushed, made: frozenset[str] | None, later: Later | None,
 ) -> list[PushResult]:
-    """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
+    """Push to the repositories of one registry in sequence, so that later ones can mount blobs of earlier ones."""
     registry = group[0][0].registry
-    complete: list[str] = []  # repositories that have the whole image
+    complete: list[str] = []  # repositories with the whole image
 
     def find(digest: str) -> str:
-        """Return a repository that has a blob: with the whole image, the base's, or of an earlier build; else ""."""
+        """Return a repository with a blob: one with the whole image, the base's, or one of an earlier push; else ""."""
         if complete:
             return complete[0]
         base = parse_reference(mount[digest]) if digest in mount else None
@@ -232,27 +232,28 @@ def _to_repository(
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
     blobs, config = _blobs(item)
     key = key_of(first.name)
-    there: list[str] = ctx.store.recall(THERE, key) or []
+    present: list[str] = ctx.store.recall(PRESENT, key) or []
     waiting = later.setdefault(name, []) if later is not None else None
-    target = Target(remote, replace(first, tag="", digest=""), find, frozenset(there), later=waiting)
-    if made and config and config not in there:
+    target = Target(remote, replace(first, tag="", digest=""), find, frozenset(present), later=waiting)
+    if made and config and config not in present:
         target = replace(target, new=True, made=made | {config})
     try:
         try:
             pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=bool(made))
         except RegistryError:
-            if not there:
+            if not present:
                 raise
-            # The registry may have removed what it had: now it is asked for everything.
+            # The registry may have removed blobs: try again, and check for each blob whether it exists.
             target = replace(target, known=frozenset(), made=frozenset(), new=False)
             pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=False)
     except DamagedBlobError:
-        raise  # the build makes the blob again, and then pushes again
+        raise  # the caller makes the blob again, and then pushes again
     except HatchDockerError as error:
         return _failed(PushResult(name, tags, seconds=round(time.perf_counter() - started, 3)), error)
     note_accepted(first, ctx)
-    if not blobs <= set(there):
-        ctx.store.remember(THERE, key, [*sorted(blobs), *(digest for digest in there if digest not in blobs)][:MOST])
+    if not blobs <= set(present):
+        older = [digest for digest in present if digest not in blobs]
+        ctx.store.remember(PRESENT, key, [*sorted(blobs), *older][:MOST])
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
     sent = pushed.sent + sum(attached) + tagged
@@ -262,10 +263,10 @@ def _to_repository(
 def _deliver(
     target: Target, item: Image | Index, tags: Sequence[str], ctx: Context, on_pushed: OnPushed, *, together: bool
 ) -> tuple[Pushed, Sequence[int], int]:
-    """Push an item, add its documents, and tag it; return what was pushed, and the bytes sent for documents and tags.
+    """Push an item, add its documents, and tag it. Return the push, the bytes sent for each document, and for tags.
 
-    `together` adds the documents while the blobs are pushed. The tags come last in any case: an image that is pulled by
-    a tag then has its documents and signatures.
+    `together`: push blobs and documents in parallel. The tags always come last, so that an image which is pulled by a
+    tag has its documents and signatures.
     """
     from hatch_docker.oci.push import push_blobs, put_tags
 
@@ -282,7 +283,7 @@ def _deliver(
 
 
 def _blobs(item: Image | Index) -> tuple[set[str], str]:
-    """Return the digests of the blobs of an item, and that of an image's configuration, "" for an index."""
+    """Return the digests of an item's blobs, and the digest of an image's configuration, "" for an index."""
     from hatch_docker.oci.manifest import parse_manifest
     from hatch_docker.oci.referrers import EMPTY
 

@@ -1,6 +1,6 @@
-"""Upload sessions that are opened before an image is made, so that a registry refuses a push at once.
+"""Upload sessions that are opened before the image is built, so that a push without permission fails early.
 
-The push sends its first blob in such a session: it costs no further request, and its token and connection stay in use.
+The push later sends its first blob in this session and reuses token and connection, so there is no additional request.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ from hatch_docker.core.progress import UnwantedError
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import Remote, push_scope, session_url
 
-ACCEPTED = "accepted"  # when a repository accepted a push, in seconds since the epoch
-YOUNG = 3600           # seconds; logins of some registries end after hours
-TRIES = 6              # connections that are refused, one after the other, as a push takes it
+ACCEPTED = "accepted"  # facts: the time of the last successful push to a repository, in seconds since the epoch
+YOUNG = 3600           # seconds after a push in which no session is opened; some logins expire after hours
+TRIES = 6              # attempts to connect, as many as a push makes
 
 
 def open_sessions(repositories: Sequence[str], ctx: Context) -> Remote:
-    """Open a session in each repository that accepted no push in the last hour, all at once; return what holds them.
+    """Open a session in each repository without a successful push in the last hour. Return the Remote with them.
 
-    Raises RegistryError, with a line for each repository that refuses. A server that does not answer is left to
-    `ended_if_refused` and to the push, which try for longer.
+    Raises RegistryError, with a line for each repository that denies the push. Servers that do not answer are ignored:
+    `stop_if_refused` and the push retry longer.
     """
     remote = Remote(ctx.client, ctx.environ)
     names = [name for name in map(parse_reference, repositories) if not _accepted(name, ctx)]
     if names and not is_offline(ctx.environ):
-        problems = list(filter(None, at_once(*(partial(_try, remote, name) for name in names))))
+        problems = list(filter(None, at_once(*(partial(_try_session, remote, name) for name in names))))
         if problems:
             raise RegistryError("\n".join(map(str, problems)))
     return remote
@@ -49,12 +49,12 @@ def _accepted(name: Reference, ctx: Context) -> bool:
 
 
 def note_accepted(name: Reference, ctx: Context) -> None:
-    """Remember that a repository has just accepted a push."""
+    """Store the time of a successful push to a repository."""
     ctx.store.remember(ACCEPTED, key_of(name.name), time.time())
 
 
-def _try(remote: Remote, name: Reference) -> RegistryError | None:
-    """Open a session, and return the error of a repository that refuses, else None."""
+def _try_session(remote: Remote, name: Reference) -> RegistryError | None:
+    """Open a session. Return an error if the repository denies it, else None."""
     try:
         remote.sessions[name.name] = open_session(remote, name)
     except TransientError:
@@ -65,18 +65,18 @@ def _try(remote: Remote, name: Reference) -> RegistryError | None:
 
 
 @contextlib.contextmanager
-def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -> Iterator[Context]:
-    """Connect to the registries of a push beside the block that makes the image, and end the block if one refuses.
+def stop_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -> Iterator[Context]:
+    """Connect to the registries in threads while the block builds the image, and stop the block if one refuses.
 
-    Yield the context of the block. No request is made. The block waits for nothing, but at its end for the other tries
-    of a connection that was refused. Raises TransientError for a registry at whose address nothing listens; every other
-    failure is left to the push.
+    Only connections are opened; no request is sent. Yields the context for the block. At the end of the block, wait for
+    the remaining attempts if a connection was refused. Raises TransientError if a registry refuses all connections
+    (nothing listens at the address). Other failures are left to the push.
     """
     trying: list[threading.Thread] = []
     refused: list[str] = []
     ended, over = threading.Event(), threading.Event()
 
-    def ask(name: Reference) -> None:
+    def connect(name: Reference) -> None:
         with contextlib.suppress(HatchDockerError, OSError):
             url = remote.url(name, "")
             if urls.proxy_for(url, ctx.environ) or not _refuses(url):
@@ -93,7 +93,7 @@ def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) 
     if not is_offline(ctx.environ):
         for name in {name.registry: name for name in map(parse_reference, repositories)}.values():
             if name.name not in remote.sessions:
-                threading.Thread(target=ask, args=(name,), daemon=True).start()
+                threading.Thread(target=connect, args=(name,), daemon=True).start()
     try:
         yield replace(ctx, progress=replace(ctx.progress, ended=ended))
         for thread in trying:
@@ -112,7 +112,7 @@ def ended_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) 
 
 
 def _refuses(url: str) -> bool:
-    """Return whether the host of a URL refuses a connection; raises OSError for another failure."""
+    """Return whether the host of a URL refuses connections. Raises OSError for other failures."""
     try:
         socket.create_connection(urls.origin(url)[1:], CONNECT).close()
     except ConnectionRefusedError:
@@ -121,12 +121,12 @@ def _refuses(url: str) -> bool:
 
 
 def open_session(remote: Remote, name: Reference) -> str:
-    """Return the URL of a new upload session, in one attempt; raise RegistryError if the repository refuses."""
+    """Open an upload session, without retries, and return its URL. Raises RegistryError if the repository denies it."""
     return session_url(name, remote.send(name, "POST", remote.url(name, "blobs/uploads/"), (push_scope(name),)))
 
 
 def close_sessions(remote: Remote) -> None:
-    """Cancel the sessions in which nothing was sent."""
+    """Cancel all sessions that the push did not use."""
     while remote.sessions:
         text, url = remote.sessions.popitem()
         name = parse_reference(text)

@@ -1,8 +1,8 @@
-"""Signatures of an image, its SBOMs and its provenance in a registry, by digest: cosign makes and verifies them.
+"""Signing and verifying an image, its SBOMs and its provenance in a registry with cosign, by digest.
 
-The manifests that cosign writes under its tags are also attached as referrers of the image, where tools look for
-them. A signature names the repository that it is for. cosign accepts it in every repository, so an image that was
-copied somewhere else with its signature would pass; `verify_image` compares the repository.
+The manifests that cosign writes under its tags are also attached as referrers of the image, where other tools look for
+them. A signature contains the name of its repository, but cosign does not compare this name. So it accepts an image
+that was copied to another repository together with its signature. `verify_image` compares the name.
 """
 
 import base64
@@ -28,38 +28,38 @@ from hatch_docker.release.cosign import Cosign, CosignError, check_key, key_iden
 from hatch_docker.release.model import Document
 
 KIND = "signed"
-# cosign's names of predicates, by the format of the document.
+# cosign's names of predicate types, by the format of the document.
 PREDICATES = {"cyclonedx": "cyclonedx", "spdx": "spdxjson", "slsa": "slsaprovenance1"}
-# The ends of its tags, and the artifact types of the referrers made from them.
+# The suffixes of cosign's tags, and the artifact types of the referrers that are made from these manifests.
 _TAGS = {".sig": "application/vnd.dev.cosign.artifact.sig.v1+json", ".att": "application/vnd.dsse.envelope.v1+json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """The key or identity that signs in one repository."""
+    """cosign with the key or identity of a plan, for one repository."""
 
     cosign: Cosign
     plan: SignPlan
     target: Target
 
     def arguments(self, command: str) -> list[str]:
-        """Return a signing command with the flags that all of them need."""
+        """Return the start of a command line: the command and the flags that all signing commands need."""
         key = ["--key", self.cosign.key(self.plan.key)] if self.plan.key else []
         log = f"--tlog-upload={'true' if self.plan.log else 'false'}"
         return [command, "--yes", *key, log, *self.cosign.registry(self.target.name)]
 
     def run(self, *arguments: str) -> str:
-        """Run cosign with access to the key."""
+        """Run cosign, with the key hidden from logs."""
         return self.cosign.run(*arguments, secrets=key_secrets(self.plan, self.cosign.ctx.environ))
 
 
 def sign_item(
     signer: Signer, item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
 ) -> None:
-    """Sign an image or index, with the images of an index, and the documents about each of them.
+    """Sign an image, or an index and its images, and the documents of each.
 
-    Signatures that this machine made before with the same key, and the registry still lists, are not made again.
-    Raises ProgramError, RegistryError or TransientError.
+    A subject is skipped if this machine has signed it with the same key before, and the registry still lists the
+    signatures. Raises ProgramError, RegistryError or TransientError.
     """
     work = []
     for image in (item, *(item.images if isinstance(item, Index) else ())):
@@ -86,9 +86,9 @@ def _sign_subject(signer: Signer, subject: Descriptor, documents: Mapping[str, b
 
 
 def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, listed: bool) -> None:
-    """Sign the documents as attestations, except those that this key has signed already: cosign would add them again.
+    """Sign the documents as attestations, except documents that this key has signed: cosign would add a second one.
 
-    `listed` says whether the image has attestations at all; if not, they need not be read.
+    `listed`: the image already has attestations. If not, existing ones need not be read.
     """
     with temporary_directory() as temporary:
         public = temporary / "key.pub"
@@ -109,7 +109,7 @@ def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, listed
 
 
 def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
-    """Return the manifest that cosign wrote under a tag, with its subject added; None if there is no such tag."""
+    """Return the manifest under a tag of cosign, with the field `subject` added; None if the tag does not exist."""
     url = target.remote.url(target.name, f"manifests/{fallback_tag(subject.digest)}{tag}")
     response = get_document(target, url, "look for the signature", (200, 404))
     if response.status == 404:
@@ -118,7 +118,7 @@ def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
     value = parse_json(response.body, what)
     if not isinstance(value.get("config"), dict) or not isinstance(value.get("layers"), list):
         raise ImageError(f"{what} was not written by cosign; delete that tag")
-    # As cosign writes it in its mode for OCI 1.1: the artifact type is that of the configuration.
+    # As in cosign's OCI 1.1 mode, the artifact type is also the media type of the configuration.
     config = {**value["config"], "mediaType": _TAGS[tag]}
     return canonical_json({
         "schemaVersion": 2, "mediaType": OCI.manifest, "artifactType": _TAGS[tag], "config": config,
@@ -128,9 +128,9 @@ def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The signatures that are accepted: those of a public key, or those of an identity that an issuer certifies.
+    """The accepted signatures: by a public key, or by an identity that an issuer certifies.
 
-    `log` requires that they are in the transparency log; those of an identity always are.
+    `log`: require an entry in the transparency log for signatures by a key. For an identity it is always required.
     """
 
     key: str = ""
@@ -139,17 +139,18 @@ class Trust:
     log: bool = False
 
     def arguments(self) -> list[str]:
-        """Return the flags of cosign for it."""
+        """Return the flags for cosign."""
         if not self.key:
             return ["--certificate-identity", self.identity, "--certificate-oidc-issuer", self.issuer]
         return ["--key", self.key, *([] if self.log else ["--insecure-ignore-tlog=true"])]
 
 
 def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: str = "") -> list[str]:
-    """Verify the signature of an image, by digest and for its repository; return the formats of its signed documents.
+    """Verify the signature of an image for its digest and repository. Return the formats of its signed documents.
 
-    `signed_as` is the repository that the signature must name instead, for an image that was copied to a mirror. Raises
-    SignatureError without such a signature, ConfigError without the key, ProgramError if cosign is missing or fails.
+    `signed_as`: the repository that must be in the signature instead, for an image that was copied to a mirror. Raises
+    SignatureError if there is no such signature, ConfigError if the key is missing, and ProgramError if cosign is
+    missing or fails.
     """
     if trust.key:
         check_key(trust.key, cosign.root, "verify-signature: --key", cosign.ctx.environ)
@@ -184,7 +185,7 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
 
 
 def _statements(cosign: Cosign, name: Reference, trust: Trust, predicate: str, image: str) -> list[dict[str, Any]]:
-    """Return the in-toto statements of a type that are signed for an image; raise only an error that may pass."""
+    """Return the signed in-toto statements of a predicate type for an image. Raises only transient errors."""
     flags = ("--output=json", "--type", predicate, *trust.arguments(), *cosign.registry(name))
     try:
         output = cosign.run("verify-attestation", *flags, image)

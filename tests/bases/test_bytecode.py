@@ -1,4 +1,4 @@
-"""hatch_docker.bases.bytecode: a base's own Python compiles, to the same bytes in any order and on any machine."""
+"""Tests of hatch_docker.bases.bytecode: the base's Python compiles to the same bytes in any order, on any machine."""
 
 import hashlib
 import importlib.util
@@ -19,7 +19,7 @@ from tests.fakes.bases import program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
 
-# The Python that runs the tests plays the base's: its tree is the whole machine.
+# The Python that runs the tests is used as the base's interpreter, with the host's root directory as its tree.
 HOST = Interpreter(str(Path(sys.executable).resolve()), ".".join(map(str, sys.version_info[:3])))
 ROOT = Path("/")
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -30,8 +30,8 @@ def header(pyc: bytes) -> tuple[bytes, int, bytes]:
     return pyc[:4], int.from_bytes(pyc[4:8], "little"), pyc[8:16]
 
 
-def test_bytecode_is_unchecked_and_of_this_source(tmp_path: Path) -> None:
-    """PEP 552: no time in it, no check of the source at import; a traceback shows the path in the image."""
+def test_pyc_is_unchecked_and_hash_based(tmp_path: Path) -> None:
+    """PEP 552: it has no file time, and imports do not check the source. A traceback shows the path in the image."""
     source = b"def hello():\n    return 'hello'\n"
     (pyc,) = compile_sources([[(f"{SITE}/demo.py", source)]], ROOT, HOST).values()
     magic, flags, digest = header(pyc)
@@ -45,8 +45,8 @@ def test_bytecode_is_unchecked_and_of_this_source(tmp_path: Path) -> None:
     assert namespace["hello"]() == "hello"  # type: ignore[operator]
 
 
-def test_python_takes_it_instead_of_the_source(tmp_path: Path) -> None:
-    """The path is the one that import looks for (PEP 3147)."""
+def test_python_imports_pyc_instead_of_source(tmp_path: Path) -> None:
+    """The path of the .pyc is the one that import uses (PEP 3147)."""
     path = f"{str(tmp_path).lstrip('/')}/demo.py"
     for name, data in compile_sources([[(path, b"print('compiled', __file__)\n")]], ROOT, HOST).items():
         assert name == bytecode_path(path, HOST)
@@ -64,12 +64,11 @@ def library(count: int) -> list[tuple[str, bytes | Path]]:
     return [(str(path).lstrip("/"), path) for path in paths]
 
 
-def test_same_bytes_in_any_order_and_with_any_number_of_workers() -> None:
-    """The bytes of a unit depend on the unit only, not on other wheels or the number of CPUs."""
+def test_bytes_are_independent_of_order_workers_and_other_units() -> None:
     first, second = library(60)[:40], library(60)[40:]
-    told: list[int] = []
-    together = compile_sources([first, second], ROOT, HOST, workers=3, advance=told.append)
-    assert sum(told) == 60
+    counts: list[int] = []
+    together = compile_sources([first, second], ROOT, HOST, workers=3, advance=counts.append)
+    assert sum(counts) == 60
     alone = compile_sources([list(reversed(first))], ROOT, HOST, workers=1)
     other = compile_sources([second], ROOT, HOST, workers=2)
     assert len(together) == 60
@@ -78,8 +77,8 @@ def test_same_bytes_in_any_order_and_with_any_number_of_workers() -> None:
     assert compile_sources([in_memory], ROOT, HOST) == alone
 
 
-def test_an_interpreter_runs_in_the_sandbox_where_there_is_one() -> None:
-    """Debian's own runs without it where the kernel refuses; another one does not run at all."""
+def test_only_trusted_interpreter_runs_without_sandbox() -> None:
+    """If the kernel allows no sandbox, an untrusted interpreter is not run."""
     unit, calls = [("a.py", b"x = 1\n")], []
 
     def refused(_root: Path, command: Sequence[str], **_options: object) -> None:
@@ -92,8 +91,7 @@ def test_an_interpreter_runs_in_the_sandbox_where_there_is_one() -> None:
     assert [command[0] for command in calls] == [HOST.path] * 2
 
 
-def test_hash_seed_of_the_user_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of the user does not reach the interpreter."""
+def test_environment_of_user_does_not_change_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     unit = [("demo.py", b"def f(x):\n    return x in {'a', 'b', 'c', 'd', 'e', 'f', 'g'}\n")]
     found = set()
     for seed in ("1", "2", "random"):
@@ -104,8 +102,8 @@ def test_hash_seed_of_the_user_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert len(found) == 1
 
 
-def test_source_that_is_not_accepted_has_no_bytecode(capfd: pytest.CaptureFixture[str]) -> None:
-    """Wheels have Python 2, templates and broken encodings: like pip, we skip them."""
+def test_invalid_sources_are_skipped(capfd: pytest.CaptureFixture[str]) -> None:
+    """Wheels contain Python 2, templates and broken encodings. pip skips them, too."""
     unit = [
         ("a.py", b"print 'two'\n"), ("b.py", b"\0"), ("c.py", b"# coding: no-such-thing\n"), ("d.py", b"'\xff'\n"),
         ("e.py", b"x = " + b"(" * 5000), ("empty.py", b""),
@@ -117,21 +115,20 @@ def test_source_that_is_not_accepted_has_no_bytecode(capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
-def test_names_may_hold_anything() -> None:
+def test_source_names_may_have_any_character() -> None:
     unit = [("opt/ä b/x\ny.py", b"x = 1\n")]
     (pyc,) = compile_sources([unit], ROOT, HOST).values()
     assert marshal.loads(pyc[16:]).co_filename == "/opt/ä b/x\ny.py"
     assert compile_sources([], ROOT, HOST) == compile_sources([[]], ROOT, HOST) == {}
 
 
-def test_nothing_of_a_source_is_run(tmp_path: Path) -> None:
+def test_sources_are_not_executed(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     compile_sources([[("a.py", f"open({str(mark)!r}, 'w')\n".encode())]], ROOT, HOST)
     assert not mark.exists()
 
 
-def test_interpreter_that_does_not_run(tmp_path: Path) -> None:
-    """The error is one line with the interpreter, whatever is wrong with it."""
+def test_broken_interpreter_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "usr/bin").mkdir(parents=True)
     python = tmp_path / "usr/bin/python3.13"
     interpreter = Interpreter("/usr/bin/python3.13", "3.13.5")
@@ -144,8 +141,7 @@ def test_interpreter_that_does_not_run(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_links_stay_inside_the_tree(tmp_path: Path) -> None:
-    """Symbolic links are followed inside the tree only."""
+def test_links_are_followed_inside_the_tree(tmp_path: Path) -> None:
     (tmp_path / "usr/lib").mkdir(parents=True)
     (tmp_path / "lib").symlink_to("/usr/lib")
     (tmp_path / "usr/lib/loader").symlink_to("../../../../etc/passwd")
@@ -157,8 +153,7 @@ def test_links_stay_inside_the_tree(tmp_path: Path) -> None:
         inside(tmp_path, "/loop/x")
 
 
-def test_libraries_are_the_trees_own() -> None:
-    """The tree's own loader runs, without the host's cache of libraries."""
+def test_interpreter_runs_with_loader_of_its_tree() -> None:
     command = python_command(ROOT, HOST)
     assert command[-1] == HOST.path
     if len(command) > 1:

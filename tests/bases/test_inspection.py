@@ -1,4 +1,4 @@
-"""hatch_docker.bases.inspection: facts read from the files of a base, remembered by its layers."""
+"""Tests of hatch_docker.bases.inspection: facts read from the layers of an image, and kept in the store."""
 
 import dataclasses
 from pathlib import Path
@@ -21,8 +21,8 @@ def facts_of(*layers: Layer, tmp_path: Path, architecture: str = "amd64", path: 
     return read_facts(image_of(*layers, architecture=architecture, path=path), "test", context(tmp_path))
 
 
-def test_official_image(tmp_path: Path) -> None:
-    """Python in /usr/local, its version in its library; users, suite, usr-merge, directories."""
+def test_facts_of_an_official_python_image(tmp_path: Path) -> None:
+    """Python is in /usr/local, and its version in libpython."""
     facts = facts_of(debian_layer(), python_layer(), tmp_path=tmp_path)
     assert facts.interpreter == Interpreter("/usr/local/bin/python3.13", "3.13.5")
     assert facts.libc == ("glibc", "2.41")
@@ -34,8 +34,8 @@ def test_official_image(tmp_path: Path) -> None:
     assert facts.unpacked_sizes == tuple(layer.unpacked_size for layer in (debian_layer(), python_layer()))
 
 
-def test_python_of_usr_local_comes_before_that_of_usr(tmp_path: Path) -> None:
-    """Debian's own Python may be there only as a dependency of another package."""
+def test_python_in_usr_local_has_priority(tmp_path: Path) -> None:
+    """The Python in /usr may be only a dependency of another package."""
     python = file("usr/bin/python3.11", program("amd64", "3.11.2"), 0o755)
     debian = layer_of([python, link("usr/bin/python3", "python3.11")])
     alone = facts_of(debian_layer(), debian, tmp_path=tmp_path / "a")
@@ -45,8 +45,8 @@ def test_python_of_usr_local_comes_before_that_of_usr(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "abi"), [("symlink", "t"), ("hardlink", "t"), ("file", "td")])
-def test_free_threaded_and_debug_builds(tmp_path: Path, kind: str, abi: str) -> None:
-    """The program's name tells them, also where the plain name is a link; modules have a directory for each ABI."""
+def test_abi_flags_come_from_name_of_the_program(tmp_path: Path, kind: str, abi: str) -> None:
+    """The plain name may be a link to it. The standard library has a directory for each ABI."""
     python = file(f"usr/local/bin/python3.14{abi}", program("amd64", "3.14.0"), 0o755)
     target = python.path if kind == "hardlink" else python.path.rpartition("/")[2]
     plain = [] if kind == "file" else [Entry("usr/local/bin/python3.14", kind, 0o755, 0, target=target)]
@@ -61,15 +61,15 @@ def test_free_threaded_and_debug_builds(tmp_path: Path, kind: str, abi: str) -> 
     assert {"bin/python", "bin/python3", "bin/python3.14", "bin/python3.14t"} < set(venv.links)
 
 
-def test_own_path_of_the_image_comes_first(tmp_path: Path) -> None:
-    """Other images have Python elsewhere, in a directory of their PATH."""
+def test_path_of_the_image_has_priority(tmp_path: Path) -> None:
+    """Some images have Python in another directory of their PATH."""
     other = python_layer(version="3.12.1", prefix="opt/conda")
     facts = facts_of(debian_layer(), python_layer(), other, tmp_path=tmp_path, path="/opt/conda/bin:/usr/local/bin")
     assert facts.interpreter == Interpreter("/opt/conda/bin/python3.12", "3.12.1")
 
 
-def test_interpreter_is_the_real_file(tmp_path: Path) -> None:
-    """The virtual environment must not depend on a link, which a base may replace."""
+def test_interpreter_path_has_no_links(tmp_path: Path) -> None:
+    """A virtual environment must not depend on a link, because a base may replace it."""
     layer = layer_of([
         file("usr/lib/pythons/bin/python3.13", program("amd64", "3.13.0rc2"), 0o755),
         link("usr/bin/python3", "/lib/pythons/bin/python3.13"),
@@ -78,19 +78,18 @@ def test_interpreter_is_the_real_file(tmp_path: Path) -> None:
     assert facts.interpreter == Interpreter("/usr/lib/pythons/bin/python3.13", "3.13.0rc2")
 
 
-def test_newest_python_without_a_link(tmp_path: Path) -> None:
+def test_newest_python_is_chosen_without_a_link(tmp_path: Path) -> None:
     layer = layer_of([file(f"usr/bin/python3.{minor}", program("amd64", f"3.{minor}.1")) for minor in (9, 12, 11)])
     assert facts_of(debian_layer(), layer, tmp_path=tmp_path).interpreter.version == "3.12.1"
 
 
-def test_removed_python_is_not_there(tmp_path: Path) -> None:
-    """A whiteout removes a Python of an earlier layer."""
+def test_python_removed_by_whiteout_is_ignored(tmp_path: Path) -> None:
     removal = layer_of([file("usr/local/bin/.wh.python3.13"), file("usr/local/bin/.wh.python3")])
     with pytest.raises(BaseImageError, match="test has no Python 3 in /usr/local/bin, /usr/bin"):
         facts_of(debian_layer(), python_layer(), removal, tmp_path=tmp_path)
 
 
-def test_alpine(tmp_path: Path) -> None:
+def test_facts_of_an_alpine_image(tmp_path: Path) -> None:
     musl = program("amd64", "musl libc (x86_64)", "1.2.5")
     layer = layer_of([
         directory("lib"), file("lib/ld-musl-x86_64.so.1", musl, 0o755), file("etc/passwd", PASSWD),
@@ -101,24 +100,24 @@ def test_alpine(tmp_path: Path) -> None:
     assert facts.suite == ""
 
 
-def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
-    """The architecture in the configuration is checked against the files."""
+def test_python_of_another_architecture_is_rejected(tmp_path: Path) -> None:
+    """The architecture in the image's configuration may be wrong."""
     with pytest.raises(BaseImageError, match=r"test says that it is for linux/amd64, but its Python is for arm64"):
         facts_of(debian_layer(), python_layer("arm64"), tmp_path=tmp_path)
 
 
-def test_the_version_is_the_end_of_the_prefix(tmp_path: Path) -> None:
-    """The linker keeps one text for "3.12.1" and for a prefix that ends with it; a text of its own counts first."""
-    texts = "/opt/python/3.12.1", "/opt/older/3.12.0"
-    for given, version in ((texts[:1], "3.12.1"), ((*texts, "3.12.4"), "3.12.4")):
-        layer = layer_of([file("opt/python/3.12.1/bin/python3.12", program("amd64", *given), 0o755)])
+def test_version_is_read_from_the_end_of_the_prefix(tmp_path: Path) -> None:
+    """The linker merges the string "3.12.1" with a prefix that ends with it. A separate string has priority."""
+    prefixes = "/opt/python/3.12.1", "/opt/older/3.12.0"
+    for strings, version in ((prefixes[:1], "3.12.1"), ((*prefixes, "3.12.4"), "3.12.4")):
+        layer = layer_of([file("opt/python/3.12.1/bin/python3.12", program("amd64", *strings), 0o755)])
         facts = facts_of(debian_layer(), layer, path="/opt/python/3.12.1/bin:/usr/bin", tmp_path=tmp_path)
         assert facts.interpreter.version == version
 
 
 @pytest.mark.parametrize("place", ["build", "env", "etc", "out/deep"])
-def test_python_where_the_builder_has_its_own_files(place: str, tmp_path: Path) -> None:
-    """It would hide them there, or they it."""
+def test_python_in_directories_of_the_builder_is_rejected(place: str, tmp_path: Path) -> None:
+    """The builder stage needs these paths for other files."""
     layer = layer_of([file(f"{place}/bin/python3.13", program("amd64", "3.13.1"), 0o755)])
     with pytest.raises(BaseImageError, match=rf"base test has its Python in /{place}/bin, a directory that"):
         facts_of(debian_layer(), layer, path=f"/{place}/bin:/usr/bin", tmp_path=tmp_path)
@@ -135,30 +134,30 @@ def test_unusable_base_gives_one_line(entries: list, message: str, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_base_without_a_c_library_is_refused(tmp_path: Path) -> None:
+def test_base_without_c_library_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BaseImageError, match="no C library"):
         facts_of(python_layer(), tmp_path=tmp_path)
     assert facts_of(python_layer(), layer_of([file("lib64/libc.so.6", GLIBC)]), tmp_path=tmp_path)
 
 
-def test_facts_are_remembered_and_no_layer_is_opened_again(tmp_path: Path) -> None:
+def test_stored_facts_need_no_layers(tmp_path: Path) -> None:
     """A second build needs only the diff-ids of the layers."""
     ctx = context(tmp_path)
     image = python_image()
     first = read_facts(image, "test", ctx)
 
-    def closed() -> BinaryIO:
+    def fail() -> BinaryIO:
         raise AssertionError
 
-    layers = tuple(dataclasses.replace(layer, open=closed) for layer in image.layers)
+    layers = tuple(dataclasses.replace(layer, open=fail) for layer in image.layers)
     assert read_facts(dataclasses.replace(image, layers=layers), "test", ctx) == first
 
 
-def test_damaged_layer_is_refused_and_not_remembered(tmp_path: Path) -> None:
-    """A layer that does not unpack to its diff-id is not used."""
+def test_damaged_layer_is_rejected_and_not_stored(tmp_path: Path) -> None:
+    """The layer does not unpack to its diff-id."""
     image: Image = python_image()
-    lying = dataclasses.replace(image.layers[0], diff_id="sha256:" + "0" * 64)
-    wrong = dataclasses.replace(image, layers=(lying, image.layers[1]))
+    damaged = dataclasses.replace(image.layers[0], diff_id="sha256:" + "0" * 64)
+    wrong = dataclasses.replace(image, layers=(damaged, image.layers[1]))
     for _ in range(2):
         with pytest.raises(BaseImageError, match="base test cannot be read"):
             read_facts(wrong, "test", context(tmp_path))

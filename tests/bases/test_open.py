@@ -1,4 +1,4 @@
-"""hatch_docker.bases.open, image, registry and layout: pulling and reading bases; the Python that compiles."""
+"""Tests of hatch_docker.bases.open and image: pulling and reading bases, and the Python that compiles for them."""
 
 import contextlib
 import dataclasses
@@ -38,8 +38,8 @@ def pull(location: str, ctx: Context, platform: Platform = AMD64) -> Base:
     return open_base(registry_plan(location), platform, ctx, compression=GZIP)
 
 
-def test_child_of_an_index(tmp_path: Path) -> None:
-    """The base is the image for the platform, its digest that of the index."""
+def test_image_of_index_is_chosen_by_platform(tmp_path: Path) -> None:
+    """The digest of the base is the index's."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         for platform, image in zip((AMD64, ARM64), BOTH.images, strict=True):
@@ -54,7 +54,7 @@ def test_child_of_an_index(tmp_path: Path) -> None:
             ]
 
 
-def test_single_image(tmp_path: Path) -> None:
+def test_single_image_has_its_own_digest(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         image = python_image()
         publish(registry, image)
@@ -64,8 +64,8 @@ def test_single_image(tmp_path: Path) -> None:
             pull(f"{registry.host}/python:3.13", context(tmp_path), ARM64)
 
 
-def test_pinned_base_needs_no_traffic_once_known(tmp_path: Path) -> None:
-    """The second build sends no request for a digest, one for a tag, and downloads no layer again."""
+def test_second_pull_by_digest_sends_no_request(tmp_path: Path) -> None:
+    """A tag takes one request. No layer is downloaded again."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         pinned = f"{registry.host}/python:3.13@{BOTH.digest}"
@@ -78,8 +78,8 @@ def test_pinned_base_needs_no_traffic_once_known(tmp_path: Path) -> None:
     assert dataclasses.replace(first, image=again.image) == again
 
 
-def test_last_digest_of_a_tag_if_the_registry_refuses(tmp_path: Path) -> None:
-    """Without an answer the last digest of the tag is used, with a warning that names it."""
+def test_last_digest_of_tag_is_used_if_registry_fails(tmp_path: Path) -> None:
+    """The warning names the tag and the digest."""
     lines: list[str] = []
     with FakeRegistry() as registry:
         publish(registry, BOTH)
@@ -92,15 +92,14 @@ def test_last_digest_of_a_tag_if_the_registry_refuses(tmp_path: Path) -> None:
     assert any(name in line and BOTH.digest in line and line.startswith("warning") for line in lines)
 
 
-def test_registry_that_refuses_names_the_way_out(tmp_path: Path) -> None:
+def test_missing_image_error_suggests_debian_base(tmp_path: Path) -> None:
     with FakeRegistry() as registry, pytest.raises(RegistryError, match=r"python:3\.13.*debian:trixie") as caught:
         pull(f"{registry.host}/python:3.13", context(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("archive", [False, True])
-def test_layout(archive: bool, tmp_path: Path) -> None:
-    """`oci:PATH` is a directory or an archive, with images for several platforms."""
+def test_layout_and_archive_with_several_platforms(archive: bool, tmp_path: Path) -> None:
     path = tmp_path / "base"
     if archive:
         with path.open("wb") as out:
@@ -116,8 +115,7 @@ def test_layout(archive: bool, tmp_path: Path) -> None:
         open_base(BasePlan("oci", f"oci:{path}", str(path)), Platform("linux", "riscv64"), ctx, compression=GZIP)
 
 
-def test_layout_of_another_platform_is_refused(tmp_path: Path) -> None:
-    """The only image of a layout must be for the platform."""
+def test_layout_of_another_platform_is_rejected(tmp_path: Path) -> None:
     write_layout(python_image("arm64"), tmp_path / "base")
     plan = BasePlan("oci", "oci:base", str(tmp_path / "base"))
     with pytest.raises(BaseImageError, match=r"linux/arm64, not for linux/amd64"):
@@ -125,7 +123,7 @@ def test_layout_of_another_platform_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "directory"])
-def test_not_a_layout(kind: str, tmp_path: Path) -> None:
+def test_missing_or_invalid_layout_gives_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "base"
     if kind == "file":
         path.write_bytes(b"hello" * 1000)
@@ -136,7 +134,7 @@ def test_not_a_layout(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_python_that_does_not_fit_names_both_sides(tmp_path: Path) -> None:
+def test_requires_python_is_compared_with_base(tmp_path: Path) -> None:
     base = base_of(registry_plan("python:3.13-slim"), python_image(), context(tmp_path))
     check_python(base, ">=3.11,<3.14")
     check_python(base, "")
@@ -152,7 +150,7 @@ def test_python_that_does_not_fit_names_both_sides(tmp_path: Path) -> None:
     (("musl", "1.2"), "3.13.5", "has the C library musl 1.2, and base run has glibc 2.41"),
     (("glibc", "2.41"), "3.12.1", "build.base dev has Python 3.12.1, and base run has 3.13.5: choose two images"),
 ])  # fmt: skip
-def test_a_builder_must_fit_its_base(libc: tuple[str, str], python: str, message: str, tmp_path: Path) -> None:
+def test_builder_must_be_compatible_with_base(libc: tuple[str, str], python: str, message: str, tmp_path: Path) -> None:
     base = base_of(registry_plan("run"), python_image(), context(tmp_path))
     base = dataclasses.replace(base, libc=("glibc", "2.41"))
     interpreter = Interpreter("/usr/bin/python3", python)
@@ -161,7 +159,7 @@ def test_a_builder_must_fit_its_base(libc: tuple[str, str], python: str, message
         check_builder(builder, base)
 
 
-def test_a_builder_that_is_not_there_is_named_by_its_option(tmp_path: Path) -> None:
+def test_missing_builder_error_names_the_option(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         publish(registry, python_image())
         base = registry_plan(f"{registry.host}/python:3.13")
@@ -170,8 +168,8 @@ def test_a_builder_that_is_not_there_is_named_by_its_option(tmp_path: Path) -> N
             open_base(plan, AMD64, context(tmp_path / "cache"), compression=GZIP)
 
 
-def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:
-    """The tree is made once for the same layers, whatever the name of the base."""
+def test_base_tree_has_files_of_all_layers(tmp_path: Path) -> None:
+    """The tree is made once for the same layers, whatever the name of the base is."""
     ctx = context(tmp_path)
     base = base_of(registry_plan("a"), python_image(), ctx)
     tree = base_tree(base, ctx)
@@ -181,8 +179,8 @@ def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:
     assert base_tree(base_of(registry_plan("b"), python_image(), ctx), ctx) == tree
 
 
-def test_compiler_for_another_architecture(tmp_path: Path) -> None:
-    """The image of the same index for this machine compiles, although the tag has moved."""
+def test_compiler_is_host_image_of_same_index(tmp_path: Path) -> None:
+    """The tag may have moved to another index since."""
     host = host_platform()
     if host not in (AMD64, ARM64):
         pytest.skip("the images are for amd64 and arm64")
@@ -198,8 +196,8 @@ def test_compiler_for_another_architecture(tmp_path: Path) -> None:
     assert compiler_tree(own, ctx, compression=GZIP) == found
 
 
-def test_no_compiler_for_another_architecture(tmp_path: Path) -> None:
-    """Without an image for this machine there is no .pyc and a warning, not an error."""
+def test_missing_compiler_is_a_warning(tmp_path: Path) -> None:
+    """Without an image for this machine there is no .pyc."""
     host = host_platform()
     foreign = "arm64" if host == AMD64 else "amd64"
     lines: list[str] = []
@@ -211,8 +209,8 @@ def test_no_compiler_for_another_architecture(tmp_path: Path) -> None:
     assert [line for line in lines if line.startswith(f"warning: no .pyc for linux/{foreign}")]
 
 
-def test_links_of_the_base_are_followed() -> None:
-    """A layer that wrote lib/x would replace the link of a merged /usr with a directory."""
+def test_real_path_follows_links_of_base() -> None:
+    """An entry lib/x in a layer would replace the link of the merged /usr with a directory."""
     links = {"lib": "usr/lib", "usr/lib/one": "../share/one", "abs": "/usr/lib", "a": "b", "b": "a", "up": "../../x"}
     assert real_path(links, "lib/x") == "usr/lib/x"
     assert real_path(links, "lib/one/x") == "usr/share/one/x"
@@ -223,8 +221,8 @@ def test_links_of_the_base_are_followed() -> None:
         real_path(links, "a/x")
 
 
-def test_layers_are_downloaded_once_and_checked(tmp_path: Path) -> None:
-    """A blob with another digest is fetched once more, then refused, and never kept."""
+def test_layers_are_downloaded_once_and_verified(tmp_path: Path) -> None:
+    """A blob with a wrong digest is fetched again once, then rejected, and never stored."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         layer = BOTH.images[0].layers[0].descriptor.digest
@@ -241,8 +239,8 @@ def test_layers_are_downloaded_once_and_checked(tmp_path: Path) -> None:
             assert "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == layer
 
 
-def test_a_base_that_the_command_made_was_not_there(tmp_path: Path) -> None:
-    """Without the cache of earlier builds, the base was opened before, to read the metadata, and is no reused one."""
+def test_base_made_by_this_command_is_not_cached(tmp_path: Path) -> None:
+    """With --no-cache the base was made before, to read the metadata."""
     plan, ctx = BasePlan("debian", "debian:trixie", "trixie"), dataclasses.replace(context(tmp_path), lazy=True)
     ctx.store.remember(SNAPSHOT, snapshot_key("trixie", "amd64"), {"time": time.time()})
     made = base_of(registry_plan("python:3.13"), python_image(), ctx)

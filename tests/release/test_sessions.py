@@ -13,7 +13,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.process import run
 from hatch_docker.release.push import end_pushes, push_to_all
-from hatch_docker.release.sessions import ACCEPTED, ended_if_refused, open_sessions
+from hatch_docker.release.sessions import ACCEPTED, open_sessions, stop_if_refused
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_layer
 from tests.fakes.registry import FakeRegistry
@@ -74,18 +74,18 @@ def test_a_registry_that_is_not_running_ends_the_build(
     monkeypatch.setattr("hatch_docker.release.sessions.pause", lambda _number: 0.01)
     remote, names = open_sessions([], ctx), [f"{registry.host}/app", "127.0.0.1:9/app"]
     refused = pytest.raises(TransientError, match=r"^127\.0\.0\.1:9/app does not accept the push: nothing listens")
-    with refused, ended_if_refused(remote, names, ctx):
+    with refused, stop_if_refused(remote, names, ctx):
         run(["sleep", "60"])
-    with refused, ended_if_refused(remote, names, ctx):
+    with refused, stop_if_refused(remote, names, ctx):
         time.sleep(0.2)  # a build of which nothing is left to do
-    with pytest.raises(TransientError), ended_if_refused(remote, names, ctx) as watched:
+    with pytest.raises(TransientError), stop_if_refused(remote, names, ctx) as watched:
         assert watched.progress.ended is not None
         assert watched.progress.ended.wait(10)
         watched.progress.task("the next layer").begin()
-    with ended_if_refused(remote, names[:1], ctx) as watched:
+    with stop_if_refused(remote, names[:1], ctx) as watched:
         time.sleep(0.2)
         watched.progress.check_wanted()
-    with pytest.raises(RegistryError, match="its own"), ended_if_refused(remote, names[:1], ctx):
+    with pytest.raises(RegistryError, match="its own"), stop_if_refused(remote, names[:1], ctx):
         raise RegistryError("its own")
     assert not registry.requests
 

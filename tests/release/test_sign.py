@@ -257,7 +257,7 @@ def test_what_cannot_sign_is_told_before_the_build(
     plan: SignPlan, environ: dict[str, str], message: str, program: FakeCosign, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for place in ("_TOKEN", "_MAKER"):  # a machine that these tests run on may be Google's
+    for place in ("_TOKEN", "_PRODUCT_NAME"):  # a machine that these tests run on may be Google's
         monkeypatch.setattr(f"hatch_docker.release.cosign.{place}", tmp_path / "nowhere")
     with pytest.raises((ConfigError, ProgramError), match=message):
         check_signing(plan, tmp_path, {**world(tmp_path).environ, **environ})

@@ -1,1 +1,1 @@
-"""The software bill of materials."""
+"""Software bills of materials (SBOMs)."""

@@ -1,7 +1,7 @@
-"""SBOMs inside of wheels (PEP 770), CycloneDX and SPDX 2: the components that were compiled into the wheel.
+"""Reader of SBOMs inside wheels (PEP 770), CycloneDX and SPDX 2: the components that were compiled into the wheel.
 
-They are of any version, and written by anybody: only valid values are taken over. A document that cannot be read, or
-has too many components, is named in our SBOM and not merged.
+The documents are untrusted and of any version, so only valid values are used. A document that cannot be read, or that
+has too many components, is only referenced in the image's SBOM, not merged.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 from hatch_docker.project.licences import stated
 
-MOST = 5000   # components of one document
-DEEPEST = 16  # levels of components in components
+MOST = 5000   # the most components of a document
+DEEPEST = 16  # the most levels of nested components
 TYPES = frozenset({
     "application", "framework", "library", "operating-system", "firmware", "file", "data", "machine-learning-model",
 })  # fmt: skip
-# The hash algorithms of CycloneDX with their numbers of hexadecimal digits; SPDX has the same names without "-".
+# The hash algorithms of CycloneDX with their numbers of hexadecimal digits. SPDX uses the same names without "-".
 HASHES = {"MD5": 32, "SHA-1": 40, "SHA-256": 64, "SHA-384": 96, "SHA-512": 128}
 _SPDX_HASHES = {name.replace("-", ""): name for name in HASHES}
 _PURL = re.compile(r"pkg:[A-Za-z][A-Za-z0-9.+-]*/[^\s]+")
@@ -27,23 +27,24 @@ Part = dict[str, Any]
 
 
 def read_embedded(data: bytes) -> dict[str, Any]:
-    """Return {"format", "parts", "top"}: the components in a document without the wheel itself.
+    """Return {"format", "parts", "top"}: the components in a document, without the wheel itself.
 
-    `top` are the positions of the parts that the wheel itself requires. `format` is "CycloneDX" or "SPDX", or "" for
-    another document, which has no parts then.
+    "format" is "CycloneDX" or "SPDX", or "" for a document that cannot be read, which then has no parts. "top" has the
+    positions of the parts that the wheel itself requires.
     """
     try:
         value = json.loads(data)
         if isinstance(value, dict) and value.get("bomFormat") == "CycloneDX":
-            return _checked("CycloneDX", *_cyclonedx(value))
+            return _result("CycloneDX", *_cyclonedx(value))
         if isinstance(value, dict) and str(value.get("spdxVersion")).startswith("SPDX-2"):
-            return _checked("SPDX", *_spdx(value))
+            return _result("SPDX", *_spdx(value))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     return {"format": "", "parts": [], "top": []}
 
 
-def _checked(kind: str, found: list[Part], top: Iterable[str]) -> dict[str, Any]:
+def _result(kind: str, found: list[Part], top: Iterable[str]) -> dict[str, Any]:
+    """Return the result of `read_embedded`: sort the parts, and replace references by positions."""
     parts = sorted({part["id"]: part for part in found}.values(), key=lambda part: (part["name"], part["id"]))
     if len(parts) > MOST:
         return {"format": "", "parts": [], "top": []}
@@ -56,8 +57,8 @@ def _checked(kind: str, found: list[Part], top: Iterable[str]) -> dict[str, Any]
     return {"format": kind, "parts": parts, "top": named or sorted(set(range(len(parts))) - below)}
 
 
-def people(text: str) -> str:
-    """Return the names in text such as `Ann <ann@home.example>, Bob`, without the addresses."""
+def without_addresses(text: str) -> str:
+    """Return the names in a text such as `Ann <ann@home.example>, Bob`, without e-mail addresses."""
     text = " ".join(text.split())
     names = [re.sub(r"\s*<[^>]*>", "", part).strip().strip('"') or part.strip(" <>") for part in text.split(",")]
     return ", ".join(name for name in names if name)[:200]
@@ -68,11 +69,11 @@ def _cyclonedx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
     own = {root.get(name) for name in ("bom-ref", "purl")} - {None}
     needs = {line["ref"]: line.get("dependsOn") or [] for line in value.get("dependencies") or []}
     found = []
-    for item in _flat(value.get("components") or [], 0):
+    for item in _flatten(value.get("components") or [], 0):
         if {item.get("bom-ref"), item.get("purl")} & own:
             continue
         ref = str(item.get("bom-ref") or item.get("purl") or f"{item['name']}@{item.get('version', '')}")
-        # A licence that is one expression or one known licence; several are not taken over.
+        # Only a single entry is used: an expression or the ID of a licence.
         stated_licences = item.get("licenses") or []
         licence = stated_licences[0] if len(stated_licences) == 1 else {}
         supplier = (item.get("supplier") or {}).get("name") or item.get("publisher") or item.get("author")
@@ -83,16 +84,15 @@ def _cyclonedx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
             supplier=str(supplier or ", ".join(filter(None, authors))),
             hashes={line["alg"]: line["content"] for line in item.get("hashes") or []},
         ))
-    # Libraries that are packed into the wheel are required by it.
     top = [ref for name in own for ref in needs.get(name, [])]
     return found, top
 
 
-def _flat(items: Iterable[Mapping[str, Any]], depth: int) -> Iterator[Mapping[str, Any]]:
+def _flatten(items: Iterable[Mapping[str, Any]], depth: int) -> Iterator[Mapping[str, Any]]:
     for item in items:
         yield item
         if depth < DEEPEST:
-            yield from _flat(item.get("components") or [], depth + 1)
+            yield from _flatten(item.get("components") or [], depth + 1)
 
 
 def _spdx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
@@ -135,7 +135,8 @@ def _part(
         "id": ref, "type": kind if kind in TYPES else "library", "name": name,
         "version": str(item.get("version") or ""),
         "purl": purl if isinstance(purl, str) and _PURL.fullmatch(purl) else "",
-        "licence": asdict(stated(licence)), "supplier": "" if supplier == "NOASSERTION" else people(supplier),
+        "licence": asdict(stated(licence)),
+        "supplier": "" if supplier == "NOASSERTION" else without_addresses(supplier),
         "hashes": {
             algorithm: str(digest).lower() for algorithm, digest in sorted(hashes.items())
             if re.fullmatch(f"[0-9a-fA-F]{{{HASHES.get(algorithm, 1)}}}", str(digest)) and algorithm in HASHES

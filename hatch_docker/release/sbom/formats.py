@@ -1,4 +1,4 @@
-"""An SBOM as CycloneDX and as SPDX JSON. Both are deterministic: their names and times come from the image."""
+"""Writers of SBOMs: CycloneDX and SPDX JSON. Both are deterministic; IDs and times come from the image."""
 
 import re
 import uuid
@@ -9,7 +9,7 @@ from hatch_docker import __version__
 from hatch_docker.oci.make_image import rfc3339
 from hatch_docker.release.sbom.model import Component, Sbom
 
-UNKNOWN = "NOASSERTION"  # SPDX's word for a value that is not known
+UNKNOWN = "NOASSERTION"  # SPDX's value for an unknown field
 _PURPOSES = {
     "container": "CONTAINER", "application": "APPLICATION", "operating-system": "OPERATING-SYSTEM", "file": "FILE",
 }  # fmt: skip
@@ -18,7 +18,7 @@ _PURPOSES = {
 def cyclonedx(sbom: Sbom) -> dict[str, Any]:
     """Return the CycloneDX 1.6 document of an SBOM, as parsed JSON.
 
-    1.6 and not 1.7: scanners read it today, and it has a place for everything that our SBOMs say.
+    The version is 1.6 and not 1.7, because scanners support 1.6, and it has a field for each fact in an Sbom.
     """
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -43,12 +43,12 @@ def cyclonedx(sbom: Sbom) -> dict[str, Any]:
 
 
 def document_id(sbom: Sbom) -> uuid.UUID:
-    """Return the UUID of the documents about an image (RFC 9562, version 5), made from its digest."""
+    """Return the UUID for the documents of an image (RFC 9562, version 5), derived from the image's digest."""
     return uuid.uuid5(uuid.NAMESPACE_OID, sbom.digest)
 
 
 def all_components(sbom: Sbom) -> Iterator[Component]:
-    """Yield the image, its components, and what was compiled into them."""
+    """Yield the image, and all components with the components that are compiled into them."""
     yield sbom.root
     for component in sbom.components:
         yield component
@@ -85,8 +85,8 @@ def _cyclonedx_component(component: Component) -> dict[str, Any]:
 def spdx_document(sbom: Sbom) -> dict[str, Any]:
     """Return the SPDX 2.3 document of an SBOM, as parsed JSON.
 
-    2.3 and not 3.0: scanners, GitHub and the validators read it, and readers of ISO's 2.2.1 all but a few of its
-    fields; 3.0 is another data model (JSON-LD) that few tools know so far.
+    The version is 2.3 and not 3.0, because scanners, GitHub and validators support 2.3, and readers of ISO's 2.2.1 can
+    read most of its fields. 3.0 is a different data model (JSON-LD) that few tools support.
     """
     ids = {part.ref: f"SPDXRef-{number}-{_plain(part.name)}" for number, part in enumerate(all_components(sbom))}
     expressions = [part.licence.expression for part in all_components(sbom)]
@@ -120,7 +120,7 @@ def spdx_document(sbom: Sbom) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """Return text in the characters that an SPDXID may have."""
+    """Return a text with only the characters that are allowed in an SPDXID."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", text)
 
 

@@ -1,10 +1,10 @@
-"""Inventory of an image: what is installed in it, read from its files, and remembered for each layer.
+"""Inventory of an image: the installed packages, read from the image's files and kept in the store for each layer.
 
-    python     distributions, by their METADATA (PEP 376, and eggs of old), with their own SBOMs (PEP 770)
+    python     distributions, from their METADATA (PEP 376, and eggs), with embedded SBOMs (PEP 770)
     system     packages of Debian (var/lib/dpkg/status and status.d) and Alpine (lib/apk/db/installed)
-    release    which distribution of Linux it is (os-release)
+    release    the Linux distribution (os-release)
 
-Labels, locks and resolutions are not used: they say what should be there.
+Labels, locks and resolutions are not used, because they may differ from the installed files.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Layer
 from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
-from hatch_docker.release.sbom.embedded import people, read_embedded
+from hatch_docker.release.sbom.embedded import read_embedded, without_addresses
 
-RECIPE = 2               # raise it if the same files must be read differently
-LIMIT = 16 << 20         # bytes of a file that is read
+RECIPE = 2               # raise it when the findings for the same files change
+LIMIT = 16 << 20         # bytes; larger files are ignored
 KIND = "inventory"
 _METADATA = re.compile(r"(?:.*/)?(?:[^/]+\.dist-info/METADATA|[^/]+\.egg-info(?:/PKG-INFO)?)")
 _BUNDLED = re.compile(r"(?P<owner>(?:.*/)?[^/]+\.dist-info)/sboms/.+")
@@ -32,11 +32,11 @@ RELEASES = ("etc/os-release", "usr/lib/os-release")
 _INSTALLED = "install ok installed"
 
 Findings = Mapping[str, Any]
-"""Parsed JSON: path -> {"kind", ...}; the kind of a path that the layer removes is "whiteout" or "opaque"."""
+"""JSON values: path -> {"kind", ...}. A path that the layer removes has the kind "whiteout" or "opaque"."""
 
 
 def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int, dict[str, Any]]]:
-    """Return the findings of an image by path, with the number of the layer; later layers win (layer.md)."""
+    """Return the findings in an image: path -> (number of the layer, finding). Later layers win (layer.md)."""
     merged: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, layer in enumerate(layers):
         found: Findings = InventoryReader(ctx.store, layer).remembered()
@@ -51,7 +51,7 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
 
 
 class InventoryReader(LayerReader):
-    """The reader of one layer."""
+    """Reader that collects the findings in one layer."""
 
     def __init__(self, store: Store, layer: Layer) -> None:
         super().__init__(store, layer, KIND, key_of(RECIPE, layer.diff_id))
@@ -69,12 +69,12 @@ class InventoryReader(LayerReader):
             self._found[path] = read(path, stream.read(entry.size))
 
     def found(self) -> Findings:
-        """Return all findings, removals first: they do not concern the layer's own files."""
+        """Return all findings, removals first: whiteouts apply to lower layers only, not to files of this layer."""
         return self._removed | self._found
 
 
 def reader(path: str) -> Any:
-    """Return the function that reads a file of that path; None for most paths."""
+    """Return the function that reads the file at a path; None if the file is not needed."""
     if path in RELEASES:
         return _release
     name = path.rpartition("/")[2]
@@ -90,7 +90,7 @@ def reader(path: str) -> Any:
 
 
 def headers(text: str) -> dict[str, list[str]]:
-    """Return the fields of the first paragraph of METADATA or of a Debian control file, by lower-case names."""
+    """Return the fields in the first paragraph of METADATA or a Debian control file, by names in lower case."""
     fields: dict[str, list[list[str]]] = {}
     last: list[str] | None = None
     for line in text.splitlines():
@@ -108,7 +108,7 @@ def headers(text: str) -> dict[str, list[str]]:
 
 
 def _first(fields: Mapping[str, Sequence[str]], *names: str) -> str:
-    """Return the first of some fields that is not empty, on one line."""
+    """Return the first value that is not empty among some fields, as one line."""
     return next((" ".join(fields[name][0].split()) for name in names if fields.get(name) and fields[name][0]), "")
 
 
@@ -117,7 +117,7 @@ def _distribution(_path: str, data: bytes) -> dict[str, Any]:
     return {
         "kind": "python", "name": _first(fields, "name"), "version": _first(fields, "version"),
         "licence": asdict(licence_of(fields)), "requires": fields.get("requires-dist", []),
-        "supplier": people(_first(fields, "author", "author-email", "maintainer", "maintainer-email")),
+        "supplier": without_addresses(_first(fields, "author", "author-email", "maintainer", "maintainer-email")),
     }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _dpkg(_path: str, data: bytes) -> dict[str, Any]:
         {
             "name": fields["package"][0], "version": _first(fields, "version"),
             "architecture": _first(fields, "architecture"), "source": _source(fields),
-            "supplier": people(_first(fields, "maintainer")), "licence": asdict(NO_LICENCE),
+            "supplier": without_addresses(_first(fields, "maintainer")), "licence": asdict(NO_LICENCE),
             "requires": _relations(_first(fields, "pre-depends"), _first(fields, "depends")),
             "provides": [names[0] for names in _relations(_first(fields, "provides"))],
         }
@@ -143,7 +143,7 @@ def _dpkg(_path: str, data: bytes) -> dict[str, Any]:
 
 
 def _source(fields: Mapping[str, Sequence[str]]) -> str:
-    """Return the source package for purl's `upstream`, as "gcc-14@14.2.0-19"; "" if it is named like the binary one."""
+    """Return the source package for the purl qualifier `upstream`: "gcc-14@14.2.0-19"; "" if equal to the package."""
     name, _, version = _first(fields, "source").partition(" ")
     version = version.strip("()")
     if not version or version == _first(fields, "version"):
@@ -152,13 +152,13 @@ def _source(fields: Mapping[str, Sequence[str]]) -> str:
 
 
 def _relations(*texts: str) -> list[list[str]]:
-    """Return the names of relationship fields (deb-control(5)): one of each list is needed."""
+    """Return the package names in relationship fields (deb-control(5)): a list of alternatives for each dependency."""
     groups = [group for text in texts for group in text.replace("\n", " ").split(",") if group.strip()]
     return [[re.split(r"[\s(:]", name.strip(), maxsplit=1)[0] for name in group.split("|")] for group in groups]
 
 
 def _apk(_path: str, data: bytes) -> dict[str, Any]:
-    """Read Alpine's database: a paragraph for each package, a letter for each field."""
+    """Read Alpine's database. It has a paragraph for each package and a letter for each field."""
     packages = []
     for text in re.split(r"\n\s*\n", data.decode(errors="replace")):
         pairs = (line.partition(":") for line in text.splitlines() if line[1:2] == ":")
@@ -167,14 +167,15 @@ def _apk(_path: str, data: bytes) -> dict[str, Any]:
             packages.append({
                 "name": fields["P"], "version": fields.get("V", ""), "architecture": fields.get("A", ""),
                 "source": fields["o"] if fields.get("o") not in (None, fields["P"]) else "",
-                "supplier": people(fields.get("m", "")), "licence": asdict(stated(fields.get("L", ""))),
-                "requires": [[_bare(word)] for word in fields.get("D", "").split() if word[0] != "!"],
-                "provides": [_bare(word) for word in fields.get("p", "").split()],
+                "supplier": without_addresses(fields.get("m", "")), "licence": asdict(stated(fields.get("L", ""))),
+                "requires": [[_name(word)] for word in fields.get("D", "").split() if word[0] != "!"],
+                "provides": [_name(word) for word in fields.get("p", "").split()],
             })  # fmt: skip
     return {"kind": "system", "type": "apk", "packages": packages}
 
 
-def _bare(word: str) -> str:
+def _name(word: str) -> str:
+    """Return the name in a dependency of Alpine, without the condition on the version."""
     return re.split(r"[<>=~]", word, maxsplit=1)[0]
 
 

@@ -1,4 +1,4 @@
-"""Sbom: the components of an image and their dependencies, from which each format of document is written."""
+"""The value Sbom: the components of an image and their dependencies. `formats` writes it as CycloneDX and SPDX."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import Target, target_of
 
 Findings = Mapping[str, tuple[int, Mapping[str, Any]]]
-"""Findings in an image by path, each with the number of its layer."""
+"""Findings in an image: path -> (number of the layer, finding), from `read_inventory`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A package in the image. `ref` is its name in the document, `requires` the refs of its dependencies.
+    """A component of an image, for example a package.
 
-    `hashes` are those of its wheel or .deb, by CycloneDX's names; `sdist` is the SHA-256 of the sdist that it was built
-    from. `inside` are the components compiled into it, `documents` its SBOMs that could not be merged (path, SHA-256).
+    `ref`: its ID in the document. `requires`: the refs of its dependencies. `hashes`: of its wheel or .deb, by
+    CycloneDX's names of algorithms. `sdist`: the SHA-256 of the sdist from which it was built. `inside`: the components
+    compiled into it. `documents`: path and SHA-256 of embedded SBOMs that could not be merged.
     """
 
     ref: str
@@ -47,9 +48,9 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Sbom:
-    """An image, as the component `root`, and its components. `created` is in seconds since the epoch.
+    """The SBOM of an image, which is the component `root`. `created` is in seconds since the epoch.
 
-    `complete` is False if the base has system packages that cannot be read.
+    `complete` is False if the packages of the Linux distribution are not known.
     """
 
     root: Component
@@ -60,7 +61,7 @@ class Sbom:
 
 
 def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
-    """Return the SBOM of an image, from its own files and from what the engine knows of their origin."""
+    """Return the SBOM of an image, from the findings in its files and the origin of its wheels in `built`."""
     image, own = built.image, len(built.base.image.layers)
     release: Mapping[str, Any] = next((findings[path][1] for path in RELEASES if path in findings), {})
     system = list(_system(findings, release, built.base.hashes))
@@ -70,7 +71,7 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
     added = [component.ref for number, component in system if number >= own]
     below = _base_component(built, release, [component.ref for component in base])
     python_path, version = built.base.interpreter.path, built.base.interpreter.version
-    interpreter = []  # the Python of the official python images, which belongs to no package
+    interpreter = []  # a Python that is in no package: of an official python image, or standalone
     if python_path.startswith("/usr/local/"):
         name = purl("generic", "python", version)
         interpreter = [Component(
@@ -98,7 +99,7 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
 
 
 def _step(layer: Layer, note: LayerInfo) -> Component:
-    """Return the files that a step wrote as one component, with the hash of its layer's tar."""
+    """Return the layer of a step as one component, with the hash of the layer's tar."""
     hashes = {"SHA-256": layer.diff_id.removeprefix("sha256:")}
     return Component(f"step:{layer.diff_id}", "file", ", ".join(note.contents), "", hashes=hashes)
 
@@ -108,11 +109,11 @@ def _image_purl(plan: Plan, image: Image) -> str:
 
 
 def _base_component(built: BuiltImage, release: Mapping[str, Any], refs: Sequence[str]) -> list[Component]:
-    """Return the base and, if its os-release names one, the Linux distribution that it is made of."""
+    """Return the components for the base and, if os-release names it, for the Linux distribution."""
     base = built.base
     name, package = base.name, base_purl(base)
     if base.plan.kind == "oci":
-        name = "oci:" + name.rstrip("/").rpartition("/")[2].removeprefix("oci:")  # the rest may be somebody's home
+        name = "oci:" + name.rstrip("/").rpartition("/")[2].removeprefix("oci:")  # without directories of this machine
     found = [Component(
         ref=package or f"base:{base.digest}", type="container", name=name, version=base.digest, purl=package,
         hashes={"SHA-256": base.digest.removeprefix("sha256:")}, requires=tuple(refs),
@@ -129,7 +130,7 @@ def _base_component(built: BuiltImage, release: Mapping[str, Any], refs: Sequenc
 def _system(
     findings: Findings, release: Mapping[str, Any], hashes: Mapping[str, str]
 ) -> Iterator[tuple[int, Component]]:
-    """Yield the packages of the Linux distribution, each with the number of its layer."""
+    """Yield number of the layer and component for each package of the Linux distribution. `hashes`: of the .debs."""
     packages = [
         (number, finding["type"], package)
         for number, finding in findings.values() if finding["kind"] == "system" for package in finding["packages"]
@@ -148,7 +149,7 @@ def _system(
     providers = {name: refs[package["name"]] for _, _, package in packages for name in package["provides"]}
     files = {finding["of"]: finding for _, finding in findings.values() if finding["kind"] == "copyright"}
     licences = {}
-    for name, finding in files.items():  # a copyright file, or a link to that of another package
+    for name, finding in files.items():  # a copyright file, or a link to the copyright file of another package
         whole = files.get(finding["like"].rpartition("/")[2], {}) if "like" in finding else finding
         if "licence" in whole:
             licences[name] = whole["licence"]
@@ -172,7 +173,7 @@ def _licence(value: Mapping[str, Any]) -> Licence:
 
 
 def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple[int, Component]]:
-    """Yield the Python distributions, each with the number of its layer."""
+    """Yield number of the layer and component for each Python distribution."""
     own = len(built.base.image.layers)
     files = {canonicalize_name(pin.name): pin for pin in built.pins}
     made = {canonicalize_name(wheel.filename.partition("-")[0]): wheel.sha256 for wheel in built.own_wheels}
@@ -195,7 +196,7 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
             digest = made.get(name, "")
         place = path.removesuffix("/METADATA").removesuffix("/PKG-INFO")
         origin = {"vcs_url": pin.commit[0]} if pin else {}
-        parts, top, documents = _inside(place, refs[path], findings)
+        parts, top, documents = _embedded(place, refs[path], findings)
         edges = (refs[installed[other][0]] for other in needs.get(name, ()) if other in installed and number >= own)
         yield number, Component(
             refs[path], "library", finding["name"], finding["version"],
@@ -207,11 +208,11 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
 
 
 def _needs(installed: Mapping[str, tuple[str, Mapping[str, Any]]], plan: Plan, target: Target) -> dict[str, set[str]]:
-    """Return the names that each distribution requires on this target, with the extras that others require it with."""
+    """Return the names that each distribution requires on a target, including the extras with which it is required."""
     environment = {**target.marker_environment()}
     extras: dict[str, set[str]] = {name: set() for name in installed}
     required = {name: Requirements(finding["requires"], environment) for name, (_, finding) in installed.items()}
-    # These already include the extras and the dependency groups of the plan.
+    # The plan's requirements already include its extras and dependency groups.
     required[canonicalize_name(plan.name)] = Requirements(plan.lock.requirements, environment)
     spread_extras(required, extras, lambda name: name if name in extras else None)
     return {
@@ -220,10 +221,13 @@ def _needs(installed: Mapping[str, tuple[str, Mapping[str, Any]]], plan: Plan, t
     }
 
 
-def _inside(
+def _embedded(
     place: str, owner: str, findings: Findings
 ) -> tuple[tuple[Component, ...], tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Return the components in a wheel's own SBOMs, the refs that the wheel requires, and its unreadable SBOMs."""
+    """Return the components in a wheel's embedded SBOMs, the refs that the wheel requires, and its unreadable SBOMs.
+
+    `place`: the path of the .dist-info directory. `owner`: the ref of the wheel.
+    """
     parts: dict[tuple[str, str, str], Component] = {}
     top: set[str] = set()
     documents = []

@@ -1,4 +1,4 @@
-"""Requirements of a distribution (PEP 508) that hold on a target, read from METADATA that anybody may have written."""
+"""Requirements of a distribution (PEP 508) whose markers are true on a target, from untrusted METADATA."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.utils import canonicalize_name
 
-LINES = 5000     # of a distribution that are read
-LONGEST = 8192   # characters of one
-MENTIONED = 50   # words of one that may be extras
+LINES = 5000     # the most requirements of a distribution
+LONGEST = 8192   # characters of a requirement
+MENTIONED = 50   # the most words in a marker that are read as extras
 _REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[(?P<extras>[^\]]*)\])?[^;]*(?:;(?P<marker>.*))?")
 _QUOTED = re.compile(r"""["']([^"']*)["']""")
 
@@ -19,7 +19,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A requirement that holds: its name, the extras in it, its line, and the extra that it holds for, if any."""
+    """A requirement whose marker is true. `extra`: the extra in its marker, "" if it is required without an extra."""
 
     name: str
     extras: frozenset[str]
@@ -29,7 +29,8 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class _Conditional:
-    """A requirement and its marker; `always` if it holds without an extra, `mentioned` are words that may be extras."""
+    """A requirement and its marker. `always`: the marker is true without an extra. `mentioned`: possible extras in it.
+    """
 
     requirement: Requirement
     marker: str
@@ -38,7 +39,7 @@ class _Conditional:
 
 
 class Requirements:
-    """The requirements of a distribution, each parsed once; lines that are not requirements are left out."""
+    """The requirements of a distribution, each parsed once. Invalid lines are skipped."""
 
     def __init__(self, lines: Iterable[str], environment: Mapping[str, Any]) -> None:
         self._environment = environment
@@ -62,7 +63,7 @@ class Requirements:
             self.by_extra.setdefault(word, []).append(conditional)
 
     def applying(self, extras: set[str]) -> Iterator[Requirement]:
-        """Yield the requirements that hold if the distribution is installed with some extras."""
+        """Yield the requirements of the distribution if it is installed with some extras."""
         for conditional in self._all:
             if conditional.always:
                 yield conditional.requirement
@@ -71,7 +72,7 @@ class Requirements:
                     yield from self._if_holds(conditional, word)
 
     def applying_for(self, extra: str) -> Iterator[Requirement]:
-        """Yield the requirements that hold because of one extra; of "" those that hold without any."""
+        """Yield the requirements that one extra adds; for "" the requirements without an extra."""
         if not extra:
             yield from (conditional.requirement for conditional in self._all if conditional.always)
         for conditional in self.by_extra.get(extra, ()):
@@ -85,9 +86,9 @@ class Requirements:
 def spread_extras(
     requirements: Mapping[Key, Requirements], extras: dict[Key, set[str]], find: Callable[[str], Key | None]
 ) -> None:
-    """Add to `extras` those that distributions require each other with, until nothing changes.
+    """Add to `extras` of each distribution the extras with which other distributions require it, transitively.
 
-    `find` returns the distribution of a name, None if it is not installed. Each is visited once for each extra.
+    `find` returns the key of a name, None if it is not installed. Each distribution is visited once for each extra.
     """
     waiting = [(key, extra) for key in requirements for extra in ("", *extras.get(key, ()))]
     while waiting:
@@ -100,7 +101,7 @@ def spread_extras(
 
 
 def _holds(marker: str, extra: str, environment: Mapping[str, Any]) -> bool:
-    """Return whether a marker is true; an invalid one is not."""
+    """Return whether a marker is valid and true."""
     try:
         return Marker(marker).evaluate({**environment, "extra": extra})
     except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):

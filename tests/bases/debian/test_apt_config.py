@@ -1,4 +1,4 @@
-"""hatch_docker.bases.debian.apt_config: mirrors named by the user or by the host's apt, its proxies and logins."""
+"""Tests of hatch_docker.bases.debian.apt_config: mirrors set by the user or by the host's apt, proxies and logins."""
 
 import tomllib
 from pathlib import Path
@@ -61,15 +61,15 @@ deb https://mirror.example/debian-security bookworm-security main
      ("http://m.example/debian", "http://m.example/debian-security")),
     ({"sources.list": "deb file:/srv/debian trixie main\n"}, ("file:///srv/debian", "file:///srv/debian-security")),
 ])  # fmt: skip
-def test_hosts_mirrors(tmp_path: Path, files: dict[str, str], expected: tuple[str, str]) -> None:
-    """Both forms of sources.list(5) are read; the security mirror is the named one, else beside the main archive."""
+def test_mirrors_from_both_sources_formats(tmp_path: Path, files: dict[str, str], expected: tuple[str, str]) -> None:
+    """Without an entry for -security, its mirror is beside the main archive."""
     found = find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
     assert (found.main, found.security) == expected
     assert found.check_valid_until
 
 
-def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
-    """Other archives use the names of Debian's suites: the one with Debian's own keys is chosen, in any order."""
+def test_entry_signed_by_debian_archive_keys_is_chosen(tmp_path: Path) -> None:
+    """Other archives have suites with the same names as Debian's, and may come first."""
     apt = write_files(tmp_path, {
         "sources.list.d/a.list": "deb https://engine.example/linux/debian trixie stable\n",
         "sources.list.d/b.list": "deb https://database.example/pub/repos trixie main\n",
@@ -86,8 +86,7 @@ def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
     {"sources.list": "deb http://archive.example/ubuntu noble main universe\n"},
     {"sources.list.d/x.sources": "Types: deb\nURIs: http://a.example/ubuntu\nSuites: noble\nComponents: main\n"},
 ])  # fmt: skip
-def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> None:
-    """Without a mirror of Debian the error has a form to fill in, in both ways to set one, and names the doctor."""
+def test_error_without_mirror_suggests_option_and_variable(tmp_path: Path, files: dict[str, str]) -> None:
     with pytest.raises(BaseImageError) as error:
         find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
     _, *form, last = str(error.value).splitlines()
@@ -97,8 +96,9 @@ def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> Non
     assert "`hatch-docker doctor`" in last
 
 
-def test_order_of_the_settings(tmp_path: Path) -> None:
-    """The option comes before the variable, both before the host's apt; a security mirror goes with any of them."""
+def test_precedence_of_option_variable_and_apt(tmp_path: Path) -> None:
+    """The option has priority over the variable, the variable over apt. A security mirror combines with each of them.
+    """
     apt = write_files(tmp_path, {"sources.list.d/debian.sources": DEB822})
     environ = {"HATCH_DOCKER_DEBIAN_MIRROR": "https://variable.example/debian/"}
     plan = BasePlan("debian", "debian:trixie", "trixie", mirror="https://option.example/debian")
@@ -118,14 +118,12 @@ def test_order_of_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mirror", ["mirror.example/debian", "ftp://mirror.example", "http://", "debian"])
-def test_a_mirror_that_is_no_url(tmp_path: Path, mirror: str) -> None:
-    """A value that is not a URL is refused with the name of the setting."""
+def test_invalid_mirror_url_is_rejected(tmp_path: Path, mirror: str) -> None:
     with pytest.raises(BaseImageError, match=r"HATCH_DOCKER_DEBIAN_MIRROR is .* an http, https or file URL"):
         find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": mirror}, apt=tmp_path)
 
 
-def test_passwords_are_not_shown() -> None:
-    """No representation and no error shows a mirror's password."""
+def test_mirror_passwords_are_not_in_repr_or_errors() -> None:
     mirrors = Mirrors("https://me:secret@mirror.example/debian", "https://me:secret@mirror.example/x", "a test")
     assert "secret" not in repr(mirrors)
     with pytest.raises(BaseImageError) as error:
@@ -138,20 +136,20 @@ def test_passwords_are_not_shown() -> None:
     {"sources.list": "deb [check-valid-until=no] http://m.example/debian trixie main\n"},
     {"sources.list.d/x.sources": DEB822.replace("Signed-By", "Check-Valid-Until: no\nSigned-By")},
 ])  # fmt: skip
-def test_administrators_choice_of_valid_until(tmp_path: Path, files: dict[str, str]) -> None:
-    """If apt does not check Valid-Until (a frozen mirror), neither do we, only for apt's own mirror."""
+def test_valid_until_setting_of_apt_is_used(tmp_path: Path, files: dict[str, str]) -> None:
+    """The setting counts only for mirrors from apt's configuration."""
     apt = write_files(tmp_path, {"sources.list": "deb http://m.example/debian trixie main\n", **files})
     assert not find_mirrors(PLAN, {}, apt=apt).check_valid_until
     assert find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "http://m.example"}, apt=apt).check_valid_until
 
 
 @given(st.text())
-def test_fields_of_anything(text: str) -> None:
+def test_parse_fields_accepts_any_text(text: str) -> None:
     assert all(name == name.lower() for name in parse_fields(text))
 
 
-def test_sources_of_garbage(tmp_path: Path) -> None:
-    """Bytes that are not text, directories and broken links are skipped."""
+def test_unreadable_sources_are_skipped(tmp_path: Path) -> None:
+    """Binary files, directories and broken links are skipped."""
     write_files(tmp_path, {"sources.list": "", "sources.list.d/a.list": ""})
     (tmp_path / "sources.list").write_bytes(b"\xff\xfe\0deb\n")
     (tmp_path / "sources.list.d/b.list").mkdir()
@@ -178,8 +176,8 @@ machine http://plain.example/debian
 """
 
 
-def test_settings(tmp_path: Path) -> None:
-    """apt.conf(5): full names and groups, three kinds of comments, the last value of a name."""
+def test_apt_conf_syntax(tmp_path: Path) -> None:
+    """apt.conf(5): full names and groups, three kinds of comments, the last value of a name counts."""
     found = read_settings(write_files(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
     assert found["acquire::http::proxy"] == "http://user:s3cret@proxy.example:3128"
     assert found["acquire::http::timeout"] == "20"
@@ -191,8 +189,8 @@ def test_settings(tmp_path: Path) -> None:
     ("https://mirror.example/debian", "http://other.example:8080/"),
     ("http://direct.example/debian", ""),
 ])  # fmt: skip
-def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
-    """The proxy of a host replaces that of its scheme; DIRECT means none."""
+def test_proxy_of_host_replaces_proxy_of_scheme(tmp_path: Path, url: str, expected: str) -> None:
+    """DIRECT means no proxy."""
     assert proxy_of(url, read_settings(write_files(tmp_path, {"apt.conf": CONF}))) == expected
     assert proxy_of(url, {}) is None
     # The proxy for http is used for https, too, unless https has its own.
@@ -207,16 +205,16 @@ def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     ("http://plain.example/debian", "http://you:p%40ss%2Fword@plain.example/debian"),
     ("http://plain.example/debian-security", "http://plain.example/debian-security"),
 ])  # fmt: skip
-def test_logins(tmp_path: Path, url: str, expected: str) -> None:
-    """apt_auth.conf(5): a login is for its machine and below its path, by default over https."""
+def test_login_is_limited_to_machine_path_and_scheme(tmp_path: Path, url: str, expected: str) -> None:
+    """apt_auth.conf(5): without a scheme, an entry is for https only."""
     path = "/debian/" if "plain" in url else "/debian"
     apt = write_files(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
     assert with_login(url, apt) == expected
     assert set(read_passwords(apt).values()) == {"s3cret", "p@ss/word"}
 
 
-def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
-    """The host's mirror is used through apt's proxy and with apt's login; neither is shown."""
+def test_requests_use_proxy_and_login_of_apt(tmp_path: Path) -> None:
+    """Neither of them is in the repr."""
     with FakeRegistry() as server:
         apt = write_files(tmp_path / "apt", {
             "sources.list": "deb http://mirror.example/v2 trixie main\n",
@@ -233,15 +231,14 @@ def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
     assert not any(secret in repr(mirrors) for secret in ("s3cret", "hidden"))
 
 
-def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
-    """A mirror named by the user does not use the proxies and logins of the host's apt."""
+def test_users_mirror_does_not_use_apt_settings(tmp_path: Path) -> None:
     apt = write_files(tmp_path, {"apt.conf": CONF, "auth.conf": AUTH})
     found = find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}, apt=apt)
     assert (found.apt, found.main) == ({}, "https://mirror.example/debian")
 
 
 @given(st.text(st.sampled_from('ab:"{};/*# \n\\'), max_size=60))
-def test_settings_of_anything(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_read_settings_accepts_any_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     apt = write_files(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
     assert all(name == name.lower() for name in read_settings(apt))
     with_login("https://a/b", apt)

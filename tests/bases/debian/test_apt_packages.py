@@ -1,4 +1,4 @@
-"""hatch_docker.bases.debian.apt_packages: the packages that an image with apt lacks, no more and none that is older."""
+"""Tests of hatch_docker.bases.debian.apt_packages: which packages are added to a base with apt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,15 +46,15 @@ def package(name: str, version: str = "1", depends: str = "", conflicts: str = "
     )  # fmt: skip
 
 
-def added(names: str, offered: Sequence[Package], there: Sequence[Package]) -> list[str]:
-    """Return name and version of the added packages; their relations are known only once they are read."""
+def added(names: str, offered: Sequence[Package], base: Sequence[Package]) -> list[str]:
+    """Return name and version of the added packages. The offered packages have relations only after they were read."""
     bare = [package(item.name, item.version) for item in offered]
     whole = {item.name: item for item in offered}
 
     def read(some: Sequence[Package]) -> list[Package]:
         return [whole[item.name] for item in some]
 
-    found = select_additions(names.split(), bare, there, read, "python:slim")
+    found = select_additions(names.split(), bare, base, read, "python:slim")
     return [f"{item.name} {item.version}" for item in found]
 
 
@@ -62,16 +62,15 @@ def test_installed_packages_are_not_added() -> None:
     assert added("a", [package("a", "2", "b"), package("b")], [package("a", "1")]) == []
 
 
-def test_dependencies_are_added_and_other_offers_are_not() -> None:
+def test_only_missing_dependencies_are_added() -> None:
     offered = [package("a", "1", "b, c (>= 2) | d"), package("b", "1", "e"), package("d"), package("e"), package("f")]
     assert added("a", offered, [package("e", "0.1")]) == ["a 1", "b 1", "d 1"]
 
 
-def test_packages_that_are_too_old_are_replaced() -> None:
-    """Packages that depend on its exact version are replaced, too."""
+def test_outdated_package_and_its_exact_dependents_are_replaced() -> None:
     offered = [package("dev", "3", "lib (= 3)"), package("lib", "3"), package("bin", "3", "lib (= 3)")]
-    there = [package("lib", "2"), package("bin", "2", "lib (= 2)"), package("other", "1", "lib (>= 1)")]
-    assert added("dev", offered, there) == ["bin 3", "dev 3", "lib 3"]
+    base = [package("lib", "2"), package("bin", "2", "lib (= 2)"), package("other", "1", "lib (>= 1)")]
+    assert added("dev", offered, base) == ["bin 3", "dev 3", "lib 3"]
 
 
 def test_conflicting_packages_are_replaced() -> None:
@@ -80,7 +79,7 @@ def test_conflicting_packages_are_replaced() -> None:
     assert added("a", offered, [package("old", "2")]) == ["a 1"]
 
 
-def test_virtual_packages() -> None:
+def test_provider_of_virtual_package_is_added() -> None:
     offered = [package("a", "1", "mta"), package("exim", provides="mta")]
     assert added("a", offered, [package("postfix", provides="mta")]) == ["a 1"]
     assert added("a", offered, []) == ["a 1", "exim 1"]
@@ -88,16 +87,16 @@ def test_virtual_packages() -> None:
     assert added("mta", offered, [package("postfix", provides="mta")]) == []
 
 
-@pytest.mark.parametrize(("depends", "there", "message"), [
+@pytest.mark.parametrize(("depends", "base", "message"), [
     ("lib (= 1)", [package("lib", "2")], r"a 1 needs lib \(= 1\), and the base has lib 2: base python:slim and"),
     ("absent", [], r"package a 1 needs absent: base python:slim and the mirror are not of the same age"),
 ])  # fmt: skip
-def test_a_base_newer_than_the_mirror_is_refused(depends: str, there: list[Package], message: str) -> None:
+def test_base_newer_than_mirror_is_rejected(depends: str, base: list[Package], message: str) -> None:
     with pytest.raises(BaseImageError, match=message):
-        added("a", [package("a", "1", depends), package("lib", "1")], there)
+        added("a", [package("a", "1", depends), package("lib", "1")], base)
 
 
-def base(*files: object) -> Base:
+def base_with(*files: object) -> Base:
     image = image_of(layer_of([directory("var"), *files]))  # type: ignore[list-item]
     plan = BasePlan("registry", "python:slim", "python:slim")
     return Base(
@@ -107,7 +106,7 @@ def base(*files: object) -> Base:
 
 
 def test_installed_packages_are_read_from_the_layers(tmp_path: Path) -> None:
-    debian = base(file("var/lib/dpkg/status", STATUS))
+    debian = base_with(file("var/lib/dpkg/status", STATUS))
     for _ in range(2):  # read, and remembered
         found = installed(debian, context(tmp_path))
         assert [(item.name, item.version) for item in found] == [("apt", "3.0.3"), ("dpkg", "1.22.21"), ("held", "2")]
@@ -115,6 +114,6 @@ def test_installed_packages_are_read_from_the_layers(tmp_path: Path) -> None:
     assert has_apt(debian, context(tmp_path))
 
 
-def test_a_base_without_dpkg_has_no_apt(tmp_path: Path) -> None:
-    assert installed(base(), context(tmp_path)) == ()
-    assert not has_apt(base(file("var/lib/dpkg/status", STATUS.replace("apt", "tpa"))), context(tmp_path))
+def test_base_without_dpkg_has_no_packages(tmp_path: Path) -> None:
+    assert installed(base_with(), context(tmp_path)) == ()
+    assert not has_apt(base_with(file("var/lib/dpkg/status", STATUS.replace("apt", "tpa"))), context(tmp_path))

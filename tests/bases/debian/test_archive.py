@@ -1,4 +1,4 @@
-"""hatch_docker.bases.debian.archive and suite: only signed data is used; data in the cache needs no mirror."""
+"""Tests of hatch_docker.bases.debian.archive and suite: only signed data is used; cached data needs no mirror."""
 
 import hashlib
 import subprocess
@@ -17,15 +17,14 @@ from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, fetched, serving, suite_of
 
 
-def test_signed_text_only(fake: FakeArchive) -> None:
-    """Only the signed text is returned (test_hostile_mirror: text around it is refused)."""
+def test_verify_returns_signed_text(fake: FakeArchive) -> None:
     signed = fake.sign(b"Origin: Debian\n- dash\n")
     assert verify(signed, fake.keyring.read_bytes(), "x").strip() == b"Origin: Debian\n- dash"
 
 
 @pytest.mark.parametrize("kind", ["altered", "another key", "unsigned", "empty", "cut", "garbage"])
-def test_bad_signatures(fake: FakeArchive, kind: str) -> None:
-    """Any other signature than a good one of a known key is refused in one line with the file and a way out."""
+def test_invalid_signatures_are_rejected(fake: FakeArchive, kind: str) -> None:
+    """The error is one line with the file and a setting to change."""
     signed = fake.sign(b"Origin: Debian\nSuite: stable\n")
     bad = {
         "altered": signed.replace(b"stable", b"stabel"), "another key": signed, "unsigned": b"Origin: Debian\n",
@@ -38,7 +37,7 @@ def test_bad_signatures(fake: FakeArchive, kind: str) -> None:
     assert "HATCH_DOCKER_DEBIAN_MIRROR" in str(error.value)
 
 
-CHECKING = """
+VERIFY_PROGRAM = """
 import sys
 from pathlib import Path
 from hatch_docker.bases.debian.archive import verify
@@ -46,21 +45,20 @@ verify(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]).read_bytes(), "the InRe
 """
 
 
-def test_a_clock_that_the_library_cannot_read(fake: FakeArchive) -> None:
-    """After 2106, which OpenPGP cannot express, the library panics: it is reported as an error of ours."""
+def test_clock_after_2106_is_reported_as_error(fake: FakeArchive) -> None:
+    """OpenPGP cannot represent later times, and the library panics."""
     signed = fake.root / "signed"
     signed.parent.mkdir(exist_ok=True)
     signed.write_bytes(fake.sign(b"Origin: Debian\n"))
     done = subprocess.run(
-        [need("faketime"), "2106-02-09 00:00:00", sys.executable, "-c", CHECKING, signed, fake.keyring],
+        [need("faketime"), "2106-02-09 00:00:00", sys.executable, "-c", VERIFY_PROGRAM, signed, fake.keyring],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "BaseImageError: the InRelease is not signed by Debian's archive keys" in done.stderr
 
 
-def test_bundled_keys() -> None:
-    """The keyring has the keys of bookworm and trixie."""
+def test_bundled_keyring_has_keys_of_bookworm_and_trixie() -> None:
     import pysequoia
 
     keys = pysequoia.Cert.split_bytes(KEYRING.read_bytes())
@@ -87,14 +85,14 @@ EXPIRY = 1763164800.0
     (RELEASE.partition("SHA256")[0], None, "lists no files with their SHA256"),
     ("", None, "describes suite None"),
 ])  # fmt: skip
-def test_releases_that_are_refused(text: str, now: float | None, message: str) -> None:
-    """A release of another suite, an expired or an empty one is refused, also if it is signed."""
+def test_invalid_releases_are_rejected(text: str, now: float | None, message: str) -> None:
+    """A signed release may still be for another suite, expired or empty."""
     with pytest.raises(BaseImageError, match=message):
         read_release(text.encode(), "http://m.example/InRelease", "trixie", "main", now=now)
 
 
-def test_releases_that_hold() -> None:
-    """Valid-Until is checked unless that is switched off; by-hash is used if the release offers it."""
+def test_valid_until_and_by_hash_of_release() -> None:
+    """Valid-Until is checked unless the check is disabled. By-hash paths are used if the release offers them."""
     where = "http://m.example/InRelease"
     for text, now in ((RELEASE, EXPIRY), (EXPIRES + RELEASE, EXPIRY - 1), (EXPIRES + RELEASE, None)):
         release = read_release(text.encode(), where, "trixie", "main", now=now)
@@ -105,8 +103,8 @@ def test_releases_that_hold() -> None:
         plain.index("arm64")
 
 
-def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> None:
-    """A newer version in -security is taken, from that archive; 1.0-10 is higher than 1.0-9."""
+def test_highest_version_is_chosen_from_all_suites(fake: FakeArchive, tmp_path: Path) -> None:
+    """Version 1.0-10 is higher than 1.0-9."""
     fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
     fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
     ctx = context(tmp_path / "cache")
@@ -118,8 +116,8 @@ def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("by_hash", [True, False])
-def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
-    """A plain http mirror is enough, with and without by-hash; a second build sends no request."""
+def test_second_build_sends_no_request(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
+    """The mirror uses plain HTTP, with and without by-hash."""
     fake.by_hash = by_hash
     fake.write()
     ctx = context(tmp_path / "cache")
@@ -131,12 +129,12 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
         requests.clear()
         assert fetched(suite, "tool") == first
         assert requests == []
-        fetched(suite, "lib")  # other names: the same Packages files, already here
+        fetched(suite, "lib")  # other packages from the same Packages files, which are stored
         assert requests == []
 
 
-def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A day later the mirror is asked again; if it does not answer, the known packages are used with a warning."""
+def test_cached_packages_are_used_offline(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a day new indexes are requested. If the mirror does not answer, there is a warning."""
     fake.write()
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
@@ -147,15 +145,15 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
         now = time.time()
         monkeypatch.setattr("time.time", lambda: now + base_cache.LIFETIME + 1)
         assert fetched(suite, "tool") == first
-        assert len(requests) == 3  # the three releases, unchanged: nothing else
+        assert len(requests) == 3  # only the three releases, because they are unchanged
         monkeypatch.setattr("time.time", lambda: now + 3 * base_cache.LIFETIME)
     lines.clear()
     assert fetched(suite, "tool") == first
     assert any(line.startswith("warning: ") and "going on with debian:trixie (amd64) as of" in line for line in lines)
 
 
-def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
-    """HATCH_DOCKER_REFRESH=1 asks the mirror at once, other builds a day later."""
+def test_refresh_requests_new_indexes(fake: FakeArchive, tmp_path: Path) -> None:
+    """Builds without HATCH_DOCKER_REFRESH do this a day later."""
     fake.write()
     ctx = context(tmp_path / "cache")
     assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
@@ -166,8 +164,8 @@ def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
     assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
 
 
-def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
-    """A .deb that left the mirror is taken from the store; if it is not there, the new version is used."""
+def test_superseded_package_is_replaced_unless_stored(fake: FakeArchive, tmp_path: Path) -> None:
+    """A .deb that is in the store is used, although the mirror has only a newer version."""
     fake.write()
     ctx = context(tmp_path / "cache")
     fetched(suite_of(fake, ctx), "lib")
@@ -180,8 +178,7 @@ def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
     assert fetched(suite_of(fake, ctx), "tool")["tool"][0].version == "1.1"
 
 
-def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
-    """A mirror without -updates gives a warning, without -security an error with a way out."""
+def test_missing_updates_warns_and_missing_security_fails(fake: FakeArchive, tmp_path: Path) -> None:
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
     fake.write(["", "-security"])
@@ -193,8 +190,7 @@ def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
         fetched(suite_of(fake, ctx), "lib")
 
 
-def test_sid_has_one_release(tmp_path: Path) -> None:
-    """Neither updates nor fixes of sid are apart, and so none are missed."""
+def test_sid_needs_no_updates_and_no_security(tmp_path: Path) -> None:
     fake = FakeArchive(tmp_path / "mirror", suite="sid")
     fake.add("lib", "1.0")
     lines: list[str] = []
@@ -202,20 +198,19 @@ def test_sid_has_one_release(tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("warning: ")]
 
 
-def test_a_snapshot_has_run_out(tmp_path: Path) -> None:
-    """A release whose time has passed is refused with the way out, which is an option."""
+def test_expired_release_is_rejected_unless_check_is_disabled(tmp_path: Path) -> None:
     fake = FakeArchive(tmp_path / "mirror", valid_until="Sat, 15 Nov 2025 00:00:00 UTC")
     fake.add("lib", "1.0")
     suite, ctx = suite_of(fake.write(), context(tmp_path / "cache")), context(tmp_path / "cache")
     with pytest.raises(BaseImageError, match=r"expired on Sat, 15 Nov 2025.*a snapshot needs `check-valid-until ="):
         fetched(suite, "lib")
-    told = replace(suite, plan=replace(suite.plan, check_valid_until=False), ctx=ctx)
-    assert fetched(told, "lib")
+    unchecked = replace(suite, plan=replace(suite.plan, check_valid_until=False), ctx=ctx)
+    assert fetched(unchecked, "lib")
 
 
 @pytest.mark.parametrize("what", ["gone", "down", "huge", "not xz"])
-def test_unusable_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
-    """An unreachable or oversized file gives an error of one line (test_hostile_mirror has those that are altered)."""
+def test_unusable_mirror_gives_one_line(fake: FakeArchive, tmp_path: Path, what: str) -> None:
+    """Altered files are in test_hostile_mirror."""
     fake.write()
     release = fake.root / "debian/dists/trixie/InRelease"
     if what == "gone":
@@ -237,8 +232,7 @@ def test_unusable_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
-    """The password in a mirror's URL is neither printed nor kept."""
+def test_mirror_passwords_are_not_printed_or_stored(fake: FakeArchive, tmp_path: Path) -> None:
     fake.write()
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
@@ -259,8 +253,7 @@ def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
      "Package: x\nVersion: 1\nFilename: x\nSize: one\nSHA256: " + "a" * 64,
      "Package: x\nVersion: 1\nFilename: x\nSize: 1\nSHA256: " + "g" * 64],
 )  # fmt: skip
-def test_malformed_stanzas(stanza: str) -> None:
-    """A malformed entry is an error only if its package is wanted."""
+def test_malformed_stanza_fails_only_if_requested(stanza: str) -> None:
     found = read_package_index([("main", (stanza + "\n\nPackage: y\n").encode())])
     with pytest.raises(BaseImageError, match="entry of package 'x'"):
         found.get("x")

@@ -1,4 +1,5 @@
-"""hatch_docker.bases.debian.base: Python and its libraries, with the files that maintainer scripts would make."""
+"""Tests of hatch_docker.bases.debian.base: layers, facts and builder roots of Debian bases, with an archive of fakes.
+"""
 
 import hashlib
 import os
@@ -47,8 +48,7 @@ def layer(base: Base, number: int = 0) -> dict[str, tuple[Entry, bytes]]:
     }
 
 
-def test_facts_and_configuration(fake: FakeArchive, tmp_path: Path) -> None:
-    """Interpreter, C library, users and packages come from the .debs; the configuration has only an environment."""
+def test_facts_come_from_debs_and_config_has_only_env(fake: FakeArchive, tmp_path: Path) -> None:
     base = base_of(fake.write(), context(tmp_path / "cache"))
     assert (base.interpreter.path, base.interpreter.version) == ("/usr/bin/python3.13", "3.13.5")
     assert (base.libc, base.suite, base.name, base.kinds) == (("glibc", "2.41"), "trixie", "debian:trixie", ("base",))
@@ -60,11 +60,11 @@ def test_facts_and_configuration(fake: FakeArchive, tmp_path: Path) -> None:
         "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
     ]}  # fmt: skip
-    assert config["created"] == "2023-11-14T22:13:20Z"  # the newest file's
+    assert config["created"] == "2023-11-14T22:13:20Z"  # the time of the newest file
 
 
-def test_files_of_the_layer(fake: FakeArchive, tmp_path: Path) -> None:
-    """Licences and the files that scripts would make are there, documentation and files left out by slim are not."""
+def test_slim_layer_has_generated_files_and_no_documentation(fake: FakeArchive, tmp_path: Path) -> None:
+    """The generated files are those that maintainer scripts would make. Licences are kept."""
     base = base_of(fake.write(), context(tmp_path / "cache"))
     found = layer(base)
     for path in ("usr/bin/python3.13", "usr/share/doc/libc6/copyright", "usr/lib/locale/C.utf8/LC_CTYPE",
@@ -90,8 +90,8 @@ def test_files_of_the_layer(fake: FakeArchive, tmp_path: Path) -> None:
     assert dict(base.symlinks) == links
 
 
-def test_package_database_for_scanners(fake: FakeArchive, tmp_path: Path) -> None:
-    """status.d has its own entry, each package's control file, and the sums of the files that are in the layer."""
+def test_status_d_has_control_files_and_md5sums(fake: FakeArchive, tmp_path: Path) -> None:
+    """md5sums list only the files in the layer. Scanners need an entry for the directory, too."""
     found = layer(base_of(fake.write(), context(tmp_path / "cache")))
     status = "var/lib/dpkg/status.d"
     assert found[status][0].kind == "directory"
@@ -105,16 +105,15 @@ def test_package_database_for_scanners(fake: FakeArchive, tmp_path: Path) -> Non
     assert f"{LIB}/libc.so.6" in found[f"{status}/libc6.md5sums"][1].decode()
 
 
-def test_full_base(fake: FakeArchive, tmp_path: Path) -> None:
-    """Without slim only documentation is left out."""
+def test_full_base_leaves_out_only_documentation(fake: FakeArchive, tmp_path: Path) -> None:
     found = layer(base_of(fake.write(), context(tmp_path / "cache"), slim=False))
     assert f"{LIB}/gconv/BIG5.so" in found
     assert "usr/lib/python3.13/test/big.txt" in found
     assert "usr/share/doc/libc6/changelog.gz" not in found
 
 
-def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
-    """runtime.packages are a second layer, without directories of the base, with the libraries of both in the cache."""
+def test_runtime_packages_are_a_second_layer(fake: FakeArchive, tmp_path: Path) -> None:
+    """It has no entries for directories of the base, and its loader cache has the libraries of both layers."""
     blas = f"{LIB}/blas/libblas.so.3"
     fake.add("libpq5", "1:17.5-1", {
         "usr": None, "usr/lib": None, LIB: None, f"{LIB}/libpq.so.5.17": make_library("libpq.so.5"),
@@ -137,7 +136,7 @@ def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
         "var/lib/dpkg/status.d"
     }  # fmt: skip
     assert "usr/lib/new" in found
-    assert "run/postgresql" in found  # not through the base's link var/run
+    assert "run/postgresql" in found  # the target of the base's link var/run
     assert not any(path.startswith(("var/run", "usr/share/man")) for path in found)
     assert found[f"{LIB}/libblas.so.3"][0].target == f"/{blas}"
     names = [f"{name}\0".encode() for name in ("libc.so.6", "libstdc++.so.6", "libpq.so.5", "libblas.so.3")]
@@ -147,8 +146,8 @@ def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
     assert "run/postgresql" in base.directories
 
 
-def test_links_of_the_base_stay(fake: FakeArchive, tmp_path: Path) -> None:
-    """If a directory of a package is a link in the base, the files go to its target."""
+def test_directory_that_is_a_link_in_the_base_stays_a_link(fake: FakeArchive, tmp_path: Path) -> None:
+    """The files of the package are at the link's target."""
     fake.add("netbase", "7", {"usr/share/real/a": b"a", "usr/share/linked": ("symlink", "real")})
     linked = {"usr/share/linked": None, "usr/share/linked/b": b"b", "usr/share/linked/c": ("symlink", "b")}
     fake.add("late", "1", linked)
@@ -160,15 +159,14 @@ def test_links_of_the_base_stay(fake: FakeArchive, tmp_path: Path) -> None:
     assert base.symlinks["usr/share/linked"] == "real"
 
 
-def test_a_package_that_replaces_a_directory(fake: FakeArchive, tmp_path: Path) -> None:
-    """A package that would replace a directory of the base is refused."""
+def test_package_replacing_a_directory_is_rejected(fake: FakeArchive, tmp_path: Path) -> None:
     fake.add("odd", "1", {"usr/lib": ("symlink", "/opt")})
     with pytest.raises(BaseImageError, match="/usr/lib, which is a directory of the base"):
         base_of(fake.write(), context(tmp_path / "cache"), "odd")
 
 
-def test_nothing_changed(fake: FakeArchive, tmp_path: Path) -> None:
-    """A second build sends no request and unpacks nothing; a lost layer is made again with the same bytes."""
+def test_second_base_sends_no_request(fake: FakeArchive, tmp_path: Path) -> None:
+    """A lost or damaged layer is made again with the same bytes."""
     fake.write()
     ctx = context(tmp_path / "cache")
     with serving(fake.root) as (url, requests):
@@ -186,8 +184,7 @@ def test_nothing_changed(fake: FakeArchive, tmp_path: Path) -> None:
     assert base_of(fake, ctx, url=f"{url}/debian").image.manifest == first.image.manifest
 
 
-def test_same_bytes_everywhere(fake: FakeArchive, tmp_path: Path) -> None:
-    """The digest does not depend on the path of the cache, the umask or the order of packages."""
+def test_digest_is_independent_of_path_umask_and_order(fake: FakeArchive, tmp_path: Path) -> None:
     fake.add("a", "1", {"usr/a": b"a"})
     fake.add("b", "1", {"usr/b": b"b"})
     fake.write()
@@ -200,12 +197,11 @@ def test_same_bytes_everywhere(fake: FakeArchive, tmp_path: Path) -> None:
     assert one.image.manifest == other.image.manifest
 
 
-def test_another_architecture(tmp_path: Path) -> None:
-    """A base for arm64 is made on any machine, with its own packages, loader cache and configuration."""
+def test_base_for_arm64_is_made_on_any_machine(tmp_path: Path) -> None:
     fake = FakeArchive(tmp_path / "mirror", architecture="arm64").python().write()
     own = FakeArchive(tmp_path / "own", key=fake.key).python().write()
     ctx = context(tmp_path / "cache")
-    base_of(own, ctx)  # its Python compiles for the other, unless this machine is an arm64
+    base_of(own, ctx)  # the Python of this base compiles for arm64, unless this machine is an arm64
     base = base_of(fake, ctx, platform=Platform("linux", "arm64"))
     assert base.image.platform == Platform("linux", "arm64")
     found = layer(base)
@@ -219,15 +215,14 @@ def test_another_architecture(tmp_path: Path) -> None:
     ("trixie", Platform("linux", "riscv64"), "cannot be made for linux/riscv64; it can for linux/amd64, linux/arm64",),
     ("trixie", Platform("windows", "amd64"), "cannot be made for windows/amd64"),
 ])  # fmt: skip
-def test_unknown_suites_and_platforms(tmp_path: Path, suite: str, platform: Platform, message: str) -> None:
-    """Other suites and platforms are refused before any download; the error lists the known ones."""
+def test_unknown_suite_or_platform_is_rejected(tmp_path: Path, suite: str, platform: Platform, message: str) -> None:
+    """There is no download, and the error lists the known values."""
     plan = BasePlan("debian", f"debian:{suite}", suite)
     with pytest.raises(BaseImageError, match=message):
         make_debian_base(plan, platform, context(tmp_path), compression=Compression())
 
 
-def test_failures_leave_nothing(fake: FakeArchive, tmp_path: Path) -> None:
-    """If a package is missing or damaged, the build fails and no layer is remembered."""
+def test_failed_base_is_not_stored(fake: FakeArchive, tmp_path: Path) -> None:
     files: dict[str, Content] = {"usr/x": b"x", "usr/fifo": ("fifo", "")}
     fake.add("broken", "1", files)
     fake.write()
@@ -242,8 +237,7 @@ def test_failures_leave_nothing(fake: FakeArchive, tmp_path: Path) -> None:
     base_of(fake, ctx)
 
 
-def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is reported in one line with the path of the cache."""
+def test_full_disk_error_has_cache_path(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.write()
     ctx = context(tmp_path / "cache")
 
@@ -256,15 +250,15 @@ def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def add_tools(fake: FakeArchive) -> None:
-    """Add the packages of a builder that nothing else is said of."""
+    """Add the packages of a builder whose files do not matter for the tests."""
     for name in ("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "g++", "grep", "gzip",
                  "hostname", "libc6-dev", "make", "patch", "perl-base", "pkgconf", "sed", "tar", "xz-utils",
                  "python3.13-dev"):  # fmt: skip
         fake.add(name, "1", {f"usr/share/x/{name}": b"x"})
 
 
-def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
-    """The builder's tree has whole packages, the links of alternatives and certificates; it is made once."""
+def test_builder_root_has_alternatives_and_certificates(fake: FakeArchive, tmp_path: Path) -> None:
+    """The tree is made once."""
     add_tools(fake)
     fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
     gcc = "update-alternatives --quiet --install /usr/bin/cc cc /usr/bin/gcc 20 --slave /x x /y"
@@ -291,9 +285,8 @@ def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
         builder_root(plan, AMD64, (), ctx, suite="", keyring=fake.keyring)
 
 
-def test_a_shared_cache_names_a_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
-    """It is for a day, for a build that uses the shared cache, and a name alone: to make the root the mirror is asked.
-    """
+def test_builder_root_name_comes_from_shared_cache(fake: FakeArchive, tmp_path: Path) -> None:
+    """The name is valid for a day, in a build that uses the shared cache. Making the root still needs the mirror."""
     add_tools(fake)
     for name in ("gcc", "mawk"):
         fake.add(name, "1", {})
@@ -313,8 +306,8 @@ def test_a_shared_cache_names_a_builder_root(fake: FakeArchive, tmp_path: Path) 
     shared.borrowed = False
     assert find_builder(plan, AMD64, (), ctx, suite="trixie") is None
     others = ((old, (), "trixie"), (facts, ("x",), "trixie"), (facts, (), "bookworm"), (facts, (), ""))
-    for number, (given, packages, suite) in enumerate(others):
-        ctx, _ = sharing(context(tmp_path / f"{number}"), given)
+    for number, (known, packages, suite) in enumerate(others):
+        ctx, _ = sharing(context(tmp_path / f"{number}"), known)
         assert find_builder(plan, AMD64, packages, ctx, suite=suite) is None
     lost = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=f"{fake.url}/lost")
     with pytest.raises(BaseImageError, match="lost/dists/trixie/InRelease does not exist"):
@@ -322,8 +315,9 @@ def test_a_shared_cache_names_a_builder_root(fake: FakeArchive, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_path: Path, *, lost: bool) -> None:
-    """Only packages that it lacks are unpacked, and the tree is the same, unless a file of the other one is lost."""
+def test_builder_root_copies_packages_of_existing_root(fake: FakeArchive, tmp_path: Path, *, lost: bool) -> None:
+    """Only new packages are unpacked, with the same result. If a file of the existing root is lost, all are unpacked.
+    """
     add_tools(fake)
     fake.add("gcc", "4:14", {"usr/bin/gcc": b"gcc"}, Depends="python3.13")
     fake.add("mawk", "1.3", {"usr/bin/mawk": b"mawk", "usr/bin/awk": ("symlink", "mawk")}, Provides="awk")
@@ -333,11 +327,11 @@ def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_pat
     fake.write()
     plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
 
-    def made(cache: str, *packages: str) -> tuple[Path, str]:
+    def make_root(cache: str, *packages: str) -> tuple[Path, str]:
         lines: list[str] = []
         ctx = context(tmp_path / cache, lines)
         tree = builder_root(plan, AMD64, packages, ctx, suite="trixie", keyring=fake.keyring)
-        assert ctx.store.is_sound(tree)  # contents that were hashed while they were written are those on the disk
+        assert ctx.store.is_sound(tree)  # the digests taken while writing match the files
         return tree, next(line for line in lines if line.startswith("making the builder"))
 
     def facts(tree: Path) -> list[object]:
@@ -345,24 +339,24 @@ def test_a_builder_root_begins_from_one_that_is_there(fake: FakeArchive, tmp_pat
         return [(str(path.relative_to(tree)), path.lstat().st_mode, path.is_symlink() and path.readlink(),
                  path.is_file() and not path.is_symlink() and path.read_bytes()) for path in paths]  # fmt: skip
 
-    scratch, _ = made("one", "libfoo-dev")
-    other, line = made("two")
+    scratch, _ = make_root("one", "libfoo-dev")
+    other, line = make_root("two")
     if lost:
         (other / "usr/share/x/make").unlink()
-    derived, more = made("two", "libfoo-dev")
+    derived, more = make_root("two", "libfoo-dev")
     assert facts(derived) == facts(scratch)
     assert derived.name == scratch.name
     assert (", 1 package to unpack" in more) == (not lost)
     assert ", 1 package to unpack" not in line
 
 
-@pytest.mark.parametrize(("more", "known", "there"), [
+@pytest.mark.parametrize(("more", "known", "copied"), [
     ((), ("a", "d/b"), True),
-    (("c",), ("a", "d/b"), False),        # the other tree has a module more: the unit is another one
-    ((), ("a",), False),                   # its module is of another version
+    (("c",), ("a", "d/b"), False),        # the other tree has another module, so the unit differs
+    ((), ("a",), False),                   # d/b is from another version of the package
 ])  # fmt: skip
-def test_bytecode_of_the_same_modules_is_copied(
-    more: tuple[str, ...], known: tuple[str, ...], tmp_path: Path, *, there: bool
+def test_bytecode_is_copied_if_modules_are_equal(
+    more: tuple[str, ...], known: tuple[str, ...], tmp_path: Path, *, copied: bool
 ) -> None:
     """The bytes of a .pyc may depend on the other modules of its unit."""
     python, site = Interpreter("/usr/bin/python3.13", "3.13.5"), "usr/lib/python3.13"
@@ -374,20 +368,19 @@ def test_bytecode_of_the_same_modules_is_copied(
     wanted = {f"{site}/{name}.py": Entry(f"{site}/{name}.py", "file", 0o644, 0) for name in ("a", "d/b")}
     members = [Entry(f"{site}/{name}.py", "file", 0o644, 0) for name in known]
     found = existing_bytecode(wanted, python, {"libpython": (tmp_path, members)})
-    compiled = [bytecode_path(path, python) for path in wanted] if there else []
+    compiled = [bytecode_path(path, python) for path in wanted] if copied else []
     assert {path: entry.content for path, entry in found.items()} == {path: tmp_path / path for path in compiled}
 
 
-def test_upstream_versions() -> None:
-    """Epoch, revision and suffixes of Debian are not part of the upstream version."""
+def test_upstream_version_has_no_epoch_revision_or_suffix() -> None:
     assert [upstream_version(text) for text in ("3.13.5-2+deb13u1", "2.41-12", "1:17.5-1", "2:6.3.0+dfsg-3")] == [
         "3.13.5", "2.41", "17.5", "6.3.0",
     ]  # fmt: skip
     assert "debconf" in IGNORED
 
 
-def test_libraries_and_their_order() -> None:
-    """The first directory of ld.so.conf wins; names are SONAMEs; files that are not libraries are skipped."""
+def test_first_directory_of_ld_so_conf_wins() -> None:
+    """Names are SONAMEs. Files that are not libraries are skipped."""
     conf = {"etc/ld.so.conf": b"include x\n", "etc/ld.so.conf.d/a.conf": b"# own\n/opt/lib\n/lib/x86_64-linux-gnu\n"}
     directories = conf_directories(conf)
 
@@ -410,8 +403,7 @@ def test_libraries_and_their_order() -> None:
     ]  # fmt: skip
 
 
-def test_order_of_the_loader_cache() -> None:
-    """Descending, numbers by value: libx.so.10 before libx.so.9 before libx.so."""
+def test_loader_cache_is_sorted_by_version_descending() -> None:
     names = ["libx.so", "libx.so.9", "libx.so.10", "liba.so.1"]
     cache = write_cache(Library(name, f"usr/lib/{name}", 0x303) for name in names)
     count = int.from_bytes(cache[20:24], "little")

@@ -1,4 +1,4 @@
-"""hatch_docker.bases.debian.deb and rootfs: a .deb is read within limits, or refused in one line with its package."""
+"""Tests of hatch_docker.bases.debian.deb and rootfs: a .deb is unpacked within its tree, or rejected in one line."""
 
 import lzma
 from pathlib import Path
@@ -30,22 +30,21 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-def unpacked(tmp_path: Path, *debs: bytes) -> tuple[dict[str, Entry], Path]:
-    """Unpack packages p0, p1, ... in a directory beside a file that must stay."""
+def unpack_debs(tmp_path: Path, *debs: bytes) -> tuple[dict[str, Entry], Path]:
+    """Unpack packages p0, p1, ... into a directory, and check that nothing was written outside of it."""
     tree = tmp_path / "outer/tree"
     tree.mkdir(parents=True)
     (tmp_path / "canary").write_bytes(b"canary")
-    opened = [open_deb(written(tmp_path / f"{number}.deb", deb), f"p{number}") for number, deb in enumerate(debs)]
+    files = [open_deb(written(tmp_path / f"{number}.deb", deb), f"p{number}") for number, deb in enumerate(debs)]
     try:
-        return unpack(opened, tree, keep_all, silent()), tree
+        return unpack(files, tree, keep_all, silent()), tree
     finally:
         assert (tmp_path / "canary").read_bytes() == b"canary"
         assert [path.name for path in (tmp_path / "outer").iterdir()] == ["tree"]
 
 
 @pytest.mark.parametrize("compression", ["xz", "gz", ""])
-def test_members(tmp_path: Path, compression: str) -> None:
-    """Control files and members are read back, with any compression."""
+def test_members_are_read_with_any_compression(tmp_path: Path, compression: str) -> None:
     deb = open_deb(
         written(tmp_path / "x.deb", make_deb("tool", files=FILES, compression=compression, postinst="exit")), "tool"
     )
@@ -58,15 +57,15 @@ def test_members(tmp_path: Path, compression: str) -> None:
     assert found["usr/bin/same"] == ("hardlink", "usr/bin/tool")
 
 
-def test_reads_what_dpkg_deb_builds(tmp_path: Path) -> None:
-    """A package built by dpkg-deb is read, also with long names."""
+def test_package_built_by_dpkg_deb_is_read(tmp_path: Path) -> None:
+    """It has long file names."""
     dpkg_deb = need("dpkg-deb")
     source = tmp_path / "source"
     long = "usr/share/" + "d" * 90 + "/" + "f" * 120
     (source / long).parent.mkdir(parents=True)
     (source / long).write_bytes(b"long")
     (source / "DEBIAN").mkdir()
-    (source / "DEBIAN").chmod(0o755)  # or dpkg-deb refuses it
+    (source / "DEBIAN").chmod(0o755)  # required by dpkg-deb
     (source / "DEBIAN/control").write_text(
         "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.example>\nDescription: x\n"
     )
@@ -76,9 +75,9 @@ def test_reads_what_dpkg_deb_builds(tmp_path: Path) -> None:
     assert found == {long: b"long"}
 
 
-def test_unpacked_tree(tmp_path: Path) -> None:
-    """The tree gets files, links and modes; owners and times are only in the entries."""
-    entries, tree = unpacked(tmp_path, make_deb("tool", files=FILES))
+def test_tree_gets_files_links_and_modes(tmp_path: Path) -> None:
+    """Owners and times are only in the entries."""
+    entries, tree = unpack_debs(tmp_path, make_deb("tool", files=FILES))
     assert (tree / "usr/bin/tool").read_bytes() == b"program"
     assert (tree / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
     assert (tree / "usr/bin/same").samefile(tree / "usr/bin/tool")
@@ -87,9 +86,9 @@ def test_unpacked_tree(tmp_path: Path) -> None:
     assert {entry.uid for entry in entries.values()} == {0}
 
 
-def test_usr_is_merged(tmp_path: Path) -> None:
-    """Bookworm's packages still have /lib and /var/run: their files go to the targets of the links in every image."""
-    entries, tree = unpacked(tmp_path, make_deb("x", files={
+def test_files_are_unpacked_to_merged_usr(tmp_path: Path) -> None:
+    """Packages of bookworm still have /lib and /var/run as directories; in the image these are links."""
+    entries, tree = unpack_debs(tmp_path, make_deb("x", files={
         "lib": None, "lib/x86/libc.so.6": b"c", "sbin/ldconfig": b"l", "var/run": None, "var/run/x": None,
         "lib64/ld.so": b"d",
         "library/x": b"no alias", "lib/x86/again": ("hardlink", "./lib/x86/libc.so.6"),
@@ -128,8 +127,7 @@ CUT = lzma.compress(MEMBERS[1][1])[:-40]
     (make_ar([MEMBERS[0], ("control.tar.gz", b"\x1f\x8brubbish"), MEMBERS[2]]), "package x is damaged: "),
     (make_ar([MEMBERS[0], ("control.tar.xz", CUT), MEMBERS[2]]), "package x is damaged: "),
 ])  # fmt: skip
-def test_damaged_archives(tmp_path: Path, deb: bytes, message: str) -> None:
-    """Damage to the ar archive gives an error of one line."""
+def test_damaged_deb_gives_one_line(tmp_path: Path, deb: bytes, message: str) -> None:
     with pytest.raises(BaseImageError) as error:
         open_deb(written(tmp_path / "x.deb", deb), "x")
     assert message in str(error.value)
@@ -147,24 +145,22 @@ def test_damaged_archives(tmp_path: Path, deb: bytes, message: str) -> None:
     ([{"usr/x": ("symlink", "../../.."), "usr/x/canary": b"x"}], "/usr/x"),
     ([{"usr/x": ("symlink", "a")}, {"usr/x": None}], "both have /usr/x"),
 ])  # fmt: skip
-def test_hostile_members(tmp_path: Path, debs: list[dict[str, Content]], message: str) -> None:
-    """No path, link or device of a package leaves the tree, and two packages cannot have the same path."""
+def test_unsafe_and_duplicate_paths_are_rejected(tmp_path: Path, debs: list[dict[str, Content]], message: str) -> None:
+    """No path, link or device may leave the tree, and two packages must not have the same path."""
     with pytest.raises(BaseImageError) as error:
-        unpacked(tmp_path, *(make_deb(f"p{number}", files=files) for number, files in enumerate(debs)))
+        unpack_debs(tmp_path, *(make_deb(f"p{number}", files=files) for number, files in enumerate(debs)))
     assert message in str(error.value)
 
 
-def test_wrong_md5sums(tmp_path: Path) -> None:
-    """A file that differs from the package's own md5sums is refused."""
+def test_file_that_differs_from_md5sums_is_rejected(tmp_path: Path) -> None:
     deb = make_deb("p", files={"usr/x": b"data"}, sums={"usr/x": "0" * 32})
     with pytest.raises(BaseImageError, match="/usr/x is not what its md5sums say"):
-        unpacked(tmp_path, deb)
+        unpack_debs(tmp_path, deb)
 
 
 @given(place=st.integers(0, 2000), value=st.integers(0, 255))
 @settings(max_examples=100)
-def test_changed_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
-    """A package with a changed byte is read, or refused with our own error."""
+def test_changed_byte_is_read_or_rejected(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
     deb = bytearray(make_deb("tool", files={"usr/bin/tool": b"program", "usr/x": ("symlink", "y")}))
     deb[place % len(deb)] = value
     path = written(tmp_path_factory.getbasetemp() / "flipped.deb", bytes(deb))

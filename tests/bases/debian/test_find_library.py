@@ -1,4 +1,4 @@
-"""hatch_docker.bases.debian.find_library: the Debian package of a shared library."""
+"""Tests of hatch_docker.bases.debian.find_library: the Debian package with a shared library."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from tests.fakes.library_images import LIB
     ("libpango-1.0.so.0", "libpango-1.0-0"), ("libtcl8.6.so", "libtcl8.6"),
     ("libpython3.13.so.1.0", "libpython3.13"), ("libstdc++.so.6", "libstdc++6"), ("libSM_x.so.6", "libsm-x6"),
 ])  # fmt: skip
-def test_names_of_debian_policy(library: str, package: str) -> None:
+def test_policy_names_include_package(library: str, package: str) -> None:
     assert package in policy_names(library)
 
 
-def test_not_a_library() -> None:
+def test_other_paths_are_not_libraries() -> None:
     assert policy_names("x.so") == []
     assert policy_names("/lib/ld.so") == []
     assert is_searched(f"{LIB}/libz.so.1", "libz.so.1")
@@ -35,10 +35,8 @@ def mirror(tmp_path: Path) -> FakeArchive:
     return library_archive(tmp_path / "mirror")
 
 
-def test_packages_of_libraries(mirror: FakeArchive, tmp_path: Path) -> None:
-    """A package with a name of the policy that has the library, or was opened for another; one of the Contents file;
-    else only the name.
-    """
+def test_providers_by_name_and_by_contents_file(mirror: FakeArchive, tmp_path: Path) -> None:
+    """Names of the policy are tried first, with all libraries in each opened package, then the Contents file."""
     names = ["libother.so.3", "libpq.so.5", "libz.so.1", "libboth.so.1", "libempty.so.1", "libnowhere.so.1"]
     assert find_providers(names, suite_of(mirror, context(tmp_path / "store"))) == {
         "libother.so.3": Provider("libpq5", seen=True),
@@ -47,8 +45,8 @@ def test_packages_of_libraries(mirror: FakeArchive, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_mirror_is_asked_once(mirror: FakeArchive, tmp_path: Path) -> None:
-    """An answer is remembered, also that nothing was found, and needs no mirror."""
+def test_results_are_cached(mirror: FakeArchive, tmp_path: Path) -> None:
+    """Unknown libraries are cached, too. A cached result needs no mirror."""
     ctx = context(tmp_path / "store")
     names = ["libpq.so.5", "libnowhere.so.1"]
     with serving(mirror.root) as (url, requests):
@@ -59,7 +57,7 @@ def test_a_mirror_is_asked_once(mirror: FakeArchive, tmp_path: Path) -> None:
     assert find_providers(names, suite_of(mirror, ctx, "http://127.0.0.1:1/debian")) == first
 
 
-def test_no_mirror(tmp_path: Path) -> None:
+def test_unreachable_mirror_is_tried_once(tmp_path: Path) -> None:
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines)
     broken = Suite(BasePlan("debian", "debian:trixie", "trixie", mirror=(tmp_path / "none").as_uri()), "trixie",
@@ -70,9 +68,9 @@ def test_no_mirror(tmp_path: Path) -> None:
     assert count == len(lines) > 0
 
 
-def test_altered_contents_file(mirror: FakeArchive, tmp_path: Path) -> None:
-    (listed,) = (path for path in mirror.root.rglob("dists/trixie/main/by-hash/SHA256/*") if path.is_file())
-    listed.write_bytes(b"other")
+def test_altered_contents_file_is_ignored(mirror: FakeArchive, tmp_path: Path) -> None:
+    (contents,) = (path for path in mirror.root.rglob("dists/trixie/main/by-hash/SHA256/*") if path.is_file())
+    contents.write_bytes(b"other")
     assert find_providers(["libz.so.1", "libpq.so.5"], suite_of(mirror, context(tmp_path / "store"))) == {
         "libpq.so.5": Provider("libpq5", seen=True)
     }

@@ -1,4 +1,4 @@
-"""The package that has a file: by the table, by the name of a package that has it, by the list of all files."""
+"""Tests of hatch_docker.bases.debian.find_package: the table, names of packages, and Contents files."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ HERE = "usr/lib/x86_64-linux-gnu"
 
 @pytest.fixture
 def archive(tmp_path: Path) -> FakeArchive:
-    """An archive with development packages, of which some have a name that tells nothing."""
+    """Return an archive with development packages. The names of some are not similar to their files."""
     fake = FakeArchive(tmp_path / "mirror", contents=(
         f"{INCLUDE}/deep/inner/strange.h    devel/other\n"
         f"{INCLUDE}/strange.h    libdevel/libodd-dev,libdevel/libodd0-dev\n"
@@ -36,14 +36,14 @@ def archive(tmp_path: Path) -> FakeArchive:
     ("foo.h", "libfoo2-dev"), ("foo.pc", "libfoo2-dev"), ("libbar.so", "libbar-dev"), ("bar/sub/api.h", "libbar-dev"),
     ("maker", "maker"), ("strange.h", "libodd-dev"), ("stranger", "tools-of-odd"), ("nobody.h", ""), ("a(b", ""),
 ])  # fmt: skip
-def test_packages_are_found(name: str, package: str, archive: FakeArchive, tmp_path: Path) -> None:
-    """Of packages with such a name the one that has the file; the shallowest path of the list; remembered for a day."""
+def test_package_is_found_and_cached(name: str, package: str, archive: FakeArchive, tmp_path: Path) -> None:
+    """Among packages with a similar name, the one with the file; in Contents files, the shortest path."""
     ctx = context(tmp_path / "cache")
     assert find_package(name, suite_of(archive, ctx)) == package
     assert find_package(name, suite_of(archive, ctx, "http://127.0.0.1:9/debian")) == package
 
 
-def test_the_table_needs_no_archive(tmp_path: Path) -> None:
+def test_table_needs_no_mirror(tmp_path: Path) -> None:
     fake = FakeArchive(tmp_path / "nothing").write()
     suite = suite_of(fake, context(tmp_path / "cache"), "http://127.0.0.1:9/debian")
     assert [find_package(name, suite) for name in ("pg_config", "foo.h")] == ["libpq-dev", ""]
@@ -51,8 +51,8 @@ def test_the_table_needs_no_archive(tmp_path: Path) -> None:
     assert all(name and package for name, package in KNOWN.items())
 
 
-def test_the_remedy_is_ready_to_paste(archive: FakeArchive, tmp_path: Path) -> None:
-    """Packages that are configured stay in the list; one that is there already, or unknown, is no remedy."""
+def test_remedy_is_ready_to_paste(archive: FakeArchive, tmp_path: Path) -> None:
+    """The list keeps configured packages. There is no remedy if the package is already configured, or not known."""
     suite = suite_of(archive, context(tmp_path / "cache"))
     output = "x.c:1:10: fatal error: foo.h: No such file or directory\n"
     lines = '  [tool.hatch-docker.build]\n  packages = ["cargo", "libfoo2-dev"]'
@@ -69,10 +69,10 @@ def test_the_remedy_is_ready_to_paste(archive: FakeArchive, tmp_path: Path) -> N
     ("[package]\nedition = '2021'\n", '"cargo"'), ('[package]\nrust-version = "1.85"\n', '"cargo"'),
     ('[workspace.package]\nrust-version = "1.95"\n', '"cargo-web", "rustc-web"'),
 ])  # fmt: skip
-def test_the_rust_that_the_sources_ask_for(
+def test_remedy_has_rust_that_is_new_enough(
     manifest: str, packages: str, archive: FakeArchive, tmp_path: Path
 ) -> None:
-    """The newer of the suite's two, which excludes the other."""
+    """The suite has two packages, which conflict."""
     sdist = read_sdist(write_sdist(tmp_path, {"Cargo.toml": manifest, "a/Cargo.toml": ""}))
     suite = suite_of(archive, context(tmp_path / "cache"))
     assert remedy("Rust not found", (), suite, lambda: rust_version(sdist))[1].endswith(f"packages = [{packages}]")

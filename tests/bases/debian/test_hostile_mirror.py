@@ -1,7 +1,7 @@
-"""Eleven ways in which a mirror of Debian may deceive: each is refused, and the packages in the cache stay in use.
+"""Tests with hostile mirrors of Debian: altered or outdated files are rejected, and cached packages stay usable.
 
-Each function changes a mirror that a first build has used, after a fix was published there. The next build fails, or
-goes on with the known packages and a warning; no changed file is kept.
+Each function changes a mirror after a first build has used it and a fix was published there. The next build fails, or
+it warns and uses the cached packages. No changed file is kept.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 
 
 def resigned(fake: FakeArchive, old: bytes, new: bytes) -> None:
-    """Replace text in the release and sign it again."""
+    """Replace text in the release, and sign it again."""
     text = verify(release(fake).read_bytes(), fake.keyring.read_bytes(), "it") + b"\n"
     assert old in text
     release(fake).write_bytes(fake.sign(text.replace(old, new, 1)))
@@ -57,7 +57,7 @@ def text_outside_of_the_signature(fake: FakeArchive) -> None:
 
 
 def two_signed_messages(fake: FakeArchive) -> None:
-    """Put an older release, which is signed as well, before the one of today."""
+    """Put an older release, which is also signed, before the current one."""
     text = verify(release(fake).read_bytes(), fake.keyring.read_bytes(), "it")
     older = fake.sign(text.replace(b"Suite: stable", b"Suite: unstable"))
     release(fake).write_bytes(older + release(fake).read_bytes())
@@ -67,12 +67,12 @@ def expired(fake: FakeArchive) -> None:
     resigned(fake, b"Valid-Until: Sat, 01 Jan 2095", b"Valid-Until: Sat, 01 Jan 2022")
 
 
-def signed_by_another(fake: FakeArchive) -> None:
+def signed_by_another_key(fake: FakeArchive) -> None:
     replace(fake, key=FakeArchive(fake.root).key).write()
 
 
-def weak(fake: FakeArchive) -> None:
-    """Leave only MD5 sums."""
+def md5_only(fake: FakeArchive) -> None:
+    """Replace the SHA256 sums by MD5 sums."""
     resigned(fake, b"SHA256:", b"MD5Sum:")
 
 
@@ -96,31 +96,31 @@ def other_deb(fake: FakeArchive) -> None:
     spoil(fake.root / "debian/pool", "lib_2*.deb", lambda data: data + b"!")
 
 
-def half_synced(fake: FakeArchive) -> None:
-    """Have the new release with the old index, on a mirror without by-hash."""
+def half_synchronized(fake: FakeArchive) -> None:
+    """Publish the new release with the old index, without by-hash."""
     fake.by_hash = False
     fake.write()
     (fake.root / "debian" / SUITE / "main/binary-amd64/Packages.xz").write_bytes(b"\xfd7zXZ\0 of before")
 
 
 CHANGES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
-    "a release that was changed": (tampered, "is not signed by Debian's archive keys"),
-    "text outside of what is signed": (text_outside_of_the_signature, "is not signed by Debian's archive keys"),
+    "altered release": (tampered, "is not signed by Debian's archive keys"),
+    "text outside of the signature": (text_outside_of_the_signature, "is not signed by Debian's archive keys"),
     "two signed messages": (two_signed_messages, "there are several signed messages"),
-    "a release that expired": (expired, "expired on Sat, 01 Jan 2022"),
-    "the signature of another key": (signed_by_another, "is not signed by Debian's archive keys"),
-    "weak hashes alone": (weak, "lists no files with their SHA256"),
-    "a release that is older than the last": (older, "is older than the release seen before"),
-    "an index that is not there by its hash": (without_by_hash, "does not exist"),
-    "another index than the release says": (other_packages, "sha256"),
-    "another package than the index says": (other_deb, "_2.0_amd64.deb is"),
-    "an index of before": (half_synced, "Packages.xz"),
+    "expired release": (expired, "expired on Sat, 01 Jan 2022"),
+    "unknown key": (signed_by_another_key, "is not signed by Debian's archive keys"),
+    "no SHA256": (md5_only, "lists no files with their SHA256"),
+    "older release": (older, "is older than the release seen before"),
+    "missing index": (without_by_hash, "does not exist"),
+    "altered index": (other_packages, "sha256"),
+    "altered package": (other_deb, "_2.0_amd64.deb is"),
+    "outdated index": (half_synchronized, "Packages.xz"),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Path) -> None:
-    change, said = CHANGES[name]
+def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path) -> None:
+    change, expected = CHANGES[name]
     fake.write()
     ctx = context(tmp_path / "cache")
     first = fetched(suite_of(fake, ctx), "tool")
@@ -128,7 +128,7 @@ def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Pat
     fake.add("lib", "2.0", {"usr/lib/lib.so": b"fixed"})
     fake.add("tool", "2.0", {"usr/bin/tool": b"two"}, Depends="lib (>= 2)")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
-    if name == "a release that is older than the last":
+    if name == "older release":
         fake.write()
         assert fetched(suite_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
         first = fetched(suite_of(fake, ctx), "tool")
@@ -136,27 +136,26 @@ def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Pat
     fake.write()
     change(fake)
     lines: list[str] = []
-    asking = context(tmp_path / "cache", lines, **REFRESH)
+    refreshing = context(tmp_path / "cache", lines, **REFRESH)
     message = ""
     try:
-        assert fetched(suite_of(fake, asking), "tool") == first
+        assert fetched(suite_of(fake, refreshing), "tool") == first
     except HatchDockerError as error:
         message = str(error)
         assert "\n" not in message
-    assert said in message + "".join(lines)
+    assert expected in message + "".join(lines)
     assert message or "going on with debian:trixie (amd64) as of" in "".join(lines)
     for path in (ctx.store.root / "blobs").iterdir():
         assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
-    if name not in ("another index than the release says", "another package than the index says",
-                    "an index of before", "an index that is not there by its hash"):  # fmt: skip
-        assert fetched(suite_of(fake, ctx), "tool") == first, "the known packages are still used"
+    if name not in ("altered index", "altered package", "outdated index", "missing index"):
+        assert fetched(suite_of(fake, ctx), "tool") == first, "the cached packages are still used"
     fresh = context(tmp_path / "fresh" / "cache")
-    if name != "a release that is older than the last":  # a new cache does not know that there was a newer one
+    if name != "older release":  # a new cache has no newer release to compare it with
         with pytest.raises(HatchDockerError):
             fetched(suite_of(fake, fresh), "tool")
 
 
-class _Round(BaseHTTPRequestHandler):
+class _RedirectToSelf(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(302)
         self.send_header("location", self.path)
@@ -166,15 +165,14 @@ class _Round(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_mirror_that_redirects_in_a_circle(fake: FakeArchive, tmp_path: Path) -> None:
-    """A redirect loop is an error, too."""
+def test_redirect_loop_is_an_error(fake: FakeArchive, tmp_path: Path) -> None:
     fake.write()
     first = fetched(suite_of(fake, context(tmp_path / "cache")), "tool")
-    with running(ThreadingHTTPServer(("127.0.0.1", 0), _Round)) as server:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), _RedirectToSelf)) as server:
         url = f"http://127.0.0.1:{server.server_port}/debian"
         lines: list[str] = []
-        asking = context(tmp_path / "cache", lines, **REFRESH)
-        assert fetched(suite_of(fake, asking, url), "tool") == first
+        ctx = context(tmp_path / "cache", lines, **REFRESH)
+        assert fetched(suite_of(fake, ctx, url), "tool") == first
         assert any("redirect" in line and "going on with debian:trixie" in line for line in lines)
         with pytest.raises(HatchDockerError, match="redirect"):
             fetched(suite_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
@@ -224,8 +222,8 @@ as+0mRc3qxSxUOOV15tC9BeTv5NvBws=
 """
 
 
-def test_a_signature_of_a_weak_hash() -> None:
-    """A signature over SHA-1 is refused: its collisions allow another text."""
+def test_sha1_signature_is_rejected() -> None:
+    """Collisions of SHA-1 allow the same signature for another text."""
     assert verify(SHA512.encode(), KEY.encode(), "it").startswith(b"Origin: Debian")
     with pytest.raises(BaseImageError, match="it is not signed by Debian's archive keys"):
         verify(SHA1.encode(), KEY.encode(), "it")

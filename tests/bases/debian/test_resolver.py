@@ -1,4 +1,4 @@
-"""hatch_docker.bases.debian.resolver: order of versions, alternatives, Provides and Conflicts by Debian's rules."""
+"""Tests of hatch_docker.bases.debian.resolver: order of versions, alternatives, Provides and Conflicts."""
 
 import itertools
 import subprocess
@@ -48,21 +48,20 @@ def test_order_of_versions() -> None:
 
 @given(*[st.from_regex(r"(?:[01]:)?[0-9][0-9a-z.+~]{0,6}(?:-[0-9a-z.+~]{1,4})?", fullmatch=True)] * 2)
 @settings(max_examples=150)
-def test_order_is_dpkgs(one: str, other: str) -> None:
-    """dpkg --compare-versions gives the same order."""
+def test_order_is_the_same_as_dpkg(one: str, other: str) -> None:
     dpkg = need("dpkg")
     less = subprocess.run([dpkg, "--compare-versions", one, "lt", other], check=False).returncode == 0
     assert (version_key(one) < version_key(other)) == less
 
 
 @pytest.mark.parametrize("version", ["", "a:1", ":1", "-1", "1:"])
-def test_what_is_no_version(version: str) -> None:
+def test_invalid_version_is_rejected(version: str) -> None:
     with pytest.raises(BaseImageError, match="is not a version"):
         version_key(version)
 
 
-def test_relations() -> None:
-    """Alternatives, versions and architecture qualifiers are read; anything else is refused."""
+def test_parse_relations() -> None:
+    """Alternatives, versions and architecture qualifiers are parsed; other text is rejected."""
     assert parse_relations("a (>= 1:2~x), b | c:any (<< 3),\n d,") == [
         (Relation("a", ">=", "1:2~x"),), (Relation("b"), Relation("c", "<<", "3")), (Relation("d"),),
     ]  # fmt: skip
@@ -71,15 +70,15 @@ def test_relations() -> None:
             parse_relations(text)
 
 
-def test_operators() -> None:
-    """The five operators and the two obsolete ones that mean "or equal"."""
+def test_operators_of_version_conditions() -> None:
+    """`<` and `>` are obsolete and mean "or equal"."""
     table = {"<<": "100", "<=": "110", "=": "010", ">=": "011", ">>": "001", "<": "110", ">": "011"}
     for operator, expected in table.items():
         assert "".join(str(int(Relation("x", operator, "2").holds(version))) for version in "123") == expected
 
 
-def test_dependencies() -> None:
-    """Dependencies of dependencies, sorted by name; the first alternative that exists, or one already chosen."""
+def test_dependencies_are_resolved_transitively() -> None:
+    """Of alternatives, one that is already chosen counts, else the first that exists."""
     index = index_of(
         package("app", depends="lib (>= 1), missing | second | third"), package("lib", depends="libc6"),
         package("libc6"), package("second"), package("third"),
@@ -88,8 +87,8 @@ def test_dependencies() -> None:
     assert names(resolve(index, ["app", "third"], where="x")) == ["app", "lib", "libc6", "third"]
 
 
-def test_ignored_and_installed() -> None:
-    """An ignored package is added only if wanted; an installed one meets dependencies and is not in the result."""
+def test_ignored_and_installed_packages_are_not_added() -> None:
+    """An ignored package is added only if it is requested."""
     index = index_of(
         package("app", depends="debconf (>= 0.5) | debconf-2.0, lib"), package("debconf", depends="perl"),
         package("perl"), package("lib", depends="db"), package("db"), package("tool", depends="db, lib"),
@@ -101,8 +100,7 @@ def test_ignored_and_installed() -> None:
     assert "debconf" in names(resolve(index, ["app", "debconf"], ignored=ignored, where="x"))
 
 
-def test_providers() -> None:
-    """The provider with the highest priority is chosen, not the first by name."""
+def test_provider_with_highest_priority_is_chosen() -> None:
     index = index_of(
         package("base-files", depends="awk"), package("gawk", provides="awk", priority="optional"),
         package("mawk", provides="awk", priority="required"), package("original-awk", provides="awk"),
@@ -111,8 +109,7 @@ def test_providers() -> None:
     assert names(resolve(index, ["base-files", "gawk"], where="x")) == ["base-files", "gawk"]
 
 
-def test_versioned_provides() -> None:
-    """Only a versioned Provides meets a condition on the version."""
+def test_version_condition_needs_versioned_provides() -> None:
     relation = Relation("api", ">=", "2")
     assert provides(package("a", provides="x, api (= 2.1)"), relation)
     assert not provides(package("a", provides="api (= 1.9)"), relation)
@@ -120,8 +117,8 @@ def test_versioned_provides() -> None:
     assert provides(package("a", provides="api"), Relation("api"))
 
 
-def test_cycles_end() -> None:
-    """Packages may depend on each other, as libc6 and libgcc-s1 do."""
+def test_dependency_cycle_is_resolved() -> None:
+    """For example, libc6 and libgcc-s1 depend on each other."""
     index = index_of(package("libc6", depends="libgcc-s1"), package("libgcc-s1", depends="libc6 (>= 1)"))
     assert names(resolve(index, ["libc6"], where="x")) == ["libc6", "libgcc-s1"]
 
@@ -134,8 +131,8 @@ def test_cycles_end() -> None:
     ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
     ("rude", "packages rude 1.0 and mawk 1.0 exclude each other"),
 ])  # fmt: skip
-def test_unresolvable_packages(wanted: str, message: str) -> None:
-    """The error is one line with the package, the archive and what to try."""
+def test_unresolvable_package_gives_one_line(wanted: str, message: str) -> None:
+    """The error has the package, the suite and a suggestion."""
     index = index_of(
         package("libpq5", "17"), package("mawk", provides="awk", priority="required"), package("gawk", provides="awk"),
         package("broken", depends="nothing (>= 9) | none"), package("old", depends="libpq5 (>> 17)"),

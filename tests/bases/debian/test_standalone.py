@@ -1,4 +1,4 @@
-"""Bases whose Python comes from an archive of python-build-standalone's layout."""
+"""Tests of bases with a Python from python-build-standalone."""
 
 import gzip
 import hashlib
@@ -40,7 +40,7 @@ FILES: Mapping[str, Content] = {
 
 
 def write_release(root: Path, files: Mapping[str, Content] = FILES, name: str = NAME) -> Path:
-    """Write a mirror with one archive in one release."""
+    """Write a mirror with one release that has one archive."""
     place = root / "pythons/20261003" / name
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(gzip.compress(make_tar(files, prefix="python/"), mtime=0))
@@ -68,14 +68,14 @@ def base_of(fake: FakeArchive, ctx: Context, mirror: Path, *, slim: bool = True)
     return base
 
 
-def test_files_and_facts(fake: FakeArchive, tmp_path: Path) -> None:
-    """Python is in /usr/local in a layer after Debian's, without installer; what is in the archive is told."""
+def test_python_layer_has_runtime_files_and_sbom(fake: FakeArchive, tmp_path: Path) -> None:
+    """The files are in /usr/local, without pip, programs for developers and documentation."""
     lines: list[str] = []
     base = base_of(fake, context(tmp_path / "cache", lines), write_release(tmp_path))
     assert base.interpreter == Interpreter("/usr/local/bin/python3.14t", "3.14.2", "t")
     assert (base.kinds, base.contents[1]) == (("base", "base"), ("cpython 3.14.2t",))
     assert base.bundled == {"openssl": "3.5.4", "sqlite": "3.50.4", "zlib": "1.3.1"}
-    assert base.interpreter_trust_key, "Debian has not signed it"
+    assert base.interpreter_trust_key, "the interpreter is not signed by Debian"
     first, second = (
         {entry.path: (entry, content.read() if content else b"") for entry, content in layer_entries(layer)}
         for layer in base.image.layers
@@ -90,23 +90,23 @@ def test_files_and_facts(fake: FakeArchive, tmp_path: Path) -> None:
     assert (second["usr/local/bin/python3.14"][0].target, second["usr/local/bin/python3.14t"][1]) == (
         "python3.14t", PROGRAM
     )
-    assert not {"usr", "etc", "etc/ssl"} & set(second), "directories of the layer below stay as they are"
+    assert not {"usr", "etc", "etc/ssl"} & set(second), "no entries for directories of the layer below"
     document = json.loads(second["usr/local/share/sbom/python.cdx.json"][1])
     assert [item["name"] for item in document["components"]] == ["python", "openssl", "sqlite", "zlib"]
-    assert any("no .pyc of standalone:3.14t's standard library" in line for line in lines), "nothing may run here"
+    assert any("no .pyc of standalone:3.14t's standard library" in line for line in lines), "the fake cannot run"
     whole = base_of(fake, context(tmp_path / "cache"), tmp_path / "pythons", slim=False)
     found = {entry.path for entry, _ in layer_entries(whole.image.layers[1])}
     assert {f"usr/local/{LIBRARY}/test/x.py", "usr/local/lib/libpython3.14t.so.1.0"} < found
     assert f"usr/local/{LIBRARY}/site-packages/pip/__init__.py" not in found
 
 
-def test_a_lock_pins_the_archive_by_its_hash(fake: FakeArchive, tmp_path: Path) -> None:
-    """A newer archive is not taken, an altered one is refused, and so is one that the mirror's own sums do not name."""
+def test_lock_pins_archive_by_hash(fake: FakeArchive, tmp_path: Path) -> None:
+    """A newer archive is not used. An archive that differs from SHA256SUMS is rejected."""
     mirror = write_release(tmp_path)
-    asking = make_image_lock("a.lock", "", [], ask=True)
+    new_lock = make_image_lock("a.lock", "", [], ask=True)
     ctx = context(tmp_path / "cache")
-    found = find_archive(plan_of(mirror), AMD64, Context(ctx.store, ctx.progress, ctx.connect, {}, asking))
-    pinned = parse_image_lock(image_lock_toml(list(asking.used.values())), "a.lock")
+    found = find_archive(plan_of(mirror), AMD64, Context(ctx.store, ctx.progress, ctx.connect, {}, new_lock))
+    pinned = parse_image_lock(image_lock_toml(list(new_lock.used.values())), "a.lock")
     locked = Context(ctx.store, ctx.progress, ctx.connect, {}, make_image_lock("a.lock", "1", pinned))
     write_release(tmp_path, name=NAME.replace("3.14.2", "3.14.3"))
     assert find_archive(plan_of(mirror), AMD64, locked) == found
@@ -118,8 +118,7 @@ def test_a_lock_pins_the_archive_by_its_hash(fake: FakeArchive, tmp_path: Path) 
         base_of(fake, context(tmp_path / "other"), mirror)
 
 
-def test_each_platform_has_its_archive(tmp_path: Path) -> None:
-    """By the machine in the archive's name, of one release."""
+def test_archive_is_chosen_by_platform(tmp_path: Path) -> None:
     names = NAME, NAME.replace("x86_64", "aarch64")
     for name in names:
         mirror = write_release(tmp_path, name=name)
@@ -136,16 +135,16 @@ def test_each_platform_has_its_archive(tmp_path: Path) -> None:
     (None, "3.14", "20261003", "SHA256SUMS has no install_only_stripped archive of CPython 3.14 .*; it has 3.14t"),
     (None, "3.15", "", "pythons has no install_only_stripped archive of CPython 3.15 for linux/amd64; it has 3.14t"),
 ])  # fmt: skip
-def test_no_archive(tmp_path: Path, mirror: str | None, python: str, release: str, message: str) -> None:
-    """Each error says what is missing, and the option for it."""
+def test_missing_archive_error(tmp_path: Path, mirror: str | None, python: str, release: str, message: str) -> None:
+    """The error says what is missing, and which option to set."""
     place = write_release(tmp_path) if mirror is None else mirror
     with pytest.raises(BaseImageError, match=message) as caught:
         find_archive(plan_of(place, python, release), AMD64, context(tmp_path / "cache"))
     assert "\n" not in str(caught.value)
 
 
-def test_the_variable_of_uv_names_a_mirror(tmp_path: Path) -> None:
-    """A base that was made of one mirror's archive is not that of another mirror."""
+def test_uv_variable_sets_the_mirror(tmp_path: Path) -> None:
+    """The mirror is part of the key of a base."""
     plan, other = plan_of("", release="20261003"), context(tmp_path / "cache")
     ctx = with_environ(other, {"UV_PYTHON_INSTALL_MIRROR": write_release(tmp_path).as_uri()})
     assert find_archive(plan, AMD64, ctx).filename == NAME
@@ -158,9 +157,9 @@ def test_the_variable_of_uv_names_a_mirror(tmp_path: Path) -> None:
     ({"lib/x": b"x", "lib/x/y": b"x"}, "has python/lib/x/y twice, or below a file"),
     ({"lib": ("symlink", "/etc"), "lib/passwd": b"x", "bin/python3.14t": b"x"}, "cannot be written"),
 ])  # fmt: skip
-def test_archives_that_are_none(
+def test_invalid_archives_are_rejected(
     fake: FakeArchive, tmp_path: Path, files: Mapping[str, Content], message: str
 ) -> None:
-    """No file leaves its directory, and the interpreter must be there."""
+    """Files must stay in python/, and the interpreter must exist."""
     with pytest.raises(HatchDockerError, match=message):
         base_of(fake, context(tmp_path / "cache"), write_release(tmp_path, files))
