@@ -11,7 +11,7 @@ from hatch_docker.build.receipt import Receipt, costs
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import write_file
 from hatch_docker.core.text import megabytes, sanitize
-from hatch_docker.project.workspace import is_member, written_path
+from hatch_docker.project.workspace import is_member, writable_path
 
 
 def write_ci_outputs(
@@ -31,8 +31,8 @@ def write_ci_outputs(
 
 
 def report_path(root: Path, dotenv: str, environ: Mapping[str, str]) -> Path | None:
-    """Return the path of the report that a project names, None if it names none; raise ConfigError (`written_path`)."""
-    return written_path(root, dotenv, "tool.hatch-docker.dotenv", "HATCH_DOCKER_DOTENV", environ) if dotenv else None
+    """Return the path of the dotenv report of a project, None if it sets none; raise ConfigError (`writable_path`)."""
+    return writable_path(root, dotenv, "tool.hatch-docker.dotenv", "HATCH_DOCKER_DOTENV", environ) if dotenv else None
 
 
 def is_one_of_several(root: Path, environ: Mapping[str, str]) -> bool:

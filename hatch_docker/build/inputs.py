@@ -40,7 +40,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import artifact_manifest
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import DIST, Project, Sources
-from hatch_docker.project.workspace import names_projects
+from hatch_docker.project.workspace import may_use_members
 from hatch_docker.release.attachments import artifacts_of, read_stored
 from hatch_docker.release.push import pushed_line, pushing_line
 from hatch_docker.wheels.index import config_files
@@ -176,7 +176,7 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
         "it writes a cache to a directory": any(to["type"] == "local" for plan in plans for to in plan.cache.targets),
         "BuildKit makes it": any(plan.engine != "embedded" for plan in plans),
         "it is compared with a registry": any(budget.growth or budget.share for budget in budgets),
-        "other projects take part": any(plan.members for plan in plans) or names_projects(project.root, needs=needs),
+        "other projects take part": any(plan.members for plan in plans) or may_use_members(project.root, needs),
     }
     for reason, holds in reasons.items():
         if holds:

@@ -39,7 +39,7 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
 from hatch_docker.project.model import Project
-from hatch_docker.project.workspace import written_path
+from hatch_docker.project.workspace import writable_path
 from hatch_docker.wheels.locks.pin import pin, pin_requirements
 from hatch_docker.wheels.target import Target
 
@@ -68,7 +68,7 @@ def open_lock(
     if name == "none":
         raise ConfigError('tool.hatch-docker.pins is "none": no build would use the lock; leave that option out')
     name = NAME if name == "auto" else name
-    path = written_path(root, name, "tool.hatch-docker.pins", "HATCH_DOCKER_PINS", environ)
+    path = writable_path(root, name, "tool.hatch-docker.pins", "HATCH_DOCKER_PINS", environ)
     data = path.read_bytes() if path.is_file() else b""
     entries: Entries = list(parse_image_lock(data, name)) if data else []
     return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))

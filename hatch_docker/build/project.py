@@ -39,9 +39,9 @@ from hatch_docker.project.pyproject import (
     build_system,
     check_project,
     dynamic_fields,
-    isolated_tables,
     read_pyproject,
     static_table,
+    with_isolated_build,
 )
 from hatch_docker.project.repository import run_git
 from hatch_docker.project.static import static_project
@@ -77,7 +77,7 @@ def open_project(
             hatchling = open_hatchling(root)
             hatchling.metadata.validate_fields()
             return hatchling_project(hatchling, directory)
-        tables = isolated_tables(tables)
+        tables = with_isolated_build(tables)
     if table is None:
         _check_known(root, tables, system, environ)
     stage = functools.cache(lambda: _open_stage(root, tables, system, environ, pins, push))
@@ -110,7 +110,7 @@ def open_static(root: Path) -> tuple[Project, bool]:
     if system[1] == HATCHLING:
         if not runs_code(root, tables):
             return readable_project(open_hatchling(root)), True
-        tables = isolated_tables(tables)
+        tables = with_isolated_build(tables)
     return _static_project(root, tables, system), dynamic_fields(tables) == []
 
 

@@ -62,7 +62,7 @@ def read_source(options: argparse.Namespace) -> Source:
             raise ConfigError(f"{names[0]} and {names[1]}: name one project, or wheels of one")
         options.project = names[0]
         return Source(project_root(options))
-    from hatch_docker.project.pyproject import around_wheel, read_toml  # an unchanged build imports no library
+    from hatch_docker.project.pyproject import project_of_wheel, read_toml  # an unchanged build imports no library
 
     if others := [name for name in names if not name.endswith(".whl")]:
         raise ConfigError(f"{others[0]} is not a wheel: name wheels alone, or the directory of one project")
@@ -77,4 +77,4 @@ def read_source(options: argparse.Namespace) -> Source:
         if "hatch-docker" not in read_toml(config).get("tool", {}):
             raise ConfigError(f"--config: {options.config} has no table [tool.hatch-docker]; name the file that has it")
         return Source(config.parent, wheels, config.name)
-    return Source(around_wheel(wheels[0]), wheels)
+    return Source(project_of_wheel(wheels[0]), wheels)

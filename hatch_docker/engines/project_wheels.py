@@ -51,7 +51,7 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     pins = pin_requirements(requires, project.root, target, ctx)
     note_used(pins, ctx)
     differing = [pinned for pinned in pins if _here(pinned.name) != pinned.version]
-    if project.wheel_by is None:
+    if project.wheel_with is None:
         raise BuildError(
             "the project's wheel is made on this machine, with what is installed here, and not what the lock has: "
             'leave isolated = "never" out of [tool.hatch-docker.build], or set HATCH_DOCKER_PINS=none'
@@ -68,7 +68,7 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
             )
     from hatch_docker.wheels.builder.environment import install_pure
 
-    return project.wheel_by(install_pure(pins, project.root, ctx), ctx.environ)
+    return project.wheel_with(install_pure(pins, project.root, ctx), ctx.environ)
 
 
 def _here(name: str) -> str:

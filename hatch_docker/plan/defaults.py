@@ -31,7 +31,7 @@ from hatch_docker.plan.model import (
 )
 from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
 from hatch_docker.plan.steps import step_plans
-from hatch_docker.project.dependencies import Needs, needs_of
+from hatch_docker.project.dependencies import ProjectRequirements, collect_requirements
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
     image = _image(project, config, part, guesses)
     tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
     repositories = repositories_of(image, config.registries)
-    needs = needs_of(project, extras, groups)
+    needs = collect_requirements(project, extras, groups)
     return variant(Plan(
         name=project.file_name,
         version=project.version,
@@ -112,7 +112,7 @@ def _chosen(project: Metadata, config: Config) -> tuple[tuple[str, ...], tuple[s
 
 
 def _lock(
-    project: Metadata, config: Config, needs: Needs, extras: tuple[str, ...], groups: tuple[str, ...],
+    project: Metadata, config: Config, needs: ProjectRequirements, extras: tuple[str, ...], groups: tuple[str, ...],
     guesses: list[Guess],
 ) -> LockPlan:
     if config.lock in ("auto", "none"):
@@ -130,8 +130,10 @@ def _lock(
     )
 
 
-def _members(project: Metadata, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
-    """Return the projects of the workspace that go into the image, each built as the project itself would be."""
+def _members(
+    project: Metadata, config: Config, needs: ProjectRequirements, guesses: list[Guess]
+) -> tuple[MemberPlan, ...]:
+    """Return the workspace members to install, each with its own build plan from the project's options."""
     found = []
     for name, markers in needs.members.items():
         member = project.members[name]

@@ -97,7 +97,7 @@ def tag_from(template: str, project: Metadata | TagValues) -> tuple[str, str]:
         "version": project.version,
         "major": str(version.major),
         "minor": str(version.minor),
-        "revision": revision.commit[:12] + revision.mark if revision else "",
+        "revision": revision.commit[:12] + revision.dirty_suffix if revision else "",
         "branch": revision.branch if revision else "",
         "date": "" if date is None else datetime.fromtimestamp(date, UTC).strftime("%Y%m%d"),
     }
@@ -126,7 +126,7 @@ def annotations_of(project: Metadata) -> dict[str, str]:
         "description": project.description,
         "licenses": project.licence,
         "authors": ", ".join(project.authors),
-        "revision": project.revision.commit + project.revision.mark if project.revision else "",
+        "revision": project.revision.commit + project.revision.dirty_suffix if project.revision else "",
     }
     for key, labels in _URLS.items():
         values[key] = next((urls[label] for label in labels if label in urls), "")

@@ -1,6 +1,6 @@
-"""Make the project's wheel by another hatchling than the one that runs: a program, with that one first on its path.
+"""Program that builds the project's wheel with the hatchling first on sys.path, in a process of its own.
 
-python -m hatch_docker.project.build_wheel ROOT DIRECTORY    -> the name of the wheel in DIRECTORY, on the last line
+python -m hatch_docker.project.build_wheel ROOT DIRECTORY    -> the wheel's file name, on the last line of the output
 """
 
 import sys
@@ -12,7 +12,7 @@ from hatch_docker.project.hatch_errors import hatchling_errors
 
 
 def main(root: str, directory: str) -> int:
-    """Make the wheel of the project at `root`; a failure that its author can mend is one line."""
+    """Build the wheel of the project at `root` in `directory`; an error of the project is one line, no traceback."""
     try:
         with hatchling_errors():
             wheel = hatchling_project(open_hatchling(Path(root)), Path(directory)).wheel()

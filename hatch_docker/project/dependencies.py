@@ -1,4 +1,4 @@
-"""The requirements of a project: its dependencies, extras and groups, and those of members of its workspace."""
+"""Requirements of a project: its dependencies, extras and groups, and those of the workspace members it depends on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """Requirements (PEP 508) of other projects, and the members of the workspace that are needed.
+class ProjectRequirements:
+    """Requirements (PEP 508) to install from an index, and the workspace members to build.
 
-    `members` maps their normalised names to markers, one of which must hold; "" always holds. `sources` are those of
-    the requirements.
+    `members`: normalised name to markers; the member is installed if one of the markers holds ("" always holds).
+    `sources`: the sources of `requirements`.
     """
 
     requirements: tuple[str, ...]
@@ -32,18 +32,19 @@ class Needs:
     sources: tuple[Source, ...] = ()
 
 
-def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> Needs:
-    """Return the requirements of a project with some extras and groups.
+def collect_requirements(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> ProjectRequirements:
+    """Return the requirements of a project with the extras and groups that are installed.
 
-    Requirements of the project itself stand for its extras, those of a member of its workspace for that member's
-    requirements. Raises ConfigError for a line that is no requirement, and for a member of an unfit version.
+    A requirement on the project itself (`app[extra]`) is replaced by the requirements of these extras, a requirement on
+    a workspace member by the member's requirements. Raises ConfigError for an invalid requirement, and for a member
+    whose version does not fit the requirement.
     """
-    # Each requirement with its marker, the project that has it, and the extra and the group that it is in.
+    # Tuples: the requirement, the marker that it inherits, its project, its extra and its group ("" for none).
     waiting = [(line, "", project, "", "") for line in project.dependencies]
     waiting += [(line, "", project, extra, "") for extra in extras for line in project.extras[extra]]
     waiting += [(line, "", project, "", group) for group in groups for line in project.groups[group]]
     if not waiting:
-        return Needs((), {})
+        return ProjectRequirements((), {})
     found: dict[str, None] = {}
     sources: set[Source] = set()
     members: dict[str, dict[str, None]] = {}
@@ -73,19 +74,19 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
             below += [(line, "") for line in other.dependencies]
         chosen = {canonicalize_name(extra): lines for extra, lines in other.extras.items()}
         below += [(line, extra) for extra in key[1] for line in chosen.get(extra, ())]
-        # The requirements of an extra hold under the marker of whoever asks for the extra.
+        # The requirements of a member or an extra inherit the marker of the requirement that names it.
         waiting += [(line, marker, other, extra, "") for line, extra in below]
     sources.update(source for source in project.sources if source.indirect and not source.extra + source.group)
-    return Needs(
+    return ProjectRequirements(
         tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())},
         tuple(sorted(sources, key=astuple)),
     )
 
 
 def _sources_of(name: str, owner: Metadata, extra: str, group: str, root: Path) -> Iterator[Source]:
-    """Yield the sources of a project for a requirement that it has in an extra or a group, or in neither ("").
+    """Yield the sources that `owner` sets for its requirement `name` in an extra or a group ("" for neither).
 
-    Their paths start at `root`.
+    Paths are relative to `root`.
     """
     for source in owner.sources:
         wanted = source.extra in ("", normalized(extra)) and source.group in ("", normalized(group))

@@ -1,4 +1,4 @@
-"""Revision: the commit that a project's sources are checked out at, and the files that differ from it."""
+"""Revision: the checked-out commit of a project's sources, and the files that differ from it."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ _LISTED = (
     "ls-files", "-z", "-v", "--cached", "--others", "--directory", "--no-empty-directory",
     "--exclude-per-directory=.gitignore", "--",
 )  # fmt: skip
-DIRTY = "-dirty"  # follows the commit of an image that holds uncommitted changes
+DIRTY = "-dirty"  # appended to the commit if the image contains uncommitted changes
 _HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
-# Variables of the branch that a pipeline works on: it checks out a commit, so git does not know the branch.
+# CI variables with the branch's name. A pipeline checks out a commit (detached HEAD), so git has no branch.
 _BRANCHES = (
     "GITHUB_HEAD_REF", "CI_COMMIT_BRANCH", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "BITBUCKET_BRANCH",
     "BUILDKITE_BRANCH", "CIRCLE_BRANCH", "BRANCH_NAME",
@@ -27,9 +27,9 @@ _BRANCHES = (
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A commit that is checked out. `time` is the commit's, in seconds since the epoch.
+    """A checked-out commit. `time`: the committer date, in seconds since the epoch.
 
-    `dirty` are the paths of the project that differ from the commit, untracked files included.
+    `dirty`: the project's paths that differ from the commit, untracked files included.
     """
 
     commit: str
@@ -38,8 +38,8 @@ class Revision:
     dirty: tuple[str, ...] = ()
 
     @property
-    def mark(self) -> str:
-        """"-dirty" if the working tree has uncommitted changes, else ""."""
+    def dirty_suffix(self) -> str:
+        """"-dirty" if the work tree has uncommitted changes, else ""."""
         return DIRTY if self.dirty else ""
 
 
@@ -47,29 +47,29 @@ def read_revision(
     root: Path, environ: Mapping[str, str], outputs: Sequence[str] = (),
     warn: Callable[[str], None] = lambda _line: None, included: Callable[[], Iterable[Path]] = tuple,
 ) -> Revision | None:
-    """Return the commit that is checked out, or None outside version control and before the first commit.
+    """Return the checked-out commit, None outside version control and before the first commit.
 
-    `outputs` are paths below `root` that builds write to, whose changes do not count. `warn` is called where git is
-    missing or cannot read the repository: the image then does not name its sources. `included` returns the files that
-    the wheel is made of: one that no `.gitignore` of the project leaves out counts, whatever else has git ignore it.
+    `outputs`: paths below `root` that builds write to; changes there are ignored. `warn` is called if git is missing or
+    cannot read the repository: the image then has no revision label. `included` returns the wheel's files: such a file
+    counts as changed if git ignores it by the user's excludes file or .git/info/exclude, and not by a `.gitignore`.
     """
     top = repository_of(root)
     if top is None:
         return None
     head = ["log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
-    others = [f":(exclude,literal){path}" for path in outputs]
-    paths = [".", *others]
+    paths = [".", *(f":(exclude,literal){path}" for path in outputs)]
     status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", *paths]
     try:
         found, changes, listed = run_gits(root, head, status, [*_LISTED, *paths], environ=environ)
         commit, time, names = found.split("\n")[:3]
         branch = _HEAD.search(names)
-        # git tells paths from the top of the repository, and a new directory by its own name: the project's may be one.
-        dirty = [path.removeprefix(f"{root.relative_to(top)}/") or "." for path in _dirty(changes)]
-        dirty += _unseen(root, listed, dirty, included, environ)
+        # git prints paths relative to the repository's top, and for an untracked directory only the directory, which
+        # may be the project's own ("").
+        dirty = [path.removeprefix(f"{root.relative_to(top)}/") or "." for path in _status_paths(changes)]
+        dirty += _unreported_changes(root, listed, dirty, included, environ)
         return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
-        if not _unborn(root, environ):
+        if not _has_no_commit(root, environ):
             message = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
             why = message[0] if message else " ".join(str(error).split())
             trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
@@ -78,53 +78,57 @@ def read_revision(
 
 
 def is_changed(root: Path, path: str, environ: Mapping[str, str]) -> bool:
-    """Return whether a file, by its path from the root, differs from the commit; an ignored file does not."""
+    """Return whether a file (`path` relative to `root`) differs from the commit; False for an ignored file."""
     with contextlib.suppress(HatchDockerError):
         commands = (["status", "--porcelain", "-z", "--", path], [*_LISTED, path])
         status, listed = run_gits(root, *commands, environ=environ)
-        return bool(status or _unseen(root, listed, [], tuple, environ))
-    return False  # for instance in another repository
+        return bool(status or _unreported_changes(root, listed, [], tuple, environ))
+    return False  # for instance, a path in another repository
 
 
-def _unseen(
-    root: Path, listed: str, told: Sequence[str], included: Callable[[], Iterable[Path]],
+def _unreported_changes(
+    root: Path, listed: str, reported: Sequence[str], included: Callable[[], Iterable[Path]],
     environ: Mapping[str, str],
 ) -> list[str]:
-    """Return the paths that differ from the commit, beside those that `git status` has `told`, as git has `listed` all.
+    """Return the changed paths that `git status` does not report.
 
-    These are files with a flag of the index (assume-unchanged, skip-worktree), unless such a file is left out of a
-    sparse checkout, and the `included` ones that the user's own files for git to ignore hide.
+    These are changed files with an index flag (assume-unchanged, or skip-worktree if the file exists), and the wheel's
+    files that only the user's excludes file or .git/info/exclude ignores. `listed`: the output of `git ls-files`
+    (_LISTED). `reported`: the paths from `git status`. `included` returns the wheel's files.
     """
     rows = [(row[0], row[2:]) for row in listed.split("\0") if row and not row.startswith("H ")]
     flagged = [path for tag, path in rows if tag.islower() or (tag == "S" and os.path.lexists(root / path))]
-    found = _different(root, flagged, environ) if flagged else []
-    if unknown := [path for tag, path in rows if tag == "?" and not _covered(path, told)]:
+    found = _differing_from_commit(root, flagged, environ) if flagged else []
+    if untracked := [path for tag, path in rows if tag == "?" and not _is_in(path, reported)]:
         inside = (os.path.relpath(path, root) for path in included())
-        found += sorted({path for path in inside if _covered(path, unknown)})
+        found += sorted({path for path in inside if _is_in(path, untracked)})
     return found
 
 
-def _covered(path: str, others: Iterable[str]) -> bool:
-    """Return whether a path is one of others, or in a directory of them, whose path ends with a slash."""
+def _is_in(path: str, others: Iterable[str]) -> bool:
+    """Return whether `others` contains a path or a directory above it; a directory ends with a slash or is "."."""
     return any(path == other or other == "." or (other.endswith("/") and path.startswith(other)) for other in others)
 
 
-def _different(root: Path, paths: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Return the paths whose files are not to the byte those of the commit, with the same mode."""
+def _differing_from_commit(root: Path, paths: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the paths whose content or mode differs from the commit's."""
     tree: dict[str, str] = {}
     for row in run_git(root, "ls-tree", "-r", "-z", "HEAD", environ=environ).split("\0"):
         facts, _, path = row.partition("\t")
         tree[path] = facts
-    return [path for path in paths if tree.get(path) != _as_listed(root / path, tree.get(path, ""))]
+    return [path for path in paths if tree.get(path) != _tree_entry(root / path, tree.get(path, ""))]
 
 
-def _as_listed(path: Path, facts: str) -> str:
-    """Return mode, type and object of a file as `git ls-tree` lists them; of a missing file nothing."""
+def _tree_entry(path: Path, facts: str) -> str:
+    """Return the mode, type and object name of a file in the form of `git ls-tree`, "" if the file is missing.
+
+    `facts`: the file's entry in the commit, "" for none; it decides the hash algorithm.
+    """
     try:
         if path.is_symlink():
             mode, data = "120000", os.fsencode(path.readlink())
         elif path.is_dir():
-            return facts  # a submodule, which git compares
+            return facts  # a submodule: `git status` compares it
         else:
             mode, data = "100755" if path.stat().st_mode & 0o100 else "100644", path.read_bytes()
     except OSError:
@@ -133,8 +137,8 @@ def _as_listed(path: Path, facts: str) -> str:
     return f"{mode} blob {digest}"
 
 
-def _unborn(root: Path, environ: Mapping[str, str]) -> bool:
-    """Return whether the repository can be read but has no commit yet."""
+def _has_no_commit(root: Path, environ: Mapping[str, str]) -> bool:
+    """Return whether git can read the repository and the repository has no commit yet."""
     try:
         run_git(root, "rev-parse", "--quiet", "--verify", "HEAD", environ=environ)
     except ProcessFailed as failed:
@@ -144,8 +148,8 @@ def _unborn(root: Path, environ: Mapping[str, str]) -> bool:
     return False
 
 
-def _dirty(status: str) -> list[str]:
-    """Return the paths in what `git status --porcelain -z` prints; a renamed file is followed by its former name."""
+def _status_paths(status: str) -> list[str]:
+    """Return the paths in the output of `git status --porcelain -z`, without the former names of renamed files."""
     fields = iter(status.split("\0"))
     paths = []
     for field in fields:

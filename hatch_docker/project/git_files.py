@@ -1,4 +1,4 @@
-"""Files of a git repository, written to the same bytes by every version of git (gitformat-pack, gitformat-index)."""
+"""Writer of a git repository's files, with the same bytes on every machine (gitformat-pack, gitformat-index)."""
 
 import binascii
 import hashlib
@@ -12,7 +12,7 @@ _KINDS = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
 
 @dataclass(frozen=True, slots=True)
 class GitObject:
-    """An object of a repository: its hexadecimal name, "commit", "tree", "blob" or "tag", and its content."""
+    """A git object: its hexadecimal name, its kind ("commit", "tree", "blob" or "tag") and its content."""
 
     name: str
     kind: str
@@ -21,7 +21,7 @@ class GitObject:
 
 @dataclass(frozen=True, slots=True)
 class GitFile:
-    """A file of a commit: its path, its mode as git has it ("100644", "100755", "120000") and its object's name."""
+    """A file of a commit: its path, its git mode ("100644", "100755", "120000") and the name of its blob."""
 
     path: str
     mode: str
@@ -31,9 +31,9 @@ class GitFile:
 def repository_files(
     commit: str, files: Sequence[GitFile], objects: Iterable[GitObject], tags: Mapping[str, str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the paths and contents of a repository with some objects, in which a commit is checked out.
+    """Yield the paths (relative to `.git`) and contents of a repository with `commit` as its detached HEAD.
 
-    `tags` are the names of objects by "refs/tags/..."; `files` are those of the commit, for the index.
+    `files`: the commit's files, for the index. `tags`: "refs/tags/..." to object name.
     """
     new = new_hash(commit)
     extension = "\trepositoryformatversion = 0\n"
@@ -50,13 +50,13 @@ def repository_files(
 
 
 def new_hash(name: str) -> Any:
-    """Return the constructor of the hash of a repository that has an object with that name."""
+    """Return the hash constructor for the repository of an object: SHA-256 if its name has 64 digits, else SHA-1."""
     algorithm = "sha256" if len(name) == 64 else "sha1"  # hexadecimal digits
     return lambda data=b"": hashlib.new(algorithm, data, usedforsecurity=False)
 
 
 def _pack(objects: Sequence[GitObject], new: Any) -> tuple[bytes, bytes]:
-    """Return a pack of objects, which are sorted by their names, and its index."""
+    """Return a pack file (version 2) and its index. `objects`: sorted by name."""
     from zlib_ng import zlib_ng
 
     pack = bytearray(struct.pack(">4sII", b"PACK", 2, len(objects)))
@@ -82,7 +82,7 @@ def _pack(objects: Sequence[GitObject], new: Any) -> tuple[bytes, bytes]:
 
 
 def _index(files: Sequence[GitFile], new: Any) -> bytes:
-    """Return the index of files without their times, so that git compares their contents."""
+    """Return an index file (version 2) with zero times and sizes, so that git compares contents."""
     index = bytearray(struct.pack(">4sII", b"DIRC", 2, len(files)))
     rows = sorted((file.path.encode(errors="surrogateescape"), file) for file in files)
     for path, file in rows:

@@ -1,4 +1,4 @@
-"""Logins in the configuration of a git repository and of its user, and a copy of a repository without them."""
+"""Logins in git's configuration files, of the repository and of the user, and a copy of a repository without logins."""
 
 import base64
 import re
@@ -12,20 +12,20 @@ from hatch_docker.core.errors import ProgramError
 from hatch_docker.core.secrets import mark
 from hatch_docker.project.repository import git_directories, other_configurations, repositories, repository_of, run_git
 
-_KEPT = re.compile(
+_COPIED_KEYS = re.compile(
     r"core\.(repositoryformatversion|filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|abbrev|quotepath)"
     r"|extensions\.(objectformat|compatobjectformat|refstorage|partialclone|preciousobjects)"
     r"|remote\..+\.(url|fetch|promisor|partialclonefilter)|branch\..+\.(remote|merge)|submodule\..+\.(url|active)",
     re.DOTALL,
 )
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)([^/@\s]+)@", re.IGNORECASE)
-_PERHAPS = re.compile(rb"://[^/\s]*@|extraheader|helper|include|token|pass", re.IGNORECASE)
+_MAY_HOLD_LOGIN = re.compile(rb"://[^/\s]*@|extraheader|helper|include|token|pass", re.IGNORECASE)
 _SECRET_KEYS = (".token", ".oauthtoken", ".password", "pass")
-_TOKEN_LENGTH = 20  # characters of a user's name in a URL that is a token; a shorter one is the name of somebody
+_TOKEN_LENGTH = 20  # characters: a user name in a URL of at least this length is a token, a shorter one is a name
 
 
-def _state(root: Path, environ: Mapping[str, str]) -> str:
-    """Return marks of the contents of git's configuration files that may hold a login, "" if none may."""
+def _configuration_marks(root: Path, environ: Mapping[str, str]) -> str:
+    """Return hashes (`mark`) of git's configuration files that may contain a login, "" if no file may."""
     top = repository_of(root)
     found = []
     own = [path for _, files in repositories(top, environ) for path in files] if top is not None else []
@@ -34,20 +34,20 @@ def _state(root: Path, environ: Mapping[str, str]) -> str:
             text = path.read_bytes()
         except OSError:
             continue
-        found += [mark(text)] if _PERHAPS.search(text) else []
+        found += [mark(text)] if _MAY_HOLD_LOGIN.search(text) else []
     return " ".join(found)
 
 
 def add_git_logins(root: Path, ctx: Context) -> None:
-    """Have the logins of git's configuration hidden and looked for; git is asked when something is searched."""
-    if state := _state(root, ctx.environ):
-        ctx.secrets.add_source(f"logins of git {state}", lambda: git_logins(root, ctx.environ))
+    """Add the logins of git's configuration to the secrets of `ctx`; git runs only when the secrets are searched."""
+    if marks := _configuration_marks(root, ctx.environ):
+        ctx.secrets.add_source(f"logins of git {marks}", lambda: git_logins(root, ctx.environ))
 
 
 def git_logins(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield a description and the value of each secret in the configuration that git reads in a directory."""
+    """Yield a description and the value of each secret in the git configuration that applies to a directory."""
     for key, value in _settings(root, environ):
-        name = f"the login in git's {_bare(key)}"
+        name = f"the login in git's {_without_logins(key)}"
         for match in _USERINFO.finditer(f"{key} {value}"):
             user, _, password = match[2].partition(":")
             yield name, unquote(password)
@@ -68,7 +68,7 @@ def git_logins(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 def _settings(root: Path, environ: Mapping[str, str], *options: str) -> list[tuple[str, str]]:
-    """Return the keys and values of git's configuration; none if git cannot read it."""
+    """Return the keys and values of git's configuration; an empty list if git cannot read it."""
     try:
         found = run_git(root, "config", "--list", "-z", *options, environ=environ)
     except ProgramError:
@@ -77,9 +77,10 @@ def _settings(root: Path, environ: Mapping[str, str], *options: str) -> list[tup
 
 
 def copy_repository(top: Path, objects: str, directory: Path, environ: Mapping[str, str]) -> None:
-    """Write what git needs of a checkout to read its commits: no logins, hooks, helpers, filters or includes.
+    """Copy a checkout's repository into `directory`: references, index and harmless settings, but no objects.
 
-    The objects stay where they are; git finds them at the path `objects`.
+    Logins, hooks, helpers, filters and includes are not copied. `objects`: the path of the objects, which the copy uses
+    as its alternates.
     """
     checkout, repository = git_directories(top)
     (directory / "objects/info").mkdir(parents=True)
@@ -96,21 +97,21 @@ def copy_repository(top: Path, objects: str, directory: Path, environ: Mapping[s
                 shutil.copyfile(place / name, directory / name)
     lines = []
     for key, value in _settings(top, environ, "--local", "--no-includes"):
-        if _KEPT.fullmatch(key):
+        if _COPIED_KEYS.fullmatch(key):
             section, _, name = key.rpartition(".")
             section, dot, part = section.partition(".")
-            lines.append(f"[{section} {_quoted(_bare(part))}]" if dot else f"[{section}]")
-            lines.append(f"\t{name} = {_quoted(_bare(value))}")
+            lines.append(f"[{section} {_quoted(_without_logins(part))}]" if dot else f"[{section}]")
+            lines.append(f"\t{name} = {_quoted(_without_logins(value))}")
     (directory / "config").write_text("\n".join([*lines, ""]), encoding="utf-8", errors="surrogateescape")
 
 
 def _is_real(path: Path) -> bool:
-    """Return whether no link leads to a file of a repository: one could lead to a file of the user's."""
+    """Return whether neither a path nor its directory is a symlink, which could point to a file of the user."""
     return not path.is_symlink() and not path.parent.is_symlink()
 
 
-def _bare(text: str) -> str:
-    """Return a text whose URLs have no login."""
+def _without_logins(text: str) -> str:
+    """Return a text without the user names and passwords of its URLs."""
     return _USERINFO.sub(r"\1", text)
 
 

@@ -1,8 +1,7 @@
-"""Git repositories elsewhere: the commit of a branch or a tag, and the files and the history of a commit.
+"""Client for remote git repositories: resolve a branch or tag to a commit, and fetch a commit's files and history.
 
-git finds logins as the user's own configuration says: by credential helpers and the SSH agent. Nothing that a
-repository brings is obeyed or run: there is no work tree and no configuration of it, so there are no hooks, filters
-and attributes, and objects are read as they are.
+Logins come from the user's git configuration: credential helpers and the SSH agent. No code of the remote repository
+runs: there is no work tree, so hooks, filters and attributes have no effect; objects are read unconverted.
 """
 
 import contextlib
@@ -34,21 +33,24 @@ _TRANSIENT = re.compile(
     r"|unexpected disconnect|returned error: (?:408|429|5\d\d)|remote end hung up|Operation too slow",
     re.IGNORECASE,
 )
-_BATCH = 32 << 20  # bytes of objects that are read at once, unless one has more
+_BATCH = 32 << 20  # bytes of objects to read at once; a single object may be larger
 LIMIT = 1 << 30    # bytes of all files of a commit
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit that was fetched: the repository with its files, and that with its history, None without it."""
+    """A fetched commit. `files`: the bare repository with its files; `history`: the one with its history, or None."""
 
     source: GitSource
     files: Path
     history: Path | None
     ctx: Context
 
-    def listed(self) -> list[tuple[GitFile, int]]:
-        """Return the entries of the commit with their sizes in bytes, directories and submodules among them."""
+    def entries(self) -> list[tuple[GitFile, int]]:
+        """Return the entries of the commit, directories and submodules included, with their sizes in bytes.
+
+        Raises WheelError for a path that git does not allow, and for files larger than LIMIT together.
+        """
         output = _local(self.files, "ls-tree", "-r", "-t", "-l", "-z", self.source.ref, ctx=self.ctx)
         found = []
         for row in output.decode(errors="surrogateescape").split("\0"):
@@ -64,24 +66,24 @@ class Commit:
         return found
 
     def root_tree(self) -> str:
-        """Return the name of the commit's tree."""
+        """Return the object name of the commit's tree."""
         return _local(self.files, "rev-parse", f"{self.source.ref}^{{tree}}", ctx=self.ctx).decode().strip()
 
     def submodules(self) -> dict[str, str]:
-        """Return the addresses of submodules by their paths."""
+        """Return the submodules in .gitmodules: path to URL."""
         try:
             output = _local(
                 self.files, "config", "--blob", f"{self.source.ref}:.gitmodules", "-z", "--get-regexp",
                 r"^submodule\..*\.(path|url)$", ctx=self.ctx,
             ).decode(errors="surrogateescape")  # fmt: skip
-        except ProcessFailed:  # there is no such file
+        except ProcessFailed:  # the commit has no .gitmodules
             return {}
         rows = dict(item.partition("\n")[::2] for item in output.split("\0"))
         sections = {key.removesuffix(".path") for key in rows if key.endswith(".path")}
         return {rows[f"{name}.path"]: rows[f"{name}.url"] for name in sorted(sections) if f"{name}.url" in rows}
 
     def tags(self) -> dict[str, str]:
-        """Return the names of objects of the tags that the commit descends from, by their references."""
+        """Return the tags of the commit and its ancestors: reference to object name. Without history it is empty."""
         if self.history is None:
             return {}
         options = ["--merged", self.source.ref, "--format=%(refname)%00%(objectname)", "refs/tags"]
@@ -89,11 +91,11 @@ class Commit:
         return dict(line.split("\0") for line in lines)
 
     def contents(self, names: Sequence[str]) -> Iterator[GitObject]:
-        """Yield objects of the commit by their names."""
+        """Yield the objects with these names from the commit's files."""
         yield from _objects(self.files, names, self.ctx)
 
     def history_objects(self) -> Iterator[GitObject]:
-        """Yield the commits that it descends from, with itself, and their annotated tags."""
+        """Yield the commit and its ancestors, and the annotated tags of all of these."""
         assert self.history is not None
         names = _local(self.history, "rev-list", self.source.ref, ctx=self.ctx).decode().split()
         known = {*names}
@@ -103,19 +105,22 @@ class Commit:
             found = [item for item in _objects(self.history, tags, self.ctx) if item.kind == "tag"]
             yield from found
             inner = [item.content.split(b"\n", 1)[0].removeprefix(b"object ").decode() for item in found]
-            tags = [name for name in inner if name not in known]  # a tag may be of a tag
+            tags = [name for name in inner if name not in known]  # an annotated tag may point to another tag
 
 
 def resolve_commit(source: GitSource, ctx: Context) -> GitSource:
-    """Return a source with the commit that its branch or tag is now; raise RegistryError or TransientError."""
+    """Return the source with its branch or tag replaced by the commit that it points to now.
+
+    Raises WheelError if the repository has no such branch or tag, and OfflineError, RegistryError or TransientError.
+    """
     if source.is_pinned:
         return source
-    with temporary_tree(ctx.store.root / "tmp") as work:  # a repository around it would have its own configuration
-        output = _remote(source, ["ls-remote", "origin"], _new_repository(work / "asked", source, ctx), ctx)
+    with temporary_tree(ctx.store.root / "tmp") as work:  # an empty repository: no other one's configuration applies
+        output = _remote(source, ["ls-remote", "origin"], _new_repository(work / "empty", source, ctx), ctx)
     rows = (line.partition("\t")[::2] for line in output.decode(errors="replace").splitlines())
     known = {ref: name for name, ref in rows}
     ref = source.ref or "HEAD"
-    # As pip and uv: a branch, then a tag. An annotated tag stands for its commit.
+    # As in pip and uv, a branch comes before a tag. An annotated tag (^{}) is resolved to its commit.
     for name in (f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"{ref}^{{}}", ref):
         if name in known:
             return replace(source, ref=known[name])
@@ -125,36 +130,37 @@ def resolve_commit(source: GitSource, ctx: Context) -> GitSource:
 
 
 @contextlib.contextmanager
-def fetched(source: GitSource, ctx: Context) -> Iterator[Commit]:
-    """Fetch the files of a commit for the block.
+def fetch_commit(source: GitSource, ctx: Context) -> Iterator[Commit]:
+    """Fetch a commit with its files; they exist inside the `with` block only.
 
-    Raise RegistryError for a repository without it or that refuses, TransientError if it does not answer.
+    Raises RegistryError if the repository has no such commit or rejects the request, TransientError if the server does
+    not respond, OfflineError.
     """
     with temporary_tree(ctx.store.root / "tmp") as work, ctx.progress.task(f"fetching {source}"):
         yield Commit(source, _fetch_files(source, work, ctx), None, ctx)
 
 
-def with_history(commit: Commit) -> Commit:
-    """Return a commit with what it descends from and its tags; raise what `fetched` raises."""
+def fetch_history(commit: Commit) -> Commit:
+    """Return the commit with its ancestors and tags fetched (`history`); raises the errors of `fetch_commit`."""
     source, ctx = commit.source, commit.ctx
-    past = _new_repository(commit.files.with_name("history"), source, ctx)
+    history = _new_repository(commit.files.with_name("history"), source, ctx)
     settings = {"remote.origin.promisor": "true", "remote.origin.partialclonefilter": "tree:0"}
     every = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
     for refs in (every, [source.ref]):
-        if not _has(past, source.ref, ctx):
-            _remote(source, ["fetch", "--quiet", "--filter=tree:0", "origin", *refs], past, ctx, settings)
-    return replace(commit, history=past)
+        if not _has_commit(history, source.ref, ctx):
+            _remote(source, ["fetch", "--quiet", "--filter=tree:0", "origin", *refs], history, ctx, settings)
+    return replace(commit, history=history)
 
 
 def submodule_source(parent: GitSource, address: str, commit: str) -> GitSource:
-    """Return the source of a submodule; a relative address starts at its parent's. Raise WheelError."""
+    """Return the source of a submodule; a relative address is resolved against the parent's. Raises WheelError."""
     if address.startswith(("./", "../")):
         parts = parse(parent.url)
         address = parts._replace(path=posixpath.normpath(f"{parts.path}/{address}")).geturl()
     found = parse_git(git_address(address), f"a submodule of {parent}")
     if found.is_local and not parent.is_local:
         raise WheelError(f"{parent} has a submodule on this machine: refused")
-    # To the same origin only: by http the login would be readable on the way.
+    # The parent's login goes to the same origin only: over http, others could read it.
     login = parent.login if _origin(found) == _origin(parent) else ""
     return replace(found, ref=commit, subdirectory="", login=found.login or login)
 
@@ -164,7 +170,10 @@ def _origin(source: GitSource) -> list[str]:
 
 
 def _fetch_files(source: GitSource, work: Path, ctx: Context) -> Path:
-    """Return a repository with the commit and its files; a server that gives no single commit gives all."""
+    """Fetch the commit and its files into a new repository and return its path.
+
+    All references are fetched if the server cannot send a single commit.
+    """
     repository = _new_repository(work / "files", source, ctx)
     try:
         _remote(source, ["fetch", "--quiet", "--depth=1", "--no-tags", "origin", source.ref], repository, ctx)
@@ -175,12 +184,12 @@ def _fetch_files(source: GitSource, work: Path, ctx: Context) -> Path:
             lock.unlink()
         every = ["+refs/*:refs/remotes/origin/*"]
         _remote(source, ["fetch", "--quiet", "--no-tags", "origin", *every], repository, ctx)
-    if not _has(repository, source.ref, ctx):
+    if not _has_commit(repository, source.ref, ctx):
         raise RegistryError(f"{source.url} has no commit {source.ref}: it was removed, or the lock is of another one")
     return repository
 
 
-def _has(repository: Path, commit: str, ctx: Context) -> bool:
+def _has_commit(repository: Path, commit: str, ctx: Context) -> bool:
     with contextlib.suppress(ProcessFailed):
         _local(repository, "cat-file", "-e", f"{commit}^{{commit}}", ctx=ctx)
         return True
@@ -197,26 +206,26 @@ def _new_repository(directory: Path, source: GitSource, ctx: Context) -> Path:
 
 
 def _objects(repository: Path, names: Sequence[str], ctx: Context) -> Iterator[GitObject]:
-    """Yield objects of a repository; their sizes are asked first, so that few are in memory at once."""
-    asked = "".join(f"{name}\n" for name in names).encode()
-    lines = _local(repository, "cat-file", "--batch-check", ctx=ctx, stdin=asked).decode().splitlines()
+    """Yield objects of a repository, read in batches of about _BATCH bytes to limit the memory."""
+    stdin = "".join(f"{name}\n" for name in names).encode()
+    lines = _local(repository, "cat-file", "--batch-check", ctx=ctx, stdin=stdin).decode().splitlines()
     batch: list[str] = []
-    held = 0
+    batch_size = 0
     for name, line in zip(names, lines, strict=True):
         size = line.rpartition(" ")[2]
         if not size.isdigit():
             raise RegistryError(f"the server gave a commit without its object {name}: is the repository damaged?")
-        if batch and held + int(size) > _BATCH:
-            yield from _batch(repository, batch, ctx)
-            batch, held = [], 0
+        if batch and batch_size + int(size) > _BATCH:
+            yield from _read_objects(repository, batch, ctx)
+            batch, batch_size = [], 0
         batch.append(name)
-        held += int(size)
-    yield from _batch(repository, batch, ctx)
+        batch_size += int(size)
+    yield from _read_objects(repository, batch, ctx)
 
 
-def _batch(repository: Path, names: Sequence[str], ctx: Context) -> Iterator[GitObject]:
-    asked = "".join(f"{name}\n" for name in names).encode()
-    output = _local(repository, "cat-file", "--batch", ctx=ctx, stdin=asked)
+def _read_objects(repository: Path, names: Sequence[str], ctx: Context) -> Iterator[GitObject]:
+    stdin = "".join(f"{name}\n" for name in names).encode()
+    output = _local(repository, "cat-file", "--batch", ctx=ctx, stdin=stdin)
     at = 0
     for _ in names:
         end = output.index(b"\n", at)
@@ -226,7 +235,7 @@ def _batch(repository: Path, names: Sequence[str], ctx: Context) -> Iterator[Git
 
 
 def _local(repository: Path, *arguments: str, ctx: Context, stdin: bytes | None = None) -> bytes:
-    """Run git on a repository of ours; it reaches no other."""
+    """Run git on a fetched repository, without network access, and return its output."""
     command = ["git", f"--git-dir={repository}", *arguments]
     return run_bytes(command, env=_environment(ctx.environ, {}, "none"), stdin=stdin)
 
@@ -235,9 +244,10 @@ def _remote(
     source: GitSource, arguments: Sequence[str], repository: Path, ctx: Context,
     settings: Mapping[str, str] = {},
 ) -> bytes:
-    """Run git with the repository of a source as "origin"; its login stands in no command line.
+    """Run git with the source's repository as the remote "origin", and return its output.
 
-    Raise OfflineError, RegistryError, or TransientError after some tries.
+    The login is passed in the environment, because other users can read command lines. Raises OfflineError,
+    RegistryError, or TransientError after several attempts.
     """
     if is_offline(ctx.environ):
         raise OfflineError(f"{source} is not in the cache, and HATCH_DOCKER_OFFLINE forbids network access")

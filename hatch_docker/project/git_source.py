@@ -1,8 +1,8 @@
-"""Git sources: the addresses of repositories that dependencies come from, as tools for Python write them.
+"""Git sources: parser of the git repositories' addresses in requirements, locks and tables of Python tools.
 
-PEP 508 and pip have "git+https://host/repository@REF#subdirectory=PATH", as have our pins, with a commit as REF.
-uv.lock has "https://host/repository?rev=REF&subdirectory=PATH#COMMIT", and tables of uv, Poetry and PDM may have SSH's
-own form, "user@host:path".
+PEP 508 and pip: "git+https://host/repository@REF#subdirectory=PATH"; the image lock uses this form with a commit as
+REF. uv.lock: "https://host/repository?rev=REF&subdirectory=PATH#COMMIT". Tables of uv, Poetry and PDM may also contain
+the scp form of SSH, "user@host:path".
 """
 
 import re
@@ -19,10 +19,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class GitSource:
-    """A commit of a repository elsewhere.
+    """A commit, branch or tag of a git repository.
 
-    `url` has no login, `login` is that of the address ("user:password"). `ref` is a branch, a tag or a commit, "" for
-    the default branch. `subdirectory` is where the project is, "" for the top.
+    `url`: without a login. `ref`: a branch, a tag or a commit, "" for the default branch. `subdirectory`: the project's
+    directory in the repository, "" for the top. `login`: "user:password" from the address, "" for none.
     """
 
     url: str
@@ -32,7 +32,7 @@ class GitSource:
 
     @property
     def is_pinned(self) -> bool:
-        """True if the address names a whole commit."""
+        """True if `ref` is a full commit hash."""
         return _COMMIT.fullmatch(self.ref) is not None
 
     @property
@@ -47,7 +47,7 @@ class GitSource:
 
 
 def git_address(url: str, ref: str = "", subdirectory: str = "") -> str:
-    """Return an address in pip's form; a login stays in it."""
+    """Return an address in pip's form; a login in `url` is kept."""
     if found := _SCP.fullmatch(url):
         url = f"ssh://{found['host']}/{found['path']}"
     ref = f"@{ref}" if ref else ""
@@ -56,27 +56,30 @@ def git_address(url: str, ref: str = "", subdirectory: str = "") -> str:
 
 
 def parse_git(address: str, where: str) -> GitSource:
-    """Return the source that an address in one of the forms above names; raise WheelError that begins with `where`."""
+    """Parse an address in one of the forms above.
+
+    Raises WheelError, whose message starts with `where`, for an address that is invalid or that git could misread.
+    """
     text = git_address(address.removeprefix("git+")).removeprefix("git+")
     wrong = WheelError(f"{where}: {redact_url(text)[:200]} is not the address of a git repository")
     try:
         parts = parse(text)
-        parts.port  # noqa: B018 - a wrong one raises ValueError
+        parts.port  # noqa: B018 - raises ValueError for an invalid port
     except ValueError:
         raise wrong from None
     if parts.scheme not in SCHEMES:
         raise WheelError(
             f"{where}: a git repository is reached by {', '.join(SCHEMES)}, and {redact_url(text)[:200]} by another way"
         )
-    given = {name: values[-1] for name, values in parse_qs(f"{parts.query}&{parts.fragment}").items()}
+    fields = {name: values[-1] for name, values in parse_qs(f"{parts.query}&{parts.fragment}").items()}
     path, mark, ref = parts.path.rpartition("@")
     if not mark:
-        path, ref = parts.path, next((given[name] for name in ("rev", "tag", "branch") if name in given), "")
+        path, ref = parts.path, next((fields[name] for name in ("rev", "tag", "branch") if name in fields), "")
     user, _, host = parts.netloc.rpartition("@")
     remote = re.fullmatch(r"[A-Za-z0-9\[][^\s\\]*", host) and not user.startswith("-")
     if not (remote or (parts.scheme == "file" and not host)) or not path.strip("/"):
         raise wrong
-    subdirectory = given.get("subdirectory", "").strip("/")
+    subdirectory = fields.get("subdirectory", "").strip("/")
     ref = unquote(ref)
     if not re.fullmatch(r"(?![-/])[^\s~^:?*\[\\\x00-\x1f\x7f]*", ref) or ".." in ref or ".." in subdirectory.split("/"):
         raise WheelError(f"{where}: {redact_url(text)[:200]} has a ref or a subdirectory that git cannot have")

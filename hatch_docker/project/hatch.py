@@ -1,4 +1,4 @@
-"""A project that hatchling builds: its value, and its wheel and sdist made in this process."""
+"""Projects with the backend hatchling: their Project value, and their wheel and sdist, built in this process."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from hatch_docker.project.metadata import IMAGE_LOCK, CoreMetadata, Metadata, re
 from hatch_docker.project.model import Project, Sources
 from hatch_docker.project.pyproject import HATCHLING, read_pyproject, read_toml
 from hatch_docker.project.requirements_file import included_files, required_files
-from hatch_docker.project.workspace import top_of, written_path
+from hatch_docker.project.workspace import top_directory, writable_path
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
     from hatchling.metadata.core import ProjectMetadata
 
-# The build hook that makes the image of a wheel: no part of how the wheel is made. The metadata hook of that name reads
-# requirements files.
+# The name of our build hook, which builds an image of a finished wheel and does not change the wheel, and of our
+# metadata hook, which reads requirements files.
 OUR_HOOK = "docker"
-WRITTEN = {"version": "path", "vcs": "version-file"}  # by hook that runs on this machine: the option with its file
+HOOK_OUTPUTS = {"version": "path", "vcs": "version-file"}  # hooks that run on the host: the option with their output
 _EXCLUDE = "mend it, or exclude it by [tool.hatch.build] exclude"
 
-_building = threading.Lock()
+_tempdir_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Hatchling:
-    """The parts of hatchling that know one project; all targets of one `hatch build` share them."""
+    """The hatchling objects of one project; all targets of one `hatch build` share them."""
 
     root: str
     metadata: ProjectMetadata[Any]
@@ -49,7 +49,7 @@ class Hatchling:
     app: Any  # hatchling's application, or hatch's
 
     def wheel_builder(self) -> BuilderInterface[Any, Any]:
-        """Return the builder of the wheel, without our own hook, which would make an image in every wheel's build."""
+        """Return the wheel builder, without our own hook, which would build an image for each wheel."""
         from hatchling.builders.wheel import WheelBuilder
 
         builder = WheelBuilder(self.root, plugin_manager=self.plugins, metadata=self.metadata, app=self.app)
@@ -57,7 +57,7 @@ class Hatchling:
         return builder
 
     def sdist_builder(self) -> BuilderInterface[Any, Any]:
-        """Return the builder of the sdist, without hooks: they run in the builder stage, where the wheel is made."""
+        """Return the sdist builder, without hooks: hooks run in the builder stage, where the wheel is built."""
         from hatchling.builders.sdist import SdistBuilder
 
         builder = SdistBuilder(self.root, plugin_manager=self.plugins, metadata=self.metadata, app=self.app)
@@ -65,7 +65,7 @@ class Hatchling:
         return builder
 
     def output(self) -> Path:
-        """Return the directory that the target `docker` builds into; raises TypeError as hatchling does."""
+        """Return the output directory of the target `docker`; raises ConfigError, and hatchling's TypeError."""
         from hatchling.builders.config import BuilderConfig
 
         hatch = self.metadata.hatch
@@ -77,12 +77,12 @@ class Hatchling:
 
 
 def output_directory(root: Path, directory: str) -> Path:
-    """Return the directory of the builds that the project's tables name; raise ConfigError (`written_path`)."""
-    return written_path(root, directory, "tool.hatch.build: directory", "")
+    """Return the path of the output directory in the tables; raises ConfigError if it is outside of the project."""
+    return writable_path(root, directory, "tool.hatch.build: directory", "")
 
 
 def open_hatchling(root: Path) -> Hatchling:
-    """Return hatchling's view of the project in a directory."""
+    """Return new hatchling objects for the project in a directory."""
     from hatchling.metadata.core import ProjectMetadata
     from hatchling.plugin.manager import PluginManager
 
@@ -91,20 +91,20 @@ def open_hatchling(root: Path) -> Hatchling:
 
 
 def safe_application() -> Any:
-    """Return hatchling's application, which shows lines to the user."""
+    """Return hatchling's default application, which prints messages for the user."""
     from hatchling.bridge.app import Application
 
     return Application().get_safe_application()
 
 
 def readable_project(hatchling: Hatchling) -> Project:
-    """Return a project to be read, whose artifacts somebody else makes."""
+    """Return a Project with metadata only, without functions that build artifacts."""
     root, metadata = Path(hatchling.root), hatchling.metadata
 
     def included() -> list[Path]:
         if metadata.build.build_backend != HATCHLING:
-            return []  # other backends get what git does not ignore
-        with contextlib.suppress(ValueError):  # hatchling says so when it makes the wheel
+            return []  # unknown for other backends; their sdist contains the files that git does not ignore
+        with contextlib.suppress(ValueError):  # the wheel's build reports the error
             return list(selected_files(hatchling, sdist=False))
         return []
 
@@ -121,15 +121,15 @@ def readable_project(hatchling: Hatchling) -> Project:
 
 
 def _core_metadata(metadata: ProjectMetadata[Any]) -> CoreMetadata:
-    """Return the core metadata that hatchling makes of a project; raises what hatchling raises."""
+    """Return the core metadata that hatchling computes for a project; hatchling's errors pass through."""
     core = metadata.core
-    stated = str(core.license_expression)
-    if not stated and (core.license or core.classifiers):  # older fields, where they leave no doubt
+    licence = str(core.license_expression)
+    if not licence and (core.license or core.classifiers):  # the older fields, if they name exactly one licence
         from hatch_docker.project.licences import licence_of
 
-        stated = licence_of({"license": [core.license], "classifier": core.classifiers}).expression
+        licence = licence_of({"license": [core.license], "classifier": core.classifiers}).expression
     return CoreMetadata(
-        core.name, metadata.version, core.description, core.requires_python, stated,
+        core.name, metadata.version, core.description, core.requires_python, licence,
         (*core.authors_data.get("name", ()), *core.authors_data.get("email", ())), dict(core.urls),
         script_names(core.scripts), tuple(core.dependencies),
         {name: tuple(values) for name, values in core.optional_dependencies.items()},
@@ -137,32 +137,32 @@ def _core_metadata(metadata: ProjectMetadata[Any]) -> CoreMetadata:
 
 
 def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
-    """Return the project as hatchling builds it in this process, its artifacts in `directory`."""
+    """Return a Project whose wheel and sdist hatchling builds in this process, in `directory`."""
 
     def wheel() -> Path:
         builder = hatchling.wheel_builder()
-        _check_written(builder.config.hook_config, Path(hatchling.root))
-        made = _build(builder, directory)
-        _check_code(made, hatchling.metadata.core)
-        return made
+        _check_hook_outputs(builder.config.hook_config, Path(hatchling.root))
+        path = _build(builder, directory)
+        _check_not_empty(path, hatchling.metadata.core)
+        return path
 
     def requires() -> tuple[str, ...]:
         config = hatchling.wheel_builder().config
-        config.dynamic_dependencies = []  # code of a hook tells these: it runs where the wheel is built
+        config.dynamic_dependencies = []  # hooks compute these, and hooks must not run on this machine
         return tuple(dict.fromkeys([*hatchling.metadata.build.requires, *config.dependencies]))
 
     return replace(
         readable_project(hatchling), wheel=functools.cache(wheel), requires=requires,
         sdist=functools.cache(lambda: given_file(_build(hatchling.sdist_builder(), directory))),
-        wheel_by=functools.partial(_wheel_by, Path(hatchling.root), directory),
+        wheel_with=functools.partial(_wheel_with, Path(hatchling.root), directory),
         sources=functools.partial(_sources, hatchling),
     )  # fmt: skip
 
 
 def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
-    """Return what hatchling may read for a project's artifacts; None where hooks and plugins of this machine do.
+    """Return the files that hatchling may read for a project's artifacts; None if a hook or plugin may read others.
 
-    The hooks of a wheel that is built `isolated` read its sdist alone, and run elsewhere.
+    `isolated`: the wheel is built in the builder stage, where its hooks can read the sdist's files only.
     """
     from hatchling.builders.constants import EXCLUDED_DIRECTORIES
 
@@ -174,7 +174,7 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
     if hooks or metadata_hooks.keys() - {OUR_HOOK} or version not in ("env", "regex"):
         return None
 
-    globs = "license-files" in metadata.core.config  # which match in excluded directories, too
+    globs = "license-files" in metadata.core.config  # these patterns also match in excluded directories
 
     def excludes(config: Any, path: str) -> bool:
         spec = config.exclude_spec
@@ -199,9 +199,9 @@ def _sources(hatchling: Hatchling, isolated: bool) -> Sources | None:
 
 
 def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
-    """Return whether hatchling runs code of a project, or of plugins, to read its metadata or to make its sdist.
+    """Return whether hatchling runs code of the project or of plugins to read its metadata or to build its sdist.
 
-    `tables` is its pyproject.toml. Read off the configuration, without hatchling; a table of a wrong type has no code.
+    `tables`: the parsed pyproject.toml. hatchling is not imported; a table of a wrong type counts as empty.
     """
     hatch = table_at(tables, "tool", "hatch")
     if (root / "hatch.toml").is_file():
@@ -215,12 +215,12 @@ def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
 
 
 def _licence_file(core: Any) -> str:
-    """Return the path of the file that `license = {file = ...}` names, whose text is in the metadata, "" for none."""
+    """Return the path in `license = {file = ...}`, "" for none; the metadata contain this file's text."""
     return str(table_at(core.config, "license").get("file", ""))
 
 
 def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
-    """Yield the files that hatchling reads for a project's wheel, and with `sdist` for its sdist."""
+    """Yield the files that hatchling reads for a project's wheel and, with `sdist`, for its sdist too."""
     for builder in [hatchling.wheel_builder(), *([hatchling.sdist_builder()] if sdist else [])]:
         yield from (path for file in builder.recurse_included_files() if not is_output(path := Path(file.path)))
     core = hatchling.metadata.core
@@ -230,9 +230,9 @@ def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
 
 
 def wheel_files(root: Path) -> dict[str, Path] | None:
-    """Return the files of the wheel that hatchling would make, by their paths in it and relative to the project.
+    """Return the files of the wheel that hatchling would build: path in the wheel to path relative to the project.
 
-    None where hatchling cannot tell which files to take, or would run code of the project.
+    None if hatchling finds no files to include, or would run code of the project.
     """
     from hatchling.builders.wheel import WheelBuilder
 
@@ -245,8 +245,11 @@ def wheel_files(root: Path) -> dict[str, Path] | None:
         return None
 
 
-def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
-    """Make the wheel by the hatchling that is in `installed`: hatchling writes its version into every wheel."""
+def _wheel_with(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
+    """Build the wheel in a new process with the hatchling in `installed`.
+
+    The image lock pins hatchling's version because hatchling writes it into the wheel. Raises BuildError.
+    """
     path = [str(installed), str(Path(__file__).parent.parent.parent), environ.get("PYTHONPATH", "")]
     env = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
     directory = directory / "pinned"
@@ -262,23 +265,23 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
 
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
-    """Build one artifact in `directory`, of regular files alone and without secrets; returns its path."""
+    """Build an artifact in `directory` and return its path; raises ConfigError for files that it must not contain."""
     from hatch_docker.core.secrets import refused_path
 
     files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
     core, secrets = builder.metadata.core, list[str]()
-    top = top_of(root)
+    top = top_directory(root)
     for name in (core.readme_path, *core.license_files, _licence_file(core)):
         if name and (why := refused_path(str(root / name), root, top)):
             raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")
 
     def included() -> Iterator[IncludedFile]:
-        return (_checked(file, root, top) for file in files() if not _is_excluded(builder, file, secrets))
+        return (_checked_file(file, root, top) for file in files() if not _is_excluded(builder, file, secrets))
 
     builder.recurse_included_files = included  # type: ignore[method-assign]
-    if builder.PLUGIN_NAME == "wheel":  # its shared-data, shared-scripts and others
+    if builder.PLUGIN_NAME == "wheel":  # for shared-data, shared-scripts and similar options
         builder.recurse_explicit_files = (  # type: ignore[method-assign]
-            lambda inclusion_map: (_checked(file, root, top) for file in explicit(inclusion_map))
+            lambda inclusion_map: (_checked_file(file, root, top) for file in explicit(inclusion_map))
         )
     with _temporary_files_in(directory):
         (artifact,) = builder.build(
@@ -292,28 +295,28 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
 
 
 def _is_excluded(builder: BuilderInterface[Any, Any], file: IncludedFile, secrets: list[str]) -> bool:
-    """Return whether a selected file stays out of an artifact; adds the path of a secret to `secrets`."""
+    """Return whether to leave a file out of an artifact; append its path to `secrets` if it may contain secrets."""
     from hatch_docker.core.secrets import secret_part
 
-    # The image lock pins a build and is no part of what is built: a new lock would compile everything again.
+    # The image lock is left out: otherwise a new lock would change the sdist, and everything would be compiled again.
     if file.relative_path == IMAGE_LOCK:
         return True
     forced = builder.config.get_force_include()
     if builder.PLUGIN_NAME != "sdist" or any(Path(file.path).is_relative_to(source) for source in forced):
         return False
-    # The sdist may be built on another machine, which needs none of the user's secrets.
+    # The sdist may be sent to a builder on another machine, which must not get the user's secrets.
     if secret_part(file.relative_path):
         secrets.append(file.relative_path)
         return True
-    # Caches and images are large, and differ after each build.
+    # Caches and images are large, and change with each build.
     directories = [place for place in Path(file.path).parents if place.is_relative_to(builder.root)]
     return is_output(Path(file.path)) or any(is_cache(place) for place in directories if place != Path(builder.root))
 
 
-def _check_written(hooks: Mapping[str, Any], root: Path) -> None:
-    """Raise ConfigError where a hook would write its file outside of the project, or into git's data."""
+def _check_hook_outputs(hooks: Mapping[str, Any], root: Path) -> None:
+    """Raise ConfigError if a build hook would write its file outside of the project or into `.git`."""
     top = root.resolve()
-    for hook, option in WRITTEN.items():
+    for hook, option in HOOK_OUTPUTS.items():
         name = table_at(hooks, hook).get(option)
         path = (root / name).resolve() if isinstance(name, str) else top
         if not path.is_relative_to(top) or ".git" in path.relative_to(top).parts:
@@ -325,8 +328,8 @@ def _check_written(hooks: Mapping[str, Any], root: Path) -> None:
 
 @contextlib.contextmanager
 def _temporary_files_in(directory: Path) -> Iterator[None]:
-    """Put hatchling's temporary files in a directory: it leaves half a wheel where it is stopped or cannot write."""
-    with _building:
+    """Set `tempfile.tempdir` to a directory: hatchling leaves an incomplete wheel there if it is stopped or fails."""
+    with _tempdir_lock:
         before, tempfile.tempdir = tempfile.tempdir, str(directory)
         try:
             yield
@@ -334,8 +337,8 @@ def _temporary_files_in(directory: Path) -> Iterator[None]:
             tempfile.tempdir = before
 
 
-def _check_code(wheel: Path, core: Any) -> None:
-    """Raise ConfigError where scripts have nothing to call: hatchling takes a missing package for an empty one."""
+def _check_not_empty(wheel: Path, core: Any) -> None:
+    """Raise ConfigError if a wheel with scripts contains no code: hatchling does not report a missing package."""
     import zipfile
 
     if not core.scripts or core.dependencies or core.optional_dependencies:
@@ -348,8 +351,12 @@ def _check_code(wheel: Path, core: Any) -> None:
             )
 
 
-def _checked(file: IncludedFile, root: Path, top: Path) -> IncludedFile:
-    """Return a file that hatchling may read; raises ConfigError for a pipe, where it would wait forever, and others."""
+def _checked_file(file: IncludedFile, root: Path, top: Path) -> IncludedFile:
+    """Return the file if an artifact may contain it.
+
+    Raises ConfigError for a file that is not regular (reading a pipe would block), unreadable, not UTF-8 in its name,
+    or outside of the project.
+    """
     from hatch_docker.core.secrets import refused_path
 
     name = file.relative_path or file.path

@@ -1,4 +1,4 @@
-"""Mistakes in a project that hatchling finds, as errors of one line."""
+"""Conversion of hatchling's exceptions about a project into ConfigError."""
 
 import contextlib
 import re
@@ -10,10 +10,10 @@ from hatch_docker.core.errors import ConfigError
 
 @contextlib.contextmanager
 def hatchling_errors() -> Iterator[None]:
-    """Turn what hatchling finds wrong in a project's metadata or files into a ConfigError.
+    """Convert exceptions about a project's metadata or files into ConfigError, which is printed in one line.
 
-    Only where hatchling, or the standard library for it, raised it: an error of a plugin or of ours keeps its
-    traceback.
+    Only exceptions raised in hatchling, or in the standard library called by hatchling, are converted: exceptions of
+    plugins and of hatch-docker keep their traceback.
     """
     try:
         yield
@@ -27,5 +27,5 @@ def hatchling_errors() -> Iterator[None]:
             raise
         if isinstance(error, OSError) and error.filename:
             raise ConfigError(f"cannot read or write {error.filename}: {error.strerror}") from error
-        text = re.sub(r"\n[ ~^]+$", "", str(error))  # packaging points at a place in the line above
+        text = re.sub(r"\n[ ~^]+$", "", str(error))  # the line of packaging that underlines a part of the line above
         raise ConfigError(f"pyproject.toml: {' '.join(text.split())}") from error

@@ -1,7 +1,7 @@
-"""Licences of packages as SPDX expressions, where their metadata name them; never guessed from licence texts.
+"""Licences of packages as SPDX expressions, from their metadata only: licence texts are not analysed.
 
-Reads core metadata (PEP 639's License-Expression, else License and classifiers) and Debian's machine-readable
-copyright files (DEP-5).
+The sources are core metadata (License-Expression of PEP 639, else License and classifiers) and Debian's
+machine-readable copyright files (DEP-5).
 """
 
 import functools
@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-LONGEST = 100  # characters of a `License` that is a name and not the text of one
+LONGEST = 100  # characters: a longer `License` is a licence's text, not its name
 _OSI = "License :: OSI Approved :: "
-# The classifiers that stand for one licence of one version.
+# The classifiers that mean exactly one licence in one version.
 _CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
     "Blue Oak Model License (BlueOak-1.0.0)": "BlueOak-1.0.0",
@@ -51,7 +51,7 @@ _GNU = re.compile(r"(A?GPL|LGPL|GFDL)-(\d)(?:\.(\d))?(?:\.0)?(\+?)", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """An SPDX expression, or "" and in `names` what the package says."""
+    """An SPDX expression; or "" and, in `names`, the names in the package's metadata."""
 
     expression: str = ""
     names: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ NO_LICENCE = Licence()
 
 
 def licence_of(metadata: Mapping[str, Sequence[str]]) -> Licence:
-    """Return the licence of a distribution; `metadata` are its core metadata by lower-case names."""
+    """Return the licence of a distribution. `metadata`: its core metadata, with names in lower case."""
     (stated,) = metadata.get("license-expression", [""])[:1]
     (text,) = metadata.get("license", [""])[:1]
     classifiers = [line for line in metadata.get("classifier", ()) if line.startswith("License :: ")]
@@ -75,15 +75,15 @@ def licence_of(metadata: Mapping[str, Sequence[str]]) -> Licence:
     return Licence(names=tuple(dict.fromkeys(name for name in names if name and len(name) <= LONGEST)))
 
 
-def stated(words: str) -> Licence:
-    """Return the licence that some words name."""
+def parse_licence(words: str) -> Licence:
+    """Return the licence for a name or an SPDX expression; an unknown name is kept in `names`."""
     expression = spdx(words) or spdx(words.replace("/", " OR "))  # the older form of Cargo: "MIT/Apache-2.0"
     return Licence(expression, (words[:LONGEST],) if words and not expression else ())
 
 
 @functools.lru_cache(maxsize=256)
 def spdx(words: str) -> str:
-    """Return some words as a canonical SPDX expression, "" if they are none."""
+    """Return the canonical form of an SPDX expression, "" if it is not valid."""
     if not words or len(words) > LONGEST or "\n" in words:
         return ""
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -95,9 +95,9 @@ def spdx(words: str) -> str:
 
 
 def debian_licence(copyright_file: str) -> Licence:
-    """Return the licences in a machine-readable copyright file (DEP-5), by SPDX's names where they are known.
+    """Return the licences in a machine-readable copyright file (DEP-5), with SPDX names if these are known.
 
-    Which file each licence is for is not read: a single licence is an expression, several are names.
+    A single licence becomes an expression. Several become names: the files that each one applies to are not read.
     """
     if not copyright_file.startswith(("Format:", "Format-Specification:")):
         return NO_LICENCE
@@ -105,7 +105,7 @@ def debian_licence(copyright_file: str) -> Licence:
     rows = [re.split(r"\s+(or|and)\s+", line.strip()) for line in lines if len(line) <= LONGEST]
     words = [[part.upper() if place % 2 else _debian(part) for place, part in enumerate(row)] for row in rows]
     names = tuple(sorted({" ".join(row) for row in words}))
-    return stated(names[0]) if len(names) == 1 else Licence(names=names)
+    return parse_licence(names[0]) if len(names) == 1 else Licence(names=names)
 
 
 def _debian(name: str) -> str:

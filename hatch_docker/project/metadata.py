@@ -1,4 +1,4 @@
-"""Metadata: the facts of a project that its image depends on: core metadata, locks, build system and commit."""
+"""Metadata: the facts of a project that decide its image: core metadata, locks, build system and commit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.git import Revision, read_revision
 from hatch_docker.project.sources import Source
 
-PURE_HOOKS = frozenset({"version", "vcs"})  # they only write Python text: their wheel needs no builder stage
+PURE_HOOKS = frozenset({"version", "vcs"})  # hooks that only write a Python file: the wheel needs no builder stage
 LOCK_NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
 REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
 IMAGE_LOCK = "hatch-docker.lock"
-LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
+LAST_DATE = 4354819199  # 2107-12-31, the last date in a zip file, in seconds since the epoch
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 
 
@@ -24,11 +24,11 @@ _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points s
 class CoreMetadata:
     """The core metadata of a project."""
 
-    name: str                                   # as published, or normalised: my-app
+    name: str                                   # as written in [project], or normalised: my-app
     version: str
     description: str
     requires_python: str
-    licence: str                                # an SPDX expression, "" when the project states none
+    licence: str                                # an SPDX expression, "" if the project names none
     authors: tuple[str, ...]
     urls: Mapping[str, str]
     scripts: tuple[str, ...]                    # console scripts
@@ -38,22 +38,22 @@ class CoreMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Metadata(CoreMetadata):
-    """The facts of one project; none of them is a guess."""
+    """The facts of one project, read from its files and from git; no defaults, no guesses."""
 
     root: Path
-    file_name: str                              # as in artifacts: my_app
+    file_name: str                              # the name in file names of artifacts: my_app
     groups: Mapping[str, tuple[str, ...]]       # PEP 735, include-group expanded
-    locks: tuple[str, ...]                      # lock files at the root, in our order of preference
+    locks: tuple[str, ...]                      # lock files at the root, the preferred one first
     hooks: tuple[str, ...]                      # build hooks of the wheel
     revision: Revision | None
     source_date: int | None                     # SOURCE_DATE_EPOCH, else the commit's time
-    requires: tuple[str, ...] = ()              # what makes the wheel (PEP 518)
-    pins: str = ""                              # hatch-docker.lock, if it is at the root
-    backend: str = "hatchling.build"            # what makes the wheel (PEP 517)
-    members: Mapping[str, Metadata] = field(default_factory=dict)  # by normalised name: the projects it depends on
-    sources: tuple[Source, ...] = ()            # of its dependencies
+    requires: tuple[str, ...] = ()              # build requirements: [build-system] requires (PEP 518)
+    pins: str = ""                              # "hatch-docker.lock" if that file is at the root, else ""
+    backend: str = "hatchling.build"            # the build backend (PEP 517)
+    members: Mapping[str, Metadata] = field(default_factory=dict)  # workspace members it depends on, by normalised name
+    sources: tuple[Source, ...] = ()            # the sources of its dependencies
     pinned: str = ""                            # a requirements file without hashes at the root, if there is no lock
-    pythons: tuple[str, ...] = ()               # specifiers (PEP 440) of the Pythons that given wheels are for
+    pythons: tuple[str, ...] = ()               # prebuilt wheels: specifiers (PEP 440) of the Pythons that they support
 
 
 def read_metadata(
@@ -61,12 +61,11 @@ def read_metadata(
     root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None],
     included: Callable[[], Iterable[Path]] = tuple,
 ) -> Metadata:
-    """Return the facts of a project; raises ConfigError where they cannot be read.
+    """Return the metadata of the project at `root`; raises ConfigError for invalid metadata.
 
-    `tables` is its pyproject.toml, `system` the requirements and the name of its backend. `hooks` are the build hooks
-    of its wheel. `root` is the project's directory; `core` may be that of an unpacked sdist of it. `outputs` are the
-    paths below it that builds write, `warn` is called with what stays unknown, and `included` returns the files of the
-    wheel.
+    `core`: its core metadata, possibly from an sdist of the project. `tables`: the parsed pyproject.toml. `system`: the
+    build requirements and the backend's name. `hooks`: the build hooks of the wheel. `outputs`, `warn`, `included`: see
+    `read_revision`.
     """
     revision = read_revision(root, environ, outputs, warn, included)
     return Metadata(
@@ -86,7 +85,7 @@ def read_metadata(
 
 
 def script_names(table: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of console scripts, given the objects that they call; raises ConfigError for no such object."""
+    """Return the sorted names of [project.scripts]; raises ConfigError for an invalid object reference."""
     for name, reference in table.items():
         if not _SCRIPT.fullmatch(reference):
             raise ConfigError(f"pyproject.toml: project.scripts.{name}: must be \"module:function\", not {reference!r}")
@@ -114,7 +113,7 @@ def _groups(table: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _locks(root: Path) -> tuple[str, ...]:
-    # A link to nowhere is a lock that cannot be read, not the lack of one.
+    # A dangling symlink counts as a lock: the build must fail, and not continue without a lock.
     found = [name for name in LOCK_NAMES if (root / name).is_file() or (root / name).is_symlink()]
     texts = (root / name for name in REQUIREMENTS_NAMES if (root / name).is_file())
     hashed = (path.name for path in texts if "--hash=" in path.read_text(encoding="utf-8", errors="replace"))

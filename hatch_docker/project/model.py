@@ -1,4 +1,4 @@
-"""Project: a Python project of any build backend, as every later step gets it."""
+"""Project: a Python project of any build backend, the input of plan, engines and pipeline."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from hatch_docker.core.cache.kept_file import KeptFile
 from hatch_docker.core.cache.shared import Shared
 from hatch_docker.project.metadata import Metadata
 
-DIST = "dist"  # where hatchling builds, unless it is told otherwise
+DIST = "dist"  # hatchling's default output directory
 
 
 class Application(Protocol):
-    """The part of hatchling's application that shows lines to the user; hatch hands in its own."""
+    """The methods of hatchling's application that print messages; hatch passes an application of its own."""
 
     @property
     def verbosity(self) -> int:
-        """0 by default, more for each -v, less for each -q."""
+        """0 by default, plus 1 for each -v, minus 1 for each -q."""
 
     def display_warning(self, message: str = "") -> None:
-        """Show a warning, but not to a user who asked for silence."""
+        """Print a warning, unless the verbosity is too low."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The files that a project's artifacts may be made of: those below `top`, and `others`, files and directories.
+    """The files that a build of the project's artifacts may read: those below `top`, and `others`.
 
-    `is_skipped` tells of a directory, by its path from `top`, whether nothing is ever taken from it. It depends on
-    nothing but those files, and on whether a file of a name in `marks` is in the directory.
+    `is_skipped` takes a directory's path relative to `top` and returns True if no file below it is read; its result may
+    depend on these files, and on the presence of files with a name in `marks` in the directory. `others`: further files
+    and directories. `marks`: file names.
     """
 
     top: Path
@@ -45,24 +46,27 @@ def _no_artifact() -> NoReturn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Project:
-    """A project: its directory, its pyproject.toml, and the functions that make its wheel and its sdist.
+    """A project: its directory, its pyproject.toml, and the functions that build its wheel and its sdist.
 
-    Each artifact is made once, however often it is asked for; a project that is only read has none. `requires` returns
-    what makes the wheel, as requirements (PEP 508), none where the wheel exists already. `wheel_by` makes the wheel by
-    the build requirements that are installed in a directory, in a process with the environment that it gets. `name`
-    returns its name, `programs` those of its scripts. `member` returns another project of the workspace, by its path
-    from this one. `tables` is pyproject.toml, parsed; `output` returns the directory that builds write to by default.
-    `sources` returns what its artifacts are made of, for a wheel that is built in the builder stage or here, None where
-    code decides that. `shared` returns the shared cache that its builder stage looks in, None if it has none. `wheels`
-    are those that exist and are used as they are, each for other targets. `file` is the name of the file that has the
-    table.
+    `wheel`, `sdist`: build the artifact at the first call, and return the same path or file later.
+    `requires`: returns the build requirements (PEP 508), () if the wheel exists already.
+    `wheel_with`: builds the wheel with the build requirements installed in a directory, given that directory and the
+    environment of the process; None if it is not supported.
+    `name`, `programs`: return the project's name, and the names of its scripts.
+    `member`: returns another project of the workspace, given its path relative to `root`.
+    `tables`: the parsed pyproject.toml. `file`: the name of the file that contains [tool.hatch-docker].
+    `output`: returns the default output directory. `read`: returns the metadata (arguments: see `metadata`).
+    `sources`: returns the files that the artifacts depend on, given whether the wheel is built in the builder stage;
+    None if only code of the project determines them.
+    `shared`: returns the shared cache of the builder stage, or None.
+    `wheels`: prebuilt wheels that are installed unchanged, each for other targets.
     """
 
     root: Path
     wheel: Callable[[], Path] = _no_artifact
     sdist: Callable[[], KeptFile] = _no_artifact
     requires: Callable[[], tuple[str, ...]] = tuple
-    wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
+    wheel_with: Callable[[Path, Mapping[str, str]], Path] | None = None
     name: Callable[[], str] = str
     programs: Callable[[], tuple[str, ...]] = tuple
     member: Callable[[str], Project] | None = None
@@ -77,17 +81,17 @@ class Project:
 
     @property
     def table(self) -> Mapping[str, Any]:
-        """[tool.hatch-docker] as the user wrote it, unchecked."""
+        """The table [tool.hatch-docker], not validated."""
         table: Mapping[str, Any] = self.tables.get("tool", {}).get("hatch-docker", {})
         return table
 
     def metadata(
         self, environ: Mapping[str, str], outputs: Sequence[str] = (), warn: Callable[[str], None] = lambda _line: None
     ) -> Metadata:
-        """Return the metadata of the project; raises ConfigError where they cannot be read.
+        """Return the metadata of the project; raises ConfigError for invalid metadata.
 
-        `outputs` are the paths below the root that builds write, which count as no change of the sources; `warn` is
-        called with what stays unknown.
+        `outputs`: paths below the root that builds write to; changes there do not make the sources dirty. `warn`: gets
+        a message if the commit cannot be read.
         """
         assert self.read is not None
         return self.read(self.root, environ, outputs, warn)

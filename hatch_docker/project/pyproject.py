@@ -1,4 +1,4 @@
-"""pyproject.toml: read, checked, and its [build-system] table (PEP 518)."""
+"""pyproject.toml: reading, checks, and its [build-system] table (PEP 518)."""
 
 import os
 import re
@@ -16,7 +16,7 @@ LEGACY_FILES = ("setup.py", "setup.cfg")
 LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
 BuildSystem = tuple[tuple[str, ...], str, tuple[str, ...]]
 """requires, build-backend and backend-path of [build-system]."""
-OURS = "hatch-docker"  # our table below [tool]
+OURS = "hatch-docker"  # the name of our table below [tool]
 _HEADER = re.compile(r"\s*(\[[^][]*\]|\[\[[^][]*\]\])\s*(#.*\s*)?")
 _OUR_HEADER = re.compile(rf"""\s*\[\[?\s*["']?tool["']?\s*\.\s*["']?{OURS}["']?\s*[].]""")
 
@@ -37,7 +37,7 @@ def read_pyproject(root: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file; raises ConfigError where it cannot be read."""
+    """Return the tables of a TOML file; raises ConfigError if it is unreadable or not TOML."""
     try:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
@@ -46,7 +46,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(path: Path, text: str) -> dict[str, Any]:
-    """Return a parsed TOML file, given its text; raises ConfigError where that is not TOML."""
+    """Return the tables of a TOML file's text; raises ConfigError if it is not TOML. `path`: for the message."""
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -56,32 +56,32 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
 
 
 def check_tables(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a top-level name of pyproject.toml is not a table."""
+    """Raise ConfigError if build-system, project or tool of pyproject.toml is not a table."""
     for name in ("build-system", "project", "tool"):
         if not isinstance(config.get(name, {}), dict):
             raise ConfigError(f"pyproject.toml: {name} must be a table")
 
 
 def below(root: Path) -> str:
-    """Return " (a, b and 7 more)" of the projects in the two levels below a directory, "" if there are none."""
+    """Return a hint such as " (a, b and 7 more)": projects up to two levels below a directory, "" if there are none."""
     files = (path for pattern in ("*/", "*/*/") for path in root.glob(f"{pattern}pyproject.toml"))
     names = sorted(str(path.parent.relative_to(root)) for path in files)
     return f" ({abbreviate(names, 2)})" if names else ""
 
 
 def above(root: Path) -> str:
-    """Return the end of a clause that names the project around a directory, "" where there is none."""
+    """Return the end of a sentence that names the project above a directory, "" if there is none."""
     found = next((place for place in root.resolve().parents if (place / "pyproject.toml").is_file()), None)
     return f", which may be {found}" if found else ""
 
 
-def around_wheel(wheel: Path) -> Path:
-    """Return the directory of the project around a wheel that exists, the wheel's own where there is none."""
+def project_of_wheel(wheel: Path) -> Path:
+    """Return the nearest directory above a wheel that has a pyproject.toml, else the wheel's directory."""
     return next((place for place in wheel.parents if (place / "pyproject.toml").is_file()), wheel.parent)
 
 
 def check_project(root: Path, config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a pyproject.toml without a project: setuptools would make a wheel without a name of it."""
+    """Raise ConfigError for a pyproject.toml without a project: setuptools would build a wheel without a name."""
     if config.keys() & {"project", "build-system"} or any((root / name).is_file() for name in LEGACY_FILES):
         return
     if members := [os.path.relpath(path, root) for path in sorted(workspace_members(root, config))]:
@@ -110,13 +110,13 @@ def build_system(config: Mapping[str, Any]) -> BuildSystem:
 
 
 def static_table(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what [project] itself says (PEP 621), without `dynamic`."""
+    """Return the table [project] (PEP 621) without `dynamic`."""
     table = tables.get("project")
     return {name: value for name, value in table.items() if name != "dynamic"} if isinstance(table, dict) else {}
 
 
 def dynamic_fields(tables: Mapping[str, Any]) -> list[str] | None:
-    """Return the fields that [project] leaves to the backend, None where there is no such table: then it is all."""
+    """Return the fields in project.dynamic; None without [project], because then the backend sets all fields."""
     table = tables.get("project")
     if not isinstance(table, dict):
         return None
@@ -126,8 +126,8 @@ def dynamic_fields(tables: Mapping[str, Any]) -> list[str] | None:
     return fields
 
 
-def isolated_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables with `build.isolated = "always"` in [tool.hatch-docker], unless they set it themselves."""
+def with_isolated_build(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables with `build.isolated = "always"` in [tool.hatch-docker], unless they already set it."""
     tool = tables.get("tool", {})
     table = tool.get("hatch-docker", {})
     build = table.get("build", {}) if isinstance(table, dict) else {}
@@ -137,9 +137,12 @@ def isolated_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_our_table(text: str) -> str:
-    """Return the text of a pyproject.toml without the lines of [tool.hatch-docker]; all of it where they mix."""
+    """Return the text of a pyproject.toml without the lines of [tool.hatch-docker] and its sub-tables.
+
+    Returns the whole text if these lines cannot be removed without a change of other tables.
+    """
     kept: list[str] = []
-    comments: list[str] = []  # before the next table, which they may be about
+    comments: list[str] = []  # kept if the next table's header follows: they may describe that table
     ours = False
     for line in re.split(r"(?<=\n)", text):
         if _HEADER.fullmatch(line):
@@ -158,5 +161,5 @@ def without_our_table(text: str) -> str:
         del tables["tool"][OURS]
         left.setdefault("tool", {})
     except (ValueError, KeyError, TypeError, RecursionError):
-        return text  # there is none, or part of it was taken for another table
+        return text  # there is no such table, or the lines found were not all of it
     return rest if left == tables else text

@@ -1,4 +1,4 @@
-"""A git repository, whose own configuration is not trusted: git asked safely."""
+"""Safe calls of git: the configuration of the repository is not trusted and cannot run programs."""
 
 import contextlib
 import functools
@@ -10,32 +10,36 @@ from hatch_docker.core.at_once import at_once
 from hatch_docker.core.errors import ProgramError
 from hatch_docker.core.process import run
 
-# What a repository's configuration may set to run programs as the user, or to hide changes.
+# Settings with which a repository's configuration could run programs as the user, or hide changes.
 _OVERRIDES = {
     "core.fsmonitor": "false", "core.hooksPath": "/dev/null", "core.pager": "cat", "gpg.program": "false",
     "gpg.ssh.program": "false", "gpg.x509.program": "false", "log.showSignature": "false",
     "core.fileMode": "true", "core.symlinks": "true", "core.trustctime": "true", "core.checkStat": "default",
 }  # fmt: skip
-_LINK = b"\0\0\xe0\0"  # in an index: the mode of a commit of another repository
+_GITLINK = b"\0\0\xe0\0"  # the mode 160000 in an index: a commit of another repository (submodule)
 _FILTER = ("clean", "smudge", "process", "required")
 
 
 def repository_of(root: Path) -> Path | None:
-    """Return the directory with `.git` that a project is in, None outside of a git repository."""
+    """Return the nearest directory with `.git`, `root` or above it; None outside of a git repository."""
     return next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), None)
 
 
 def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
-    """Run git in a directory and return its output; raise ProgramError.
+    """Run git in a directory and return its output; raises ProgramError.
 
-    No program runs that the repository's own configuration names, nothing is fetched, and no variable GIT_* counts.
-    The work tree is the directory with `.git`. git refuses the repository of a user that safe.directory does not have.
+    git runs no program from the repository's configuration, fetches nothing, and ignores the user's GIT_* variables.
+    The work tree is the directory with `.git`. git fails for a repository of another user that is not in
+    safe.directory.
     """
     return run_gits(root, arguments, environ=environ)[0]
 
 
 def run_gits(root: Path, *commands: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Run git several times at once, as `run_git` does; raise the ProgramError of the first command that failed."""
+    """Run several git commands in parallel, each as `run_git` does, and return their outputs.
+
+    Raises the ProgramError of the first command that failed.
+    """
     top = repository_of(root) or root
     settings = [*_OVERRIDES.items(), *_filters_off(top, environ)]
     return at_once(*(functools.partial(_run, top, root, command, environ, settings) for command in commands))
@@ -49,7 +53,10 @@ def _run(
 
 
 def git_environment(environ: Mapping[str, str], settings: Sequence[tuple[str, str]], protocols: str) -> dict[str, str]:
-    """Return git's variables: no GIT_* of the user, settings over those of files, and the protocols that it may use."""
+    """Return the environment for git: without the user's GIT_*, with `settings` (they override configuration files).
+
+    `protocols`: the transports that git may use (GIT_ALLOW_PROTOCOL).
+    """
     env = _without_git(environ) | {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": protocols}
     env["GIT_CONFIG_COUNT"] = str(len(settings))
     for number, (key, value) in enumerate(settings):
@@ -62,15 +69,15 @@ def _without_git(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield settings that turn off the filters of a repository's own configuration, and of its submodules'."""
+    """Yield settings that disable the filters in the configuration of a repository and of its submodules."""
     names = set[str]()
     for place, files in repositories(top, environ):
         texts = [path.read_bytes().lower() for path in files if path.is_file()]
-        if any(b"filter" in text or b"include" in text for text in texts):  # else git need not be asked
+        if any(b"filter" in text or b"include" in text for text in texts):  # saves running git
             command = ["git", f"--git-dir={place}", f"--work-tree={top}", "config", "--show-scope", "--name-only", "-z"]
             try:
                 found = run([*command, "--get-regexp", r"^filter\."], env=_without_git(environ), cwd=top).split("\0")
-            except ProgramError:  # it has none
+            except ProgramError:  # no filter is set
                 continue
             keys = (key for scope, key in zip(found[::2], found[1::2], strict=False) if scope in ("local", "worktree"))
             names |= {key.rpartition(".")[0] for key in keys}
@@ -79,7 +86,7 @@ def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, s
 
 
 def repositories(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, tuple[Path, ...]]]:
-    """Yield the directory of a checkout's git data with its configuration files, and those of its submodules."""
+    """Yield the git directory and the configuration files of a checkout, and of each of its submodules."""
     place, common = git_directories(top)
     yield place, (common / "config", place / "config.worktree")
     for directory, names, files in os.walk(common / "modules"):
@@ -92,16 +99,16 @@ def repositories(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, 
 
 
 def _submodules(top: Path, place: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the directories of a checkout that hold commits of other repositories."""
+    """Yield the directories of a checkout's submodules."""
     indexes = (path for path in (place / "index", *place.glob("sharedindex.*")) if path.is_file())
-    if any(_LINK in path.read_bytes() for path in indexes):  # else git need not be asked
+    if any(_GITLINK in path.read_bytes() for path in indexes):  # saves running git
         with contextlib.suppress(ProgramError):
             rows = _run(top, top, ["ls-files", "--stage", "-z"], environ, [*_OVERRIDES.items()])
             yield from (top / row.partition("\t")[2] for row in rows.split("\0") if row.startswith("160000 "))
 
 
 def other_configurations(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the paths of the user's configuration files of git and of the machine's."""
+    """Return the paths of git's configuration files of the user and of the system."""
     home = environ.get("HOME", "/nonexistent")
     return Path(home, ".gitconfig"), _user_file("config", environ), Path("/etc/gitconfig")
 
@@ -112,19 +119,19 @@ def _user_file(name: str, environ: Mapping[str, str]) -> Path:
 
 
 def ignore_files(top: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the paths of what decides, beside .gitignore, which files git ignores, whether they exist or not."""
+    """Yield the paths, existing or not, of the files except .gitignore that decide which files git ignores."""
     yield from (path for _, files in repositories(top, environ) for path in files)
     yield from other_configurations(environ)
     yield git_directories(top)[1] / "info/exclude"
     try:
         named = run_git(top, "config", "--type=path", "--get", "core.excludesFile", environ=environ).strip()
-    except ProgramError:  # it is not set
+    except ProgramError:  # core.excludesFile is not set
         named = ""
     yield top / named if named else _user_file("ignore", environ)
 
 
 def git_directories(top: Path) -> tuple[Path, Path]:
-    """Return the directory of a checkout's git data and the common one, which is another one for a linked work tree."""
+    """Return a checkout's git directory and its common directory; these differ in a linked work tree."""
     place = top / ".git"
     if place.is_file():
         place = top / _line(place).removeprefix("gitdir:").strip()
@@ -132,14 +139,15 @@ def git_directories(top: Path) -> tuple[Path, Path]:
 
 
 def own_repository(top: Path, environ: Mapping[str, str]) -> Path | None:
-    """Return the common directory of a checkout's git data; None if `.git` leads to those of another checkout.
+    """Return a checkout's common git directory; None if `.git` points to the repository of another checkout.
 
-    They are the checkout's own if they are in it or, of a linked work tree and of a submodule, if they lead back.
+    The repository belongs to the checkout if it is inside or, in a linked work tree or a submodule, if its `gitdir`
+    file or core.worktree points back to the checkout.
     """
     place, common = (path.resolve() for path in git_directories(top))
     if place != common:
-        leads = place.parent == common / "worktrees" and (place / "gitdir").is_file()
-        found = [(place / _line(place / "gitdir")).parent] if leads else []
+        is_linked = place.parent == common / "worktrees" and (place / "gitdir").is_file()
+        found = [(place / _line(place / "gitdir")).parent] if is_linked else []
     elif place == top.resolve() / ".git":
         found = [top]
     else:
@@ -152,7 +160,7 @@ def own_repository(top: Path, environ: Mapping[str, str]) -> Path | None:
 def _worktree(path: Path, environ: Mapping[str, str]) -> list[str]:
     try:
         return run(["git", "config", "--file", str(path), "core.worktree"], env=_without_git(environ)).splitlines()
-    except ProgramError:  # it has none
+    except ProgramError:  # core.worktree is not set
         return []
 
 

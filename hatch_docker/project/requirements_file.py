@@ -1,4 +1,4 @@
-"""Requirements files (pip's Requirements File Format) as the source of a project's dependencies."""
+"""Reader of requirements files (pip's Requirements File Format) as a project's dependencies."""
 
 import re
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redact_requirement
-from hatch_docker.project.workspace import check_own
+from hatch_docker.project.workspace import check_inside
 
 NAMES = ("requirements.txt", "requirements.in")
 
 
 def parse_requirement(line: str) -> Requirement | None:
-    """Return the requirement of a line (PEP 508), None if it is something else."""
+    """Return the requirement of a line, None if the line is not a requirement (PEP 508)."""
     try:
         return Requirement(line)
     except InvalidRequirement:
@@ -23,9 +23,9 @@ def parse_requirement(line: str) -> Requirement | None:
 
 
 def named_url(line: str) -> str:
-    """Return a requirement of pip that is a URL alone as PEP 508 writes it, `NAME @ URL`; any other line as it is.
+    """Convert a line of pip that is only a URL to the form of PEP 508, `NAME @ URL`; other lines stay unchanged.
 
-    The name is that of the URL's `egg`, or of the wheel.
+    The name comes from the URL's `#egg=NAME` or from the wheel's file name.
     """
     found = re.fullmatch(r"(?:(?:-e|--editable)[ =]\s*)?((?:git\+|https?:|file:)[^\s#]+)(?:#(\S*))?(\s.*)?", line)
     if found is None:
@@ -38,13 +38,13 @@ def named_url(line: str) -> str:
 
 
 def requirement_lines(path: Path, root: Path, parents: tuple[Path, ...] = ()) -> Iterator[str]:
-    """Yield the lines of a file of the project at `root` and of those that it includes, without comments and hashes.
+    """Yield the lines of a requirements file and of the files that it includes, without comments and hashes.
 
-    Raise ConfigError for a file that is not in its repository.
+    `root`: the project. Raises ConfigError for a file outside of the project's repository.
     """
     if path in parents or not path.is_file():
         return
-    check_own(path, root)
+    check_inside(path, root)
     text = path.read_text("utf-8-sig", errors="replace").replace("\\\n", " ")
     for raw in text.splitlines():
         line = re.sub(r"\s--hash[=\s]\S+", "", re.sub(r"(^|\s)#.*", "", raw)).strip()
@@ -55,7 +55,7 @@ def requirement_lines(path: Path, root: Path, parents: tuple[Path, ...] = ()) ->
 
 
 def included_files(path: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield a file and those that it includes."""
+    """Yield the path of a requirements file and of the files that it includes."""
     if path in parents or not path.is_file():
         return
     yield path
@@ -65,7 +65,7 @@ def included_files(path: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]
 
 
 def required_files(root: Path, hook: Any) -> list[Path]:
-    """Return the files that the hook's table names; raise ConfigError if it names none, or others than strings."""
+    """Return the files in the metadata hook's option `requirements`; raises ConfigError if the table is invalid."""
     names = hook.get("requirements") if isinstance(hook, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         text = 'tool.hatch.metadata.hooks.docker: write requirements = ["requirements.txt"], a list of files'
@@ -78,10 +78,10 @@ def required_files(root: Path, hook: Any) -> list[Path]:
 
 
 def read_dependencies(root: Path, hook: Any) -> list[str]:
-    """Return the requirements of the files that the hook's table names, for `dependencies` of [project].
+    """Return the requirements in the files of the metadata hook's table, for `dependencies` of [project].
 
-    pip's options are for pip and left out. Raise ConfigError for a file that is not there or outside of the project,
-    and for a line that is neither a requirement nor an option.
+    pip's options are skipped. Raises ConfigError for a file that is missing or outside of the project, and for a line
+    that is neither a requirement nor an option.
     """
     found: dict[str, None] = {}
     for path in required_files(root, hook):

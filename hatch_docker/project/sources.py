@@ -1,4 +1,4 @@
-"""Sources: the indexes and addresses that tables of uv and Poetry bind the requirements of a project to by name."""
+"""Sources: the index or address that tables of uv and Poetry set for a requirement, by its name."""
 
 import os
 import re
@@ -20,11 +20,11 @@ _PLACES = ("index", "git", "url", "path", "workspace")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A place that a requirement is taken from, where its marker holds, for a chosen extra or group of the project.
+    """The source of the requirement `name`, if `marker` is true and the extra or group ("" for any) is installed.
 
-    `kind` is "index" (`where` is its name), "url", "path" (relative to the project's root), "git" (`where` is an
-    address as pip has it) or "workspace". `table` names the table that says so, for messages. A marker that cannot be
-    told is "?". Only an `indirect` one is also for a dependency of another project.
+    `kind`: "index" (`where` is the index's name), "url", "path" (relative to the project's root), "git" (`where` is an
+    address in pip's form) or "workspace". `table`: the TOML table that sets it, for messages. `marker`: "?" if it is
+    not known. `indirect`: the source also applies to dependencies of other projects.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Source:
 
     @property
     def is_uvs(self) -> bool:
-        """True if it is from uv's table."""
+        """True if a table of uv sets it."""
         return self.table.startswith("[tool.uv")
 
     def __str__(self) -> str:
@@ -47,14 +47,14 @@ class Source:
 
 
 def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]]) -> tuple[Source, ...]:
-    """Return the sources of the project at `root`, whose pyproject.toml is `config`, and of the workspace around it.
+    """Return the sources of the project at `root` and of the workspace that contains it.
 
-    `above` are the workspaces that it is in, the nearest first (`workspace.workspaces_of`). A name in the project's own
-    table is not looked up in the workspace's. Raises ConfigError for a table that uv or
-    Poetry would not take.
+    `config`: the project's pyproject.toml. `above`: the workspaces around it, the nearest first
+    (`workspace.workspaces_of`). For a name in the project's own table, the workspace's table is ignored. Raises
+    ConfigError for a table that uv or Poetry would reject.
     """
     above = list(above)[:1]
-    listed = _listed(above[0][1] if above else config)
+    constrained = _constrained_names(above[0][1] if above else config)
     found: dict[str, list[Source]] = {}
     around = [_uv(root, place, table) for place, table in above]
     for sources in (_poetry(config), *around, _uv(root, root, config)):
@@ -63,18 +63,18 @@ def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]
             by_name.setdefault(source.name, []).append(source)
         found |= by_name
     sources = (source for name in sorted(found) for source in found[name])
-    return tuple(replace(source, indirect=source.name in listed and source.is_uvs) for source in sources)
+    return tuple(replace(source, indirect=source.name in constrained and source.is_uvs) for source in sources)
 
 
-def _listed(config: Config) -> set[str]:
-    """Return the names in uv's constraints and overrides: their sources hold whoever requires them."""
+def _constrained_names(config: Config) -> set[str]:
+    """Return the names in uv's constraints and overrides: their sources also apply to indirect dependencies."""
     uv = table_at(config, "tool", "uv")
     keys = ("constraint-dependencies", "override-dependencies")
     return {name for key in keys for name in names_of(uv.get(key, ()))}
 
 
 def names_of(lines: Any) -> set[str]:
-    """Return the normalised names of a list of requirements; what is not a list of lines has none."""
+    """Return the normalised names of a list of requirements; a value that is not a list of strings has no names."""
     texts = [line for line in lines if isinstance(line, str)] if isinstance(lines, list | tuple) else []
     found = (re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line) for line in texts)
     return {canonicalize_name(match[1]) for match in found if match}
@@ -82,18 +82,18 @@ def names_of(lines: Any) -> set[str]:
 
 def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
     """Yield the sources of [tool.uv.sources] in the pyproject.toml at `place`."""
-    for name, given in table_at(config, "tool", "uv", "sources").items():
-        for entry in given if isinstance(given, list) else [given]:
+    for name, value in table_at(config, "tool", "uv", "sources").items():
+        for entry in value if isinstance(value, list) else [value]:
             where = f"[tool.uv.sources] {name}"
-            kind, value = _place(entry, where, entry)
-            if kind == "workspace" and (not value or (root / "PKG-INFO").is_file()):
-                continue  # a published sdist is no longer in the workspace, and its metadata name a release
+            kind, target = _place(entry, where, entry)
+            if kind == "workspace" and (not target or (root / "PKG-INFO").is_file()):
+                continue  # an unpacked sdist is outside of the workspace: the dependency comes from the index
             conditions = [entry.get(key, "") for key in ("marker", "extra", "group")]
             if not all(isinstance(condition, str) for condition in conditions):
                 raise ConfigError(f"pyproject.toml: {where}: marker, extra and group must be strings")
             marker, extra, group = conditions
-            at = _relative(root, place, kind, value)
-            yield Source(canonicalize_name(name), kind, at, where, marker, normalized(extra), normalized(group))
+            path = _relative(root, place, kind, target)
+            yield Source(canonicalize_name(name), kind, path, where, marker, normalized(extra), normalized(group))
 
 
 def _poetry(config: Config) -> Iterator[Source]:
@@ -103,17 +103,17 @@ def _poetry(config: Config) -> Iterator[Source]:
     for name, group in table_at(config, "tool", "poetry", "group").items():
         tables.append((f"[tool.poetry.group.{name}.dependencies]", table_at(group, "dependencies")))
     for title, table in tables:
-        for name, given in table.items():
-            entries = given if isinstance(given, list) else [given]
+        for name, value in table.items():
+            entries = value if isinstance(value, list) else [value]
             places = {_poetry_place(entry, f"{title} {name}") for entry in entries}
-            # Which of several places it is depends on the versions of Python: Poetry's own lock tells.
+            # With several places, the Python version decides which one applies; poetry.lock contains the result.
             marker = "?" if len(places) > 1 else ""
-            for kind, value in sorted(place for place in places if place is not None):
-                yield Source(canonicalize_name(name), kind, value, f"{title} {name}", marker)
+            for kind, target in sorted(place for place in places if place is not None):
+                yield Source(canonicalize_name(name), kind, target, f"{title} {name}", marker)
 
 
 def _poetry_place(entry: Any, where: str) -> tuple[str, str] | None:
-    """Return kind and value of the place of a dependency of Poetry's; None for any index."""
+    """Return the kind and target of a Poetry dependency's source; None if it comes from any index."""
     if not isinstance(entry, Mapping):
         return None
     kinds = {"source": "index", "git": "git", "url": "url", "path": "path", "file": "path"}
@@ -122,9 +122,9 @@ def _poetry_place(entry: Any, where: str) -> tuple[str, str] | None:
 
 
 def _place(entry: Any, where: str, options: Any) -> tuple[str, str]:
-    """Return kind and value of a source's table; raise ConfigError unless it names one place.
+    """Return the kind and target of a source's table; raises ConfigError unless exactly one kind is set.
 
-    `options` say which commit and which directory of it.
+    `options`: the table with rev, tag, branch and subdirectory.
     """
     kinds = [kind for kind in _PLACES if isinstance(entry, Mapping) and kind in entry]
     if len(kinds) != 1 or not isinstance(entry[kinds[0]], bool if kinds[0] == "workspace" else str):
@@ -139,7 +139,7 @@ def _place(entry: Any, where: str, options: Any) -> tuple[str, str]:
 
 
 def normalized(name: str) -> str:
-    """Return the normalised name of an extra or a group, "" for none."""
+    """Return the normalised name of an extra or a group; "" stays ""."""
     return canonicalize_name(name) if name else ""
 
 

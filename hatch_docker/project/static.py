@@ -1,7 +1,7 @@
-"""A project of another backend than hatchling, read from its [project] table (PEP 621).
+"""Projects with another backend than hatchling: their Project value, from the table [project] (PEP 621).
 
-Only what an image needs is read, and only its type is checked: the rules for the other fields are the backend's, which
-makes the wheel by them.
+Only the fields that an image needs are read, and only their types are checked: the backend checks the rest when it
+builds the wheel.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,10 +28,10 @@ _KINDS: Mapping[type, str] = {str: "a string", list: "an array", dict: "a table"
 def static_project(
     root: Path, tables: Mapping[str, Any], system: BuildSystem, table: Mapping[str, Any], programs: Sequence[str] = ()
 ) -> Project:
-    """Return a project to be read, whose artifacts somebody else makes.
+    """Return a Project with metadata only, without functions that build artifacts.
 
-    `tables` is its pyproject.toml; `table` stands for [project], and nothing in it is dynamic. `programs` are scripts
-    beside the entry points.
+    `tables`: the parsed pyproject.toml. `table`: [project] with all dynamic fields resolved. `programs`: scripts that
+    are not entry points.
     """
 
     def read(root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]) -> Metadata:
@@ -47,14 +47,14 @@ def static_project(
 
 
 def core_metadata(table: Mapping[str, Any]) -> CoreMetadata:
-    """Return the core metadata that a [project] table says; raises ConfigError for a value of a wrong type."""
+    """Return the core metadata of a [project] table; raises ConfigError for a missing or invalid value."""
     name, version, python = (_value(table, field, str) for field in ("name", "version", "requires-python"))
     for field, value in (("name", name), ("version", version)):
         if not value:
             raise ConfigError(f"pyproject.toml: project.{field} is missing")
     try:
         version, python = str(Version(version)), str(SpecifierSet(python))
-    except ValueError as error:  # of an invalid version or specifier, and of numbers of 5000 digits
+    except ValueError as error:  # an invalid version or specifier, or a number of more than 4300 digits
         raise ConfigError(f"pyproject.toml: [project]: {error}") from error
     extras = _value(table, "optional-dependencies", dict)
     return CoreMetadata(
@@ -76,14 +76,14 @@ def _value(table: Mapping[str, Any], name: str, kind: type[Value]) -> Value:
 
 
 def _strings(values: Any, name: str, kind: type[Value]) -> list[Value]:
-    """Return the values of an array, which are all of one kind."""
+    """Return an array's values; raises ConfigError unless all of them have the type `kind`."""
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
         raise ConfigError(f"pyproject.toml: project.{name} must be an array, each item {_KINDS[kind]}")
     return values
 
 
 def _requirements(lines: Any, name: str) -> tuple[str, ...]:
-    """Return requirements in the form that hatchling gives them, sorted; one that is not valid stays as it is."""
+    """Return requirements sorted and in hatchling's form; an invalid one stays unchanged."""
     return tuple(sorted({_requirement(line) for line in _strings(lines, name, str)}))
 
 
@@ -93,7 +93,7 @@ def _requirement(line: str) -> str:
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
-        return line  # who needs it says so
+        return line  # `collect_requirements` reports the error, if the requirement is used
     normalize_requirement(requirement)
     return str(format_dependency(requirement))
 
@@ -106,15 +106,15 @@ def _authors(people: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         name, address = str(person.get("name", "")), str(person.get("email", ""))
         try:
             addresses += [str(Address(name, addr_spec=address))] if address else []
-        except (ValueError, IndexError):  # it is no address
+        except (ValueError, IndexError):  # not a valid address
             addresses.append(f"{name} <{address}>")
         names += [name] if name and not address else []
     return *names, *addresses
 
 
 def _licence(table: Mapping[str, Any]) -> str:
-    """Return the licence as an SPDX expression, "" where the table does not leave one."""
-    stated = table.get("license", "")
-    text = stated.get("text", "") if isinstance(stated, dict) else stated
+    """Return the licence as an SPDX expression, "" if the table contains none."""
+    licence = table.get("license", "")
+    text = licence.get("text", "") if isinstance(licence, dict) else licence
     classifiers = [str(line) for line in _value(table, "classifiers", list)]
     return licence_of({"license": [str(text)], "classifier": classifiers}).expression

@@ -1,4 +1,4 @@
-"""The project's files that may be its sources, for a builder that makes its sdist or its wheel."""
+"""Files of a project that its build backend may read to build the sdist or the wheel."""
 
 import functools
 import hashlib
@@ -17,45 +17,45 @@ from hatch_docker.project.model import Sources
 from hatch_docker.project.repository import ignore_files, own_repository, repository_of, run_git
 
 RECIPE = 1
-# Directories that tools leave and no sdist needs, in a tree outside version control.
-LEFT_OUT = frozenset({
+# Directories that tools create and no sdist needs; they are skipped unless git tracks their files.
+TOOL_DIRECTORIES = frozenset({
     ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "node_modules", "__pycache__",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".eggs",
 })
-# Directories that tools write beside PROJECT_FILES; elsewhere they are part of the project, as in a crate src/target/.
-OUTPUTS = frozenset({"dist", "build", "target", "venv"})
+# Directories that tools create beside one of PROJECT_FILES. Elsewhere they are sources, such as src/target/ of a crate.
+OUTPUT_NAMES = frozenset({"dist", "build", "target", "venv"})
 PROJECT_FILES = ("pyproject.toml", "setup.py", "Cargo.toml")
-SOURCES = ("__init__.py", "build.rs", "Cargo.toml", "meson.build")  # in directories that only have an output's name
+SOURCE_MARKERS = ("__init__.py", "build.rs", "Cargo.toml", "meson.build")  # an OUTPUT_NAMES directory with one: sources
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The files of a project, by their paths relative to `top`, and a key of everything that its sdist depends on.
+    """The files of a project, as paths relative to `top`. `content`: the cache key of everything that its sdist needs.
 
-    `top` is the repository's directory if the backend may ask version control for the version, else the project's.
-    `project` is the project's directory below it, "." for `top` itself.
+    `top`: the repository's directory if the backend may read the version from git, else the project's directory.
+    `project`: the project's directory relative to `top`, "." for `top` itself.
     """
 
     top: Path
     project: str
     files: tuple[str, ...]
     content: str
-    repository: Path | None = None        # git's common directory, if the backend may ask git
+    repository: Path | None = None        # git's common directory, if the backend may run git
 
 
 def read_tree(root: Path, environ: Mapping[str, str], *, versioned: bool) -> Tree:
-    """Return the files that the sdist of the project at `root` may need; raise ConfigError for an unreadable one.
+    """Return the files that the sdist of the project at `root` may need; raises ConfigError for an unreadable file.
 
-    In a git repository these are the files that git does not ignore, else all but those that tools leave (LEFT_OUT).
-    Files in which people keep secrets are left out. With `versioned` they are the whole repository's, whose state is in
-    the key.
+    In a git repository these are the files that git does not ignore, elsewhere all files outside TOOL_DIRECTORIES and
+    similar directories. Files that may contain secrets (`secret_part`) are left out. `versioned`: include the whole
+    repository, and its commit and tags in the key.
     """
     top = repository_of(root)
     state, repository = "", None
     if top is not None and versioned and _git(top, environ, "rev-parse", "--git-dir"):
         state = _git(top, environ, "describe", "--tags", "--long", "--always", "--dirty")
         state += _git(top, environ, "rev-parse", "HEAD")
-        repository = own_repository(top, environ)  # another one would be the user's own
+        repository = own_repository(top, environ)  # not the repository of another checkout, which may be private
     start = top if repository is not None and top is not None else root
     files = _git_files(start, environ) if top is not None else None
     names = tuple(sorted(name for name in files or _walk(start) if not secret_part(name)))
@@ -72,7 +72,7 @@ def _git(top: Path, environ: Mapping[str, str], *arguments: str) -> str:
 
 
 def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
-    """Return the files that git knows below a directory, and others that no tool left there; None if git fails."""
+    """Return the tracked files below a directory, and the untracked ones that no tool created; None if git fails."""
     try:
         known = run_git(start, "ls-files", "-z", "--cached", "--recurse-submodules", environ=environ).split("\0")
         other = run_git(start, "ls-files", "-z", "--others", "--exclude-standard", environ=environ).split("\0")
@@ -90,17 +90,17 @@ def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
         return directory.name != ".." and not directory.is_symlink() and is_real(directory.parent)
 
     for name in other:
-        if name.endswith("/"):  # another repository
+        if name.endswith("/"):  # git prints another repository inside this one as a directory
             known += [] if in_leftover(start / name) else [name + inner for inner in _walk(start / name)]
         elif name and not is_output(start / name) and not in_leftover((start / name).parent):
             known.append(name)
-    # An index may be made by hand, or older than a link that is now in a directory's place: neither leads out.
+    # The index may contain hand-made paths such as ../x, or a directory that is a symlink now: stay inside `start`.
     names = (name for name in dict.fromkeys(known) if name and not name.startswith("/"))
     return [name for name in names if os.path.lexists(start / name) and is_real((start / name).parent)]
 
 
 def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> Sources | None:
-    """Return the files that `read_tree` may choose from; None where it asks the repository of another directory."""
+    """Return the files that `read_tree` may include; None if it reads a repository in another directory."""
     top = repository_of(root)
     start, tracked = root, set[str]()
     others: tuple[Path, ...] = ()
@@ -117,17 +117,17 @@ def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> 
     def is_skipped(path: str) -> bool:
         return path.rpartition("/")[2] == ".git" or (path not in tracked and _is_leftover(start / path))
 
-    return Sources(start, is_skipped, others, marks=(*SOURCES, "CACHEDIR.TAG"))
+    return Sources(start, is_skipped, others, marks=(*SOURCE_MARKERS, "CACHEDIR.TAG"))
 
 
 def _is_leftover(directory: Path) -> bool:
-    """Return whether a directory was left by a tool and is not part of the project."""
-    if directory.name in LEFT_OUT or directory.name.endswith(".egg-info") or is_cache(directory):
+    """Return whether a tool created a directory, so that it is not part of the project."""
+    if directory.name in TOOL_DIRECTORIES or directory.name.endswith(".egg-info") or is_cache(directory):
         return True
     return (
-        directory.name in OUTPUTS
+        directory.name in OUTPUT_NAMES
         and any((directory.parent / name).is_file() for name in PROJECT_FILES)
-        and not any((directory / name).is_file() for name in SOURCES)
+        and not any((directory / name).is_file() for name in SOURCE_MARKERS)
     )
 
 
@@ -141,13 +141,13 @@ def _walk(start: Path) -> list[str]:
 
 
 def _file_key(path: Path) -> list[Any]:
-    """Return the properties of a file that an sdist can have: whether it is executable, its digest, a link's target."""
+    """Return the properties of a file that an sdist stores: executable bit and digest, or a symlink's target."""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             return ["link", os.readlink(path)]  # noqa: PTH115
         if stat.S_ISDIR(status.st_mode):
-            return ["submodule"]  # not checked out
+            return ["submodule"]  # one that is not checked out
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path} of the project is not a regular file; remove it, or have git ignore it")
         with path.open("rb") as stream:

@@ -1,8 +1,8 @@
-"""Workspaces: the dependencies of a project that are members of its workspace, or directories that it names.
+"""Workspaces: the dependencies of a project that are workspace members or local directories.
 
-Reads uv's tables ([tool.uv.workspace], [tool.uv.sources]), hatch's (`workspace` and `sources` of its environments, in
-pyproject.toml or hatch.toml), `path` in Poetry's, and `name @ file://DIRECTORY` in requirements. A dependency is a
-member by its name alone; a project of that name in a lock or an index is then not used.
+They are set by uv's tables ([tool.uv.workspace], [tool.uv.sources]), hatch's tables (`workspace` and `sources` of
+environments, in pyproject.toml or hatch.toml), `path` in Poetry's tables, and `name @ file://DIRECTORY` in
+requirements. A member is identified by its name; a project with this name in a lock or an index is not used.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ _EMPTY: Mapping[str, str] = {}
 
 
 def read_members(project: Metadata, config: Config, read: Callable[[Path], Metadata]) -> dict[str, Metadata]:
-    """Return the members that a project depends on, directly or through others, by their normalised names.
+    """Return the members that a project depends on, directly or indirectly: normalised name to metadata.
 
-    `config` is the project's pyproject.toml, `read` reads another project. Raises ConfigError for tables that uv and
-    hatch would not take.
+    `config`: the project's pyproject.toml. `read`: returns the metadata of the project in a directory. Raises
+    ConfigError for invalid workspace tables, and for a directory with a project of another name.
     """
     lines = _lines(project, project.extras, project.groups)
     if not lines:
         return {}
-    places = {**_references(project.root, lines), **member_places(project.root, config)}
+    places = {**_file_references(project.root, lines), **member_directories(project.root, config)}
     found: dict[str, Metadata] = {}
     waiting = [_name(line) for line in lines] if places else []
     while waiting:
@@ -48,7 +48,7 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
         lines = _lines(member, member.extras)
         waiting += map(_name, lines)
         table = read_tables(member.root / "pyproject.toml")
-        more = {**_references(member.root, lines), **_directories(member.root, table)}
+        more = {**_file_references(member.root, lines), **_source_directories(member.root, table)}
         places |= {other: path for other, path in more.items() if other not in places}
     return found
 
@@ -57,12 +57,12 @@ def _lines(project: Metadata, *tables: Mapping[str, Sequence[str]]) -> list[str]
     return [*project.dependencies, *(line for table in tables for lines in table.values() for line in lines)]
 
 
-def _references(root: Path, lines: Iterable[str]) -> dict[str, Path]:
-    """Return the requirements that are directories of projects by their addresses."""
+def _file_references(root: Path, lines: Iterable[str]) -> dict[str, Path]:
+    """Return the requirements with a `file:` URL of a project's directory: normalised name to directory."""
     found = {}
     for line in lines:
         address = re.match(r"[^@;]*@\s*file:(?://)?([^\s;#?]+)", line)
-        # PDM has a variable in it; hatchling's are replaced by now.
+        # PDM's variable; hatchling has replaced its own already.
         path = unquote(address[1]).replace("${PROJECT_ROOT}", str(root.absolute())) if address else ""
         if path and "\0" not in path and _is_project(Path("/" + path.lstrip("/"))):
             found[_name(line)] = Path("/" + path.lstrip("/")).resolve()
@@ -74,8 +74,8 @@ def _name(line: str) -> str:
     return canonicalize_name(match[1]) if match else ""
 
 
-def member_places(root: Path, config: Config) -> dict[str, Path]:
-    """Return the directories of the projects that the project at `root` takes by name, by their normalised names."""
+def member_directories(root: Path, config: Config) -> dict[str, Path]:
+    """Return the projects that requirements of the project at `root` may name: normalised name to directory."""
     found: dict[str, Path] = {}
     above: Config = {}
     for place in (root, *root.parents):
@@ -83,18 +83,18 @@ def member_places(root: Path, config: Config) -> dict[str, Path]:
         if table and (members := workspace_members(place, table)) and (place == root or root.resolve() in members):
             found |= {name: path for path in sorted(members) if (name := _project_name(path))}
             above = table if place != root else {}
-            found |= _directories(place, above)
+            found |= _source_directories(place, above)
             break
         if (place / ".git").exists():
             break
-    found |= _directories(root, config)
+    found |= _source_directories(root, config)
     sources = [*_sources(above), *_sources(config)]
     elsewhere = {name for name, source in sources if {"git", "url", "index"} & set(source)}
     return {name: path for name, path in found.items() if name not in elsewhere and path != root.resolve()}
 
 
 def workspace_lock(root: Path) -> str:
-    """Return uv's lock of the workspace that a project is a member of, relative to the project, "" without one."""
+    """Return the path of the uv.lock of a member's workspace, relative to the member; "" if there is none."""
     for place, _ in workspaces_of(root):
         if (place / "uv.lock").is_file():
             return os.path.relpath(place / "uv.lock", root)
@@ -102,14 +102,13 @@ def workspace_lock(root: Path) -> str:
 
 
 def is_member(root: Path) -> bool:
-    """Return whether a project is a member of a workspace of a directory above."""
+    """Return whether a project is a member of a workspace in a directory above."""
     return any(True for _ in workspaces_of(root))
 
 
-def names_projects(root: Path, *, needs: bool) -> bool:
-    """Return whether dependencies may be other projects here, now or once those exist; `needs` says if there are any.
-    """
-    for place in (root, *root.parents) if needs else ():
+def may_use_members(root: Path, has_dependencies: bool) -> bool:
+    """Return whether dependencies may be local projects, present or added later; False without dependencies."""
+    for place in (root, *root.parents) if has_dependencies else ():
         config = _config_of(place, root)
         if _tables(config, "workspace") or any({"path", "workspace"} & set(source) for _, source in _sources(config)):
             return True
@@ -119,7 +118,7 @@ def names_projects(root: Path, *, needs: bool) -> bool:
 
 
 def workspaces_of(root: Path) -> Iterator[tuple[Path, Config]]:
-    """Yield the directories above of which a project is a member, the nearest first, each with its pyproject.toml."""
+    """Yield the workspaces above that a project is a member of, the nearest first: directory and parsed tables."""
     for place in root.parents:
         config = _config_of(place, root)
         if root.resolve() in workspace_members(place, config):
@@ -128,28 +127,28 @@ def workspaces_of(root: Path) -> Iterator[tuple[Path, Config]]:
             break
 
 
-def top_of(root: Path) -> Path:
-    """Return the directory that is the user's project as a whole: the repository's or, without git, the workspace's."""
+def top_directory(root: Path) -> Path:
+    """Return the directory of the repository that contains the project, else of its workspace, else `root`."""
     return repository_of(root) or next((place for place, _ in workspaces_of(root)), root)
 
 
-def check_own(path: Path, root: Path) -> None:
-    """Raise ConfigError for a file that the files of a project name and that is not in its repository.
+def check_inside(path: Path, root: Path) -> None:
+    """Raise ConfigError for a file outside of the project's `top_directory`.
 
-    It may be one of the user's, with secrets in lines that an error would show.
+    Such a file may be private, and an error message would show a line of it.
     """
-    if "\0" in str(path) or not path.resolve().is_relative_to(top_of(root).resolve()):
+    if "\0" in str(path) or not path.resolve().is_relative_to(top_directory(root).resolve()):
         raise ConfigError(f"{path.name}: {path} is outside of the project; only requirements of the project are read")
 
 
-def written_path(root: Path, name: str, option: str, variable: str, environ: Mapping[str, str] = _EMPTY) -> Path:
-    """Return the path of what a build writes where an option of the project says, `name`, relative to it.
+def writable_path(root: Path, name: str, option: str, variable: str, environ: Mapping[str, str] = _EMPTY) -> Path:
+    """Return the path of an output that an option of the project sets. `name`: its path relative to the project.
 
-    Raise ConfigError where that is outside of the repository or in git's data, unless the user set the variable that
-    stands for the option ("": none does): a stranger's project could replace files of the user, or add one that
-    programs run.
+    Raises ConfigError if it is outside of the `top_directory` or in `.git`, because an untrusted project could replace
+    the user's files or add a file that programs execute. `variable`: the environment variable of the option, "" for
+    none; if the user has set it, every path is allowed.
     """
-    top, path = top_of(root).resolve(), (root / name).resolve()
+    top, path = top_directory(root).resolve(), (root / name).resolve()
     inside = path.is_relative_to(top) and ".git" not in path.relative_to(top).parts
     if not inside and not environ.get(variable):
         way_out = f"set {variable}" if variable else "name that directory on the command line"
@@ -158,9 +157,10 @@ def written_path(root: Path, name: str, option: str, variable: str, environ: Map
 
 
 def _config_of(place: Path, root: Path) -> Config:
-    """Return the tables of a directory above the project at `root`, if its files name a workspace.
+    """Return the tables in pyproject.toml and hatch.toml of a directory `place`, {} if neither mentions a workspace.
 
-    Files of other users do not count: whoever may write to /tmp must not decide what is built below it.
+    Files of users other than root, the current user and the owner of the project at `root` are ignored: a user who may
+    write to /tmp must not influence builds below /tmp. Raises ConfigError.
     """
     tables: list[dict[str, Any]] = []
     owners = {0, os.getuid(), root.stat().st_uid}
@@ -181,7 +181,7 @@ def _config_of(place: Path, root: Path) -> Config:
 
 
 def workspace_members(place: Path, config: Config) -> set[Path]:
-    """Return the directories of a workspace's members, with its own if that is a project; raises ConfigError."""
+    """Return the directories of a workspace's members, `place` included if it is a project; raises ConfigError."""
     try:
         return _members(place, config)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -205,9 +205,9 @@ def _members(place: Path, config: Config) -> set[Path]:
 
 
 def _matching(place: Path, pattern: str) -> Iterator[Path]:
-    """Yield the projects that a pattern names, relative to a directory; it may climb out of it."""
+    """Yield the projects that match a pattern relative to a directory; the pattern may start with `..`."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    if any("**" in part and part != "**" for part in parts):  # Python 3.13 takes it for "*"
+    if any("**" in part and part != "**" for part in parts):  # Python 3.13 treats a** as a*
         raise ValueError(f"{pattern!r}: '**' can only be an entire part of a path")
     while parts and parts[0] == "..":
         place, parts = place.parent, parts[1:]
@@ -217,26 +217,26 @@ def _matching(place: Path, pattern: str) -> Iterator[Path]:
 
 
 def _tables(config: Config, name: str) -> list[Config]:
-    """Return uv's table of a name, hatch's, and those of hatch's environments."""
+    """Return the tables with a name in [tool.uv], in [tool.hatch] and in each environment of hatch."""
     hatch = table_at(config, "tool", "hatch")
     places = [table_at(config, "tool", "uv"), hatch, *table_at(hatch, "envs").values()]
     return [table_at(place, name) for place in places if isinstance(table_at(place).get(name), Mapping)]
 
 
 def _sources(config: Config) -> Iterator[tuple[str, Config]]:
-    """Yield each dependency by its name, with a table that tells uv, hatch or Poetry where to take it from."""
+    """Yield the normalised name and the table of each dependency's source in the tables of uv, hatch and Poetry."""
     poetry = table_at(config, "tool", "poetry")
     groups = [poetry, *table_at(poetry, "group").values()]
     named = [table_at(table, key) for table in groups for key in ("dependencies", "dev-dependencies")]
     for table in (*named, *_tables(config, "sources")):
-        for name, given in table.items():
-            for source in given if isinstance(given, list) else [given]:
+        for name, value in table.items():
+            for source in value if isinstance(value, list) else [value]:
                 if isinstance(source, Mapping):
                     yield canonicalize_name(name), source
 
 
-def _directories(place: Path, config: Config) -> dict[str, Path]:
-    """Return the dependencies that are directories of projects."""
+def _source_directories(place: Path, config: Config) -> dict[str, Path]:
+    """Return the dependencies whose source is a project's directory: normalised name to directory."""
     found = {}
     for name, source in _sources(config):
         path = place / str(source["path"]) if "path" in source else None
@@ -248,10 +248,10 @@ def _directories(place: Path, config: Config) -> dict[str, Path]:
 def _is_project(path: Path) -> bool:
     try:
         return any((path / file).is_file() for file in ("pyproject.toml", "setup.py"))
-    except OSError:  # no directory has a name that is so long
+    except OSError:  # for instance, the name is too long
         return False
 
 
 def _project_name(path: Path) -> str:
     name = table_at(read_tables(path / "pyproject.toml"), "project").get("name", "")
-    return canonicalize_name(str(name))  # "": no project, or one whose own build reports the mistake
+    return canonicalize_name(str(name))  # "": there is no project, or its own build reports the missing name

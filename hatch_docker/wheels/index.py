@@ -27,7 +27,7 @@ from hatch_docker.core.errors import ConfigError, ProgramError, RegistryError
 from hatch_docker.core.http import urls
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.validation import ANY, first_mismatch
-from hatch_docker.project.workspace import member_places, workspaces_of
+from hatch_docker.project.workspace import member_directories, workspaces_of
 from hatch_docker.wheels.declared import DeclaredIndexes, declared_indexes
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ def _pyproject(root: Path) -> dict[str, Any]:
 def _member_indexes(root: Path) -> list[dict[str, Any]]:
     """Return the indexes that workspace members declare, the project's first. Only tool.uv.sources uses them."""
     places = [root] if any(workspaces_of(root)) else []
-    places += member_places(root, _pyproject(root)).values()
+    places += member_directories(root, _pyproject(root)).values()
     tables = (_pyproject(place).get("tool", {}).get("uv", {}) for place in places)
     return [{**index, "explicit": True, "default": False} for table in tables for index in table.get("index", [])]
 

@@ -20,7 +20,7 @@ from hatch_docker.core.streams import pieces
 from hatch_docker.core.tables import table_at
 from hatch_docker.oci.compression import Compression
 from hatch_docker.project.git_files import repository_files
-from hatch_docker.project.git_remote import Commit, fetched, submodule_source, with_history
+from hatch_docker.project.git_remote import Commit, fetch_commit, fetch_history, submodule_source
 from hatch_docker.project.git_source import GitSource
 from hatch_docker.project.pyproject import static_table
 
@@ -42,17 +42,17 @@ class Archive:
 
 
 def repository_archive(source: GitSource, ctx: Context) -> Archive:
-    """Return the archive of a source that names a commit. Raise WheelError, and the errors of `git_remote.fetched`."""
+    """Return the archive of a source that names a commit. Raise WheelError, and the errors of `fetch_commit`."""
     key = key_of(RECIPE, str(source))
     known = ctx.store.recall("git archive", key)
     if known and ctx.store.get(f"sha256:{known[0]}"):
         return Archive(*known)
-    with fetched(source, ctx) as commit, commit.files.with_name("plain.tar").open("w+b") as plain:
+    with fetch_commit(source, ctx) as commit, commit.files.with_name("plain.tar").open("w+b") as plain:
         version = _version(commit)
         with tarfile.open(mode="w", fileobj=plain, format=tarfile.PAX_FORMAT) as tar:
             _add_commit(tar, commit, "source", 0)
             if not version:
-                _add_repository(tar, with_history(commit))
+                _add_repository(tar, fetch_history(commit))
         plain.seek(0)
         digest_and_size = _compress(plain, ctx)
     archive = Archive(*digest_and_size, version)
@@ -73,7 +73,7 @@ def _compress(plain: IO[bytes], ctx: Context) -> tuple[str, int]:
 def _version(commit: Commit) -> str:
     """Return the static version in a commit's pyproject.toml, "" if it has none."""
     path = "/".join(filter(None, (commit.source.subdirectory, "pyproject.toml")))
-    names = {file.path: file.name for file, _ in commit.listed()}
+    names = {file.path: file.name for file, _ in commit.entries()}
     if path not in names:
         if commit.source.subdirectory and not any(name == commit.source.subdirectory for name in names):
             raise WheelError(f"{commit.source}: the commit has no directory {commit.source.subdirectory}")
@@ -97,8 +97,8 @@ def static_identity(pyproject: bytes) -> tuple[str, str]:
 
 def _add_commit(tar: tarfile.TarFile, commit: Commit, place: str, depth: int) -> None:
     """Add the files of a commit and of its submodules below the directory `place`."""
-    listed = [file for file, _ in commit.listed()]
-    files = [file for file in listed if file.mode not in (_SUBMODULE, _TREE)]
+    entries = [file for file, _ in commit.entries()]
+    files = [file for file in entries if file.mode not in (_SUBMODULE, _TREE)]
     for file, found in zip(files, commit.contents([file.name for file in files]), strict=True):
         info = tarfile.TarInfo(f"{place}/{file.path}")
         if file.mode == _LINK:
@@ -107,19 +107,19 @@ def _add_commit(tar: tarfile.TarFile, commit: Commit, place: str, depth: int) ->
         else:
             _add(tar, info, found.content, 0o755 if file.mode == "100755" else 0o644)
     submodules = commit.submodules()
-    for file in listed:
+    for file in entries:
         if file.mode == _SUBMODULE and file.path in submodules:
             if depth == DEPTH:
                 raise WheelError(f"{commit.source} has submodules of submodules, more than {DEPTH} deep")
             source = submodule_source(commit.source, submodules[file.path], file.name)
-            with fetched(source, commit.ctx) as inner:
+            with fetch_commit(source, commit.ctx) as inner:
                 _add_commit(tar, inner, f"{place}/{file.path}", depth + 1)
 
 
 def _add_repository(tar: tarfile.TarFile, commit: Commit) -> None:
     """Add a .git directory with the commit checked out, its history and its tags."""
-    listed = [file for file, _ in commit.listed()]
-    names = {file.name for file in listed if file.mode != _SUBMODULE}
+    entries = [file for file, _ in commit.entries()]
+    names = {file.name for file in entries if file.mode != _SUBMODULE}
 
     def objects() -> Iterator[Any]:
         yield from commit.history_objects()
@@ -129,7 +129,7 @@ def _add_repository(tar: tarfile.TarFile, commit: Commit) -> None:
         info = tarfile.TarInfo(f"source/.git/{directory}")
         info.type, info.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(info)
-    files = [file for file in listed if file.mode != _TREE]
+    files = [file for file in entries if file.mode != _TREE]
     for path, content in repository_files(commit.source.ref, files, objects(), commit.tags()):
         _add(tar, tarfile.TarInfo(f"source/.git/{path}"), content, 0o644)
 

@@ -1,4 +1,4 @@
-"""Where the sources stand in version control, and what of them no commit has."""
+"""The checked-out commit of a project, and its uncommitted changes."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -26,8 +26,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("branch", ["main", "feature/ä,b#12"])
-def test_the_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) -> None:
-    """As pipelines make them: one commit, without those before it."""
+def test_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) -> None:
+    """Pipelines often clone with depth 1."""
     if branch != "main":
         git(root, "checkout", "-b", branch)
     git(root, "commit", "--allow-empty", "-m", "two")
@@ -35,36 +35,36 @@ def test_the_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) 
     assert revision(tmp_path / "shallow").branch == branch
 
 
-def test_a_worktree_has_its_own_branch(root: Path, tmp_path: Path) -> None:
+def test_branch_of_a_linked_work_tree(root: Path, tmp_path: Path) -> None:
     found = revision(root)
-    assert (len(found.commit), found.branch, found.dirty, found.mark) == (40, "main", (), "")
+    assert (len(found.commit), found.branch, found.dirty, found.dirty_suffix) == (40, "main", (), "")
     git(root, "worktree", "add", "-b", "fix", str(tmp_path / "tree"))
     assert revision(tmp_path / "tree").branch == "fix"
 
 
-def test_what_no_commit_has_is_named(root: Path) -> None:
+def test_uncommitted_changes_are_dirty(root: Path) -> None:
     (root / "neu übel.txt").touch()
     git(root, "mv", "vcs_version/__init__.py", "vcs_version/moved.py")
     (root / ".gitignore").write_text("changed")
-    git(root, "config", "status.showUntrackedFiles", "no")  # of users with large trees; the image has them all the same
+    git(root, "config", "status.showUntrackedFiles", "no")  # must have no effect: the image contains untracked files
     found = revision(root)
     assert set(found.dirty) == {"neu übel.txt", "vcs_version/moved.py", ".gitignore"}
-    assert found.mark == "-dirty"
+    assert found.dirty_suffix == "-dirty"
 
 
 HIDDEN: dict[str, Callable[[Path], object]] = {
     "assume-unchanged": lambda root: git(root, "update-index", "--assume-unchanged", CODE),
     "skip-worktree": lambda root: git(root, "update-index", "--skip-worktree", CODE),
-    "another work tree": lambda root: git(root, "config", "core.worktree", str(root.parent)),
-    "a monitor that saw nothing": lambda root: git(root, "config", "core.fsmonitor", "true"),
-    "no look at sizes and times": lambda root: git(root, "config", "core.checkStat", "minimal"),
+    "core.worktree": lambda root: git(root, "config", "core.worktree", str(root.parent)),
+    "core.fsmonitor": lambda root: git(root, "config", "core.fsmonitor", "true"),
+    "core.checkStat": lambda root: git(root, "config", "core.checkStat", "minimal"),
 }
 CODE = "vcs_version/__init__.py"
 
 
 @pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
-def test_a_change_is_told_whatever_hides_it(hide: Callable[[Path], object], root: Path) -> None:
-    """Also from `git status`; a file that is as in the commit is no change, whatever its flag is."""
+def test_change_hidden_from_git_status_is_dirty(hide: Callable[[Path], object], root: Path) -> None:
+    """A flagged file that equals the commit's is not dirty."""
     hide(root)
     assert revision(root).dirty == ()
     (root / CODE).write_text("changed = True\n")
@@ -73,8 +73,8 @@ def test_a_change_is_told_whatever_hides_it(hide: Callable[[Path], object], root
     assert not is_changed(root, "pyproject.toml", {})
 
 
-def test_a_mode_and_a_flagged_file_that_is_gone_are_told(root: Path) -> None:
-    """Where git is told that modes mean nothing; what a sparse checkout leaves out is no change."""
+def test_changed_mode_and_missing_flagged_file_are_dirty(root: Path) -> None:
+    """core.fileMode = false has no effect. A file that a sparse checkout leaves out is not dirty."""
     git(root, "config", "core.fileMode", "false")
     (root / CODE).chmod(0o755)
     assert revision(root).dirty == (CODE,)
@@ -87,10 +87,10 @@ def test_a_mode_and_a_flagged_file_that_is_gone_are_told(root: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["the repository's", "the user's"])
-def test_an_ignored_file_of_the_wheel_is_told(
+def test_file_of_the_wheel_ignored_by_user_is_dirty(
     where: str, root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Unless a `.gitignore` that everybody has leaves it out; what is not in the wheel may be ignored by anything."""
+    """A file ignored by a committed `.gitignore` is not dirty, nor is an ignored file that is not in the wheel."""
     home = tmp_path_factory.mktemp("home")
     environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
     ignore = root / ".git/info/exclude" if where == "the repository's" else home / ".config/git/ignore"
@@ -107,7 +107,7 @@ def test_an_ignored_file_of_the_wheel_is_told(
     assert found.dirty == ("vcs_version/extra.py", "vcs_version/more/a.py")
 
 
-def test_what_builds_write_and_what_is_ignored_makes_nothing_dirty(root: Path) -> None:
+def test_outputs_and_ignored_files_are_not_dirty(root: Path) -> None:
     (root / "build.env").touch()
     (root / "dist").mkdir()
     (root / "dist/x").touch()
@@ -116,8 +116,8 @@ def test_what_builds_write_and_what_is_ignored_makes_nothing_dirty(root: Path) -
     assert revision(root, outputs=("dist", "build.env")).dirty == ()
 
 
-def test_changed_paths_are_those_of_the_project_and_start_there(root: Path) -> None:
-    """Not at the top of the repository, where another project may be dirty."""
+def test_dirty_paths_are_relative_to_the_project(root: Path) -> None:
+    """Changes of other projects in the repository are not listed."""
     (root / "packages/app").mkdir(parents=True)
     (root / "packages/app/app.py").touch()
     assert revision(root / "vcs_version").dirty == ()
@@ -139,16 +139,14 @@ def test_changed_paths_are_those_of_the_project_and_start_there(root: Path) -> N
         ({"CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "fix"}, "fix"),
     ],
 )
-def test_a_pipeline_says_which_branch_it_checked_a_commit_out_of(
-    environ: Mapping[str, str], branch: str, root: Path
-) -> None:
+def test_branch_from_ci_variables(environ: Mapping[str, str], branch: str, root: Path) -> None:
     git(root, "checkout", "--detach", "--force")
     assert revision(root, environ).branch == branch
 
 
 @pytest.mark.parametrize("how", ["damaged", "no git"])
-def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path) -> None:
-    """Another user's in a pipeline's container, say: else the label would be missing, and a dirty tree pushed."""
+def test_unreadable_repository_gives_a_warning(how: str, root: Path) -> None:
+    """Without the warning, the revision label would be missing, and a dirty tree could be pushed, unnoticed."""
     if how == "damaged":
         (root / ".git/HEAD").write_text("ref: nowhere\n")
     warnings: list[str] = []
@@ -158,7 +156,7 @@ def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path) -> No
     assert ("fatal: " if how == "damaged" else "cannot run git") in warnings[0]
 
 
-def test_no_revision_outside_of_version_control_and_before_the_first_commit(tmp_path: Path) -> None:
+def test_no_revision_without_repository_or_commit(tmp_path: Path) -> None:
     assert read_revision(tmp_path, {}, warn=pytest.fail) is None
     git(tmp_path, "init")
     assert read_revision(tmp_path, {}, warn=pytest.fail) is None

@@ -1,4 +1,4 @@
-"""Git repositories that dependencies come from: their addresses, and what is fetched of them."""
+"""Remote git repositories as sources of dependencies: their addresses, and the commits fetched from them."""
 
 import tarfile
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError, OfflineError, RegistryError, WheelError
-from hatch_docker.project.git_remote import fetched, resolve_commit, submodule_source
+from hatch_docker.project.git_remote import fetch_commit, resolve_commit, submodule_source
 from hatch_docker.project.git_source import GitSource, git_address, parse_git
 from hatch_docker.wheels.repository import repository_archive
 from tests.conftest import need, run
@@ -43,7 +43,7 @@ def source(there: Path, ref: str = "main") -> GitSource:
     ("https://x.example:8443/a?branch=main", GitSource("https://x.example:8443/a", "main")),
     ("git+file:///a/b", GitSource("file:///a/b")),
 ])  # fmt: skip
-def test_addresses_as_tools_write_them(address: str, expected: GitSource) -> None:
+def test_address_forms_of_tools(address: str, expected: GitSource) -> None:
     found = parse_git(address, "the test")
     assert found == expected
     assert parse_git(str(found), "x") == GitSource(found.url, found.ref, found.subdirectory)
@@ -55,14 +55,14 @@ def test_addresses_as_tools_write_them(address: str, expected: GitSource) -> Non
     "git+ssh://-oProxyCommand=x/a", "git+https://x.example/a@--upload-pack=x", "git+https://x.example/a@a..b",
     "git+https://x.example/a#subdirectory=../b", "git+https://x.example:no/a", "git+-x", "git+file://host/a@-x",
 ])  # fmt: skip
-def test_what_git_could_take_for_something_else_is_refused(address: str) -> None:
+def test_address_that_git_could_misread_is_rejected(address: str) -> None:
     with pytest.raises(WheelError, match=r"^here: ") as caught:
         parse_git(address, "here")
     assert "\n" not in str(caught.value)
 
 
-def test_branches_tags_and_commits_become_commits(there: Path, ctx: Context) -> None:
-    """An annotated tag stands for its commit; of a branch and a tag of one name the branch is meant."""
+def test_branch_tag_and_commit_are_resolved(there: Path, ctx: Context) -> None:
+    """An annotated tag is resolved to its commit. If a branch and a tag have the same name, the branch is used."""
     tagged, newest = (run("git", "rev-parse", f"{name}^{{commit}}", cwd=there).strip() for name in ("v1.5", "main"))
     git(there, "branch", "v9", "v1.5")
     git(there, "tag", "v9", "main")
@@ -76,7 +76,7 @@ def test_branches_tags_and_commits_become_commits(there: Path, ctx: Context) -> 
 
 
 def members(archive: Path) -> dict[str, str]:
-    """Return the contents of the files of an archive, and the targets of its links."""
+    """Return the members of an archive by name: a file's content, a link's target."""
     with tarfile.open(archive) as tar:
         found = {}
         for member in tar:
@@ -86,10 +86,10 @@ def members(archive: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("server", ["file", "http"])
-def test_a_commit_is_an_archive_of_the_same_bytes(server: str, there: Path, tmp_path: Path, ctx: Context) -> None:
-    """It has the files, and the history that the version comes from, which git reads as that of a clone.
+def test_archive_of_a_commit_is_reproducible(server: str, there: Path, tmp_path: Path, ctx: Context) -> None:
+    """It contains the files and the history from which backends compute the version; git reads it like a clone.
 
-    A server of files alone gives no single commit: all are fetched.
+    With the dumb HTTP protocol a single commit cannot be fetched: all references are fetched.
     """
     found = resolve_commit(source(there), ctx)
     first = repository_archive(found, ctx)
@@ -118,7 +118,7 @@ def test_a_commit_is_an_archive_of_the_same_bytes(server: str, there: Path, tmp_
     assert b"top_dep/data.txt" in run("git", "archive", "HEAD", cwd=at).encode()
 
 
-def test_a_stated_version_needs_no_history(there: Path, ctx: Context) -> None:
+def test_static_version_needs_no_history(there: Path, ctx: Context) -> None:
     found = resolve_commit(parse_git(git_address(there.as_uri(), "main", "sub"), "x"), ctx)
     archive = repository_archive(found, ctx)
     assert archive.version == "3.1"
@@ -127,7 +127,7 @@ def test_a_stated_version_needs_no_history(there: Path, ctx: Context) -> None:
         repository_archive(GitSource(found.url, found.ref, "nope"), ctx)
 
 
-def test_submodules_are_in_it(there: Path, tmp_path: Path, ctx: Context) -> None:
+def test_archive_contains_submodules(there: Path, tmp_path: Path, ctx: Context) -> None:
     make_repository(tmp_path / "inner")
     git(there, "submodule", "--quiet", "add", "../inner", "vendor/inner")
     commit_all(there)
@@ -135,8 +135,8 @@ def test_submodules_are_in_it(there: Path, tmp_path: Path, ctx: Context) -> None
     assert "source/vendor/inner/top_dep/data.txt" in members(ctx.store.blob_path(f"sha256:{archive.sha256}"))
 
 
-def test_nothing_that_a_repository_or_a_template_brings_runs(there: Path, tmp_path: Path, ctx: Context) -> None:
-    """Neither hooks of a template, nor filters of attributes, nor another protocol of a submodule."""
+def test_fetching_runs_no_program_of_the_repository(there: Path, tmp_path: Path, ctx: Context) -> None:
+    """No hooks of a template directory, no filters from .gitattributes, no `ext::` protocol of a submodule."""
     ran, script = tmp_path / "ran", tmp_path / "program"
     script.write_text(f"#!/bin/sh\necho $0 >> {ran}\ncat\n")
     script.chmod(0o755)
@@ -163,7 +163,7 @@ def test_nothing_that_a_repository_or_a_template_brings_runs(there: Path, tmp_pa
     assert not ran.exists(), ran.read_text()
 
 
-def test_a_submodule_leads_to_no_repository_of_this_machine(there: Path, ctx: Context) -> None:
+def test_local_submodule_of_a_remote_repository_is_rejected(there: Path, ctx: Context) -> None:
     (there / ".gitmodules").write_text('[submodule "s"]\n\tpath = mod\n\turl = file:///etc\n')
     git(there, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
     git(there, "add", ".gitmodules", "pyproject.toml")
@@ -174,7 +174,7 @@ def test_a_submodule_leads_to_no_repository_of_this_machine(there: Path, ctx: Co
 
 
 @pytest.mark.parametrize("name", ["../out", ".git/hooks/post-checkout", ".GIT"])
-def test_a_path_that_git_itself_refuses(name: str, there: Path, ctx: Context) -> None:
+def test_path_that_git_does_not_allow_is_rejected(name: str, there: Path, ctx: Context) -> None:
     blob = run("git", "hash-object", "-w", "pyproject.toml", cwd=there).strip()
     first, _, rest = name.rpartition("/")
     entry = f"100644 {rest}".encode() + b"\0" + bytes.fromhex(blob)
@@ -199,20 +199,20 @@ def hash_object(there: Path, kind: str, content: bytes) -> str:
     ("http://forge.example/b", ""), ("https://forge.example:8443/b", ""), ("https://forge.example.evil.example/b", ""),
     ("ssh://git@forge.example/b", ""),
 ])  # fmt: skip
-def test_a_submodule_gets_the_login_of_its_origin_alone(address: str, login: str) -> None:
-    """A stranger's repository names it: by http the login could be read on the way."""
+def test_submodule_of_another_origin_gets_no_login(address: str, login: str) -> None:
+    """The address comes from an untrusted repository, and over http others could read the login."""
     parent = GitSource("https://forge.example/a", COMMIT, login="me:token")
     assert submodule_source(parent, address, COMMIT).login == login
 
 
-def test_a_login_reaches_the_server_alone(there: Path, ctx: Context, lines: list[str]) -> None:
-    """It is in no command line (of an address, git writes one), no message and no file of the cache."""
+def test_login_is_sent_to_the_server_only(there: Path, ctx: Context, lines: list[str]) -> None:
+    """No command line, message or cache file contains it."""
     git(there, "update-server-info")
     with serving_files(there, paths := []) as url:
         address = url.replace("//", "//user:pass-mark@")
         found = resolve_commit(parse_git(f"git+{address}/.git@main", "x"), ctx)
         repository_archive(found, ctx)
-        with pytest.raises(RegistryError) as caught, fetched(GitSource(found.url, COMMIT, login=found.login), ctx):
+        with pytest.raises(RegistryError) as caught, fetch_commit(GitSource(found.url, COMMIT, login=found.login), ctx):
             pass
     assert paths
     kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
@@ -224,15 +224,15 @@ def test_a_login_reaches_the_server_alone(there: Path, ctx: Context, lines: list
     ("file:///nowhere/at/all", "does not appear to be a git repository"),
     ("http://127.0.0.1:9/x", "Failed to connect|Connection refused"),
 ])
-def test_a_repository_that_is_not_there(url: str, message: str, ctx: Context) -> None:
+def test_missing_repository_is_one_line(url: str, message: str, ctx: Context) -> None:
     need("git")
     with pytest.raises(RegistryError, match=message) as caught:
         resolve_commit(GitSource(url, "main"), ctx)
     assert "\n" not in str(caught.value)
 
 
-def test_a_commit_that_is_not_there_and_no_network(there: Path, ctx: Context) -> None:
-    with pytest.raises(HatchDockerError, match=f"has no commit {COMMIT}"), fetched(source(there, COMMIT), ctx):
+def test_missing_commit_and_offline_errors(there: Path, ctx: Context) -> None:
+    with pytest.raises(HatchDockerError, match=f"has no commit {COMMIT}"), fetch_commit(source(there, COMMIT), ctx):
         pass
     found = resolve_commit(source(there), ctx)
     repository_archive(found, ctx)

@@ -1,4 +1,4 @@
-"""Hatchling's view of a project: which configurations run code of the project, and reach outside of it."""
+"""Projects with hatchling: configurations that run code of the project, and files outside of the project."""
 
 import tomllib
 from pathlib import Path
@@ -27,8 +27,8 @@ from tests.projects import write_files, write_project
     ("[build-system]\nbuild-backend = 'hatchling.build'\nbackend-path = ['.']", True),
     ("[tool]\nhatch = 1", False),
 ])  # fmt: skip
-def test_configurations_that_run_code(table: str, expected: bool, tmp_path: Path) -> None:
-    """To read the metadata or to make the sdist; build hooks of the wheel run in the builder stage."""
+def test_configuration_that_runs_code(table: str, expected: bool, tmp_path: Path) -> None:
+    """Code for the metadata or the sdist counts; build hooks of the wheel do not: they run in the builder stage."""
     assert runs_code(tmp_path, tomllib.loads(table)) is expected
     if "tool.hatch." in table:
         (tmp_path / "hatch.toml").write_text(table.replace("tool.hatch.", ""))
@@ -36,14 +36,14 @@ def test_configurations_that_run_code(table: str, expected: bool, tmp_path: Path
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"[", b"a = " + b"[" * 9999])
-def test_a_hatch_toml_that_cannot_be_read(data: bytes, tmp_path: Path) -> None:
+def test_unreadable_hatch_toml_is_reported(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "hatch.toml").write_bytes(data)
     with pytest.raises(ConfigError, match=r"cannot read .*hatch\.toml: "):
         runs_code(tmp_path, {})
 
 
 def project(tmp_path: Path, table: str) -> Project:
-    """A project with more tables, opened as hatchling builds it on this machine."""
+    """Return the project "hello" with `table` appended to its pyproject.toml, built by hatchling in this process."""
     root = write_project("hello", tmp_path / "p")
     with (root / "pyproject.toml").open("a") as stream:
         stream.write(table)
@@ -51,16 +51,16 @@ def project(tmp_path: Path, table: str) -> Project:
     return hatchling_project(open_hatchling(root), tmp_path / "out")
 
 
-def test_build_requirements_are_listed_without_code(tmp_path: Path) -> None:
-    """A hook may have a method that tells more, which the builder stage asks; `lock` asks here."""
+def test_requires_runs_no_code_of_the_project(tmp_path: Path) -> None:
+    """`hatch-docker lock` calls `requires` on the host; dynamic requirements of hooks are for the builder stage."""
     found = project(tmp_path, "[tool.hatch.build.hooks.custom]\ndependencies = ['cffi']")
     (found.root / "hatch_build.py").write_text("raise SystemExit('code of the project runs')")
     assert found.requires()[1:] == ("cffi",)
 
 
 @pytest.mark.parametrize("path", ["../victim", "link", ".git/config", "sub/.git/hooks/x"])
-def test_a_hook_writes_nothing_outside_of_the_project(path: str, tmp_path: Path) -> None:
-    """Hatchling's own hook writes any text to any file, and runs on this machine."""
+def test_version_hook_cannot_write_outside_the_project(path: str, tmp_path: Path) -> None:
+    """hatchling's hook `version` can write any text to any file, and runs on the host."""
     found = project(tmp_path, f"[tool.hatch.build.hooks.version]\npath = '{path}'\ntemplate = 'evil'")
     (tmp_path / "victim").write_text("mine")
     (found.root / "link").symlink_to(tmp_path / "victim")
@@ -84,8 +84,8 @@ READS = {
 
 
 @pytest.mark.parametrize("what", READS)
-def test_no_file_of_the_user_is_read_for_a_wheel(what: str, tmp_path: Path) -> None:
-    """Its author could otherwise take it; other parts of the repository may be named."""
+def test_wheel_cannot_contain_files_outside_the_project(what: str, tmp_path: Path) -> None:
+    """Otherwise a project could copy private files into its image. Files elsewhere in the repository are allowed."""
     found = project(tmp_path, "")
     (tmp_path / "victim").write_text("mine")
     for link in ("link", "sub/link"):
@@ -104,8 +104,8 @@ def test_no_file_of_the_user_is_read_for_a_wheel(what: str, tmp_path: Path) -> N
     assert hatchling_project(open_hatchling(found.root), tmp_path / "out").wheel().is_file()
 
 
-def test_licences_are_sources_wherever_they_are(tmp_path: Path) -> None:
-    """One outside of the project, and those that a pattern may find in a directory that no artifact is made of."""
+def test_licence_files_are_sources(tmp_path: Path) -> None:
+    """This includes a file outside of the project, and matches of `license-files` in an excluded directory."""
     tables = "[tool.hatch.build]\nexclude = ['/legal']\n[project]\nname = 'a'\nversion = '1'\n"
     write_files(tmp_path, {"p/pyproject.toml": f"{tables}license = {{file = '../licence'}}\n", "licence": ""})
     root = write_files(tmp_path / "p", {"legal/a": "", "a.py": ""})

@@ -1,4 +1,4 @@
-"""Repositories whose configuration runs programs, or holds logins: none run, and nobody gets these."""
+"""Repositories whose configuration would run programs, or contains logins."""
 
 import os
 import shutil
@@ -31,8 +31,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("place", [
     "the repository", "an included file", "a linked work tree", "a submodule", "a repository in the checkout",
 ])
-def test_no_program_of_a_repository_runs(place: str, root: Path, tmp_path: Path) -> None:
-    """Whichever git would run for a look at the files, as the user who builds."""
+def test_git_runs_no_program_from_the_configuration(place: str, root: Path, tmp_path: Path) -> None:
     ran, script = tmp_path / "ran", tmp_path / "program"
     script.write_text(f"#!/bin/sh\necho $0 >> {ran}\ncat\n")
     script.chmod(0o755)
@@ -42,7 +41,7 @@ def test_no_program_of_a_repository_runs(place: str, root: Path, tmp_path: Path)
             git(other, *command)
         git(root, "-c", "protocol.file.allow=always", "submodule", "add", str(other), "sub")
         git(root, "commit", "-qm", "sub")
-    if place == "a repository in the checkout":  # which git knows as a commit, and not as a submodule
+    if place == "a repository in the checkout":  # a gitlink without an entry in .gitmodules
         other = write_project("vcs-version", root / "sub")
         git(root, "add", "sub")
     (root / ".gitattributes").write_text("* filter=evil\n")
@@ -63,13 +62,13 @@ def test_no_program_of_a_repository_runs(place: str, root: Path, tmp_path: Path)
         subprocess.run(["git", "config", *options, key, str(value)], cwd=at, check=True)
     if options:
         subprocess.run(["git", "config", "include.path", str(tmp_path / "included")], cwd=at, check=True)
-    if at != root:  # where only that repository has it
+    if at != root:  # only the inner repository's configuration sets the filter
         name = run("git", "rev-parse", "--absolute-git-dir", cwd=at).strip()
         run("git", "config", "--rename-section", "filter.evil", "filter.other", cwd=at)
         (tmp_path / "included").write_text(f'[filter "evil"]\n\tclean = {script}\n')
         run("git", "config", f"includeIf.gitdir:{name}.path", tmp_path / "included", cwd=at)
     for file in at.rglob("*.py"):
-        file.write_text(file.read_text()[:-1] + " ")  # of the same size: git has to read it
+        file.write_text(file.read_text()[:-1] + " ")  # the same size: git must read the file to compare it
     ran.unlink(missing_ok=True)
     found = read_revision(root, os.environ)
     read_tree(root, os.environ, versioned=True)
@@ -78,8 +77,8 @@ def test_no_program_of_a_repository_runs(place: str, root: Path, tmp_path: Path)
     assert not ran.exists(), ran.read_text()
 
 
-def test_variables_of_git_and_another_work_tree_hide_nothing(root: Path, tmp_path: Path) -> None:
-    """The repository is the project's, and the files that are compared are those that are built."""
+def test_git_variables_and_core_worktree_are_ignored(root: Path, tmp_path: Path) -> None:
+    """The commit is compared with the files that are built."""
     twin = write_project("vcs-version", tmp_path / "twin")
     git(root, "config", "core.worktree", str(twin))
     (root / "vcs_version/__init__.py").write_text("changed = True\n")
@@ -105,8 +104,8 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("key", [key for key in SETTINGS if not key.startswith(("branch", "include", "filter"))])
-def test_the_logins_of_a_configuration_are_secrets(key: str, root: Path, ctx: Context) -> None:
-    """They are hidden in lines, and looked for in layers."""
+def test_logins_of_the_configuration_are_secrets(key: str, root: Path, ctx: Context) -> None:
+    """They are hidden in the output, and layers are searched for them."""
     git(root, "config", key, SETTINGS[key])
     assert TOKEN in {value for _, value in git_logins(root, ctx.environ)}
     assert all(TOKEN not in name for name, _ in git_logins(root, ctx.environ))
@@ -118,16 +117,15 @@ def test_the_logins_of_a_configuration_are_secrets(key: str, root: Path, ctx: Co
     assert TOKEN in ctx.secrets.values()
 
 
-def test_names_of_people_are_not_secrets(root: Path, ctx: Context) -> None:
-    """In URLs they stand before the host, too."""
+def test_short_user_names_in_urls_are_not_secrets(root: Path, ctx: Context) -> None:
     for key, url in {"a": "ssh://git@github.com/a", "b": "https://contoso@dev.azure.com/b"}.items():
         git(root, "config", f"remote.{key}.url", url)
     assert not [value for _, value in git_logins(root, ctx.environ) if value]
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_builder_gets_a_repository_without_logins(linked: bool, root: Path, tmp_path: Path, ctx: Context) -> None:
-    """git there tells the same of commits, tags, branches and changes, and knows remotes by their bare URLs."""
+def test_copy_of_a_repository_has_no_logins(linked: bool, root: Path, tmp_path: Path, ctx: Context) -> None:
+    """git prints the same commits, tags, branches and changes; remotes keep their URLs, without logins."""
     for key, value in SETTINGS.items():
         git(root, "config", key, value)
     (root / ".git/hooks/post-index-change").write_text(TOKEN)
@@ -147,8 +145,8 @@ def test_a_builder_gets_a_repository_without_logins(linked: bool, root: Path, tm
     assert "remote.origin.url=https://github.com/team/app.git" in urls
 
 
-def test_links_in_a_repository_lead_nowhere(root: Path, tmp_path: Path, ctx: Context) -> None:
-    """A repository that came as files could have the user's own files copied, or mounted."""
+def test_symlinks_in_a_repository_are_not_followed(root: Path, tmp_path: Path, ctx: Context) -> None:
+    """The links of a repository that was unpacked from an archive could point to private files of the user."""
     (tmp_path / "private").mkdir()
     (tmp_path / "private/key").write_text("private")
     (root / ".git/packed-refs").symlink_to(tmp_path / "private/key")
@@ -168,8 +166,8 @@ OWN = {
 
 
 @pytest.mark.parametrize("kind", [*OWN, "a link", "a file", "a common directory", "a work tree of another"])
-def test_a_builder_gets_no_repository_of_another_checkout(kind: str, root: Path, tmp_path: Path, ctx: Context) -> None:
-    """`.git` of a project that came as files could lead to a private repository of the user's."""
+def test_repository_of_another_checkout_is_not_used(kind: str, root: Path, tmp_path: Path, ctx: Context) -> None:
+    """`.git` of a project that was unpacked from an archive could point to a private repository of the user."""
     if kind in OWN:
         git(root, *OWN[kind])
         place = next(path for path in (tmp_path / "p2", root / "p2") if path.exists())

@@ -1,4 +1,4 @@
-"""[project] of a project that hatchling does not build: hatchling's rules for it are not its backend's."""
+"""Metadata from [project] for other backends than hatchling; only the fields that an image needs are checked."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from hatch_docker.build.project import open_static
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.project.dependencies import needs_of
+from hatch_docker.project.dependencies import collect_requirements
 from hatch_docker.project.metadata import Metadata
 
 HEAD = '[build-system]\nrequires = []\nbuild-backend = "setuptools.build_meta"\n[project]\nversion = "1.0"\n'
@@ -17,8 +17,8 @@ def read(root: Path, lines: str, name: str = "My_App") -> Metadata:
     return open_static(root)[0].metadata({})
 
 
-def test_fields_that_an_image_does_not_need_are_the_backend_s(tmp_path: Path) -> None:
-    """A readme of a type that hatchling does not know, a missing licence file, no SPDX expression, a bad address."""
+def test_fields_that_only_the_backend_uses_are_not_checked(tmp_path: Path) -> None:
+    """A readme of an unknown type, a missing licence file, an invalid SPDX expression, an invalid e-mail address."""
     found = read(tmp_path, '''
         readme = "README"
         license-files = ["nowhere"]
@@ -36,10 +36,10 @@ def test_fields_that_an_image_does_not_need_are_the_backend_s(tmp_path: Path) ->
     assert found.urls == {"Source": "https://app.example"}
 
 
-def test_extras_may_name_the_project_itself(tmp_path: Path) -> None:
-    """An extra that does not exist is nothing, as pip has it, also in one that nobody chose."""
+def test_extra_may_require_other_extras_of_the_project(tmp_path: Path) -> None:
+    """An unknown extra is ignored, as in pip."""
     found = read(tmp_path, '[project.optional-dependencies]\nall = ["my-app[A_b,nope]"]\na-b = ["redis"]')
-    assert needs_of(found, ["all"], []).requirements == ("redis",)
+    assert collect_requirements(found, ["all"], []).requirements == ("redis",)
 
 
 @pytest.mark.parametrize(("lines", "words"), [
@@ -51,7 +51,7 @@ def test_extras_may_name_the_project_itself(tmp_path: Path) -> None:
     ('requires-python = "3"', "Invalid specifier"),
     ('scripts = {a = "b"}', r'project\.scripts\.a: must be "module:function", not'),
 ])  # fmt: skip
-def test_what_an_image_needs_has_its_type(lines: str, words: str, tmp_path: Path) -> None:
+def test_field_of_a_wrong_type_is_reported(lines: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
         read(tmp_path, lines)
     with pytest.raises(ConfigError, match="name is missing"):

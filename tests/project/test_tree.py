@@ -1,4 +1,4 @@
-"""The tree of a project: every file that may be a source, none that tools leave."""
+"""The files that an sdist may contain: sources, and no directories that tools create."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ SOURCES = {
     "build/__init__.py", "src/pkg/still.image.json", "src/pkg/lone.cdx.json", "src/pkg/still.Dockerfile",
     "src/pkg/a.context/x",
 }  # fmt: skip
-LEFT = {
+TOOL_FILES = {
     "dist/old.whl", "target/release/a.so", "crates/a/target/debug/x.o", "src/pkg/__pycache__/a.pyc", ".venv/bin/python",
     "venv/bin/python", "src/pkg.egg-info/PKG-INFO", "node_modules/a/index.js", "kept/CACHEDIR.TAG", "kept/x",
     "out/pkg-1.oci.tar", "out/pkg-1.image.json", "out/pkg-1.cdx.json", "out/pkg-1.linux-arm64.spdx.json",
@@ -24,7 +24,7 @@ LEFT = {
 }  # fmt: skip
 
 
-def lay(root: Path, names: set[str]) -> Path:
+def write_tree(root: Path, names: set[str]) -> Path:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,29 +33,29 @@ def lay(root: Path, names: set[str]) -> Path:
 
 
 @pytest.mark.parametrize("versioned", [False, True], ids=["walked", "git"])
-def test_sources_and_what_tools_leave(versioned: bool, tmp_path: Path) -> None:
-    """A directory with an output's name is left out beside project files, not inside the sources."""
-    lay(tmp_path, SOURCES | LEFT)
+def test_files_of_tools_are_skipped(versioned: bool, tmp_path: Path) -> None:
+    """A directory such as build/ or dist/ is skipped beside project files, not inside the sources."""
+    write_tree(tmp_path, SOURCES | TOOL_FILES)
     if versioned:
         git(tmp_path, "init", "-q")
     assert set(read_tree(tmp_path, {}, versioned=False).files) == SOURCES
 
 
-def test_files_that_git_knows_are_taken_under_any_name(tmp_path: Path) -> None:
-    lay(tmp_path, {"pyproject.toml", "dist/kept.js"})
+def test_tracked_files_are_included_under_any_name(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"pyproject.toml", "dist/kept.js"})
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
-    lay(tmp_path, {"dist/old.whl"})
+    write_tree(tmp_path, {"dist/old.whl"})
     assert set(read_tree(tmp_path, {}, versioned=False).files) == {"pyproject.toml", "dist/kept.js"}
 
 
-def test_submodules_are_read_file_by_file(tmp_path: Path) -> None:
+def test_changed_file_of_a_submodule_changes_the_key(tmp_path: Path) -> None:
     """An edit in a submodule is an edit of the project."""
-    library = lay(tmp_path / "library", {"Cargo.toml", "build/x.c"})
+    library = write_tree(tmp_path / "library", {"Cargo.toml", "build/x.c"})
     git(library, "init", "-q")
     git(library, "add", "-A")
     git(library, "commit", "-qm", "all")
-    project = lay(tmp_path / "project", {"pyproject.toml"})
+    project = write_tree(tmp_path / "project", {"pyproject.toml"})
     git(project, "init", "-q")
     git(project, "submodule", "add", "-q", str(library), "library")
     before = read_tree(project, {}, versioned=False)
@@ -64,10 +64,10 @@ def test_submodules_are_read_file_by_file(tmp_path: Path) -> None:
     assert read_tree(project, {}, versioned=False).content != before.content
 
 
-def test_nothing_outside_of_the_tree_is_taken(tmp_path: Path) -> None:
-    """An index made by hand names a file beside the tree; a link stands where git knows a directory."""
-    lay(tmp_path, {"victim", "elsewhere/x"})
-    project = lay(tmp_path / "project", {"pyproject.toml", "xx_victim", "linked/x"})
+def test_files_outside_the_tree_are_not_included(tmp_path: Path) -> None:
+    """The index contains ../victim, and a tracked directory was replaced by a symlink."""
+    write_tree(tmp_path, {"victim", "elsewhere/x"})
+    project = write_tree(tmp_path / "project", {"pyproject.toml", "xx_victim", "linked/x"})
     git(project, "init", "-q")
     git(project, "add", "-A")
     index = project / ".git/index"
@@ -80,9 +80,9 @@ def test_nothing_outside_of_the_tree_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [".git/info/exclude", "home/.config/git/ignore", "ignored", "home/.gitconfig"])
-def test_a_file_by_which_git_ignores_others_is_a_source(place: str, tmp_path: Path) -> None:
-    """An unchanged build must notice it: no file of the project changes, and the commit's marks may stay."""
-    lay(tmp_path, {"pyproject.toml", "new/a.py", "new/b.py"})
+def test_ignore_files_of_git_are_sources(place: str, tmp_path: Path) -> None:
+    """If one changes, the sdist's files change, although no file of the project changes."""
+    write_tree(tmp_path, {"pyproject.toml", "new/a.py", "new/b.py"})
     git(tmp_path, "init", "-q")
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
     if place == "ignored":
@@ -97,8 +97,8 @@ def test_a_file_by_which_git_ignores_others_is_a_source(place: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["refs/tags", "packed-refs", "reftable", "shallow"])
-def test_what_names_the_version_is_a_source(name: str, tmp_path: Path) -> None:
-    git(lay(tmp_path, {"pyproject.toml"}), "init", "-q")
+def test_git_references_are_sources(name: str, tmp_path: Path) -> None:
+    git(write_tree(tmp_path, {"pyproject.toml"}), "init", "-q")
     sources = tree_sources(tmp_path, {"PATH": os.environ["PATH"]}, versioned=True)
     assert sources is not None
     assert tmp_path / ".git" / name in sources.others

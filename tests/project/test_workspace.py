@@ -1,4 +1,4 @@
-"""Dependencies that are projects beside a project: uv's tables and hatch's, and all that they need."""
+"""Dependencies that are workspace members or local directories, from the tables of uv, hatch and Poetry."""
 
 import os
 import tomllib
@@ -12,10 +12,16 @@ from hatch_docker.build.plans import open_plans
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.dependencies import needs_of
+from hatch_docker.project.dependencies import collect_requirements
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.project.metadata import Metadata
-from hatch_docker.project.workspace import is_member, member_places, read_members, workspace_lock, written_path
+from hatch_docker.project.workspace import (
+    is_member,
+    member_directories,
+    read_members,
+    workspace_lock,
+    writable_path,
+)
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import project
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
@@ -25,9 +31,9 @@ TARGET = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 
 
 def places(root: Path) -> dict[str, str]:
-    """Names and directories, relative to the workspace at the test's directory."""
+    """Return the member directories of a project: normalised name to the directory's name."""
     config = tomllib.loads((root / "pyproject.toml").read_text())
-    return {name: path.name for name, path in member_places(root, config).items()}
+    return {name: path.name for name, path in member_directories(root, config).items()}
 
 
 @pytest.mark.parametrize("table", [
@@ -35,8 +41,8 @@ def places(root: Path) -> dict[str, str]:
     '[tool.hatch.envs.default.workspace]\nmembers = ["packages/*"]\nexclude = ["packages/seed"]',
     '[tool.hatch.envs.a]\nworkspace = {members = [{path = "packages/*"}, "{root}/packages"], exclude = ["*/seed"]}',
 ])  # fmt: skip
-def test_members_are_those_of_uvs_and_of_hatchs_tables(table: str, tmp_path: Path) -> None:
-    """By pattern, but those that are excluded; by their own names, however written; not the project itself."""
+def test_members_from_tables_of_uv_and_hatch(table: str, tmp_path: Path) -> None:
+    """Excluded members and the project itself are not included; names are normalised."""
     (tmp_path / "pyproject.toml").write_text(table)
     for name in ("app", "lib.One", "seed"):
         write_member(tmp_path / "packages" / name, name)
@@ -48,15 +54,15 @@ def test_members_are_those_of_uvs_and_of_hatchs_tables(table: str, tmp_path: Pat
     assert not is_member(tmp_path)
 
 
-def test_a_hatch_toml_above_and_a_root_that_is_a_project(tmp_path: Path) -> None:
+def test_workspace_in_hatch_toml_includes_its_root_project(tmp_path: Path) -> None:
     write_member(tmp_path, "top", dependencies=["lib"])
     (tmp_path / "hatch.toml").write_text('[envs.default]\nworkspace.members = ["lib"]\n')
     write_member(tmp_path / "lib", "lib")
     assert places(tmp_path / "lib") == {"top": tmp_path.name}
 
 
-def test_sources_name_directories_and_others(tmp_path: Path) -> None:
-    """A path beside the project is a project; what comes from an index, git or a URL is none, member or not."""
+def test_uv_sources_with_a_path_or_an_index(tmp_path: Path) -> None:
+    """A directory becomes a member; a member whose source is an index, git or a URL does not."""
     (tmp_path / "pyproject.toml").write_text(UV_WORKSPACE)
     for name in ("app", "lib", "vendored"):
         write_member(tmp_path / "packages" / name, name)
@@ -75,8 +81,8 @@ lib = { workspace = true }
 
 
 @pytest.mark.parametrize("line", ["URI", "file:///${PROJECT_ROOT}/../far", "poetry"])
-def test_directories_that_requirements_and_members_name(line: str, tmp_path: Path) -> None:
-    """By a direct reference or by Poetry's path, outside of the project; and those that such a directory names."""
+def test_members_outside_of_the_project(line: str, tmp_path: Path) -> None:
+    """A `file:` URL or a path of Poetry adds a member, and the members that this member depends on."""
     far, near = tmp_path / "far", tmp_path / "near"
     write_member(near, "near")
     write_member(far, "far", dependencies=["near"], more='[tool.uv.sources]\nnear = { path = "../near" }\n')
@@ -94,13 +100,12 @@ def test_directories_that_requirements_and_members_name(line: str, tmp_path: Pat
     assert {name: member.root for name, member in members.items()} == {"far": far, "near": near}
 
 
-def test_a_path_that_is_too_long_is_no_directory(tmp_path: Path) -> None:
+def test_too_long_path_is_ignored(tmp_path: Path) -> None:
     write_member(tmp_path, "app", more=f'[tool.poetry.dependencies]\nfar = {{ path = "../{"x" * 300}" }}\n')
     assert places(tmp_path) == {}
 
 
-def test_beyond_the_repository_nothing_counts(tmp_path: Path) -> None:
-    """A workspace that somebody has above a checkout is not the checkout's."""
+def test_workspace_outside_of_the_repository_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(UV_WORKSPACE)
     (tmp_path / "packages/app/.git").mkdir(parents=True)
     write_member(tmp_path / "packages/app", "app")
@@ -113,21 +118,21 @@ def test_beyond_the_repository_nothing_counts(tmp_path: Path) -> None:
     assert places(inner) == {}
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_the_files_of_others_do_not_count(tmp_path: Path) -> None:
-    """Whoever may write to a directory above, such as /tmp, has no say in what goes into an image."""
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can change a file's owner")
+def test_workspace_of_another_user_is_ignored(tmp_path: Path) -> None:
+    """A user who may write to a directory above, such as /tmp, must not influence the image."""
     (tmp_path / "pyproject.toml").write_text(UV_WORKSPACE)
     for name in ("app", "lib"):
         write_member(tmp_path / "packages" / name, name)
     assert places(tmp_path / "packages/app") == {"lib": "lib"}
     os.chown(tmp_path / "pyproject.toml", 12345, 12345)
     assert places(tmp_path / "packages/app") == {}
-    os.chown(tmp_path / "packages/app", 12345, 12345)  # a checkout that somebody else owns, whole
+    os.chown(tmp_path / "packages/app", 12345, 12345)  # the project and the workspace have the same owner
     assert places(tmp_path / "packages/app") == {"lib": "lib"}
 
 
-def test_needs_of_members_stand_for_them() -> None:
-    """With their extras, and the marker under which they are needed; in a circle too; itself is its extras."""
+def test_members_are_replaced_by_their_requirements() -> None:
+    """Extras and markers are applied. Cycles, and requirements on the project itself, are allowed."""
     core = project(name="Core", version="0.3", dependencies=("idna; python_version < '4'",), extras={}, groups={})
     lib = project(
         name="lib", version="0.2", dependencies=("core", "click"), groups={},
@@ -137,7 +142,7 @@ def test_needs_of_members_stand_for_them() -> None:
         name="app", dependencies=("Lib[all]>=0.1; sys_platform == 'linux'", "app[own]"), extras={"own": ("x",)},
         groups={}, members={"lib": lib, "core": core},
     )  # fmt: skip
-    needs = needs_of(app, (), ())
+    needs = collect_requirements(app, (), ())
     linux = 'sys_platform == "linux"'
     assert needs.members == {"core": (linux,), "lib": (linux,)}
     assert needs.requirements == (
@@ -145,20 +150,20 @@ def test_needs_of_members_stand_for_them() -> None:
     )  # fmt: skip
 
 
-def test_a_member_of_another_version_is_told_with_both() -> None:
+def test_member_of_an_unfit_version_is_reported() -> None:
     lib = project(name="lib", version="0.2", dependencies=(), extras={}, groups={})
     app = project(name="app", dependencies=("lib>=1",), extras={}, groups={}, members={"lib": lib})
     with pytest.raises(ConfigError, match=r"app requires lib>=1, but lib of its workspace is 0\.2"):
-        needs_of(app, (), ())
+        collect_requirements(app, (), ())
 
 
-def opened(root: Path, cache: Path, **environ: str) -> Plan:
+def plan_of(root: Path, cache: Path, **environ: str) -> Plan:
     project = hatchling_project(open_hatchling(root), root)
     return open_plans(project, {"HATCH_DOCKER_CACHE_DIR": str(cache), **environ})[0][0]
 
 
 def workspace(root: Path) -> Path:
-    """app -> lib -> core, and one that nobody needs."""
+    """Write a workspace with the dependencies app -> lib -> core and an unused member; return app's directory."""
     (root / "pyproject.toml").write_text(UV_WORKSPACE + UV_SOURCES)
     table = '[tool.hatch-docker]\nbase = "debian:trixie"\nentrypoint = []\ncmd = ["python"]\n'
     write_member(root / "packages/app", "app", dependencies=["lib", "h11"], more=table)
@@ -168,9 +173,8 @@ def workspace(root: Path) -> Path:
     return root / "packages/app"
 
 
-def test_the_plan_names_what_goes_along(tmp_path: Path) -> None:
-    """Members with their paths and how each is built; others not; what they need of others is asked for."""
-    plan = opened(workspace(tmp_path), tmp_path / "cache")
+def test_plan_contains_members_and_their_requirements(tmp_path: Path) -> None:
+    plan = plan_of(workspace(tmp_path), tmp_path / "cache")
     assert [(item.name, item.version, item.path, item.build.isolated) for item in plan.members] == [
         ("core", "1.0", "../core", True), ("lib", "0.2", "../lib", False),
     ]  # fmt: skip
@@ -178,39 +182,38 @@ def test_the_plan_names_what_goes_along(tmp_path: Path) -> None:
     assert plan.lock.members == ("../core", "../lib")
     assert plan.lock.kind == "resolve"
     (tmp_path / "uv.lock").touch()
-    assert opened(tmp_path / "packages/app", tmp_path / "cache").lock.path == "../../uv.lock"
+    assert plan_of(tmp_path / "packages/app", tmp_path / "cache").lock.path == "../../uv.lock"
 
 
-def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> None:
-    """An image that is pushed has all of its sources in a commit, or says so."""
+def test_changed_member_or_lock_is_dirty(tmp_path: Path) -> None:
     app = workspace(tmp_path)
     for arguments in (["init"], ["add", "."], ["commit", "-m", "all"]):
         git(tmp_path, *arguments)
     environ = {"PATH": os.environ["PATH"]}
-    assert opened(app, tmp_path.parent / "cache", **environ).dirty == ()
+    assert plan_of(app, tmp_path.parent / "cache", **environ).dirty == ()
     (tmp_path / "packages/other/other.py").write_text("changed = True\n")
-    assert opened(app, tmp_path.parent / "cache", **environ).dirty == ()
+    assert plan_of(app, tmp_path.parent / "cache", **environ).dirty == ()
     (tmp_path / "packages/lib/lib.py").write_text("changed = True\n")
-    (dirty,) = opened(app, tmp_path.parent / "cache", **environ).dirty
+    (dirty,) = plan_of(app, tmp_path.parent / "cache", **environ).dirty
     assert dirty == "../lib/lib.py"
-    (tmp_path / "uv.lock").write_text("version = 1\n")  # by which the dependencies of all are installed
-    assert opened(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py", "../../uv.lock")
+    (tmp_path / "uv.lock").write_text("version = 1\n")
+    assert plan_of(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py", "../../uv.lock")
     git(tmp_path, "add", "uv.lock")
     git(tmp_path, "commit", "-m", "lock")
-    assert opened(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py",)
+    assert plan_of(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py",)
 
 
-def test_a_project_that_is_not_what_its_directory_is_taken_for(tmp_path: Path) -> None:
+def test_member_with_another_name_is_reported(tmp_path: Path) -> None:
     write_member(tmp_path / "lib", "other-name")
     write_member(tmp_path / "app", "app", dependencies=["lib"], more='[tool.uv.sources]\nlib = { path = "../lib" }\n')
     with pytest.raises(ConfigError, match="is other-name, but app depends on it as lib"):
-        opened(tmp_path / "app", tmp_path / "cache")
+        plan_of(tmp_path / "app", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("members", [
     "members = ['a**']", "members = [{x = 1}]", "members = 3", "members = ['p']\nexclude = 3",
 ])  # fmt: skip
-def test_a_workspace_that_cannot_be_read(members: str, tmp_path: Path) -> None:
+def test_invalid_workspace_table_is_reported(members: str, tmp_path: Path) -> None:
     write_member(tmp_path / "p", "p")
     (tmp_path / "pyproject.toml").write_text(f"[tool.uv.workspace]\n{members}\n")
     with pytest.raises(ConfigError, match=f"the workspace of {tmp_path} cannot be read: "):
@@ -218,7 +221,7 @@ def test_a_workspace_that_cannot_be_read(members: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["tool = 1", "[tool]\nuv = 1\nhatch = 2", "[tool.hatch]\nenvs = 1"])
-def test_tables_above_that_are_none(text: str, tmp_path: Path) -> None:
+def test_wrong_types_above_the_project_are_ignored(text: str, tmp_path: Path) -> None:
     write_member(tmp_path / "p", "p")
     (tmp_path / "pyproject.toml").write_text(f"{text} # workspace\n")
     assert not is_member(tmp_path / "p")
@@ -228,25 +231,25 @@ def test_tables_above_that_are_none(text: str, tmp_path: Path) -> None:
     ("x.lock", True), ("a/../x.lock", True), ("../../x.lock", True), ("../../../x.lock", False), ("/etc/x", False),
     ("link/x.lock", False), ("link", False), (".git/config", False), ("../../.git/hooks/x", False),
 ])
-@pytest.mark.parametrize("whole", [".git", "workspace"])
-def test_nothing_is_written_outside_of_the_whole(whole: str, name: str, allowed: bool, tmp_path: Path) -> None:
-    """The whole is a repository or, without git, a workspace; who sets the variable decides for themselves."""
+@pytest.mark.parametrize("top", [".git", "workspace"])
+def test_output_outside_of_the_top_directory_is_rejected(top: str, name: str, allowed: bool, tmp_path: Path) -> None:
+    """The top is the repository or, without git, the workspace. The variable allows every path."""
     root = write_member(tmp_path / "top/packages/app", "app")
     (root / "link").symlink_to(tmp_path)
-    if whole == ".git":
+    if top == ".git":
         (tmp_path / "top/.git").mkdir()
     else:
         (tmp_path / "top/pyproject.toml").write_text(UV_WORKSPACE)
     if allowed:
-        assert written_path(root, name, "option", "VARIABLE", {}) == root / name
+        assert writable_path(root, name, "option", "VARIABLE", {}) == root / name
         return
     with pytest.raises(ConfigError, match=f"^option: {name} is outside of the project; .*; set VARIABLE$"):
-        written_path(root, name, "option", "VARIABLE", {"VARIABLE": ""})
-    assert written_path(root, name, "option", "VARIABLE", {"VARIABLE": name}) == root / name
+        writable_path(root, name, "option", "VARIABLE", {"VARIABLE": ""})
+    assert writable_path(root, name, "option", "VARIABLE", {"VARIABLE": name}) == root / name
 
 
-def test_lock_and_output_are_in_the_project(tmp_path: Path) -> None:
-    """A lock of a project's own choice could be a file that a shell runs."""
+def test_image_lock_and_output_directory_stay_in_the_project(tmp_path: Path) -> None:
+    """Otherwise a project could write a file that a shell executes, such as .bash_login."""
     root = write_member(tmp_path, "app")
     with pytest.raises(ConfigError, match=r"tool.hatch-docker.pins: ../../.bash_login is outside of the project"):
         open_lock(root, {"tool": {"hatch-docker": {"pins": "../../.bash_login"}}}, {})

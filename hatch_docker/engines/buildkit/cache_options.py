@@ -9,7 +9,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import mark_as_cache
 from hatch_docker.plan.model import CachePlan
-from hatch_docker.project.workspace import written_path
+from hatch_docker.project.workspace import writable_path
 
 TABLE = "tool.hatch-docker.cache"
 CACHE_SECRETS = (
@@ -35,7 +35,7 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
             if fields["type"] == "local":
                 path = root / fields[place]
                 if option == "to":
-                    written_path(root, fields[place], f"{TABLE}.to", "HATCH_DOCKER_CACHE_TO", ctx.environ)
+                    writable_path(root, fields[place], f"{TABLE}.to", "HATCH_DOCKER_CACHE_TO", ctx.environ)
                 elif not (path / "index.json").is_file():
                     ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
                     continue

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hatch_docker.project.licences import stated
+from hatch_docker.project.licences import parse_licence
 
 MOST = 5000   # the most components of a document
 DEEPEST = 16  # the most levels of nested components
@@ -135,7 +135,7 @@ def _part(
         "id": ref, "type": kind if kind in TYPES else "library", "name": name,
         "version": str(item.get("version") or ""),
         "purl": purl if isinstance(purl, str) and _PURL.fullmatch(purl) else "",
-        "licence": asdict(stated(licence)),
+        "licence": asdict(parse_licence(licence)),
         "supplier": "" if supplier == "NOASSERTION" else without_addresses(supplier),
         "hashes": {
             algorithm: str(digest).lower() for algorithm, digest in sorted(hashes.items())

@@ -17,7 +17,7 @@ from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Layer
-from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
+from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, parse_licence
 from hatch_docker.release.sbom.embedded import read_embedded, without_addresses
 
 RECIPE = 2               # raise it when the findings for the same files change
@@ -167,7 +167,7 @@ def _apk(_path: str, data: bytes) -> dict[str, Any]:
             packages.append({
                 "name": fields["P"], "version": fields.get("V", ""), "architecture": fields.get("A", ""),
                 "source": fields["o"] if fields.get("o") not in (None, fields["P"]) else "",
-                "supplier": without_addresses(fields.get("m", "")), "licence": asdict(stated(fields.get("L", ""))),
+                "supplier": without_addresses(fields.get("m", "")), "licence": asdict(parse_licence(fields.get("L", ""))),
                 "requires": [[_name(word)] for word in fields.get("D", "").split() if word[0] != "!"],
                 "provides": [_name(word) for word in fields.get("p", "").split()],
             })  # fmt: skip

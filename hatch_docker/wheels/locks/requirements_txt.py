@@ -12,7 +12,7 @@ from hatch_docker.core.errors import WheelError
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.project.git_source import parse_git
 from hatch_docker.project.requirements_file import named_url
-from hatch_docker.project.workspace import check_own
+from hatch_docker.project.workspace import check_inside
 from hatch_docker.wheels.target import Target, parse_requirement
 
 # Options that name indexes are ignored: only the user's configuration is used.
@@ -92,7 +92,7 @@ def _lines(
     The path of each file is added to `found`. Files of the project at `root` may include only files of its repository.
     """
     if parents or path.is_relative_to(root):
-        check_own(path, root)
+        check_inside(path, root)
     if found is not None:
         found.append(path)
     try:
