@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import IMAGES
-from hatch_docker.config.schema import FURTHER, LISTS, Option, all_options, item_options
+from hatch_docker.config.schema import IMAGES_DESCRIPTION, LISTS, Option, all_options, item_options
 from hatch_docker.core.context import VARIABLES
 
 # Titles, and the options and tables below them. A table that is not here has a section with its name; an option that is
@@ -118,7 +118,7 @@ def options_page() -> str:
     for title, text, options in grouped:
         parts += [f"## {title}", *([text] if text else []), *(_section(option) for option in options)]
     several = "[Several images](workspaces.md#several-images-of-one-project) has an example."
-    parts += ["## Further images", f"{FURTHER} {several}"]
+    parts += ["## Further images", f"{IMAGES_DESCRIPTION} {several}"]
     parts.append(_block(f"{IMAGES}.worker", ['entrypoint = ["worker"]']))
     return "\n\n".join(parts)
 

@@ -23,7 +23,7 @@ from hatch_docker.oci.daemon import Loaded, load
 from hatch_docker.oci.find_daemon import find_daemon
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.plan.debug import debug_tags, is_variant
+from hatch_docker.plan.debug import debug_tags, is_debug_variant
 from hatch_docker.plan.defaults import sign_plan
 from hatch_docker.plan.model import SignPlan
 from hatch_docker.plan.naming import TagValues, repositories_of, tags_of
@@ -63,7 +63,7 @@ def push_archives(
         if tags and receipt:
             typed_here = bool(options.get("tags"))
             tags = _filled_tags(tags, receipt, root, ctx, move=typed_here or config.prereleases_move_tags)
-            tags = debug_tags(tags) if is_variant(receipt.tags) and not typed_here else tags
+            tags = debug_tags(tags) if is_debug_variant(receipt.tags) and not typed_here else tags
         if receipt:
             _check_names(archive, receipt, registries, tags, taken)
         pushes.append((archive, config, registries, tags))

@@ -128,10 +128,10 @@ def option_advice(word: str, known: Iterable[str]) -> str:
         return f"did you mean {meant}?"
     if not word.startswith("--"):
         return ""
-    from hatch_docker.config.suggest import options_meant
+    from hatch_docker.config.suggest import suggest_options
 
     for name in (word[2:], f"{word[2:]}s"):
-        if names := options_meant(name):
+        if names := suggest_options(name):
             variable = "HATCH_DOCKER_" + names[0].replace(".", "_").replace("-", "_").upper()
             return f"`{names[0]}` is an option of [tool.hatch-docker]; {variable} sets it for one run"
     return ""

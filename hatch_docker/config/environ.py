@@ -1,8 +1,8 @@
 """HATCH_DOCKER_* variables that override `[tool.hatch-docker]`: HATCH_DOCKER_BUILD_PACKAGES is `build.packages`.
 
-A variable replaces the whole value of its option; an empty one counts as unset. Lists are JSON or items separated by
-commas (caches: one per line), commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`. A `+` before a
-table adds to the value.
+A variable replaces the whole value of its option; an empty variable counts as unset. A list is JSON or items separated
+by commas (caches: by line breaks), a command is JSON or words quoted as in a shell, a table is JSON or `A=1,B=2`. A
+table that starts with `+` is added to the option's value.
 """
 
 import copy
@@ -19,14 +19,14 @@ from hatch_docker.config.types import LINES, WORDS
 from hatch_docker.core.context import VARIABLES
 
 ADD = "+"
-_ADDRESS = re.compile(r"\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\]")  # a registry such as [::1]:5000 is no JSON
+_ADDRESS = re.compile(r"\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\]")  # a registry such as [::1]:5000, which is not JSON
 _FLAGS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
 def override(
     table: Mapping[str, Any], variables: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[Location, str], list[Problem]]:
-    """Return a copy of a table with the variables applied, the variable of each option, and their problems."""
+    """Return a copy of the table with the variables applied, the variable of each overridden option, and problems."""
     options = {option.variable: option for option in shipped_options() if not option.is_table}
     merged: dict[str, Any] = copy.deepcopy(dict(table))
     set_by: dict[Location, str] = {}
@@ -39,7 +39,7 @@ def override(
             continue
         *above, last = option.path
         place = merged.setdefault(above[0], {}) if above else merged
-        if isinstance(place, dict):  # else the check of the whole says that it must be a table
+        if isinstance(place, dict):  # otherwise the validation of the result reports that it must be a table
             before = place.get(last)
             adds = variables[name].lstrip().startswith(ADD) and isinstance(value, dict)
             place[last] = {**before, **value} if adds and isinstance(before, dict) else value
@@ -48,7 +48,7 @@ def override(
 
 
 def _parse(name: str, text: str, options: Mapping[str, Option]) -> tuple[Option, Any]:
-    """Return the option of a variable, and the value that its text means; raises ValueError."""
+    """Return the option of a variable and the value for its text; raises ValueError."""
     if name not in options:
         close = difflib.get_close_matches(name, [*options, *VARIABLES], 1, 0.8)
         raise ValueError(f"unknown variable; did you mean {close[0]}?" if close else "unknown variable")

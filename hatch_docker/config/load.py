@@ -1,7 +1,7 @@
-"""Check a project's `[tool.hatch-docker]` table, with the variables over it, and return the Config of each image.
+"""Validation of a project's `[tool.hatch-docker]` table and variables into one Config for each image.
 
-An option of an image replaces the whole value of the table's option; the options of a sub-table such as `build` are
-replaced one by one. The options that name an image are derived, so that two images never have the same name.
+An option of an image replaces the whole value of the table's option; options of a sub-table such as `build` are
+replaced one by one. The names of an image (NAME_OPTIONS) are derived from the table's, so that no two are equal.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from hatch_docker.config import DEFAULT, IMAGE_NAME, IMAGES, PREFIX, TABLE, Loca
 from hatch_docker.config.options import Config
 from hatch_docker.core.tables import read_tables, table_at
 
-NAMES = ("image", "registries")  # what is made from the table's, unless the image says it
+NAME_OPTIONS = ("image", "registries")  # derived from the table's value, unless the image sets them
 # hatchling's own keys of a target: those of its BuilderConfig.
 TARGET_KEYS = frozenset((
     "artifacts", "dependencies", "dev-mode-dirs", "dev-mode-exact", "directory", "exclude", "force-include", "hooks",
@@ -31,8 +31,8 @@ def load_config(table: Mapping[str, Any], environ: Mapping[str, str], pyproject:
 def load_configs(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None) -> Mapping[str, Config]:
     """Return the Config of each image of a `[tool.hatch-docker]` table by its name; "" is the table's own image.
 
-    HATCH_DOCKER_* variables override the table. Raises ConfigError with one line for each problem. `pyproject`, and
-    hatch.toml beside it, are read for the line numbers in them, and for options that stand in another table.
+    HATCH_DOCKER_* variables override the table. Raises ConfigError with one line for each problem. `pyproject` and the
+    hatch.toml beside it are read for line numbers, and for options in wrong tables.
     """
     variables = variables_of(environ)
     several = isinstance(table, Mapping) and IMAGES in table
@@ -48,7 +48,7 @@ def load_configs(table: Mapping[str, Any], environ: Mapping[str, str], pyproject
 
 
 def _check(table: Any, variables: Mapping[str, str]) -> tuple[Config, list[Problem]]:
-    """Return the Config of a table with the variables over it, and its problems; with any it is that of no table."""
+    """Return the Config of a table overridden by the variables, and its problems; with problems, a default Config."""
     problems: list[Problem] = []
     set_by: Mapping[Location, str] = {}
     if variables and isinstance(table, Mapping):
@@ -62,7 +62,7 @@ def _check(table: Any, variables: Mapping[str, str]) -> tuple[Config, list[Probl
     for item in found:
         path, value = item["loc"], item["input"]
         if item["type"] == "too_short" and value:
-            continue  # a list whose items are all wrong, and are told
+            continue  # a list of wrong items only, each of which is reported
         path = path[:-1] if path[1:] and path[-1] == "[key]" else path
         option = next((option for option in set_by if path[: len(option)] == option), None)
         path, variable = (path[len(option) :], set_by[option]) if option else (path, "")
@@ -73,15 +73,15 @@ def _check(table: Any, variables: Mapping[str, str]) -> tuple[Config, list[Probl
 def _load_images(
     table: Mapping[str, Any], top: Config, variables: Mapping[str, str], problems: list[Problem]
 ) -> dict[str, Config]:
-    """Return the Config of each image of a table by its name; add what is wrong to `problems`.
+    """Return the Config of each further image by its name; append to `problems`.
 
-    `top` is the table's own Config. Variables override the options of every image.
+    `top`: the table's own Config. Variables override the options of every image except its names.
     """
     images = table[IMAGES]
     if not isinstance(images, Mapping):
         problems.append(Problem("dict_type", (IMAGES,), images))
         return {}
-    names = [PREFIX + option.upper() for option in NAMES]
+    names = [PREFIX + option.upper() for option in NAME_OPTIONS]
     variables = {name: value for name, value in variables.items() if name not in names}
     found = {}
     for name, image in images.items():
@@ -91,19 +91,19 @@ def _load_images(
         elif not isinstance(image, Mapping):
             problems.append(Problem("dict_type", (IMAGES, name), image))
         else:
-            config, wrong = _check(_merged(table, image), variables)
-            # The problem of a variable, or of the table above, is reported once and there.
+            config, wrong = _check(_merge(table, image), variables)
+            # A problem of a variable or of the table itself is reported once, without the image's name.
             own = [problem for problem in wrong if problem[:3] not in [other[:3] for other in problems]]
             problems += [problem._replace(location=(IMAGES, name, *problem.location)) for problem in own]
-            found[name] = _named(config, top, image, name)
+            found[name] = _set_names(config, top, image, name)
     return found
 
 
-def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table with an image's options over it."""
+def _merge(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table's options overridden by an image's options."""
     from hatch_docker.config.schema import all_options
 
-    merged = {key: value for key, value in table.items() if key not in (IMAGES, *NAMES)}
+    merged = {key: value for key, value in table.items() if key not in (IMAGES, *NAME_OPTIONS)}
     for key, value in image.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         is_table = any(option.path == (key,) and option.is_table for option in all_options())
@@ -111,8 +111,8 @@ def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> Config:
-    """Return the Config with its own names: the table's names, then "-" and the image's name."""
+def _set_names(config: Config, top: Config, image: Mapping[str, Any], name: str) -> Config:
+    """Return the Config with derived names: the table's name, "-" and the image's name."""
     names: dict[str, Any] = {}
     if "image" not in image and top.image:
         names["image"] = f"{top.image}-{name}"
@@ -122,7 +122,7 @@ def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> 
 
 
 def _find_misplaced(pyproject: Path | None) -> list[Problem]:
-    """Return the options in the wrong tables of pyproject.toml and of hatch.toml beside it, if they can be read."""
+    """Return problems for options in wrong tables of pyproject.toml and of the hatch.toml beside it."""
     found: list[Problem] = []
     files = ((pyproject, ("tool", "hatch")), (pyproject.with_name("hatch.toml"), ())) if pyproject else ()
     for file, hatch in files:
@@ -135,7 +135,7 @@ def _find_misplaced(pyproject: Path | None) -> list[Problem]:
             for name, value in table_at(tables, *path).items():
                 where = (*path, name)
                 ours = name.lower().replace("-", "").replace("_", "") == "hatchdocker" and (where != TABLE or not hatch)
-                if where in (("tool", "docker"), (*hatch, "docker")):  # another program's, unless it has our options
+                if where in (("tool", "docker"), (*hatch, "docker")):  # may belong to another program
                     from hatch_docker.config.suggest import is_option
 
                     ours = any(map(is_option, table_at(value)))

@@ -1,6 +1,6 @@
-"""The error message for a wrong `[tool.hatch-docker]`: every problem at once, with file, line, path and correction.
+"""The error message for a wrong `[tool.hatch-docker]`: all problems, each with file, line, path and correction.
 
-Imported only when something is wrong, and so is tomlkit.
+This module and tomlkit are imported only if there is a problem.
 """
 
 import json
@@ -13,14 +13,14 @@ import tomlkit
 from tomlkit.items import Table
 
 from hatch_docker.config import PREFIX, TABLE, Problem
-from hatch_docker.config.suggest import unknown_option
+from hatch_docker.config.suggest import unknown_option_message
 from hatch_docker.core.errors import ConfigError
 
-_MARK = "hatch-docker-looks-for-this-line"
-SHOWN = 60  # characters of a wrong value in a message
-SECRET = frozenset(("env", "args", "cache", "secrets"))  # options whose values may be secrets, and are not shown
+_MARKER = "hatch-docker-looks-for-this-line"
+LONGEST_VALUE = 60  # characters of a wrong value in a message; longer values are not printed
+SECRET_OPTIONS = frozenset(("env", "args", "cache", "secrets"))  # options whose values are never printed
 
-# Sentences by pydantic's types of errors; what is in braces is of the error.
+# Messages by error type; the fields in braces come from Problem.context.
 _SENTENCES = {
     "missing": "is missing",
     "model_type": "must be a table",
@@ -41,7 +41,7 @@ _SENTENCES = {
 
 
 def explain(problems: Sequence[Problem], pyproject: Path | None) -> ConfigError:
-    """Return the ConfigError for the problems that were found: one line each, in the order of the files."""
+    """Return a ConfigError with one line for each problem, in the order of the files' lines, then the variables."""
     found: list[tuple[int, int, str]] = []
     for problem in problems:
         file = problem.file or pyproject
@@ -57,25 +57,26 @@ def explain(problems: Sequence[Problem], pyproject: Path | None) -> ConfigError:
 
 def _sentence(problem: Problem) -> str:
     if problem.kind == "extra_forbidden":
-        above = (problem.variable.removeprefix(PREFIX).lower(),) if problem.variable else ()  # of the lists of tables
-        return unknown_option((*above, *problem.location))
+        # The variable of a list of tables, such as HATCH_DOCKER_FILES.
+        above = (problem.variable.removeprefix(PREFIX).lower(),) if problem.variable else ()
+        return unknown_option_message((*above, *problem.location))
     sentence = _SENTENCES[problem.kind].format(**problem.context)
     if problem.kind == "literal_error":
         sentence = sentence.replace("'", '"')
-    is_secret = not SECRET.isdisjoint((*problem.location, *problem.variable.lower().split("_")))
+    is_secret = not SECRET_OPTIONS.isdisjoint((*problem.location, *problem.variable.lower().split("_")))
     if is_secret or not sentence.startswith("must be ") or not isinstance(problem.value, str | int | float):
         return sentence
     shown = json.dumps(problem.value, ensure_ascii=False)
-    # A value that may hold a login, is long, or is corrected by the sentence is not shown.
+    # Not printed: a value that may contain a login, a long value, and a value whose correction is in the message.
     login = re.search("@(?!sha256:)", shown)
-    hidden = login or len(shown) > SHOWN or re.search(r': (\[.*\]|".*")$', sentence)
+    hidden = login or len(shown) > LONGEST_VALUE or re.search(r': (\[.*\]|".*")$', sentence)
     return sentence if hidden else f"{sentence}, not {shown}"
 
 
 def _line_of(file: Path, path: Sequence[Any]) -> int:
-    """Return the line of the value at a path in a TOML file, else of the nearest table around it, else 0.
+    """Return the line number of the value at a path in a TOML file, else of the nearest table around it.
 
-    It is 0 too where the file cannot be read: a line number is only a service.
+    Returns 0 if neither is found or the file is unreadable: the message then has no line number.
     """
     try:
         text = file.read_text("utf-8")
@@ -85,14 +86,14 @@ def _line_of(file: Path, path: Sequence[Any]) -> int:
         try:
             if line := _marked_line(text, path):
                 return line
-        except (KeyError, IndexError, TypeError, ValueError):  # tomlkit's errors are among these
+        except (KeyError, IndexError, TypeError, ValueError):  # tomlkit's exceptions are subclasses of these
             pass
         path = path[:-1]
     return 0
 
 
 def _dotted(path: Sequence[Any]) -> str:
-    """Return the dotted name of a value, as TOML writes it, with the numbers of items: `tool.a."b c"[0].d`."""
+    """Return the dotted TOML name of a path, with the indexes of items: `tool.a."b c"[0].d`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -104,17 +105,18 @@ def _dotted(path: Sequence[Any]) -> str:
 
 
 def _marked_line(text: str, path: Sequence[Any]) -> int:
-    """Put a marker in the place of a value, and return the line where it is, 0 if it is nowhere."""
+    """Replace a value by a marker and return the line number of the marker, 0 if it is not found."""
     document = tomlkit.parse(text)
     container: Any = document
     for part in path[:-1]:
         container = container[part]
     value = container[path[-1]]
     if isinstance(value, Table):
-        value.comment(_MARK)
+        value.comment(_MARKER)
     else:
-        container[path[-1]] = _MARK
-    before, mark, _ = tomlkit.dumps(document).partition(_MARK)
-    if isinstance(value, Table) and not before.rpartition("\n")[2].lstrip().startswith("["):  # made by dotted names
+        container[path[-1]] = _MARKER
+    before, marker, _ = tomlkit.dumps(document).partition(_MARKER)
+    # A table without a header, made by dotted names: use the line of its first value.
+    if isinstance(value, Table) and not before.rpartition("\n")[2].lstrip().startswith("["):
         return _marked_line(text, (*path, next(iter(value))))
-    return before.count("\n") + 1 if mark else 0
+    return before.count("\n") + 1 if marker else 0

@@ -1,7 +1,7 @@
 """Every option of `[tool.hatch-docker]`: its type, its default and its description.
 
-Each class is one table. TOML names are the Python names in kebab-case; once loaded, durations are nanoseconds and modes
-are integers. A default that depends on something else is the end of the description, after "Default:".
+Each class is one table. TOML names are the Python names in kebab-case. After loading, durations are nanoseconds and
+modes are integers. A default that depends on other values is described at the end, after "Default:".
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from hatch_docker.config.types import Command, Distinct, Lines, ListOf
 
 
 class Table(BaseModel):
-    """A table of options, which knows no others and does not change once loaded."""
+    """A table of options: immutable, and unknown options are errors."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, alias_generator=lambda name: name.rstrip("_").replace("_", "-"),
@@ -23,7 +23,7 @@ class Table(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _check_not_null(cls, value: Any) -> Any:
-        if value is None:  # which TOML does not have, and the JSON of a variable has
+        if value is None:  # from the JSON of a variable; TOML has no null
             raise ValueError("must not be null")
         return value
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of `[tool.hatch-docker]`, and the list of options that is read from it."""
+"""The JSON Schema of `[tool.hatch-docker]`, and the list of options derived from it."""
 
 import copy
 import functools
@@ -13,8 +13,8 @@ from hatch_docker.config.options import Config
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 LISTS = ("files", "steps")
-"""The options that are lists of tables."""
-FURTHER = "Further images of the project, each with the options of this table and its own over them."
+"""The options whose value is a list of tables."""
+IMAGES_DESCRIPTION = "Further images of the project, each with the options of this table and its own over them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +32,29 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable that overrides it."""
+        """The environment variable that overrides the option."""
         return PREFIX + "_".join(self.path).replace("-", "_").upper()
 
     @property
     def is_table(self) -> bool:
-        """True if it is a table of options."""
+        """True if the option is a table of options."""
         return "properties" in self.schema
 
 
-def _whole(node: Any, defs: Mapping[str, Any]) -> Any:
-    """Return a schema of pydantic's as editors take it.
+def _simplify(node: Any, defs: Mapping[str, Any]) -> Any:
+    """Return a schema of pydantic in the form that editors support.
 
-    Definitions are where they are referred to, descriptions in one line; there are no titles, no null, which TOML does
-    not have, no defaults that say nothing, and all names of a table of strings match the pattern.
+    References are replaced by their definitions, and descriptions are one line. Titles, null (TOML has none) and empty
+    defaults are removed. `patternProperties` becomes `propertyNames`, so that other names are errors.
     """
     if isinstance(node, list):
-        return [_whole(item, defs) for item in node]
+        return [_simplify(item, defs) for item in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node or "anyOf" in node:
         inner = defs[node["$ref"].rpartition("/")[2]] if "$ref" in node else node["anyOf"][0]
-        return _whole({**inner, **{key: value for key, value in node.items() if key not in ("$ref", "anyOf")}}, defs)
-    found = {key: _whole(value, defs) for key, value in node.items() if key not in ("$defs", "title")}
+        return _simplify({**inner, **{key: value for key, value in node.items() if key not in ("$ref", "anyOf")}}, defs)
+    found = {key: _simplify(value, defs) for key, value in node.items() if key not in ("$defs", "title")}
     if "patternProperties" in found:
         ((pattern, found["additionalProperties"]),) = found.pop("patternProperties").items()
         found["propertyNames"] = {"type": "string", "pattern": pattern}
@@ -69,12 +69,12 @@ def _whole(node: Any, defs: Mapping[str, Any]) -> Any:
 @functools.cache
 def _document() -> dict[str, Any]:
     document = Config.model_json_schema()
-    found: dict[str, Any] = _whole(document, document["$defs"])
+    found: dict[str, Any] = _simplify(document, document["$defs"])
     return found
 
 
 def options_of(schema: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[Option]:
-    """Yield the options of a table, a table before its own options; not those of LISTS."""
+    """Yield the options of a table, a sub-table before its options; options inside of LISTS are not included."""
     for name, value in schema["properties"].items():
         yield Option((*above, name), value, name in schema.get("required", ()))
         if "properties" in value:
@@ -83,12 +83,12 @@ def options_of(schema: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterat
 
 @functools.cache
 def all_options() -> tuple[Option, ...]:
-    """Return every option except those of LISTS; a table comes before its options."""
+    """Return all options, a sub-table before its options; options inside of LISTS are not included."""
     return tuple(options_of(_document()))
 
 
 def shipped_options() -> Iterator[Option]:
-    """Yield the same options as schema.json has them: a build with a variable needs them at once."""
+    """Yield the options of `all_options`, read from schema.json, which is faster than importing pydantic's models."""
     table = json.loads(Path(__file__).with_name("schema.json").read_bytes())
     del table["properties"][IMAGES]
     return options_of(table)
@@ -104,13 +104,13 @@ def schema(_tool: str = "") -> dict[str, Any]:
     table: dict[str, Any] = json.loads(json.dumps(_document()).replace("`", ""))  # editors show Markdown as it is
     image = copy.deepcopy(table)
     for value in image["properties"].values():
-        if "properties" in value:  # a sub-table may be incomplete: that of the table above has the rest
+        if "properties" in value:  # an image's sub-table may omit required options: the table above sets them
             value.pop("required", None)
     table["properties"][IMAGES] = {
-        "description": FURTHER, "type": "object", "propertyNames": {"pattern": f"^{IMAGE_NAME.pattern}$"},
+        "description": IMAGES_DESCRIPTION, "type": "object", "propertyNames": {"pattern": f"^{IMAGE_NAME.pattern}$"},
         "additionalProperties": image,
     }  # fmt: skip
     return {"$schema": DRAFT, "$id": "urn:hatch-docker:tool.hatch-docker", "title": "[tool.hatch-docker]"} | table
 
 
-tool_schema = schema  # for validate-pyproject, which calls it with the name of the table
+tool_schema = schema  # the entry point of validate-pyproject, which passes the table's name

@@ -1,4 +1,4 @@
-"""The option that a user means by a name that is none: words of Dockerfiles and other tools, and typing mistakes."""
+"""Suggestions for unknown option names: words from Dockerfiles and other tools, and typing mistakes."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from hatch_docker.config import PREFIX
 from hatch_docker.config.schema import LISTS, all_options, item_options
 from hatch_docker.core.context import IMAGES_VARIABLE, VARIABLES
 
-# Words that people bring from Dockerfiles, compose files and other tools, by the option that they mean.
+# Option to the words for it in Dockerfiles, compose files and other tools.
 SYNONYMS: Mapping[str, str] = {
     "base": "from from-image base-image image-base parent parent-image",
     "image": "name image-name repository repo",
@@ -41,25 +41,25 @@ SYNONYMS: Mapping[str, str] = {
     "steps": "commands run step",
     "steps.command": "steps.cmd steps.run",
     "steps.outputs": "steps.output steps.paths",
-    "": "images no-cache build.compiler",  # resemble an option, and mean none
+    "": "images no-cache build.compiler",  # similar to an option's name, but without an equivalent
 }
 _STEPS = ("onbuild", "scripts", "shell")
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-_MEANT = {_plain(word): option for option, words in SYNONYMS.items() for word in words.split()}
+_OPTION_BY_WORD = {_normalise(word): option for option, words in SYNONYMS.items() for word in words.split()}
 
 
 def is_option(name: str) -> bool:
-    """Return whether a name is an option at the top of the table, or a word that means one."""
-    return _plain(name) in _MEANT or any(option.path == (name,) for option in all_options())
+    """Return whether a name is a top-level option or a synonym of an option."""
+    return _normalise(name) in _OPTION_BY_WORD or any(option.path == (name,) for option in all_options())
 
 
-def unknown_option(location: Sequence[str | int]) -> str:
-    """Return the sentence about a name that is not an option, by its location below the table."""
+def unknown_option_message(location: Sequence[str | int]) -> str:
+    """Return the message for an unknown option. `location`: its path below the table."""
     path = [part for part in location if isinstance(part, str)]
     path = path[2:] if path[0] == "images" and path[2:] else path
     name, variable = path[-1], PREFIX + path[-1].replace("-", "_").upper()
@@ -70,28 +70,31 @@ def unknown_option(location: Sequence[str | int]) -> str:
         )
     if variable in VARIABLES.keys() - {IMAGES_VARIABLE}:
         return f"unknown option; there is the variable {variable}"
-    names = " or ".join(f'"{option}"' for option in _meant(path))
+    names = " or ".join(f'"{option}"' for option in _suggest(path))
     return f"unknown option; did you mean {names}?" if names else "unknown option"
 
 
-def options_meant(name: str) -> Sequence[str]:
-    """Return the options, by their dotted names, that may be meant by a name on the command line."""
-    return _meant([name])
+def suggest_options(name: str) -> Sequence[str]:
+    """Return the dotted names of options to suggest for an unknown option on the command line."""
+    return _suggest([name])
 
 
-def _meant(path: Sequence[str]) -> Sequence[str]:
-    """Return the options that may be meant: those that are called so elsewhere, else the most similar one."""
-    above, name = path[:-1], _plain(path[-1])
+def _suggest(path: Sequence[str]) -> Sequence[str]:
+    """Return the options to suggest: options of this name in other tables, else the most similar name."""
+    above, name = path[:-1], _normalise(path[-1])
     in_item = len(above) == 1 and above[0] in LISTS
     options = item_options(above[0]) if in_item else (item for item in all_options() if list(item.path[:-1]) == above)
-    beside = {_plain(option.path[-1]): option.path[-1] for option in options}
-    for found in (beside.get(name), _MEANT.get(_plain(".".join(path))), beside.get(_MEANT.get(name, name))):
+    beside = {_normalise(option.path[-1]): option.path[-1] for option in options}
+    synonym = _OPTION_BY_WORD.get(_normalise(".".join(path)))
+    for found in (beside.get(name), synonym, beside.get(_OPTION_BY_WORD.get(name, name))):
         if found is not None:
             return [found] if found else []
     elsewhere = [
-        option.name for option in all_options() if name in (_plain(option.path[-1]), _plain("".join(option.path)))
-    ]
+        option.name for option in all_options()
+        if name in (_normalise(option.path[-1]), _normalise("".join(option.path)))
+    ]  # fmt: skip
     if elsewhere and not in_item:
         return elsewhere
     close = [beside[word] for word in difflib.get_close_matches(name, beside, 1, 0.75)]
-    return close or [_MEANT[word] for word in difflib.get_close_matches(name, _MEANT, 1, 0.85) if not above]
+    words = difflib.get_close_matches(name, _OPTION_BY_WORD, 1, 0.85)
+    return close or [_OPTION_BY_WORD[word] for word in words if not above]

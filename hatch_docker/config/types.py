@@ -1,7 +1,7 @@
 """Types of the options of `[tool.hatch-docker]`: Annotated types with their checks, for the models in options.py.
 
-A check returns what Config holds for a value, or raises ValueError with a sentence that says what it must be. The
-patterns are for Python's re and for JSON Schema.
+A check returns the value for Config, or raises ValueError with a message such as "must be ...". The patterns are valid
+for Python's re and for JSON Schema.
 """
 
 import csv
@@ -15,48 +15,48 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
 T = TypeVar("T")
-WORDS = "HATCH_DOCKER_*: words, quoted as in a shell"  # a $comment, and how environ.py reads the variable
+WORDS = "HATCH_DOCKER_*: words, quoted as in a shell"  # a $comment in the schema; environ.py parses variables by it
 LINES = "HATCH_DOCKER_*: a line for each"
 SECOND = 1_000_000_000
-MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
+MAX_ID = 2**31 - 1  # Docker rejects larger user and group ids
 
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-# The fields that each type of a cache needs, as BuildKit's `--cache-from` and `--cache-to` take them.
-_NEEDS: dict[str, tuple[str, ...]] = {
+# The required fields of each cache type in BuildKit's `--cache-from` and `--cache-to`.
+_REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
     "registry": ("ref",), "local": (), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
 }
 _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 1000}
 
 
 class Text:
-    """Annotation of a type that is written as a string which matches a pattern; Config holds what `convert` returns."""
+    """Annotation of a type whose TOML value is a string that matches a pattern; `convert` returns Config's value."""
 
-    def __init__(self, must: str, pattern: str, convert: Callable[[str], Any] = str) -> None:
-        self.must, self.pattern, self.convert = must, pattern, convert
+    def __init__(self, message: str, pattern: str, convert: Callable[[str], Any] = str) -> None:
+        self.message, self.pattern, self.convert = message, pattern, convert
 
     def __call__(self, value: Any) -> Any:
-        """Return the converted value; raises ValueError, which says what it must be."""
+        """Return the converted value; raises ValueError with `message` if it does not match the pattern."""
         if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
-            raise ValueError(self.must)
-        if re.search("[\ud800-\udfff]", value):  # bytes of a variable, or of JSON's, that are no text
+            raise ValueError(self.message)
+        if re.search("[\ud800-\udfff]", value):  # surrogates, from a variable or from JSON
             raise ValueError("must be valid Unicode")
         return self.convert(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Let pydantic call this before it checks the type of what was converted."""
+        """Return pydantic's schema, in which this check runs before the check of the converted value's type."""
         return BeforeValidator(self).__get_pydantic_core_schema__(source, handler)
 
     def __get_pydantic_json_schema__(self, _core: Any, _handler: Any) -> dict[str, Any]:
-        """Return the schema of the string before it is converted."""
+        """Return the JSON Schema of the string, before conversion."""
         return {"type": "string", "pattern": self.pattern}
 
 
 def read_fields(value: str, *, place: str) -> dict[str, str]:
-    """Return the fields of `type=registry,ref=...`; a lone reference means a registry, `none` no cache.
+    """Return the fields of `type=registry,ref=...`; a reference alone means a registry, `none` means no cache.
 
-    `place` is the field for the directory of a local cache: `src`, or `dest` of one to write, which holds all stages
-    unless it says `mode=min`. Raises ValueError, without the value, for a field that BuildKit would ignore silently,
-    and for secrets, which the plan, a log and the list of processes would show.
+    `place`: the field for a local cache's directory: `src`, or `dest` for a cache to write, whose `mode` is `max` by
+    default. Raises ValueError, without the value in the message, for a wrong field, and for a login, because the plan,
+    logs and the process list would show it.
     """
     if value == "none":
         return {"type": "none"}
@@ -67,9 +67,9 @@ def read_fields(value: str, *, place: str) -> dict[str, str]:
             "inline keeps a cache in an image that BuildKit pushes, and this image is put together here; "
             "use type=registry,ref=REPOSITORY:cache"
         )
-    if kind not in _NEEDS:
-        raise ValueError(f"must have one of these types: type={', type='.join(_NEEDS)}")
-    for name in (place,) if kind == "local" else _NEEDS[kind]:
+    if kind not in _REQUIRED_FIELDS:
+        raise ValueError(f"must have one of these types: type={', type='.join(_REQUIRED_FIELDS)}")
+    for name in (place,) if kind == "local" else _REQUIRED_FIELDS[kind]:
         if not fields.get(name):
             raise ValueError(f"type={kind} needs {name}=...")
     if fields.get("mode", "max") not in ("min", "max"):
@@ -92,7 +92,7 @@ def _fields_of(value: str) -> dict[str, str]:
 
 
 def user(value: str) -> str:
-    """Check that the numbers of a user are ones that Docker accepts."""
+    """Check that the numbers in `uid` or `uid:gid` are not larger than MAX_ID."""
     if any(part.isdecimal() and (len(part) > 10 or int(part) > MAX_ID) for part in value.split(":")):
         raise ValueError(f"must be at most {MAX_ID}, the greatest number of a user or group")
     return value
@@ -117,12 +117,12 @@ def size(value: str) -> int:
 
 
 def growth(value: str) -> tuple[float | None, int | None]:
-    """Return a share (0.05 for "5%") and None, or None and a size in bytes."""
+    """Return (share, None) for a percentage, such as 0.05 for "5%", or (None, size in bytes)."""
     return (float(value[:-1]) / 100, None) if value.endswith("%") else (None, size(value))
 
 
 def arguments(value: Any) -> Any:
-    """Check that a command is a list; the message for a string shows the list to write."""
+    """Check that a command is a list; the message for a string contains the list to write."""
     if isinstance(value, str):
         try:
             words = shlex.split(value)
@@ -134,7 +134,7 @@ def arguments(value: Any) -> Any:
 
 
 def string(value: Any) -> Any:
-    """Check that a value is a string; the message for another type shows what to write."""
+    """Check that a value is a string; the message for another type contains the string to write."""
     if isinstance(value, Mapping):
         raise ValueError("must be a string; a name that contains dots needs quotes")
     if isinstance(value, bool | int | float):
@@ -143,24 +143,25 @@ def string(value: Any) -> Any:
 
 
 def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Check that a list has no item twice."""
+    """Check that a list contains no duplicates."""
     if twice := [item for item in value if value.count(item) > 1]:
         raise ValueError(f'names "{twice[0]}" twice')
     return value
 
 
 def formats(value: Any) -> Any:
-    """Return the formats of the SBOM for true, the default's, and for false, none."""
+    """Return the SBOM formats for a boolean: the default for true, none for false; another value is returned as it is.
+    """
     return (("cyclonedx",) if value else ()) if isinstance(value, bool) else value
 
 
-ListOf = Annotated[tuple[T, ...], Strict(False)]  # a list, which becomes a tuple
+ListOf = Annotated[tuple[T, ...], Strict(False)]  # a TOML list; Config's value is a tuple
 Distinct = Annotated[ListOf[T], AfterValidator(distinct), Field(json_schema_extra={"uniqueItems": True})]
 Lines = Annotated[ListOf[T], Field(json_schema_extra={"$comment": LINES})]
 
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST = rf"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::{_PORT})?/)?"
-_NAMED_HOST = (  # what cannot be taken for a part of a repository's path
+_NAMED_HOST = (  # a host that cannot be mistaken for the first part of a repository's path
     rf"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::{_PORT})?|[A-Za-z0-9-]+:{_PORT}|localhost|\[[0-9a-fA-F:]+\](?::{_PORT})?"
 )
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -170,8 +171,8 @@ _FIELD = r"\{(?:version|major|minor|revision|branch|date)\}"
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _CONTROL = r"\x00-\x1f\x7f"
 _LINE = f"[^{_CONTROL}]+"
-_OTHER_NAME = rf"[^./{_CONTROL}][^/{_CONTROL}]*|\.[^./{_CONTROL}][^/{_CONTROL}]*|\.\.[^/{_CONTROL}]+"  # than . and ..
-_SEGMENT = rf"(?:{_OTHER_NAME}|\.)"
+_FILE_NAME = rf"[^./{_CONTROL}][^/{_CONTROL}]*|\.[^./{_CONTROL}][^/{_CONTROL}]*|\.\.[^/{_CONTROL}]+"  # not . or ..
+_SEGMENT = rf"(?:{_FILE_NAME}|\.)"
 _WORD = r"^[^=\x00-\x20\x7f]+$"
 _UNIT = "B|kB|MB|GB|KiB|MiB|GiB"
 _STRING = BeforeValidator(string)
@@ -229,7 +230,7 @@ Target = Annotated[str, Text("must be the absolute path of the file or directory
 Source = Annotated[str, Text('must be a path inside the project, relative to pyproject.toml, without ".."',
     f"^{_SEGMENT}(?:/+{_SEGMENT})*/*$")]
 Pattern = Annotated[str, Text('must be a path below site-packages, such as "pandas/tests", without ".." or a / at its '
-    "start", f"^(?:{_OTHER_NAME})(?:/+{_SEGMENT})*/*$")]
+    "start", f"^(?:{_FILE_NAME})(?:/+{_SEGMENT})*/*$")]
 CacheSource = Annotated[Mapping[str, str], Text("must be one line of text without control characters",
     f"^{_LINE}$", partial(read_fields, place="src"))]
 CacheTarget = Annotated[Mapping[str, str], Text("must be one line of text without control characters",

@@ -30,8 +30,8 @@ from hatch_docker.oci.media_types import DOCKER
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.plan.model import ARCHIVES, DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, ConfigPlan, Plan
-from hatch_docker.plan.naming import PREFIX, merged
+from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, PYTHON_MIRROR, VENV, BasePlan, BuildPlan, ConfigPlan, Plan
+from hatch_docker.plan.naming import PREFIX, merge_labels
 from hatch_docker.project.git_logins import add_git_logins
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.index import read_indexes
@@ -277,7 +277,7 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
     path = f"/{VENV}/bin:{base.image.env.get('PATH', DEFAULT_PATH)}"
     return Settings(
         entrypoint=_started(config), cmd=config.cmd, env={"PATH": path, **config.env},
-        labels=merged(base_labels(base, created), config.labels), user=numeric_user(config.user, base),
+        labels=merge_labels(base_labels(base, created), config.labels), user=numeric_user(config.user, base),
         workdir=config.workdir, ports=config.ports, volumes=config.volumes, stop_signal=config.stop_signal,
         healthcheck={key: value for key, value in health.items() if value} or None,
     )  # fmt: skip
@@ -292,7 +292,7 @@ def _started(config: ConfigPlan) -> tuple[str, ...]:
 
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
     """Return the annotations of the manifest (annotations.md); the user's win."""
-    return merged(base_labels(base, created), plan.config.annotations)
+    return merge_labels(base_labels(base, created), plan.config.annotations)
 
 
 def lost_annotations(plan: Plan, base: Base) -> list[str]:
@@ -338,7 +338,7 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
         yield f"the password of {host} in netrc", password
     for mirror in (plan.base.mirror, plan.base.security_mirror):
         yield "the password of debian.mirror", _password(mirror)
-    for mirror in (plan.base.standalone.mirror if plan.base.standalone else "", environ.get(ARCHIVES, "")):
+    for mirror in (plan.base.standalone.mirror if plan.base.standalone else "", environ.get(PYTHON_MIRROR, "")):
         yield "the password of standalone.mirror", _password(mirror)
     for machine, password in read_passwords(APT).items():
         yield f"the password of {machine} in apt's auth.conf", password

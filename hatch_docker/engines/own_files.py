@@ -19,11 +19,11 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import parent_entries
-from hatch_docker.plan.model import TRUSTED, Plan
+from hatch_docker.plan.model import CA_BUNDLE, Plan
 
 OPTION = "tool.hatch-docker.ca-certificates"
 # The files with all public certificates: of Debian and Alpine, of Red Hat, of SUSE.
-BUNDLES = (TRUSTED[1:], "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "var/lib/ca-certificates/ca-bundle.pem")
+BUNDLES = (CA_BUNDLE[1:], "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "var/lib/ca-certificates/ca-bundle.pem")
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -48,7 +48,7 @@ def certificates_layer(
             "choose one that has them"
         )
     contents = {path: text.rstrip("\n") + "\n" + own for path, text in public.items()}
-    directory, _, name = TRUSTED[1:].rpartition("/")  # where the variables lead to
+    directory, _, name = CA_BUNDLE[1:].rpartition("/")  # where the variables lead to
     contents.setdefault(f"{real_path(base.symlinks, directory)}/{name}", next(iter(contents.values())))
     return _layer({path: text.encode() for path, text in contents.items()}, base, compression, ctx)
 

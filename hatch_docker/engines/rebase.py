@@ -25,7 +25,7 @@ from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json,
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
-from hatch_docker.plan.model import DEFAULT_PATH, TRUSTED, VENV, Plan
+from hatch_docker.plan.model import CA_BUNDLE, DEFAULT_PATH, VENV, Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
 
@@ -78,7 +78,7 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
     if plan.ca_certificates:  # they are in one file with those of the base
         trusted, _ = certificates_layer(plan, project.root, base, Compression(plan.compression), ctx)
         layers = [
-            trusted if TRUSTED in line.get("comment", "").split(", ") else layer
+            trusted if CA_BUNDLE in line.get("comment", "").split(", ") else layer
             for layer, line in zip(layers, history, strict=True)
         ]
     # The new base's time where the image's was the old base's, as no commit or wheel had a date.

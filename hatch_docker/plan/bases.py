@@ -1,4 +1,4 @@
-"""The base of a plan, its Python, and the base of the builder stage, with the reason of each guess."""
+"""Choice of the base image, its Python and the base of the builder stage, with a reason for each guess."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hatch_docker.project.metadata import Metadata
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
 
-# Whose wheels most projects publish, newest first; then those that only a project which admits no other gets.
+# In order of preference: Pythons with wheels of most projects, the newest first; then Pythons with few wheels.
 KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10", "3.15")
 
 
 def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
-    """Return the base of a project, and its Python, "" where only the image tells; raises ConfigError."""
+    """Return the base of a project and its Python, "" if only the image determines it; raises ConfigError."""
     name, python = config.base, config.python
     if not name:
         if python.endswith("t"):
@@ -65,7 +65,7 @@ def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[
 
 
 def _standalone_plan(name: str, python: str, config: Config) -> tuple[StandalonePlan, str, str]:
-    """Return the archive of a `standalone:` base, its Python and its suite; raises ConfigError."""
+    """Return the archive, the Python and the suite of a `standalone:` base; raises ConfigError."""
     options, version = config.standalone, name.removeprefix("standalone:")
     if not re.fullmatch(r"3\.\d{1,2}t?", version):
         raise ConfigError(f"base {name!r}: write a Python after the colon, such as standalone:3.14t")
@@ -79,7 +79,7 @@ def _standalone_plan(name: str, python: str, config: Config) -> tuple[Standalone
 
 
 def _builder(config: Config, python: str) -> BasePlan | None:
-    """Return the base of the builder stage, if the project names one."""
+    """Return the base of the builder stage (`build.base`), None if it is not set; raises ConfigError."""
     name, packages = config.build.base, config.build.packages
     if not name:
         return None
@@ -99,7 +99,7 @@ def _builder(config: Config, python: str) -> BasePlan | None:
 
 
 def base_location(name: str) -> tuple[str, str]:
-    """Return the kind of a base, and its suite, reference or path; raise ConfigError for an unknown suite."""
+    """Return the kind of a base and its suite, reference or path; raises ConfigError for an unknown suite."""
     kind, _, location = name.partition(":")
     if kind == "debian" and location not in DEBIAN_PYTHONS:
         known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
@@ -108,7 +108,7 @@ def base_location(name: str) -> tuple[str, str]:
 
 
 def _suite_python(project: Metadata, name: str, known: Sequence[str], python: str, guesses: list[Guess]) -> str:
-    """Return the Python to take of those that a suite has, its default first; raises ConfigError for another one."""
+    """Return the Python of a suite to use. `known`: the suite's Pythons, its default first. Raises ConfigError."""
     if python in known:
         return python
     if python:
@@ -124,9 +124,9 @@ def _suite_python(project: Metadata, name: str, known: Sequence[str], python: st
 
 
 def fitting_bases(requires_python: str, *, unreleased: bool = False) -> str:
-    """Return the names of the first bases whose Python a project admits, for a message; `unreleased` suites too."""
+    """Return, for a message, up to three bases whose Python a project admits; `unreleased`: unreleased suites too."""
     suites: dict[str, str] = {}
-    for suite, pythons in reversed([*DEBIAN_PYTHONS.items()]):  # the older suite of two is proposed
+    for suite, pythons in reversed([*DEBIAN_PYTHONS.items()]):  # reversed: the oldest suite of a Python wins
         if unreleased or suite not in UNRELEASED:
             suites |= dict.fromkeys(pythons, f"debian:{suite}")
     fitting = [python for python in KNOWN_PYTHONS if _admits(requires_python, python)]
@@ -137,10 +137,10 @@ def fitting_bases(requires_python: str, *, unreleased: bool = False) -> str:
 
 def _admits(requires_python: str, python: str) -> bool:
     specifiers, python = SpecifierSet(requires_python), python.removesuffix("t")
-    # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
+    # A lower bound such as >=3.13.2 admits 3.13: compare with the highest possible patch release.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
 
 
 def _has_wheel(pythons: Sequence[str], python: str) -> bool:
-    """Tell whether one of the wheels that are given, if any, may be for a Python."""
+    """Return whether a prebuilt wheel supports a Python; True without prebuilt wheels. `pythons`: their specifiers."""
     return not pythons or any(_admits(specifier, python) for specifier in pythons)

@@ -1,4 +1,4 @@
-"""The debug variant of an image: the same program under a debugger."""
+"""The debug variant of an image: the same program, run by a debugger."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hatch_docker.plan.model import DEBUG_PORT, PROGRAMS, Plan
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
 
-DEBUG = "debug"           # ends the tags and file names of a debug variant
+DEBUG = "debug"           # the end of a debug variant's tags and file names
 DEBUGGER = "debugpy"
 SHELL = "busybox-static"  # Debian's package
 _LONGEST_TAG = 128
-WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python that take the next word
+OPTIONS_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python whose value is the next argument
 
 
-def variant(plan: Plan, config: Config) -> Plan:
-    """Return the plan of the debug variant if the configuration wants it, else the plan itself.
+def debug_variant(plan: Plan, config: Config) -> Plan:
+    """Return the plan of the debug variant if the option `debug` is set, else the unchanged plan.
 
-    The variant shares no tag and no file with the image. Raises ConfigError where a debugger cannot run the program.
+    The variant has other tags and file names than the image. Raises ConfigError if debugpy cannot run the program.
     """
     if not config.debug:
         if config.debug_shell:
@@ -44,7 +44,7 @@ def variant(plan: Plan, config: Config) -> Plan:
         lock=replace(plan.lock, beside=(DEBUGGER,)),
         config=replace(
             settings,
-            entrypoint=debugged(settings.entrypoint or settings.cmd),
+            entrypoint=debug_command(settings.entrypoint or settings.cmd),
             cmd=settings.cmd if settings.entrypoint else (),
             ports=tuple(dict.fromkeys((*settings.ports, f"{DEBUG_PORT}/tcp"))),
         ),
@@ -59,19 +59,19 @@ def debug_tags(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{tag[: _LONGEST_TAG - len(DEBUG) - 1]}-{DEBUG}" for tag in tags))
 
 
-def is_variant(tags: Sequence[str]) -> bool:
-    """Return whether an image with some tags is a debug variant."""
+def is_debug_variant(tags: Sequence[str]) -> bool:
+    """Return whether an image with these tags is a debug variant."""
     return bool(tags) and all(tag.endswith(f"-{DEBUG}") for tag in tags)
 
 
-def debugged(command: Sequence[str]) -> tuple[str, ...]:
-    """Return a command run under debugpy; raises ConfigError for one that Python does not run."""
+def debug_command(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command that runs `command` with debugpy; raises ConfigError if Python does not run the command."""
     word, *rest = command or ("",)
     options: list[str] = []
     if word.rpartition("/")[2].startswith("python"):
         while rest and rest[0].startswith("-") and rest[0][:2] not in ("-m", "-c"):
             options.append(rest.pop(0))
-            if options[-1] in WITH_VALUE and rest:
+            if options[-1] in OPTIONS_WITH_VALUE and rest:
                 options.append(rest.pop(0))
         program = rest
     elif word and ("/" not in word or word.startswith(PROGRAMS) or word.endswith(".py")):
@@ -83,6 +83,6 @@ def debugged(command: Sequence[str]) -> tuple[str, ...]:
             f"tool.hatch-docker.debug: a Python debugger cannot run {' '.join(command) or 'nothing'!r}; set "
             'entrypoint to a script of the environment, or to ["python", "-m", "MODULE"]'
         )
-    # Frozen modules have no lines to stop at, and debugpy would warn of that at every start.
+    # Breakpoints do not work in frozen modules, and debugpy would print a warning at each start.
     listen = ("-X", "frozen_modules=off", "-m", DEBUGGER, "--listen", f"0.0.0.0:{DEBUG_PORT}")
     return ("python", *options, *listen, *program)

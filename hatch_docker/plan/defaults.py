@@ -1,4 +1,4 @@
-"""make_plan: all defaults and guesses of a plan, each guess with its reason."""
+"""make_plan: the defaults and guesses of a plan, each guess with its reason."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from packaging.utils import canonicalize_name
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.bases import base_plan
-from hatch_docker.plan.debug import variant
+from hatch_docker.plan.debug import debug_variant
 from hatch_docker.plan.model import (
-    TRUSTED,
+    CA_BUNDLE,
     BudgetPlan,
     BuildPlan,
     CachePlan,
@@ -29,7 +29,7 @@ from hatch_docker.plan.model import (
     SignPlan,
     SlimPlan,
 )
-from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
+from hatch_docker.plan.naming import annotations_of, merge_labels, repositories_of, tags_of
 from hatch_docker.plan.steps import step_plans
 from hatch_docker.project.dependencies import ProjectRequirements, collect_requirements
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 
 def make_plan(project: Metadata, config: Config, host: Platform, part: str = "") -> Plan:
-    """Decide everything about an image: options of the user, else facts of the project, else defaults.
+    """Return the plan of an image, from the user's options, else the project's metadata, else defaults.
 
-    `part` is the name of an image of `images`. Pure: it reads no file, clock or variable. Raises ConfigError for
-    options that contradict each other or the project.
+    `part`: NAME for an image of images.NAME. The function reads no file, clock or environment variable. Raises
+    ConfigError for options that contradict each other or the project.
     """
     guesses: list[Guess] = []
     base, python = base_plan(project, config, guesses)
@@ -52,7 +52,7 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
     tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
     repositories = repositories_of(image, config.registries)
     needs = collect_requirements(project, extras, groups)
-    return variant(Plan(
+    return debug_variant(Plan(
         name=project.file_name,
         version=project.version,
         image=image,
@@ -133,7 +133,7 @@ def _lock(
 def _members(
     project: Metadata, config: Config, needs: ProjectRequirements, guesses: list[Guess]
 ) -> tuple[MemberPlan, ...]:
-    """Return the workspace members to install, each with its own build plan from the project's options."""
+    """Return the workspace members to install; their wheels are built with the options of the project."""
     found = []
     for name, markers in needs.members.items():
         member = project.members[name]
@@ -214,7 +214,7 @@ def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan
     return BuildPlan(
         isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,
         dict(sorted(build.args.items())), build.ssh, project.requires, build.timeout / 1e9, build.memory,
-        build.compiler_cache and isolated and not build.secrets and not build.ssh,  # what comes of them is not kept
+        build.compiler_cache and isolated and not build.secrets and not build.ssh,  # outputs may contain secrets
     )  # fmt: skip
 
 
@@ -234,14 +234,14 @@ def _check_build(build: BuildConfig) -> None:
 def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPlan:
     metadata = annotations_of(project)
     health = config.healthcheck
-    # For OpenSSL and what has its own TLS; for requests, which has its own certificates.
-    trust = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), TRUSTED) if config.ca_certificates else {}
+    # SSL_CERT_FILE is read by OpenSSL and by other TLS libraries; requests has its own certificates and variable.
+    trust = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), CA_BUNDLE) if config.ca_certificates else {}
     return ConfigPlan(
         entrypoint=_entrypoint(project, config, guesses),
         cmd=tuple(config.cmd),
         env=dict(sorted({**_environment(config.user), **trust, **config.env}.items())),
-        labels=merged(metadata, config.labels),
-        annotations=merged(metadata, config.annotations),
+        labels=merge_labels(metadata, config.labels),
+        annotations=merge_labels(metadata, config.annotations),
         user=config.user,
         workdir=config.workdir,
         ports=tuple(config.ports),
@@ -256,10 +256,10 @@ def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPl
 
 
 def _environment(user: str) -> dict[str, str]:
-    """Return the variables of every container.
+    """Return the environment variables of every image.
 
-    A user by number may have no line in /etc/passwd, and no home that it may write to: libraries then find no directory
-    for caches, and no name of a user. Everybody may write to /tmp, with a read-only root too.
+    A numeric user may have no entry in /etc/passwd and no writable home directory. HOME and USER are set for libraries
+    that need a directory for caches or a user name; /tmp is writable, usually also with a read-only root.
     """
     number = user.partition(":")[0]
     own = {"HOME": "/tmp", "USER": "nonroot"} if number.isdigit() and int(number) else {}  # noqa: S108
@@ -267,9 +267,9 @@ def _environment(user: str) -> dict[str, str]:
 
 
 def default_script(project: str, scripts: Sequence[str]) -> tuple[str, str] | None:
-    """Return the script of several that is named like a project, and the reason; None if there is none.
+    """Return the script that is named like the project, and the reason; None if there is none.
 
-    The script of `ansible-core` and `rich-cli` may have the first word, that of `supervisor` may be `supervisord`.
+    `ansible` is the script of `ansible-core`, `rich` of `rich-cli`, and `supervisord` of `supervisor`.
     """
     likely = {project: "the script named like the project", f"{project}d": "the project's daemon"}
     if short := re.fullmatch(r"(.+)[-_.](?:core|cli)", project):
@@ -294,7 +294,7 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if config.cmd:
         return ()
     example = '"SCRIPT"' if scripts else '"python", "-m", "MODULE"'
-    looked = config.model_fields_set  # init writes options where it finds no program, too
+    looked = config.model_fields_set  # `init` has written options, and found no program
     has = f"several scripts: {', '.join(scripts)}" if scripts else "no script"
     raise ConfigError(
         f"tool.hatch-docker.entrypoint: {project.name} has {has}; set the program to run: entrypoint = [{example}]"
@@ -303,13 +303,13 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
 
 
 def _cache(config: Config) -> CachePlan:
-    """Return the shared cache; raises ConfigError for options that the engine would ignore."""
-    given = {"cache.from": tuple(config.cache.from_), "cache.to": tuple(config.cache.to)}
+    """Return the plan of the shared cache; raises ConfigError for options that the engine would ignore."""
+    options = {"cache.from": tuple(config.cache.from_), "cache.to": tuple(config.cache.to)}
     if config.engine == "buildkit":
-        return CachePlan(*(tuple(item for item in row if item["type"] != "none") for row in given.values()))
+        return CachePlan(*(tuple(item for item in row if item["type"] != "none") for row in options.values()))
     if config.builder:
         raise ConfigError(f'tool.hatch-docker.builder: is for engine = "buildkit", not {config.engine!r}')
-    for option, rows in given.items():
+    for option, rows in options.items():
         for fields in rows:
             if fields["type"] not in ("registry", "local", "none"):
                 raise ConfigError(
@@ -320,11 +320,11 @@ def _cache(config: Config) -> CachePlan:
                 raise ConfigError(
                     f'tool.hatch-docker.{option}: {unknown[0]}=... is for engine = "buildkit", not {config.engine!r}'
                 )
-    return CachePlan(*given.values())
+    return CachePlan(*options.values())
 
 
 def sign_plan(config: Config) -> SignPlan | None:
-    """Return who signs, None if nothing is signed; raises ConfigError for options that exclude each other."""
+    """Return the plan for signing, None without `sign` options; raises ConfigError for contradicting options."""
     key, keyless, log = config.sign.key, config.sign.keyless, config.sign.transparency_log
     if key and keyless:
         raise ConfigError("tool.hatch-docker.sign: key and keyless exclude each other; leave out one")
@@ -340,7 +340,7 @@ def sign_plan(config: Config) -> SignPlan | None:
 
 
 def _slim(config: Config) -> SlimPlan:
-    """Return what is left out of wheels; raises ConfigError for an option without effect."""
+    """Return the files to leave out of wheels; raises ConfigError for an option without effect."""
     slim = config.slim
     if slim.locales and "locales" not in slim.leave_out:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Plan: everything that decides an image, as plain values. Made by defaults.make_plan, read by the engines."""
+"""Plan: everything that decides an image, as plain values; the result of `make_plan` and the input of the engines."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from hatch_docker.project.sources import Source
 DEBIAN_PYTHONS: Mapping[str, tuple[str, ...]] = {
     "bookworm": ("3.11",), "trixie": ("3.13",), "forky": ("3.14", "3.13", "3.15"), "sid": ("3.14", "3.13", "3.15"),
 }  # fmt: skip
-"""The Debian suites that a base can be made of, oldest first, and the Pythons of each, its default first."""
+"""The supported Debian suites, the oldest first, and the Pythons of each, the default first."""
 DEBIAN_VERSIONS: Mapping[str, str] = {"12": "bookworm", "13": "trixie"}
-"""The suites by the first number of their versions, which those without a release do not have yet."""
+"""The released suites by their Debian version."""
 UNRELEASED = frozenset({"forky", "sid"})
-"""The suites that are not proposed to anybody, because their packages change every day."""
-ARCHIVES = "UV_PYTHON_INSTALL_MIRROR"
-"""The variable that names a mirror of python-build-standalone; uv reads it too."""
-UNDIVIDED = frozenset({"sid"})
-"""The suites that get every update in place: they have neither -updates nor -security."""
+"""The suites that messages and `init` do not propose, because their packages change every day."""
+PYTHON_MIRROR = "UV_PYTHON_INSTALL_MIRROR"
+"""The environment variable with the URL of a mirror of python-build-standalone; uv reads it too."""
+ROLLING_SUITES = frozenset({"sid"})
+"""The suites without -updates and -security: all updates go into the suite itself."""
 
 VENV = "opt/venv"
-"""The virtual environment in every image, relative to its root."""
+"""The path of the virtual environment in each image, relative to the image's root."""
 PROGRAMS = f"/{VENV}/bin/"
-"""The directory of the programs of wheels in every image."""
+"""The directory in each image with the scripts of wheels."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""PATH in a container whose image sets none, as Docker has it."""
-TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
-"""The file with the certificates that programs in an image trust, where Debian and many others have it."""
+"""PATH in a container if the image sets none: Docker's default."""
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+"""The file with the trusted CA certificates in Debian's and many other images."""
 TINI = ("tini",)
-"""Debian's package of the first process that `init` asks for."""
+"""The Debian package of process 1 for the option `init`."""
 DEBUG_PORT = 5678
-"""The port at which a debugger attaches to a debug variant: debugpy's own."""
+"""The port of a debug variant to which a debugger connects: debugpy's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A value that the user did not write, and why it was taken; printed with `-v`."""
+    """A value that hatch-docker chose for an option, and the reason; printed with `-v`."""
 
     option: str
     value: str
@@ -47,99 +47,102 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class StandalonePlan:
-    """A CPython from an archive of python-build-standalone, on a Debian base: "3.14", "3.14t"."""
+    """A CPython from an archive of python-build-standalone, on a Debian base."""
 
-    python: str
-    mirror: str = ""                      # "" for UV_PYTHON_INSTALL_MIRROR
-    release: str = ""                     # "20261003"; "" for the newest in a directory
+    python: str                           # "3.14", "3.14t"
+    mirror: str = ""                      # "": the value of UV_PYTHON_INSTALL_MIRROR
+    release: str = ""                     # "20261003"; "": the newest archive in a directory
 
 
 @dataclass(frozen=True, slots=True)
 class BasePlan:
-    """The base. `kind` is "debian", "registry" or "oci"; `name` is what the user typed.
+    """The base image. `kind`: "debian", "registry" or "oci". `name`: the value of the option `base`.
 
-    A `standalone` base is one of kind "debian" whose Python comes from an archive.
+    A `standalone:` base has the kind "debian" and takes its Python from an archive.
     """
 
     kind: str
     name: str
     location: str                         # the suite, the reference or the path
-    mirror: str = ""                      # debian: the user's mirror, "" for the host's apt configuration
-    security_mirror: str = ""             # debian: the same for -security, "" for mirror + "-security"
+    mirror: str = ""                      # debian: the mirror's URL, "": the host's apt configuration
+    security_mirror: str = ""             # debian: the same for -security, "": mirror + "-security"
     slim: bool = True                     # debian: leave out gconv, test, idlelib, ...
     packages: tuple[str, ...] = ()        # runtime.packages
-    busybox: bool = False                 # debian: it is /bin/sh
-    python: str = ""                      # debian: the Python of the suite, "" for its default
-    check_valid_until: bool = True        # debian: a release that has run out is refused
-    builder: BasePlan | None = None       # build.base: the base that compiles for this one; None: Debian's compiler
+    busybox: bool = False                 # debian: /bin/sh is BusyBox
+    python: str = ""                      # debian: the Python of the suite, "": its default
+    check_valid_until: bool = True        # debian: reject an expired Release file (Valid-Until)
+    builder: BasePlan | None = None       # build.base: the base of the builder stage; None: Debian's compiler
     standalone: StandalonePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """The source of versions. `kind` is "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock)."""
+    """The source of the dependencies' versions.
+
+    `kind`: "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock).
+    """
 
     kind: str
     path: str = ""                        # relative to the project's root, "" for "resolve"
     requirements: tuple[str, ...] = ()    # PEP 508, of the project with the chosen extras and groups, and its members
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()         # paths of members, which a lock may have as directories
-    beside: tuple[str, ...] = ()          # PEP 508, of what is resolved apart where the lock does not have it
-    sources: tuple[Source, ...] = ()      # of the requirements: the indexes and addresses that they are bound to
-    pinned: str = ""                      # for "resolve": a requirements file whose pins hold, relative to the root
+    members: tuple[str, ...] = ()         # paths of workspace members, which a lock may contain as directories
+    beside: tuple[str, ...] = ()          # PEP 508: further requirements, resolved separately if the lock lacks them
+    sources: tuple[Source, ...] = ()      # the sources of the requirements (index, URL, ...)
+    pinned: str = ""                      # for "resolve": a requirements file whose `==` pins are used, or ""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """The way the project's wheel is made. `isolated` means in the builder stage, never on the host."""
+    """The build of the project's wheel. `isolated`: in the builder stage, and not on the host."""
 
     isolated: bool
-    packages: tuple[str, ...] = ()        # Debian packages beside the compiler
+    packages: tuple[str, ...] = ()        # Debian packages, in addition to the compiler
     env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()         # names of environment variables whose values the build may read
+    secrets: tuple[str, ...] = ()         # names of environment variables that the build may read
     network: bool = True
     args: Mapping[str, str] = field(default_factory=dict)
-    ssh: bool = False                     # the build may ask this machine's SSH agent
-    requires: tuple[str, ...] = ()        # PEP 518: what pyproject.toml says that the wheel is made with
-    timeout: float = 4 * 3600             # seconds that it may take in the sandbox
-    memory: int = 0                       # bytes that it may take there; 0 for no limit but the machine's
-    compiler_cache: bool = False          # what its compilers make is kept for the project's next build
+    ssh: bool = False                     # the build may use this machine's SSH agent
+    requires: tuple[str, ...] = ()        # build requirements (PEP 518)
+    timeout: float = 4 * 3600             # seconds, in the sandbox
+    memory: int = 0                       # limit in bytes, in the sandbox; 0: no limit
+    compiler_cache: bool = False          # keep the compilers' outputs for the project's next build
 
 
 @dataclass(frozen=True, slots=True)
 class SignPlan:
-    """The signer of what is pushed: a key as cosign takes it or, with "", the pipeline's identity."""
+    """Signing of pushed images with cosign. `key`: a key of cosign, "" for the pipeline's identity (keyless)."""
 
     key: str
-    log: bool                             # signatures are written in the public transparency log
+    log: bool                             # record signatures in the public transparency log
 
 
 @dataclass(frozen=True, slots=True)
 class SlimPlan:
-    """The parts left out of wheels: kinds, but for translations into some languages, and what patterns keep; sorted."""
+    """The files to leave out of wheels; all tuples are sorted."""
 
-    leave_out: tuple[str, ...] = ()
-    locales: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()       # kinds of files: "tests", "stubs", "headers", "symbols", "locales"
+    locales: tuple[str, ...] = ()         # languages whose translations are kept
+    keep: tuple[str, ...] = ()            # patterns of paths below site-packages that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class MemberPlan:
-    """Another project of the workspace whose wheel goes into the image, where one of `markers` holds ("" always)."""
+    """A workspace member whose wheel is installed if one of `markers` holds ("" always holds)."""
 
     name: str
     version: str
-    path: str                             # from the project's root, with / between directories
+    path: str                             # relative to the project's root, with /
     markers: tuple[str, ...]
     build: BuildPlan
 
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """The shared cache, read from `sources`, written to `targets`: the fields of `docker buildx build`.
+    """The shared cache. `sources`, `targets`: the fields of --cache-from and --cache-to of `docker buildx build`.
 
-    Without any, the embedded engine has one beside the image; the type "none" is none.
+    If both are empty, the embedded engine uses the image's repository. The type "none" means no cache.
     """
 
     sources: tuple[Mapping[str, str], ...] = ()
@@ -148,28 +151,28 @@ class CachePlan:
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """A file or directory of the project copied into the image."""
+    """A file or directory of the project to copy into the image."""
 
     source: str                           # relative to the project's root
-    target: str                           # absolute, in the image
-    mode: int | None = None               # permission bits of the files; None: 0644, 0755 where executable
+    target: str                           # absolute path in the image
+    mode: int | None = None               # permission bits of the files; None: 0644, or 0755 if executable
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """A command that is run in the finished image; what it writes below `outputs` is a layer of its own."""
+    """A command that runs in the finished image; the files that it writes below `outputs` become a layer."""
 
     command: tuple[str, ...]
-    outputs: tuple[str, ...]              # absolute directories in the image, none of them below another
-    inputs: tuple[str, ...] = ()          # paths and patterns of paths, relative to the project's root
+    outputs: tuple[str, ...]              # absolute directories in the image; none is below another one
+    inputs: tuple[str, ...] = ()          # paths and glob patterns, relative to the project's root
     env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()         # names of environment variables whose values the command may read
+    secrets: tuple[str, ...] = ()         # names of environment variables that the command may read
     network: bool = False
     timeout: float = 600                  # seconds
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The files and directories that all inputs are in, as paths without patterns; "" is the project's root."""
+        """The inputs, with each pattern replaced by the directory that contains its matches; "": the project's root."""
         found = []
         for path in self.inputs:
             fixed = re.match(r"[^*?\[]*", path)
@@ -179,7 +182,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Docker's HEALTHCHECK; times in nanoseconds, as the configuration stores them."""
+    """Docker's HEALTHCHECK; times in nanoseconds, as in the image's configuration."""
 
     command: tuple[str, ...]
     interval: int = 0
@@ -199,10 +202,10 @@ class CheckPlan:
 
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
-    """The limits of an image, in bytes as stored; `growth` beyond the image last pushed, or `share` of that one's."""
+    """The limits of an image's compressed size; `growth` and `share` are relative to the image pushed last."""
 
-    size: int | None = None
-    growth: int | None = None
+    size: int | None = None               # bytes
+    growth: int | None = None             # bytes
     share: float | None = None            # 0.05 for 5 %
 
 
@@ -214,90 +217,90 @@ class ConfigPlan:
     cmd: tuple[str, ...]
     env: Mapping[str, str]
     labels: Mapping[str, str]
-    annotations: Mapping[str, str]       # the engine adds created, base.name and base.digest
+    annotations: Mapping[str, str]        # the engine adds created, base.name and base.digest
     user: str
     workdir: str
     ports: tuple[str, ...]                # "8000/tcp"
     volumes: tuple[str, ...]
     stop_signal: str
     healthcheck: HealthCheck | None
-    init: bool = False                    # tini is process 1
+    init: bool = False                    # process 1 is tini
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The words of the program and of its arguments by default."""
+        """The default command line: entrypoint and cmd."""
         return (*self.entrypoint, *self.cmd)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that decides the image; JSON by `docker:plan`."""
+    """Everything that decides the image; printed as JSON by `docker:plan`."""
 
-    name: str                             # normalised as in file names: my_app
+    name: str                             # as in file names of artifacts: my_app
     version: str
-    image: str                            # the name without a tag
+    image: str                            # the repository, without a tag
     tags: tuple[str, ...]
-    repositories: tuple[str, ...]         # where a push goes, each with its registry
-    revision: str                         # the commit, "" where there is none
-    dirty: tuple[str, ...]                # paths that are not as that commit has them
+    repositories: tuple[str, ...]         # repositories to push to, each with its registry
+    revision: str                         # the commit, "" for none
+    dirty: tuple[str, ...]                # paths that differ from the commit
     engine: str
     platforms: tuple[str, ...]
     requires_python: str
-    python: str                           # "3.13"; "" where the base decides
+    python: str                           # "3.13"; "" if only the base image determines it
     base: BasePlan
     lock: LockPlan
     build: BuildPlan
     files: tuple[FilePlan, ...]
     config: ConfigPlan
-    scripts: tuple[str, ...]              # console scripts that the wheel must bring
+    scripts: tuple[str, ...]              # console scripts that the wheel must contain
     compression: str                      # "gzip", "zstd" or "none"
     created: int | None                   # seconds since the epoch; None: the newest of the wheels' upload times
     check: CheckPlan | None
     load: str                             # "auto", "always" or "never"
-    push: bool = False                    # whether the image goes to the repositories
-    allow_dirty: bool = False             # whether it may although it is made of what no commit has
-    archive: bool = True                  # whether it is written to a file
+    push: bool = False                    # push the image to `repositories`
+    allow_dirty: bool = False             # push even if `dirty` is not empty
+    archive: bool = True                  # write the image to a file
     sbom: tuple[str, ...] = ()            # "cyclonedx", "spdx"
-    provenance: bool = False              # whether what the image was made of is stated beside it
-    sign: SignPlan | None = None          # who signs what is pushed
+    provenance: bool = False              # write and attach a provenance statement
+    sign: SignPlan | None = None          # None: no signature
     dotenv: str = ""                      # a file of variables for pipelines, relative to the project's root
-    builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
-    cache: CachePlan = CachePlan()        # a cache that machines share
-    pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
+    builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "": the first that is available
+    cache: CachePlan = CachePlan()        # a cache shared by several machines
+    pins: str = ""                        # the image lock, relative to the project's root; "" for none
     budget: BudgetPlan | None = None
-    wheel_records: str = "repair"         # what a wrong RECORD of a published wheel is: "repair", "refuse"
-    native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
-    members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
-    slim: SlimPlan = SlimPlan()           # what is left out of wheels
+    wheel_records: str = "repair"         # treatment of a wrong RECORD in a published wheel: "repair", "refuse"
+    native_libraries: str = "off"         # treatment of a missing shared library: "auto", "error", "warn", "off"
+    members: tuple[MemberPlan, ...] = ()  # the workspace members to install
+    slim: SlimPlan = SlimPlan()           # files to leave out of wheels
     ca_certificates: tuple[str, ...] = () # files, relative to the project's root
-    steps: tuple[StepPlan, ...] = ()      # commands run in the finished image, in this order
-    debug: bool = False                   # a variant in which debugpy runs the program
-    part: str = ""                        # which of several images of the project: NAME of images.NAME
+    steps: tuple[StepPlan, ...] = ()      # commands that run in the finished image, in this order
+    debug: bool = False                   # this is the debug variant: debugpy runs the program
+    part: str = ""                        # NAME for an image of images.NAME, "" for the table's own image
     guesses: tuple[Guess, ...] = ()
-    notes: tuple[str, ...] = ()           # what the user should read even without -v
+    notes: tuple[str, ...] = ()           # messages that are printed without -v too
 
     @property
     def stem(self) -> str:
-        """The start of the names of all files of this image: my_app-1.0, my_app-1.0.worker."""
+        """The start of the image's file names: my_app-1.0, my_app-1.0.worker."""
         return f"{self.name}-{self.version}" + (f".{self.part}" if self.part else "")
 
     @property
     def copied(self) -> tuple[tuple[str, str], ...]:
-        """The files and directories of the project that are read for the image, each with its option."""
+        """The project's files and directories that are copied into the image, as (option, path)."""
         files = tuple(("files", file.source) for file in self.files)
         return files + tuple(("ca-certificates", path) for path in self.ca_certificates)
 
     @property
     def bases(self) -> tuple[BasePlan, ...]:
-        """The base, and that of the builder stage where the project names one."""
+        """The base and, if `build.base` is set, the base of the builder stage."""
         return (self.base, self.base.builder) if self.base.builder else (self.base,)
 
     @property
     def references(self) -> tuple[str, ...]:
-        """image:tag, one a tag: the names in the archive and in daemons."""
+        """image:tag for each tag: the names in the archive and in daemons."""
         return tuple(f"{self.image}:{tag}" for tag in self.tags)
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """Return the plan as JSON values, for `docker:plan`."""
+    """Return the plan as values for JSON, for `docker:plan`."""
     return {"schema": 1, "references": plan.references, **asdict(plan)}

@@ -13,13 +13,13 @@ from hatch_docker.project.git import Revision
 from hatch_docker.project.metadata import Metadata
 
 PREFIX = "org.opencontainers.image."
-# Which well-known project URLs (PEP 753 labels, normalised) fill which annotation.
+# Annotation to the normalised labels (PEP 753) of the project URLs for it.
 _URLS = {
     "url": ("homepage", "home"),
     "source": ("source", "repository", "sourcecode", "github"),
     "documentation": ("documentation", "docs"),
 }
-# The reason why a placeholder has no value.
+# Placeholder to the reason why it has no value.
 _UNKNOWN = {
     "revision": "no commit is checked out",
     "branch": (
@@ -31,10 +31,10 @@ _UNKNOWN = {
 
 
 def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
-    """Return the repositories that a push goes to, each with its registry; none where nothing names a registry.
+    """Return the repositories to push to, each with its registry; empty if no registry is set.
 
-    An entry of `registries` without a path gets the path of `image`. Without entries `image` itself names the
-    repository, unless it is a single word: on Docker Hub that is one of Docker's own images.
+    An entry of `registries` without a path gets the path of `image`. Without entries, `image` is the repository, unless
+    it is a single word: on Docker Hub, only Docker's official images have such names.
     """
     first, slash, rest = image.partition("/")
     named = bool(slash) and (bool(set(first) & set(".:[")) or first == "localhost")
@@ -48,7 +48,7 @@ def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TagValues:
-    """The values that the tags of an image are made of where its project may be gone; see `Metadata`."""
+    """The fields of Metadata that tags need; read from a receipt if the project's directory may be missing."""
 
     version: str
     revision: Revision | None
@@ -58,15 +58,15 @@ class TagValues:
 def tags_of(
     templates: Sequence[str], project: Metadata | TagValues, *, move: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the tags that some templates make, and notes about them for the user.
+    """Return the tags for some templates, and notes about them for the user.
 
-    A pre-release does not get tags that move with each release, unless `move` is set; if no other tag is left, the
-    image is tagged with its version. Raises ConfigError as `tag_from` does.
+    A pre-release does not get the tags that move with each release, unless `move` is set; if no other tag remains, its
+    tag is the version. Raises the ConfigError of `fill_template`.
     """
     notes: list[str] = []
     chosen = list(templates)
     if not move and Version(project.version).is_prerelease:
-        # A tag moves with each release if it is `latest` or has no more than {major} and {minor}.
+        # A tag moves with each release if it is `latest`, or if {major} and {minor} are its only placeholders.
         fields = {template: set(re.findall(r"{(\w+)}", template)) for template in templates}
         moving = {"latest", *(name for name, found in fields.items() if found and found <= {"major", "minor"})}
         chosen = [template for template in templates if template not in moving] or ["{version}"]
@@ -77,18 +77,18 @@ def tags_of(
             )
     tags: dict[str, None] = {}
     for template in chosen:
-        tag, note = tag_from(template, project)
+        tag, note = fill_template(template, project)
         tags[tag] = None
         notes += [note] if note else []
     return tuple(tags), tuple(notes)
 
 
-def tag_from(template: str, project: Metadata | TagValues) -> tuple[str, str]:
-    """Fill a tag template and make it fit the tag grammar (distribution-spec, Pulling manifests).
+def fill_template(template: str, project: Metadata | TagValues) -> tuple[str, str]:
+    """Return the tag for a template, and a note if characters were replaced, else "".
 
-    Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot have, such as
-    the `+` of a local version, become `-`; the second text is a note of that, "" where nothing was changed. Raises
-    ConfigError for an unknown or an empty placeholder.
+    Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot contain, such as
+    the `+` of a local version, become `-` (distribution-spec, Pulling manifests). Raises ConfigError for an unknown
+    placeholder and for one without a value.
     """
     version = Version(project.version)
     revision = project.revision
@@ -118,7 +118,7 @@ def tag_from(template: str, project: Metadata | TagValues) -> tuple[str, str]:
 
 
 def annotations_of(project: Metadata) -> dict[str, str]:
-    """Return the pre-defined annotation keys that the metadata fills (annotations.md)."""
+    """Return the pre-defined annotations (annotations.md) with a value in the project's metadata."""
     urls = {re.sub(r"[^a-z0-9]", "", label.lower()): url for label, url in project.urls.items()}
     values = {
         "title": project.name,
@@ -134,14 +134,15 @@ def annotations_of(project: Metadata) -> dict[str, str]:
 
 
 def index_annotations(images: Sequence[Image]) -> dict[str, str]:
-    """Return the annotations that the manifests of all platforms share; `created` is that of the newest."""
+    """Return the annotations that are equal in the manifests of all platforms, and the latest `created`."""
     tables: list[dict[str, str]] = [image.manifest_json.get("annotations") or {} for image in images]
     shared = {key: value for key, value in tables[0].items() if all(table.get(key) == value for table in tables)}
     times = [table[PREFIX + "created"] for table in tables if PREFIX + "created" in table]
     return shared | ({PREFIX + "created": max(times)} if times else {})
 
 
-def merged(metadata: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata's values with the user's over them, by key; an empty value of the user removes a key."""
+def merge_labels(metadata: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata's values overridden by the user's, sorted by key; an empty value of the user removes the key.
+    """
     values = {**metadata, **user}
     return {key: values[key] for key in sorted(values) if values[key] or key not in metadata}

@@ -1,7 +1,7 @@
-"""The build hook `docker`: after a wheel is built, it makes the image of that very wheel.
+"""The build hook `docker`: it builds an image from each finished wheel that the user keeps.
 
-hatchling calls `finalize` for every build of a wheel: by hatch, build and uv, whose wheel the user keeps, but also by
-pip and others, which build one in a temporary directory to install it or to read its metadata.
+hatchling calls `finalize` for each wheel: for `hatch build`, `python -m build` and `uv build`, whose wheel the user
+keeps, but also for pip and others, which build a wheel in a temporary directory to install it or to read its metadata.
 """
 
 import os
@@ -25,21 +25,21 @@ from hatch_docker.plugin.target import receipts_of
 from hatch_docker.project.hatch import Hatchling, readable_project
 
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"
-# Options of every hook, which hatchling reads.
+# Options of every hook; hatchling reads them.
 OPTIONS = frozenset({"dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features"})
 
 
 class DockerBuildHook(BuildHookInterface[BuilderConfig]):
-    """Makes the image of a wheel; configured by [tool.hatch-docker]."""
+    """Build hook that makes an image of the wheel; configured by [tool.hatch-docker]."""
 
     PLUGIN_NAME = "docker"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
-        """Make the image beside the wheel, if the user keeps the wheel."""
+        """Build the image in the wheel's directory, unless the wheel is temporary."""
         if self.target_name != "wheel":
             return
         wheel = Path(artifact_path).absolute()
-        if reason := why_not(version, wheel.parent, os.environ):
+        if reason := reason_to_skip(version, wheel.parent, os.environ):
             self.app.display_info(f"no image: {reason}")
             return
         root = project_root(Path(self.root), wheel.parent)
@@ -55,10 +55,10 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
         builder = self.build_config.builder
         made, digest = receipts_of(builder.metadata), file_digest(wheel).removeprefix("sha256:")
         if made and all(receipt.wheel and receipt.wheel.sha256 == digest for receipt in made.values()):
-            # by the target, in `hatch build -t docker -t wheel`
+            # `hatch build -t docker -t wheel`: the target has built the image of this wheel already
             return [wheel.parent / receipt.archive for receipt in made.values() if receipt.archive]
         hatchling = Hatchling(builder.root, builder.metadata, builder.plugin_manager, builder.app)
-        # That very wheel is used, and never another one made of the sdist.
+        # The image contains this wheel, and not one built from the sdist.
         project = replace(readable_project(hatchling), root=root, wheel=lambda: wheel, wheels=(wheel,))
         with without_cache(os.environ) as environ:
             plans, ctx = open_plans(project, environ)
@@ -70,8 +70,8 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
             return make_images(project, plans, wheel.parent, ctx, made)
 
 
-def why_not(version: str, directory: Path, environ: Mapping[str, str]) -> str:
-    """Return why no image is made of a wheel in `directory`, "" where one is."""
+def reason_to_skip(version: str, directory: Path, environ: Mapping[str, str]) -> str:
+    """Return the reason why no image is built for a wheel in `directory`, "" if an image is built."""
     if environ.get(GUARD):
         return "this is the builder stage"
     if version != "standard":
@@ -84,9 +84,9 @@ def why_not(version: str, directory: Path, environ: Mapping[str, str]) -> str:
 
 
 def is_temporary(directory: Path) -> bool:
-    """Return whether a tool made a directory for itself: in its cache, or by Python's `tempfile`.
+    """Return whether a tool created a directory for its own use: in its cache, or by Python's `tempfile`.
 
-    A directory below a project belongs to that project, even if the project itself is in such a place.
+    A directory inside of a project is never temporary, even if the project is in a temporary directory.
     """
     temporary = Path(tempfile.gettempdir()).resolve()
     for place in (directory.resolve(), *directory.resolve().parents):
@@ -94,23 +94,23 @@ def is_temporary(directory: Path) -> bool:
             return False
         if is_cache(place):
             return True
-        # mkdtemp's: eight random characters end its name, and only its owner may enter.
+        # mkdtemp: the name ends with eight random characters, and only the owner has access.
         if place.parent == temporary and re.search(r"[a-z0-9_]{8}$", place.name):
             return place.stat().st_mode & 0o077 == 0
     return False
 
 
 def project_root(root: Path, directory: Path) -> Path:
-    """Return the directory of the project's locks, files and revision, for a wheel that was built into `directory`.
+    """Return the directory with the project's locks, files and commit, for a wheel that was built into `directory`.
 
-    This is `root`, unless that is an unpacked sdist (`python -m build` and `uv build` make one on the way to a wheel)
-    and the wheel lies below a directory with the same pyproject.toml: an sdist may lack a lock, and has no commit.
+    This is `root`, unless `root` is an unpacked sdist (`python -m build` and `uv build` build the wheel from an sdist)
+    and the wheel is below a directory with the same pyproject.toml: an sdist may lack a lock, and has no commit.
     """
     if not (root / "PKG-INFO").is_file():
         return root
-    mine = (root / "pyproject.toml").read_bytes()
+    own = (root / "pyproject.toml").read_bytes()
     for place in (directory.resolve(), *directory.resolve().parents):
         candidate = place / "pyproject.toml"
         if candidate.is_file():
-            return place if candidate.read_bytes() == mine else root
+            return place if candidate.read_bytes() == own else root
     return root

@@ -1,4 +1,4 @@
-"""The entry points by which hatch finds the plugins. Every build of every project imports this: keep it small."""
+"""The entry points of the plugins for hatch. hatch imports this module in each build of any project: keep it small."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def hatch_register_builder() -> type[Any]:
 
 @hookimpl
 def hatch_register_publisher() -> type[Any]:
-    """Return the publisher `docker`; only hatch itself calls this, and only there it can be imported."""
+    """Return the publisher `docker`; only hatch calls this, and the publisher's base class needs hatch."""
     from hatch_docker.plugin.publisher import DockerPublisher
 
     return DockerPublisher
@@ -25,7 +25,7 @@ def hatch_register_publisher() -> type[Any]:
 
 @hookimpl
 def hatch_register_build_hook() -> type[Any]:
-    """Return the build hook `docker`, which makes the image of a wheel."""
+    """Return the build hook `docker`, which builds the image of a wheel."""
     from hatch_docker.plugin.build_hook import DockerBuildHook
 
     return DockerBuildHook

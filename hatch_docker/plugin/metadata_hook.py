@@ -1,6 +1,6 @@
-"""The metadata hook `docker`: the dependencies of [project] come from requirements files.
+"""The metadata hook `docker`: it reads the dependencies of [project] from requirements files.
 
-It is for projects whose dependencies are in a requirements.txt and shall stay there: `init` configures it.
+`hatch-docker init` configures it for projects that keep their dependencies in a requirements.txt.
 """
 
 from pathlib import Path
@@ -12,14 +12,14 @@ from hatch_docker.project.requirements_file import read_dependencies
 
 
 class DockerMetadataHook(MetadataHookInterface):
-    """Reads requirements files; configured by [tool.hatch.metadata.hooks.docker]."""
+    """Metadata hook that reads requirements files; configured by [tool.hatch.metadata.hooks.docker]."""
 
     PLUGIN_NAME = "docker"
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Set the dependencies of [project], unless an sdist told them; raise ConfigError for a wrong line.
+        """Set the dependencies of [project], unless an sdist's metadata contain them; raises ConfigError.
 
-        hatchling refuses them where `dynamic` does not list them.
+        hatchling reports an error if `dynamic` does not list `dependencies`.
         """
         if "dependencies" not in metadata:
             metadata["dependencies"] = read_dependencies(Path(self.root), self.config)

@@ -1,6 +1,6 @@
-"""`hatch publish -p docker [ARCHIVE]`: push what `hatch build -t docker` made.
+"""`hatch publish -p docker [ARCHIVE]`: push the image that `hatch build -t docker` built.
 
-hatch runs publishers in its own environment, without a builder and its metadata: the receipt has all that it takes.
+hatch runs publishers in its own environment, without hatchling's metadata: the receipt contains all necessary values.
 """
 
 import os
@@ -14,19 +14,19 @@ from hatch_docker.build.failures import run_or_abort
 from hatch_docker.core.errors import ConfigError
 
 OPTIONS = ("registries", "tags", "allow-dirty", "dotenv")
-TYPED = {name: f"-o {name}" for name in OPTIONS}
-HATCH_OPTIONS = frozenset({"no_prompt", "initialize_auth"})  # hatch adds them for its own publisher
+FLAGS = {name: f"-o {name}" for name in OPTIONS}  # the options as the user types them, for messages
+HATCH_OPTIONS = frozenset({"no_prompt", "initialize_auth"})  # hatch passes them to all publishers
 
 
 class DockerPublisher(PublisherInterface):
-    """Pushes archives; configured by [tool.hatch-docker], overridden by `-o`."""
+    """Publisher that pushes archives; configured by [tool.hatch-docker], and `-o` overrides options."""
 
     PLUGIN_NAME = "docker"
 
     def publish(self, artifacts: list[str], options: dict[str, Any]) -> None:
-        """Push the archives named, else those of dist/; prints the image's names by digest."""
-        given = {key: value for key, value in options.items() if key not in HATCH_OPTIONS}
-        for name in run_or_abort(self.app, lambda: self._publish(artifacts, given)):
+        """Push the archives in `artifacts`, else all in dist/; prints the images' references with digests."""
+        own = {key: value for key, value in options.items() if key not in HATCH_OPTIONS}
+        for name in run_or_abort(self.app, lambda: self._publish(artifacts, own)):
             self.app.display(name)
 
     def _publish(self, artifacts: Sequence[str], options: Mapping[str, str]) -> list[str]:
@@ -41,4 +41,4 @@ class DockerPublisher(PublisherInterface):
             raise ConfigError(f"hatch publish -p docker: unknown option {unknown[0]}; `-o` takes {known}")
         ctx = open_context(os.environ, open_progress(self.app.display_warning, self.app.verbosity, os.environ))
         archives = [root / name for name in artifacts] or [root / "dist"]
-        return push_archives(archives, root, project_table(root), options, TYPED, {}, ctx)
+        return push_archives(archives, root, project_table(root), options, FLAGS, {}, ctx)

@@ -1,4 +1,4 @@
-"""`python setup.py docker`: the image of a project of setuptools, by the functions behind `hatch-docker build`."""
+"""`python setup.py docker`: build the image of a setuptools project, with the functions of `hatch-docker build`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from setuptools import Command
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
 
-BETTER = "`hatch-docker build` makes the same image without running setup.py on this machine, and takes more options"
+HINT = "`hatch-docker build` makes the same image without running setup.py on this machine, and takes more options"
 
 
 class Docker(Command):  # type: ignore[misc]  # setuptools has no types
-    """Builds the image of the project in the working directory; setuptools finds it by `distutils.commands`."""
+    """Command that builds the image of the project in the working directory (entry point group distutils.commands)."""
 
     command_name = "docker"
     description = "build a container image, as `hatch-docker build` does"
@@ -29,17 +29,17 @@ class Docker(Command):  # type: ignore[misc]  # setuptools has no types
         self.output = ""
 
     def finalize_options(self) -> None:
-        """Check nothing: a directory that cannot be written to is an error of the build."""
+        """Check nothing: the build reports a directory that is not writable."""
 
     def run(self) -> None:
-        """Build the image; a failure that the user can mend ends the program with one line."""
+        """Build the image; an error of the user ends the program with one line."""
         from hatch_docker.build.failures import run_or_abort
 
-        print(f"hint: {BETTER}", file=sys.stderr)  # noqa: T201, where a command's messages go
+        print(f"hint: {HINT}", file=sys.stderr)  # noqa: T201, where a command's messages go
         run_or_abort(self, self._build)
 
     def abort(self, message: str, code: int) -> None:
-        """End the program with a message and a status."""
+        """End the program with a message and an exit status."""
         print(f"error: {message}", file=sys.stderr)  # noqa: T201
         raise SystemExit(code)
 

@@ -1,4 +1,4 @@
-"""The hatch target `docker`. Its versions are verbs: `image` (default), `push`, `dockerfile` and `plan`."""
+"""The hatch target `docker`. Its versions are actions: `image` (default), `push`, `dockerfile` and `plan`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from hatch_docker.project.hatch import Hatchling
     from hatch_docker.project.model import Project
 
-# hatchling imports this before the first of several targets reads what all of them share: pyproject.toml, the readme.
+# The start of the build: hatchling imports this module before any target reads pyproject.toml or the readme.
 _STARTED = time.time()
-# By hatchling's metadata object, which all targets of one `hatch build` share.
+# The keys are hatchling's metadata objects; all targets of one `hatch build` share one.
 _receipts: WeakKeyDictionary[Any, dict[str, Receipt]] = WeakKeyDictionary()
 _recalled: WeakKeyDictionary[Any, Iterable[Mapping[str, Any]]] = WeakKeyDictionary()  # receipts as JSON values
 
 
 def receipts_of(metadata: Any) -> dict[str, Receipt]:
-    """Return the receipts of a project's images, by the image's name; a target or hook that makes one adds it."""
+    """Return the receipts of a project's images by the image's name; the caller adds the receipts of new images."""
     made = _receipts.setdefault(metadata, {})
     for value in _recalled.pop(metadata, ()):
         from hatch_docker.build.receipt import Receipt
@@ -49,12 +49,12 @@ def receipts_of(metadata: Any) -> dict[str, Receipt]:
     return made
 
 
-def _remembered(
+def _remembered_command(
     root: str, *, directory: str | None = None, versions: list[str] | None = None, **others: object
 ) -> Command | None:
-    """Return the command of a build that is remembered: of one verb, which makes an image; else None.
+    """Return the command whose result is stored for unchanged builds: one action, `image` or `push`; else None.
 
-    One that removes what was there before is not.
+    `others`: further options of hatchling, such as `clean`; with any of them the result is not stored.
     """
     if any(others.values()) or versions not in (None, [], ["image"], ["push"]):
         return None
@@ -63,23 +63,23 @@ def _remembered(
 
 
 def _is_one_stream() -> bool:
-    """Return whether standard output and standard error go to the same place: a terminal, or a log of both."""
+    """Return whether standard output and standard error are the same file: a terminal, or a common log."""
     try:
         return os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
-    except (OSError, ValueError, AttributeError):  # closed, replaced, or never there
+    except (OSError, ValueError, AttributeError):  # a stream is closed, replaced or None
         return False
 
 
 class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
-    """Builds the image of a project; configured by [tool.hatch-docker]."""
+    """Target that builds the image of a project; configured by [tool.hatch-docker]."""
 
     PLUGIN_NAME = "docker"
-    _command: Command | None = None  # that of a build that is remembered
+    _command: Command | None = None  # None: the build's result is not stored
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
-        """Return the verbs, by the name that follows the colon in `hatch build -t docker:VERB`.
+        """Return the functions of the actions, by the name after the colon in `hatch build -t docker:ACTION`.
 
-        Each returns its artifacts, a line each: archives, pushed names by digest, Dockerfiles or plans.
+        Each function returns its artifacts, one per line: archives, pushed references, Dockerfiles or plans.
         """
         from hatch_docker.build import api
 
@@ -93,42 +93,42 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         }
 
     def get_default_versions(self) -> list[str]:
-        """Return the verb of `hatch build -t docker`."""
+        """Return the action of `hatch build -t docker`."""
         return ["image"]
 
     def get_build_hooks(self, directory: str) -> dict[str, BuildHookInterface[Any]]:  # noqa: ARG002
-        """Return none: hooks that compile belong to the wheel, which the builder stage makes."""
+        """Return no hooks: build hooks belong to the wheel, which is built in the builder stage."""
         return {}
 
     def build(self, **options: Any) -> Generator[str, None, None]:
-        """Build as hatchling does, unless nothing changed since the build before.
+        """Yield the lines of the artifacts; an unchanged build repeats the previous result.
 
-        An unknown verb and wrong metadata are reported in one line without a traceback.
+        An unknown action and invalid metadata are reported in one line without a traceback.
         """
-        gc.freeze()  # what is loaded now stays: to search it again and again takes an eighth of a short build
+        gc.freeze()  # garbage collection of the loaded modules takes an eighth of the time of a short build
         gc.set_threshold(20_000, 20, 20)
-        self._command = _remembered(self.root, **options)
+        self._command = _remembered_command(self.root, **options)
         recalled = recall(self._command, self._write, self.app.verbosity) if self._command else None
         if recalled is not None:
             _recalled[self.metadata] = recalled.receipts
         for artifact in recalled.artifacts if recalled is not None else self._artifacts(**options):
-            for line in artifact.split("\n"):  # a line an image
-                # hatchling writes it on standard error, for people; a pipeline reads the last lines of standard output.
+            for line in artifact.split("\n"):  # one line for each image
+                # hatchling prints artifacts on standard error; pipelines read the last lines of standard output.
                 if self.app.verbosity < 0 or not _is_one_stream():
                     run_or_abort(self.app, functools.partial(self.app.display, self._displayed(line)))
                 yield line
 
     def _artifacts(self, **options: Any) -> Iterator[str]:
-        """Yield what hatchling's own way of building makes."""
+        """Yield the artifacts of hatchling's `build`, after checks of the project and the options."""
         from hatch_docker.build import api
         from hatch_docker.project.hatch import output_directory, readable_project
 
         if not (Path(self.root) / "pyproject.toml").is_file() and self.metadata.has_project_file():
-            # hatchling reads the one above, and takes this directory for the project's all the same
+            # hatchling reads the pyproject.toml of a directory above, but uses this directory as the project's root
             project = Path(locate_file(self.root, "pyproject.toml") or "").parent
             self.app.abort(f"there is no pyproject.toml in {self.root}: go to the project's directory, {project}")
         if unknown := sorted(set(options.get("versions") or ()) - set(self.get_version_api())):
-            known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())
+            known = ", ".join(f"docker:{action}" for action in self.get_version_api())
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
         if line := run_or_abort(self.app, lambda: api.why_no_image(readable_project(self._hatchling()))):
             self.app.display_info(line)
@@ -136,7 +136,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if not options.get("directory"):
             run_or_abort(self.app, lambda: output_directory(Path(self.root), self.config.directory))
         if not options.get("versions") and run_or_abort(self.app, lambda: self.config.versions) != ["image"]:
-            self._command = None  # several verbs, each of which builds
+            self._command = None  # the configured versions contain other actions than `image`
         artifacts = super().build(**options)
         while artifact := run_or_abort(self.app, lambda: next(artifacts, None)):
             yield artifact
@@ -154,7 +154,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         return api.displayed(artifact, Path(self.root), receipts_of(self.metadata).values(), quiet=True)
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
-        """Remove what earlier builds of this project wrote (`hatch build -c`)."""
+        """Remove the files of earlier builds of this project (`hatch build -c`)."""
         name = re.escape(self.normalize_file_name_component(self.metadata.core.name))
         stem = rf"{name}-[^-]+?(\.[a-z0-9_-]+)?"
         endings = r"oci\.tar|(image|plan|provenance)\.json|(linux-[a-z0-9-]+\.)?(cdx|spdx)\.json|Dockerfile|context"
@@ -164,14 +164,14 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _run(
-        self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str, **_build_data: Any
+        self, action: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str, **_data: Any
     ) -> str:
         from hatch_docker.project.hatch import hatchling_project
 
         def run() -> str:
             with temporary_directory() as temporary, without_cache(os.environ) as environ:
                 project = hatchling_project(self._hatchling(), temporary)
-                return "\n".join(map(str, verb(project, Path(directory), environ)))
+                return "\n".join(map(str, action(project, Path(directory), environ)))
 
         return run_or_abort(self.app, run)
 

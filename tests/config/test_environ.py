@@ -1,4 +1,4 @@
-"""Options as variables: HATCH_DOCKER_<OPTION> over the table, and what is wrong there by the variable's name."""
+"""HATCH_DOCKER_<OPTION> variables, which override the table, and the messages for wrong values."""
 
 import json
 from typing import Any
@@ -14,8 +14,8 @@ from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import load, refusal
 
 
-def test_values_that_may_be_secret_are_not_repeated() -> None:
-    """The values of environment tables and URLs with credentials stay out of messages."""
+def test_possible_secrets_are_not_in_messages() -> None:
+    """These are values of environment tables, and URLs with logins."""
     secret = "hunter2"
     wrong: list[Any] = [
         {"env": {"A": secret + "\0"}},
@@ -29,7 +29,6 @@ def test_values_that_may_be_secret_are_not_repeated() -> None:
 
 
 def test_variables_override_the_table() -> None:
-    """HATCH_DOCKER_<OPTION> replaces the option's whole value, in the form that its type has."""
     found = {"tags": ["a"], "env": {"A": "1"}, "build": {"packages": ["gcc"], "network": True}}
     config = load(
         found,
@@ -67,29 +66,26 @@ def test_variables_override_the_table() -> None:
 
 
 @pytest.mark.parametrize("text", ["[::1]:5000", "[2001:db8::1]/team/app, localhost:65535"])
-def test_a_registry_s_address_is_no_json(text: str) -> None:
-    """An IPv6 address is in brackets, as a list is in JSON."""
+def test_ipv6_address_is_not_parsed_as_json(text: str) -> None:
+    """An IPv6 address starts with a bracket, like a JSON list."""
     found = tuple(text.split(", "))
     assert load({}, HATCH_DOCKER_REGISTRIES=text).registries == found
     assert load({}, HATCH_DOCKER_REGISTRIES=json.dumps(found)).registries == found
 
 
-def test_variables_that_are_no_options_pass() -> None:
-    """The machine's variables are documented and are no options."""
+def test_variables_that_are_not_options_are_accepted() -> None:
     assert load({}, **dict.fromkeys(VARIABLES, "1")) == Config()
     assert not {option.variable for option in all_options()} & set(VARIABLES)
 
 
-def test_every_option_has_a_variable_of_its_own() -> None:
-    """No two options share a variable."""
+def test_each_option_has_a_different_variable() -> None:
     variables = [option.variable for option in all_options()]
     assert len(variables) == len(set(variables))
 
 
 @settings(max_examples=100)
 @given(st.sampled_from([option.variable for option in all_options()]), st.text())
-def test_junk_in_a_variable_is_a_config_or_a_config_error(name: str, value: str) -> None:
-    """Whatever a variable holds, the same."""
+def test_any_variable_gives_config_or_config_error(name: str, value: str) -> None:
     try:
         assert isinstance(load({}, **{name: value}), Config)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`[tool.hatch-docker.images.NAME]`: the table with some options replaced, as strict as it is, with its own names."""
+"""`[tool.hatch-docker.images.NAME]`: further images, whose options override the table's."""
 
 import re
 import tomllib
@@ -50,14 +50,14 @@ def load(text: str = TABLE, **environ: str) -> dict[str, Config]:
     return dict(load_configs(tomllib.loads(text), environ, None))
 
 
-def refusal(text: str, **environ: str) -> list[str]:
+def error_lines(text: str, **environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(text, **environ)
     return str(caught.value).splitlines()
 
 
-def test_an_option_of_an_image_replaces_the_tables() -> None:
-    """Its whole value; of a sub-table option by option; all else is the table's."""
+def test_image_options_override_the_table() -> None:
+    """An option replaces the whole value; a sub-table is merged option by option."""
     configs = load()
     assert list(configs) == ["", "worker", "admin"]
     top, worker, admin = configs.values()
@@ -70,8 +70,8 @@ def test_an_option_of_an_image_replaces_the_tables() -> None:
     assert (worker.tags, admin.tags) == (("1",), ("1",))
 
 
-def test_names_are_made_from_the_tables_or_said() -> None:
-    """No two images of a project have one name, in a registry either."""
+def test_image_names_are_derived_or_set() -> None:
+    """The images of a project have different names, also in a registry."""
     _top, worker, admin = load().values()
     assert worker.image == "registry.example/app-worker"
     assert worker.registries == ("registry.example", "other.example/team/app-worker")
@@ -82,8 +82,8 @@ def test_names_are_made_from_the_tables_or_said() -> None:
     assert make_plan(project(), bare[""], HOST).stem == "my_app-1.2.3"
 
 
-def test_variables_go_over_every_image_but_its_names() -> None:
-    """HATCH_DOCKER_IMAGE names that of the table, and so those that are named after it."""
+def test_variables_override_all_images_except_names() -> None:
+    """HATCH_DOCKER_IMAGE sets the table's name, from which the images' names are derived."""
     configs = load(HATCH_DOCKER_PORTS="1,2", HATCH_DOCKER_BUILD_NETWORK="no", HATCH_DOCKER_IMAGE="ci.example/x",
                    HATCH_DOCKER_REGISTRIES="ci.example/y")  # fmt: skip
     top, worker, admin = configs.values()
@@ -93,8 +93,8 @@ def test_variables_go_over_every_image_but_its_names() -> None:
     assert (worker.registries, admin.registries) == (("ci.example/y-worker",), ("other.example/team/panel",))
 
 
-def test_every_problem_is_told_where_it_is() -> None:
-    """In the table, in an image, in several: once each, with the path that the user wrote; of variables too."""
+def test_each_problem_is_reported_once_with_its_path() -> None:
+    """A problem of the table or of a variable is not repeated for each image."""
     text = """
     user = 3
     [healthcheck]
@@ -109,7 +109,7 @@ def test_every_problem_is_told_where_it_is() -> None:
     [images.other]
     healthcheck = { timeout = "x" }
     """
-    lines = refusal(text, HATCH_DOCKER_PORTS="no")
+    lines = error_lines(text, HATCH_DOCKER_PORTS="no")
     assert sorted(line.partition(":")[0] for line in lines) == [
         "HATCH_DOCKER_PORTS[0]",
         "tool.hatch-docker.healthcheck.command",
@@ -126,16 +126,16 @@ def test_every_problem_is_told_where_it_is() -> None:
     assert any('did you mean "build.packages"' in line or 'did you mean "packages"' in line for line in lines)
 
 
-@pytest.mark.parametrize(("text", "says"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("images = 3", "tool.hatch-docker.images: must be a table, not 3"),
     ("[images]\nworker = 3", "tool.hatch-docker.images.worker: must be a table, not 3"),
     ("[images.a.images.b]", "tool.hatch-docker.images.a.images: unknown option"),
 ])  # fmt: skip
-def test_what_is_no_table_of_images(text: str, says: str) -> None:
-    assert refusal(text) == [says]
+def test_wrong_images_table_is_reported(text: str, message: str) -> None:
+    assert error_lines(text) == [message]
 
 
-def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+def test_message_has_the_line_number_of_the_image_option(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text("[tool.hatch-docker]\n\n[tool.hatch-docker.images.worker]\nuser = 3\n")
     table = tomllib.loads(path.read_text())["tool"]["hatch-docker"]
@@ -143,16 +143,14 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         load_configs(table, {}, path)
 
 
-def test_the_schema_for_editors_knows_them() -> None:
-    """The schema accepts valid tables and refuses wrong ones."""
+def test_schema_validates_images() -> None:
     jsonschema.validate(tomllib.loads(TABLE), schema())
     for wrong in ("[images.worker]\nprots = []", "[images.Loud]", "images = 3", "[images.a.images.b]"):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(tomllib.loads(wrong), schema())
 
 
-def test_some_of_the_images_may_be_chosen() -> None:
-    """By a variable; a name that is none is told with those that there are."""
+def test_variable_selects_images() -> None:
     configs = load()
 
     def chosen(names: str) -> list[str]:
@@ -169,8 +167,8 @@ def test_some_of_the_images_may_be_chosen() -> None:
     ('image = "x"', 'image = "x"', "x"),
     ('registries = ["r.example/x"]', 'registries = ["r.example/x"]', "r.example/x"),
 ])  # fmt: skip
-def test_two_images_of_one_name_are_refused(table: str, own: str, name: str, tmp_path: Path) -> None:
-    """The one that comes later would take its tags, in the daemon or in the registry."""
+def test_two_images_with_the_same_name_are_rejected(table: str, own: str, name: str, tmp_path: Path) -> None:
+    """The second image would replace the first one's tags in the daemon or the registry."""
     root = write_project("hello", tmp_path, options=f"{table}\n[tool.hatch-docker.images.worker]\n{own}")
     project = hatchling_project(open_hatchling(root), tmp_path)
     with pytest.raises(ConfigError, match=rf"images\.worker: {re.escape(name)}:1\.0\.0 is another image's name too"):

@@ -1,4 +1,4 @@
-"""[tool.hatch-docker]: what is read from it, and what that imports."""
+"""Loading [tool.hatch-docker] into a Config, and the modules that this imports."""
 
 import subprocess
 import sys
@@ -16,15 +16,13 @@ from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import EVERYTHING, JUNK, load, table
 
 
-def test_an_empty_table_is_all_defaults() -> None:
-    """An empty table gives the defaults of the class."""
+def test_empty_table_gives_the_defaults() -> None:
     assert load({}) == Config()
     assert load({}).tags == ("{version}", "latest")
     assert load({}).user == "65532"
 
 
-def test_every_option_is_read() -> None:
-    """One table that sets every option: values as the Plan needs them."""
+def test_every_option_is_read_and_converted() -> None:
     config = load(table(EVERYTHING))
     for name in Config.model_fields:
         assert getattr(config, name) != getattr(Config(), name), name
@@ -42,15 +40,13 @@ def test_every_option_is_read() -> None:
     assert config.check.timeout == 120 * second
 
 
-def test_a_config_is_frozen() -> None:
-    """Nothing changes a Config after it was read."""
+def test_config_is_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load({}).user = "0"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", ["gone.toml", "broken.toml", "other.toml"])
-def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: str) -> None:
-    """Line numbers are a service: a file that cannot be read or says something else costs nothing more."""
+def test_unreadable_file_only_removes_the_line_number(tmp_path: Path, name: str) -> None:
     (tmp_path / "broken.toml").write_text("[[[")
     (tmp_path / "other.toml").write_text("[tool]\n")
     with pytest.raises(ConfigError, match=r"tool\.hatch-docker\.user"):
@@ -58,13 +54,13 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("user", ["root", "0", "0:0", "nonroot", "www-data:www-data", "65532"])
-def test_users(user: str) -> None:
-    """Root is allowed to who spells it out."""
+def test_user_names_and_numbers_are_accepted(user: str) -> None:
+    """This includes root."""
     assert load({"user": user}).user == user
 
 
-def test_no_entrypoint_is_not_the_default_entrypoint() -> None:
-    """`entrypoint = []` asks for none, leaving it out asks for the guess."""
+def test_empty_entrypoint_differs_from_the_default() -> None:
+    """`entrypoint = []` means no entry point; without the option, the project's script is used."""
     assert load({"entrypoint": []}).entrypoint == ()
     assert load({}).entrypoint is None
 
@@ -74,9 +70,8 @@ NAMES = st.sampled_from([option.path[-1] for option in all_options()] + ["source
 
 @settings(max_examples=200)
 @given(st.dictionaries(NAMES | st.text(), JUNK | st.dictionaries(NAMES, JUNK, max_size=3), max_size=4) | JUNK)
-def test_junk_is_a_config_or_a_config_error(found: Any) -> None:
-    """Whatever stands in the table's place, the answer is a Config, or one error whose lines all begin with its name.
-    """
+def test_any_value_gives_config_or_config_error(found: Any) -> None:
+    """Each line of the error starts with the table's name."""
     try:
         assert isinstance(load(found), Config)
     except ConfigError as error:
@@ -90,8 +85,8 @@ def test_junk_is_a_config_or_a_config_error(found: Any) -> None:
         {"tomlkit", "hatch_docker.config.messages", "hatch_docker.config.schema"},
     ),
 ])  # fmt: skip
-def test_little_is_imported(code: str, absent: set[str]) -> None:
-    """The names need no library, and a table without mistakes neither tomlkit nor the modules for messages."""
+def test_modules_that_are_not_imported(code: str, absent: set[str]) -> None:
+    """`hatch_docker.config` imports no library; a valid table needs neither tomlkit nor the modules for messages."""
     program = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split())

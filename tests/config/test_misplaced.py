@@ -1,4 +1,4 @@
-"""Options in a table where nothing reads them."""
+"""Options in wrong tables of pyproject.toml and hatch.toml."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ from tests.fakes.every_option import table
 GOOD = '[tool.hatch-docker]\nbase = "debian:trixie"\n'
 
 
-def answer(root: Path, pyproject: str, hatch: str = "") -> list[str]:
+def error_lines(root: Path, pyproject: str, hatch: str = "") -> list[str]:
     (root / "pyproject.toml").write_text(GOOD + pyproject)
     if hatch:
         (root / "hatch.toml").write_text(hatch)
@@ -29,24 +29,24 @@ def answer(root: Path, pyproject: str, hatch: str = "") -> list[str]:
     "tool.docker", "tool.hatch.docker", "tool.hatch_docker", "tool.hatchdocker", "tool.hatch.hatch-docker",
     "hatch-docker", "tool.Hatch-Docker",
 ])  # fmt: skip
-def test_a_table_of_another_name_is_told(name: str, tmp_path: Path) -> None:
-    """With its line, and the name that it must have."""
-    says = f"pyproject.toml:4: {name}: is not read here; the table is [tool.hatch-docker]"
-    assert answer(tmp_path, f'\n[{name}]\nbase = "python:3.13"\n') == [says]
+def test_wrong_table_name_is_reported(name: str, tmp_path: Path) -> None:
+    message = f"pyproject.toml:4: {name}: is not read here; the table is [tool.hatch-docker]"
+    assert error_lines(tmp_path, f'\n[{name}]\nbase = "python:3.13"\n') == [message]
 
 
-def test_options_of_the_target_are_told(tmp_path: Path) -> None:
-    """One by one, whatever they are, for hatch has keys of its own there."""
-    assert answer(tmp_path, "[tool.hatch.build.targets.docker]\ndependencies = []\nimage = 'x'\nprots = [80]\n") == [
+def test_options_in_the_target_table_are_reported(tmp_path: Path) -> None:
+    """hatchling's own keys of a target are accepted."""
+    target = "[tool.hatch.build.targets.docker]\ndependencies = []\nimage = 'x'\nprots = [80]\n"
+    assert error_lines(tmp_path, target) == [
         "pyproject.toml:5: tool.hatch.build.targets.docker.image: is not read here; move it to [tool.hatch-docker]",
         "pyproject.toml:6: tool.hatch.build.targets.docker.prots: is not read here; move it to [tool.hatch-docker]",
     ]
 
 
-def test_options_in_hatch_toml_are_told(tmp_path: Path) -> None:
+def test_options_in_hatch_toml_are_reported(tmp_path: Path) -> None:
     hatch = "[docker]\nimage = 'x'\n[hatch-docker]\n[tool.hatch-docker]\n\n\n[build.targets.docker]\ntags = []\n"
     where = "is not read here; the table is [tool.hatch-docker] of pyproject.toml"
-    assert answer(tmp_path, "[tool.docker]\nimage = 'x'\n", hatch) == [
+    assert error_lines(tmp_path, "[tool.docker]\nimage = 'x'\n", hatch) == [
         "pyproject.toml:3: tool.docker: is not read here; the table is [tool.hatch-docker]",
         f"hatch.toml:1: docker: {where}",
         f"hatch.toml:3: hatch-docker: {where}",
@@ -62,12 +62,11 @@ def test_options_in_hatch_toml_are_told(tmp_path: Path) -> None:
     ("[tool]\nhatch = 3", "build = 3"),
     ("[tool.hatch]\nbuild.targets.docker = 3", "docker = 3"),
 ])  # fmt: skip
-def test_tables_of_others_pass(pyproject: str, hatch: str, tmp_path: Path) -> None:
-    assert answer(tmp_path, pyproject, hatch) == []
+def test_tables_of_other_programs_are_accepted(pyproject: str, hatch: str, tmp_path: Path) -> None:
+    assert error_lines(tmp_path, pyproject, hatch) == []
 
 
-def test_the_keys_of_a_target_are_hatchlings() -> None:
-    """Every key that its BuilderConfig reads from the table of a target."""
+def test_target_keys_equal_those_of_hatchling() -> None:
     source = inspect.getsource(BuilderConfig)
     keys = re.findall(r'target_config(?:\.get\(|\[)"([a-z-]+)"|"([a-z-]+)" in self\.target_config', source)
     assert {key for pair in keys for key in pair if key} == TARGET_KEYS

@@ -1,6 +1,6 @@
-"""Mistakes in `[tool.hatch-docker]` and in its variables: the exact message of each, all of them at once.
+"""Exact messages for mistakes in `[tool.hatch-docker]` and in its variables.
 
-A case of mistakes.txt is `$ VARIABLE=value`, then the lines below [tool.hatch-docker], then `> ` and the message.
+A case of mistakes.txt: lines `$ VARIABLE=value`, lines of the table [tool.hatch-docker], and `> ` with each message.
 """
 
 import tomllib
@@ -14,13 +14,12 @@ from hatch_docker.core.errors import ConfigError
 CASES = Path(__file__).with_name("mistakes.txt").read_text("utf-8").strip().split("\n\n")
 
 
-def test_there_are_many() -> None:
+def test_number_of_cases() -> None:
     assert len(CASES) > 60
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.partition("\n")[0])
-def test_mistakes_are_told_all_at_once(case: str, tmp_path: Path) -> None:
-    """Each with the line, the path, what is allowed, and the value."""
+def test_all_mistakes_are_reported_together(case: str, tmp_path: Path) -> None:
     lines = case.splitlines()
     environ = dict(line[2:].split("=", 1) for line in lines if line.startswith("$ "))
     toml = "\n".join(line for line in lines if not line.startswith(("$ ", "> ")))

@@ -1,4 +1,4 @@
-"""docs/options.md has every option as the code has it."""
+"""docs/options.md: the generated sections are complete and current."""
 
 import subprocess
 import sys
@@ -14,8 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ROOT / "docs" / "options.md"
 
 
-def test_the_sections_name_every_option() -> None:
-    """No option and no variable is left out of the documentation."""
+def test_page_contains_each_option_and_variable() -> None:
     for option in all_options():
         if not option.is_table and option.name not in LISTS:
             assert f"### `{option.name}`\n" in options_page()
@@ -23,12 +22,12 @@ def test_the_sections_name_every_option() -> None:
 
 
 @pytest.mark.skipif(not OPTIONS.parent.is_dir(), reason="an sdist has no docs")
-def test_the_sections_are_current() -> None:
-    """The sections between the markers match the code; CONTRIBUTING.md has the command that writes them."""
+def test_page_is_current() -> None:
+    """CONTRIBUTING.md has the command that updates the page."""
     assert with_sections(OPTIONS.read_text("utf-8")) == OPTIONS.read_text("utf-8")
 
 
-def test_a_command_writes_the_documented_tables(tmp_path: Path) -> None:
+def test_command_updates_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- options -->\nold\n<!-- /options -->\n<!-- variables -->\nold\n<!-- /variables -->\nend\n")
     subprocess.run([sys.executable, "-m", "tests.options_page", str(page)], check=True, cwd=ROOT)

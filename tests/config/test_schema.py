@@ -1,4 +1,4 @@
-"""The JSON Schema that is shipped: what editors and validate-pyproject make of it, as programs."""
+"""The shipped JSON Schema, tested with validate-pyproject and with the programs behind editors' plugins."""
 
 import json
 import re
@@ -33,33 +33,33 @@ documented = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an sdist h
 
 
 def tables(text: str) -> list[dict[str, Any]]:
-    """Every [tool.hatch-docker] of a page's TOML, whatever its indentation."""
+    """Return the tables [tool.hatch-docker] in the TOML blocks of a page."""
     blocks = re.findall(r"^( *)```toml\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     found = [tomllib.loads(re.sub(f"^{indent}", "", block, flags=re.MULTILINE)) for indent, block in blocks]
-    return [one["tool"]["hatch-docker"] for one in found if "hatch-docker" in one.get("tool", {})]
+    return [table["tool"]["hatch-docker"] for table in found if "hatch-docker" in table.get("tool", {})]
 
 
-def test_it_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    """`hatch-docker schema > hatch_docker/config/schema.json` writes what is there."""
+def test_schema_file_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """`hatch-docker schema > hatch_docker/config/schema.json` updates the file."""
     assert main(["schema"]) == 0
     assert capsys.readouterr().out == SHIPPED.read_text("utf-8")
 
 
-def test_it_is_of_the_draft_that_editors_take(capsys: pytest.CaptureFixture[str]) -> None:
-    """Draft 7, without references: whoever takes a part of it has all of that part."""
+def test_schema_is_draft_7_without_references(capsys: pytest.CaptureFixture[str]) -> None:
+    """Editors support this draft, and each part of the schema can be used alone."""
     assert main(["schema", "--pyproject"]) == 0
-    whole = json.loads(capsys.readouterr().out)
-    assert whole == pyproject_schema()
-    for one in (schema(), whole):
-        assert one["$schema"] == "http://json-schema.org/draft-07/schema#"
-        jsonschema.Draft7Validator.check_schema(one)
-        assert "$ref" not in json.dumps(one)
-    jsonschema.Draft7Validator(whole).validate(tomllib.loads(GOOD))
+    pyproject = json.loads(capsys.readouterr().out)
+    assert pyproject == pyproject_schema()
+    for value in (schema(), pyproject):
+        assert value["$schema"] == "http://json-schema.org/draft-07/schema#"
+        jsonschema.Draft7Validator.check_schema(value)
+        assert "$ref" not in json.dumps(value)
+    jsonschema.Draft7Validator(pyproject).validate(tomllib.loads(GOOD))
 
 
 @documented
-def test_every_example_fits() -> None:
-    """Of the documentation and of the example project."""
+def test_documented_examples_are_valid() -> None:
+    """This includes the example project."""
     found = [(page.name, options) for page in PAGES for options in tables(page.read_text("utf-8"))]
     assert len(found) > 20
     example = tomllib.loads((ROOT / "example_project/pyproject.toml").read_text("utf-8"))
@@ -69,8 +69,8 @@ def test_every_example_fits() -> None:
 
 
 @pytest.mark.parametrize("option", all_options(), ids=lambda option: option.name)
-def test_every_option_is_explained_and_its_typo_refused(option: Any) -> None:
-    """A sentence that ends, without Markdown, which editors show as it is; a name that misses a letter is none."""
+def test_option_has_a_description_and_typo_is_rejected(option: Any) -> None:
+    """The description is a sentence without Markdown, because editors show it unformatted."""
     node: dict[str, Any] = EDITOR.schema
     for name in option.path:
         node = node["properties"][name]
@@ -84,7 +84,7 @@ def test_every_option_is_explained_and_its_typo_refused(option: Any) -> None:
 
 
 def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that a schema accepts."""
+    """Return a strategy for values that a schema accepts."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -101,7 +101,7 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 def some_options(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """A table of few options, some of them with values of any type."""
+    """Return a strategy for tables with up to two options, besides the required ones, some with random values."""
     names = [name for name in schema["properties"] if name != "images"]
     some = {name: values(schema["properties"][name]) for name in names}
     return st.lists(st.sampled_from(names), max_size=2, unique=True).flatmap(
@@ -112,23 +112,22 @@ def some_options(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     )
 
 
-def whole_pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
-    """Match as ECMA 262 does, where $ is the end of the text and not a line's."""
+def ecma_pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """Match a pattern as in ECMA 262, where $ matches at the end of the text only."""
     if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
         yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-# TOML's integers are none of its floats, which JSON does not tell apart.
+# In TOML, 1.0 is not an integer; in JSON Schema it is.
 TYPES = jsonschema.Draft7Validator.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int)
-STRICT = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": whole_pattern}, type_checker=TYPES)
-# What a JSON Schema cannot say, or not so that people could read it.
+STRICT = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": ecma_pattern}, type_checker=TYPES)
+# Errors of the models that the schema cannot express, or only in an unreadable way.
 ONLY_MODELS = re.compile(r"tool\.hatch-docker\.(cache\.|user: must be at most 2147483647)")
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(some_options(EDITOR.schema))
-def test_it_accepts_what_the_models_accept(found: dict[str, Any]) -> None:
-    """An editor marks nothing that a build accepts, and a build refuses nothing that an editor lets pass."""
+def test_schema_and_models_accept_the_same_tables(found: dict[str, Any]) -> None:
     mistakes = [error.message for error in STRICT(EDITOR.schema).iter_errors(found)]
     try:
         load(found)
@@ -138,19 +137,19 @@ def test_it_accepts_what_the_models_accept(found: dict[str, Any]) -> None:
         assert not mistakes
 
 
-def test_every_option_fits() -> None:
+def test_table_with_every_option_is_valid() -> None:
     EDITOR.validate(table(EVERYTHING))
 
 
 def program(name: str) -> str:
-    """A program of the development environment."""
+    """Return the path of a program of the development environment."""
     found = shutil.which(name, path=Path(sys.executable).parent)
     assert found
     return found
 
 
 def lint(*command: str, cwd: Path) -> tuple[int, str]:
-    """The status of a program, and what it says without its colours."""
+    """Return a program's exit status and its output without colours."""
     done = subprocess.run(
         command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False,
     )  # fmt: skip
@@ -158,34 +157,34 @@ def lint(*command: str, cwd: Path) -> tuple[int, str]:
 
 
 def check_good_and_wrong(path: Path, above: str, *command: str) -> list[str]:
-    """Let a program check a good table, then wrong ones, which it refuses; return what it says of each."""
+    """Check that a program accepts a valid table and rejects the wrong ones; return its output for each."""
     path.write_text(above + GOOD)
-    status, said = lint(*command, cwd=path.parent)
-    assert status == 0, said
-    answers = [said]
+    status, output = lint(*command, cwd=path.parent)
+    assert status == 0, output
+    outputs = [output]
     for word, text in WRONG.items():
         path.write_text(above + text)
-        status, said = lint(*command, cwd=path.parent)
-        assert status == 1, said
-        assert word in said
-        answers.append(said)
-    return answers
+        status, output = lint(*command, cwd=path.parent)
+        assert status == 1, output
+        assert word in output
+        outputs.append(output)
+    return outputs
 
 
-def test_validate_pyproject_takes_it(tmp_path: Path) -> None:
-    """The real one, which finds it by its entry point."""
+def test_validate_pyproject_uses_the_schema(tmp_path: Path) -> None:
+    """The program finds the schema by its entry point."""
     (point,) = entry_points(group="validate_pyproject.tool_schema", name="hatch-docker")
     assert point.load()("hatch-docker") == schema()
     path = tmp_path / "pyproject.toml"
     good, *wrong = check_good_and_wrong(path, "", program("validate-pyproject"), str(path))
     assert "Valid" in good
-    assert all("tool.hatch-docker" in said for said in wrong)
+    assert all("tool.hatch-docker" in output for output in wrong)
 
 
 @documented
 @pytest.mark.parametrize("editor", ["taplo", "tombi"])
-def test_editors_take_it(editor: str, tmp_path: Path) -> None:
-    """As docs/editors.md says: by a directive for Taplo, by four lines of settings for Tombi."""
+def test_editor_programs_use_the_schema(editor: str, tmp_path: Path) -> None:
+    """The configuration is from docs/editors.md: a directive for Taplo, four lines of settings for Tombi."""
     page = (ROOT / "docs/editors.md").read_text("utf-8")
     directive, settings = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     value, above, offline = schema(), settings + "\n", "--offline"

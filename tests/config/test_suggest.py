@@ -1,12 +1,12 @@
-"""The option that is suggested for a name that is none: the right one, or none at all."""
+"""Suggestions for unknown option names."""
 
 import pytest
 
 from hatch_docker.config.schema import LISTS, all_options, item_options
-from hatch_docker.config.suggest import SYNONYMS, unknown_option
+from hatch_docker.config.suggest import SYNONYMS, unknown_option_message
 
-# By the option that is suggested: words of Dockerfiles, compose files and other tools, and typing mistakes.
-MEANT = {
+# Suggested option to wrong names: words of Dockerfiles, compose files and other tools, and typing mistakes.
+WRONG_NAMES = {
     "base": "from FROM base-image base_image baseimage parent build.base bse",
     "ports": "expose EXPOSE port prots images.worker.prots",
     "env": "environment environ ENV enviroment build.environment",
@@ -45,34 +45,36 @@ MEANT = {
     "max-size": "max_size maxsize",
     "mode": "files.mdoe",
 }
-NONE = (
+WITHOUT_SUGGESTION = (
     "version dockerfile context target workers restart hostname build-stage publish destination description "
     "layers images.worker.images files.owner files.user build.compiler sign.private-key"
 )
 
 
-def sentence(name: str) -> str:
+def message(name: str) -> str:
     first, *rest = name.split(".")
-    return unknown_option([first, 0, *rest] if first in LISTS and rest else [first, *rest])
+    return unknown_option_message([first, 0, *rest] if first in LISTS and rest else [first, *rest])
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for option in MEANT for name in MEANT[option].split()])
-def test_the_right_option_is_suggested(name: str, option: str) -> None:
-    assert sentence(name) == f'unknown option; did you mean "{option}"?'
+@pytest.mark.parametrize(("name", "option"), [
+    (name, option) for option, names in WRONG_NAMES.items() for name in names.split()
+])  # fmt: skip
+def test_similar_option_is_suggested(name: str, option: str) -> None:
+    assert message(name) == f'unknown option; did you mean "{option}"?'
 
 
-@pytest.mark.parametrize("name", NONE.split())
-def test_nothing_is_suggested_that_leads_astray(name: str) -> None:
-    assert sentence(name) == "unknown option"
+@pytest.mark.parametrize("name", WITHOUT_SUGGESTION.split())
+def test_no_wrong_option_is_suggested(name: str) -> None:
+    assert message(name) == "unknown option"
 
 
-def test_some_names_have_another_answer() -> None:
-    assert sentence("packages") == 'unknown option; did you mean "build.packages" or "runtime.packages"?'
-    assert sentence("cache-dir") == "unknown option; there is the variable HATCH_DOCKER_CACHE_DIR"
-    assert sentence("shell").startswith('unknown option; "runtime.packages" adds Debian packages, ')
+def test_special_messages() -> None:
+    assert message("packages") == 'unknown option; did you mean "build.packages" or "runtime.packages"?'
+    assert message("cache-dir") == "unknown option; there is the variable HATCH_DOCKER_CACHE_DIR"
+    assert message("shell").startswith('unknown option; "runtime.packages" adds Debian packages, ')
 
 
-def test_synonyms_are_of_options_and_none_themselves() -> None:
+def test_synonyms_name_options_and_are_not_options() -> None:
     names = {option.name for option in (*all_options(), *item_options("files"), *item_options("steps"))}
     names = {name.replace("[]", "") for name in names}
     assert SYNONYMS.keys() - {""} <= names

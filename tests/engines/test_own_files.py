@@ -11,7 +11,7 @@ from hatch_docker.engines.own_files import _read, certificates_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.plan.model import TRUSTED, BasePlan
+from hatch_docker.plan.model import CA_BUNDLE, BasePlan
 from tests.fakes.bases import debian_layer, directory, file, link, python_layer
 from tests.fakes.context import context
 from tests.fakes.images import AMD64, image_of, layer_of
@@ -48,7 +48,7 @@ RED_HAT = "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
 @pytest.mark.parametrize(
     ("files", "paths"),
     [
-        ([file(TRUSTED[1:], "PUBLIC")], [TRUSTED[1:]]),
+        ([file(CA_BUNDLE[1:], "PUBLIC")], [CA_BUNDLE[1:]]),
         ([file(RED_HAT, "PUBLIC\n"), directory("etc/ssl"), link("etc/ssl/certs", "../pki/certs")],
          ["etc/pki/certs/ca-certificates.crt", RED_HAT]),
         ([], []),
@@ -64,7 +64,7 @@ def test_they_are_added_where_the_base_has_its_own(files: list[Entry], paths: li
     ctx = context(tmp_path / "linked/cache")
     base = open_base(BasePlan("oci", "oci:base", str(tmp_path / "base")), AMD64, ctx, compression=Compression())
     made = plan({"ca-certificates": ["company.crt"]})
-    assert {made.config.env[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")} == {TRUSTED}
+    assert {made.config.env[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")} == {CA_BUNDLE}
     if not files:
         with pytest.raises(ConfigError, match="has no public certificates to add to"):
             certificates_layer(made, tmp_path, base, Compression(), ctx)

@@ -1,4 +1,4 @@
-"""The variant to debug: what runs in it, and that it never takes a name of the image itself."""
+"""The debug variant of an image: its command, tags, file names and shell."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from hatch_docker.build.summary import how_to_run
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.common import check_commands
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan.debug import debugged
+from hatch_docker.plan.debug import debug_command
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
@@ -28,7 +28,7 @@ def plan(**options: Any) -> Plan:
     return plan_of({"base": "debian:trixie", "entrypoint": ["serve", "--now"], "debug": True, **options})
 
 
-@pytest.mark.parametrize(("command", "runs"), [
+@pytest.mark.parametrize(("command", "expected"), [
     (("serve", "--now"), ("python", *LISTEN, "/opt/venv/bin/serve", "--now")),
     (("/opt/venv/bin/serve",), ("python", *LISTEN, "/opt/venv/bin/serve")),
     (("python", "-m", "app", "-v"), ("python", *LISTEN, "-m", "app", "-v")),
@@ -38,30 +38,30 @@ def plan(**options: Any) -> Plan:
     (("python", "/srv/app.py"), ("python", *LISTEN, "/srv/app.py")),
     (("/srv/app.py", "x"), ("python", *LISTEN, "/srv/app.py", "x")),
 ])  # fmt: skip
-def test_debugpy_runs_the_program(command: tuple[str, ...], runs: tuple[str, ...]) -> None:
-    assert debugged(command) == runs
+def test_debugpy_runs_the_program(command: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert debug_command(command) == expected
 
 
 @pytest.mark.parametrize("command", [(), ("python",), ("python", "-u"), ("/usr/bin/tini", "--", "serve")])
-def test_what_is_no_program_of_python_is_refused(command: tuple[str, ...]) -> None:
+def test_command_without_python_program_is_rejected(command: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"tool\.hatch-docker\.debug: a Python debugger cannot run"):
-        debugged(command)
+        debug_command(command)
 
 
-def test_it_has_no_name_of_the_image_itself() -> None:
-    """Tags and files are its own, whichever image of a project it is of; its size is not held to a budget."""
-    usual, made = plan(debug=False), plan(**{"max-size": "1MB", "tags": ["{version}", "latest", "x" * 128]})
-    assert not set(made.references) & set(usual.references)
-    assert made.tags == ("1.2.3-debug", "latest-debug", "x" * 122 + "-debug")
-    assert (usual.stem, made.stem) == ("my_app-1.2.3", "my_app-1.2.3.debug")
-    assert made.budget is None
-    assert made.config.ports == ("5678/tcp",)
-    assert made.config.cmd == ()
-    assert (made.lock.beside, usual.lock.beside) == (("debugpy",), ())
+def test_debug_variant_has_other_tags_and_file_names() -> None:
+    """It has no size limit."""
+    usual, debug = plan(debug=False), plan(**{"max-size": "1MB", "tags": ["{version}", "latest", "x" * 128]})
+    assert not set(debug.references) & set(usual.references)
+    assert debug.tags == ("1.2.3-debug", "latest-debug", "x" * 122 + "-debug")
+    assert (usual.stem, debug.stem) == ("my_app-1.2.3", "my_app-1.2.3.debug")
+    assert debug.budget is None
+    assert debug.config.ports == ("5678/tcp",)
+    assert debug.config.cmd == ()
+    assert (debug.lock.beside, usual.lock.beside) == (("debugpy",), ())
     assert plan(cmd=["other", "x"], entrypoint=[]).config.entrypoint == ("python", *LISTEN, "/opt/venv/bin/other", "x")
 
 
-def test_a_shell_is_busybox_on_a_base_without_one() -> None:
+def test_debug_shell_is_busybox_on_debian_bases() -> None:
     assert plan().base.packages == ()
     base = plan(**{"debug-shell": True, "runtime": {"packages": ["libpq5"]}}).base
     assert (base.packages, base.busybox) == (("busybox-static", "libpq5"), True)
@@ -71,8 +71,8 @@ def test_a_shell_is_busybox_on_a_base_without_one() -> None:
         plan(**{"base": "python:3.13-slim", "debug-shell": True})
 
 
-def test_what_makes_the_wheel_is_no_variant(tmp_path: Path) -> None:
-    """Before a project of another backend is built nobody knows what it runs, and its compiler needs no debugger."""
+def test_plan_of_the_builder_stage_is_no_debug_variant(tmp_path: Path) -> None:
+    """The program of a project with another backend is unknown until its metadata is built."""
     (tmp_path / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
         '[project]\nname = "app"\nversion = "1"\n[project.scripts]\napp = "app:main"\n'
@@ -83,27 +83,27 @@ def test_what_makes_the_wheel_is_no_variant(tmp_path: Path) -> None:
     assert "busybox-static" not in (*first.base.packages, *first.build.packages)
 
 
-def test_debugpy_is_resolved_apart_unless_the_lock_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The resolution of the project's own requirements stays as it is."""
-    asked: list[list[str]] = []
+def test_debugpy_is_resolved_separately_unless_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """debugpy does not change the versions of the project's dependencies."""
+    resolved: list[list[str]] = []
 
     def resolve(requirements: list[str], *_rest: object) -> tuple[Pin, ...]:
-        asked.append(requirements)
+        resolved.append(requirements)
         return tuple(Pin(name, "1", f"{name}-1-py3-none-any.whl", "", "0" * 64, 1, 1) for name in requirements)
 
     monkeypatch.setattr("hatch_docker.wheels.locks.resolver.resolve", resolve)
     target = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
     ctx = context(tmp_path, [])
-    for requirements, questions in (
+    for requirements, expected in (
         (("click",), [["click"], ["debugpy"]]), (("debugpy", "click"), [["click", "debugpy"]]),
     ):  # fmt: skip
-        asked.clear()
+        resolved.clear()
         lock = replace(plan().lock, requirements=requirements)
         assert [item.name for item in pin(lock, tmp_path, target, ctx)] == ["click", "debugpy"]
-        assert asked == questions
+        assert resolved == expected
 
 
-def test_a_program_that_is_not_there_is_told_as_ever(tmp_path: Path) -> None:
+def test_missing_program_is_reported_by_its_own_name(tmp_path: Path) -> None:
     ctx = context(tmp_path, [])
     base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), ctx)
     check_commands(plan(), base, frozenset({"serve"}), ctx)
@@ -111,7 +111,7 @@ def test_a_program_that_is_not_there_is_told_as_ever(tmp_path: Path) -> None:
         check_commands(plan(), base, frozenset({"other"}), ctx)
 
 
-def test_the_debuggers_port_is_published_to_this_machine_alone(tmp_path: Path) -> None:
-    made = plan(ports=[8000])
-    lines = how_to_run(RECEIPT, made, tmp_path / "x", "docker", Platform.parse(made.platforms[0]), {})
+def test_debug_port_is_published_on_localhost_only(tmp_path: Path) -> None:
+    debug = plan(ports=[8000])
+    lines = how_to_run(RECEIPT, debug, tmp_path / "x", "docker", Platform.parse(debug.platforms[0]), {})
     assert lines[-1].strip() == "docker run --rm -p 8000:8000 -p 127.0.0.1:5678:5678 my-app:1.2.3-debug"

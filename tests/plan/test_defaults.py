@@ -1,4 +1,4 @@
-"""make_plan: the user's options over the project's facts over our defaults; each guess says why."""
+"""make_plan: options of the user, else the project's metadata, else defaults; each guess has a reason."""
 
 import json
 from typing import Any
@@ -11,17 +11,17 @@ from hatch_docker.plan.model import StandalonePlan, plan_json
 from tests.fakes.plans import plan
 
 
-def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
-    made = plan()
-    assert made.references == ("my-app:1.2.3", "my-app:latest")
+def test_defaults_without_options() -> None:
+    found = plan()
+    assert found.references == ("my-app:1.2.3", "my-app:latest")
     assert plan({"tags": ["v{version}-{revision}"]}).references == ("my-app:v1.2.3-0123456789ab",)
-    assert (made.base.kind, made.base.location) == ("registry", "python:3.14-slim")
-    assert made.platforms == ("linux/amd64",)
-    assert made.config.entrypoint == ("serve",)
-    assert made.config.user == "65532"
-    assert made.lock.requirements == ("a", "b>=1")
-    assert not made.build.isolated
-    assert {guess.option for guess in made.guesses} == {
+    assert (found.base.kind, found.base.location) == ("registry", "python:3.14-slim")
+    assert found.platforms == ("linux/amd64",)
+    assert found.config.entrypoint == ("serve",)
+    assert found.config.user == "65532"
+    assert found.lock.requirements == ("a", "b>=1")
+    assert not found.build.isolated
+    assert {guess.option for guess in found.guesses} == {
         "base", "image", "lock", "pins", "platforms", "build.isolated", "entrypoint",
     }  # fmt: skip
     assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",), "the script named like the project"
@@ -30,7 +30,7 @@ def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
     assert script == ("ansible", "the script named like the project")
 
 
-def test_labels_come_from_the_metadata_and_the_users_win() -> None:
+def test_labels_option_overrides_labels_from_metadata() -> None:
     labels = plan({"labels": {"org.opencontainers.image.title": "Mine", "x": "y"}}).config.labels
     prefix = "org.opencontainers.image."
     assert labels[prefix + "title"] == "Mine"
@@ -47,13 +47,13 @@ def test_labels_come_from_the_metadata_and_the_users_win() -> None:
     [("", "3.14"), ("<3.13", "3.12"), (">=3.11,<3.12", "3.11"), ("~=3.13.2", "3.13"), ("==3.12.*", "3.12"),
      (">=3.15", "3.15")],
 )
-def test_the_default_base_is_the_newest_python_that_the_project_admits(requires: str, base: str) -> None:
+def test_default_base_has_the_newest_admitted_python(requires: str, base: str) -> None:
     assert plan(requires_python=requires).base.location == f"python:{base}-slim"
-    made = plan({"base": "debian:trixie"})
-    assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13"), "the suite has its Python"
+    found = plan({"base": "debian:trixie"})
+    assert (found.base.kind, found.base.location, found.python) == ("debian", "trixie", "3.13"), "the suite's Python"
 
 
-def test_a_standalone_base_is_debians_with_another_python() -> None:
+def test_standalone_base_is_a_debian_base_with_another_python() -> None:
     base = plan({"base": "standalone:3.14t", "standalone": {"release": "20261003", "suite": "forky"}}).base
     assert (base.kind, base.location, base.python) == ("debian", "forky", "")
     assert base.standalone == StandalonePlan("3.14t", "", "20261003")
@@ -62,10 +62,10 @@ def test_a_standalone_base_is_debians_with_another_python() -> None:
 @pytest.mark.parametrize(("python", "requires", "found"), [
     ("", ">=3.11", "3.14"), ("3.15", ">=3.11", "3.15"), ("", "==3.13.*", "3.13"), ("", ">=3.15", "3.15"),
 ])  # fmt: skip
-def test_a_suite_with_several_pythons_gives_the_one_that_is_asked_for(python: str, requires: str, found: str) -> None:
-    made = plan({"base": "debian:forky", **({"python": python} if python else {})}, requires_python=requires)
-    assert (made.python, made.base.python) == (found, found)
-    assert [guess.value for guess in made.guesses if guess.option == "python"] == (
+def test_python_of_a_suite_with_several_pythons(python: str, requires: str, found: str) -> None:
+    result = plan({"base": "debian:forky", **({"python": python} if python else {})}, requires_python=requires)
+    assert (result.python, result.base.python) == (found, found)
+    assert [guess.value for guess in result.guesses if guess.option == "python"] == (
         [] if python or found == "3.14" else [found]
     )
 
@@ -102,20 +102,20 @@ def test_a_suite_with_several_pythons_gives_the_one_that_is_asked_for(python: st
     ({"tags": ["{branch}"]}, {"revision": None}, "no branch is checked out"),
     ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),
 ])  # fmt: skip
-def test_what_cannot_be_met_is_said_with_both_sides(table: dict[str, Any], facts: dict[str, Any], message: str) -> None:
+def test_contradicting_options_are_rejected(table: dict[str, Any], facts: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         plan(table, **facts)
     assert "\n" not in str(error.value)
 
 
-def test_extras_and_groups_are_found_by_normalised_name() -> None:
+def test_extras_and_groups_match_by_normalised_name() -> None:
     lock = plan({"extras": ["Fast"], "dependency-groups": ["prod"]}).lock
     assert lock.requirements == ("a", "b>=1", "c", "d")
     assert (lock.extras, lock.groups) == (("fast",), ("prod",))
 
 
-def test_a_group_that_names_the_project_means_its_extras() -> None:
-    """Also in a circle; the project itself is never asked of an index."""
+def test_group_that_requires_extras_of_the_project() -> None:
+    """Cycles are allowed; the project itself is not a requirement."""
     lock = plan(
         {"dependency-groups": ["prod"]},
         extras={"fast": ("c", "my_app[slow]"), "slow": ("e", "my.app[fast]")},
@@ -135,7 +135,7 @@ def test_a_group_that_names_the_project_means_its_extras() -> None:
     ((), "locks/pylock.prod.toml", "pylock"),
     ((), "locks/prod.txt", "requirements"),
 ])  # fmt: skip
-def test_the_lock_is_the_first_that_is_there_or_the_one_named(locks: tuple[str, ...], option: str, kind: str) -> None:
+def test_lock_kind_from_files_or_option(locks: tuple[str, ...], option: str, kind: str) -> None:
     assert plan({"lock": option}, locks=locks).lock.kind == kind
 
 
@@ -152,13 +152,12 @@ def test_the_lock_is_the_first_that_is_there_or_the_one_named(locks: tuple[str, 
     ((), {"isolated": "always"}, True),
     ((), {"base": "dev:1"}, True),
 ])  # fmt: skip
-def test_a_wheel_that_may_compile_is_made_in_the_builder_stage(
-    hooks: tuple[str, ...], build: dict[str, Any], isolated: bool
-) -> None:
+def test_isolated_build_by_default(hooks: tuple[str, ...], build: dict[str, Any], isolated: bool) -> None:
+    """A wheel that may contain compiled code is built in the builder stage."""
     assert plan({"build": build}, hooks=hooks).build.isolated is isolated
 
 
-def test_the_plan_is_json_and_the_same_every_time() -> None:
-    made = json.dumps(plan_json(plan({"env": {"B": "1", "A": "2"}})))
-    assert made == json.dumps(plan_json(plan({"env": {"A": "2", "B": "1"}})))
-    assert json.loads(made)["schema"] == 1
+def test_plan_json_is_reproducible() -> None:
+    text = json.dumps(plan_json(plan({"env": {"B": "1", "A": "2"}})))
+    assert text == json.dumps(plan_json(plan({"env": {"A": "2", "B": "1"}})))
+    assert json.loads(text)["schema"] == 1

@@ -1,4 +1,4 @@
-"""Names of an image: tags out of templates, repositories out of names and registries, names of an index."""
+"""Names of an image: tags from templates, repositories from `image` and `registries`, annotations of an index."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hatch_docker.oci.make_image import Settings, build_image, scratch
 from hatch_docker.oci.reference import check_tag, parse_reference
-from hatch_docker.plan.naming import PREFIX, index_annotations, repositories_of, tag_from, tags_of
+from hatch_docker.plan.naming import PREFIX, fill_template, index_annotations, repositories_of, tags_of
 from hatch_docker.project.git import Revision
 from tests.fakes.images import AMD64, ARM64
 from tests.fakes.plans import project
@@ -25,8 +25,8 @@ DIRTY = Revision("0123456789abcdef", "main", 1_700_000_000, ("a.py",))
     ("{date}", {"source_date": 1_709_164_800}, "20240229"),
     ("{revision}", {"revision": DIRTY}, "0123456789ab-dirty"),
 ])  # fmt: skip
-def test_a_template_is_filled_in(template: str, facts: dict[str, Any], tag: str) -> None:
-    assert tag_from(template, project(**facts)) == (tag, "")
+def test_placeholders_of_a_tag_template(template: str, facts: dict[str, Any], tag: str) -> None:
+    assert fill_template(template, project(**facts)) == (tag, "")
 
 
 @pytest.mark.parametrize(("template", "facts", "tag"), [
@@ -36,21 +36,21 @@ def test_a_template_is_filled_in(template: str, facts: dict[str, Any], tag: str)
     ("{branch}", {"revision": Revision("0" * 40, ".ä", 0)}, "_-"),
     ("{branch}", {"revision": Revision("0" * 40, "b" * 200, 0)}, "b" * 128),
 ])  # fmt: skip
-def test_what_a_tag_cannot_hold_is_written_otherwise_and_told(template: str, facts: dict[str, Any], tag: str) -> None:
-    found, lines = tag_from(template, project(**facts))
+def test_invalid_characters_of_a_tag_are_replaced(template: str, facts: dict[str, Any], tag: str) -> None:
+    found, lines = fill_template(template, project(**facts))
     assert found == tag
     assert lines.startswith('tag "') and f'is written "{tag}"' in lines
 
 
 @given(st.text(min_size=1))
-def test_every_branch_makes_a_tag(branch: str) -> None:
-    tag, lines = tag_from("{branch}", project(revision=Revision("0" * 40, branch, 0)))
+def test_any_branch_gives_a_valid_tag(branch: str) -> None:
+    tag, lines = fill_template("{branch}", project(revision=Revision("0" * 40, branch, 0)))
     check_tag(tag, tag)
     assert bool(lines) == (tag != branch)
 
 
 @pytest.mark.parametrize("version", ["2.0rc1", "2.0.dev3", "2.0a1+local"])
-def test_a_pre_release_moves_no_tag_that_people_follow(version: str) -> None:
+def test_prerelease_gets_no_moving_tags(version: str) -> None:
     templates = ["{version}", "latest", "{major}", "{major}.{minor}", "edge", "{branch}"]
     tags, notes = tags_of(templates, project(version=version), move=False)
     assert tags == (version.replace("+", "-"), "edge", "main")
@@ -60,13 +60,13 @@ def test_a_pre_release_moves_no_tag_that_people_follow(version: str) -> None:
 
 @pytest.mark.parametrize(("version", "templates", "move", "tags", "notes"), [
     ("2.0rc1", ["latest", "{major}"], True, ("latest", "2"), 0),
-    ("2.0rc1", ["latest"], False, ("2.0rc1",), 1),  # without another tag it is tagged with its version
+    ("2.0rc1", ["latest"], False, ("2.0rc1",), 1),  # no other tag remains: the tag is the version
     ("1.2.3", ["{version}", "latest"], False, ("1.2.3", "latest"), 0),
     ("1.0.post1", ["{version}", "latest"], False, ("1.0.post1", "latest"), 0),
     ("1.0+local", ["{version}", "latest"], False, ("1.0-local", "latest"), 1),
     ("1.2.3", ["{version}", "1.2.3"], False, ("1.2.3",), 0),
 ])  # fmt: skip
-def test_tags_that_move(version: str, templates: list[str], move: bool, tags: tuple[str, ...], notes: int) -> None:
+def test_moving_tags(version: str, templates: list[str], move: bool, tags: tuple[str, ...], notes: int) -> None:
     found, lines = tags_of(templates, project(version=version), move=move)
     assert (found, len(lines)) == (tags, notes)
 
@@ -83,18 +83,18 @@ def test_tags_that_move(version: str, templates: list[str], move: bool, tags: tu
     ("app", ["registry.example/eu/app", "[::1]:5000/x"], ["registry.example/eu/app", "[::1]:5000/x"]),
     ("app", ["registry.example", "registry.example/app"], ["registry.example/app"]),
 ])  # fmt: skip
-def test_where_a_push_goes(image: str, registries: list[str], repositories: list[str]) -> None:
+def test_repositories_to_push_to(image: str, registries: list[str], repositories: list[str]) -> None:
     found = repositories_of(image, registries)
     assert found == tuple(repositories)
     for name in found:
         assert re.match(r"(.*)/.*", name) and parse_reference(name).name == name
 
 
-def test_an_index_says_what_all_its_images_say() -> None:
-    one, other = (
+def test_index_has_the_annotations_common_to_all_images() -> None:
+    images = [
         build_image(scratch(platform), [], Settings(), 0, {
             PREFIX + "title": "app", PREFIX + "created": f"2024-02-{day}T00:00:00Z", PREFIX + "base.digest": f"{day}",
         })
         for platform, day in ((AMD64, 28), (ARM64, 29))
-    )  # fmt: skip
-    assert index_annotations([one, other]) == {PREFIX + "title": "app", PREFIX + "created": "2024-02-29T00:00:00Z"}
+    ]  # fmt: skip
+    assert index_annotations(images) == {PREFIX + "title": "app", PREFIX + "created": "2024-02-29T00:00:00Z"}

@@ -1,6 +1,6 @@
-"""The build hook's judgement: whose wheel becomes an image, out of which project, and whether it runs on the base.
+"""The build hook: wheels for which it builds no image, the project of a wheel, and checks of the wheel.
 
-The image itself is in integration/test_build_hook.py.
+Whole builds are in integration/test_build_hook.py.
 """
 
 import os
@@ -24,7 +24,7 @@ from hatch_docker.oci.make_image import make_index, scratch
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plugin import build_hook
-from hatch_docker.plugin.build_hook import is_temporary, project_root, why_not
+from hatch_docker.plugin.build_hook import is_temporary, project_root, reason_to_skip
 from hatch_docker.project.hatch import hatchling_project, open_hatchling, readable_project
 from hatch_docker.wheels.install.compatibility import check_prebuilt
 from hatch_docker.wheels.target import Target
@@ -40,51 +40,51 @@ ENABLED = {"HATCH_BUILD_HOOK_ENABLE_DOCKER": "1"}
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A directory as Python's tempfile makes them, where it makes them."""
+    """A directory of Python's `tempfile`, in its default location."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
 
 
-# Whose wheel
+# Wheels without an image
 
 
-@pytest.mark.parametrize(("version", "environ", "says"), [
+@pytest.mark.parametrize(("version", "environ", "reason"), [
     ("editable", {}, "editable"),
     ("standard", {"HATCH_DOCKER_BUILDER_STAGE": "1"}, "builder stage"),
     ("standard", {"PIP_BUILD_TRACKER": "/somewhere"}, "python -m build"),
 ])  # fmt: skip
 def test_no_image_for_installs_and_in_the_builder(
-    version: str, environ: Mapping[str, str], says: str, tmp_path: Path
+    version: str, environ: Mapping[str, str], reason: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pyproject.toml").touch()
-    assert says in why_not(version, tmp_path / "dist", environ)
-    assert why_not("standard", tmp_path / "dist", {}) == "", "the wheel stays"
+    assert reason in reason_to_skip(version, tmp_path / "dist", environ)
+    assert reason_to_skip("standard", tmp_path / "dist", {}) == "", "the user keeps the wheel"
 
 
-def test_the_builder_stage_sets_the_guard() -> None:
-    """Said twice, because the hook imports nothing of the builder."""
+def test_guard_variable_is_the_same_in_hook_and_builder() -> None:
+    """The constant is defined twice, because the hook must not import the builder."""
     from hatch_docker.wheels.builder.variables import GUARD
 
     assert build_hook.GUARD == GUARD
 
 
-def test_a_directory_of_tempfile_is_temporary_with_all_in_it(temporary: Path) -> None:
-    """mkdtemp's have eight letters at their end and are closed to others, unlike a directory that a user makes."""
+def test_directory_of_tempfile_is_temporary(temporary: Path) -> None:
+    """Unlike a user's directory, its name ends with eight random characters, and others have no access."""
     assert is_temporary(temporary)
     assert is_temporary(temporary / "deep" / "down")
-    assert "temporary directory" in why_not("standard", temporary, {})
+    assert "temporary directory" in reason_to_skip("standard", temporary, {})
     temporary.chmod(0o755)
     assert not is_temporary(temporary)
 
 
-def test_a_project_in_a_temporary_directory_keeps_its_dist(temporary: Path) -> None:
+def test_dist_of_a_project_in_a_temporary_directory_is_kept(temporary: Path) -> None:
     (temporary / "pyproject.toml").touch()
     assert not is_temporary(temporary / "dist")
     assert not is_temporary(temporary)
 
 
-def test_a_tool_s_cache_is_passing(tmp_path: Path) -> None:
-    """uv builds what it installs in its cache, which it marks as the CACHEDIR.TAG specification says."""
+def test_directory_in_a_tools_cache_is_temporary(tmp_path: Path) -> None:
+    """uv builds the wheels that it installs in its cache, which contains a CACHEDIR.TAG."""
     (tmp_path / "pyproject.toml").touch()
     cache = tmp_path / "cache"
     (cache / "builds").mkdir(parents=True)
@@ -94,7 +94,7 @@ def test_a_tool_s_cache_is_passing(tmp_path: Path) -> None:
     assert is_temporary(cache / "builds" / ".tmp123")
 
 
-# Out of which project
+# The project of a wheel
 
 
 def write(directory: Path, text: str, *, sdist: bool = False) -> Path:
@@ -105,8 +105,8 @@ def write(directory: Path, text: str, *, sdist: bool = False) -> Path:
     return directory
 
 
-def test_the_root_of_an_unpacked_sdist_is_the_checkout_that_the_wheel_is_built_into(tmp_path: Path) -> None:
-    """Another project is not taken for it, and a project that is not an unpacked sdist is its own root."""
+def test_root_of_an_unpacked_sdist_is_the_checkout(tmp_path: Path) -> None:
+    """The checkout has the same pyproject.toml. The root of a project that is not an unpacked sdist does not change."""
     unpacked = write(tmp_path / "unpacked", "x = 1", sdist=True)
     checkout = write(tmp_path / "checkout", "x = 1")
     assert project_root(unpacked, checkout / "dist") == checkout
@@ -117,8 +117,8 @@ def test_the_root_of_an_unpacked_sdist_is_the_checkout_that_the_wheel_is_built_i
     assert project_root(write(tmp_path / "here", "x = 1"), checkout / "dist") == tmp_path / "here"
 
 
-def test_the_hook_is_no_part_of_how_the_wheel_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the hook enabled the target needs no builder stage, and its own wheel makes no second image."""
+def test_hook_does_not_affect_the_build_of_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the hook enabled, the target needs no builder stage, and its wheel does not start a second image build."""
     monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_DOCKER", "1")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     root = write_project("hello", tmp_path / "p")
@@ -132,8 +132,8 @@ def test_the_hook_is_no_part_of_how_the_wheel_is_made(tmp_path: Path, monkeypatc
     assert [path.name for path in out.iterdir()] == ["hello-1.0.0-py3-none-any.whl"]
 
 
-def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the wheel has a hook that compiles, or the user wants the builder always."""
+def test_existing_wheel_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is also true with a build hook that compiles, and with build.isolated = "always"."""
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     options = '[tool.hatch-docker.build]\nisolated = "always"\npackages = ["libpq-dev"]'
     root = write_project("c-extension", tmp_path / "p", options=options)
@@ -141,13 +141,13 @@ def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypa
     project = replace(readable_project(open_hatchling(root)), wheel=lambda: wheel, wheels=(wheel,))
     (plan,), _ = open_plans(project, os.environ)
     assert not plan.build.isolated
-    assert plan.build.packages == ("libpq-dev",)  # for dependencies that are built
+    assert plan.build.packages == ("libpq-dev",)  # needed by dependencies that are built from sdists
     assert project.wheel() == wheel
     with pytest.raises(AssertionError):
         project.sdist()
 
 
-# Whether it runs on the base
+# Checks of the wheel against the base
 
 
 def make_wheel(directory: Path, tag: str, content: bytes = b"") -> Path:
@@ -163,14 +163,14 @@ def elf(version: bytes, padding: int = 0) -> bytes:
     return b"\x7fELF" + bytes(padding) + b"\0GLIBC_2.2.5\0GLIBC_PRIVATE\0GLIBC_" + version + b"\0"
 
 
-def test_a_wheel_that_fits_is_taken(tmp_path: Path) -> None:
+def test_fitting_wheel_is_accepted(tmp_path: Path) -> None:
     check_prebuilt(make_wheel(tmp_path, "py3-none-any"), TRIXIE)
     check_prebuilt(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.41")), TRIXIE)
     check_prebuilt(make_wheel(tmp_path, "cp313-cp313-manylinux_2_17_x86_64", elf(b"2.17")), TRIXIE)
 
 
 @pytest.mark.parametrize("tag", ["cp312-cp312-linux_x86_64", "cp313-cp313-linux_aarch64", "cp313-cp313-win_amd64"])
-def test_a_wheel_for_another_python_or_platform_is_refused(tag: str, tmp_path: Path) -> None:
+def test_wheel_for_another_python_or_platform_is_rejected(tag: str, tmp_path: Path) -> None:
     with pytest.raises(WheelError) as caught:
         check_prebuilt(make_wheel(tmp_path, tag), TRIXIE)
     assert f"demo-1.0-{tag}.whl does not fit the base debian:trixie, which is Python 3.13" in str(caught.value)
@@ -178,21 +178,21 @@ def test_a_wheel_for_another_python_or_platform_is_refused(tag: str, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-# Where the version stands may be cut in two by reading in pieces of a MiB.
+# Offsets around 1 MiB, the size of the pieces that are read: the version may be split between two pieces.
 @pytest.mark.parametrize("padding", [0, *range((1 << 20) - 60, (1 << 20) + 10, 7), 3 << 20])
-def test_compiled_code_that_needs_a_newer_glibc_is_refused(padding: int, tmp_path: Path) -> None:
-    """A host newer than the base compiles what only fails when it is imported: the tag says nothing of it."""
+def test_wheel_that_needs_a_newer_glibc_is_rejected(padding: int, tmp_path: Path) -> None:
+    """Such a wheel, compiled on a newer host, has a fitting tag and would fail at import."""
     wheel = make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.42", padding))
     with pytest.raises(WheelError, match=r"demo/_c\.so in demo-1\.0-.*\.whl needs glibc 2\.42, .* glibc 2\.41"):
         check_prebuilt(wheel, TRIXIE)
 
 
-def test_compiled_code_of_glibc_is_refused_on_musl(tmp_path: Path) -> None:
+def test_wheel_with_glibc_code_is_rejected_on_musl(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match=r"needs glibc 2\.5, and the base is .* musl"):
         check_prebuilt(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.5")), ALPINE)
 
 
-def test_a_wheel_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_wheel_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "demo-1.0-cp313-cp313-linux_x86_64.whl"
     path.write_bytes(b"no zip")
     with pytest.raises(WheelError, match="cannot read the wheel demo"):
@@ -202,7 +202,7 @@ def test_a_wheel_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 # The receipt
 
 
-def test_the_receipt_names_the_wheel_where_all_platforms_have_the_same() -> None:
+def test_receipt_contains_the_wheel_if_all_platforms_share_it() -> None:
     one, other = WheelInfo("a.whl", "11"), WheelInfo("b.whl", "22")
 
     def receipt(*wheels: WheelInfo | None) -> Mapping[str, str] | None:
@@ -219,7 +219,7 @@ def test_the_receipt_names_the_wheel_where_all_platforms_have_the_same() -> None
     assert receipt(None) is None
 
 
-# Failures, as each frontend tells them
+# Errors in each frontend
 
 PYTHON = sys.executable
 FRONTENDS = {
@@ -230,7 +230,7 @@ FRONTENDS = {
 
 
 def frontend(name: str, project: Path, tmp_path: Path) -> tuple[int, str]:
-    """Return the status of a frontend that makes a wheel, and its output."""
+    """Run a frontend that builds a wheel, and return its exit status and output."""
     environment = {**os.environ, **ENABLED, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
     if name == "hatchling":
         return run_module(FRONTENDS[name], project, environment, timeout=120)
@@ -243,26 +243,26 @@ def frontend(name: str, project: Path, tmp_path: Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", FRONTENDS)
 @pytest.mark.parametrize(
-    ("base", "hook", "says"),
+    ("base", "hook", "message"),
     [
         ("debian:nope", HOOK, "base 'debian:nope': unknown Debian suite"),
         ("debian:trixie", f"{HOOK}base = 'x'\n", "hooks.docker.base: unknown option of the hook"),
     ],
     ids=["base", "option"],
 )
-def test_a_mistake_is_one_line_and_the_wheel_stays(name: str, base: str, hook: str, says: str, tmp_path: Path) -> None:
+def test_error_is_one_line_and_the_wheel_is_kept(name: str, base: str, hook: str, message: str, tmp_path: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base)
     with (project / "pyproject.toml").open("a") as stream:
         stream.write(hook)
     status, output = frontend(name, project, tmp_path)
     assert status in (1, 2), output
-    assert sum(says in line for line in output.splitlines()) == 1, output
+    assert sum(message in line for line in output.splitlines()) == 1, output
     assert "Traceback" not in output
     assert [path.suffix for path in (project / "dist").glob("hello*") if path.suffix != ".gz"] == [".whl"]
 
 
-def test_other_targets_have_no_image(tmp_path: Path) -> None:
-    """A hook for all targets ([tool.hatch.build.hooks.docker]) is quiet around the sdist."""
+def test_sdist_target_builds_no_image(tmp_path: Path) -> None:
+    """The hook is enabled for all targets ([tool.hatch.build.hooks.docker])."""
     project = write_project("hello", tmp_path / "p", base="debian:nope")
     with (project / "pyproject.toml").open("a") as stream:
         stream.write("[tool.hatch.build.hooks.docker]\n")

@@ -1,4 +1,4 @@
-"""The metadata hook `docker`: dependencies out of requirements files."""
+"""The metadata hook `docker`: dependencies from requirements files."""
 
 import json
 import subprocess
@@ -26,14 +26,13 @@ FILES = {"shop.py": "", "requirements.txt": "-i https://index.example\nsix>1  # 
          "more.txt": "attrs==1 \\\n  --hash=sha256:00\n"}  # fmt: skip
 
 
-def test_any_frontend_reads_them(tmp_path: Path) -> None:
-    """hatchling itself, as pip or build run it: the wheel's metadata have the requirements."""
+def test_hatchling_reads_requirements_files(tmp_path: Path) -> None:
     table = 'requirements = ["requirements.txt"]\n'
     write_files(tmp_path, {"pyproject.toml": PROJECT + table, **FILES})
-    said = subprocess.check_output([sys.executable, "-m", "hatchling", "metadata", "dependencies"], cwd=tmp_path)
-    assert json.loads(said) == ["attrs==1", "six>1"]
-    project, whole = open_static(tmp_path)
-    assert whole  # no code runs for it
+    output = subprocess.check_output([sys.executable, "-m", "hatchling", "metadata", "dependencies"], cwd=tmp_path)
+    assert json.loads(output) == ["attrs==1", "six>1"]
+    project, complete = open_static(tmp_path)
+    assert complete  # the metadata is complete without running code of the project
     assert project.read(tmp_path, {}, (), print).dependencies == ("attrs==1", "six>1")
 
 
@@ -45,7 +44,7 @@ def test_any_frontend_reads_them(tmp_path: Path) -> None:
     ("https://x.example/a.zip", "https://x.example/a.zip"),
     ("a @ https://x.example/a.zip#egg=b", "a @ https://x.example/a.zip#egg=b"),
 ])  # fmt: skip
-def test_a_url_alone_is_named_as_pip_names_it(line: str, requirement: str, tmp_path: Path) -> None:
+def test_name_of_a_requirement_that_is_only_a_url(line: str, requirement: str, tmp_path: Path) -> None:
     write_files(tmp_path, {"requirements.txt": f"{line}\n"})
     assert [*requirement_lines(tmp_path / "requirements.txt", tmp_path)] == [requirement]
 
@@ -63,7 +62,7 @@ SECRET = "machine git.example login me password hunter2"
     ("requirements = ['a.txt']", "-e ./here", "a.txt: '-e ./here' cannot be a dependency of a project"),
     ("requirements = ['a.txt']", "git+https://me:secret@git.example/x", "'git+https://***@git.example/x' cannot be"),
 ])  # fmt: skip
-def test_what_cannot_be_read(table: str, line: str, message: str, tmp_path: Path) -> None:
+def test_invalid_table_or_line_is_reported(table: str, line: str, message: str, tmp_path: Path) -> None:
     files = {"shop/pyproject.toml": PROJECT + table, "shop/a.txt": line, "shop/shop.py": ""}
     write_files(tmp_path, {**files, "a.txt": "", "netrc": SECRET})
     with pytest.raises(ConfigError) as raised:

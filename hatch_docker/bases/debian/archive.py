@@ -26,7 +26,7 @@ from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.progress import Advance, Task
 from hatch_docker.core.streams import pieces
 from hatch_docker.oci.compression import Decompressed
-from hatch_docker.plan.model import UNDIVIDED
+from hatch_docker.plan.model import ROLLING_SUITES
 
 KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
@@ -149,7 +149,7 @@ def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path 
     """
     keys = keyring.read_bytes()
     wanted = [("main", suite)]
-    wanted += [] if suite in UNDIVIDED else [("main", f"{suite}-updates"), ("security", f"{suite}-security")]
+    wanted += [] if suite in ROLLING_SUITES else [("main", f"{suite}-updates"), ("security", f"{suite}-security")]
     with ThreadPoolExecutor(len(wanted)) as pool:
         found = list(pool.map(lambda item: _fetch_release(item[0], item[1], mirrors, ctx, keys), wanted))
     if None in found:

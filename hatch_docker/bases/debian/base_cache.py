@@ -17,7 +17,7 @@ from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
-from hatch_docker.plan.model import ARCHIVES, DEBIAN_PYTHONS, BasePlan
+from hatch_docker.plan.model import DEBIAN_PYTHONS, PYTHON_MIRROR, BasePlan
 
 LIFETIME = 24 * 3600  # seconds for which a snapshot is used
 LAYER_RECIPE = 2      # raise it when the same packages give a different layer
@@ -172,7 +172,7 @@ def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Cont
     pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
     recipes = (RECIPE, LAYER_RECIPE)
     made_as = (plan.location, plan.python, plan.slim, plan.packages)
-    python = (*astuple(plan.standalone), ctx.environ.get(ARCHIVES, "")) if plan.standalone else None
+    python = (*astuple(plan.standalone), ctx.environ.get(PYTHON_MIRROR, "")) if plan.standalone else None
     return key_of(recipes, *made_as, python, str(platform), compression.identity, *pinned)
 
 

@@ -33,7 +33,7 @@ from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, read_tar
-from hatch_docker.plan.model import ARCHIVES, BasePlan, StandalonePlan
+from hatch_docker.plan.model import PYTHON_MIRROR, BasePlan, StandalonePlan
 
 ARCHIVE_RECIPE = 1     # raise it when the same mirror gives another archive
 SUMS = "SHA256SUMS"
@@ -130,20 +130,20 @@ def fetch_archive(archive: PythonArchive, plan: BasePlan, ctx: Context) -> Path:
 def mirror_origin(plan: BasePlan) -> str:
     """Return the name of the option or of the variable that sets the mirror of a base."""
     own = plan.standalone is not None and plan.standalone.mirror
-    return "tool.hatch-docker.standalone.mirror" if own else ARCHIVES
+    return "tool.hatch-docker.standalone.mirror" if own else PYTHON_MIRROR
 
 
 def _mirror(plan: BasePlan, ctx: Context) -> str:
     """Return the URL of the mirror without a slash at the end. Raises BaseImageError if no mirror is configured."""
     assert plan.standalone is not None
-    mirror = plan.standalone.mirror or ctx.environ.get(ARCHIVES, "")
+    mirror = plan.standalone.mirror or ctx.environ.get(PYTHON_MIRROR, "")
     if mirror.startswith("/"):
         mirror = Path(mirror).as_uri()
     if not re.match(r"https?://[^/]|file:///", mirror):
         raise BaseImageError(
             f"base {plan.name} comes from a mirror of python-build-standalone, and "
             f"{f'{redact_url(mirror)!r} is no URL of one' if mirror else 'none is known'}; name one by "
-            f"[tool.hatch-docker.standalone] mirror or {ARCHIVES}: an http, https or file URL"
+            f"[tool.hatch-docker.standalone] mirror or {PYTHON_MIRROR}: an http, https or file URL"
         )
     return mirror.rstrip("/")
 
@@ -159,7 +159,7 @@ def _released(plan: StandalonePlan, platform: Platform, mirror: str, ctx: Contex
     if text is None:
         raise BaseImageError(
             f"{redact_url(url)} does not exist; check `release` and `mirror` of [tool.hatch-docker.standalone], and "
-            f"{ARCHIVES}"
+            f"{PYTHON_MIRROR}"
         )
     rows = {f"{plan.release}/{name}": digest for name, digest in _sums(text.decode(errors="replace"))}
     path = _best(plan, platform, list(rows), redact_url(url))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hatch_docker.plan.debug import WITH_VALUE
+from hatch_docker.plan.debug import OPTIONS_WITH_VALUE
 
 _PYTHON = re.compile(r"python3?(\.\d+)?")
 _TARGET = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?")
@@ -52,7 +52,7 @@ def references_of(words: Sequence[str], env: Mapping[str, str]) -> list[Referenc
 
 def _of_python(words: list[str], env: Mapping[str, str]) -> list[Reference]:
     while words and words[0].startswith("-") and words[0] not in ("-m", "-c", "-"):
-        words = words[2 if words[0] in WITH_VALUE else 1 :]
+        words = words[2 if words[0] in OPTIONS_WITH_VALUE else 1 :]
     if words[:1] == ["-m"] and words[1:]:
         module = Reference(words[1], words[1], runs=True)
         return [module, *references_of(words[1:], env)] if _MODULE.fullmatch(words[1]) else []
