@@ -167,7 +167,8 @@ def _apk(_path: str, data: bytes) -> dict[str, Any]:
             packages.append({
                 "name": fields["P"], "version": fields.get("V", ""), "architecture": fields.get("A", ""),
                 "source": fields["o"] if fields.get("o") not in (None, fields["P"]) else "",
-                "supplier": without_addresses(fields.get("m", "")), "licence": asdict(parse_licence(fields.get("L", ""))),
+                "supplier": without_addresses(fields.get("m", "")),
+                "licence": asdict(parse_licence(fields.get("L", ""))),
                 "requires": [[_name(word)] for word in fields.get("D", "").split() if word[0] != "!"],
                 "provides": [_name(word) for word in fields.get("p", "").split()],
             })  # fmt: skip
