@@ -1,4 +1,4 @@
-"""Wheels into the cache: verified, downloaded once, in the order of the pins; passwords go to their index only."""
+"""Download of wheels: verified, once, in the order of the pins; logins are sent to their index only."""
 
 import hashlib
 from dataclasses import replace
@@ -15,29 +15,29 @@ from tests.fakes.context import context, with_environ
 from tests.fakes.package_index import FakeIndex, make_wheel, pins_of
 
 
-def offer(index: FakeIndex, count: int = 3) -> None:
+def add_wheels(index: FakeIndex, count: int = 3) -> None:
     for number in range(count):
         index.add(f"p{number}", make_wheel(f"p{number}", "1.0", files={f"p{number}.py": b"x" * 100_000 * number}))
 
 
-def test_each_file_once_and_in_order(ctx: Context, tmp_path: Path) -> None:
-    """Files are returned in the order of the pins; the second time nothing is asked."""
+def test_files_are_downloaded_once_and_in_order(ctx: Context, tmp_path: Path) -> None:
+    """The second call sends no request."""
     index = FakeIndex()
-    offer(index, 6)
+    add_wheels(index, 6)
     with index.serving():
         pins = pins_of(index)
         paths = fetch(pins, ctx, root=tmp_path)
         assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths] == [pin.sha256 for pin in pins]
-        asked = len(index.requests)
+        count = len(index.requests)
         assert fetch(pins, ctx, root=tmp_path) == paths
-        assert len(index.requests) == asked == 6
+        assert len(index.requests) == count == 6
 
 
 @pytest.mark.parametrize("fault", [503, 429, "cut", "flip"])
-def test_single_faults_pass(ctx: Context, tmp_path: Path, fault: object, lines: list[str]) -> None:
-    """One bad answer is retried with a line that says so."""
+def test_temporary_fault_is_retried(ctx: Context, tmp_path: Path, fault: object, lines: list[str]) -> None:
+    """A line reports the retry."""
     index = FakeIndex(faults=[["p1", fault, 1]])
-    offer(index)
+    add_wheels(index)
     with index.serving():
         pins = pins_of(index)
         assert len(fetch(pins, ctx, root=tmp_path)) == 3
@@ -46,10 +46,10 @@ def test_single_faults_pass(ctx: Context, tmp_path: Path, fault: object, lines: 
 
 
 @pytest.mark.parametrize("fault", ["flip", 404, "cut"])
-def test_lasting_faults_name_the_package(ctx: Context, tmp_path: Path, fault: object) -> None:
-    """A file with another hash than the lock's never enters the cache; the error names it."""
+def test_permanent_fault_names_the_package(ctx: Context, tmp_path: Path, fault: object) -> None:
+    """A file with a wrong hash never gets into the cache."""
     index = FakeIndex(faults=[["p1", fault, 99]])
-    offer(index)
+    add_wheels(index)
     with index.serving():
         pins = pins_of(index)
         with pytest.raises(RegistryError, match=r"p1 1\.0 \(p1-1\.0-py3-none-any\.whl\)"):
@@ -57,10 +57,10 @@ def test_lasting_faults_name_the_package(ctx: Context, tmp_path: Path, fault: ob
     assert not ctx.store.has("sha256:" + pins[1].sha256)
 
 
-def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[str]) -> None:
-    """The password of the index's URL opens its files, is sent nowhere else and is never printed."""
+def test_login_is_sent_to_its_index_only(ctx: Context, tmp_path: Path, lines: list[str]) -> None:
+    """The password is not sent to the other index, printed or stored."""
     index, other = FakeIndex(login=("user", "pass-mark")), FakeIndex()
-    offer(index, 2)
+    add_wheels(index, 2)
     other.add("q", make_wheel("q", "1.0"))
     with index.serving(), other.serving():
         ctx = with_environ(ctx, {**ctx.environ, "UV_DEFAULT_INDEX": index.url_with_login})
@@ -70,26 +70,25 @@ def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[
     assert not [path for path in ctx.store.root.rglob("*") if path.is_file() and b"pass-mark" in path.read_bytes()]
 
 
-def test_netrc(tmp_path: Path) -> None:
-    """netrc's login of the host is used."""
+def test_login_of_netrc(tmp_path: Path) -> None:
     index = FakeIndex(login=("user", "pass-mark"))
-    offer(index, 1)
+    add_wheels(index, 1)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
     ctx = context(tmp_path / "store", HOME=str(tmp_path), NETRC=str(tmp_path / "netrc"))
     with index.serving():
         assert len(fetch(pins_of(index), ctx, root=tmp_path)) == 1
 
 
-def test_files_of_the_disk(ctx: Context, tmp_path: Path) -> None:
-    """A file URL, as find-links gives, is copied into the cache."""
+def test_file_url_is_copied_to_the_cache(ctx: Context, tmp_path: Path) -> None:
+    """find-links gives such URLs."""
     file, data = make_wheel("local", "1.0")
     (tmp_path / file).write_bytes(data)
     pin = Pin("local", "1.0", file, (tmp_path / file).as_uri(), hashlib.sha256(data).hexdigest(), None, None)
     assert fetch([pin], ctx, root=tmp_path)[0].read_bytes() == data
 
 
-def test_certificates_of_pip(tmp_path: Path) -> None:
-    """pip's `cert` is trusted for the files of the index, unless a variable names another bundle."""
+def test_pips_cert_option_is_trusted(tmp_path: Path) -> None:
+    """Unless a variable names another bundle."""
     import ssl
 
     import trustme
@@ -102,7 +101,7 @@ def test_certificates_of_pip(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "XDG_CONFIG_DIRS": str(tmp_path)}
     ctx = context(tmp_path / "store", **environ)
     with FakeIndex().serving(server) as index:
-        offer(index)
+        add_wheels(index)
         pins = [replace(pin, url=pin.url.replace("http:", "https:")) for pin in pins_of(index)]
         with pytest.raises(RegistryError, match="no trusted TLS connection"):
             fetch(pins, replace(ctx, environ={**environ, "PIP_CONFIG_FILE": "/dev/null"}), root=tmp_path)

@@ -1,4 +1,4 @@
-"""The user's index configuration: every file and variable in uv's and pip's order; no password is shown."""
+"""The user's index configuration: all files and variables, in the order of uv and pip; passwords are hidden."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.exa
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """An environment whose configuration files are all below a directory of the test."""
+    """Variables with all configuration files below a directory of the test."""
     (tmp_path / "project").mkdir()
     return {
         "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config"), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
@@ -31,8 +31,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
-    """Without configuration uv gets no index: its own default holds."""
+def test_no_configuration_uses_uvs_default(home: dict[str, str], tmp_path: Path) -> None:
     found = read_indexes(tmp_path / "project", home)
     assert (found.indexes, found.source) == ((), "")
     assert not {"UV_DEFAULT_INDEX", "UV_INDEX"} & found.uv_environment(home).keys()
@@ -52,12 +51,12 @@ def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
     ),
 ])  # fmt: skip
 def test_variables(home: dict[str, str], tmp_path: Path, variables: dict[str, str], expected: list[Index]) -> None:
-    """uv's variables, then pip's if there are none of uv's; the login of a named index is in the environment."""
+    """uv's variables, otherwise pip's. The login of a named index comes from variables."""
     assert list(read_indexes(tmp_path / "project", home | variables).indexes) == expected
 
 
-def test_files_of_uv(home: dict[str, str], tmp_path: Path) -> None:
-    """The project's [tool.uv] comes before the user's uv.toml; the first default wins."""
+def test_configuration_files_of_uv(home: dict[str, str], tmp_path: Path) -> None:
+    """The project's [tool.uv] comes before the user's uv.toml; the first default index is used."""
     write(tmp_path / "project/pyproject.toml", f'[[tool.uv.index]]\nname = "x"\nurl = "{A}"\ndefault = true\n')
     write(tmp_path / ".config/uv/uv.toml", f'index-url = "{B}"\nextra-index-url = ["{C}"]\nfind-links = ["/w"]\n')
     found = read_indexes(tmp_path / "project", home)
@@ -67,8 +66,8 @@ def test_files_of_uv(home: dict[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["xdg/pip/pip.conf", ".pip/pip.conf", ".config/pip/pip.conf", "venv/pip.conf", "own"])
-def test_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
-    """Every pip.conf is read, without `index` of `pip search`; [install] beats [global]; uv gets it by variables."""
+def test_configuration_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
+    """[install] has priority over [global]; `index` of `pip search` is ignored; uv gets the indexes as variables."""
     text = f"[global]\nindex = {C}\nindex-url = {B}\nextra-index-url =\n    {C}\n    {A}\n[install]\nindex-url={A}\n"
     write(tmp_path / place, text)
     home |= {"VIRTUAL_ENV": str(tmp_path / "venv"), "PIP_CONFIG_FILE": str(tmp_path / "own")}
@@ -78,8 +77,8 @@ def test_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
     assert (env["UV_DEFAULT_INDEX"], env["UV_INDEX"]) == (A, f"{C} {A}")
 
 
-def test_login_stays_at_its_origin(home: dict[str, str], tmp_path: Path) -> None:
-    """A login is sent to the scheme, host and port that it was given for, and to no other."""
+def test_login_is_sent_to_its_origin_only(home: dict[str, str], tmp_path: Path) -> None:
+    """The origin is scheme, host and port."""
     home["PIP_INDEX_URL"] = "https://u:secret@a.example/simple"
     found = read_indexes(tmp_path / "project", home)
     assert found.authorization("https://a.example/files/x.whl")
@@ -87,8 +86,8 @@ def test_login_stays_at_its_origin(home: dict[str, str], tmp_path: Path) -> None
         assert found.authorization(other) == {}
 
 
-def test_password_is_in_no_text(home: dict[str, str], tmp_path: Path) -> None:
-    """repr and the key hold no password; the secrets to hide include its quoted form."""
+def test_password_is_not_in_repr_and_key(home: dict[str, str], tmp_path: Path) -> None:
+    """The secrets to hide include the URL-encoded password."""
     home["PIP_INDEX_URL"] = "https://u:s%2Fcret@a.example/simple"
     found = read_indexes(tmp_path / "project", home)
     assert "cret" not in repr(found) + repr(found.identity())
@@ -96,8 +95,8 @@ def test_password_is_in_no_text(home: dict[str, str], tmp_path: Path) -> None:
     assert found.uv_environment(home)["UV_DEFAULT_INDEX"] == "https://u:s%2Fcret@a.example/simple"
 
 
-def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
-    """A CA bundle given to us goes to uv too, before its own; pip's does if uv has none."""
+def test_ca_bundle_is_passed_to_uv(home: dict[str, str], tmp_path: Path) -> None:
+    """HATCH_DOCKER_CA_BUNDLE has priority over uv's variable, uv's over other programs' variables."""
     write(tmp_path / "ca.pem", "")
     found = read_indexes(tmp_path / "project", home)
     ours = {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
@@ -109,8 +108,8 @@ def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
     assert found.uv_environment(both)["SSL_CERT_FILE"] == "/own"
 
 
-def test_uv_trusts_the_authorities_of_the_system(home: dict[str, str], tmp_path: Path) -> None:
-    """As Python and pip do by default, unless the user configures something else, and if the system has any."""
+def test_uv_trusts_the_systems_certificates(home: dict[str, str], tmp_path: Path) -> None:
+    """The default of Python and pip, unless the user configures something else or the system has no CA bundle."""
     found = read_indexes(tmp_path / "project", home)
     there = any(Path(path).is_file() for path in WELL_KNOWN)
     assert (found.uv_environment(home).get("UV_SYSTEM_CERTS") == "1") is there
@@ -119,8 +118,7 @@ def test_uv_trusts_the_authorities_of_the_system(home: dict[str, str], tmp_path:
 
 
 @pytest.mark.parametrize("place", [".config/uv/uv.toml", ".config/pip/pip.conf"])
-def test_unreadable_file(home: dict[str, str], tmp_path: Path, place: str) -> None:
-    """A file that cannot be parsed is named."""
+def test_invalid_configuration_file_is_named(home: dict[str, str], tmp_path: Path, place: str) -> None:
     write(tmp_path / place, "[[[")
     del home["PIP_CONFIG_FILE"]
     with pytest.raises(ConfigError, match=place.rpartition("/")[2]):
@@ -130,8 +128,8 @@ def test_unreadable_file(home: dict[str, str], tmp_path: Path, place: str) -> No
 @pytest.mark.parametrize(("name", "text"), [
     ("uv.toml", f'index-url = "{A}"'), ("pyproject.toml", f'[tool.uv]\nindex-url = "{A}"'),
 ])  # fmt: skip
-def test_a_file_of_another_user_above_the_project(name: str, text: str, home: dict[str, str], tmp_path: Path) -> None:
-    """Anybody may write to /tmp; what lies below it is not theirs to decide."""
+def test_configuration_of_another_user(name: str, text: str, home: dict[str, str], tmp_path: Path) -> None:
+    """All users can write to /tmp; their files must not configure projects below it."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     write(tmp_path / name, text)
@@ -139,17 +137,17 @@ def test_a_file_of_another_user_above_the_project(name: str, text: str, home: di
     os.chown(tmp_path / name, 12345, 12345)
     with pytest.raises(ConfigError, match=f"{name} belongs to the user 12345, who could choose your packages"):
         read_indexes(tmp_path / "project", home)
-    os.chown(tmp_path / "project", 12345, 12345)  # root builds somebody's project
+    os.chown(tmp_path / "project", 12345, 12345)  # root builds the project of this user
     assert read_indexes(tmp_path / "project", home).indexes
 
 
-def test_a_page_of_damaged_html_is_refused_or_has_no_files() -> None:
-    """`html.parser` of older Pythons ends at it with an AssertionError."""
+def test_damaged_html_page() -> None:
+    """`html.parser` of older Pythons raises AssertionError for it."""
     with contextlib.suppress(RegistryError):
         assert parse_page(b"<![[[", "text/html", "https://pypi.example/simple/gadget/") == ()
 
 
 @pytest.mark.parametrize("condition", ["a word", f">=3.{'9' * 5000}"])
-def test_a_file_with_an_invalid_condition_suits(condition: str) -> None:
-    """For uv, too; numbers of 5000 digits are no number to Python."""
+def test_invalid_requires_python_fits_all_versions(condition: str) -> None:
+    """As in uv. Python cannot parse a number with 5000 digits."""
     assert IndexFile("gadget-1.0.tar.gz", Version("1.0"), condition, None).fits("3.13.5")

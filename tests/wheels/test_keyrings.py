@@ -1,4 +1,4 @@
-"""Passwords of indexes in the user's keyring: found as uv finds them, sent to their index only, and never shown."""
+"""Passwords of indexes in the user's keyring: found like in uv, sent to their index only, and hidden."""
 
 from pathlib import Path
 
@@ -25,29 +25,29 @@ PASSWORD = f"{MARK}-of-the-ring/ü"
 
 
 def keyring(directory: Path, answers: str) -> Path:
-    """Write a program `keyring` that notes its arguments; `answers` are shell cases of its service and user."""
+    """Write a program `keyring` that logs its arguments. `answers`: shell cases for its service and user."""
     text = f'echo "$@" >> {directory}/asked\ncase "$2 $3" in {answers} *) exit 1;; esac'
     return script(directory / "bin/keyring", text).parent
 
 
-def asked(directory: Path) -> list[str]:
+def keyring_calls(directory: Path) -> list[str]:
     path = directory / "asked"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def context_of(directory: Path, **environ: str) -> Context:
     uv = Path(find_uv({"PATH": "/usr/local/bin:/usr/bin"}))
-    said = {
+    variables = {
         "HOME": str(directory), "PIP_CONFIG_FILE": "/dev/null", "PATH": f"{directory}/bin:/usr/bin:/bin",
         "UV": str(uv), "UV_CACHE_DIR": str(directory / "uv"), "XDG_CONFIG_HOME": str(directory / "none"), **environ,
     }  # fmt: skip
-    return context(directory / "store", **said)
+    return context(directory / "store", **variables)
 
 
 @pytest.mark.parametrize("configured", ["uv", "pip", "uv.toml"])
 @pytest.mark.parametrize("service", ["the index", "its host"])
-def test_a_password_of_the_keyring(configured: str, service: str, tmp_path: Path) -> None:
-    """uv resolves with it and we fetch with it, after one question; it is a secret of the build from then on."""
+def test_password_from_keyring(configured: str, service: str, tmp_path: Path) -> None:
+    """uv and hatch-docker use the password. keyring runs once, and the password becomes a secret of the build."""
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         url = index.url.replace("//", "//ann@")
@@ -61,21 +61,21 @@ def test_a_password_of_the_keyring(configured: str, service: str, tmp_path: Path
             own = {}
         ctx = context_of(tmp_path, **own)
         pins = pin(LockPlan("resolve", requirements=("gadget",)), tmp_path, AMD64, ctx)
-        before = len(asked(tmp_path))
+        before = len(keyring_calls(tmp_path))
         (path,) = fetch(pins, ctx, root=tmp_path)
         assert path.is_file()
-        ours = asked(tmp_path)[before:]
+        ours = keyring_calls(tmp_path)[before:]
         assert ours == [f"get {index.url} ann", f"get 127.0.0.1:{index.port} ann"][: 1 + (service == "its host")]
         ctx.store.blob_path(f"sha256:{pins[0].sha256}").unlink()
         fetch(pins, ctx, root=tmp_path)
-        assert asked(tmp_path)[before:] == ours
+        assert keyring_calls(tmp_path)[before:] == ours
         assert ctx.secrets.known[PASSWORD] == f"the login of the index {index.url}"
         kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
         assert not [path for path in kept if MARK.encode() in path.read_bytes()]
 
 
-def test_a_keyring_without_an_entry(tmp_path: Path) -> None:
-    """The error has the index's own refusal."""
+def test_keyring_without_entry(tmp_path: Path) -> None:
+    """The error contains the HTTP status of the index."""
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         keyring(tmp_path, "")
@@ -83,11 +83,11 @@ def test_a_keyring_without_an_entry(tmp_path: Path) -> None:
         ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
         with pytest.raises(RegistryError, match=r"gadget 1\.0 .*401 Unauthorized"):
             fetch(pins_of(index), ctx, root=tmp_path)
-        assert len(asked(tmp_path)) == 2
+        assert len(keyring_calls(tmp_path)) == 2
 
 
-def test_no_keyring(tmp_path: Path) -> None:
-    """A configuration that asks for a missing keyring is an error that names the other ways."""
+def test_missing_keyring_program(tmp_path: Path) -> None:
+    """If the configuration enables keyring, the error names the alternatives."""
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         url = index.url.replace("//", "//ann@")
@@ -100,19 +100,18 @@ def test_no_keyring(tmp_path: Path) -> None:
     ("//ann@", ""), ("//ann@", "disabled"), ("//", "subprocess"), (f"//ann:{MARK}@", "subprocess"),
     ("//--keyring-path=evil@", "subprocess"),
 ])  # fmt: skip
-def test_keyring_is_not_asked_without_need(url: str, provider: str, tmp_path: Path) -> None:
-    """Only if configured, with a user name (not an option), and without a password."""
+def test_keyring_is_not_run_without_need(url: str, provider: str, tmp_path: Path) -> None:
+    """It runs only if it is configured, the URL has a user name (not an option) and no password."""
     index = FakeIndex().add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         keyring(tmp_path, "*) echo x;;")
-        said = {"UV_KEYRING_PROVIDER": provider} if provider else {}
-        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=index.url.replace("//", url), **said)
+        variables = {"UV_KEYRING_PROVIDER": provider} if provider else {}
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=index.url.replace("//", url), **variables)
         fetch(pins_of(index), ctx, root=tmp_path)
-        assert asked(tmp_path) == []
+        assert keyring_calls(tmp_path) == []
 
 
-def test_a_user_without_a_password_goes_to_uv(tmp_path: Path) -> None:
-    """pip's URL with a user name and no password goes to uv unchanged."""
+def test_pip_url_with_user_only_is_passed_to_uv(tmp_path: Path) -> None:
     environ = {"PIP_INDEX_URL": "https://ann@a.example/simple", "PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)}
     env = read_indexes(tmp_path, environ).uv_environment(environ)
     assert env["UV_DEFAULT_INDEX"] == "https://ann@a.example/simple"

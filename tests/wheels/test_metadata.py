@@ -1,4 +1,4 @@
-"""A wheel's own metadata become the [project] table that corresponds to them."""
+"""Core metadata of wheels and sdists, converted to a [project] table."""
 
 import zipfile
 from pathlib import Path
@@ -40,8 +40,8 @@ def wheel(directory: Path, *, entry_points: str = ENTRY_POINTS) -> Path:
     return path
 
 
-def test_all_that_an_image_needs_is_there(tmp_path: Path) -> None:
-    """Extras by their normalised names (PEP 685), whatever the backend wrote; the case of a script's name stays."""
+def test_project_table_of_a_wheel(tmp_path: Path) -> None:
+    """Names of extras are normalised (PEP 685); names of scripts keep their case."""
     assert project_table(wheel(tmp_path)) == {
         "name": "My.App", "version": "1.2", "description": "An example", "requires-python": ">=3.11",
         "dependencies": ["idna>=3"],
@@ -56,18 +56,18 @@ def test_all_that_an_image_needs_is_there(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_scripts_that_are_files_are_programs(tmp_path: Path) -> None:
+def test_programs_of_a_wheel(tmp_path: Path) -> None:
     assert programs(wheel(tmp_path)) == ["old-app"]
 
 
-def test_entry_points_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_invalid_entry_points(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match=r"entry points of my_app-1\.2"):
         project_table(wheel(tmp_path, entry_points="console_scripts\n"))
 
 
-@pytest.mark.parametrize(("before", "after", "fields", "told"), [
+@pytest.mark.parametrize(("before", "after", "fields", "static"), [
     ("", "", ["version", "dependencies", "readme", "license", "urls"], True),
-    ("", "", ["version", "scripts"], False),           # they are in the wheel alone
+    ("", "", ["version", "scripts"], False),           # entry points are only in the wheel
     ("", "", ["version", "entry-points"], False),
     ("1.2\n", "1.2\nDynamic: Requires-Dist\n", ["version"], True),
     ("1.2\n", "1.2\nDynamic: Requires-Dist\n", ["dependencies"], False),
@@ -75,14 +75,14 @@ def test_entry_points_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     ("Version: 2.4", "Version: 2.1", ["version", "dependencies"], False),
     ("Version: 1.2\n", "", ["version"], False),
 ])  # fmt: skip
-def test_an_sdist_decides_what_it_does_not_call_dynamic(
-    before: str, after: str, fields: list[str], told: bool, tmp_path: Path
+def test_sdist_table_needs_static_fields(
+    before: str, after: str, fields: list[str], static: bool, tmp_path: Path
 ) -> None:
-    """PEP 643; older metadata decide the version alone."""
+    """PEP 643. In older metadata only the version is static."""
     files = {"PKG-INFO": METADATA.replace(before, after), "src/x.egg-info/PKG-INFO": "Version: 9"}
     sdist = write_sdist(tmp_path, files)
     table = project_table(wheel(tmp_path))
     del table["scripts"]
-    assert sdist_table(sdist, fields) == (table if told else None)
+    assert sdist_table(sdist, fields) == (table if static else None)
     (tmp_path / "other").mkdir()
     assert sdist_table(write_sdist(tmp_path / "other", {}), fields) is None

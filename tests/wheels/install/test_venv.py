@@ -1,4 +1,4 @@
-"""Wheels into entries: what is installed where, and whether it fits the base."""
+"""Installed wheels: paths and contents of the entries, and checks against the base."""
 
 import csv
 import io
@@ -32,8 +32,8 @@ from tests.fakes.sbom_images import SITE
 from tests.fakes.wheels import INFO, VENV, Wheel, content, install, read, record_hash, with_file
 
 
-def test_every_scheme_has_its_place(tmp_path: Path) -> None:
-    """The paths of sysconfig's venv scheme, as other installers take them."""
+def test_paths_of_installation_schemes(tmp_path: Path) -> None:
+    """The paths of sysconfig's venv scheme, as in other installers."""
     wheel = Wheel(scripts="[console_scripts]\nserve = demo.web:app.main [fast]\n[gui_scripts]\nshow = demo:show\n")
     start = "demo-1.0.data"
     for name in ("data/share/man/man1/demo.1", "purelib/pure.py", "platlib/plat.so", "headers/demo.h",
@@ -56,11 +56,11 @@ def test_every_scheme_has_its_place(tmp_path: Path) -> None:
     )
 
 
-def test_record_is_sorted_and_speaks_of_what_was_installed(tmp_path: Path) -> None:
-    """RECORD names every file with its hash (PEP 376), in an order that does not depend on the archive's."""
+def test_record_lists_installed_files_sorted(tmp_path: Path) -> None:
+    """RECORD lists every file with its hash (PEP 376), independent of the order in the archive."""
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     wheel.files["demo/a,b.txt"] = b"comma"
-    vendored = "demo/_vendor/other-1.0.dist-info/RECORD"  # of another package, which is not installed
+    vendored = "demo/_vendor/other-1.0.dist-info/RECORD"  # of a vendored package, which is not installed
     wheel.files = {vendored: b"other.py,,\n", **wheel.files}
     wheel.records["demo/__init__.py"] = f"./demo/__init__.py,{record_hash(wheel.files['demo/__init__.py'])},14\n"
     entries = install(wheel, tmp_path)
@@ -83,8 +83,8 @@ def test_record_is_sorted_and_speaks_of_what_was_installed(tmp_path: Path) -> No
     assert entries[f"{SITE}/{INFO}/INSTALLER"].content == b"hatch-docker\n"
 
 
-def test_traces_of_other_installations_are_left_out(tmp_path: Path) -> None:
-    """A wheel made out of an installed package speaks of that one; compiled files come from nobody knows where."""
+def test_files_of_other_installers_are_left_out(tmp_path: Path) -> None:
+    """A wheel can be entries from an installed package. .pyc files in a wheel are not trusted."""
     wheel = Wheel()
     for name in ("INSTALLER", "REQUESTED", "direct_url.json"):
         wheel.files[f"{INFO}/{name}"] = b"file:///home/someone"
@@ -94,8 +94,8 @@ def test_traces_of_other_installations_are_left_out(tmp_path: Path) -> None:
     assert not [path for path in entries if "direct_url" in path or "REQUESTED" in path or "pycache" in path]
 
 
-def test_entries_are_the_same_whoever_made_them(tmp_path: Path) -> None:
-    """No time, mode or order of the archive's gets into a layer; nothing above the environment is written."""
+def test_entries_are_reproducible(tmp_path: Path) -> None:
+    """Times, modes and order of the archive do not matter; no entry is above the environment."""
     first, second = Wheel(), Wheel(modes={"demo/__init__.py": stat.S_IFREG | 0o600})
     second.files = {"demo/b.py": b"b", **second.files}
     first.files["demo/b.py"] = b"b"
@@ -110,30 +110,30 @@ def test_entries_are_the_same_whoever_made_them(tmp_path: Path) -> None:
     assert min(entries) == "opt/venv"
 
 
-def test_name_of_the_wheel_may_come_apart_from_the_file(tmp_path: Path) -> None:
-    """In the store a wheel is called by its digest."""
+def test_file_name_of_wheel_may_differ_from_path(tmp_path: Path) -> None:
+    """In the store the path is the digest."""
     path = Wheel().write(tmp_path / "0123abc")
     assert wheel_entries(path, VENV, filename="demo-1.0-py3-none-any.whl")
     with pytest.raises(WheelError, match="wheel 0123abc cannot"):
         wheel_entries(path, VENV)
 
 
-def test_environment_is_what_python_takes_for_one() -> None:
-    """pyvenv.cfg and links as `python -m venv` makes them, with the interpreter of the base."""
+def test_environment_has_pyvenv_cfg_and_links() -> None:
+    """The files of `python -m venv`, with the interpreter of the base."""
     entries = {entry.path: entry for entry in venv_entries(VENV)}
     assert entries["opt/venv/bin/python"].target == "/usr/bin/python3.13"
     assert entries["opt/venv/bin/python3"].target == "python"
     assert entries["opt/venv/bin/python3.13"].target == "python"
-    settings_ = entries["opt/venv/pyvenv.cfg"].content
-    assert isinstance(settings_, bytes)
-    assert b"home = /usr/bin\n" in settings_
+    pyvenv_cfg = entries["opt/venv/pyvenv.cfg"].content
+    assert isinstance(pyvenv_cfg, bytes)
+    assert b"home = /usr/bin\n" in pyvenv_cfg
     assert entries[SITE].kind == "directory"
     assert "opt" not in entries
 
 
-def test_parents_are_made_but_those_that_are_there() -> None:
-    made = parent_entries(["srv/app/static/x.css", "srv/app/y"], {"srv"})
-    assert [(entry.path, entry.kind, entry.mode) for entry in made] == [
+def test_parent_entries_skip_existing_directories() -> None:
+    entries = parent_entries(["srv/app/static/x.css", "srv/app/y"], {"srv"})
+    assert [(entry.path, entry.kind, entry.mode) for entry in entries] == [
         ("srv/app", "directory", 0o755), ("srv/app/static", "directory", 0o755),
     ]  # fmt: skip
 
@@ -143,14 +143,14 @@ def test_parents_are_made_but_those_that_are_there() -> None:
     Wheel(files={"demo-1.0.data/data/lib/.wh.python3.13": b""}),
     Wheel(scripts="[console_scripts]\n.wh.sh = demo:main\n"),
 ])  # fmt: skip
-def test_a_wheel_removes_nothing_of_others(wheel: Wheel, tmp_path: Path) -> None:
-    """In a layer such a name is no file: it takes away what lower layers have (layer.md, Whiteouts)."""
+def test_whiteout_names_in_a_wheel_are_rejected(wheel: Wheel, tmp_path: Path) -> None:
+    """In a layer such an entry removes a file of lower layers (layer.md, Whiteouts)."""
     with pytest.raises(WheelError, match="which would remove what other layers have"):
         wheel_entries(wheel.write(tmp_path / "demo-1.0-py3-none-any.whl"), VENV)
 
 
-def test_two_owners_of_a_path_are_named() -> None:
-    """The wheel that wins must not be an accident; the same contents twice are no harm."""
+def test_two_wheels_with_the_same_path_are_rejected() -> None:
+    """Unless the contents are equal."""
     same = {"site/google/__init__.py": "sha256=a"}
     check_owners({"one 1": same, "two 2": {**same, "site/two.py": "sha256=b"}})
     with pytest.raises(WheelError, match=r"one 1 and two 2 both bring /site/x.py"):
@@ -159,8 +159,8 @@ def test_two_owners_of_a_path_are_named() -> None:
         check_owners({"one 1": {"site/x": "sha256=a"}, "two 2": {"site/x/y.py": "sha256=b"}})
 
 
-def test_wheel_for_another_platform_is_refused_with_both_sides() -> None:
-    """The error comes before anything is built."""
+def test_wheel_for_another_platform_is_rejected() -> None:
+    """The error names the wheel and the target."""
     target = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.36"))
     check_fits("demo-1.0-cp313-cp313-manylinux_2_28_x86_64.whl", target)
     check_fits("demo-1.0-py3-none-any.whl", target)
@@ -170,24 +170,24 @@ def test_wheel_for_another_platform_is_refused_with_both_sides() -> None:
             check_fits(f"demo-1.0-{tags}.whl", target)
 
 
-def test_bytecode_lies_beside_its_source(tmp_path: Path) -> None:
-    """One .pyc a module of site-packages, with the directories that hold them; scripts have none."""
+def test_bytecode_entries_of_modules(tmp_path: Path) -> None:
+    """A .pyc file for each module in site-packages, with the directories; none for scripts."""
     entries = install(with_file("demo-1.0.data/scripts/tool.py"), tmp_path)
     sources = python_sources(entries.values(), VENV)
     assert sources == [(f"{SITE}/demo/__init__.py", b"name = 'demo'\n")]
     compiled = Compiled()
     compiled.add(f"{SITE}/demo/__pycache__/__init__.cpython-313.pyc", b"pyc")
     compiled.add("elsewhere", b"x")
-    made = bytecode_entries(entries.values(), compiled, VENV)
-    assert [(entry.path, entry.kind) for entry in made] == [
+    entries = bytecode_entries(entries.values(), compiled, VENV)
+    assert [(entry.path, entry.kind) for entry in entries] == [
         (f"{SITE}/demo/__pycache__", "directory"),
         (f"{SITE}/demo/__pycache__/__init__.cpython-313.pyc", "file"),
     ]
-    assert content(made[1]) == b"pyc"
+    assert content(entries[1]) == b"pyc"
 
 
-def test_installed_environment_works(tmp_path: Path) -> None:
-    """A Python started in the environment finds the package, its metadata and its script."""
+def test_installed_environment_runs(tmp_path: Path) -> None:
+    """Python in the environment finds the package, its metadata and its script."""
     interpreter = Interpreter(str(Path(sys.executable).resolve()), sysconfig.get_python_version() + ".0")
     venv = VenvTarget(interpreter, str(tmp_path).lstrip("/") + "/venv")
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")

@@ -1,4 +1,4 @@
-"""Dependencies that no index has: commits of git, sdists at an address, and files whose hash a lock does not say."""
+"""Dependencies outside of indexes: git commits, sdists at a URL or path, and local files without a hash in the lock."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +28,10 @@ vcs = {type = "hg", url = "https://x.example/a", commit-id = "1"}
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Path:
+def repository(tmp_path: Path) -> Path:
     need("git")
-    make_repository(tmp_path / "there")
-    return tmp_path / "there"
+    make_repository(tmp_path / "repository")
+    return tmp_path / "repository"
 
 
 @pytest.fixture
@@ -40,16 +40,16 @@ def index() -> Iterator[FakeIndex]:
         yield serving.add("six", make_wheel("six", "1.0")).add("below", make_wheel("below", "9.0"))
 
 
-def built(asked: Pin, path: Path) -> bytes:
-    """Return the metadata of top-dep, as its build would tell them."""
+def built_metadata(requested: Pin, path: Path) -> bytes:
+    """Return the metadata of top-dep, as if they came from its build."""
     assert path.is_file()
-    assert asked.needs_git
-    return f"Metadata-Version: 2.4\nName: {asked.name}\nVersion: 1.6.dev1\nRequires-Dist: six\n".encode()
+    assert requested.needs_git
+    return f"Metadata-Version: 2.4\nName: {requested.name}\nVersion: 1.6.dev1\nRequires-Dist: six\n".encode()
 
 
-def lock_of(kind: str, there: Path, commit: str) -> str:
-    """Return a lock of `kind` with the package below, of a commit."""
-    url, head = there.as_uri(), '\nname = "below"\nversion = "3.1"\n'
+def lock_of(kind: str, repository: Path, commit: str) -> str:
+    """Return a lock of `kind` with the package "below" at a git commit."""
+    url, head = repository.as_uri(), '\nname = "below"\nversion = "3.1"\n'
     return {
         "uv.lock": f'version = 1\n[[package]]{head}source = {{ git = "{url}?subdirectory=sub&rev=main#{commit}" }}'
                    f"{OWN}",
@@ -63,16 +63,16 @@ def lock_of(kind: str, there: Path, commit: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", "requirements.txt"])
-def test_the_commit_of_a_lock(kind: str, there: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
-    """Its files are fetched again where the cache lost them, and a branch that moved changes nothing."""
-    commit = run("git", "rev-parse", "HEAD", cwd=there).strip()
-    (root / kind).write_text(lock_of(kind, there, commit))
+def test_locked_commit(kind: str, repository: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """A moved branch does not matter, and files that are missing in the cache are downloaded again."""
+    commit = run("git", "rev-parse", "HEAD", cwd=repository).strip()
+    (root / kind).write_text(lock_of(kind, repository, commit))
     lock = LockPlan(kind.partition(".")[0], kind, ("below",))
-    (there / "sub/pyproject.toml").write_text(STATIC.replace("3.1", "4.0"))
-    commit_all(there)
+    (repository / "sub/pyproject.toml").write_text(STATIC.replace("3.1", "4.0"))
+    commit_all(repository)
     found, = pin(lock, root, HOST, using(ctx, index))
     assert (found.title, found.filename, found.subdirectory) == ("below 3.1", "below-3.1.tar.gz", "sub")
-    assert found.commit == (f"git+{there.as_uri()}@{commit}", commit)
+    assert found.commit == (f"git+{repository.as_uri()}@{commit}", commit)
     ctx.store.discard(ctx.store.blob_path(f"sha256:{found.sha256}"))
     assert fetch([found], using(ctx, index), root=root)[0].is_file()
     assert not index.paths("below")
@@ -84,12 +84,12 @@ def test_the_commit_of_a_lock(kind: str, there: Path, ctx: Context, index: FakeI
     ("uv.lock", "main", False), ("uv.lock", "", False), ("uv.lock", "refs/heads/main", False), ("uv.lock", "v9", True),
     ("poetry.lock", "a" * 40, True), ("requirements.txt", "main", False), ("pdm.lock", "https://x.example/a", True),
 ])  # fmt: skip
-def test_a_lock_of_another_commit_than_the_project_names(
-    kind: str, ref: str, stale: bool, there: Path, ctx: Context, index: FakeIndex, root: Path
+def test_lock_of_another_commit_than_the_projects_is_stale(
+    kind: str, ref: str, stale: bool, repository: Path, ctx: Context, index: FakeIndex, root: Path
 ) -> None:
-    """After an edit of the project the tool would lock again."""
-    (root / kind).write_text(lock_of(kind, there, run("git", "rev-parse", "HEAD", cwd=there).strip()))
-    address = git_address(ref if "://" in ref else there.as_uri(), "" if "://" in ref else ref, "sub")
+    """After such an edit of the project its tool would lock again."""
+    (root / kind).write_text(lock_of(kind, repository, run("git", "rev-parse", "HEAD", cwd=repository).strip()))
+    address = git_address(ref if "://" in ref else repository.as_uri(), "" if "://" in ref else ref, "sub")
     source = Source("below", "git", address, "[tool.uv.sources] below")
     for lock in (
         LockPlan(kind.partition(".")[0], kind, (f"below @ {address}",)),
@@ -103,43 +103,44 @@ def test_a_lock_of_another_commit_than_the_project_names(
 
 
 @pytest.mark.parametrize("kind", ["reference", "source"])
-def test_a_branch_without_a_lock(
-    kind: str, there: Path, ctx: Context, index: FakeIndex, root: Path, lines: list[str]
+def test_branch_without_lock_becomes_a_commit(
+    kind: str, repository: Path, ctx: Context, index: FakeIndex, root: Path, lines: list[str]
 ) -> None:
-    """It is the commit that it is now, which is told, and remembered as any resolution is; no index is asked for it."""
-    addresses = {"below": git_address(there.as_uri(), "main", "sub"), "top-dep": git_address(there.as_uri(), "main")}
+    """The commit is reported and cached like a resolution; no index is requested for the package."""
+    url = repository.as_uri()
+    addresses = {"below": git_address(url, "main", "sub"), "top-dep": git_address(url, "main")}
     lock = resolving(*(f"{name} @ {address}" for name, address in addresses.items()))
     if kind == "source":
         found = (Source(name, "git", address, f"[tool.uv.sources] {name}") for name, address in addresses.items())
         lock = LockPlan("resolve", requirements=("below", "top-dep"), sources=tuple(found))
-    commit = run("git", "rev-parse", "HEAD", cwd=there).strip()
-    pins = pin(lock, root, HOST, using(ctx, index), metadata=built)
+    commit = run("git", "rev-parse", "HEAD", cwd=repository).strip()
+    pins = pin(lock, root, HOST, using(ctx, index), metadata=built_metadata)
     assert names(pins) == ["below-3.1.tar.gz", "six-1.0-py3-none-any.whl", "top-dep.source.tar.gz"]
     assert [found.version for found in pins] == ["3.1", "1.0", "1.6.dev1"]
     assert pins[0].commit[1] == pins[2].commit[1] == commit
-    assert f"below: main of {there.as_uri()} is commit {commit[:12]}" in lines
-    (there / "more").touch()
-    commit_all(there)
+    assert f"below: main of {repository.as_uri()} is commit {commit[:12]}" in lines
+    (repository / "more").touch()
+    commit_all(repository)
     assert pin(lock, root, HOST, using(ctx, index)) == pins
     assert not index.paths("below")
 
 
-def test_a_package_of_a_commit_may_require_another(there: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
-    """At a commit too; a path of this machine it may not name, unless it is on this machine itself."""
-    other = there.parent / "other"
+def test_git_dependency_may_require_another(repository: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """Only a local repository may require a local path."""
+    other = repository.parent / "other"
     make_repository(other)
     needs = git_address(other.as_uri(), "main")
     text = STATIC.replace('"six"', f'"six", "top-dep @ {needs} ; python_version > \'3\'"')
-    (there / "sub/pyproject.toml").write_text(text)
-    commit_all(there)
-    lock = resolving(f"below @ {git_address(there.as_uri(), 'main', 'sub')}")
-    found = names(pin(lock, root, HOST, using(ctx, index), metadata=built))
+    (repository / "sub/pyproject.toml").write_text(text)
+    commit_all(repository)
+    lock = resolving(f"below @ {git_address(repository.as_uri(), 'main', 'sub')}")
+    found = names(pin(lock, root, HOST, using(ctx, index), metadata=built_metadata))
     assert found == ["below-3.1.tar.gz", "six-1.0-py3-none-any.whl", "top-dep.source.tar.gz"]
 
 
 @pytest.mark.parametrize("place", ["path", "url"])
-def test_an_sdist_at_an_address(place: str, ctx: Context, index: FakeIndex, root: Path) -> None:
-    """The hash that it has now is computed; no index is asked for the name."""
+def test_sdist_at_url_or_path(place: str, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """Its current hash is computed; no index is requested for the package."""
     name, data = make_sdist("gamma", "2.0", requires=["six"])
     (root / name).write_bytes(data)
     index.add("gamma", (name, data))
@@ -154,10 +155,10 @@ def test_an_sdist_at_an_address(place: str, ctx: Context, index: FakeIndex, root
 
 
 @pytest.mark.parametrize("kind", ["uv.lock", "requirements.txt", "pdm.lock"])
-def test_a_file_of_this_machine_has_the_hash_that_it_has_now(
+def test_hash_of_local_file_is_computed(
     kind: str, ctx: Context, index: FakeIndex, root: Path
 ) -> None:
-    """As of the find-links of a uv.lock, which has no hashes of them."""
+    """A uv.lock has no hashes of files in find-links directories."""
     (root / "links").mkdir()
     name, data = make_wheel("below", "3.1")
     text = {
@@ -186,7 +187,7 @@ def test_a_file_of_this_machine_has_the_hash_that_it_has_now(
      "uv.lock: below: .* by another way|not the address"),
     ("pylock.toml", HG, "comes from a hg repository, and only git's are known"),
 ])  # fmt: skip
-def test_what_cannot_be_built_is_refused(
+def test_unsupported_git_dependency_is_rejected(
     kind: str, text: str, message: str, ctx: Context, index: FakeIndex, root: Path
 ) -> None:
     (root / kind).write_text(text)
@@ -195,6 +196,6 @@ def test_what_cannot_be_built_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_another_name_than_the_project_has(there: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+def test_git_dependency_with_wrong_name(repository: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
     with pytest.raises(WheelError, match=r"other at .* is below: correct the dependency's name"):
-        pin(resolving(f"other @ {git_address(there.as_uri(), 'main', 'sub')}"), root, HOST, using(ctx, index))
+        pin(resolving(f"other @ {git_address(repository.as_uri(), 'main', 'sub')}"), root, HOST, using(ctx, index))

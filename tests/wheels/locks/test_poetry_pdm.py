@@ -1,4 +1,4 @@
-"""poetry.lock and pdm.lock: the packages that the project reaches for a target, by hash."""
+"""poetry.lock and pdm.lock: the packages that a project needs on a target, by hash."""
 
 from pathlib import Path
 
@@ -27,18 +27,18 @@ def index() -> FakeIndex:
     return index
 
 
-def lock(root: Path, index: FakeIndex, kind: str, *asked: str, text: str = "") -> LockPlan:
+def lock(root: Path, index: FakeIndex, kind: str, *requirements: str, text: str = "") -> LockPlan:
     text = text or TEXTS[kind]
     for name, version in WHEELS:
         stem = f"{name.replace('-', '_')}-{version}"
         text = text.replace(f"@{stem}@", index.sha256(f"{stem}-py3-none-any.whl"))
     (root / f"{kind}.lock").write_text(text)
-    return LockPlan(kind, f"{kind}.lock", asked)
+    return LockPlan(kind, f"{kind}.lock", requirements)
 
 
 @pytest.mark.parametrize("kind", ["poetry", "pdm"])
-def test_packages_that_the_project_reaches_are_pinned(kind: str, ctx: Context, index: FakeIndex, root: Path) -> None:
-    """Names of any spelling, markers of the target, extras of dependencies, one of two versions; nothing else."""
+def test_needed_packages_are_pinned(kind: str, ctx: Context, index: FakeIndex, root: Path) -> None:
+    """With normalised names, markers of the target, extras of dependencies, and one of two versions."""
     with index.serving() as serving:
         pins = pin(lock(root, serving, kind, "app", "tool>=1"), root, AMD64, using(ctx, serving))
         assert [(found.name, found.version) for found in pins] == [
@@ -51,8 +51,8 @@ def test_packages_that_the_project_reaches_are_pinned(kind: str, ctx: Context, i
         assert "fast_path-1.5-py3-none-any.whl" in names(fast)
 
 
-def test_an_extra_asked_for_later_is_followed(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """A package that is reached twice, the second time with an extra, brings the extra's dependencies."""
+def test_extra_of_an_already_pinned_package(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """The extra's dependencies are pinned too."""
     with index.serving() as serving:
         for kind in ("poetry", "pdm"):
             pins = pin(lock(root, serving, kind, "app", "app[fast]"), root, AMD64, using(ctx, serving))
@@ -60,7 +60,7 @@ def test_an_extra_asked_for_later_is_followed(ctx: Context, index: FakeIndex, ro
 
 
 @pytest.mark.parametrize(
-    ("kind", "old", "new", "asked", "message"),
+    ("kind", "old", "new", "requirements", "message"),
     [
         ("poetry", 'name = "deep-dep"', 'name = "other"', "app", "names deep-dep, which it does not have.*poetry lock"),
         ("pdm", 'name = "deep-dep"', 'name = "other"', "app", "names deep-dep, which it does not have.*pdm lock"),
@@ -78,10 +78,10 @@ def test_an_extra_asked_for_later_is_followed(ctx: Context, index: FakeIndex, ro
         ("pdm", "marker = \"python_version < '3.12'\"", 'marker = "python"', "tool", "marker that is not valid"),
     ],
 )
-def test_bad_locks(
-    kind: str, old: str, new: str, asked: str, message: str, ctx: Context, index: FakeIndex, root: Path
+def test_invalid_or_stale_lock(
+    kind: str, old: str, new: str, requirements: str, message: str, ctx: Context, index: FakeIndex, root: Path
 ) -> None:
     text = TEXTS[kind].replace(old, new) if old else TEXTS[kind]
     assert not old or text != TEXTS[kind]
     with index.serving() as serving, pytest.raises(WheelError, match=message):
-        pin(lock(root, serving, kind, asked, text=text), root, AMD64, using(ctx, serving))
+        pin(lock(root, serving, kind, requirements, text=text), root, AMD64, using(ctx, serving))

@@ -1,4 +1,4 @@
-"""pylock.toml (PEP 751): the files for a target, by hash, and locks that do not fit."""
+"""pylock.toml (PEP 751): the files for a target, by hash, and invalid or stale locks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from hatch_docker.wheels.target import Pin, Target, incompatibility
 from tests.fakes.lock_files import AMD64, FOREIGN, HOST, OLD
 
 
-def pylock(root: Path, packages: str, *asked: str, extra: str = "", **chosen: tuple[str, ...]) -> LockPlan:
+def pylock(root: Path, packages: str, *requirements: str, extra: str = "", **chosen: tuple[str, ...]) -> LockPlan:
     (root / "pylock.toml").write_text(f'lock-version = "1.0"\ncreated-by = "test"\n{extra}\n{packages}')
-    return LockPlan("pylock", "pylock.toml", asked, **chosen)
+    return LockPlan("pylock", "pylock.toml", requirements, **chosen)
 
 
 def package(name: str, *files: str, marker: str = "", version: str = "1.0", sdist: bool = False) -> str:
@@ -32,8 +32,8 @@ def package(name: str, *files: str, marker: str = "", version: str = "1.0", sdis
     return text + (source if sdist else "")
 
 
-def test_pylock(ctx: Context, root: Path) -> None:
-    """The best wheel for the target, extras and groups, the project itself left out, no password in the pin."""
+def test_pins_of_pylock(ctx: Context, root: Path) -> None:
+    """The best wheel for the target, with extras and groups, without the project itself; no password in the pin."""
     lock = pylock(root, "".join([
         package("app", "app-1.0-py3-none-any.whl", "app-1.0-cp313-cp313-manylinux_2_41_x86_64.whl"),
         package("opt", "opt-1.0-py3-none-any.whl", marker="'web' in extras"),
@@ -50,8 +50,8 @@ def test_pylock(ctx: Context, root: Path) -> None:
     assert pin(lock, root, AMD64, ctx) == pins, "the same from the cache"
 
 
-def test_a_pylock_of_chosen_extras(ctx: Context, root: Path) -> None:
-    """A lock without declared extras was exported with some; one with other extras than the image's is refused."""
+def test_extras_of_pylock(ctx: Context, root: Path) -> None:
+    """A lock without declared extras was exported with some. Undeclared extras and groups are rejected."""
     text = package("app", "app-1.0-py3-none-any.whl")
     assert pin(pylock(root, text, extras=("web",), groups=("dev",)), root, AMD64, ctx)[0].name == "app"
     lock = pylock(root, text, extra='extras = ["cli", "no"]', extras=("Web",))
@@ -62,8 +62,8 @@ def test_a_pylock_of_chosen_extras(ctx: Context, root: Path) -> None:
         pin(lock, root, AMD64, ctx)
 
 
-def test_relative_files_move_with_the_project(ctx: Context, root: Path, tmp_path: Path) -> None:
-    """A path in a lock is relative to it, in a cache shared by two checkouts too."""
+def test_relative_paths_with_two_checkouts(ctx: Context, root: Path, tmp_path: Path) -> None:
+    """Paths are relative to the lock, also in a cache that two checkouts share."""
     lock = pylock(root, package("gamma", sdist=True))
     other = tmp_path / "checkout"
     other.mkdir()
@@ -94,14 +94,14 @@ def test_relative_files_move_with_the_project(ctx: Context, root: Path, tmp_path
         ("[[", AMD64, "not valid TOML"),
     ],
 )
-def test_bad_pylock(ctx: Context, root: Path, packages: str, target: Target, message: str) -> None:
-    """A file that does not fit or has no hash, and a stale lock, are refused before anything is fetched."""
+def test_invalid_or_stale_pylock(ctx: Context, root: Path, packages: str, target: Target, message: str) -> None:
+    """No file is downloaded before the error."""
     with pytest.raises(WheelError, match=message) as caught:
         pin(pylock(root, packages, "app>=1"), root, target, ctx)
     assert "\n" not in str(caught.value)
 
 
-def test_environments_with_a_variable_of_packages(ctx: Context, root: Path) -> None:
+def test_environments_with_variable_of_packages_is_rejected(ctx: Context, root: Path) -> None:
     extra = "environments = [\"'a' in extras\"]"
     lock = pylock(root, package("app", "app-1.0-py3-none-any.whl"), "app>=1", extra=extra)
     with pytest.raises(WheelError, match=r"pylock\.toml is not a valid lock: `environments` has the variable 'extras'"):
@@ -109,13 +109,13 @@ def test_environments_with_a_variable_of_packages(ctx: Context, root: Path) -> N
 
 
 @pytest.mark.parametrize("variable", ["extras", "dependency_groups"])
-def test_a_marker_of_a_lock_is_none_of_a_requirement(variable: str) -> None:
+def test_lock_variables_in_requirement_marker_are_rejected(variable: str) -> None:
     with pytest.raises(WheelError, match=f"has the variable '{variable}', which only locks have"):
         AMD64.holds(Marker(f"'a' in {variable}"))
 
 
-def test_lock_for_another_python(ctx: Context, root: Path) -> None:
-    """A lock made for newer Pythons names both."""
+def test_lock_for_another_python_is_rejected(ctx: Context, root: Path) -> None:
+    """The error names the target's Python and the lock's requires-python."""
     lock = pylock(root, package("app", "app-1.0-py3-none-any.whl"), extra='requires-python = ">=3.12"')
     with pytest.raises(WheelError, match=r"does not serve Python 3\.11 .*3\.11\.2.*>=3\.12"):
         pin(lock, root, OLD, ctx)
@@ -142,6 +142,5 @@ def test_lock_for_another_python(ctx: Context, root: Path) -> None:
     ],
 )
 def test_incompatibility(file: str, target: Target, reason: str) -> None:
-    """Return what the wheel is for, in the words of the error."""
     assert incompatibility(file, target).startswith(reason)
     assert bool(incompatibility(file, target)) == bool(reason)

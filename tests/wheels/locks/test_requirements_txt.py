@@ -1,4 +1,4 @@
-"""Files of requirements with hashes, as `pip install --require-hashes` reads them."""
+"""Requirements files with hashes, read like `pip install --require-hashes`."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from tests.fakes.package_index import EVIL, FakeIndex, make_sdist, make_wheel
 from tests.fakes.workspaces import write_member
 
 
-def requirements(root: Path, text: str, *asked: str) -> LockPlan:
+def requirements(root: Path, text: str, *lines: str) -> LockPlan:
     (root / "requirements.txt").write_text(text)
-    return LockPlan("requirements", "requirements.txt", asked)
+    return LockPlan("requirements", "requirements.txt", lines)
 
 
-def test_hashes_choose_the_file(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
-    """Includes, markers, comments and continuations are read; a file whose hash is not listed is not taken."""
+def test_file_is_selected_by_hash(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """Includes, markers, comments and continuation lines are read; files without a listed hash are not used."""
     plain, better = make_wheel("app", "1.0"), make_wheel("app", "1.0", tag="cp313-cp313-manylinux_2_17_x86_64")
     index.add("app", plain, better).add("dep", make_wheel("dep", "2.0"))
     (root / "more.txt").write_text(f"dep==2.0 \\\n    --hash=sha256:{index.sha256('dep-2.0-py3-none-any.whl')}\n")
@@ -50,22 +50,22 @@ def test_hashes_choose_the_file(ctx: Context, index: FakeIndex, root: Path, line
         ("app==\n", "requirements.txt:1"),
     ],
 )
-def test_bad_requirements(ctx: Context, index: FakeIndex, root: Path, text: str, message: str) -> None:
-    """No hash, another hash, no pin: refused with file and line."""
+def test_invalid_requirements_file(ctx: Context, index: FakeIndex, root: Path, text: str, message: str) -> None:
+    """Most errors have the file name and the line number."""
     index.add("app", make_wheel("app", "1.0"))
     with pytest.raises(WheelError, match=message):
         pin(requirements(root, text), root, AMD64, using(ctx, index))
 
 
-def test_an_included_name_that_no_file_has_is_refused(ctx: Context, root: Path) -> None:
-    """The kernel takes no NUL in a name, and Python raises ValueError for it."""
+def test_included_path_with_nul_is_rejected(ctx: Context, root: Path) -> None:
+    """File names cannot contain NUL: Python raises ValueError."""
     with pytest.raises(ConfigError, match="is outside of the project"):
         pin(requirements(root, "-r more\0.txt\n"), root, AMD64, ctx)
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_no_file_of_the_user_is_read(link: bool, ctx: Context, root: Path, tmp_path: Path) -> None:
-    """An error would show its lines."""
+def test_file_outside_of_the_project_is_not_read(link: bool, ctx: Context, root: Path, tmp_path: Path) -> None:
+    """An error message would show its lines."""
     (tmp_path / "netrc").write_text("machine git.example login me password hunter2")
     lock = requirements(root, f"-r {tmp_path}/netrc\n")
     if link:
@@ -75,8 +75,8 @@ def test_no_file_of_the_user_is_read(link: bool, ctx: Context, root: Path, tmp_p
         pin(lock, root, AMD64, ctx)
 
 
-def test_pinned_sdist(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """An sdist pinned by hash is taken without reading its metadata."""
+def test_pinned_sdist_is_not_executed(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """Its metadata are not needed."""
     mark = tmp_path / "ran"
     sdist = make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark)))
     index.add("gamma", sdist)
@@ -87,14 +87,14 @@ def test_pinned_sdist(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
         pin(lock, root, FOREIGN, using(ctx, index))
 
 
-def test_direct_url(ctx: Context, root: Path) -> None:
-    """A requirement with a URL and one hash needs no index; its password is not kept."""
+def test_direct_url_needs_no_index(ctx: Context, root: Path) -> None:
+    """The password in the URL is not stored."""
     lock = requirements(root, f"app @ https://u:p@files.example/app-1.0-py3-none-any.whl --hash=sha256:{'a' * 64}\n")
     assert pin(lock, root, AMD64, ctx)[0].url == "https://files.example/app-1.0-py3-none-any.whl"
 
 
-def test_pins_without_hashes_hold(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
-    """Also for dependencies of dependencies, from included files, and in the key; no other line is asked for."""
+def test_pins_without_hashes_are_constraints(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """Also for transitive dependencies, with included files, and in the key. Other lines are ignored."""
     for version in ("1.0", "2.0"):
         index.add("app", make_wheel("app", version, requires=["dep"])).add("dep", make_wheel("dep", version))
     table = '[tool.hatch-docker]\nbase = "debian:trixie"\ncmd = ["python"]\n'

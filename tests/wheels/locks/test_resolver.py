@@ -1,4 +1,4 @@
-"""Resolutions against a package index on loopback: for the target, complete, without running code."""
+"""Resolutions with a package index on loopback: complete, for the target, without executing code of packages."""
 
 import hashlib
 import ssl
@@ -24,7 +24,7 @@ from tests.fakes.package_index import EVIL, UPLOADED_SECONDS, FakeIndex, as_zip,
 
 
 def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """Markers and tags are the target's, never the host's; the answer has size, hash and upload time."""
+    """Markers and tags are evaluated for the target, never the host. Pins have size, hash and upload time."""
     index.add("app", make_wheel("app", "1.0", requires=[
         "arm; platform_machine == 'aarch64'", "intel; platform_machine == 'x86_64'", "old; python_version < '3.12'",
         "win; sys_platform == 'win32'",
@@ -44,8 +44,8 @@ def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path
     assert pins[0].upload_time == UPLOADED_SECONDS
 
 
-def test_resolution_for_a_free_threaded_python(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """uv knows no such target: the files of the versions that it takes are chosen by the target's own tags."""
+def test_resolution_for_free_threaded_python(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """uv has no such target: it selects versions, and the files are selected by the target's tags."""
     for tag in ("cp313-cp313-manylinux_2_28_x86_64", "cp313-cp313t-manylinux_2_28_x86_64"):
         index.add("fast", make_wheel("fast", "1.0", requires=["pure"], tag=tag))
     index.add("pure", make_wheel("pure", "1.0"))
@@ -58,14 +58,14 @@ def test_resolution_for_a_free_threaded_python(ctx: Context, index: FakeIndex, r
         pin(resolving("fast==2.0"), root, target, ctx)
 
 
-@pytest.mark.parametrize("beside", ["", "links"])
+@pytest.mark.parametrize("links", ["", "links"])
 @pytest.mark.parametrize("html", [False, True])
-def test_a_page_names_no_file_of_this_machine(
-    html: bool, beside: str, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
+def test_index_page_with_local_file_is_rejected(
+    html: bool, links: str, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path
 ) -> None:
-    """An index may know a file's hash, and the file would get into an image; an address of the project's own may.
+    """A remote index could otherwise put a local file into an image. The project may require the file by its address.
 
-    The user's own directory of wheels `beside` the index changes nothing, and may have it.
+    Another find-links directory does not change this; a file in the directory may be used.
     """
     name, data = make_wheel("app", "1.0")
     index.add("app", (name, data)).html, index.place = html, tmp_path.as_uri()
@@ -73,18 +73,17 @@ def test_a_page_names_no_file_of_this_machine(
     file.parent.mkdir(parents=True)
     file.write_bytes(data)
     (tmp_path / "links").mkdir()
-    ctx = using(ctx, index, **({"UV_FIND_LINKS": str(tmp_path / beside)} if beside else {}))
+    ctx = using(ctx, index, **({"UV_FIND_LINKS": str(tmp_path / links)} if links else {}))
     with pytest.raises(WheelError, match=rf"the package index has {name} at file:///.*, on this machine: refused"):
         pin(resolving("app"), root, AMD64, ctx)
     assert pin(resolving(f"app @ {file.as_uri()}"), root, AMD64, ctx)[0].url == file.as_uri()
     file.rename(own := tmp_path / "links" / name)
-    if beside:
+    if links:
         assert pin(resolving("app"), root, AMD64, ctx)[0].url == own.as_uri()
 
 
 @pytest.mark.parametrize("part", ["/simple/", "/files/"])
-def test_a_redirect_to_a_file_is_refused_for_good(part: str, ctx: Context, index: FakeIndex, root: Path) -> None:
-    """Another try gives the same answer: exit status 1."""
+def test_redirect_to_local_file_is_a_permanent_error(part: str, ctx: Context, index: FakeIndex, root: Path) -> None:
     index.add("app", make_wheel("app", "1.0", requires=["dep"]))
     index.faults.append([part, "file:///etc/passwd", 99])
     with pytest.raises(RegistryError) as caught:
@@ -93,8 +92,8 @@ def test_a_redirect_to_a_file_is_refused_for_good(part: str, ctx: Context, index
     assert "\n" not in str(caught.value)
 
 
-def test_resolution_is_remembered(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
-    """Unchanged requirements cost no traffic for a day; HATCH_DOCKER_REFRESH asks again."""
+def test_resolution_is_cached_for_a_day(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """No request is sent, unless HATCH_DOCKER_REFRESH is set."""
     index.add("app", make_wheel("app", "1.0"))
     ctx = using(ctx, index)
     first = pin(resolving("app"), root, AMD64, ctx)
@@ -106,10 +105,10 @@ def test_resolution_is_remembered(ctx: Context, index: FakeIndex, root: Path, li
     assert refreshed[0].version == "2.0"
 
 
-def test_old_resolution_serves_while_no_index_answers(
+def test_old_resolution_is_used_if_index_does_not_respond(
     ctx: Context, root: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a day the index is asked again; if it does not answer, the remembered resolution is used with a warning."""
+    """After a day the index is requested again. If that fails, a warning is printed."""
     with FakeIndex().add("app", make_wheel("app", "1.0")).serving() as index:
         ctx = using(ctx, index, UV_HTTP_RETRIES="0", UV_NO_CACHE="1")
         first = pin(resolving("app"), root, AMD64, ctx)
@@ -127,7 +126,7 @@ def test_old_resolution_serves_while_no_index_answers(
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".zip"])
 def test_sdist_with_static_metadata(ending: str, ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """A dependency without a wheel is pinned as its sdist with what it needs, and its code does not run."""
+    """A dependency without a wheel is pinned as an sdist with its dependencies, and its code is not executed."""
     mark = tmp_path / "ran"
     index.add("app", make_wheel("app", "1.0", requires=["gamma>=1"]))
     sdist = make_sdist("gamma", "1.0", requires=["delta"], setup=EVIL.format(mark=str(mark)))
@@ -139,7 +138,7 @@ def test_sdist_with_static_metadata(ending: str, ctx: Context, index: FakeIndex,
 
 
 def test_sdist_with_dynamic_metadata(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """If only a build knows, the caller's isolated build is used; without one the error says what to do."""
+    """The caller's isolated build returns the metadata. Without it the error names a remedy."""
     mark = tmp_path / "ran"
     index.add("gamma", make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark))))
     index.add("delta", make_wheel("delta", "3.0"))
@@ -157,8 +156,8 @@ def test_sdist_with_dynamic_metadata(ctx: Context, index: FakeIndex, root: Path,
     assert not mark.exists()
 
 
-def test_no_wheel_names_both_ways_out(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """For a foreign platform, or without an sdist, the error names package, target and both ways out."""
+def test_missing_wheel_names_both_remedies(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """For a foreign platform, or without an sdist. The error names the package and the target."""
     index.add("gamma", make_sdist("gamma", "1.0"))
     index.add("newer", make_wheel("newer", "1.0", tag="cp313-cp313-manylinux_2_99_x86_64"))
     index.add("older", make_wheel("older", "1.0", tag="cp312-cp312-manylinux_2_17_x86_64"))
@@ -174,31 +173,30 @@ def test_no_wheel_names_both_ways_out(ctx: Context, index: FakeIndex, root: Path
 
 
 def test_no_solution(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """uv's explanation in one line."""
+    """The error is uv's explanation in one line."""
     index.add("app", make_wheel("app", "1.0"))
     with pytest.raises(WheelError, match=r"cannot resolve .*you require app>=2") as caught:
         pin(resolving("app>=2"), root, AMD64, using(ctx, index))
     assert "\n" not in str(caught.value)
 
 
-def test_password_opens_the_index_and_stays_hidden(
+def test_password_is_used_and_hidden(
     ctx: Context, index: FakeIndex, root: Path, lines: list[str]
 ) -> None:
-    """The login of the index's URL works, by pip's variable too, and is in no pin, no message, no cache."""
+    """The login in the URL, also from pip's variable, is not in pins, messages or the cache."""
     index.login = ("user", "pass-mark")
     index.add("app", make_wheel("app", "1.0"))
     environ = {**ctx.environ, "PIP_INDEX_URL": index.url_with_login}
-    mine = with_environ(ctx, environ)
-    pins = pin(resolving("app"), root, AMD64, mine)
-    fetch(pins, mine, root=root)
+    own_ctx = with_environ(ctx, environ)
+    pins = pin(resolving("app"), root, AMD64, own_ctx)
+    fetch(pins, own_ctx, root=root)
     with pytest.raises(HatchDockerError) as caught:
-        pin(resolving("app>=7"), root, AMD64, mine)
+        pin(resolving("app>=7"), root, AMD64, own_ctx)
     assert "pass-mark" not in "\n".join([*lines, repr(pins), str(caught.value)])
     assert not [path for path in ctx.store.root.rglob("*") if path.is_file() and b"pass-mark" in path.read_bytes()]
 
 
-def test_wrong_password(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """An index that refuses a login is a lasting error."""
+def test_wrong_password_is_a_permanent_error(ctx: Context, index: FakeIndex, root: Path) -> None:
     index.login = ("user", "right")
     index.add("app", make_wheel("app", "1.0"))
     bad = index.url.replace("//", "//user:pass-mark@")
@@ -207,19 +205,19 @@ def test_wrong_password(ctx: Context, index: FakeIndex, root: Path) -> None:
     assert "pass-mark" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("status", "passing"), [(410, False), (429, True), (503, True)])
-def test_a_refusal_lasts_and_an_overload_passes(
-    ctx: Context, index: FakeIndex, root: Path, status: int, passing: bool
+@pytest.mark.parametrize(("status", "temporary"), [(410, False), (429, True), (503, True)])
+def test_http_status_decides_exit_status(
+    ctx: Context, index: FakeIndex, root: Path, status: int, temporary: bool
 ) -> None:
-    """As with every other server: exit status 75 is for errors that a later try may not have."""
+    """429 and 5xx are temporary failures (exit status 75); other 4xx are permanent."""
     index.faults.append(["/app", status, 100])
     with pytest.raises(RegistryError, match=str(status)) as caught:
         pin(resolving("app"), root, AMD64, using(ctx, index, UV_HTTP_RETRIES="0"))
-    assert isinstance(caught.value, TransientError) == passing
+    assert isinstance(caught.value, TransientError) == temporary
 
 
-def test_an_unknown_certificate_is_a_lasting_error(ctx: Context, root: Path) -> None:
-    """Waiting does not help: the error says what does."""
+def test_untrusted_certificate_is_a_permanent_error(ctx: Context, root: Path) -> None:
+    """The error names a remedy."""
     authority = trustme.CA()
     secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(secure)
@@ -239,26 +237,26 @@ def build_wheel(directory, settings=None, metadata=None):
 
 
 @pytest.mark.parametrize("address", ["URL/evil", "file:///nowhere/evil", "hg+https://x.example/evil"])
-def test_an_address_that_is_not_a_file_is_never_built_here(
+def test_address_without_wheel_or_sdist_is_rejected(
     ctx: Context, index: FakeIndex, root: Path, address: str
 ) -> None:
-    """An sdist may require such an address; uv would fetch it and build it on this machine."""
+    """An sdist may require such an address; uv would download and build it on this machine."""
     line = f"evil @ {address.replace('URL', index.url)}"
     with pytest.raises(WheelError, match=r"evil is at .*, which is no wheel, no sdist and no git repository"):
         pin(resolving(line), root, AMD64, using(ctx, index))
 
 
-def test_quoted_files_of_a_package_allow_nothing() -> None:
-    """uv quotes a line of a pyproject.toml that it cannot read; only uv's own words name packages without a wheel."""
-    said = "error: Failed to build `x @ https://e/x.tar.gz`\n  cause: 2 | name = Wheels are required for `evil`"
-    assert not isinstance(_error_for(said, AMD64), MissingWheelError)
-    mine = _error_for("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
-    assert isinstance(mine, MissingWheelError)
-    assert mine.names == ("evil",)
+def test_text_of_a_package_in_uvs_output_is_not_trusted() -> None:
+    """uv quotes invalid lines of a pyproject.toml. Only uv's own message names packages without a wheel."""
+    output = "error: Failed to build `x @ https://e/x.tar.gz`\n  cause: 2 | name = Wheels are required for `evil`"
+    assert not isinstance(_error_for(output, AMD64), MissingWheelError)
+    error = _error_for("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
+    assert isinstance(error, MissingWheelError)
+    assert error.names == ("evil",)
 
 
-def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """A build that it starts for any reason finds no Python."""
+def test_build_that_uv_starts_fails(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """Its Python finds no standard library."""
     mark, source = tmp_path / "mark", tmp_path / "evil"
     source.mkdir()
     (source / "pyproject.toml").write_text(
@@ -273,9 +271,7 @@ def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, ro
     assert not mark.exists()
 
 
-def test_a_proxy_that_wants_a_password_is_a_lasting_error(ctx: Context, root: Path) -> None:
-    """It wants one the next time too."""
-
+def test_proxy_authentication_error_is_permanent(ctx: Context, root: Path) -> None:
     class Proxy(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
             self.send_error(407)
@@ -288,20 +284,20 @@ def test_a_proxy_that_wants_a_password_is_a_lasting_error(ctx: Context, root: Pa
             **ctx.environ, "UV_DEFAULT_INDEX": "https://index.invalid/simple", "UV_HTTP_RETRIES": "0",
             "HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}",
         }
-        mine = with_environ(ctx, environ)
+        own_ctx = with_environ(ctx, environ)
         with pytest.raises(RegistryError, match=r"refuses uv.*proxy") as caught:
-            pin(resolving("app"), root, AMD64, mine)
+            pin(resolving("app"), root, AMD64, own_ctx)
     assert not isinstance(caught.value, TransientError)
 
 
-def test_a_directory_of_pips_that_is_not_there(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
-    """A warning, said once, as pip has it; uv alone would fail."""
+def test_missing_find_links_of_pip_give_warning(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """Once, as in pip; uv would fail."""
     index.add("app", make_wheel("app", "1.0"))
-    mine = with_environ(ctx, {
+    own_ctx = with_environ(ctx, {
         **ctx.environ, "PIP_INDEX_URL": index.url, "PIP_FIND_LINKS": f"absent file://{root}/none",
     })  # fmt: skip
     for name in ("app", "app>=1"):
-        assert [found.name for found in pin(resolving(name), root, AMD64, mine)] == ["app"]
+        assert [found.name for found in pin(resolving(name), root, AMD64, own_ctx)] == ["app"]
     assert [line for line in lines if "find-links" in line] == [
         f"warning: find-links {link} does not exist and is ignored: make the directory, or correct the configuration"
         for link in (f"{root}/absent", f"file://{root}/none")
@@ -309,7 +305,7 @@ def test_a_directory_of_pips_that_is_not_there(ctx: Context, index: FakeIndex, r
 
 
 def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """A PEP 503 page without sizes, and a directory of wheels beside it, serve as well."""
+    """A PEP 503 page without sizes, and a directory of wheels in addition."""
     index.html = True
     index.add("app", make_wheel("app", "1.0", requires=["local"]))
     file, data = make_wheel("local", "1.0")

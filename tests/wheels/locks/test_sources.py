@@ -1,6 +1,6 @@
-"""Sources: a name is taken from the index or file that uv's, Poetry's or PDM's tables bind it to, and from no other.
+"""Sources: a package comes only from the index or file that a table of uv, Poetry or PDM assigns to its name.
 
-The public index has a stranger's package of each name of the private one, in a higher version.
+The public index has another package with each name of the private index, in a higher version.
 """
 
 import re
@@ -27,7 +27,7 @@ from tests.fakes.workspaces import UV_WORKSPACE, write_member
 
 TABLE = '[tool.hatch-docker]\nbase = "debian:trixie"\nentrypoint = []\ncmd = ["python"]\n'
 PRIVATE = ["inner-1.0-py3-none-any.whl"]
-STRANGER = ["inner-9.0-py3-none-any.whl"]
+FOREIGN = ["inner-9.0-py3-none-any.whl"]
 UV = '[[tool.uv.index]]\nname = "a"\nurl = "INDEX"\nexplicit = true\n[tool.uv.sources]\n'
 POETRY = '[[tool.poetry.source]]\nname = "a"\nurl = "INDEX"\npriority = "explicit"\n[tool.poetry.dependencies]\n'
 PDM = '[[tool.pdm.source]]\nname = "a"\nurl = "INDEX"\n'
@@ -48,110 +48,110 @@ def private() -> Iterator[FakeIndex]:
         yield serving
 
 
-def locked(root: Path, tables: str, ctx: Context, private: FakeIndex, *asked: str, **named: str) -> LockPlan:
-    """Return the source of versions of a project with some tables and dependencies; INDEX is the private index."""
+def lock_plan(root: Path, tables: str, ctx: Context, private: FakeIndex, *lines: str, **variables: str) -> LockPlan:
+    """Return the lock plan of a project with the given tables and dependencies. INDEX stands for the private index."""
     tables = tables.replace("INDEX", private.url_with_login)
-    write_member(root, "proj", dependencies=asked or ["inner"], more=TABLE + tables)
+    write_member(root, "proj", dependencies=lines or ["inner"], more=TABLE + tables)
     project = hatchling_project(open_hatchling(root), root)
-    environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root.parent / "cache"), **named}
+    environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root.parent / "cache"), **variables}
     return open_plans(project, environ)[0][0].lock
 
 
-def found(root: Path, tables: str, ctx: Context, private: FakeIndex, *asked: str, **named: str) -> list[str]:
-    """Return the files that the dependencies of a project are."""
-    return names(pin(locked(root, tables, ctx, private, *asked, **named), root, AMD64, ctx))
+def pinned_files(root: Path, tables: str, ctx: Context, private: FakeIndex, *lines: str, **variables: str) -> list[str]:
+    """Return the file names of a project's pinned dependencies."""
+    return names(pin(lock_plan(root, tables, ctx, private, *lines, **variables), root, AMD64, ctx))
 
 
 @pytest.mark.parametrize(("tables", "expected"), [
-    (UV, STRANGER),
+    (UV, FOREIGN),
     (f'{UV}inner = {{ index = "a" }}', PRIVATE),
     (f'{UV}Inner = [{{ index = "a", marker = "sys_platform == \'linux\'" }}]', PRIVATE),
-    (f'{UV}inner = {{ index = "a", marker = "sys_platform == \'win32\'" }}', STRANGER),
-    (f'{UV}inner = {{ index = "a", extra = "fast" }}', STRANGER),
+    (f'{UV}inner = {{ index = "a", marker = "sys_platform == \'win32\'" }}', FOREIGN),
+    (f'{UV}inner = {{ index = "a", extra = "fast" }}', FOREIGN),
     (UV.replace("explicit = true", ""), PRIVATE),
-    (POETRY, STRANGER),
+    (POETRY, FOREIGN),
     (f'{POETRY}inner = {{ version = "*", source = "a" }}', PRIVATE),
     (f'{POETRY}inner = [{{ version = "*", source = "a" }}]', PRIVATE),
     (POETRY.replace("explicit", "primary"), PRIVATE),
-    (POETRY.replace("explicit", "supplemental"), STRANGER),
-    ('[[tool.poetry.source]]\nname = "PyPI"\n' + POETRY.replace("explicit", "primary"), STRANGER),
+    (POETRY.replace("explicit", "supplemental"), FOREIGN),
+    ('[[tool.poetry.source]]\nname = "PyPI"\n' + POETRY.replace("explicit", "primary"), FOREIGN),
     ('[[tool.poetry.source]]\nname = "PyPI"\npriority = "supplemental"\n' + POETRY.replace("explicit", "primary"),
      PRIVATE),
-    (PDM, STRANGER),
+    (PDM, FOREIGN),
     (PDM.replace('"a"', '"pypi"'), PRIVATE),
     (f'{PDM}include_packages = ["inn*"]', PRIVATE),
     (f'{PDM}include_packages = ["inner"]\nexclude_packages = ["*"]', PRIVATE),
-    (f'{PDM}include_packages = ["other"]\nexclude_packages = ["*"]', STRANGER),
+    (f'{PDM}include_packages = ["other"]\nexclude_packages = ["*"]', FOREIGN),
 ])  # fmt: skip
-def test_a_name_comes_from_its_index(
+def test_package_comes_from_its_index(
     tables: str, expected: list[str], ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     ctx = using(ctx, public)
-    assert found(root, tables, ctx, private) == expected
-    assert fetch(pin(locked(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
+    assert pinned_files(root, tables, ctx, private) == expected
+    assert fetch(pin(lock_plan(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
     if expected == PRIVATE:
         assert not public.paths("/inner/inner")
 
 
-def test_build_requirements_come_from_their_index_too(
+def test_build_requirement_comes_from_its_index(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     ctx = using(ctx, public)
-    locked(root, f'{UV}inner = {{ index = "a" }}', ctx, private)
+    lock_plan(root, f'{UV}inner = {{ index = "a" }}', ctx, private)
     assert names(pin_requirements(["inner"], root, AMD64, ctx)) == PRIVATE
 
 
-def test_a_source_is_for_the_extra_the_group_and_the_marker_that_it_names(
+def test_source_with_extra_or_group(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """As with torch for a CPU and for a GPU; a member of a workspace has its own, and those of the workspace."""
+    """For example torch for CPU or GPU."""
     ctx = using(ctx, public)
     tables = (
         f'{UV}inner = [{{ index = "a", extra = "cpu" }}, {{ index = "a", group = "prod" }}]\n'
         '[project.optional-dependencies]\ncpu = ["inner"]\ngpu = ["inner"]\n[dependency-groups]\nprod = ["inner"]\n'
     )
     chosen = {"HATCH_DOCKER_EXTRAS": "cpu"}, {"HATCH_DOCKER_DEPENDENCY_GROUPS": "prod"}
-    for named in chosen:
-        assert found(root, tables, ctx, private, "six", **named)[0] == PRIVATE[0]
-    assert found(root, tables, ctx, private, "six", HATCH_DOCKER_EXTRAS="gpu")[0] == STRANGER[0]
+    for variables in chosen:
+        assert pinned_files(root, tables, ctx, private, "six", **variables)[0] == PRIVATE[0]
+    assert pinned_files(root, tables, ctx, private, "six", HATCH_DOCKER_EXTRAS="gpu")[0] == FOREIGN[0]
 
 
-def test_members_have_their_sources_and_the_workspaces(
+def test_workspace_members_have_own_and_workspace_sources(
     ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
 ) -> None:
-    """The index is the workspace's or the member's own; what the member's table does not name, the workspace's may."""
+    """An index of the workspace or the member. The member's sources have priority over the workspace's."""
     ctx = using(ctx, public)
     whole = UV.replace("INDEX", private.url_with_login)
     (tmp_path / "pyproject.toml").write_text(f'{UV_WORKSPACE}{whole}inner = {{ index = "a" }}\n')
     app = tmp_path / "packages/app"
-    assert found(app, "", ctx, private) == PRIVATE
+    assert pinned_files(app, "", ctx, private) == PRIVATE
     own = UV.replace('"a"', '"b"') + 'inner-more = { index = "b" }'
-    assert found(app, own, ctx, private, "inner", "inner-more") == [*PRIVATE, "inner_more-1.0-py3-none-any.whl"]
+    assert pinned_files(app, own, ctx, private, "inner", "inner-more") == [*PRIVATE, "inner_more-1.0-py3-none-any.whl"]
     table = UV.replace('"a"', '"c"').replace("INDEX", private.url_with_login)
     write_member(tmp_path / "packages/lib", "lib", dependencies=["inner-more"], more=f'{table}inner-more.index = "c"\n')
     tables = "[tool.uv.sources]\ninner-more.index = 'd'\nlib.workspace = true"
-    assert found(app, tables, ctx, private, "lib") == ["inner_more-1.0-py3-none-any.whl"]
-    assert fetch(pin(locked(app, tables, ctx, private, "lib"), app, AMD64, ctx), ctx, root=app)
+    assert pinned_files(app, tables, ctx, private, "lib") == ["inner_more-1.0-py3-none-any.whl"]
+    assert fetch(pin(lock_plan(app, tables, ctx, private, "lib"), app, AMD64, ctx), ctx, root=app)
 
 
-def test_projects_that_differ_in_a_source_alone_do_not_share_an_answer(
+def test_sources_are_part_of_the_resolution_key(
     ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
 ) -> None:
     ctx = using(ctx, public)
     bound = f'{UV}inner = {{ index = "a" }}'
-    for number, (tables, expected) in enumerate([(UV, STRANGER), (bound, PRIVATE), (UV, STRANGER)]):
-        assert found(tmp_path / str(number), tables, ctx, private) == expected
-    assert found(tmp_path / "x", bound.replace("explicit = true", ""), ctx, private, "inner", "six") == [
+    for number, (tables, expected) in enumerate([(UV, FOREIGN), (bound, PRIVATE), (UV, FOREIGN)]):
+        assert pinned_files(tmp_path / str(number), tables, ctx, private) == expected
+    assert pinned_files(tmp_path / "x", bound.replace("explicit = true", ""), ctx, private, "inner", "six") == [
         PRIVATE[0], "six-9.0-py3-none-any.whl"
     ]
 
 
-def test_the_password_of_a_source_stays_hidden(
+def test_password_of_a_source_is_hidden(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path, lines: list[str]
 ) -> None:
     bound = f'{UV}inner = {{ index = "a" }}', f'{POETRY}inner = {{ source = "a" }}', f'{PDM}include_packages = ["*"]'
     for tables in bound:
-        lock = locked(root, tables, using(ctx, public), private)
+        lock = lock_plan(root, tables, using(ctx, public), private)
         pins = pin(lock, root, AMD64, using(ctx, public))
         fetch(pins, using(ctx, public), root=root)
         kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
@@ -164,7 +164,7 @@ def test_the_password_of_a_source_stays_hidden(
     {"UV_INDEX_A_USERNAME": "user", "UV_INDEX_A_PASSWORD": "pass-mark"},
     {"NETRC": "netrc"},
 ], ids=["poetry", "uv", "netrc"])  # fmt: skip
-def test_a_login_may_be_elsewhere(
+def test_login_of_variables_or_netrc(
     login: dict[str, str], ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     (root / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
@@ -172,23 +172,23 @@ def test_a_login_may_be_elsewhere(
         login = {"NETRC": str(root / "netrc")}
     ctx = using(ctx, public, **login)
     tables = f'{POETRY}inner = {{ source = "a" }}'.replace("INDEX", private.url)
-    assert found(root, tables, ctx, private) == PRIVATE
-    assert fetch(pin(locked(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
+    assert pinned_files(root, tables, ctx, private) == PRIVATE
+    assert fetch(pin(lock_plan(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
 
 
-def test_pdms_variables_in_a_url(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
+def test_variables_in_logins_of_pdm(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
     ctx = using(ctx, public, USER_NAME="user", TOKEN="pass-mark")
     url = private.url.replace("//", "//${USER_NAME}:${TOKEN}@")
-    assert found(root, f'{PDM}include_packages = ["inner"]'.replace("INDEX", url), ctx, private) == PRIVATE
-    named = f'{PDM}include_packages = ["inner"]\nusername = "user"\npassword = "${{TOKEN}}"'
-    assert found(root, named.replace("INDEX", private.url), ctx, private) == PRIVATE
+    assert pinned_files(root, f'{PDM}include_packages = ["inner"]'.replace("INDEX", url), ctx, private) == PRIVATE
+    source = f'{PDM}include_packages = ["inner"]\nusername = "user"\npassword = "${{TOKEN}}"'
+    assert pinned_files(root, source.replace("INDEX", private.url), ctx, private) == PRIVATE
 
 
 @pytest.mark.parametrize(("tool", "url"), [
     ("pdm", "https://a%2Fb%40:a%2Fb%40@${T}.example/${T}"), ("poetry", "https://${T}:${T}@${T}.example/${T}"),
 ])  # fmt: skip
-def test_a_variable_stands_in_no_address(tool: str, url: str) -> None:
-    """As for PDM and Poetry: an address is written into locks and messages, and is whose server is asked."""
+def test_variables_in_addresses_are_not_expanded(tool: str, url: str) -> None:
+    """As in PDM and Poetry: an address is written to locks and messages, and names the server of requests."""
     source = {"name": "a", "url": "https://${T}:${T}@${T}.example/${T}"}
     declared = declared_indexes({"tool": {tool: {"source": [source]}}}, {"T": "a/b@"})
     assert declared is not None
@@ -196,23 +196,23 @@ def test_a_variable_stands_in_no_address(tool: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("tables", ["[tool.uv.sources]\ninner", "[tool.poetry.dependencies]\ninner"])
-def test_a_wheel_at_a_path_or_url(
+def test_wheel_at_path_or_url(
     tables: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """It is taken from there, by the hash that it has now."""
+    """Its current hash is computed."""
     name, data = make_wheel("inner", "2.0")
     (root / "wheels").mkdir()
     (root / "wheels" / name).write_bytes(data)
     ctx = using(ctx, public)
-    assert found(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private) == [name]
+    assert pinned_files(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private) == [name]
     (root / "wheels" / name).write_bytes(make_wheel("inner", "2.0", requires=["six"])[1])
-    pins = pin(locked(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private), root, AMD64, ctx)
+    pins = pin(lock_plan(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private), root, AMD64, ctx)
     assert names(pins) == [name, "six-9.0-py3-none-any.whl"]
     assert fetch(pins, ctx, root=root)
     assert ctx.local == {str(root / "wheels" / name)}
     public.add("inner", make_wheel("inner", "2.0"))
     at = f"http://127.0.0.1:{public.port}/files/inner/{name}"
-    assert found(root, f'{tables} = {{ url = "{at}" }}', ctx, private) == [name]
+    assert pinned_files(root, f'{tables} = {{ url = "{at}" }}', ctx, private) == [name]
 
 
 @pytest.mark.parametrize(("tables", "message"), [
@@ -230,11 +230,11 @@ def test_a_wheel_at_a_path_or_url(
     (f'{PDM}exclude_packages = ["inner"]\n[[tool.pdm.source]]\nname = "b"\nurl = "https://x.example/simple"',
      r"\[\[tool.pdm.source\]\] a: uv cannot look for inner in some of the indexes: .*`pdm lock`"),
 ])  # fmt: skip
-def test_what_no_image_can_hold_is_refused_by_name(
+def test_unsupported_source_is_rejected(
     tables: str, message: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     with pytest.raises(HatchDockerError, match=message) as caught:
-        found(root, tables, using(ctx, public), private)
+        pinned_files(root, tables, using(ctx, public), private)
     assert "pass-mark" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not public.paths("inner")
@@ -245,36 +245,36 @@ def test_what_no_image_can_hold_is_refused_by_name(
     f'[tool.uv]\nconstraint-dependencies = ["inner<99"]\n{UV}inner = {{ index = "a" }}',
 ])  # fmt: skip
 @pytest.mark.parametrize("known", [True, False])
-def test_a_dependency_of_another_package(
+def test_source_of_transitive_dependency(
     tables: str, known: bool, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """PDM's patterns, and uv's sources of constraints, are for them too, on one index or on both."""
+    """For PDM's patterns, and uv's sources of constraints; the package may be on one index or on both."""
     if not known:
         del public.files["inner"]
-    assert found(root, tables, using(ctx, public), private, "app") == ["app-1.0-py3-none-any.whl", *PRIVATE]
+    assert pinned_files(root, tables, using(ctx, public), private, "app") == ["app-1.0-py3-none-any.whl", *PRIVATE]
 
 
-def test_uv_no_sources(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
-    """As uv has it: its own sources do not hold; Poetry's do."""
+def test_uv_no_sources_disables_uvs_sources(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
+    """As in uv. Poetry's sources are not affected."""
     ctx = using(ctx, public, UV_NO_SOURCES="1")
-    assert found(root, f'{UV}inner = {{ index = "a" }}', ctx, private) == STRANGER
-    assert found(root, f'{POETRY}inner = {{ source = "a" }}', ctx, private) == PRIVATE
+    assert pinned_files(root, f'{UV}inner = {{ index = "a" }}', ctx, private) == FOREIGN
+    assert pinned_files(root, f'{POETRY}inner = {{ source = "a" }}', ctx, private) == PRIVATE
 
 
-def test_sources_after_the_public_index_are_not_asked(
+def test_sources_after_the_public_index_are_not_used(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """uv asks its default index last. What only they have is not found, and the message says so."""
+    """uv uses its default index last. The error for a package that only such a source has names the remedy."""
     private.add("only", make_wheel("only", "1.0"))
     ordered = f"{PDM}[tool.pdm.resolution]\nrespect-source-order = true\n"
     for tool, tables in (("poetry", POETRY.replace("explicit", "supplemental")), ("pdm", ordered)):
-        assert found(root, tables, using(ctx, public), private) == STRANGER
+        assert pinned_files(root, tables, using(ctx, public), private) == FOREIGN
         with pytest.raises(WheelError, match=f"only was not found .*source.. a comes after .*lock with `{tool} lock`"):
-            found(root, tables, using(ctx, public), private, "only")
+            pinned_files(root, tables, using(ctx, public), private, "only")
 
 
 def lock_of(kind: str, index: FakeIndex, version: str) -> str:
-    """Return a lock of `kind` with one package, from an index."""
+    """Return a lock of `kind` with one package from an index."""
     file = f"inner-{version}-py3-none-any.whl"
     url, sha256 = f"http://127.0.0.1:{index.port}/files/inner/{file}", index.sha256(file)
     own = '\n[[package]]\nname = "proj"\nsource = { editable = "." }\ndependencies = [{ name = "inner" }]'
@@ -291,17 +291,17 @@ def lock_of(kind: str, index: FakeIndex, version: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "poetry.lock", "pdm.lock"])
-def test_a_locked_package_is_looked_for_on_the_index_of_the_lock(
+def test_locked_package_comes_from_the_locks_index(
     kind: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """Its source names that index by a name; the public one has another file of the same version."""
+    """The public index has another file of the same version."""
     public.add("inner", make_wheel("inner", "1.0", requires=["six"]))
     tables = {
         "poetry.lock": f'{POETRY}inner = {{ source = "a" }}', "pdm.lock": f'{PDM}include_packages = ["inner"]',
     }.get(kind, f'{UV}inner = {{ index = "a" }}')  # fmt: skip
     (root / kind).write_text(lock_of(kind, private, "1.0"))
     ctx = using(ctx, public)
-    lock = locked(root, tables, ctx, private)
+    lock = lock_plan(root, tables, ctx, private)
     assert lock.path == kind
     pins = pin(lock, root, AMD64, ctx)
     assert [file.sha256 for file in pins] == [private.sha256(PRIVATE[0])]
@@ -310,39 +310,39 @@ def test_a_locked_package_is_looked_for_on_the_index_of_the_lock(
 
 
 @pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "poetry.lock"])
-def test_a_lock_that_has_a_package_from_elsewhere_is_stale(
+def test_lock_with_another_index_than_the_source_is_stale(
     kind: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """The table was changed after the lock: the tool would lock again."""
+    """The table was changed after the lock, and the tool would lock again."""
     (root / kind).write_text(lock_of(kind, public, "9.0"))
     ctx = using(ctx, public)
-    assert found(root, "", ctx, private) == STRANGER
+    assert pinned_files(root, "", ctx, private) == FOREIGN
     tables = f'{POETRY}inner = {{ source = "a" }}' if kind == "poetry.lock" else f'{UV}inner = {{ index = "a" }}'
     message = f"{kind} is stale: the project takes inner from index a, it has inner from {public.url}; "
     with pytest.raises(WheelError, match=message):
-        found(root, tables, ctx, private)
+        pinned_files(root, tables, ctx, private)
 
 
-def test_a_login_in_an_address_is_not_in_the_written_plan(ctx: Context, private: FakeIndex, root: Path) -> None:
+def test_login_in_an_address_is_not_in_the_plan_file(ctx: Context, private: FakeIndex, root: Path) -> None:
     tables = f'{UV}inner.url = "https://u:pass-mark@x.example/inner.whl"\n[tool.hatch.metadata]'
     tables += "\nallow-direct-references = true\n"
-    locked(root, tables, ctx, private, "inner", "six @ https://user:pass-mark@x.example/six.whl")
+    lock_plan(root, tables, ctx, private, "inner", "six @ https://user:pass-mark@x.example/six.whl")
     environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root / "cache")}
     (path,) = write_plans(hatchling_project(open_hatchling(root), root), root, environ)
     assert {"x.example/inner.whl", "x.example/six.whl"} <= set(re.findall(r"x\.example/\w+\.whl", path.read_text()))
     assert "pass-mark" not in path.read_text()
 
 
-def test_uvs_own_lock_and_a_resolution_are_the_same(
+def test_uv_lock_and_resolution_agree(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """uv writes the index without its login; an index of another name has no part in it."""
+    """uv writes the index's URL without login."""
     ctx = using(ctx, public)
     tables = f'[tool.uv]\nconstraint-dependencies = ["inner<99"]\n{UV}inner = {{ index = "a" }}'
-    resolved = pin(locked(root, tables, ctx, private, "app", "six"), root, AMD64, ctx)
+    resolved = pin(lock_plan(root, tables, ctx, private, "app", "six"), root, AMD64, ctx)
     command = [find_uv(ctx.environ), "lock", "--quiet", "--python", sys.executable]
     subprocess.run(command, cwd=root, env=dict(ctx.environ), check=True)
-    lock = locked(root, tables, ctx, private, "app", "six")
+    lock = lock_plan(root, tables, ctx, private, "app", "six")
     assert lock.path == "uv.lock"
     assert [file.sha256 for file in pin(lock, root, AMD64, ctx)] == [file.sha256 for file in resolved]
     assert names(resolved) == ["app-1.0-py3-none-any.whl", *PRIVATE, "six-9.0-py3-none-any.whl"]

@@ -1,4 +1,4 @@
-"""The uv program: where it is looked for, and its names of platforms."""
+"""The uv program: its path, and its names of platforms."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from hatch_docker.wheels.target import Target
 from tests.fakes.lock_files import AMD64
 
 
-def test_uv_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HATCH_UV, UV, PATH, the uv package, in this order; without any the error says how to get it."""
+def test_find_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Order: HATCH_UV, UV, PATH, the uv package. If all are missing, the error names a remedy."""
     for name in ("a", "b", "uv"):
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(0o755)
@@ -29,8 +29,8 @@ def test_uv_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_uv({})
 
 
-def test_names_of_platforms() -> None:
-    """uv's name for a target is at most the target's C library."""
+def test_platform_name() -> None:
+    """The C library version in uv's name is not newer than the target's."""
     assert platform_name(AMD64) == "x86_64-manylinux_2_40"
     assert platform_name(Target("3.12.0", Platform("linux", "arm64"), ("glibc", "2.30"))) == "aarch64-manylinux_2_28"
     assert platform_name(Target("3.12.0", Platform("linux", "amd64"), ("musl", "1.2"))) == "x86_64-unknown-linux-musl"

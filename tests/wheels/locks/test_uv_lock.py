@@ -1,4 +1,4 @@
-"""uv.lock: the packages that the project reaches for a target, by hash."""
+"""uv.lock: the packages that a project needs on a target, by hash."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from hatch_docker.wheels.target import Target
 from tests.fakes.lock_files import AMD64, FOREIGN, OLD, UV_LOCK
 
 
-def uvlock(root: Path, *asked: str, text: str = UV_LOCK, **chosen: tuple[str, ...]) -> LockPlan:
+def uvlock(root: Path, *requirements: str, text: str = UV_LOCK, **chosen: tuple[str, ...]) -> LockPlan:
     (root / "uv.lock").write_text(text)
-    return LockPlan("uv", "uv.lock", asked, **chosen)
+    return LockPlan("uv", "uv.lock", requirements, **chosen)
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def uvlock(root: Path, *asked: str, text: str = UV_LOCK, **chosen: tuple[str, ..
         (AMD64, {"extras": ("no",)}, []),
     ],
 )
-def test_uv_lock(
+def test_pins_of_uv_lock(
     ctx: Context, root: Path, target: Target, chosen: dict[str, tuple[str, ...]], expected: list[str]
 ) -> None:
-    """Forks, extras of extras, groups, direct URLs and uv's conflict markers, read without uv."""
+    """Forks, extras of extras, groups, direct URLs and uv's conflict markers; uv itself is not needed."""
     pins = pin(uvlock(root, **chosen), root, target, ctx)
     assert [f"{found.name} {found.version}" for found in pins] == expected
     assert all(found.upload_time == 1704164645 and found.size == 5 for found in pins if found.name == "app")
@@ -39,9 +39,9 @@ def test_uv_lock(
 @pytest.mark.parametrize(
     ("lock", "target", "message"),
     [
-        ({"asked": ("app>=2",)}, AMD64, r"uv\.lock is stale: .*'app>=2'.*has app 1\.0; run `uv lock`"),
-        ({"asked": ("app", "new")}, AMD64, "does not have new"),
-        ({"asked": ("quick",), "extras": ("web",)}, OLD, "still has app"),
+        ({"requirements": ("app>=2",)}, AMD64, r"uv\.lock is stale: .*'app>=2'.*has app 1\.0; run `uv lock`"),
+        ({"requirements": ("app", "new")}, AMD64, "does not have new"),
+        ({"requirements": ("quick",), "extras": ("web",)}, OLD, "still has app"),
         ({"extras": ("nope",)}, AMD64, "does not know the extra 'nope'"),
         ({"groups": ("nope",)}, AMD64, "does not know the dependency group 'nope'"),
         ({"extras": ("inner",)}, AMD64, "is the directory packages/member, which the project does not name: add it"),
@@ -52,9 +52,9 @@ def test_uv_lock(
          r"is not a lock of uv's: \(a malformed URL\) is not a URL; in a password"),
     ],
 )
-def test_bad_uv_lock(ctx: Context, root: Path, lock: dict[str, object], target: Target, message: str) -> None:
-    """A stale lock, an unknown extra, a workspace member, a foreign sdist: one line that says what to do."""
-    asked = lock.pop("asked", ())
+def test_invalid_uv_lock(ctx: Context, root: Path, lock: dict[str, object], target: Target, message: str) -> None:
+    """The error is one line with a remedy."""
+    requirements = lock.pop("requirements", ())
     with pytest.raises(WheelError, match=message) as caught:
-        pin(uvlock(root, *asked, **lock), root, target, ctx)  # type: ignore[misc, arg-type]
+        pin(uvlock(root, *requirements, **lock), root, target, ctx)  # type: ignore[misc, arg-type]
     assert "\n" not in str(caught.value)
