@@ -21,16 +21,16 @@ from hypothesis import HealthCheck, settings
 from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.context import Context
 
-# Importing and collecting all tests leaves no garbage, and many objects for each collection to look at.
+# The collection of tests creates many objects and no garbage: garbage collection would only cost time.
 gc.disable()
 
-# Modules are compiled once, not by each of the processes that the tests start.
+# Write .pyc files, so that the tests' child processes do not compile the modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# jsonschema reads 38 grammars of this library when it is imported, for formats of IRIs, which no test checks.
+# When jsonschema is imported, this library reads 38 grammars for IRI formats, which no test checks.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # they say what they compared, too
+pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # their assertions show the values
 
 from tests.fakes.captured_output import RecordedOutput, secrets_in  # noqa: E402
 from tests.fakes.context import context  # noqa: E402
@@ -38,21 +38,21 @@ from tests.fakes.network import Recording  # noqa: E402
 from tests.fakes.package_index import FakeIndex  # noqa: E402
 from tests.fakes.registry import FakeRegistry  # noqa: E402
 
-# A shell ignores SIGINT for what it starts in the background: for us, perhaps, and then for all that we start.
+# Shells disable SIGINT for background processes, and child processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+# The time of an example depends on the machine's load, not on the code.
+settings.register_profile("no-deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no-deadline")
 
-# The trees that tests make are for every user, whatever those of this one are.
+# Files of tests are readable for all users, whatever the umask of this user is.
 os.umask(0o022)
 
-# What a test leaves need not outlast a loss of power: to wait for the disk takes longer than most tests. Programs do.
+# Files of tests need not survive a power failure, and fsync takes longer than most tests. Child processes do call it.
 os.fsync = lambda _file: None
 
-# Commits are not signed and run no hook, however whoever runs the tests has set up git; help is as wide as everywhere.
+# The user's settings of git do not sign commits or run hooks, and the terminal does not set the width of help texts.
 GIT = {"commit.gpgsign": "false", "tag.gpgsign": "false", "core.hooksPath": os.devnull, "core.autocrlf": "false"}
 for number, (key, value) in enumerate(GIT.items(), int(os.environ.get("GIT_CONFIG_COUNT", "0"))):
     os.environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -60,28 +60,28 @@ for number, (key, value) in enumerate(GIT.items(), int(os.environ.get("GIT_CONFI
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
-# The programs of this environment are in PATH, as in one that is activated: messages name our program as it is typed.
+# PATH has the programs of this environment, as after its activation: messages then show the short program name.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
-# Builds tell a pipeline what they made, and ask it when and of what: not the one that runs the tests.
+# Builds read variables of a CI pipeline and write its outputs. The pipeline of the tests must not affect them.
 PIPELINES = ("ACTIONS_", "BUILDKITE", "CI_", "GITHUB_", "GITLAB_", "SOURCE_DATE_EPOCH")
 for name in [name for name in os.environ if name.startswith(PIPELINES)]:
     del os.environ[name]
-IN_PIPELINE = "TESTS_IN_PIPELINE"  # set where CI=true was, for the workers too
+IN_PIPELINE = "TESTS_IN_PIPELINE"  # set instead of CI=true, also for the workers
 if os.environ.pop("CI", "") == "true":
     os.environ[IN_PIPELINE] = "true"
 
-# The tests' own uv trusts whom the system trusts, as pip does.
+# uv trusts the system's CAs in tests, like pip.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Start two workers a processor: most tests wait for a program or for a file more than they compute."""
+    """Start two workers for each processor: most tests wait longer for programs and files than they compute."""
     return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Import another part of all tests in each worker first: what it compiles with their assertions, others read."""
+    """Import a different part of the tests first in each worker: the others use its .pyc files with assertions."""
     worker, top = os.environ.get("PYTEST_XDIST_WORKER", ""), Path(__file__).parent
     if not worker or config.args != config.getini("testpaths"):
         return
@@ -91,14 +91,14 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(name)
 
 
-# The longest file, which makes the cache of whole builds, for the first worker; files that need none for the others.
+# The first file of each worker: the longest one, which fills the cache of whole builds, and three that do not use it.
 FIRST = ("test_slim_base.py", "test_fuzz.py", "test_bounds.py", "test_pull.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `long`, unless `-m` names that mark. Put the files of whole builds first.
+    """Deselect tests marked `long`, unless `-m` names this mark. Put files with whole builds first.
 
-    Workers take a file after the other: at the end no worker should be alone with one that takes minutes.
+    Each worker takes the next file: at the end no worker should be alone with a file that takes minutes.
     """
     slow = {item.path for item in items if item.get_closest_marker("engine")}
     first = {name: number for number, name in enumerate(FIRST)}
@@ -113,17 +113,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from here on, and leave out the modules and tests that are there: they stay to the end."""
+    """Enable garbage collection, and exclude the existing modules and tests from it: they stay until the end."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def spread_directories(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let each test's directory have inodes of its own on the disk, where the file system has that attribute.
+    """Spread the tests' directories over the disk (`chattr +T`), if the file system supports it.
 
-    ext4 without a journal looks at all inodes near a new one that were freed within a minute: a test that makes files
-    where another one removed thousands takes ten times as long for each.
+    ext4 without a journal checks all inodes near a new one that were freed within a minute. A test that creates files
+    where another test removed thousands takes ten times as long for each file.
     """
     base = tmp_path_factory.getbasetemp()
     if chattr := shutil.which("chattr"):
@@ -131,8 +131,8 @@ def spread_directories(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def as_loud_as_before() -> Iterator[None]:
-    """Restore the variables by which a command passes on its verbosity."""
+def restore_verbosity() -> Iterator[None]:
+    """Restore the variables that pass the verbosity to child processes."""
     names = ("HATCH_QUIET", "HATCH_VERBOSE")
     before = {name: os.environ[name] for name in names if name in os.environ}
     yield
@@ -145,7 +145,7 @@ def as_loud_as_before() -> Iterator[None]:
 def secrets_stay(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
-    """Check that no line, error, log or output of the test has a secret in it."""
+    """Check that no line, error, log or output of the test contains a secret."""
     recorded = RecordedOutput(monkeypatch)
     yield
     logged = [caplog.handler.format(record) for when in ("setup", "call") for record in caplog.get_records(when)]
@@ -153,21 +153,21 @@ def secrets_stay(
     assert secrets_in([*recorded.everything(), *logged, printed.out, printed.err]) == []
 
 
-def missing(what: str) -> NoReturn:
-    """The test cannot be run here: it is skipped, and fails where CI=true."""
+def missing(reason: str) -> NoReturn:
+    """Skip the test. Fail it if CI=true."""
     if IN_PIPELINE in os.environ:
-        pytest.fail(f"{what}, and nothing is skipped in CI")
-    pytest.skip(what)
+        pytest.fail(f"{reason}, and nothing is skipped in CI")
+    pytest.skip(reason)
 
 
 def need(program: str) -> str:
-    """The path of a program that the test needs."""
+    """Return the path of a program; skip the test if it is not installed."""
     return shutil.which(program) or missing(f"{program} is missing")
 
 
 @functools.cache
 def need_docker() -> str:
-    """The path of docker, whose daemon answers this user; it is asked once."""
+    """Return the path of docker; skip the test if its daemon does not respond."""
     program = need("docker")
     if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
         missing("no Docker daemon answers")
@@ -175,7 +175,7 @@ def need_docker() -> str:
 
 
 def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] = {}) -> str:
-    """Run a program that must succeed; return what it printed on standard output."""
+    """Run a program that must succeed; return its standard output."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **variables}, timeout=600
     )
@@ -184,7 +184,7 @@ def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, s
 
 
 def script(path: Path, text: str) -> Path:
-    """Write a program for /bin/sh, its directory too; return its path."""
+    """Write a program for /bin/sh and its directory; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -193,8 +193,8 @@ def script(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
+    with FakeRegistry() as registry:
+        yield registry
 
 
 @pytest.fixture
@@ -209,13 +209,13 @@ def recorded() -> Recording:
 
 @pytest.fixture
 def lines() -> list[str]:
-    """The lines that the user reads."""
+    """The lines of output that a user sees."""
     return []
 
 
 @pytest.fixture
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
-    """A context with its own home, cache and uv cache; what is said is kept at the highest verbosity."""
+    """A context with its own home, cache and uv cache. It writes messages of the highest verbosity to `lines`."""
     home = tmp_path / "home"
     return context(
         tmp_path / "store", lines, verbosity=2, PATH=os.environ["PATH"], HOME=str(home), XDG_CONFIG_HOME=str(home),
@@ -231,7 +231,7 @@ def index() -> Iterator[FakeIndex]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Path]:
-    """A directory that any user can reach, as pytest's own are not."""
+    """A directory that all users can access, unlike pytest's directories."""
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)
     yield directory
@@ -240,7 +240,7 @@ def elsewhere() -> Iterator[Path]:
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache of commands that run in this process."""
+    """A cache of the test for commands that run in this process."""
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -253,7 +253,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolver that finds registry.example on this machine: a registry that is not loopback by its name."""
+    """A resolver for the host registry.example: it is this machine, but not loopback by its name."""
     resolver = socket.getaddrinfo
 
     def found(host: str, *arguments: object, **named: object) -> object:

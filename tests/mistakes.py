@@ -1,6 +1,6 @@
-"""The mistakes of newcomers and the message for each: `python -m tests.mistakes docs/mistakes.md` writes the list.
+"""Mistakes of newcomers and their error messages. `python -m tests.mistakes docs/mistakes.md` writes the list.
 
-Every mistake is made in a small project, and its command is run in this process. No command gets as far as a download.
+Each mistake is made in a small project, and its command runs in this process. No command downloads a file.
 """
 
 import contextlib
@@ -38,9 +38,9 @@ FILES = {"pyproject.toml": PROJECT, "shop.py": "def main(): ...\n", "README.md":
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A mistake: what was meant, the command, and what is wrong in `pyproject.toml`.
+    """A mistake: its title, the command, and the error in `pyproject.toml`.
 
-    `lines` stand at its end; `old` is replaced by `new`. `files` are further files, None for one that is missing.
+    `lines` are appended; `old` is replaced by `new`. `files`: additional files, None for a missing one.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Mistake:
     files: Mapping[str, str | None] = field(default_factory=dict)
 
     def shown(self) -> str:
-        """Return what a reader has to see of it: the command, or the wrong lines."""
+        """Return the part that the page shows: the command or the wrong lines."""
         variables = "".join(f"{name}={value} " for name, value in self.variables.items())
         removed = f"{self.old.strip()}      # this is missing" if self.old else ""
         return self.lines or self.new or removed or f"$ {variables}hatch-docker {self.command}"
@@ -114,7 +114,7 @@ GROUPS: Mapping[str, tuple[Mistake, ...]] = {
 
 
 def message(mistake: Mistake, directory: Path) -> str:
-    """Make a mistake in an empty directory, run its command, and return the lines of the error."""
+    """Make a mistake in an empty directory, run its command, and return the error's lines."""
     text = PROJECT.replace(mistake.old, mistake.new) if mistake.old else PROJECT
     files = {**FILES, "pyproject.toml": f"{text}{mistake.lines}\n", **mistake.files}
     write_files(directory, {name: content for name, content in files.items() if content is not None})
@@ -124,7 +124,7 @@ def message(mistake: Mistake, directory: Path) -> str:
         "HATCH_DOCKER_OFFLINE": "1", "HATCH_DOCKER_LOAD": "never", "COLUMNS": "110", "NO_COLOR": "1",
         "LC_ALL": "C.UTF-8", **mistake.variables,
     }  # fmt: skip
-    program = write_files(directory, {"bin/hatch-docker": ""}) / "bin/hatch-docker"  # for the advice of errors
+    program = write_files(directory, {"bin/hatch-docker": ""}) / "bin/hatch-docker"  # errors look for it in PATH
     program.chmod(0o755)
     output = io.StringIO()
     with _at(directory, environ), contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
@@ -132,10 +132,10 @@ def message(mistake: Mistake, directory: Path) -> str:
             status: object = main(shlex.split(mistake.command))
         except SystemExit as end:
             status = end.code
-    told = output.getvalue().replace(str(directory), "...").strip()
-    if not status or "Traceback" in told:
-        raise AssertionError(f"{mistake.title}: status {status}\n{told}")
-    return told
+    output_lines = output.getvalue().replace(str(directory), "...").strip()
+    if not status or "Traceback" in output_lines:
+        raise AssertionError(f"{mistake.title}: status {status}\n{output_lines}")
+    return output_lines
 
 
 @contextlib.contextmanager
@@ -153,19 +153,19 @@ def _at(directory: Path, environ: Mapping[str, str]) -> Iterator[None]:
 
 
 def mistakes_list() -> str:
-    """Return all mistakes as Markdown: what is wrong, and the message."""
+    """Return all mistakes with their messages as Markdown."""
     parts = []
     for group, mistakes in GROUPS.items():
         parts.append(f"## {group}")
         for mistake in mistakes:
             with tempfile.TemporaryDirectory() as directory:
-                told = message(mistake, Path(directory).resolve())
-            parts.append(f"### {mistake.title}\n\n```text\n{mistake.shown()}\n```\n\n```text\n{told}\n```")
+                output_lines = message(mistake, Path(directory).resolve())
+            parts.append(f"### {mistake.title}\n\n```text\n{mistake.shown()}\n```\n\n```text\n{output_lines}\n```")
     return "\n\n".join(parts)
 
 
 def with_list(text: str) -> str:
-    """Return a page with the current list between `<!-- mistakes -->` and `<!-- /mistakes -->`."""
+    """Return the page with the current list between `<!-- mistakes -->` and `<!-- /mistakes -->`."""
     before, _, rest = text.partition("<!-- mistakes -->\n")
     return f"{before}<!-- mistakes -->\n{mistakes_list()}\n<!-- /mistakes -->{rest.partition('<!-- /mistakes -->')[2]}"
 

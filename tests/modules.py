@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "hatch_docker"
 
 @functools.cache
 def modules() -> dict[str, Path]:
-    """Every module of the package by its name below hatch_docker."""
+    """Return the paths of the package's modules by their names below hatch_docker."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -19,5 +19,5 @@ def modules() -> dict[str, Path]:
 
 @functools.cache
 def nodes(path: Path) -> tuple[ast.AST, ...]:
-    """Every node of a module's syntax tree, the module first."""
+    """Return all nodes of a module's syntax tree, the module first."""
     return tuple(ast.walk(ast.parse(path.read_text("utf-8"))))

@@ -1,4 +1,4 @@
-"""The sections of docs/options.md, made of the options: `python -m tests.options_page docs/options.md` writes them."""
+"""The generated sections of docs/options.md. `python -m tests.options_page docs/options.md` writes them."""
 
 import json
 import sys
@@ -10,8 +10,7 @@ from hatch_docker.config import IMAGES
 from hatch_docker.config.schema import IMAGES_DESCRIPTION, LISTS, Option, all_options, item_options
 from hatch_docker.core.context import VARIABLES
 
-# Titles, and the options and tables below them. A table that is not here has a section with its name; an option that is
-# not here stands below OTHERS.
+# Titles and their options and tables. Other tables have a section with their name, other options are below OTHERS.
 GROUPS: Mapping[str, Sequence[str]] = {
     "Name, tags and registries": ("image", "tags", "prereleases-move-tags", "push", "registries", "allow-dirty"),
     "Base, engine and platforms": ("base", "python", "engine", "builder", "platforms"),
@@ -27,7 +26,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 OTHERS = "Other options"
 
-# A value for each option whose type does not tell one: those are Booleans, which differ from their default, and words.
+# A value for each option, except Booleans and enumerations: their example is a value that differs from the default.
 EXAMPLES: Mapping[str, str] = {
     "image": '"registry.example/team/app"',
     "tags": '["{version}", "{major}.{minor}", "latest"]',
@@ -92,7 +91,7 @@ EXAMPLES: Mapping[str, str] = {
     "standalone.release": '"20261003"',
     "standalone.suite": '"bookworm"',
 }
-# Options that an option cannot be without: they stand in its example too.
+# Options that an option needs; its example contains them too.
 WITH: Mapping[str, Sequence[str]] = {
     "builder": ("engine",), "debug-shell": ("base", "debug"), "max-growth": ("registries",),
     "runtime.packages": ("base",), "files[].source": ("files[].target",), "files[].target": ("files[].source",),
@@ -110,7 +109,7 @@ WITH: Mapping[str, Sequence[str]] = {
 
 
 def options_page() -> str:
-    """Return every option as Markdown: an index by group, then a section for each option with an example."""
+    """Return all options as Markdown: an index by group, then a section with an example for each option."""
     grouped = groups()
     index = [f"- {title}: " + ", ".join(f"[`{option.name}`](#{_anchor(option.name)})" for option in options)
              for title, _, options in grouped]  # fmt: skip
@@ -124,7 +123,7 @@ def options_page() -> str:
 
 
 def groups() -> list[tuple[str, str, list[Option]]]:
-    """Return the groups in the order of the page: title, an introduction, and the options."""
+    """Return the groups in the order of the page: title, introduction, options."""
     named = {name: title for title, names in GROUPS.items() for name in names}
     found: dict[str, list[Option]] = {title: [] for title in GROUPS}
     texts = dict.fromkeys(GROUPS, "")
@@ -147,14 +146,14 @@ def _all() -> Iterator[Option]:
 
 
 def _section(option: Option) -> str:
-    what, _, default = option.schema["description"].partition(" Default: ")
+    text, _, default = option.schema["description"].partition(" Default: ")
     value = option.schema.get("default")
     shown = "required" if option.required else default.removesuffix(".") or "none"
     facts = [
         f"- Type: {_type(option.schema)}", f"- Default: {shown if value is None else f'`{json.dumps(value)}`'}",
         *([] if option.path[0].endswith("[]") else [f"- Variable: `{option.variable}`"]),
     ]  # fmt: skip
-    return "\n\n".join([f"### `{option.name}`", what, "\n".join(facts), _example(option)])
+    return "\n\n".join([f"### `{option.name}`", text, "\n".join(facts), _example(option)])
 
 
 def _example(option: Option) -> str:
@@ -168,7 +167,7 @@ def _example(option: Option) -> str:
 
 
 def _value(option: Option) -> str:
-    """Return an option's value for an example. Raises ValueError for one that EXAMPLES must have and lacks."""
+    """Return an option's value for an example. Raise ValueError if EXAMPLES lacks a necessary value."""
     if option.name in EXAMPLES:
         return EXAMPLES[option.name]
     if option.schema.get("type") == "boolean":
@@ -202,19 +201,19 @@ def _type(value: Mapping[str, Any]) -> str:
 
 
 def variables_page() -> str:
-    """Return the variables that are not options as Markdown: a list."""
-    return "\n".join(f"- `{name}`: {what}" for name, what in VARIABLES.items())
+    """Return a Markdown list of the variables that are not options."""
+    return "\n".join(f"- `{name}`: {text}" for name, text in VARIABLES.items())
 
 
 def with_sections(text: str) -> str:
-    """Return a page with current texts between its markers, `<!-- options -->` and `<!-- variables -->`."""
-    for name, made in (("options", options_page), ("variables", variables_page)):
+    """Return the page with current texts between its markers, `<!-- options -->` and `<!-- variables -->`."""
+    for name, make in (("options", options_page), ("variables", variables_page)):
         start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         before, found, rest = text.partition(start)
         after = rest.partition(end)[2]
         if not found or not after:
             raise ValueError(f"the page has no place for the {name}")
-        text = f"{before}{start}{made()}{end}{after}"
+        text = f"{before}{start}{make()}{end}{after}"
     return text
 
 

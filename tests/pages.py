@@ -1,4 +1,4 @@
-"""The documentation as tests see it: pages, their blocks of code, the commands in them, headings and links."""
+"""The documentation in tests: pages, blocks of code, commands, headings and links."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ _KEYWORDS = {"if", "then", "else", "elif", "fi", "do", "done", "while", "until",
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code of a page, and the heading that it stands below."""
+    """A block of code on a page, and its heading."""
 
     page: str
     line: int
@@ -35,7 +35,7 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def script(self) -> str:
-        """Return the lines for a shell: those behind the prompts of a session, else all of them."""
+        """Return the lines for a shell: those after the prompts of a session, otherwise all lines."""
         lines = self.text.splitlines()
         if any(line.startswith("$ ") for line in lines):
             return "".join(f"{line.removeprefix('$ ')}\n" for line in lines if line.startswith("$ "))
@@ -43,14 +43,14 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page, the README first."""
+    """Return the paths of all pages, the README first."""
     return [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.is_file()] + sorted(
         DOCS.rglob("*.md")
     )
 
 
 def blocks(*languages: str, page: str = "", heading: str = "") -> list[Block]:
-    """The blocks in some languages, all without one, in the order of the pages."""
+    """Return the blocks in some languages (all without an argument), in the order of the pages."""
     found = [block for path in pages() for block in _blocks(path)]
     return [
         block for block in found
@@ -74,7 +74,7 @@ def _blocks(path: Path) -> list[Block]:
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The simple commands of a script as words: without assignments, keywords, redirections and comments."""
+    """Yield the simple commands of a script as words, without assignments, keywords, redirections and comments."""
     words: list[str] = []
     for line in re.sub(r"\$\(\([^)]*\)\)", "0", script.replace("\\\n", " ")).splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="();|&<>")
@@ -96,16 +96,16 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def anchors(path: Path) -> set[str]:
-    """The fragments that a page's headings can be linked by, as GitHub and Python-Markdown make them."""
+    """Return the anchors of a page's headings, as GitHub and Python-Markdown make them."""
     headings = _HEADING.findall(_FENCE.sub("", path.read_text("utf-8")))
     return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
 def inline(path: Path) -> list[str]:
-    """The code in a page's sentences."""
+    """Return the code spans in a page's text."""
     return [" ".join(code.split()) for code in _CODE.findall(_FENCE.sub("", path.read_text("utf-8")))]
 
 
 def links(path: Path) -> Sequence[str]:
-    """Where a page links to, blocks of code left out."""
+    """Return the targets of a page's links, without those in blocks of code."""
     return _LINK.findall(_FENCE.sub("", path.read_text("utf-8")))

@@ -1,9 +1,9 @@
-"""Small projects of every sort that there are, written where a test wants them.
+"""Small projects of all kinds for tests.
 
-    write_project("hello", tmp_path)            -> tmp_path, ready to be built
-    KINDS["hello"].command, KINDS["hello"].says -> what to run in the image, and what it then prints
+    write_project("hello", tmp_path)              -> tmp_path, ready to be built
+    KINDS["hello"].command, KINDS["hello"].output -> a command in the image, and its standard output
 
-Every project's files are the same on every machine; there is no lock in any of them.
+The files are the same on every machine. The projects have no locks.
 """
 
 import os
@@ -18,16 +18,16 @@ BUILD_SYSTEM = '[build-system]\nrequires = ["hatchling>=1.27"]\nbuild-backend = 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A sort of project: its files, and what its command prints on standard output when all is well."""
+    """A kind of project: its files, a command, and the expected standard output of the command."""
 
     files: Mapping[str, str]
     command: tuple[str, ...]
-    says: str
-    tag: str = ""  # a git tag on the project's only commit; "": no repository
+    output: str
+    tag: str = ""  # git tag of the only commit; "" for no repository
 
 
 def write_project(kind: str, directory: Path, *, base: str = "debian:trixie", options: str = "") -> Path:
-    """Write a project and return its directory; `options` are more lines of [tool.hatch-docker].
+    """Write a project and return its directory. `options`: additional lines of [tool.hatch-docker].
 
     In `options`, keys come before tables: `'user = "1000"\\n[tool.hatch-docker.check]\\ncommand = ["hello"]'`.
     """
@@ -42,7 +42,7 @@ def write_project(kind: str, directory: Path, *, base: str = "debian:trixie", op
 
 
 def write_files(directory: Path, files: Mapping[str, str | bytes]) -> Path:
-    """Write files by their paths below a directory; return the directory."""
+    """Write files below a directory by their paths; return the directory."""
     for name, content in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,14 +51,14 @@ def write_files(directory: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def git(directory: Path, *arguments: str) -> None:
-    """Run git in a directory, as an author with a name."""
+    """Run git in a directory with a fixed author."""
     settings = ("user.name=A", "user.email=a@example.org", "init.defaultBranch=main", "protocol.file.allow=always")
     options = (word for setting in settings for word in ("-c", setting))
     subprocess.run(["git", *options, *arguments], cwd=directory, check=True, capture_output=True)
 
 
 def commit(directory: Path, tag: str) -> None:
-    """One commit of everything, with a tag; the same object ids wherever it is made."""
+    """Commit all files and tag the commit; the object ids are the same everywhere."""
     day = "2024-02-29T12:00:00+00:00"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
@@ -96,7 +96,7 @@ hello = "hello:main"
     ("hello",), "hello, world\n",
 )
 
-# C code, compiled by a build hook: the wheel is made in the builder stage.
+# C code that a build hook compiles: the wheel is built in the builder stage.
 C_EXTENSION = Kind(
     {
         "pyproject.toml": BUILD_SYSTEM + """
@@ -157,7 +157,7 @@ c-extension = "c_extension:main"
     ("c-extension",), "42\n",
 )
 
-# Several scripts (so that the one named like the project is the entry point), data in the package and beside it.
+# Several scripts (the one with the project's name is the entry point), data in the package and outside of it.
 SCRIPTS_AND_DATA = Kind(
     {
         "pyproject.toml": BUILD_SYSTEM + """
@@ -206,7 +206,7 @@ packages = ["src/scripts_and_data"]
     ("scripts-and-data",), "Grüß Gott\nRoses are red\n",
 )
 
-# Dependencies that are only there when an extra or a group is chosen, one of them behind a marker.
+# Dependencies of an extra or a group, one of them with a marker.
 EXTRAS_AND_GROUPS = Kind(
     {
         "pyproject.toml": BUILD_SYSTEM + """
@@ -240,7 +240,7 @@ production = [{include-group = "serve"}, "click>=8"]
     ("extras-and-groups",), "idna\n",
 )
 
-# A package in a namespace that it shares with others: no __init__.py at the top.
+# A namespace package: no __init__.py in the top directory.
 NAMESPACE = Kind(
     {
         "pyproject.toml": BUILD_SYSTEM + """
@@ -267,7 +267,7 @@ packages = ["src/acme"]
     ("acme-tools",), "None\n",
 )
 
-# The version is git's: needed when the wheel is made, absent from the image.
+# The version comes from git, which is needed to build the wheel and is not in the image.
 VCS_VERSION = Kind(
     {
         "pyproject.toml": """
@@ -298,7 +298,7 @@ source = "vcs"
     ("vcs-version",), "1.2.3\n", tag="v1.2.3",
 )
 
-# A web service with a large compiled dependency, a small one and pure ones.
+# A web service with a large compiled dependency, a small one, and pure ones.
 FASTAPI_NUMPY = Kind(
     {
         "pyproject.toml": BUILD_SYSTEM + """

@@ -1,6 +1,6 @@
-"""Renovate's custom managers of docs/pins.md, applied as Renovate applies them, `any` and `recursive`, or by Renovate.
+"""Renovate's custom managers in docs/pins.md (`any` and `recursive`), applied by this module or by Renovate.
 
-Renovate itself is of npm and needs a newer Node.js than Debian 13 has, so only a long test runs it.
+Renovate is an npm package and needs a newer Node.js than Debian 13 has, so only a long test runs it.
 """
 
 import json
@@ -16,16 +16,16 @@ DATASOURCES = {"base": "docker", "debian": "deb", "wheel": "pypi"}
 
 
 def configuration() -> str:
-    """Return the page's configuration."""
+    """Return the configuration on the page."""
     (block,) = [block for block in blocks("json") if "customManagers" in block.text]
     return block.text
 
 
 def run_renovate(program: str, project: Path) -> list[tuple[str, str]]:
-    """Return what the custom managers find in a committed directory with this configuration, by Renovate itself."""
+    """Run Renovate in a committed directory with this configuration; return the dependencies of the custom managers."""
     variables = {"LOG_LEVEL": "debug", "LOG_FORMAT": "json", "RENOVATE_BASE_DIR": f"{project}.renovate"}
-    said = run(program, "--platform=local", "--dry-run=extract", cwd=project, variables=variables)
-    messages = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    output = run(program, "--platform=local", "--dry-run=extract", cwd=project, variables=variables)
+    messages = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
     (files,) = (message["packageFiles"] for message in messages if message["msg"] == "Extracted dependencies")
     deps = [dep for file in files["regex"] for dep in file["deps"]]
     return sorted(
@@ -34,7 +34,7 @@ def run_renovate(program: str, project: Path) -> list[tuple[str, str]]:
 
 
 def found_by_renovate(text: str, name: str) -> list[tuple[str, str]]:
-    """Return datasource and name, with digest or version, of each dependency that Renovate finds in a file."""
+    """Return datasource, and name with digest or version, of each dependency that Renovate finds in a file."""
     found = []
     for manager in json.loads(configuration())["customManagers"]:
         (place,) = manager["managerFilePatterns"]
@@ -53,7 +53,7 @@ def found_by_renovate(text: str, name: str) -> list[tuple[str, str]]:
 
 
 def pins_for_renovate(lock: str) -> list[tuple[str, str]]:
-    """Return what Renovate must find in a lock: every pin, a base without its tag."""
+    """Return the dependencies that Renovate must find in a lock: all pins, bases without their tags."""
     entries = parse_image_lock(lock.encode(), NAME)
     archives = [entry["file"].partition("/")[0] for kind, entry in entries if kind == "python"]
     pins = pins_of_lock(entries)

@@ -1,4 +1,4 @@
-"""Documents in YAML, by the schemas of those who read them."""
+"""YAML documents, and their validation by the schemas of GitHub, GitLab, Docker and pre-commit."""
 
 import io
 from typing import Any
@@ -7,13 +7,14 @@ import jsonschema
 
 
 def documents(text: str) -> list[dict[str, Any]]:
+    """Return the documents in a YAML text."""
     from ruamel.yaml import YAML
 
     return list(YAML(typ="safe").load_all(io.StringIO(text)))
 
 
 def check_schema(document: object, kind: str) -> None:
-    """Check a document by a schema that check-jsonschema brings, such as `github-workflows`, or by pre-commit's own."""
+    """Validate a document with a schema of check-jsonschema, such as `github-workflows`, or with pre-commit's own."""
     if kind == "pre-commit":
         import cfgv
         from pre_commit.clientlib import CONFIG_SCHEMA
@@ -27,7 +28,7 @@ def check_schema(document: object, kind: str) -> None:
 
 
 def scripts(document: Any) -> list[str]:
-    """The commands in a pipeline."""
+    """Return the shell scripts in a pipeline's document."""
     if isinstance(document, list):
         return [script for item in document for script in scripts(item)]
     if not isinstance(document, dict):

@@ -1,6 +1,6 @@
-"""Large and deep documents and bombs: read within bounds of memory and time, or refused; measured in processes.
+"""Large and deeply nested documents, and bombs: they are read within limits of memory and time, or rejected.
 
-Each case writes what strangers could send to a file, and a fresh process reads it.
+Each case writes a file that an attacker could send. A new process reads it and is measured.
 """
 
 import base64
@@ -28,12 +28,12 @@ from tests.fakes.resource_use import Measured, measured
 
 MEMORY = 300 << 20  # bytes, of the whole process
 BLOCK = bytes(16 << 20)
-BLOCKS = 640  # of zeros in a bomb, 10 GB
-ZEROS = gzip.compress(BLOCK, 9, mtime=0)  # 16 kB; as many as one likes after one another are one stream
+BLOCKS = 640  # number of blocks of zeros in a bomb, 10 GB
+ZEROS = gzip.compress(BLOCK, 9, mtime=0)  # 16 kB; the concatenation of gzip members is one stream
 
 
 def json_lists(path: Path) -> None:
-    """8 MiB of the smallest values there are."""
+    """Write 8 MiB of the smallest JSON values."""
     path.write_bytes(b'{"a": [' + b"{}," * ((8 << 20) // 3 - 10) + b"1]}")
 
 
@@ -53,7 +53,7 @@ def read_json(path: str) -> None:
 
 
 def members(path: Path, entries: Iterable[Entry]) -> None:
-    """A layer of entries without contents."""
+    """Write a layer with entries without contents."""
     with gzip.open(path, "wb", 1) as out:
         for entry in entries:
             out.write(pack_header(entry, 0))
@@ -61,7 +61,7 @@ def members(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def million(path: Path) -> None:
-    """10^6 members."""
+    """Write a layer with 10^6 members."""
     one = pack_header(Entry("d/file-000000", "file", 0o644, 0), 0)
     with gzip.open(path, "wb", 1) as out:
         for number in range(0, 1_000_000, 1000):
@@ -75,7 +75,7 @@ def _renamed(header: bytes, number: int) -> bytes:
 
 
 def long_names(path: Path) -> None:
-    """80 000 names of 4000 characters: 320 MB."""
+    """Write a layer with 80 000 names of 4000 characters: 320 MB."""
     members(path, (Entry("/".join([f"{n:06}"] + ["x" * 200] * 19), "file", 0o644, 0) for n in range(80_000)))
 
 
@@ -84,7 +84,7 @@ def some_long_names(path: Path) -> None:
 
 
 def records(path: Path) -> None:
-    """Global headers full of records that nobody needs: five million of them, each with another name."""
+    """Write a layer with global pax headers that contain five million unknown records with different names."""
     with gzip.open(path, "wb", 1) as out:
         for number in range(100):
             body = b"".join(b"21 k%07d=12345678\n" % (number * 50_000 + n) for n in range(49_000))
@@ -95,25 +95,25 @@ def records(path: Path) -> None:
 
 
 def links(path: Path) -> None:
-    """Links through links, each a thousand steps long, and files behind them."""
+    """Write a layer with nested symlinks, each with a thousand steps, and files behind them."""
     chain = [Entry(f"l{n}", "symlink", 0o777, 0, target="d/../" * 500 + (f"l{n - 1}" if n else "d")) for n in range(39)]
     files = [Entry(f"l38/f{n}", "file", 0o644, 0) for n in range(5000)]
     members(path, [Entry("d", "directory", 0o755, 0), *chain, *files])
 
 
 def whiteouts(path: Path) -> None:
-    """A directory with many files, emptied as many times."""
+    """Write a layer with a directory of many files that is emptied as many times."""
     files = [Entry(f"d/f{n}", "file", 0o644, 0) for n in range(50_000)]
     members(path, [*files, *(Entry("d/.wh..wh..opq", "file", 0o644, 0) for _ in range(50_000))])
 
 
 def large_size(path: Path) -> None:
-    """A header that promises 2^40 bytes."""
+    """Write a layer whose header declares 2^40 bytes."""
     path.write_bytes(gzip.compress(pack_header(Entry("f", "file", 0o644, 0), 1 << 40) + bytes(1 << 20)))
 
 
 def gzip_bomb(path: Path) -> None:
-    """10 GB of a file in 10 MB."""
+    """Write a layer with a file of 10 GB in 10 MB."""
     path.write_bytes(gzip.compress(pack_header(Entry("f", "file", 0o644, 0), BLOCKS * len(BLOCK))) + ZEROS * BLOCKS)
 
 
@@ -125,12 +125,12 @@ def zstd_bomb(path: Path) -> None:
 
 
 def zstd_window(path: Path) -> None:
-    """A frame that asks for a window of 2 GiB."""
+    """Write a frame with a window of 2 GiB."""
     path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes([0x00, (21 << 3)]) + b"\x01\x00\x10" + bytes(1 << 20))
 
 
 def nested_bomb(path: Path) -> None:
-    """An archive in an archive is not unpacked: it stays as it is."""
+    """Write a layer with a compressed archive as a file, which must not be unpacked."""
     with gzip.open(path, "wb") as out:
         out.write(pack_header(Entry("f.gz", "file", 0o644, 0), len(ZEROS)) + ZEROS + bytes(-len(ZEROS) % 512 + 1024))
 
@@ -141,10 +141,10 @@ def read_layer(path: str) -> None:
     from hatch_docker.oci.media_types import OCI
     from hatch_docker.oci.model import Descriptor, Layer
 
-    def opened() -> io.BufferedReader:
+    def open_file() -> io.BufferedReader:
         return Path(path).open("rb")
 
-    layer = Layer(Descriptor(OCI.layer, f"sha256:{'0' * 64}", 1), f"sha256:{'0' * 64}", None, opened)
+    layer = Layer(Descriptor(OCI.layer, f"sha256:{'0' * 64}", 1), f"sha256:{'0' * 64}", None, open_file)
     merge_layers([layer])
     list(layer_entries(layer))
 
@@ -156,17 +156,17 @@ def read_sdist(path: str) -> None:
 
 
 def xz_bomb(path: Path) -> None:
-    """A .deb with 10 GB in control.tar.xz."""
+    """Write a .deb with 10 GB in control.tar.xz."""
     block = lzma.compress(BLOCK)
     control = lzma.compress(pack_header(Entry("control", "file", 0o644, 0), BLOCKS * len(BLOCK))) + block * BLOCKS
     path.write_bytes(make_ar([("debian-binary", b"2.0\n"), ("control.tar.xz", control), ("data.tar", make_tar({}))]))
 
 
 def xz_memory(path: Path) -> None:
-    """A .deb whose control.tar.xz wants a dictionary of 1.5 GiB."""
+    """Write a .deb whose control.tar.xz needs a dictionary of 1.5 GiB."""
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 4096}]
     data = bytearray(lzma.compress(b"x" * 5000, filters=filters))
-    data[16] = 39  # the size of the dictionary, in the header of the block; then its checksum
+    data[16] = 39  # dictionary size in the block header, which ends with a checksum
     size = (data[12] + 1) * 4
     data[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(bytes(data[12 : 12 + size - 4])))
     members = [("debian-binary", b"2.0\n"), ("control.tar.xz", bytes(data)), ("data.tar", make_tar({}))]
@@ -192,7 +192,7 @@ def read_packages(path: str) -> None:
 
 
 def wheel_with(path: Path, files: Iterable[tuple[str, bytes]], record: bytes = b"") -> None:
-    """A wheel with more files than its RECORD knows of, unless it is another `record`; compressed."""
+    """Write a compressed wheel with files that are not in its RECORD, or are in `record` if it is given."""
     _name, data = make_wheel("gadget", "1.0", files={})
     with zipfile.ZipFile(io.BytesIO(data)) as sound, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, True, 1) as out:
         for info in sound.infolist():
@@ -213,12 +213,12 @@ def _hash(data: bytes) -> str:
 
 
 def wheel_bomb(path: Path) -> None:
-    """300 MB of zeros in 300 kB."""
+    """Write a wheel with 300 MB of zeros in 300 kB."""
     wheel_with(path, [("gadget/zeros", bytes(300 << 20))])
 
 
 def wheel_directory(path: Path) -> None:
-    """A million entries of the archive's directory for one member."""
+    """Write a wheel whose central directory has a million entries for one member."""
     _name, data = make_wheel("gadget", "1.0", files={"gadget/x.py": b"x"})
     end = data.rindex(b"PK\5\6")
     start = struct.unpack_from("<I", data, end + 16)[0]
@@ -230,12 +230,12 @@ def wheel_directory(path: Path) -> None:
 
 
 def wheel_record(path: Path) -> None:
-    """A RECORD with rows for two million files that are not there."""
+    """Write a wheel whose RECORD has rows for two million missing files."""
     wheel_with(path, [], b"".join(b"%d,,\n" % n for n in range(2_000_000)))
 
 
 def wheel_small_files(path: Path) -> None:
-    """500 MB in files of 500 kB, which are no bomb."""
+    """Write a wheel with 500 MB in files of 500 kB, which is not a bomb."""
     with zipfile.ZipFile(io.BytesIO(make_wheel("gadget", "1.0", files={})[1])) as sound:
         record = sound.read(RECORD)
     body = b"".join(hashlib.sha256(b"%d" % n).hexdigest().encode() + b"\n" for n in range(8_000))
@@ -255,7 +255,7 @@ def read_wheel(path: str) -> None:
 
 
 def metadata(path: Path) -> None:
-    """16 MiB of continued lines, fields and brackets."""
+    """Write 16 MiB of continuation lines, fields and brackets."""
     path.write_bytes(
         b"Name: x\n" + b" a\n" * 1_000_000 + b"Requires-Dist: " + b"(" * 100_000 + b"\n" + b"A: b\n" * 1_000_000
     )
@@ -270,7 +270,7 @@ def read_metadata(path: str) -> None:
 
 
 def sections(path: Path) -> None:
-    """A library of 60 000 sections, 60 000 segments and 8 MB of names."""
+    """Write an ELF library with 60 000 sections, 60 000 segments and 8 MB of names."""
     count, names = 60_000, b".debug_x" * (1 << 20)
     segments = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, 64, 64, 4096) * count
     start = 64 + len(segments)
@@ -288,7 +288,7 @@ def read_sections(path: str) -> None:
 
 
 def importing_tests(path: Path) -> None:
-    """20 000 packages with tests, each of which imports the next one's; and 20 000 whose tests nobody does."""
+    """Write names of 20 000 packages whose tests import the next package's tests, and of 20 000 with unused tests."""
     imported = [f"p/s{n}/{name}" for n in range(20_000) for name in ("m.py", "tests/t.py")]
     path.write_text("\n".join([*imported, *(f"q{n}/tests/{n}.txt" for n in range(20_000)), "p/__init__.py", "p/m.py"]))
 
@@ -305,7 +305,7 @@ def read_names(path: str) -> None:
 
 
 def extras(path: Path) -> None:
-    """50 000 extras, each of which asks for the next one of the same distribution."""
+    """Write 20 000 extras, each of which requires the next extra of the same distribution."""
     path.write_text("a[e0]\n" + "\n".join(f"a[e{n + 1}]; extra == 'e{n}'" for n in range(20_000)))
 
 
@@ -325,7 +325,7 @@ def read_extras(path: str) -> None:
 
 
 def chain(path: Path) -> None:
-    """30 000 packages of Debian, each of which needs the next one, and as many that need one another and the first."""
+    """Write 20 000 Debian packages: a half needs the next package each, the others each other and the first."""
     text = "Package: p{0}\nVersion: 1\nDepends: p{1}{2}\n\n"
     path.write_text("".join(text.format(n, *((n + 1, "") if n < 10_000 else (n ^ 1, ", p0"))) for n in range(20_000)))
 
@@ -368,7 +368,7 @@ def read_line(path: str) -> None:
 
 
 def words(path: Path) -> None:
-    """CMake's words for a library that it does not find, over and over."""
+    """Write CMake's message for a missing library many times."""
     path.write_text("\n".join(["CMake Error " * 20_000, *["  Could not find a " * 20_000] * 5]))
 
 
@@ -379,7 +379,7 @@ def read_words(path: str) -> None:
 
 
 def uv_words(path: Path) -> None:
-    """uv's words for a version without end."""
+    """Write uv's message for a very long version."""
     path.write_text("No solution found: Because a==" + "9" * 300_000 + " depends on b, there is none")
 
 
@@ -392,15 +392,15 @@ def read_uv(path: str) -> None:
 
 
 Make = Callable[[Path], None]
-# What is written, what reads it, what it says, and how many seconds of CPU it may take.
+# The writer of the file, its reader, a part of the reader's error, and the limit of CPU seconds.
 CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "json of small values": (json_lists, read_json, "", 6),
-    "json that is deep": (json_deep, read_json, "not readable as JSON", 1),
+    "deep JSON": (json_deep, read_json, "not readable as JSON", 1),
     "a manifest of 4 MiB": (manifest_large, read_json, "not readable as JSON", 1),
     "a million members": (million, read_layer, "take more than", 20),
     "long names": (long_names, read_layer, "take more than", 20),
-    "records of headers": (records, read_layer, "records in them", 20),
-    "links through links": (links, read_layer, "lead on and on", 20),
+    "pax records": (records, read_layer, "records in them", 20),
+    "nested symlinks": (links, read_layer, "lead on and on", 20),
     "whiteouts": (whiteouts, read_layer, "lead on and on", 20),
     "a size of 2^40": (large_size, read_layer, "ends inside f", 1),
     "a gzip bomb": (gzip_bomb, read_layer, "refused as a bomb", 2),
@@ -410,33 +410,33 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "an sdist that is a bomb": (gzip_bomb, read_sdist, "refused as a bomb", 2),
     "an sdist of long names": (some_long_names, read_sdist, "holds more than", 5),
     "an xz bomb": (xz_bomb, read_deb, "unpacks to more than", 2),
-    "xz that wants memory": (xz_memory, read_deb, "Memory usage limit exceeded", 1),
+    "xz with a large dictionary": (xz_memory, read_deb, "Memory usage limit exceeded", 1),
     "a bomb of package lists": (packages_bomb, read_packages, "unpacks to more than", 5),
     "a wheel that is a bomb": (wheel_bomb, read_wheel, "it unpacks to", 2),
     "a wheel with a large directory": (wheel_directory, read_wheel, "directory has more than", 2),
     "a wheel with a large RECORD": (wheel_record, read_wheel, "RECORD", 3),
     "a wheel of many files": (wheel_small_files, read_wheel, "", 20),
-    "metadata without end": (metadata, read_metadata, "", 20),
+    "long metadata": (metadata, read_metadata, "", 20),
     "an ELF file of many sections": (sections, read_sections, "", 2),
     "tests that import tests": (importing_tests, read_names, "", 5),
-    "extras that ask for extras": (extras, read_extras, "", 10),
-    "packages that need packages": (chain, read_chain, "", 20),
+    "nested extras": (extras, read_extras, "", 10),
+    "a chain of packages": (chain, read_chain, "", 20),
     "a program's line of 200 MB": (one_line, read_line, "failed with status 1", 5),
-    "a failure's words without end": (words, read_words, "", 2),
-    "a version without end": (uv_words, read_uv, "cannot resolve the dependencies for", 2),
-    "headers without end": (challenge, read_challenge, "", 1),
+    "long output of CMake": (words, read_words, "", 2),
+    "long output of uv": (uv_words, read_uv, "cannot resolve the dependencies for", 2),
+    "long HTTP headers": (challenge, read_challenge, "", 1),
 }  # fmt: skip
 
 
 LONG = {
-    "a million members", "long names", "records of headers", "links through links", "whiteouts",
-    "a wheel of many files", "metadata without end",
+    "a million members", "long names", "pax records", "nested symlinks", "whiteouts",
+    "a wheel of many files", "long metadata",
 }
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long] * (case in LONG)) for case in CASES])
-def test_what_is_large_is_read_within_bounds(case: str, tmp_path: Path) -> None:
-    """Below 300 MB, and refused as soon as it is clear."""
+def test_large_input_is_read_within_limits(case: str, tmp_path: Path) -> None:
+    """In at most 300 MB of memory."""
     write, read, said, seconds = CASES[case]
     path = tmp_path / "it"
     write(path)

@@ -1,6 +1,6 @@
-"""README and docs/: tables are read, commands parsed, manifests checked, links followed.
+"""README and docs/: tables are parsed, commands and manifests validated, and links followed.
 
-The important commands are run, in integration/test_docs.py.
+integration/test_docs.py runs the important commands.
 """
 
 import functools
@@ -31,7 +31,7 @@ from tests.conftest import missing
 from tests.pages import DOCS, LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
 from tests.schemas import check_schema, documents, scripts
 
-# What a part of a pyproject.toml is put into.
+# The project for a block that is only a part of a pyproject.toml.
 PROJECT: dict[str, Any] = {
     "build-system": {"requires": ["hatchling>=1.27"], "build-backend": "hatchling.build"},
     "project": {
@@ -43,17 +43,18 @@ PROJECT: dict[str, Any] = {
 }  # fmt: skip
 TABLES = {"build-system", "project", "dependency-groups", "tool"}
 HATCH_TABLES = {"dependencies", "enable-by-default"}
-# Programs whose own `--help` is asked for the options that a command gives them, where they are installed.
-ASKED = {
+# Programs whose options are looked up in their `--help`, if they are installed.
+WITH_HELP = {
     "cosign", "docker", "oras", "podman", "skopeo", "uv", "pip", "python", "mkdocs", "pytest", "ruff", "mypy",
     "validate-pyproject",
 }  # fmt: skip
-TAKEN = {
+# Programs whose options are not checked.
+UNCHECKED = {
     "apt-get", "autoload", "cd", "compinit", "cp", "cut", "deploy", "echo", "eval", "exit", "git", "grep", "kubectl",
     "mkdir", "printf", "set", "sleep", ".", "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat",
     "grype", "rm", "trivy",
 }  # fmt: skip
-# What a page of the site loads.
+# The files that a page of the site loads.
 LOADED = re.compile(r"<(?:link|script|img|source|iframe)\b[^>]*?\b(?:href|src)=[\"']?([^\s\"'>]+)")
 
 
@@ -62,7 +63,7 @@ def shown(value: object) -> str:
 
 
 def in_project(text: str) -> dict[str, Any]:
-    """A whole pyproject.toml out of a block that may be a part of one."""
+    """Return the complete pyproject.toml for a block that may be a part of one."""
     table = tomllib.loads(text)
     return table if "project" in table else merged(PROJECT, table)
 
@@ -75,13 +76,13 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_every_block_says_its_language() -> None:
+def test_all_blocks_have_a_language() -> None:
     assert not [f"{block}: {block.language!r}" for block in blocks() if block.language not in LANGUAGES]
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=shown)
-def test_a_table_is_a_plan(block: Block, tmp_path: Path) -> None:
-    """Every block of TOML, alone or in a small project, is read as the project's own, down to the plan of the image."""
+def test_toml_block_gives_a_plan(block: Block, tmp_path: Path) -> None:
+    """Each block is read as the table of a project, up to the plan of the image."""
     config = in_project(block.text)
     assert set(config) <= TABLES
     for target in (
@@ -102,13 +103,13 @@ def test_a_table_is_a_plan(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("console", "sh"), ids=shown)
-def test_a_command_is_one_that_is_taken(block: Block) -> None:
+def test_commands_in_blocks_are_valid(block: Block) -> None:
     check_script(block.script())
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_a_command_in_a_sentence_is_one_that_is_taken(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`hatch-docker verify [ARCHIVE]`, `hatch build -t docker:plan`; an argument may be left out there."""
+def test_commands_in_sentences_are_valid(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For example `hatch-docker verify [ARCHIVE]`. Arguments may be omitted there."""
     for text in inline(page):
         if re.match(r"(hatch-docker|hatch (build|publish)|python -m hatch_docker) ", text):
             try:
@@ -119,7 +120,7 @@ def test_a_command_in_a_sentence_is_one_that_is_taken(page: Path, capsys: pytest
 
 
 def check_script(script: str) -> None:
-    """A shell can read it, and each of its programs takes the options that it is given."""
+    """Check that a shell can parse a script, and that its programs accept their options."""
     done = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     found = list(commands(script))
@@ -129,7 +130,7 @@ def check_script(script: str) -> None:
 
 
 def check_command(command: list[str]) -> None:
-    """A command line is one that its program takes."""
+    """Check that a program accepts a command line."""
     words = [re.sub(r"^\S*/bin/", "", command[0]), *command[1:]]
     words = words[1:] if words[0] == "uvx" else words
     if words[:3] in (["python", "-m", "hatch_docker"], ["python3", "-m", "hatch_docker"]):
@@ -146,14 +147,14 @@ def check_command(command: list[str]) -> None:
         check_target(arguments[arguments.index("-t") + 1])
     elif program.startswith("python") and arguments[0].endswith(".py"):
         assert long_options(words) <= options_in_help(sys.executable, str(ROOT / arguments[0])), command
-    elif program in ASKED or program.startswith("python"):
+    elif program in WITH_HELP or program.startswith("python"):
         check_options(words)
     else:
-        assert program in TAKEN, f"nobody knows what {program} takes: {command}"
+        assert program in UNCHECKED, f"nobody knows what {program} takes: {command}"
 
 
 def check_hatch(arguments: list[str]) -> None:
-    """hatch's own parser takes the arguments, and we have the target."""
+    """Check arguments with hatch's own parser, and the targets."""
     import click
     from hatch.cli import hatch
 
@@ -174,18 +175,18 @@ def check_target(target: str) -> None:
 
 
 def check_options(words: list[str]) -> None:
-    """The long options of a command are in its program's help; skipped where the program is not installed."""
-    asked = [words[0]]
+    """Check that a program's help contains the long options of a command; skip the test if it is not installed."""
+    subcommand = [words[0]]
     for word in words[1:3]:
         if word.startswith(("-", ".")) or not word.isalpha():
             break
-        asked.append(word)
-    program = shutil.which(asked[0], path=str(Path(sys.executable).parent)) or shutil.which(asked[0])
+        subcommand.append(word)
+    program = shutil.which(subcommand[0], path=str(Path(sys.executable).parent)) or shutil.which(subcommand[0])
     if program is None:
-        missing(f"{asked[0]} is missing")
+        missing(f"{subcommand[0]} is missing")
     own = words[1 : 1 + next((at for at, word in enumerate(words[1:]) if _ends(word, words[0])), len(words))]
     wanted = long_options(own)
-    for subcommands in (asked[1:], asked[1:2], []):
+    for subcommands in (subcommand[1:], subcommand[1:2], []):
         if wanted <= options_in_help(program, *subcommands):
             return
     pytest.fail(f"{' '.join(words)}: no such option in its help")
@@ -202,13 +203,13 @@ def long_options(words: list[str]) -> set[str]:
 
 
 def _ends(word: str, program: str) -> bool:
-    """Return True if the rest is for a program in the container."""
+    """Return whether a word is an image, so that the following words are for a program in the container."""
     return program in ("docker", "podman") and re.fullmatch(r"(app|busybox|hello)(:.*)?", word) is not None
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=shown)
-def test_a_manifest_keeps_to_its_schema(block: Block) -> None:
-    """Workflows, pipelines, compose files and Kubernetes' objects, by the schemas of those who read them."""
+def test_yaml_block_matches_its_schema(block: Block) -> None:
+    """Workflows, pipelines, compose files and Kubernetes objects."""
     for document in documents(block.text):
         if "apiVersion" in document:
             import kubernetes_validate
@@ -222,7 +223,7 @@ def test_a_manifest_keeps_to_its_schema(block: Block) -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_targets_of_links_exist(page: Path) -> None:
     for link in links(page):
         if re.match(r"https?://", link):
             continue
@@ -233,16 +234,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_variables_are_known(page: Path) -> None:
-    """A variable that is named is one that is read."""
+def test_variables_exist(page: Path) -> None:
     known = {option.variable for option in all_options()} | set(VARIABLES)
     named = set(re.findall(r"\bHATCH_DOCKER_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
     assert not named - known
 
 
 @pytest.mark.parametrize("block", blocks("console", "sh", "yaml"), ids=shown)
-def test_variables_hold_what_their_options_take(block: Block) -> None:
-    """A variable's value on a page is read; the values of a pipeline or a shell are not known here."""
+def test_values_of_variables_are_valid(block: Block) -> None:
+    """Values from a pipeline or shell variable are unknown here."""
     for name, value in given_variables(block):
         if name not in VARIABLES and "$" not in value:
             load_config({}, {name: value}, None)
@@ -257,8 +257,8 @@ def given_variables(block: Block) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_options_are_known(page: Path) -> None:
-    """`build.packages` in a sentence is an option, also with its value."""
+def test_options_exist(page: Path) -> None:
+    """For names such as `build.packages` in sentences, also with a value."""
     known = {option.name for option in all_options()}
     tables = {name.partition(".")[0] for name in known if "." in name}
     named = {text.partition(" = ")[0] for text in inline(page)}
@@ -266,19 +266,18 @@ def test_options_are_known(page: Path) -> None:
     assert not dotted - known
 
 
-def test_every_page_is_reached() -> None:
-    """From the README; the navigation of the site has every page, too."""
+def test_readme_links_all_pages() -> None:
     linked = {link.partition("#")[0] for link in links(ROOT / "README.md")}
     assert not [page.name for page in DOCS.glob("*.md") if f"docs/{page.name}" not in linked]
 
 
-def test_the_navigation_has_every_page_once() -> None:
+def test_navigation_has_each_page_once() -> None:
     named = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
     assert sorted(named) == sorted(page.name for page in DOCS.glob("*.md"))
 
 
-def test_the_commands_are_all_on_their_page() -> None:
-    """Each with its arguments and options, but for those that many have."""
+def test_commands_page_is_complete() -> None:
+    """It has all commands with their arguments and options, except common options."""
     _, commands = make_parser()
     rows = re.findall(r"^\| `([a-z][\w-]*)(.*?)` (.*)$", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(name for name, _, _ in rows) == sorted(commands.choices)
@@ -289,8 +288,8 @@ def test_the_commands_are_all_on_their_page() -> None:
         assert long_options(re.findall(r"--[\w-]+", row)) == wanted - {"--help", "--verbose", "--quiet"}, name
 
 
-def test_the_map_of_the_packages_is_whole() -> None:
-    """CONTRIBUTING has one row for each package, and names no file that does not exist."""
+def test_contributing_lists_all_packages() -> None:
+    """All files that CONTRIBUTING names exist."""
     page = ROOT / "CONTRIBUTING.md"
     named = set(inline(page))
     rows = re.findall(r"^\| `hatch_docker/(\w+)/`", page.read_text("utf-8"), re.MULTILINE)
@@ -302,9 +301,9 @@ def test_the_map_of_the_packages_is_whole() -> None:
             assert any(list(place.glob(name)) for place in places), name
 
 
-def test_mkdocs_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
-    """Nothing that a page of the site loads is on another host."""
-    # Without --quiet, which takes the warnings away before --strict can count them.
+def test_mkdocs_builds_without_warnings(tmp_path: Path) -> None:
+    """The pages load no file from another host."""
+    # Without --quiet, which removes the warnings before --strict can count them.
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""The architecture: who may import whom, which library belongs where, and what the docstrings look like."""
+"""The architecture: imports between packages, libraries by package, lengths, and docstrings."""
 
 import ast
 import functools
@@ -12,7 +12,7 @@ import pytest
 
 from tests.modules import PACKAGE, modules, nodes
 
-# From the ground up. A module imports from its own package and from the ranks below.
+# The lowest rank first. A module may import from its own package and from lower ranks.
 RANKS = (
     {"core"},
     {"oci", "project", "config"},
@@ -27,7 +27,7 @@ RANKS = (
 )
 RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}
 
-# Where a library may be imported: a package or a module. Nowhere, for those that have a better answer here.
+# Packages and modules that may import a library. Libraries with an empty set must not be used.
 LIBRARIES: dict[str, set[str]] = {
     "hatchling": {"plugin", "project"},
     "hatch": {"plugin.publisher"},
@@ -46,20 +46,20 @@ LIBRARIES: dict[str, set[str]] = {
     "click": set(),
     "jinja2": set(),
 }
-# Programs of their own: they run in the builder, a stage or an image, and read its environment.
+# Separate programs: they run in the builder, a stage or an image, and read its environment.
 PROGRAMS = {
     "wheels.builder.compiler_cache", "wheels.builder.pep517", "engines.buildkit.stage_install",
     "engines.buildkit.stage_step", "engines.launch",
 }  # fmt: skip
 
 HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "tomlkit")
-HOOKS_BUDGET = 5000  # microseconds for our own modules
+HOOKS_BUDGET = 5000  # microseconds for the modules of hatch_docker
 LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
 QUESTIONS = ("What ", "Who ", "Whose ", "Whether ", "Which ", "How ")
 
 
 def imports(path: Path) -> set[str]:
-    """Return what a module imports anywhere: at its top, in functions, for type checkers; `from a import b` as a.b."""
+    """Return all imports of a module, also in functions and for type checkers; `from a import b` as a.b."""
     found = set()
     for node in nodes(path):
         if isinstance(node, ast.Import):
@@ -71,7 +71,7 @@ def imports(path: Path) -> set[str]:
 
 
 def own(imported: str) -> str | None:
-    """Return the module of the package that an import names, None for the version and for another library."""
+    """Return the module of the package that an import names; None for the version and for other libraries."""
     top, _, name = imported.partition(".")
     if top != "hatch_docker":
         return None
@@ -82,7 +82,7 @@ def own(imported: str) -> str | None:
 
 @functools.cache
 def targets(name: str) -> set[str]:
-    """Return the other modules that a module imports."""
+    """Return the other modules of the package that a module imports."""
     return {target for imported in imports(modules()[name]) if (target := own(imported)) and target != name}
 
 
@@ -90,7 +90,7 @@ def within(name: str, places: set[str]) -> bool:
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-def test_a_module_imports_from_its_package_and_from_ranks_below() -> None:
+def test_modules_import_from_own_package_or_lower_ranks() -> None:
     wrong = [
         f"{name} imports {target}"
         for name in modules() if name != "__init__"
@@ -100,7 +100,7 @@ def test_a_module_imports_from_its_package_and_from_ranks_below() -> None:
     assert wrong == []
 
 
-def test_no_import_goes_in_a_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     """Lazy imports and imports for type checkers count too."""
     try:
         graphlib.TopologicalSorter({name: targets(name) for name in modules()}).prepare()
@@ -108,13 +108,13 @@ def test_no_import_goes_in_a_circle() -> None:
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-def test_the_root_of_the_package_holds_packages_alone() -> None:
+def test_package_root_contains_only_packages() -> None:
     found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     assert found == set(RANK) - {"__main__"} | {"__init__.py", "__main__.py", "py.typed"}
 
 
-def test_a_library_is_imported_where_it_belongs() -> None:
-    """One package for hatch, one module for programs, one package for HTTP."""
+def test_libraries_are_imported_only_in_their_packages() -> None:
+    """For example only one package imports hatch, and one module subprocess."""
     wrong = [
         f"{name} imports {imported}"
         for name, path in modules().items()
@@ -124,7 +124,7 @@ def test_a_library_is_imported_where_it_belongs() -> None:
     assert wrong == []
 
 
-def test_modules_and_functions_are_short_and_their_docstrings_no_questions() -> None:
+def test_lengths_and_first_words_of_docstrings() -> None:
     """A docstring starts with a verb or a noun."""
     for name, path in modules().items():
         lines = path.read_text("utf-8").count("\n")
@@ -137,8 +137,8 @@ def test_modules_and_functions_are_short_and_their_docstrings_no_questions() -> 
                 assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{name}.{node.name}"
 
 
-def test_the_environment_is_read_at_the_entry_points() -> None:
-    """Everything below gets it handed over in a Context: no variable is read deep inside."""
+def test_environment_is_read_only_in_entry_points() -> None:
+    """Other modules get it in a Context."""
     readers = {
         name
         for name, path in modules().items()
@@ -152,8 +152,8 @@ def test_the_environment_is_read_at_the_entry_points() -> None:
     assert {name for name in readers if not within(name, places)} <= PROGRAMS
 
 
-def test_no_module_of_tests_stands_on_another() -> None:
-    """Code that several need lies beside them in a module of its own: a fake, a fixture of a conftest."""
+def test_test_modules_do_not_import_each_other() -> None:
+    """Shared code is in a module of its own: a fake or a conftest."""
     tests = Path(__file__).parent
     wrong = [
         f"{path.relative_to(tests)}: {found}"
@@ -165,12 +165,12 @@ def test_no_module_of_tests_stands_on_another() -> None:
 
 
 def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a fresh interpreter at the project's root."""
+    """Run a new interpreter in the project's root."""
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
 
 
-def test_hooks_import_nothing_heavy() -> None:
-    """hatch imports the hooks on builds that are not ours: they bring no library along."""
+def test_hooks_import_no_heavy_library() -> None:
+    """hatch imports the hooks in all builds, also those without hatch-docker."""
     code = (
         "import hatchling.plugin, sys; before = set(sys.modules); import hatch_docker.plugin.hooks;"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
@@ -179,7 +179,7 @@ def test_hooks_import_nothing_heavy() -> None:
 
 
 def test_hooks_import_fast() -> None:
-    """Our own modules under the hooks take less than 5 ms, the best of ten: other work may disturb one."""
+    """In less than 5 ms for the modules of hatch_docker, at least once in ten runs: load may disturb a run."""
 
     def microseconds() -> int:
         report = fresh("-X", "importtime", "-c", "import hatch_docker.plugin.hooks").stderr

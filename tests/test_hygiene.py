@@ -1,4 +1,4 @@
-"""No file names a host of a mirror or an index."""
+"""No file names the host of a package index or a mirror."""
 
 import os
 import re
@@ -7,12 +7,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# Written so that this file does not contain what it looks for.
+# Regular expressions, so that this file does not contain the names.
 PUBLIC_HOSTS = r"(?:[a-z0-9-]+\.)+debian\.(?:org|net)|(?:[a-z0-9-]+\.)*(?:pypi|pythonhosted)\.org"
 
 
 def tracked() -> list[Path]:
-    """The files of the project; without git, those of its directories that hold code."""
+    """Return the project's files; without git, those in the directories with code."""
     if (ROOT / ".git").exists():
         listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
         paths = [ROOT / os.fsdecode(name) for name in listing.split(b"\0") if name]
@@ -22,7 +22,7 @@ def tracked() -> list[Path]:
 
 
 def configured_hosts() -> set[str]:
-    """The hosts that this machine's pip, uv and apt are told to use."""
+    """Return the hosts in the configuration of this machine's pip, uv and apt."""
     home = Path.home()
     files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", home / ".config/pip/pip.conf", home / ".config/uv/uv.toml"]
     files += [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
@@ -32,8 +32,8 @@ def configured_hosts() -> set[str]:
     return {host for host in hosts if "." in host and not re.fullmatch(r"[0-9.]+", host)}
 
 
-def test_no_host_of_a_mirror_or_an_index_is_written_down() -> None:
-    """Mirrors and indexes come from the user's configuration, in tests as well."""
+def test_no_file_names_an_index_or_mirror_host() -> None:
+    """Indexes and mirrors come from the user's configuration, in tests too."""
     hosts = [PUBLIC_HOSTS, *(re.escape(host) for host in configured_hosts())]
     pattern = re.compile("|".join(hosts).encode())
     found = {

@@ -1,4 +1,4 @@
-"""The pictures of docs/: the diagrams are those of benchmarks/diagrams.py, and none of them loads anything."""
+"""The pictures in docs/: diagrams are up to date, and pictures load no other file."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,8 +14,8 @@ from tests.pages import DOCS
 
 
 @pytest.mark.parametrize("name", DIAGRAMS)
-def test_a_diagram_is_as_its_script_writes_it(name: str) -> None:
-    """`python benchmarks/diagrams.py` writes all of them; every shape is inside of the frame."""
+def test_diagram_is_up_to_date(name: str) -> None:
+    """`python benchmarks/diagrams.py` writes the diagrams. All shapes are inside of the frame."""
     text = DIAGRAMS[name]()
     assert text == (DOCS / f"{name}.svg").read_text("utf-8")
     for shape in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}rect"):
@@ -23,7 +23,7 @@ def test_a_diagram_is_as_its_script_writes_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*.svg")), ids=lambda path: path.name)
-def test_a_picture_loads_nothing_and_has_a_title(path: Path) -> None:
+def test_picture_has_title_and_loads_no_file(path: Path) -> None:
     root = ET.fromstring(path.read_text("utf-8"))
     assert root.findtext("{http://www.w3.org/2000/svg}title")
     assert not [element for element in root.iter() if any(key.endswith("href") for key in element.attrib)]
@@ -31,8 +31,8 @@ def test_a_picture_loads_nothing_and_has_a_title(path: Path) -> None:
     assert "@import" not in path.read_text("utf-8")
 
 
-def test_a_recording_shows_each_row_while_it_is_there() -> None:
-    """A row that stays is one element; the last screen is visible without animations."""
+def test_recording_shows_rows_at_their_times() -> None:
+    """A row that does not change is one element. Without animations the last screen is visible."""
     stays, goes, ends = (("$ build", "bold"),), (("working", "cyan"),), (("done <1 s", ""),)
     shown, total = timeline(iter([(0.0, (stays, goes)), (0.3, (stays, goes)), (0.3, (stays, ends))]))
     assert total == pytest.approx(0.6 + HOLD)

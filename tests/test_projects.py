@@ -1,4 +1,4 @@
-"""The projects that other tests build are sound: a wheel comes out, and its command says what it should."""
+"""The projects of tests/projects.py: their wheels can be built, and their commands print the expected output."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def build_wheel(project: Path) -> Path:
 
 
 def install(wheel: Path, prefix: Path) -> None:
-    """Install as any installer does, into a virtual environment without pip."""
+    """Install a wheel with pypa/installer into a virtual environment without pip."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
     (site,) = prefix.glob("lib/python*/site-packages")
     schemes = {"purelib": str(site), "platlib": str(site), "scripts": str(prefix / "bin"), "data": str(prefix)}
@@ -34,8 +34,8 @@ def install(wheel: Path, prefix: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_project_is_sound(kind: str, tmp_path: Path) -> None:
-    """It makes a wheel, and where no dependency is needed, the command prints what the table says."""
+def test_wheel_is_built_and_command_runs(kind: str, tmp_path: Path) -> None:
+    """The command runs only if the project has no dependencies."""
     if kind == "c-extension":
         need("cc")
     if kind == "vcs-version":
@@ -46,15 +46,15 @@ def test_project_is_sound(kind: str, tmp_path: Path) -> None:
         return
     install(wheel, tmp_path / "venv")
     command, *arguments = KINDS[kind].command
-    said = subprocess.run(
+    done = subprocess.run(
         [tmp_path / "venv/bin" / command, *arguments], check=True, capture_output=True, encoding="utf-8"
     )
-    assert said.stdout == KINDS[kind].says
+    assert done.stdout == KINDS[kind].output
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_configuration_is_accepted(kind: str, tmp_path: Path) -> None:
-    """[tool.hatch-docker] of every project is valid, further options included."""
+def test_tool_table_is_valid(kind: str, tmp_path: Path) -> None:
+    """Also with further options."""
     project = write_project(kind, tmp_path, base="oci:base", options='user = "1000"\n[tool.hatch-docker.env]\nA = "b"')
     path = project / "pyproject.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["hatch-docker"]
@@ -62,8 +62,7 @@ def test_configuration_is_accepted(kind: str, tmp_path: Path) -> None:
     assert (config.base, config.user, dict(config.env)) == ("oci:base", "1000", {"A": "b"})
 
 
-def test_example_project_is_accepted() -> None:
-    """So is the example's."""
+def test_tool_table_of_example_project_is_valid() -> None:
     path = Path(__file__).parent.parent / "example_project/pyproject.toml"
     config = load_config(tomllib.loads(path.read_text(encoding="utf-8"))["tool"]["hatch-docker"], {}, path)
     assert config.check.command == ("mandelbrot-tiles", "--self-check")

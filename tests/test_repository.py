@@ -1,4 +1,4 @@
-"""The files for GitHub, GitLab and pre-commit: their schemas, their scripts, what they name."""
+"""Files for GitHub, GitLab and pre-commit: their schemas, scripts and references."""
 
 import re
 import runpy
@@ -23,12 +23,12 @@ ACTION, COMPONENT = ROOT / "action.yml", ROOT / "templates/image.yml"
     (ROOT / ".github/ISSUE_TEMPLATE/config.yml", "github-issue-config"), (ACTION, "github-actions"),
     (COMPONENT, "gitlab-ci"),
 ], ids=lambda value: getattr(value, "name", value))  # fmt: skip
-def test_a_file_keeps_to_its_schema(path: object, kind: str) -> None:
+def test_file_matches_its_schema(path: object, kind: str) -> None:
     for document in documents(path.read_text("utf-8")):  # type: ignore[attr-defined]
         check_schema(document, kind)
 
 
-def test_hooks_for_users_and_for_us() -> None:
+def test_pre_commit_hooks() -> None:
     from pre_commit import clientlib
 
     (hook,) = clientlib.load_manifest(str(ROOT / ".pre-commit-hooks.yaml"))
@@ -41,8 +41,8 @@ def test_hooks_for_users_and_for_us() -> None:
 
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, ACTION, COMPONENT], ids=lambda path: path.name)
-def test_a_script_is_read_by_its_shell_and_gets_inputs_as_variables(path: object) -> None:
-    """An input of the action is never a part of a script on GitHub."""
+def test_scripts_are_valid_and_use_inputs_as_variables(path: object) -> None:
+    """On GitHub, an expression in a script would allow code injection."""
     text = path.read_text("utf-8")  # type: ignore[attr-defined]
     for script in scripts(documents(text)):
         assert "${{" not in script
@@ -52,8 +52,8 @@ def test_a_script_is_read_by_its_shell_and_gets_inputs_as_variables(path: object
         assert (ROOT / used).is_file() if local else re.fullmatch(r"[\w-]+/[\w/-]+@(v\d+|release/v\d+)", used), used
 
 
-def test_every_python_is_tested() -> None:
-    """From the oldest that may install hatch-docker on, without a gap."""
+def test_ci_tests_all_supported_pythons() -> None:
+    """From the oldest version in requires-python, without a gap."""
     (document,) = documents((ROOT / ".github/workflows/tests.yml").read_text("utf-8"))
     minors = [int(version.partition(".")[2]) for version in document["jobs"]["quick"]["strategy"]["matrix"]["python"]]
     oldest = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"]
@@ -61,7 +61,7 @@ def test_every_python_is_tested() -> None:
     assert minors == list(range(11, 16))
 
 
-def test_a_release_needs_no_token_and_comes_after_the_tests() -> None:
+def test_release_runs_after_tests_and_needs_no_token() -> None:
     (document,) = documents((ROOT / ".github/workflows/release.yml").read_text("utf-8"))
     jobs = document["jobs"]
     assert (jobs["build"]["needs"], jobs["publish"]["needs"]) == ("tests", "build")
@@ -70,17 +70,17 @@ def test_a_release_needs_no_token_and_comes_after_the_tests() -> None:
     assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text("utf-8")
 
 
-def test_a_package_index_gets_absolute_links() -> None:
-    """The address is written in pyproject.toml alone; the release workflow fills it in there."""
-    made = runpy.run_path(str(ROOT / "hatch_build.py"))
-    text = made["absolute"]((ROOT / "README.md").read_text("utf-8"), "https://host.example/owner/name")
+def test_readme_on_package_index_has_absolute_links() -> None:
+    """The repository's URL is only in pyproject.toml; the release workflow writes it there."""
+    build_hook = runpy.run_path(str(ROOT / "hatch_build.py"))
+    text = build_hook["absolute"]((ROOT / "README.md").read_text("utf-8"), "https://host.example/owner/name")
     found = [address for address in re.findall(r"\]\(([^()\s]+)\)", text) if "host.example" in address]
     assert len(found) == len([link for link in links(ROOT / "README.md") if not link.startswith("http")]) > 20
     for address in found:
         kind, path = re.fullmatch(r"https://host\.example/owner/name/(blob|raw)/main/(.+)", address).groups()
         assert (ROOT / path.partition("#")[0]).is_file()
         assert (kind == "raw") is path.endswith(".svg")
-    assert "Repository" in made["urls"]("https://host.example/owner/name", "")
+    assert "Repository" in build_hook["urls"]("https://host.example/owner/name", "")
     line = 'repository = ""\n'
     assert line in (ROOT / "pyproject.toml").read_text("utf-8")
     assert line.strip().replace('"', '\\"') in (ROOT / ".github/workflows/release.yml").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The table of benchmarks/seed.py in docs/comparison.md, and the charts, say what was measured."""
+"""The table of benchmarks/seed.py in docs/comparison.md and its charts match the measured figures."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -32,7 +32,7 @@ FIGURES = {
 }
 
 
-def test_the_page_and_the_charts_are_what_was_measured() -> None:
+def test_page_and_charts_match_the_figures() -> None:
     figures = read_figures()
     assert list(figures) == list(TITLES), "a row was not measured"
     assert with_table(PAGE.read_text("utf-8"), figures) == PAGE.read_text("utf-8")
@@ -40,12 +40,12 @@ def test_the_page_and_the_charts_are_what_was_measured() -> None:
         assert chart(figures, shown, names) == PAGE.with_name(name).read_text("utf-8")
 
 
-def test_figures_survive_their_file() -> None:
+def test_figures_round_trip_through_json() -> None:
     assert Figures(**json.loads(json.dumps(FIGURES["naive"].to_json()))) == FIGURES["naive"]
     assert all(Figures(**row) for row in json.loads(RESULTS.read_text("utf-8")).values())
 
 
-def test_the_chart_is_well_formed_and_inside_its_frame() -> None:
+def test_shapes_of_chart_are_inside_the_frame() -> None:
     root = ET.fromstring(chart(FIGURES, *CHARTS["seed.svg"]))
     _, _, width, height = (float(number) for number in root.attrib["viewBox"].split())
     for shape in root.iter("{http://www.w3.org/2000/svg}rect"):
@@ -58,12 +58,12 @@ def test_the_chart_is_well_formed_and_inside_its_frame() -> None:
     ("count", "text"),
     [(223_456_789, "223 MB"), (82_672_633, "82.7 MB"), (1_000_000, "1.00 MB"), (30_689, "30.7 kB"), (17, "17 B")],
 )
-def test_sizes_have_three_figures(count: int, text: str) -> None:
+def test_sizes_have_three_digits(count: int, text: str) -> None:
     assert size(count) == text
 
 
-def test_the_best_of_a_column_is_bold_whosever_it_is() -> None:
-    """On the same base; and nobody is first where all are equal."""
+def test_best_value_of_a_column_is_bold() -> None:
+    """Only rows with the same base are compared. Equal values are all bold."""
     figures = {name: replace(row, times={**row.times, "cold": 9.0}) for name, row in FIGURES.items()}
     figures["naive"] = replace(figures["naive"], times={**figures["naive"].times, "cold": 1.0, "c": 99.0})
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in table(figures).splitlines()}
@@ -71,10 +71,10 @@ def test_the_best_of_a_column_is_bold_whosever_it_is() -> None:
     assert "| **" in rows[TITLES["uninstall"]]  # its C edit
     assert not any("| **" in rows[TITLES[name]] for name in ON_OTHER)
     near = {name: replace(row, unpacked=211_000_000 + at) for at, (name, row) in enumerate(FIGURES.items())}
-    assert table(near).count("| **1.0** (211 MB) |") == len(FIGURES) - len(ON_OTHER)  # no nearer than it is written
+    assert table(near).count("| **1.0** (211 MB) |") == len(FIGURES) - len(ON_OTHER)  # equal after rounding
 
 
-def test_a_column_is_there_where_every_row_has_it() -> None:
+def test_column_is_shown_only_if_all_rows_have_a_value() -> None:
     assert "of it yours" not in table(FIGURES)
     counted = {name: replace(row, code=200_000) for name, row in FIGURES.items()}
     assert "| of it yours |" in table(counted)
@@ -83,7 +83,7 @@ def test_a_column_is_there_where_every_row_has_it() -> None:
     assert "new dependency" not in table({**FIGURES, "uv": replace(FIGURES["uv"], times=without)})
 
 
-def test_rows_of_several_runs_are_told_apart() -> None:
+def test_rows_of_several_runs_give_a_warning() -> None:
     assert "Measured 2026-01-01." in table({name: replace(row, run="2026-01-01") for name, row in FIGURES.items()})
     mixed = {**FIGURES, "uv": replace(FIGURES["uv"], run="2026-01-02")}
     assert "Rows of 2 runs, so beware: " in table(mixed)
@@ -92,5 +92,5 @@ def test_rows_of_several_runs_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0.5, "0.50"), (0.999, "1.0"), (1, "1.0"), (9.94, "9.9"), (9.96, "10"), (936.2, "936")]
 )
-def test_multiples_have_two_figures(value: float, text: str) -> None:
+def test_multiples_have_two_digits(value: float, text: str) -> None:
     assert multiple(value * 3, 3) == text

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md has every error that a user can cause: read off the code, both ways."""
+"""docs/troubleshooting.md contains all errors that a user can cause, and no others. The code is parsed for them."""
 
 import ast
 import functools
@@ -11,15 +11,15 @@ import pytest
 from tests.modules import PACKAGE, modules, nodes
 
 PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
-HOLE = "\N{HORIZONTAL ELLIPSIS}"  # what a message fills in
-LEAST = 8  # letters of a message of ours: what has fewer passes on what somebody else said
+HOLE = "\N{HORIZONTAL ELLIPSIS}"  # placeholder for values in a message
+LEAST = 8  # letters; a shorter message only passes on an error of another program
 
 if not PAGE.is_file():
     pytest.skip("an sdist has no docs", allow_module_level=True)
 
 
 def errors() -> set[str]:
-    """The names of all classes of ours that are HatchDockerErrors."""
+    """Return the names of all subclasses of HatchDockerError."""
     classes = [
         (node.name, [base.id for base in node.bases if isinstance(base, ast.Name)])
         for path in modules().values()
@@ -33,7 +33,7 @@ def errors() -> set[str]:
 
 
 def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the texts of a message, with holes in the constant parts; a name stands for all of its values."""
+    """Return the possible texts of a message, with HOLE for each value; a name stands for all values assigned to it."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -55,7 +55,7 @@ def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list
 
 
 def assigned(nodes: Iterable[ast.AST]) -> dict[str, list[str]]:
-    """Return the values of the names of a function, as far as they are texts."""
+    """Return the texts that a function assigns to each name."""
     found: dict[str, list[str]] = {}
     for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -65,7 +65,7 @@ def assigned(nodes: Iterable[ast.AST]) -> dict[str, list[str]]:
 
 @functools.cache
 def messages() -> list[tuple[str, str]]:
-    """Return where each error and warning is, and its template."""
+    """Return the place and the template of each error and warning."""
     return sorted(set(find_messages()))
 
 
@@ -83,7 +83,7 @@ def find_messages() -> Iterator[tuple[str, str]]:
             known = assigned(inside)
             raised = {id(node.exc) for node in inside if isinstance(node, ast.Raise)}
             for node in (node for node in inside if isinstance(node, ast.Call) and node.args):
-                if tells(node, kinds, config=config, raised=id(node) in raised):
+                if is_message(node, kinds, config=config, raised=id(node) in raised):
                     yield from ((f"{name}:{node.lineno}", text) for text in templates(node.args[0], known))
 
 
@@ -99,8 +99,8 @@ def sentences(tree: ast.AST) -> Iterator[str]:
             yield from templates(node.args[0], {})
 
 
-def tells(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> bool:
-    """Return True if a call makes an error or a warning out of its first argument."""
+def is_message(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> bool:
+    """Return whether a call makes an error or a warning from its first argument."""
     if isinstance(call.func, ast.Attribute):
         return call.func.attr in ("warn", "_warn", "abort", "__init__", "with_message") or (
             config and call.func.attr == "append"
@@ -110,40 +110,40 @@ def tells(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> boo
 
 
 def entries() -> list[str]:
-    """The messages of the page, as they stand there."""
+    """Return the messages on the page."""
     blocks = re.findall(r"^```text\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line]
 
 
 def pattern(entry: str) -> re.Pattern[str]:
-    """Return a pattern of an entry: dots stand for anything."""
+    """Return a regular expression for an entry; "..." matches any text."""
     return re.compile(".*".join(re.escape(part) for part in re.split(r"\.{3,}", entry)), re.DOTALL)
 
 
 NOT_ERRORS = {
-    "config.schema",                #  what whoever writes the page gets
-    "wheels.builder.sandbox_init",  # read by wheels.builder.sandbox, never by people
+    "config.schema",                # errors for authors of the page
+    "wheels.builder.sandbox_init",  # for wheels.builder.sandbox, not for users
 }
 
 
-def is_ours(where: str, text: str) -> bool:
-    """Return True if a message has words of ours."""
+def is_own_message(where: str, text: str) -> bool:
+    """Return whether a message is an error for users with a text of its own."""
     return where.partition(":")[0] not in NOT_ERRORS and len(re.findall(r"[a-zA-Z]", text)) >= LEAST
 
 
-def test_every_message_is_on_the_page() -> None:
-    """A new error is a new line in docs/troubleshooting.md, below its section, with what to do about it."""
+def test_all_messages_are_on_the_page() -> None:
+    """A new error needs an entry in docs/troubleshooting.md with a remedy."""
     known = [pattern(entry) for entry in entries()]
     missing = [
         f"{where}: {text.replace(HOLE, '...')}" for where, text in messages()
-        if is_ours(where, text) and not any(item.fullmatch(text) for item in known)
+        if is_own_message(where, text) and not any(item.fullmatch(text) for item in known)
     ]  # fmt: skip
     assert len(messages()) > 500
     assert not missing, f"docs/troubleshooting.md lacks:\n{chr(10).join(missing)}"
 
 
-def test_every_entry_is_a_message() -> None:
-    """An entry that no code says any more is taken out of the page; none is so short that it matches anything."""
+def test_all_entries_are_messages() -> None:
+    """An entry without a message in the code must be removed. Entries must not match any text."""
     texts = "\n".join(text.replace("\n", " ") for _, text in messages())
     for entry in set(entries()):
         assert len(re.findall(r"[a-zA-Z]", entry)) >= 4, entry
@@ -154,8 +154,8 @@ def test_every_entry_is_a_message() -> None:
     assert not dead, f"nobody says any more:\n{chr(10).join(dead)}"
 
 
-def test_entries_stand_once_in_a_section() -> None:
-    """A message twice in one section is a mistake, and so is an entry that nothing is said about."""
+def test_entries_are_unique_and_have_a_text() -> None:
+    """In each section of the page."""
     for section in re.split(r"^#+ ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]:
         blocks = re.findall(r"^```text\n(.*?)^```\n\n(```|#|.)", section, re.MULTILINE | re.DOTALL)
         assert len(blocks) == section.count("```text"), section

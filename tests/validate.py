@@ -1,4 +1,4 @@
-"""Validation of images that tests make: every invariant is computed again from the bytes."""
+"""Validation of images that tests make: all invariants are computed again from the bytes."""
 
 import contextlib
 import json
@@ -14,13 +14,13 @@ from hatch_docker.oci.model import Descriptor, Image, Index, Layer, digest_of
 from hatch_docker.oci.tar import read_tar
 
 VALID: set[str] = set()
-"""Layers that were valid in this process."""
+"""Layers that were already validated in this process."""
 
 
 def validate(item: Image | Index) -> None:
-    """Check digests, sizes, diff-ids, media types, platform, history and each layer's tar.
+    """Check digests, sizes, diff-ids, media types, platform, history and the tar of each layer.
 
-    Reads every layer, and unpacks it the first time. Raises ImageError for the first error.
+    Read each layer, and unpack it the first time. Raise ImageError for the first error.
     """
     if isinstance(item, Image):
         _validate_image(item)

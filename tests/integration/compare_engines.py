@@ -96,7 +96,7 @@ def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, 
     assert found == expected
     assert (found.status, found.user, found.group) == (0, 65532, 65532 if base.startswith("debian:") else 0)
     if kind not in ("extras-and-groups", "vcs-version"):  # there it depends on the options, and on the edit
-        assert found.output == KINDS[kind].says
+        assert found.output == KINDS[kind].output
 
 
 @dataclass(frozen=True)

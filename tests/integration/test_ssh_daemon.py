@@ -96,7 +96,7 @@ def test_a_build_is_loaded_by_ssh(far: Far, tmp_path: Path, cache: Path, monkeyp
         first = build(project, cache, variables=variables)
         assert f"Docker at ssh://far:{far.port}: {name}" in first.output
         done = subprocess.run(["docker", "run", "--rm", name], capture_output=True, text=True, check=True)
-        assert done.stdout == KINDS["hello"].says
+        assert done.stdout == KINDS["hello"].output
         again = build(project, cache, variables=variables)
         assert f"Docker at ssh://far:{far.port}: {name}" in again.output
         save(far.daemon(), name, tmp_path / "saved.tar")
