@@ -107,7 +107,7 @@ def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -
     return paths
 
 
-def displayed(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: bool) -> str:
+def artifact_text(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: bool) -> str:
     """Return what standard output shows of an artifact: its path, with `quiet` a pushed image's names by digest."""
     for receipt in receipts:
         if quiet and receipt.pushed and Path(artifact).name == receipt.archive:
@@ -157,7 +157,7 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tupl
     from hatch_docker.build.pipeline import image_or_index
     from hatch_docker.core.image_lock import NAME, RELOCK
 
-    plans, ctx = open_plans(project, environ, every=True)
+    plans, ctx = open_plans(project, environ, all_images=True)
     plan = matching_plan(str(archive), plans)
     if ctx.image_lock is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
@@ -176,7 +176,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     from hatch_docker.engines.rebase import rebase
     from hatch_docker.plan.model import CachePlan
 
-    plans, ctx = open_plans(project, environ, every=True)
+    plans, ctx = open_plans(project, environ, all_images=True)
     if ctx.image_lock is None:
         ctx = replace(ctx, environ={**environ, REFRESH: "1"})
     existing = open_existing(image, ctx)
@@ -191,5 +191,5 @@ def archives_of(project: Project, environ: Mapping[str, str]) -> list[Path]:
     """Return the paths of the archives of a project's images in its default output directory."""
     from hatch_docker.build.pipeline import output_paths
 
-    plans, _ctx = open_plans(project, environ, pinned=False)
+    plans, _ctx = open_plans(project, environ, use_lock=False)
     return [output_paths(plan, project.output())[0] for plan in plans]

@@ -17,10 +17,10 @@ from hatch_docker.project.workspace import is_member, writable_path
 def write_ci_outputs(
     receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str], *, several: bool = False
 ) -> None:
-    """Write the outputs of a build into the files that a pipeline names; do nothing if it names none.
+    """Write the outputs of a build to the files that the CI pipeline names; do nothing without such files.
 
-    `directory` is that of the archive. If `several` projects are built in one step, each output is also written
-    with the project's name in front. Raises StoreError for a file that cannot be written.
+    `directory`: the directory of the archive. `several`: the step builds several projects, so that each output is also
+    written with the project's name as prefix. Raises StoreError for a file that cannot be written.
     """
     if dotenv is not None:
         write_file(dotenv, dotenv_text(receipt, directory, dotenv).encode())
@@ -31,12 +31,12 @@ def write_ci_outputs(
 
 
 def report_path(root: Path, dotenv: str, environ: Mapping[str, str]) -> Path | None:
-    """Return the path of the dotenv report of a project, None if it sets none; raise ConfigError (`writable_path`)."""
+    """Return the path of the dotenv report, None if the option is empty. Raises ConfigError (see `writable_path`)."""
     return writable_path(root, dotenv, "tool.hatch-docker.dotenv", "HATCH_DOCKER_DOTENV", environ) if dotenv else None
 
 
 def is_one_of_several(root: Path, environ: Mapping[str, str]) -> bool:
-    """Return whether a step of a pipeline may build other projects, too: those of the project's workspace."""
+    """Return whether a step of a GitHub workflow may also build other projects: those of the project's workspace."""
     if not environ.get("GITHUB_OUTPUT"):
         return False
     return is_member(root)
@@ -53,7 +53,7 @@ def outputs(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
 
 
 def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> str:
-    """Return lines for GITHUB_OUTPUT; no value can contain its delimiter and so define another output."""
+    """Return lines for GITHUB_OUTPUT. The delimiter is a hash of the value, so no value can define another output."""
     parts = []
     for name, items in outputs(receipt, directory).items():
         text = "\n".join(items)
@@ -65,9 +65,10 @@ def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> 
 
 
 def dotenv_text(receipt: Receipt, directory: Path, path: Path) -> str:
-    """Return the contents of GitLab's dotenv report, which has neither quotes nor values of several lines.
+    """Return the contents of GitLab's dotenv report: no quotes, each value in one line.
 
-    The lines of the file at `path` about other images of the project stay; the default image, built first, keeps none.
+    Keeps the lines of the file at `path` about other images of the project; the default image, which is built first,
+    replaces the whole file.
     """
     prefix = f"IMAGE_{receipt.part.upper().replace('-', '_')}_" if receipt.part else "IMAGE_"
     own = {f"{prefix}{name.upper()}": " ".join(items) for name, items in outputs(receipt, directory).items()}
@@ -77,7 +78,7 @@ def dotenv_text(receipt: Receipt, directory: Path, path: Path) -> str:
 
 
 def markdown(receipt: Receipt) -> str:
-    """Return the Markdown of a step's summary: the image, where it was pushed, the size of each kind of layer."""
+    """Return the step summary as Markdown: the image, its repositories, the size of each kind of layer, hints."""
     heading = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
     lines = [f"### {_inline(heading)}", "", f"`{receipt.digest}`", ""]
     for delivery in receipt.deliveries:
@@ -99,7 +100,7 @@ def markdown(receipt: Receipt) -> str:
 
 
 def _inline(text: str) -> str:
-    """Escape text for Markdown: names of files in wheels may look like headings, links and HTML."""
+    """Escape text for Markdown. File names in wheels may contain links or HTML."""
     return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(sanitize(text).split()))
 
 

@@ -1,9 +1,9 @@
-"""The options of a project's images, remembered: pydantic is imported where something that decides them is new.
+"""The options of a project's images, read with pydantic or from the cache.
 
-Its import and the models take a sixth of a short build, in a fork where there is a processor for it. What they make of
-a table depends on the table, the variables, and the files that are searched for options in other tables; it is kept in
-the cache under a hash of all of these.
-Of options that people write freely, and so perhaps a secret into, only the place in the table is kept.
+Importing pydantic and the models takes a sixth of a short build. Their result depends on the table, the environment
+variables, and the files that may contain options; the cache keeps it under a hash of all of these. If they have
+changed, pydantic runs in a forked process while this one imports other modules. Free-text options may contain a secret:
+the cache keeps only their places in the table.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Table = TypeVar("Table")
 KIND = "config"
 _LOGIN = re.compile(r"//[^/]*@")  # in a URL
-# Options that people write freely: only later a build looks for secrets in them.
-_FREE = (
+# Free-text options. The build looks for secrets in them, but only after the options are cached.
+_FREE_TEXT = (
     ("env",), ("labels",), ("annotations",), ("entrypoint",), ("cmd",), ("healthcheck",), ("check", "command"),
     ("build", "env"), ("build", "args"), ("steps",),
 )  # fmt: skip
@@ -38,12 +38,12 @@ _FREE = (
 def read_configs(
     table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path, store: Store
 ) -> dict[str, Config]:
-    """Return what `config.load.load_configs` returns; each Config is a plain object with the attributes of the model.
+    """Return the result of `config.load.load_configs`, with plain objects that have the attributes of the models.
 
-    Raises ConfigError. Where a login or another secret may be among the options, they are not remembered.
+    Options that may contain credentials or another secret are not cached. Raises ConfigError.
     """
     variables = variables_of(environ)
-    models = sorted(Path(hatch_docker.config.__file__).parent.glob("*.py"))  # a checkout has one version for many
+    models = sorted(Path(hatch_docker.config.__file__).parent.glob("*.py"))  # in a checkout, the version stays the same
     files = [pyproject, pyproject.with_name("hatch.toml"), *models]
     texts = [path.read_bytes().hex() if path.is_file() else None for path in files]
     key = key_of(__version__, sys.version, repr(table), variables, texts)
@@ -52,20 +52,20 @@ def read_configs(
         load = partial(_load, table, environ, pyproject)
         rows = None if "pydantic" in sys.modules else in_fork(load, _import_steps)
         rows = load() if rows is None else rows
-        if all(_refer(config, name, table) for name, config in rows) and not _LOGIN.search(repr(rows)):
+        if all(_replace_free_text(config, name, table) for name, config in rows) and not _LOGIN.search(repr(rows)):
             store.remember(KIND, key, rows)
     return {name: cast("Config", _from_json(config, table)) for name, config in rows}
 
 
 def _load(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path) -> list[Any]:
-    """Return the Config of each image, as JSON, with its name."""
+    """Return name and Config of each image as JSON."""
     from hatch_docker.config.load import load_configs
 
     return [[name, _as_json(config)] for name, config in load_configs(table, environ, pyproject).items()]
 
 
 def _import_steps() -> None:
-    """Import modules that a build needs once it knows its options."""
+    """Import the modules of the next steps of a build."""
     import hatch_docker.build.checks.shared_libraries
     import hatch_docker.build.inputs
     import hatch_docker.build.pipeline
@@ -78,16 +78,16 @@ def _import_steps() -> None:
 
 
 def with_options(table: Table, **options: object) -> Table:
-    """Return a Config of `read_configs`, or a table of one, with other values of some options."""
+    """Return a Config of `read_configs`, or one of its tables, with other values for `options`."""
     return cast("Table", SimpleNamespace(**{**vars(table), **options}))
 
 
-def _refer(config: Any, image: str, table: Mapping[str, Any]) -> bool:
-    """Replace the options of an image that people write freely by their places in the table.
+def _replace_free_text(config: Any, image: str, table: Mapping[str, Any]) -> bool:
+    """Replace each free-text option of an image by its place in the table.
 
-    Return whether each has one: not if a variable set it, or the model made another value of it.
+    Return False if the table does not have the value: an environment variable set it, or the model changed it.
     """
-    for path in _FREE:
+    for path in _FREE_TEXT:
         row, value = config, config
         for name in path:
             row = next(row for row in value["options"] if row[0] == name)
@@ -109,7 +109,7 @@ def _find(table: Any, place: Sequence[str]) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value of a Config as JSON, which keeps the order of its tables."""
+    """Return a value of a Config as JSON that keeps the order of tables."""
     if hasattr(value, "model_fields_set"):
         names = [*type(value).model_fields, "model_fields_set"]
         return {"options": [[name, _as_json(getattr(value, name))] for name in names]}

@@ -23,16 +23,16 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.git import DIRTY
 
-SCHEMES = ("docker", "docker-daemon", "podman")  # of names of images that a daemon has
-ENDINGS = (".tar", ".tar.gz", ".tgz")  # of names that are paths, not tags
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # of a label; it becomes part of file names
+SCHEMES = ("docker", "docker-daemon", "podman")  # prefixes of images in a daemon
+ENDINGS = (".tar", ".tar.gz", ".tgz")  # a name that ends so is a path
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a version label that may become part of file names
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingImage:
-    """An image and its names: `image` without a tag, "" if it has none.
+    """An image and its names. `image`: the name without a tag, "" if it has no name.
 
-    `repository` is where it was pulled from, "" for an archive. `receipt` is the one beside the archive, if any.
+    `repository`: the repository that it was pulled from, "" for an archive. `receipt`: the receipt beside the archive.
     """
 
     item: Image | Index
@@ -51,7 +51,7 @@ class ExistingImage:
         return str((self.images[0].settings.get("Labels") or {}).get(PREFIX + name, ""))
 
     def left_out(self, image: Image) -> tuple[Excluded, ...]:
-        """Return what was left out of the wheels of an image; () without a receipt."""
+        """Return the files of wheels that the image for one platform does not contain; () without a receipt."""
         platforms = self.receipt.platforms if self.receipt else ()
         return next((platform.left_out for platform in platforms if platform.digest == image.digest), ())
 
@@ -67,10 +67,10 @@ class ExistingImage:
 
 
 def open_existing(name: str, ctx: Context, *, foreign: bool = False) -> ExistingImage:
-    """Return the image in an archive if `name` is a path, else the one that it names in a registry.
+    """Return the image of an archive if `name` is a path, otherwise of a registry.
 
-    The archive may be `foreign`, written by another program.
-    Raises ConfigError for a path that does not exist, ImageError for an invalid image, and RegistryError.
+    `foreign`: also accept archives of other programs. Raises ConfigError for a path that does not exist, ImageError for
+    an invalid image, and RegistryError.
     """
     path = Path(name)
     if path.is_file():
@@ -94,10 +94,10 @@ def open_existing(name: str, ctx: Context, *, foreign: bool = False) -> Existing
 
 @contextlib.contextmanager
 def existing_image(name: str, ctx: Context) -> Iterator[ExistingImage]:
-    """Yield the image that `open_existing` returns, or one of `oci:DIRECTORY`, a layout, or of `docker:NAME` or
-    `podman:NAME`, from a daemon of this machine. Its layers can be read while the block runs.
+    """Yield the image of an archive or registry (`open_existing`), a layout (`oci:DIRECTORY`), or a daemon.
 
-    Raises DaemonError if no daemon answers, or it has no such image.
+    Names of images in a daemon are `docker:NAME` and `podman:NAME`. The layers can be read inside the block only.
+    Raises DaemonError if no daemon is running, or it has no such image.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "oci":
@@ -115,9 +115,9 @@ def existing_image(name: str, ctx: Context) -> Iterator[ExistingImage]:
 
 
 def matching_plan(name: str, plans: Sequence[Plan]) -> Plan:
-    """Return the plan that an archive or a reference belongs to: by its receipt, by its name, else the first plan.
+    """Return the plan of an archive or a reference: by its receipt, otherwise by its name, otherwise the first plan.
 
-    Raises ConfigError if the receipt names an image that the project does not have in its present configuration.
+    Raises ConfigError if the receipt names an image that the project's configuration no longer has.
     """
     path = Path(name)
     if receipt := receipt_beside(path):

@@ -1,4 +1,4 @@
-"""Failures of a command as a user sees them: one line, and an exit status."""
+"""Failures of a command as the user sees them: one line, and an exit status."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ def friendly_errors() -> Iterator[None]:
 
 
 def own_command(*, hatch: bool = False) -> str:
-    """Return the command line of hatch-docker that works in the user's shell.
+    """Return a command line that starts hatch-docker in the user's shell.
 
-    hatch and build tools run us in an environment of theirs, whose programs are not in that shell's PATH: with `hatch`
-    they do not count.
+    `hatch`: this process runs in an environment of hatch or a build tool, whose programs are not on the PATH of the
+    user's shell; ignore that environment.
     """
     if {"archive-v0", "builds-v0"} & set(Path(sys.prefix).parts):  # uvx, uv build: the environment is in uv's cache
         return "uvx hatch-docker"
-    temporary = re.search(r"/(pip-)?build-env-", sys.prefix)  # of pip or build, which remove it
+    temporary = re.search(r"/(pip-)?build-env-", sys.prefix)  # an environment that pip or build will remove
     own = str(Path(sys.executable).parent)
     places = [place for place in os.get_exec_path() if not (hatch and place == own)]
     if shutil.which("hatch-docker", path=os.pathsep.join(places)) or temporary:
@@ -42,8 +42,8 @@ def own_command(*, hatch: bool = False) -> str:
     return shlex.join([sys.executable, "-m", "hatch_docker"])
 
 
-def told(error: HatchDockerError, *, hatch: bool = False) -> str:
-    """Return the text of an error for a terminal: no control characters, and commands that can be typed here."""
+def terminal_text(error: HatchDockerError, *, hatch: bool = False) -> str:
+    """Return the text of an error without control characters, and with commands that work in the user's shell."""
     text = str(error)
     if "`hatch-docker " in text:
         text = text.replace("`hatch-docker ", f"`{own_command(hatch=hatch)} ")
@@ -51,7 +51,7 @@ def told(error: HatchDockerError, *, hatch: bool = False) -> str:
 
 
 def page_about(error: HatchDockerError) -> str:
-    """Return the address of the page about a kind of error: of the site, else in the repository; "" without either."""
+    """Return the URL of the documentation about a kind of error: on the site, otherwise in the repository, or ""."""
     import importlib.metadata
 
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -65,21 +65,23 @@ def page_about(error: HatchDockerError) -> str:
 
 
 def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
-    """Return what `work` returns; a failure that the user can mend ends the program with one line, by hatch's `app`."""
+    """Return the result of `work`; for an error of the user, end the program with one line (hatch's `app.abort`)."""
     try:
         with friendly_errors():
             return work()
     except HatchDockerError as error:
-        # The name of a file may be no text at all, or control characters for a terminal.
         page = page_about(error)
-        text = told(error, hatch=True)
+        text = terminal_text(error, hatch=True)
         app.abort(f"{text}\nhelp: {page}" if page else text, code=error.exit_status)
         raise
 
 
 @contextlib.contextmanager
-def named_as_typed(typed: Mapping[str, str]) -> Iterator[None]:
-    """Name in ConfigErrors of the block the options that the user typed, by the variables that carry their values."""
+def naming_typed_options(typed: Mapping[str, str]) -> Iterator[None]:
+    """Replace variables in ConfigErrors of the block by the command line options that set them.
+
+    `typed`: the option of each variable, such as "--tag" for "HATCH_DOCKER_TAGS".
+    """
     try:
         yield
     except ConfigError as error:

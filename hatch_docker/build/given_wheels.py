@@ -1,7 +1,7 @@
-"""A project whose wheels exist: made by `python -m build`, cibuildwheel or auditwheel, on this machine or another one.
+"""A project of existing wheels, for example of `python -m build`, cibuildwheel or auditwheel.
 
-The wheel says name, version, dependencies and scripts, so that neither a backend nor a builder stage is needed for it.
-The table, the locks and what `files` names are those of the project around the wheel.
+Name, version, dependencies and scripts are those of the wheel's metadata: no backend and no builder stage is needed.
+[tool.hatch-docker], the locks, and the paths in `files` are those of the directory around the wheel.
 """
 
 import re
@@ -21,10 +21,10 @@ from hatch_docker.wheels.metadata import programs, project_table
 
 
 def open_wheels(wheels: Sequence[Path], root: Path, file: str) -> Project:
-    """Return the project of some wheels of one version, each for other platforms or Pythons; raises ConfigError.
+    """Return the project of wheels of one version, each for another platform or Python.
 
-    [tool.hatch-docker] is that of the `file` in `root`; without such a file the defaults hold. Raises WheelError for a
-    file that cannot be read as a wheel.
+    `file`: the file in `root` with [tool.hatch-docker]; without it the options have their defaults. Raises ConfigError
+    if the wheels differ, and WheelError for a file that cannot be read as a wheel.
     """
     tables = read_toml(root / file) if (root / file).is_file() else {}
     check_tables(tables)
@@ -37,7 +37,7 @@ def open_wheels(wheels: Sequence[Path], root: Path, file: str) -> Project:
     def metadata(
         place: Path, environ: Mapping[str, str], outputs: Sequence[str], _warn: Callable[[str], None]
     ) -> Metadata:
-        """Return the metadata without a commit: a wheel does not tell the one that it was made of."""
+        """Return the metadata without a commit: a wheel does not contain the commit that it was built from."""
         found = read(place, environ, outputs, lambda _line: None)
         time = found.source_date if "SOURCE_DATE_EPOCH" in environ else None
         return replace(found, revision=None, source_date=time, pythons=_pythons(wheels))
@@ -50,7 +50,7 @@ def open_wheels(wheels: Sequence[Path], root: Path, file: str) -> Project:
 
 
 def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
-    """Return the [project] table that all wheels have; raises ConfigError where they differ."""
+    """Return the [project] table of the wheels' metadata; raise ConfigError if they differ."""
     first, *others = wheels
     identities = {}
     for wheel in wheels:
@@ -66,10 +66,10 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
     except ConfigError as error:
         why = str(error).removeprefix("pyproject.toml: ")
         raise ConfigError(f"the metadata of {first.name} are not valid; build it again: {why}") from error
-    named, said = identities[first], (table.get("name", ""), table.get("version", ""))
-    if [canonicalize_name(said[0]), canonicalize_version(said[1])] != [named[0], canonicalize_version(named[1])]:
+    named, inside = identities[first], (table.get("name", ""), table.get("version", ""))
+    if [canonicalize_name(inside[0]), canonicalize_version(inside[1])] != [named[0], canonicalize_version(named[1])]:
         raise ConfigError(
-            f"{first.name} was renamed: its metadata are those of {' '.join(said)}; "
+            f"{first.name} was renamed: its metadata are those of {' '.join(inside)}; "
             "give it that name again"
         )
     for other in others:
@@ -87,7 +87,7 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
 
 
 def _pythons(wheels: Sequence[Path]) -> tuple[str, ...]:
-    """Return the Pythons that some wheels are for, as specifiers (PEP 440), "" for any (PEP 425)."""
+    """Return the Python versions of the wheels' tags (PEP 425) as specifiers (PEP 440), "" for any version."""
     found = []
     for tag in sorted({tag for wheel in wheels for tag in parse_wheel_filename(wheel.name)[3]}, key=str):
         version = re.fullmatch(r"(cp|py)3(\d*)", tag.interpreter)

@@ -1,4 +1,4 @@
-"""The inputs and outputs of a build, noted while it runs and remembered when it ends; see `build/unchanged.py`."""
+"""The inputs and outputs of a build, recorded while it runs and kept in the cache; see `build/unchanged.py`."""
 
 import contextlib
 import stat
@@ -18,7 +18,7 @@ from hatch_docker.build.unchanged import (
     KIND,
     Command,
     Facts,
-    Unsuitable,
+    NotRememberable,
     clock_offset,
     facts,
     names_in,
@@ -47,22 +47,22 @@ from hatch_docker.wheels.index import config_files
 from hatch_docker.wheels.locks.requirements_txt import requirements_files
 
 Tree = tuple[list[str], dict[str, Facts]]
-"""The directories of a tree that are not entered, and the facts of its files, by their paths from its top."""
+"""The skipped directories of a tree, and the facts of its files; paths are relative to its top."""
 
 PACKAGE = Path(hatch_docker.__file__).parent
-ABOVE = ("pyproject.toml", "hatch.toml", ".gitignore", ".hgignore", ".git")  # looked for in directories above a project
-ASKED: Mapping[str, str] = {  # by kind of answer: the field with its time
+PARENT_FILES = ("pyproject.toml", "hatch.toml", ".gitignore", ".hgignore", ".git")  # read in parent directories too
+TIME_FIELDS: Mapping[str, str] = {  # by kind of cached answer: the field with its time
     "debian-snapshot": "time", "pins": "at", "build-pins": "at", "builder-resolution": "time",
 }  # fmt: skip
-SKIPPED = ("__pycache__", ".git")  # directories of others than the project's, which no build takes files from
-COARSE = 2.1   # seconds in place of RECENT where a file's time is whole seconds, as of some file systems
+SKIPPED = ("__pycache__", ".git")  # directories, in trees other than the project's, from which no build takes files
+COARSE = 2.1   # seconds, instead of RECENT, for file systems whose times are whole seconds
 
 
 def note_image(
     notes: Notes, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path], loaded: Loaded | None,
     ctx: Context,
 ) -> None:  # fmt: skip
-    """Note one image, with its receipt and its lines as they are when nothing has to be made."""
+    """Add an image to the notes, with the receipt and the output lines of a build in which it is unchanged."""
     archive, path = paths
     platforms = tuple(
         replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
@@ -91,8 +91,8 @@ def note_image(
 
 
 def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:
-    """Return the rows of `Notes.pushes` of an image or index."""
-    # Registries' clean-up jobs delete the images of an index's platforms, which have no tag.
+    """Return the rows for `Notes.pushes` of an image or index."""
+    # An index's images have no tag, and clean-up jobs of registries may delete them: compare them too.
     below = {image.digest: image.digest for image in images_of(item)} if isinstance(item, Index) else {}
     listed = {
         subject.digest: [digest_of(artifact_manifest(artifact, subject)) for artifact in artifacts]
@@ -105,18 +105,18 @@ def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:
 
 
 def loaded_line(loaded: Loaded) -> str:
-    """Return the line that says which daemon has an image, and its names there."""
+    """Return the output line about a loaded image: the daemon and the names."""
     return f"{loaded.daemon}: {', '.join(parse_reference(name).familiar for name in loaded.references)}"
 
 
 def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context) -> None:
-    """Remember a build that ended well, unless the next one could not tell whether anything changed."""
+    """Write the record of a successful build to the cache, unless changes since then could not be detected."""
     try:
         memory = _memory(notes, project, plans, directory, ctx)
-    except (Unsuitable, HatchDockerError, OSError) as why:
+    except (NotRememberable, HatchDockerError, OSError) as why:
         ctx.progress.detail(f"an unchanged build will be an ordinary one: {why}")
         return
-    with contextlib.suppress(HatchDockerError):  # a full disk, which fails the builds that need it
+    with contextlib.suppress(HatchDockerError):  # the disk is full; this build does not need the record
         ctx.store.remember(KIND, notes.command.key, memory)
 
 
@@ -129,14 +129,14 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     trees = _trees(project, plans, sources, outputs)
     skipped, found = trees[str(sources.top)]
     if isolated and any(secret_part(name) for name in found if name not in skipped):
-        raise Unsuitable("files in which people keep secrets are left out, and each build says so")
+        raise NotRememberable("files in which people keep secrets are left out, and each build says so")
     paths = {path: facts(path) for path in [*_paths(project, plans, sources, trees, ctx.environ), *ctx.local]}
     first = find_daemons(ctx.environ)[:1]
     if notes.names and first and not first[0].url:
         images, settings = podman_images(ctx.environ)
         outputs.append(images)
         paths |= {path: facts(path) for path in settings}
-    # Builds and tools write into these two, of which what matters is in `trees`: the project, and our own checkout.
+    # Builds and tools write into the project and our checkout: their relevant files are in `trees`.
     known = {"", str(project.root), str(PACKAGE.parent) if _is_checkout() else ""}
     imports = {path: facts(path, entries=True) for path in notes.command.imports if path not in known}
     tables = [paths, imports, *(rows for _, rows in trees.values())]
@@ -147,10 +147,10 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     repository = any((place / ".git").exists() for place in (project.root, *project.root.parents))
     daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
     return {
-        "at": notes.command.began, "asked": [[*key, ASKED[key[0]], time] for key, time in ctx.asked.items()],
+        "at": notes.command.began, "asked": [[*key, TIME_FIELDS[key[0]], time] for key, time in ctx.asked.items()],
         "trees": trees, "paths": paths, "imports": imports, "outputs": made,
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
-        "repository": repository and not project.wheels,  # a wheel that exists is of no commit
+        "repository": repository and not project.wheels,  # an existing wheel has no commit
         "daemon": daemon if any(plan.load != "never" for plan in plans) else None,
         "tags": notes.tags, "pushes": notes.pushes, "lines": [sanitize(line) for line in notes.lines],
         "images": notes.images, "again": False,
@@ -158,15 +158,15 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
 
 
 def sources_of(project: Project, plans: Sequence[Plan]) -> Sources:
-    """Return what the artifacts of all images are made of; raise Unsuitable where code decides that for one of them."""
+    """Return the sources of the project's artifacts; raise NotRememberable if code decides which files they contain."""
     found = [project.sources(isolated) for isolated in sorted({plan.build.isolated for plan in plans})]
     if any(sources is None for sources in found) or found[-1] is None:
-        raise Unsuitable("code of the project or of a plugin decides what is in it")
+        raise NotRememberable("code of the project or of a plugin decides what is in it")
     return found[-1]
 
 
 def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> None:
-    """Raise Unsuitable for a build that must be made, whatever the files are."""
+    """Raise NotRememberable for a build that cannot be skipped even if no file changes."""
     budgets = [plan.budget for plan in plans if plan.budget]
     needs = any(plan.lock.requirements or plan.lock.path for plan in plans)
     reasons = {
@@ -180,58 +180,58 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
     }
     for reason, holds in reasons.items():
         if holds:
-            raise Unsuitable(reason)
+            raise NotRememberable(reason)
 
 
 def _trees(project: Project, plans: Sequence[Plan], sources: Sources, outputs: Container[str]) -> dict[str, Tree]:
-    """Return the directories that files are taken from, and what is in them."""
+    """Return the directories from which the build takes files, and their contents."""
     top, own = sources.top, _tree(sources.top, sources.is_skipped, outputs)
     if sources.marks and any(name.endswith("/.git") for name in own[1]):
-        raise Unsuitable("it has another repository in it")
-    places = [*sources.others, *(project.root / path for plan in plans for path in given_files(plan)), APT]
+        raise NotRememberable("it has another repository in it")
+    places = [*sources.others, *(project.root / path for plan in plans for path in copied_paths(plan)), APT]
     places += [project.root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     if _is_checkout():
         places.append(PACKAGE)
 
     def is_known(path: Path) -> bool:
         name = str(path.relative_to(top)) if path.is_relative_to(top) else ""
-        gaps = [f"{skipped}/" for skipped in own[0] if not _is_no_source(skipped)]
+        gaps = [f"{skipped}/" for skipped in own[0] if not _is_skipped(skipped)]
         apart = any(gap.startswith(f"{name}/".removeprefix("./")) or f"{name}/".startswith(gap) for gap in gaps)
         return (name in own[1] or path == top) and not apart
 
     more = [path for path in dict.fromkeys(places) if path.is_dir() and not is_known(path)]
-    return {str(top): own} | {str(path): _tree(path, _is_no_source, outputs) for path in more}
+    return {str(top): own} | {str(path): _tree(path, _is_skipped, outputs) for path in more}
 
 
-def _is_no_source(name: str) -> bool:
+def _is_skipped(name: str) -> bool:
     return name.rpartition("/")[2] in SKIPPED
 
 
 def _is_checkout() -> bool:
-    """Return whether hatch-docker runs from a checkout, which has one version for many states."""
+    """Return whether hatch-docker runs from a checkout, where its files change and its version does not."""
     return (PACKAGE.parent / ".git").exists()
 
 
 def _tree(top: Path, is_skipped: Callable[[str], bool], outputs: Container[str]) -> Tree:
     skipped: list[str] = []
 
-    def noted(name: str) -> bool:
+    def skips(name: str) -> bool:
         if skip := is_skipped(name):
             skipped.append(name)
         return skip
 
-    return skipped, walk(str(top), noted, outputs)
+    return skipped, walk(str(top), skips, outputs)
 
 
 def _paths(
     project: Project, plans: Sequence[Plan], sources: Sources, trees: Mapping[str, Tree], environ: Mapping[str, str]
 ) -> list[str]:
-    """Return the paths of the other files that a build looks at, whether they exist or not."""
+    """Return the paths of the other files that a build reads if they exist."""
     root, top = project.root, sources.top
-    named = [place / name for place in root.parents for name in ABOVE]
+    named = [place / name for place in root.parents for name in PARENT_FILES]
     named += [path for plan in plans for path in lock_files(root, plan)]
     named += [path for path in sources.others if not path.is_dir()]
-    named += [root / path for plan in plans for path in given_files(plan)]
+    named += [root / path for plan in plans for path in copied_paths(plan)]
     named += [root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
@@ -239,24 +239,25 @@ def _paths(
 
 
 def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
-    """Yield the paths of a plan's locks: of the dependencies, with the files that it includes, and of the image."""
+    """Yield the paths of a plan's locks: of dependencies, with the requirements files that they include, and the image.
+    """
     yield from (root / path for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path)
     for path in (plan.lock.path if plan.lock.kind == "requirements" else "", plan.lock.pinned):
         yield from requirements_files(root / path, root) if path else ()
 
 
-def given_files(plan: Plan) -> list[str]:
-    """Return the files and directories of the project that an image is made with, relative to the root."""
+def copied_paths(plan: Plan) -> list[str]:
+    """Return the project's files and directories that are copied into an image or a step, relative to the root."""
     return [*(path for _, path in plan.copied), *(path for step in plan.steps for path in step.places)]
 
 
 def _check_age(command: Command, rows: Iterable[Facts]) -> None:
-    """Raise Unsuitable for a file that may have changed after the build read it."""
+    """Raise NotRememberable if a file may have changed after the build read it."""
     if clock_offset() < command.offset - RECENT / 2:
-        raise Unsuitable("the clock was set back while it ran")
+        raise NotRememberable("the clock was set back while it ran")
     times = (time for row in rows if row for time in (*row[5:7], *row[13:15]))
     if any(_is_recent(time, command) for time in times):
-        raise Unsuitable("a file was written while it ran, or just before")
+        raise NotRememberable("a file was written while it ran, or just before")
 
 
 def _is_recent(nanoseconds: int, command: Command) -> bool:
@@ -264,10 +265,10 @@ def _is_recent(nanoseconds: int, command: Command) -> bool:
 
 
 def _check_directories(command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]) -> None:
-    """Raise Unsuitable where a file was made or removed after the build read it: no time of a file tells that.
+    """Raise NotRememberable if a file may have been created or removed while the build ran.
 
-    The time of its directory does, except of those that the build writes into. Of the project's own directory the
-    names are compared.
+    The times of directories show it, except of those that the build writes into. For the project's directory, the
+    names in it are compared.
     """
     written = (directory, *map(Path, outputs))
     inside = [path.relative_to(command.root) for path in written if path.is_relative_to(command.root)]
@@ -280,7 +281,7 @@ def _check_directories(command: Command, trees: Mapping[str, Tree], directory: P
         for time in (status.st_mtime_ns, status.st_ctime_ns)
     )
     if (command.names ^ names_in(command.root)) - ours or any(_is_recent(time, command) for time in times):
-        raise Unsuitable("a file was made or removed while it ran, or just before")
+        raise NotRememberable("a file was made or removed while it ran, or just before")
 
 
 def _is_directory(row: Facts) -> bool:
@@ -288,12 +289,12 @@ def _is_directory(row: Facts) -> bool:
 
 
 def _check_outputs(notes: Notes) -> None:
-    """Raise Unsuitable where the files of the build are no longer its own: another one wrote there at the same time."""
+    """Raise NotRememberable if another build replaced this build's files at the same time."""
     for archive, path, receipt, names in notes.made:
         documents = {document.file: document.digest for document in receipt.documents}
         found = {name: file_digest(archive.with_name(name)) for name in documents}
-        told, ours = (replace(item, timings={}, platforms=(), steps=()) for item in (read_receipt(path), receipt))
+        read, ours = (replace(item, timings={}, platforms=(), steps=()) for item in (read_receipt(path), receipt))
         expected = receipt.digest, docker_names(names)
         image = (read_archive(archive).digest, archive_names(archive)) if receipt.archive else expected
-        if (found, told, image) != (documents, ours, expected):
-            raise Unsuitable("another build wrote its files at the same time")
+        if (found, read, image) != (documents, ours, expected):
+            raise NotRememberable("another build wrote its files at the same time")

@@ -1,7 +1,7 @@
-"""`hatch-docker lock`: ask registries, mirrors and indexes everything that builds need, and write down the answers.
+"""`hatch-docker lock`: resolve all that builds need from registries, mirrors and indexes, and write the image lock.
 
-Answers in the lock are kept, unless an upgrade is wanted; those that no build needs any more are removed. The answers
-are recorded where a build takes them (`core.lockfile`), so a lock always has what a build asks for.
+Existing entries are kept, except with `--upgrade`; entries that no build needs are removed. Entries are recorded by the
+same code in which a build reads them (`core.image_lock`), so a new lock has all entries that a build needs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ Entries = list[tuple[str, Entry]]
 
 @dataclass(frozen=True, slots=True)
 class CurrentLock:
-    """A lock before it is written: its file, its entries, and the pins that record what is asked now."""
+    """The current image lock: its path, contents and entries, and the `pins` that record the new entries."""
 
     path: Path
     data: bytes
@@ -59,9 +59,9 @@ class CurrentLock:
 def open_lock(
     root: Path, pyproject: Mapping[str, Any], environ: Mapping[str, str], *, upgrade: bool = False
 ) -> CurrentLock:
-    """Return the lock of the project in a directory; an `upgrade` keeps none of its answers.
+    """Return the image lock of the project in `root`. `upgrade`: resolve everything again.
 
-    Raises ConfigError if the project's options turn locking off, its lock cannot be read, or it is elsewhere.
+    Raises ConfigError if the options turn the lock off, or if it cannot be read or is outside the project.
     """
     table = pyproject.get("tool", {}).get("hatch-docker", {})
     name = load_config(table, environ, root / "pyproject.toml").pins
@@ -74,41 +74,41 @@ def open_lock(
     return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
 
 
-def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> tuple[Sequence[str], bool]:
-    """Write the lock of a project's images; return the changes to an earlier lock as lines, and whether it was written.
+def lock(current: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> tuple[Sequence[str], bool]:
+    """Write the lock of a project's images; return the changes as lines (() for a new lock), and whether it changed.
 
-    Raises the errors of a build that gets no answer.
+    Raises the same errors as a build if a registry, mirror or index fails.
     """
-    ctx = replace(ctx, image_lock=was.pins)
+    ctx = replace(ctx, image_lock=current.pins)
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
-        for platform in _platforms(plan, was.entries):
-            answer = _answer(plan, platform, project, ctx)
-            for base in filter(None, (answer, answer.builder)):
-                _note_base(base, bases)
+        for platform in _platforms(plan, current.entries):
+            runtime = _resolve(plan, platform, project, ctx)
+            for base in filter(None, (runtime, runtime.builder)):
+                _add_base(base, bases)
     for entry in bases.values():
         entry["platforms"].sort(key=lambda row: row["platform"])
-        was.pins.note("base", entry)
-    used = [_with_old_time(kind, entry, was.entries) for kind, entry in was.pins.used.values()]
-    entries = [*used, *_from_other_machines(was.pins, was.entries)]
+        current.pins.note("base", entry)
+    used = [_with_old_time(kind, entry, current.entries) for kind, entry in current.pins.used.values()]
+    entries = [*used, *_from_other_machines(current.pins, current.entries)]
     text = image_lock_toml(entries)
-    if text != was.data:
-        write_file(was.path, text)
-    return image_lock_changes(was.entries, entries) if was.entries else (), text != was.data
+    if text != current.data:
+        write_file(current.path, text)
+    return image_lock_changes(current.entries, entries) if current.entries else (), text != current.data
 
 
-def _note_base(base: Base, bases: dict[str, dict[str, Any]]) -> None:
-    """Note a base for one platform in the entries of the lock, by the names of bases."""
+def _add_base(base: Base, bases: dict[str, dict[str, Any]]) -> None:
+    """Add a base for one platform to the lock's entries of bases, `bases` (by name)."""
     digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
     entry = bases.setdefault(base.name, {"name": base.name, **digest, "platforms": []})
     row = {"platform": str(base.platform), "python": base.interpreter.build, "libc": " ".join(base.libc)}
-    if base.plan.kind != "debian":  # else it is made of pinned packages; its digest depends on options as well
+    if base.plan.kind != "debian":  # a base of Debian packages has these pinned; its digest also depends on options
         row |= {"digest": base.image.digest, **({"suite": base.suite} if base.suite else {})}
     entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
 
 
 def _platforms(plan: Plan, old: Entries) -> list[Platform]:
-    """Return the platforms of a plan; if it names none, this machine's and those locked on others."""
+    """Return the platforms of a plan; if the option is not set, this machine's and those in the lock."""
     found = [Platform.parse(text) for text in plan.platforms]
     if any(guess.option == "platforms" for guess in plan.guesses):
         locked = [entry for kind, entry in old if kind == "base" and entry["name"] == plan.base.name]
@@ -116,10 +116,10 @@ def _platforms(plan: Plan, old: Entries) -> list[Platform]:
     return sorted(set(found))
 
 
-def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Base:
-    """Ask everything that a build for one platform asks, and return its base.
+def _resolve(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Base:
+    """Resolve everything that a build for one platform needs, so that `ctx.image_lock` records it; return the base.
 
-    Requirements of sdists that only a machine of that platform can build are left out, with a warning.
+    Build requirements of sdists that only a machine of that platform can build are left out, with a warning.
     """
     compression = Compression(plan.compression)
     try:
@@ -134,12 +134,12 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
         base = inputs.base
         pin(plan.lock, project.root, inputs.target, ctx)
     find_system(base, ctx)
-    compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc
+    compiler_base(base, ctx, compression)  # .pyc for another architecture are compiled with this machine's Python
     return base
 
 
 def _with_old_time(kind: str, entry: Entry, old: Entries) -> tuple[str, Entry]:
-    """Return an answer, with the time that it had in the old lock if nothing else differs."""
+    """Return an entry, with its time in the old lock if nothing else has changed."""
     for other_kind, other in old:
         if kind == other_kind == "debian" and {**other, "as-of": ""} == {**entry, "as-of": ""}:
             return kind, other
@@ -147,22 +147,26 @@ def _with_old_time(kind: str, entry: Entry, old: Entries) -> tuple[str, Entry]:
 
 
 def _from_other_machines(known: ImageLock, old: Entries) -> Iterator[tuple[str, Entry]]:
-    """Yield old answers that only another architecture's machine can get, if their questions are still asked here."""
-    still = {_without_machine(kind, entry) for kind, entry in known.used.values()}
+    """Yield the old entries that only a machine of another architecture can resolve, if builds still need them.
+
+    Builds need such an entry if this machine used an entry that differs in the platform alone.
+    """
+    needed = {_without_machine(kind, entry) for kind, entry in known.used.values()}
     for kind, entry in old:
         architecture = entry.get("architecture") or entry.get("platform", "").rpartition("/")[2]
         foreign = architecture not in ("", host_platform().architecture)
         used = key_of(kind, question_of(kind, entry)) in known.used
-        if foreign and not used and _without_machine(kind, entry) in still:
+        if foreign and not used and _without_machine(kind, entry) in needed:
             yield kind, entry
 
 
 def _without_machine(kind: str, entry: Entry) -> str:
+    """Return the key of an entry without its platform."""
     return key_of(kind, {**question_of(kind, entry), "architecture": "", "platform": ""})
 
 
 def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
-    """Raise ConfigError if a lock lacks what a project's images need; nothing is downloaded or built."""
+    """Raise ConfigError if the image lock lacks an entry that the project's images need. Builds nothing."""
     pins = ctx.image_lock
     if pins is None:
         raise ConfigError(f"there is no {NAME}; {RELOCK}")
@@ -181,7 +185,7 @@ def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
 
 
 def _check(plan: Plan, platform: Platform, row: Entry, builder_row: Entry, project: Project, ctx: Context) -> None:
-    """Look up everything for one platform; the rows are those of the base and of the base of the builder stage."""
+    """Look up all entries for one platform. `row`: its row in the base's entry. `builder_row`: that of the builder."""
     libc = row["libc"].partition(" ")
     version, abi = split_build(row["python"])
     target = Target(version, platform, (libc[0], libc[2]), abi)
@@ -197,7 +201,7 @@ def _check(plan: Plan, platform: Platform, row: Entry, builder_row: Entry, proje
     pins = pin(plan.lock, project.root, target, ctx) if plan.lock.kind == "resolve" else ()
     if suite and any(not found.is_wheel for found in pins):
         _check_packages(builder, suite, platform, dependency_build_plan(plan.build), ctx)
-    # A pure wheel for another architecture is built by this one's builder, whose packages are checked for this one.
+    # Pure wheels for other architectures are built here, in the builder of this machine's architecture.
     here = platform.architecture == host_platform().architecture
     if plan.build.isolated and here:
         if suite:
@@ -208,6 +212,6 @@ def _check(plan: Plan, platform: Platform, row: Entry, builder_row: Entry, proje
 
 
 def _check_packages(plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context) -> None:
-    """Look up the packages of a base, or those of the builder of `build`."""
+    """Look up the Debian packages of a base, or with `build` those of its builder stage."""
     steps = base_steps(plan, suite) if build is None else (builder_step(plan, suite, build.packages),)
     pin_packages(Suite(plan, suite, platform.architecture, ctx), (), steps)

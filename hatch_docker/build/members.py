@@ -1,4 +1,4 @@
-"""The members of a workspace that an image holds: read before its plan is made, built as the project itself."""
+"""The workspace members that an image contains: their metadata for the plan, and their wheels."""
 
 import contextlib
 import functools
@@ -20,10 +20,9 @@ from hatch_docker.project.workspace import read_members, workspace_lock, workspa
 
 
 def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) -> Metadata:
-    """Return the metadata of a project with those members of its workspace that it depends on, and with its sources.
+    """Return the metadata of a project, with the workspace members that it depends on and with its dependency sources.
 
-    Raises ConfigError. `tables` are its pyproject.toml. Files of members that no commit has count as uncommitted files
-    of the project.
+    `tables`: the project's pyproject.toml. Uncommitted files of members count as the project's. Raises ConfigError.
     """
 
     def read(place: Path) -> Metadata:
@@ -48,7 +47,7 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
 
 
 def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context) -> Project:
-    """Return a member, on the base and by the image lock of the project whose pyproject.toml is `tables`."""
+    """Open a member, with the base and the image lock of the project. `tables`: the project's pyproject.toml."""
     from hatch_docker.build.project import open_project
 
     table = tables.get("tool", {}).get("hatch-docker", {})
@@ -57,7 +56,10 @@ def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context)
 
 @contextlib.contextmanager
 def with_members(project: Project, plans: Sequence[Plan], ctx: Context) -> Iterator[Project]:
-    """Give a project `member`, if a plan names members of its workspace; their artifacts go when the block ends."""
+    """Yield the project with the function `member`, if a plan has workspace members.
+
+    The members' artifacts are removed at the end of the block.
+    """
     if not any(plan.members for plan in plans):
         yield project
         return

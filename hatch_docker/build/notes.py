@@ -1,4 +1,4 @@
-"""Notes of a build, which `build/inputs.py` remembers when it ends. An import of this module is quick."""
+"""Notes: the data of a running build for the record that `build/inputs.py` writes. Importing this module is quick."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Notes:
-    """Notes of a build of a command: the commit, and of each image what was made and shown.
+    """Data of a running build.
 
-    `made` has of each image the paths of archive and receipt, the receipt and the names, `names` its IDs in the daemon
-    by name, `tags` the digests of bases by name. `pushes` has of each repository its name, the digests of what was
-    pushed there by tag or digest, and by the digests of subjects those of the documents that are listed for them.
+    `images` and `lines`: the images with their receipts, and the lines of output, as an unchanged build has them.
+    `made`: for each image the path of the archive, the path of the receipt, the receipt and the references.
+    `outputs`: the paths of all written files. `names`: image IDs in the daemon by name. `tags`: digests of bases by
+    name. `pushes`: for each repository its name, the pushed digests by tag or digest, and the digests of the attached
+    documents by the digest of their subject.
     """
 
     command: Command

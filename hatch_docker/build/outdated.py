@@ -1,4 +1,4 @@
-"""Pins and packages, compared with what Debian's archive, registries and package indexes have now."""
+"""Comparison of pinned versions with the current ones in registries, Debian's archive and package indexes."""
 
 import itertools
 import time
@@ -30,16 +30,16 @@ from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Target
 
 UPGRADE = "hatch-docker lock --upgrade"
-PARALLEL = 8  # pages of an index at once
+PARALLEL = 8  # index pages that are read at the same time
 _LOCKS = {"uv": "uv lock --upgrade", "poetry": "poetry update", "pdm": "pdm update"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pinned:
-    """A version in a lock or an image, and the `remedy`: the command that replaces it.
+    """A version in a lock or an image. `remedy`: the command that updates it.
 
-    `kind` is "base" (`version` is a digest), "debian" (`place` is suite and architecture: "trixie amd64") or "wheel"
-    (`place` is the version of Python, `file` the wheel's name, "" if it is not known).
+    `kind`: "base" (`version` is a digest), "debian" (`place` is suite and architecture, as "trixie amd64") or "wheel"
+    (`place` is the Python version; `file` is the name of the wheel, "" if unknown).
     """
 
     kind: str
@@ -52,8 +52,9 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """A version that is outdated: `newest` is what there is now; `reason` is "security", "newer", "yanked" or
-    "yanked: ..." with the words of who yanked it.
+    """An outdated version. `newest`: the current version, "" if there is none newer than a yanked one.
+
+    `reason`: "security", "newer", "yanked", or "yanked: ..." with the reason that the index gives (PEP 592).
     """
 
     pinned: Pinned
@@ -62,12 +63,12 @@ class Outdated:
 
 
 def count_pins(pins: Iterable[Pinned]) -> int:
-    """Return how many versions are pinned: the files that several platforms have of one are one."""
+    """Return the number of pinned versions; several files of one version count as one."""
     return len({replace(item, file="") for item in pins})
 
 
 def pins_of_lock(entries: Sequence[tuple[str, Entry]]) -> Iterator[Pinned]:
-    """Yield what a hatch-docker.lock pins: bases of registries, Debian packages, files of indexes."""
+    """Yield the pins of a hatch-docker.lock: bases in registries, Debian packages, files of package indexes."""
     for kind, entry in entries:
         if kind == "base" and "digest" in entry:
             remedy = UPGRADE if "@" not in entry["name"] else "write the new digest into `base`"
@@ -85,7 +86,10 @@ def pins_of_lock(entries: Sequence[tuple[str, Entry]]) -> Iterator[Pinned]:
 def pins_of_plans(
     plans: Sequence[Plan], entries: Sequence[tuple[str, Entry]], root: Path, ctx: Context
 ) -> Iterator[Pinned]:
-    """Yield the files that another lock pins for each platform of a hatch-docker.lock. Raises WheelError."""
+    """Yield the files that the dependency lock (uv.lock, pylock.toml, ...) pins, for each platform of the image lock.
+
+    `entries`: the entries of the image lock. Raises WheelError.
+    """
     bases: Mapping[str, Any] = {entry["name"]: entry["platforms"] for kind, entry in entries if kind == "base"}
     for plan in plans:
         for row in bases.get(plan.base.name, ()) if plan.lock.kind != "resolve" else ():
@@ -99,10 +103,10 @@ def pins_of_plans(
 
 
 def find_outdated(pinned: Collection[Pinned], debian: BasePlan, root: Path, ctx: Context) -> list[Outdated]:
-    """Return which of some pins are outdated: bases first, then Debian's packages, then wheels, by name.
+    """Return the outdated ones of `pinned`: bases first, then Debian packages, then wheels, sorted by name.
 
-    `debian` has the mirrors, `root` the configuration of the indexes. Raises RegistryError, BaseImageError and
-    WheelError if they cannot be asked; an answer of an earlier build counts for nothing.
+    `debian`: a base with the mirrors to use. `root`: the directory with the configuration of package indexes. Every
+    server is asked; cached answers are not used. Raises RegistryError, BaseImageError and WheelError.
     """
     found: list[Outdated] = []
     for (kind, place), group in itertools.groupby(sorted(set(pinned)), lambda item: (item.kind, item.place)):
@@ -128,6 +132,7 @@ def _bases(pinned: Sequence[Pinned], ctx: Context) -> Iterator[Outdated]:
 
 
 def _packages(pinned: Sequence[Pinned], suite: Suite) -> Iterator[Outdated]:
+    """Yield the outdated Debian packages. An update is "security" if the security archive has one."""
     ctx, start = suite.ctx, time.time()
     indexes = current_indexes(suite)
     snapshot = recall_snapshot(ctx.store, suite.codename, suite.architecture)
@@ -165,7 +170,7 @@ def _wheels(pinned: Sequence[Pinned], root: Path, ctx: Context) -> Iterator[Outd
 
 
 def _same(item: Pinned, page: Sequence[IndexFile]) -> list[IndexFile]:
-    """Return the files that a pin may stand for: that of its name, else all of its version."""
+    """Return the files of an index page that match a pin: by file name, or by version if the file is unknown."""
     version = canonicalize_version(item.version)
     if item.file:
         return [file for file in page if file.filename == item.file]
@@ -173,7 +178,10 @@ def _same(item: Pinned, page: Sequence[IndexFile]) -> list[IndexFile]:
 
 
 def _compare(item: Pinned, page: Sequence[IndexFile]) -> Outdated | None:
-    """Return a pin that is yanked, or older than a release for its Python; releases alone, if it is one itself."""
+    """Return the pin as outdated, if it is yanked or there is a newer version for its Python; otherwise None.
+
+    Pre-releases count only if the pinned version is a pre-release. `page` must have the pinned version.
+    """
     same = _same(item, page)
     have = same[0].version
     versions = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.checks.machine import check_daemon, check_machine, check_paths
-from hatch_docker.build.checks.named import check_named
+from hatch_docker.build.checks.named import check_references
 from hatch_docker.build.ci_outputs import is_one_of_several, report_path, write_ci_outputs
 from hatch_docker.build.inputs import loaded_line, note_image
 from hatch_docker.build.notes import Notes
@@ -36,22 +36,21 @@ from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
 from hatch_docker.release.push import Later, PushResult, check_push, end_pushes, push_error, push_to_all
 
-Made = tuple[Receipt, Loaded | None, Image | Index]
-"""The receipt of a build, what a daemon made of the image, None if none has it, and the image."""
+BuildResult = tuple[Receipt, Loaded | None, Image | Index]
+"""The receipt of a build, the image as loaded into a daemon (None if it was not loaded), and the image."""
 
 
 def run(
     plan: Plan, project: Project, engine: Engine, directory: Path, ctx: Context, notes: Notes | None = None
 ) -> Receipt:
-    """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
+    """Build the image of a plan, check it, write or send it to archive, daemon and registries; return the receipt.
 
-    Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
-    before the push. An error of a push is raised once the receipt, which names it, is written. `notes` gets what was
-    made.
+    All checks precede the first change of a file, and all files are written before the push. A failed push raises its
+    error after the receipt, which contains the error, is written. `notes` collects the results.
     """
-    ctx.progress.long.clear()  # those of another image
-    early = with_shared_cache(plan, project.root, ctx)
-    remote = check_first(plan, project, ctx, functools.partial(read_if_new, plan, early))
+    ctx.progress.long.clear()  # tasks of the previous image
+    first = with_shared_cache(plan, project.root, ctx)
+    remote = check_first(plan, project, ctx, functools.partial(read_if_new, plan, first))
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv, ctx.environ)
     for output in (archive, path):
@@ -59,11 +58,11 @@ def run(
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
     known = project.shared() if plan.build.isolated else None
-    ctx = with_shared_cache(plan, project.root, ctx, known or shared_of(early))
+    ctx = with_shared_cache(plan, project.root, ctx, known or shared_of(first))
     ctx = replace(ctx, used={}, readers=base_readers(plan))
-    attempt = functools.partial(_make, plan, project, engine, directory, {}, remote)
+    attempt = functools.partial(_build, plan, project, engine, directory, {}, remote)
     lazy = not plan.archive and plan.load == "never"
-    receipt, loaded, item = _make_again_if_damaged(attempt, replace(ctx, lazy=lazy))
+    receipt, loaded, item = _repeat_if_damaged(attempt, replace(ctx, lazy=lazy))
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
@@ -81,13 +80,13 @@ def run(
     return receipt
 
 
-def _make(
+def _build(
     plan: Plan, project: Project, engine: Engine, directory: Path, timings: dict[str, float], remote: Remote | None,
     ctx: Context,
-) -> Made:  # fmt: skip
-    """Make the image in one attempt, with the times of all attempts."""
+) -> BuildResult:  # fmt: skip
+    """Build, check and deliver the image in one attempt. `timings`: seconds by step, summed over the attempts."""
     archive, path = output_paths(plan, directory)
-    with _timed(timings, "build"), _reachable(plan, remote, ctx) as watched:
+    with _timed(timings, "build"), _stopped_if_refused(plan, remote, ctx) as watched:
         built = engine(plan, project, watched)
     item = image_or_index(built)
     hints = _check(plan, built, ctx, timings)
@@ -114,7 +113,7 @@ def _make(
                 mount = dict.fromkeys(below, built[0].base.source) if built[0].base.source else {}
                 deliveries = push_to_all(
                     item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed,
-                    made=None if plan.sign is not None else _made(built),  # cosign needs the image to be there
+                    made=None if plan.sign is not None else _new_layers(built),  # cosign needs the pushed image
                     remote=remote, later=later,
                 )  # fmt: skip
         if shared_of(ctx) is not None and push_error(deliveries) is None:
@@ -123,7 +122,7 @@ def _make(
         if any(later.values()):
             with _timed(timings, "push"):
                 deliveries = end_pushes(deliveries, later)
-    finally:  # the archive is written in any case, and needs its receipt
+    finally:  # the archive exists even if load or push failed: write its receipt
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents,
             loaded=loaded.references if loaded else (), deliveries=deliveries, timings=timings,
@@ -135,8 +134,8 @@ def _make(
 
 
 def _check(plan: Plan, built: Sequence[BuiltImage], ctx: Context, timings: dict[str, float]) -> tuple[str, ...]:
-    """Raise BuildError if an image must not leave this machine; return hints that do not stop a build."""
-    check_named(plan, built, ctx)
+    """Run the checks of the finished images; return hints. Raises BuildError and ConfigError."""
+    check_references(plan, built, ctx)
     hints: tuple[str, ...] = ()
     if plan.native_libraries != "off":
         with _timed(timings, "libraries"):
@@ -160,8 +159,8 @@ def _check(plan: Plan, built: Sequence[BuiltImage], ctx: Context, timings: dict[
     return hints
 
 
-def _reachable(plan: Plan, remote: Remote | None, ctx: Context) -> contextlib.AbstractContextManager[Context]:
-    """Return the block in which the image is made; a push to a registry that is not running ends it."""
+def _stopped_if_refused(plan: Plan, remote: Remote | None, ctx: Context) -> contextlib.AbstractContextManager[Context]:
+    """Return a context manager for the build. If a registry of the push refuses connections, it stops the build."""
     if remote is None:
         return contextlib.nullcontext(ctx)
     from hatch_docker.release.sessions import stop_if_refused
@@ -172,10 +171,10 @@ def _reachable(plan: Plan, remote: Remote | None, ctx: Context) -> contextlib.Ab
 def check_first(
     plan: Plan, project: Project, ctx: Context, then: Callable[[], object] = lambda: None
 ) -> Remote | None:
-    """Raise what a build would end with, as far as nothing has to be made or downloaded to know it.
+    """Raise now the errors of the build that can be found without building or downloading anything.
 
-    Return the access to the registries of a push, which were asked; None without a push. `then` is called when they
-    accept it, while a sandbox is still tried.
+    Return the client of the registries, with sessions opened for the push; None without a push. `then` is called when
+    the registries have accepted the push, in parallel with the check of the sandbox.
     """
     if plan.push:
         check_push(
@@ -187,33 +186,33 @@ def check_first(
         return None
     from hatch_docker.release.sessions import close_sessions, open_sessions
 
-    opened: list[Remote] = []
+    remotes: list[Remote] = []
 
-    def ask() -> None:
-        opened.append(open_sessions(plan.repositories, ctx))
+    def check_registries() -> None:
+        remotes.append(open_sessions(plan.repositories, ctx))
         then()
 
-    try:  # at once: the registries answer while a sandbox is tried
-        at_once(lambda: check_machine(plan, ctx), ask)
+    try:
+        at_once(lambda: check_machine(plan, ctx), check_registries)
     except HatchDockerError:
-        for remote in opened:
+        for remote in remotes:
             close_sessions(remote)
         raise
-    return opened[0]
+    return remotes[0]
 
 
-def _make_again_if_damaged(attempt: Callable[[Context], Made], ctx: Context) -> Made:
-    """Return what an attempt makes, after another one for each blob of the cache that was missing or damaged.
+def _repeat_if_damaged(attempt: Callable[[Context], BuildResult], ctx: Context) -> BuildResult:
+    """Return the result of `attempt`; repeat it after each blob of the cache that is missing or damaged.
 
-    A damaged blob has been removed by then, so the next attempt makes or fetches it again. The same blob twice is an
-    error.
+    The cache has removed the damaged blob, so the next attempt builds or downloads it again. A second damage of the
+    same blob is raised.
     """
     damages: set[str] = set()
     while True:
         try:
             return attempt(ctx)
         except DamagedBlobError as damage:
-            if ctx.lazy:  # no registry has that layer
+            if ctx.lazy:  # the layer was assumed to be in a registry, and is not
                 ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")
                 ctx = replace(ctx, lazy=False)
                 continue
@@ -224,7 +223,7 @@ def _make_again_if_damaged(attempt: Callable[[Context], Made], ctx: Context) -> 
 
 
 def base_readers(plan: Plan) -> tuple[Callable[[Context, Layer], LayerReader | None], ...]:
-    """Return the readers of a new base, so that its layers are not decompressed again for checks and documents."""
+    """Return the layer readers of checks and SBOM; a new base runs them, so that its layers are decompressed once."""
 
     def libraries(ctx: Context, layer: Layer) -> LayerReader | None:
         from hatch_docker.build.checks.loader import NativeReader
@@ -239,8 +238,8 @@ def base_readers(plan: Plan) -> tuple[Callable[[Context, Layer], LayerReader | N
     return (libraries,) * (plan.native_libraries != "off") + (inventory,) * bool(plan.sbom)
 
 
-def _made(built: Sequence[BuiltImage]) -> frozenset[str]:
-    """Return the digests of the layers that this build made."""
+def _new_layers(built: Sequence[BuiltImage]) -> frozenset[str]:
+    """Return the digests of the layers that this build created."""
     return frozenset(
         layer.descriptor.digest for result in built
         for layer, note in zip(result.image.layers, result.notes, strict=True) if not note.cached
@@ -248,7 +247,7 @@ def _made(built: Sequence[BuiltImage]) -> frozenset[str]:
 
 
 def image_or_index(built: Sequence[BuiltImage]) -> Image | Index:
-    """Return the only image that an engine built, or the index of several."""
+    """Return the image if an engine built one, or an index of several."""
     images = [result.image for result in built]
     return images[0] if len(images) == 1 else make_index(images, index_annotations(images))
 
@@ -260,13 +259,14 @@ def output_paths(plan: Plan, directory: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    """Add the duration of the block, in seconds, to the time of a step."""
     started = time.perf_counter()
     yield
     timings[step] = timings.get(step, 0.0) + time.perf_counter() - started
 
 
 def write_archive_file(item: Image | Index, references: Sequence[str], path: Path, ctx: Context) -> None:
-    """Write an archive, unless the file at `path` already is this very archive."""
+    """Write the archive of an image, unless the file at `path` already has this content."""
     host = host_platform()
     if archive_matches(path, item, references, host=host):
         return
@@ -277,7 +277,7 @@ def write_archive_file(item: Image | Index, references: Sequence[str], path: Pat
 
 
 def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> Loaded | None:
-    """Load the image into Docker or Podman if one answers; return None if it was not loaded."""
+    """Load the image into Docker or Podman if one is running; return None if it was not loaded."""
     daemons = find_daemons(ctx.environ)
     if not daemons:
         check_daemon(plan, ctx)
@@ -303,7 +303,7 @@ def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> Loade
     except DaemonError as error:
         if plan.load == "always" or daemons[0].url:
             raise
-        # Podman is a program: only running it shows whether it works for this user.
+        # Only running Podman's program shows whether it works for this user: without load = "always", only warn.
         ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" does not ask Podman')
         return None
     ctx.progress.info(loaded_line(loaded))

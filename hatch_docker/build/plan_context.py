@@ -1,4 +1,4 @@
-"""The context, the options and the metadata that the plans of a project are made of, and the names of its images."""
+"""The inputs of a project's plans: context, options and metadata; and the selection of its images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def about_image(name: str) -> Iterator[None]:
-    """Name the image in the message of a failure, where a project has several; "" is that of the table itself."""
+    """Prefix errors of the block with the name of the image; no prefix if it is "", the image of the main table."""
     try:
         yield
     except HatchDockerError as error:
@@ -30,9 +30,9 @@ def about_image(name: str) -> Iterator[None]:
 
 
 def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
-    """Return the images that a build makes, of those with some names: all, or the ones that the variable names.
+    """Return the images to build: those in HATCH_DOCKER_IMAGES, or all `names` if it is not set.
 
-    Raises ConfigError for a name that is none.
+    Raises ConfigError for an unknown name.
     """
     chosen = [name.strip() for name in environ.get(IMAGES_VARIABLE, "").split(",") if name.strip()]
     for name in chosen:
@@ -43,8 +43,7 @@ def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[st
 
 
 def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[str, Config], Context]:
-    """Return the options of a project's images, by the image's name, and the context of its builds; raises ConfigError.
-    """
+    """Return the options of a project's images, by image name, and the context of its builds. Raises ConfigError."""
     from hatch_docker.build.configs import read_configs
     from hatch_docker.core.terminal import open_progress
 
@@ -55,24 +54,24 @@ def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[
 
 
 def _run_at(*arguments: Any, **options: Any) -> None:
-    """Run a command in another tree in the sandbox, which an unchanged build does not import."""
+    """Run a command in the sandbox. The sandbox is imported here, because an unchanged build does not need it."""
     from hatch_docker.wheels.builder.sandbox import run_at
 
     run_at(*arguments, **options)
 
 
 def metadata_of(
-    project: Project, configs: Mapping[str, Config], ctx: Context, *, tell: bool, pinned: bool,
+    project: Project, configs: Mapping[str, Config], ctx: Context, *, warn: bool, use_lock: bool,
     pins: ImageLock | None = None,
 ) -> tuple[Metadata, Context]:
-    """Return the metadata of a project and the context with its image lock; raises ConfigError.
+    """Return the metadata of a project, and the context with its image lock. Raises ConfigError.
 
-    `configs` are those of the images to make. With `tell` warnings about the project are shown, else they are details.
-    The context has `pins`, or with `pinned` those of the image lock that the configurations name.
+    `configs`: the options of the images to build. `warn`: show warnings about the project, otherwise log them as
+    details. `pins`: the image lock to use. `use_lock`: without `pins`, read the image lock that the options name.
     """
     outputs = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
-    metadata = project.metadata(ctx.environ, outputs, ctx.progress.warn if tell else ctx.progress.detail)
-    if pins is None and pinned:
+    metadata = project.metadata(ctx.environ, outputs, ctx.progress.warn if warn else ctx.progress.detail)
+    if pins is None and use_lock:
         names = {metadata.pins if config.pins == "auto" else config.pins for config in configs.values()}
         if len(names) > 1:
             raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")

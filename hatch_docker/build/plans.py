@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 
 def open_plans(
-    project: Project, environ: Mapping[str, str], *, pins: ImageLock | None = None, pinned: bool = True,
-    push: bool = False, every: bool = False, notes: Notes | None = None,
+    project: Project, environ: Mapping[str, str], *, pins: ImageLock | None = None, use_lock: bool = True,
+    push: bool = False, all_images: bool = False, notes: Notes | None = None,
 ) -> tuple[tuple[Plan, ...], Context]:
-    """Return the plans of a project's images and the context of their build; raises ConfigError.
+    """Return the plans of a project's images and the context of their build. Raises ConfigError.
 
-    With `every` these are the plans of all images, whichever the environment selects. A wheel that exists is not
-    built. The context has `pins`, or with `pinned` those of the image lock. With `push` the images go to their
-    registries and nowhere else. `notes` gets the commit and the lines that are shown.
+    `pins`: the image lock to use. `use_lock`: without `pins`, read the project's image lock. `push`: only push the
+    images, write no archive and load nothing. `all_images`: ignore HATCH_DOCKER_IMAGES. `notes` gets the commit and the
+    printed lines.
     """
     from hatch_docker.build.configs import with_options
     from hatch_docker.oci.model import host_platform
     from hatch_docker.plan.defaults import make_plan
 
     configs, ctx = open_context_of(project, environ)
-    if len(configs) > 1 and not every:
+    if len(configs) > 1 and not all_images:
         configs = {name: configs[name] for name in wanted_images(configs, environ)}
-    metadata, ctx = metadata_of(project, configs, ctx, tell=True, pinned=pinned, pins=pins)
+    metadata, ctx = metadata_of(project, configs, ctx, warn=True, use_lock=use_lock, pins=pins)
     if _may_have_sources(metadata, project.tables.get("tool", {})):
         from hatch_docker.build.members import find_members
 
         metadata = find_members(metadata, project.tables, ctx)
     plans = []
     for name, config in configs.items():
-        if project.wheels:
+        if project.wheels:  # they exist and are not built
             build = with_options(config.build, isolated="never", args={}, env={}, ssh=False)
             config = with_options(config, build=build)
         if push:
@@ -63,7 +63,7 @@ def open_plans(
 
 
 def _may_have_sources(metadata: Metadata, tool: Mapping[str, Any]) -> bool:
-    """Return whether the project may have sources or need others of a workspace; most have none and skip the search."""
+    """Return whether the project may have dependency sources or workspace members; if not, the search is skipped."""
     if not (metadata.dependencies or metadata.extras or metadata.groups):
         return False
     hatch = (metadata.root / "hatch.toml").is_file()
@@ -79,7 +79,7 @@ def _may_have_sources(metadata: Metadata, tool: Mapping[str, Any]) -> bool:
 
 
 def _check_names(plans: Sequence[Plan]) -> None:
-    """Raise ConfigError where two images of a project would have the same name."""
+    """Raise ConfigError if two images of a project would have the same name."""
     taken: dict[str, str] = {}
     parts = [plan.part for plan in plans]
     if twice := next((part for part in parts if parts.count(part) > 1), ""):

@@ -1,8 +1,7 @@
 """Open the project in a directory, of any build backend (PEP 517): hatchling, setuptools, maturin, meson-python, ...
 
-[project] (PEP 621) means the same to all backends, and hatchling reads it. What a project leaves dynamic, or has no
-table for, only its own backend knows: the sdist and the wheel are made in the builder stage, where they are needed
-anyway, and the wheel's metadata complete the table.
+Static fields of [project] (PEP 621) are the same for all backends, and hatchling reads them. The other fields need the
+project's backend: the builder stage makes the sdist, and if necessary the wheel, and their metadata complete the table.
 """
 
 import functools
@@ -52,19 +51,19 @@ if TYPE_CHECKING:
     from hatch_docker.config.options import Config
 
 RECIPE = 3
-PROGRAMS = "data-scripts"  # a key beside those of [project]: scripts of the wheel that are no entry points
-COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed, and that make none elsewhere
+PROGRAMS = "data-scripts"  # an extra key in the table: scripts of the wheel that are no entry points
+COMMITTED = frozenset({"mesonpy"})  # backends whose sdist contains the committed files, and needs a git repository
 
 
 def open_project(
     root: Path, environ: Mapping[str, str], directory: Path, *, pins: ImageLock | None = None,
     table: Mapping[str, Any] | None = None, push: bool = False,
 ) -> Project:
-    """Return the project in a directory, whatever its backend; raises ConfigError without one.
+    """Return the project in `root`, of any backend. Raises ConfigError if there is no valid project.
 
-    Its artifacts are made in `directory`. With `pins`, those of a lock that is being written, its builder stage adds
-    what it asks. `table` stands for its own [tool.hatch-docker] where it is part of another project's image. With
-    `push` its image will be pushed.
+    `directory`: the directory for its sdist and wheel. `pins`: an image lock that is being written; the builder stage
+    adds entries to it. `table`: replaces the project's [tool.hatch-docker], for a member in another project's image.
+    `push`: the image will be pushed.
     """
     tables = read_pyproject(root)
     check_project(root, tables)
@@ -79,12 +78,12 @@ def open_project(
             return hatchling_project(hatchling, directory)
         tables = with_isolated_build(tables)
     if table is None:
-        _check_known(root, tables, system, environ)
+        _check_before_stage(root, tables, system, environ)
     stage = functools.cache(lambda: _open_stage(root, tables, system, environ, pins, push))
-    completed = _completed(root, tables, stage)
-    programs = tuple(completed.pop(PROGRAMS, ()))
+    metadata = _complete_table(root, tables, stage)
+    programs = tuple(metadata.pop(PROGRAMS, ()))
     return replace(
-        static_project(root, tables, system, completed, programs),
+        static_project(root, tables, system, metadata, programs),
         wheel=functools.cache(lambda: frontend_wheel(root, directory, environ)),
         sdist=functools.cache(lambda: _sdist(stage())),
         requires=lambda: system[0],
@@ -100,9 +99,9 @@ def _sources(root: Path, tables: Mapping[str, Any], system: BuildSystem, environ
 
 
 def open_static(root: Path) -> tuple[Project, bool]:
-    """Return the project in a directory as its files describe it, no backend run, and whether the files say all.
+    """Return the project in `root` without running its backend, and whether its files contain all metadata.
 
-    Raises ConfigError without a project.
+    Raises ConfigError if there is no valid project.
     """
     tables = read_pyproject(root)
     check_project(root, tables)
@@ -114,32 +113,32 @@ def open_static(root: Path) -> tuple[Project, bool]:
     return _static_project(root, tables, system), dynamic_fields(tables) == []
 
 
-def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bool = True) -> tuple[Plan, Context]:
-    """Return a plan that is good for its base and builder stage alone, before the metadata are known, and its context.
+def provisional_plan(project: Project, environ: Mapping[str, str], *, use_lock: bool = True) -> tuple[Plan, Context]:
+    """Return a plan made before the metadata are known, and its context. Only its base and builder stage are valid.
 
-    It is the plan of the table itself where the project has several images.
+    If the project has several images, it is the plan of the main table.
     """
     configs, ctx = open_context_of(project, environ)
     config = _provisional(configs[""])
-    metadata, ctx = metadata_of(project, {"": config}, ctx, tell=False, pinned=pinned)
+    metadata, ctx = metadata_of(project, {"": config}, ctx, warn=False, use_lock=use_lock)
     return make_plan(metadata, config, host_platform(), ""), ctx
 
 
 def _provisional(config: "Config", known: Container[str] = ()) -> "Config":
-    """Return options without those that only the metadata allow; of these the fields of [project] in `known` decide."""
+    """Return options without those that need unknown metadata. `known`: fields of [project] that are known."""
     options = {"scripts": "entrypoint", "optional-dependencies": "extras", "dependency-groups": "dependency_groups"}
     unknown = {option: () for field, option in options.items() if field not in known}
     return with_options(config, lock="none", debug=False, debug_shell=False, **unknown)
 
 
-def _check_known(root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]) -> None:
-    """Raise what a build would end with after the compiler, as far as the files of a project tell it.
+def _check_before_stage(root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str]) -> None:
+    """Raise errors in the options and of this machine before the builder stage runs to complete dynamic metadata.
 
-    Its own table says that it has an image; what is a library of a workspace is not checked.
+    Projects without [tool.hatch-docker] are not checked: they may be libraries of a workspace.
     """
     dynamic = dynamic_fields(tables)
     if not dynamic or "hatch-docker" not in tables.get("tool", {}):
-        return  # nothing is known, or everything: then nothing is built to know it
+        return  # the table is missing and there is nothing to check, or it is complete and no stage runs
     from hatch_docker.build.pipeline import check_first
 
     known = {"scripts", "optional-dependencies"} - set(_fields(root, tables, dynamic))
@@ -147,20 +146,21 @@ def _check_known(root: Path, tables: Mapping[str, Any], system: BuildSystem, env
     read, ctx = open_context_of(project, environ)
     names = wanted_images(read, environ) if len(read) > 1 else read
     configs = {name: _provisional(read[name], {*known, "dependency-groups"}) for name in names}
-    metadata, ctx = metadata_of(project, configs, ctx, tell=False, pinned=False)
+    metadata, ctx = metadata_of(project, configs, ctx, warn=False, use_lock=False)
     for name, config in configs.items():
         with about_image(name):
             remote = check_first(make_plan(metadata, config, host_platform(), name), project, ctx)
             if remote is not None:
                 from hatch_docker.release.sessions import close_sessions
 
-                close_sessions(remote)  # the build that follows has a context of its own
+                close_sessions(remote)  # the build opens its own sessions
 
 
 def _fields(root: Path, tables: Mapping[str, Any], dynamic: list[str]) -> list[str]:
-    """Return the fields of [project] that only the backend knows: the dynamic ones, and scripts that are none of its.
+    """Return the fields of [project] that need the backend: the dynamic ones, and perhaps "scripts".
 
-    Where it names no script, the wheel may have others: programs in C or Rust, or scripts as files.
+    If [project] has no scripts, the wheel may still have programs, for example in C or Rust: search the build
+    configuration for them.
     """
     if tables["project"].get("scripts"):
         return dynamic
@@ -180,16 +180,16 @@ def _static_project(root: Path, tables: Mapping[str, Any], system: BuildSystem) 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """The builder stage of a project: its tree, its build system and the environment it is built in.
+    """The builder stage of a project: its files, its build system and the environment of the build.
 
-    `packed` is the name of the archive of the tree that the wheel is made of, "" where the backend makes an sdist
-    first. `named` is the name that such an archive would have, TREE_SUFFIX where the project does not tell.
+    `archive`: the name of the archive of `tree` from which the wheel is built, "" if the backend makes an sdist first.
+    `sdist_name`: the name that an sdist would have, TREE_SUFFIX if the version is unknown.
     """
 
     root: Path
     tree: Tree
-    packed: str
-    named: str
+    archive: str
+    sdist_name: str
     system: BuildSystem
     plan: Plan
     base: Base
@@ -201,39 +201,39 @@ def _open_stage(
     root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: ImageLock | None,
     push: bool,
 ) -> _Stage:
-    """Return the builder stage before the project's dependencies are known: on its base, for this platform."""
-    plan, ctx = provisional_plan(_static_project(root, tables, system), environ, pinned=pins is None)
+    """Return the builder stage for this machine's platform. The project's dependencies need not be known."""
+    plan, ctx = provisional_plan(_static_project(root, tables, system), environ, use_lock=pins is None)
     ctx = ctx if pins is None else replace(ctx, image_lock=pins)
     ctx = with_shared_cache(replace(plan, push=plan.push or push), root, ctx)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     table = static_table(tables)
-    tree, packed = _read(root, table, system, ctx)
+    tree, archive = _read_sources(root, table, system, ctx)
     target = target_of(base)
-    return _Stage(root, tree, packed, _archive(table), system, plan, base, target, ctx)
+    return _Stage(root, tree, archive, _sdist_name(table), system, plan, base, target, ctx)
 
 
-def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Context) -> tuple[Tree, str]:
-    """Return the tree of a project, and the name of the archive of it that the wheel is made of.
+def _read_sources(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Context) -> tuple[Tree, str]:
+    """Return the tree of a project and `_Stage.archive`: the name of its archive, "" if the backend makes an sdist.
 
-    The name is "" where the backend makes an sdist first. An unpacked sdist is packed as it is. meson-python's sdist
-    lacks uncommitted files, so its tree is packed too, unless scripts of the project write files of the sdist.
+    The tree is archived if it is an unpacked sdist, or for meson-python, whose sdists lack uncommitted files. An sdist
+    of meson-python is made only if scripts of the project generate files of it.
     """
     if (root / "PKG-INFO").is_file() and not (root / ".git").exists():
         metadata = parser.BytesHeaderParser().parsebytes((root / "PKG-INFO").read_bytes())
-        return read_tree(root, ctx.environ, versioned=False), _archive(dict(metadata.items()))
+        return read_tree(root, ctx.environ, versioned=False), _sdist_name(dict(metadata.items()))
     if system[1] not in COMMITTED:
         return read_tree(root, ctx.environ, versioned="version" not in table), ""
     tree, whole = (read_tree(root, ctx.environ, versioned=versioned) for versioned in (False, True))
     builds = (tree.top / name for name in tree.files if name.endswith("meson.build"))
     if whole.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
-        return tree, _archive(table)
+        return tree, _sdist_name(table)
     if run_git(root, "status", "--porcelain", environ=ctx.environ):
         ctx.progress.warn("meson-python's sdist is made of the last commit: the image lacks uncommitted changes")
     return whole, ""
 
 
-def _archive(metadata: Mapping[str, Any]) -> str:
-    """Return the name of an sdist with these metadata (PEP 625), TREE_SUFFIX where they lack the version."""
+def _sdist_name(metadata: Mapping[str, Any]) -> str:
+    """Return the file name of an sdist with these metadata (PEP 625), TREE_SUFFIX if they lack the version."""
     known = {name.lower(): str(value) for name, value in metadata.items()}
     name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
     return name if version_of(name) and "/" not in name else TREE_SUFFIX
@@ -242,8 +242,8 @@ def _archive(metadata: Mapping[str, Any]) -> str:
 def _sdist(stage: _Stage) -> KeptFile:
     from hatch_docker.wheels.builder.make_sdist import packed_tree, tree_sdist
 
-    if stage.packed:
-        return given_file(packed_tree(stage.tree, stage.packed, stage.ctx))
+    if stage.archive:
+        return given_file(packed_tree(stage.tree, stage.archive, stage.ctx))
     packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
     build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
     try:
@@ -255,48 +255,53 @@ def _sdist(stage: _Stage) -> KeptFile:
 
 
 def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
-    """Return the tree as an archive, for a stage of BuildKit, where there is no sandbox to make the sdist in."""
+    """Return an archive of the tree instead of an sdist, for BuildKit on a machine without sandbox.
+
+    `refused`: the error of the sandbox. Raises SandboxError if the name of the sdist is unknown.
+    """
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import ALTERNATIVES
 
-    if stage.named == TREE_SUFFIX or stage.tree.repository:
+    if stage.sdist_name == TREE_SUFFIX or stage.tree.repository:
         raise SandboxError(
             f"{refused.removesuffix(ALTERNATIVES)}or write what `dynamic` in [project] lists into the table: until it "
             "is known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
         )
     stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
-    return given_file(packed_tree(stage.tree, stage.named, stage.ctx))
+    return given_file(packed_tree(stage.tree, stage.sdist_name, stage.ctx))
 
 
-def _completed(root: Path, tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
-    """Return [project], completed with what the backend says where the project leaves that to it.
+def _complete_table(root: Path, tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
+    """Return [project], completed with the dynamic fields, and with PROGRAMS if the wheel was built.
 
-    That is in the sdist, so that nothing is compiled to know a version; else it is in the wheel.
+    The fields are read from the sdist's metadata, so that no code is compiled; if they lack a field, from the wheel's.
     """
     dynamic = dynamic_fields(tables)
     if dynamic == []:
         return dict(tables["project"])
-    at = stage()
+    builder = stage()
     fields = ["scripts"] if dynamic is None else _fields(root, tables, dynamic)
 
     def read() -> dict[str, Any]:
         from hatch_docker.wheels.builder.build import find_wheel
         from hatch_docker.wheels.metadata import programs, project_table, sdist_table
 
-        sdist = _sdist(at)
-        if told := sdist_table(sdist.open(), fields):
-            return told
-        wheel = find_wheel(sdist, at.plan.build, at.base, at.target, at.ctx, at.root).open()
+        sdist = _sdist(builder)
+        if table := sdist_table(sdist.open(), fields):
+            return table
+        wheel = find_wheel(sdist, builder.plan.build, builder.base, builder.target, builder.ctx, builder.root).open()
         return {**project_table(wheel), PROGRAMS: programs(wheel)}
 
-    key = key_of(RECIPE, at.tree.content, at.system, at.target.build, str(at.target), sorted(fields))
-    return {**at.ctx.store.remembered("metadata", key, read), **static_table(tables)}
+    key = key_of(
+        RECIPE, builder.tree.content, builder.system, builder.target.build, str(builder.target), sorted(fields)
+    )
+    return {**builder.ctx.store.remembered("metadata", key, read), **static_table(tables)}
 
 
 def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:
-    """Return the wheel of a project as uv makes it on this machine, with the backend in an environment of its own.
+    """Build the wheel of a project with `uv build` on this machine (`isolated = "never"`); return its path.
 
-    For `isolated = "never"`. Raises BuildError with the last lines, WheelError where there is no uv.
+    Raises BuildError with the last lines of the output, and WheelError if uv is not installed.
     """
     from hatch_docker.wheels.locks.uv import find_uv
 

@@ -1,4 +1,4 @@
-"""Archives pushed to registries, or loaded into Docker or Podman, with their receipts. Nothing is built again."""
+"""Push archives to registries or load them into Docker or Podman, and update their receipts. Builds nothing."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from hatch_docker.build.ci_outputs import report_path, write_ci_outputs
-from hatch_docker.build.failures import named_as_typed
+from hatch_docker.build.failures import naming_typed_options
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
@@ -38,11 +38,11 @@ def push_archives(
     archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str],
     typed: Mapping[str, str], taken: dict[str, Path], ctx: Context,
 ) -> list[str]:
-    """Push some archives, or those of a directory (see `resolve_archives`); return their names by digest.
+    """Push archives, or those of a directory (see `resolve_archives`); return their references by digest.
 
-    `table` is [tool.hatch-docker] of the project in `root`, {} without one. `options` are those of the command line,
-    spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
-    two archives may have the same.
+    `table`: [tool.hatch-docker] of the project in `root`, {} without a project. `options`: options of the command line,
+    which override the environment. `typed`: for each option the spelling on the command line, for error messages.
+    `taken`: the names under which archives are pushed; two archives must not have the same name.
     """
     from hatch_docker.build.plan_context import wanted_images
     from hatch_docker.config import PREFIX
@@ -50,14 +50,14 @@ def push_archives(
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
-    with named_as_typed({variable: typed[name] for variable, name in variables.items()}):
+    with naming_typed_options({variable: typed[name] for variable, name in variables.items()}):
         configs = load_configs(table, environ, root / "pyproject.toml")
     parts = wanted_images(configs, environ) if len(configs) > 1 else []
     pushes = []
     for archive in [found for path in archives for found in resolve_archives(path, parts)]:
         receipt = receipt_beside(archive)
         config = configs.get(receipt.part if receipt else "", configs[""])
-        # The command line overrides the table, whose templates were filled in when the image was built.
+        # Options of the command line take precedence. The table's templates were expanded when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
         tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
         if tags and receipt:
@@ -92,9 +92,9 @@ def _check_names(
 
 
 def table_for_archives(root: Path, path: Path) -> Mapping[str, Any]:
-    """Return [tool.hatch-docker] of the project in `root` if it built an archive, or all in a directory; else {}.
+    """Return [tool.hatch-docker] of the project in `root`, if it built the archive, or all archives in `path`; else {}.
 
-    Registries and keys of a project are not meant for archives of another one.
+    Archives of another project must not use this project's registries and keys.
     """
     tables = read_tables(root / "pyproject.toml")
     name = table_at(tables, "project").get("name") or table_at(tables, "tool", "poetry").get("name") or ""
@@ -112,12 +112,12 @@ def push_archive(
     archive: Path, ctx: Context, *, registries: Sequence[str], tags: Sequence[str], allow_dirty: bool,
     dotenv: Path | None, sign: SignPlan | None, root: Path,
 ) -> Receipt:
-    """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
+    """Push an archive to the repositories and tags of its receipt, or to `registries` and `tags` if they are not empty.
 
-    The documents of the receipt are attached to it; `sign` signs them and the image, with a key below the project's
-    `root`. The result is written into the receipt, which is returned. Raises ImageError for an invalid archive,
-    ConfigError without a destination, for a dirty image, or for a document that was changed, SecretError if a password
-    of the push is in a layer; and RegistryError or TransientError after the receipt is written.
+    Also pushes the documents of the receipt. `sign`: sign image and documents, with a key in the project's directory
+    `root`. Returns the receipt with the results, which is also written. Raises ImageError for an invalid archive,
+    ConfigError without a repository, for an image with uncommitted changes, or for a changed document, SecretError if a
+    layer contains a password of the push; after the receipt is written, RegistryError or TransientError.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
@@ -129,7 +129,7 @@ def push_archive(
     contents = {document: read(document) for document in receipt.documents}
     base = [layer.digest for platform in receipt.platforms for layer in platform.layers if layer.kind == "base"]
     name = receipt.base.get("name", "")
-    # The base's layers are in the registry that it came from.
+    # Layers of the base can be mounted from the repository of the base.
     mount = {} if not name or name.startswith(("debian:", "oci:")) else dict.fromkeys(base, name)
     layers = [layer for image in images_of(item) for layer in image.layers]
     search_layers([layer for layer in layers if layer.descriptor.digest not in base], ctx)
@@ -156,9 +156,10 @@ def push_archive(
 def _filled_tags(
     templates: tuple[str, ...], receipt: Receipt, root: Path, ctx: Context, *, move: bool
 ) -> tuple[str, ...]:
-    """Return the tags that templates make, as they would in the build of the image.
+    """Return the tags of templates, with the same values as in the build of the image.
 
-    Branch and date come from the project in `root`, if the image's commit is checked out there.
+    Branch and date are read from the repository in `root`, if the image's commit is checked out there. `move`:
+    pre-releases also get tags such as "latest".
     """
     fields = "{" in "".join(templates)
     if move and not fields:
@@ -181,9 +182,9 @@ def _filled_tags(
 
 
 def resolve_archive(path: Path) -> Path:
-    """Return the archive that a path names: the file, or the only archive in a directory.
+    """Return the archive at a path: the file, or the only archive in a directory.
 
-    Raises ConfigError if there is none in the directory, or more than one.
+    Raises ConfigError if the directory has no archive or more than one.
     """
     if path.is_file() or (path != DIST and not path.is_dir()):
         return path
@@ -197,10 +198,10 @@ def resolve_archive(path: Path) -> Path:
 
 
 def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
-    """Return the archives that a path names: the file, or those in a directory.
+    """Return the archives at a path: the file, or those in a directory.
 
-    If all in the directory are images of one build, these are those that `parts` names, in that order; else the only
-    archive there.
+    `parts`: names of images. If all archives in the directory are of one build, return those of `parts`, in that order;
+    otherwise the directory must have only one archive.
     """
     receipts = {archive: receipt_beside(archive) for archive in sorted(path.glob(f"*{ARCHIVE}"))}
     builds = {(receipt.name, receipt.version) if receipt else None for receipt in receipts.values()}
@@ -209,7 +210,10 @@ def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
 
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
-    """Return the receipt beside an archive and its path; without one, a receipt of what the archive holds, and None."""
+    """Return the receipt beside an archive and its path; if it has none, a new receipt from the archive, and None.
+
+    Raises ImageError if the receipt is of another image.
+    """
     path, named = receipt_path(archive), archive_names(archive)
     if not path.is_file():
         names = [parse_reference(name) for name in named]
@@ -231,10 +235,10 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
 
 
 def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> Loaded:
-    """Load an archive into the first daemon that answers, or that of a `kind`, under `names` or those in the archive.
+    """Load an archive into a daemon, under `names` or those in the archive; add the names to the receipt beside it.
 
-    The receipt beside it then has these names. Raises ConfigError for an archive without names, ImageError for an
-    invalid archive, DaemonError if no daemon answers.
+    `kind`: "docker" or "podman", or "" for the first that is running. Raises ConfigError for an archive without names,
+    ImageError for an invalid archive, and DaemonError if no daemon is running.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
@@ -245,7 +249,7 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     if host not in platforms:
         ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")
     for layer in {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}.values():
-        layer.open().close()  # which compares it with its digest
+        layer.open().close()  # verifies the digest
     daemon = find_daemon(ctx.environ, kind)
     with ctx.progress.task(f"loading the image into {daemon}", part=True) as task:
         loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail, task=task)

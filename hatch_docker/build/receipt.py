@@ -1,4 +1,4 @@
-"""Receipt: the result of a build, as JSON beside the archive and as the table of sizes that a user reads."""
+"""Receipt: the result of a build, as JSON beside the archive and as the printed table of sizes."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ KINDS = tuple(TITLES)
 
 @dataclass(frozen=True, slots=True)
 class LayerReceipt:
-    """One layer; sizes in bytes, `size` as stored, `unpacked_size` of its tar."""
+    """One layer. Sizes are in bytes: `size` is compressed, as stored; `unpacked_size` is that of the tar."""
 
     digest: Line
     diff_id: Line
@@ -40,9 +40,9 @@ class LayerReceipt:
 
 @dataclass(frozen=True, slots=True)
 class PlatformReceipt:
-    """The image for one platform; `unpacked_size` is the sum of its layers' tars in bytes.
+    """The image for one platform. `unpacked_size`: the sum of the layers' tars, in bytes.
 
-    `left_out` counts the files of its wheels that were left out of the image.
+    `left_out`: number and size of files of wheels that are not in the image, by kind.
     """
 
     platform: Line
@@ -55,7 +55,7 @@ class PlatformReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a build that took a second or more, its seconds, and the title of the step that it is a part of."""
+    """A task of a build that took a second or more. `within`: the title of the task that it is a part of."""
 
     title: Line
     seconds: float
@@ -64,11 +64,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The result of a build; `digest` is that of the manifest, or of the index if there are several platforms.
+    """The result of a build. `digest`: of the manifest, or of the index if there are several platforms.
 
-    `references` are the image's names: by digest where it was pushed, by tag where it was loaded. `repositories` and
-    `tags` say where a push would bring it, `deliveries` how each push ended. The fields' types are those that
-    `read_receipt` accepts.
+    `references`: the image's names, by digest in registries, by tag in a daemon. `repositories` and `tags`: the targets
+    of a push. `deliveries`: the result of each push. `read_receipt` validates the types of the fields.
     """
 
     schema: int
@@ -86,18 +85,18 @@ class Receipt:
     platforms: tuple[PlatformReceipt, ...]
     base: Mapping[str, Line]                    # "name" and "digest"
     python: Line
-    wheel: WheelInfo | None                     # the project's own; None if each platform has another
+    wheel: WheelInfo | None                     # the project's wheel; None if platforms have different wheels
     sbom: tuple[Document, ...]
     provenance: Document | None
     timings: Mapping[str, float]                # seconds by step
-    steps: tuple[Step, ...] = ()                # of those timings, each that took a second or more, as it was shown
+    steps: tuple[Step, ...] = ()                # tasks that took a second or more, with the printed titles
     hints: tuple[str, ...] = ()
     part: Annotated[str, "[a-z0-9_-]*"] = ""    # NAME of images.NAME, if the project has several images
-    members: tuple[WheelInfo, ...] = ()         # of the workspace; empty as well if each platform has others
+    members: tuple[WheelInfo, ...] = ()         # wheels of workspace members; () if platforms have different ones
 
     @property
     def pushed(self) -> tuple[str, ...]:
-        """The image's names by digest in the registries that have it."""
+        """The image's references by digest, one for each successful push."""
         return tuple(delivery.reference for delivery in self.deliveries if not delivery.error)
 
     @property
@@ -107,7 +106,7 @@ class Receipt:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers of all platforms as stored, each once."""
+        """The compressed size of the layers of all platforms, in bytes; a shared layer counts once."""
         layers = {layer.digest: layer.size for platform in self.platforms for layer in platform.layers}
         return sum(layers.values())
 
@@ -116,7 +115,7 @@ class Receipt:
         write_file(path, self.to_json())
 
     def to_json(self) -> bytes:
-        """Return the contents of that file."""
+        """Return the contents of the receipt file."""
         return json_text(asdict(self))
 
 
@@ -125,7 +124,7 @@ def make_receipt(
     archive: str, documents: Sequence[Document], loaded: Sequence[str], deliveries: Sequence[PushResult],
     timings: Mapping[str, float], steps: Sequence[LongTask] = (), hints: Sequence[str] = (),
 ) -> Receipt:
-    """Return the receipt of what an engine built; times are in seconds and get rounded to milliseconds."""
+    """Return the receipt of a build. `timings` and `steps` are in seconds, and rounded to milliseconds."""
     base = built[0].base
     wheels, members = {image.wheel for image in built}, {image.members for image in built}
     pushed = [delivery.reference for delivery in deliveries if not delivery.error]
@@ -157,7 +156,7 @@ def _platform(image: Image, notes: Sequence[LayerInfo], left_out: tuple[Excluded
 
 
 def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
-    """Return a receipt for an archive that has lost its own: no more than the image itself says."""
+    """Return a receipt for an archive that has none, from the data in the image alone."""
     images = images_of(item)
     labels: dict[str, str] = images[0].settings.get("Labels") or {}
     revision = labels.get(PREFIX + "revision", "")
@@ -172,7 +171,7 @@ def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[s
 
 
 def read_receipt(path: Path) -> Receipt:
-    """Return the receipt in a file. Raises ImageError if it cannot be read, or this version did not write it."""
+    """Return the receipt in a file. Raises ImageError if it cannot be read or has another format."""
     try:
         return read_record(Receipt, json.loads(path.read_bytes()))
     except OSError as error:
@@ -182,12 +181,12 @@ def read_receipt(path: Path) -> Receipt:
 
 
 def receipt_path(archive: Path) -> Path:
-    """Return the path of an archive's receipt: beside it, whether it exists or not."""
+    """Return the path of the receipt beside an archive; the file may not exist."""
     return archive.with_name(archive.name.removesuffix(ARCHIVE) + RECEIPT)
 
 
 def receipt_beside(archive: Path) -> Receipt | None:
-    """Return the receipt of an archive; None if there is no archive, or no receipt beside it that can be read."""
+    """Return the receipt beside an archive; None if the archive does not exist, or has no readable receipt."""
     path = receipt_path(archive)
     with contextlib.suppress(ImageError):
         return read_receipt(path) if archive.is_file() and path.is_file() else None
@@ -195,10 +194,7 @@ def receipt_beside(archive: Path) -> Receipt | None:
 
 
 def costs(platform: PlatformReceipt) -> list[tuple[str, int, int, str]]:
-    """Return title, unpacked and stored bytes of each kind of layer, and whether its layers had to be made.
-
-    The last row is the total.
-    """
+    """Return a row for each kind of layer and the total: title, unpacked bytes, compressed bytes, made or reused."""
     found = []
     for kind in KINDS:
         if layers := [layer for layer in platform.layers if layer.kind == kind]:
@@ -212,7 +208,7 @@ def costs(platform: PlatformReceipt) -> list[tuple[str, int, int, str]]:
 def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
     """Return a line for each kind of layer: its size in MB (10^6 bytes) and its share of the unpacked size.
 
-    `short` cuts the digests, so that a line fits a terminal.
+    `short`: shorten the digests, for a terminal.
     """
     lines = []
     for platform in receipt.platforms:
@@ -226,7 +222,7 @@ def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
 
 
 def left_out_lines(left_out: Sequence[Excluded]) -> list[str]:
-    """Return a line with the sizes of what was left out of wheels, in MB; no line if nothing was."""
+    """Return a line with the sizes (MB) of files of wheels that are not in the image; [] if there are none."""
     if not left_out:
         return []
     kinds = ", ".join(f"{part.kind} {megabytes(part.size)}" for part in left_out)

@@ -1,7 +1,7 @@
-"""The shared cache of a build: where it is read and written (`cache.from`, `cache.to`), and both.
+"""The shared cache of a build: its places (options `cache.from` and `cache.to`), reading and writing.
 
-Without these options it lies beside the image, under a tag of the first repository that is pushed to, and a build that
-does not push neither reads nor writes it. `verify` does not come here.
+Without these options, a build that pushes uses a tag in the first repository of the push, and other builds use no
+shared cache. `hatch-docker verify` never uses one.
 """
 
 from __future__ import annotations
@@ -34,31 +34,33 @@ if TYPE_CHECKING:
     from hatch_docker.oci.registry import Remote
     from hatch_docker.release.cache_artifact import CacheArtifact
 
-WRITTEN = "shared-cache"  # the digest of the artifact that this machine wrote or read last, by its place
+LAST_DIGEST = "shared-cache"  # kind of fact: the digest that this machine wrote or read last, by reference
 TAG = "hatch-docker-cache"
 LONGEST_TAG = 128
 
 
 def default_place(plan: Plan) -> dict[str, str]:
-    """Return the shared cache of an image beside it: a tag of its first repository for its name and its platforms."""
+    """Return the default shared cache of an image: a tag in its first repository, by image name and platforms."""
     words = [TAG, *filter(None, [plan.part]), *(platform.replace("/", "-") for platform in plan.platforms)]
     return {"type": "registry", "ref": f"{plan.repositories[0]}:{'-'.join(words)[:LONGEST_TAG]}"}
 
 
-def _places(given: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[str, str]) -> list[Mapping[str, str]]:
+def _places(option: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[str, str]) -> list[Mapping[str, str]]:
+    """Return the places in an option (`cache.from` or `cache.to`), or the default one for a push."""
     if plan.engine != "embedded" or environ.get(NO_CACHE, "") not in ("", "0"):
         return []
-    if given:
-        return [fields for fields in given if fields["type"] != "none"]
+    if option:
+        return [fields for fields in option if fields["type"] != "none"]
     return [default_place(plan)] if plan.push and plan.repositories else []
 
 
 def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | None = None) -> Context:
-    """Return the context of a build with its shared cache, `ctx` itself if it neither reads nor writes one.
+    """Return `ctx` with the shared cache of a build, unchanged if the build does not use one.
 
-    `root` is the project's directory. `before` is that of an earlier step of the same build.
+    `root`: the project's directory. `before`: the shared cache of an earlier step of the same build, used again if it
+    has the same places.
     """
-    sources, targets = (_places(given, plan, ctx.environ) for given in (plan.cache.sources, plan.cache.targets))
+    sources, targets = (_places(option, plan, ctx.environ) for option in (plan.cache.sources, plan.cache.targets))
     if sources and not _may_read(plan, ctx):
         sources = []
     if not sources and not targets:
@@ -81,7 +83,7 @@ def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | Non
 
 
 def read_if_new(plan: Plan, ctx: Context) -> None:
-    """Read the shared cache of a context if this machine knows no base of the plan's kind: it will be read anyway."""
+    """Read the shared cache now, if this machine has no base of the plan's kind: the build will need it anyway."""
     if not (ctx.store.root / "facts" / ("debian-layer" if plan.base.kind == "debian" else "base")).exists():
         ctx.store.look_elsewhere()
 
@@ -92,10 +94,10 @@ def shared_of(ctx: Context) -> Shared | None:
 
 
 def _may_read(plan: Plan, ctx: Context) -> bool:
-    """Return whether a plan may use what others made; say why not.
+    """Return whether a build may read the shared cache; if not, log the reason.
 
-    Debian's own Python runs here without a sandbox where the kernel refuses one. It must then be Debian's: a base out
-    of a shared cache is not.
+    If the kernel does not allow the sandbox, a base's Python runs without it. That Python must come from Debian, not
+    from a shared cache that others can write.
     """
     why = ""
     if plan.sign is not None and not plan.sign.key:
@@ -111,7 +113,7 @@ def _may_read(plan: Plan, ctx: Context) -> bool:
 
 
 def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Context, store: Store) -> Found:
-    """Return the contents of some shared caches, the first of which wins."""
+    """Return the merged contents of the shared caches in `sources`; earlier ones take precedence."""
     facts: list[Fact] = []
     blobs: dict[str, Callable[[Store], object]] = {}
     for fields in reversed(sources):
@@ -153,13 +155,13 @@ def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Conte
     def fetch(descriptor: Descriptor, store: Store) -> Path:
         return fetch_blob(remote, reference, descriptor, store)
 
-    if store.recall(WRITTEN, key_of(str(reference))) == digest:  # this machine knows all that is in it
+    if store.recall(LAST_DIGEST, key_of(str(reference))) == digest:  # this machine has all its facts
         from hatch_docker.release.cache_artifact import read_manifest
 
         return Found((), {layer.digest: partial(fetch, layer) for layer in read_manifest(manifest, str(reference))[1]})
-    store.remember(WRITTEN, key_of(str(reference)), digest)
+    store.remember(LAST_DIGEST, key_of(str(reference)), digest)
 
-    return _found(manifest, lambda first: fetch(first, store).read_bytes(), fetch, str(reference), ctx)
+    return _contents(manifest, lambda first: fetch(first, store).read_bytes(), fetch, str(reference), ctx)
 
 
 def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store) -> Found | None:
@@ -186,15 +188,14 @@ def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Con
     entries = parse_index((directory / "index.json").read_bytes(), what)
     if len(entries) != 1:
         raise ImageError(f"{what} is another layout: it has {len(entries)} manifests")
-    return _found(read_document(entries[0], open_blob, what), read_whole, copy, what, ctx)
+    return _contents(read_document(entries[0], open_blob, what), read_whole, copy, what, ctx)
 
 
-def _found(
+def _contents(
     manifest: bytes, read: Callable[[Descriptor], bytes], fetch: Callable[[Descriptor, Store], object], what: str,
     ctx: Context,
 ) -> Found:
-    """Return the contents of a shared cache, of its manifest and functions that read a blob and put one into a store.
-    """
+    """Return the contents of a shared cache. `read`: returns a blob. `fetch`: copies a blob into a store."""
     from hatch_docker.release.cache_artifact import read_facts, read_manifest
 
     first, layers = read_manifest(manifest, what)
@@ -205,7 +206,7 @@ def _found(
 
 
 def _verify(name: Reference, plan: Plan, root: Path, ctx: Context) -> None:
-    """Raise SignatureError if a shared cache is not signed with the key that the plan signs with."""
+    """Raise SignatureError if a shared cache is not signed with the plan's key."""
     from hatch_docker.release.cosign import Cosign, key_secrets
     from hatch_docker.release.sign import Trust, verify_image
 
@@ -222,10 +223,10 @@ def write_shared_cache(
     plan: Plan, project: Project, built: Sequence[BuiltImage], pushed: Sequence[str], ctx: Context,
     remote: Remote | None = None,
 ) -> None:
-    """Write what a build used and learned to its shared caches; a failure is a warning.
+    """Write the facts and layers of a build to its shared caches; a failure is only a warning.
 
-    `pushed` are the repositories that have the images now, `remote` is the access by which they got them. Raises
-    SecretError if a secret of the build is in it.
+    `pushed`: the repositories to which the images were pushed. `remote`: the registry client of that push. Raises
+    SecretError if the facts contain a secret of the build.
     """
     shared, targets = shared_of(ctx), _places(plan.cache.targets, plan, ctx.environ)
     if shared is None or not targets:
@@ -233,7 +234,7 @@ def write_shared_cache(
     from hatch_docker.bases.partial_tree import keep_partial_trees
     from hatch_docker.release.cache_artifact import make_artifact
 
-    _note_all(built, ctx)
+    _note_unused_facts(built, ctx)
     try:
         layers = [layer for result in built for layer in result.image.layers]
         artifact = make_artifact(shared.noted, [*layers, *keep_partial_trees(ctx)])
@@ -252,8 +253,8 @@ def write_shared_cache(
         ctx.progress.warn(f"the shared cache was not written: {error}")
 
 
-def _note_all(built: Iterable[BuiltImage], ctx: Context) -> None:
-    """Have the store note facts that this build did not ask for, because it knew what was made of them."""
+def _note_unused_facts(built: Iterable[BuiltImage], ctx: Context) -> None:
+    """Add facts to the shared cache that this build did not read, because it had the results that depend on them."""
     from hatch_docker.bases.partial_tree import note_partial
     from hatch_docker.build.checks import loader, named
     from hatch_docker.release.sbom import inventory
@@ -273,9 +274,9 @@ def _push(
     name: str, artifact: CacheArtifact, pushed: Sequence[str], images: Collection[str], plan: Plan, root: Path,
     ctx: Context, remote: Remote | None,
 ) -> None:
-    """Push an artifact to a tag, unless this machine wrote or read it there last; sign it if images are signed.
+    """Push an artifact to a tag, unless this machine wrote or read the same digest there last; sign it if images are.
 
-    The repositories in `pushed` have the layers with the digests in `images`.
+    `images`: the digests of layers that the repositories in `pushed` already have.
     """
     from hatch_docker.oci.push import Target, push_blob, put_manifest
     from hatch_docker.oci.referrers import EMPTY, EMPTY_TYPE
@@ -287,7 +288,7 @@ def _push(
         raise ConfigError(f"tool.hatch-docker.cache.to: {name} is a digest, which cannot be written; name a tag")
     assert isinstance(ctx.store, SharedStore)
     key = key_of(str(reference))
-    if ctx.store.own.recall(WRITTEN, key) == digest:
+    if ctx.store.own.recall(LAST_DIGEST, key) == digest:
         return
     names = [parse_reference(repository) for repository in pushed]
     mount = next((known.repository for known in names if known.registry == reference.registry), "")
@@ -308,11 +309,11 @@ def _push(
 
         signer = Signer(Cosign(root, ctx), plan.sign, target)
         signer.run(*signer.arguments("sign"), str(reference.pinned(digest)))
-    ctx.store.own.remember(WRITTEN, key, digest)
+    ctx.store.own.remember(LAST_DIGEST, key, digest)
 
 
 def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
-    """Write an artifact as an OCI layout with its layers, and remove the blobs of an earlier one."""
+    """Write an artifact with its layers as an OCI layout, and remove the blobs of the previous artifact."""
     from hatch_docker.oci.referrers import EMPTY
 
     if any(directory.glob("*")) and not (directory / "oci-layout").is_file():

@@ -1,4 +1,4 @@
-"""The last lines of a build: the changes since the build before, hints, and the command that runs the image."""
+"""The last lines of a build: changes since the previous build, hints, and the command that runs the image."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from hatch_docker.wheels.install.slim import NONE, Rules
 
 
 def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
-    """Return the receipt of the build before: the one at `path`, else the newest of another version."""
+    """Return the receipt of the previous build: the one at `path`, or the newest of another version, or None."""
     ending = f".{plan.part}{RECEIPT}" if plan.part else RECEIPT
     found = [path] if path.is_file() else path.parent.glob(f"{plan.name}-*{ending}")
     times: list[tuple[float, Path]] = []
@@ -41,7 +41,7 @@ def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
 def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) -> list[str]:
     """Return the differences between two builds of an image, a line for each kind of layer.
 
-    `rules` are those that the project's own wheel is installed with.
+    `rules`: the rules by which files of the project's wheel are left out.
     """
     if before.digest == after.digest:
         return ["nothing changed since the build before"]
@@ -82,7 +82,7 @@ def _change(
 
 
 def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
-    """Return the contents of all layers of a kind: versions by name; a path has none."""
+    """Return the contents of all layers of a kind: versions by name, "" for paths."""
     return {
         name: version for layer in platform.layers if layer.kind == kind
         for name, _, version in (content.partition(" ") for content in layer.contents)
@@ -90,6 +90,7 @@ def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
 
 
 def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return the differences between two mappings of names to versions."""
     found = []
     for name, was, new in changed(then, now):
         if was is None or new is None:
@@ -100,7 +101,7 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
-    """Return the files of our wheels that changed, "" if the cache no longer knows all of them."""
+    """Return the changed files of the project's wheels, "" if the cache does not have both lists."""
     then, now = (_own_files(receipt, ctx, rules) for receipt in (before, after))
     if then is None or now is None:
         return ""
@@ -112,9 +113,9 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
 
 
 def _own_files(receipt: Receipt, ctx: Context, rules: Rules) -> dict[str, str] | None:
-    """Return the files of the wheels of the project and its workspace, path -> hash; None if one is not known.
+    """Return the hashes of the files in the wheels of the project and its members; None if the cache lacks a wheel.
 
-    Paths start below site-packages, which has the version of Python in its own.
+    Keys are paths relative to site-packages, so that they do not depend on the version of Python.
     """
     found: dict[str, str] = {}
     for wheel in (*receipt.members, receipt.wheel):
@@ -129,7 +130,7 @@ def _own_files(receipt: Receipt, ctx: Context, rules: Rules) -> dict[str, str] |
 def how_to_run(
     receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, environ: Mapping[str, str]
 ) -> list[str]:
-    """Return the commands that run the new image; `daemon` is "docker" or "podman" if it was loaded, else ""."""
+    """Return the commands that run the new image. `daemon`: "docker" or "podman" if it was loaded there, else ""."""
     path = environ.get("PATH", "")
     podman = not shutil.which("docker", path=path) and shutil.which("podman", path=path)
     program = daemon or ("podman" if podman else "docker")
@@ -147,7 +148,7 @@ def how_to_run(
 
 
 def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str) -> list[str]:
-    """Return the command that runs an image by its name; `more` are further options."""
+    """Return the command that runs an image by its name. `more`: further options."""
     foreign = [] if str(host) in plan.platforms else ["--platform", plan.platforms[0]]
     here = f"{DEBUG_PORT}/tcp" if plan.debug else ""  # the debugger's port is published on the loopback address only
     options = [
@@ -165,7 +166,7 @@ def _published(port: str) -> str:
 def closing_lines(
     before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, ctx: Context
 ) -> Iterator[str]:
-    """Yield the lines below the table of sizes."""
+    """Yield the lines after the table of sizes. `before`: the previous receipt. `daemon`: as in `how_to_run`."""
     if before is not None:
         yield from changes(before, receipt, ctx, slim_rules(plan, "project"))
     yield from (f"hint: {hint}" for hint in receipt.hints)

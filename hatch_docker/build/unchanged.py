@@ -1,45 +1,43 @@
-"""Builds of which nothing changed, recognised by the memory of the last build of the same command.
+"""Unchanged builds: detect that no input has changed since the last build of the same command, and skip the build.
 
-A build that ends well remembers what decided it and what it made (`build/inputs.py`). The next one looks at all of
-that. If nothing differs it writes the same lines, returns the same archives and ends: no plan is made, no wheel or
-layer is opened, no library is imported. If anything differs, or cannot be told, it is an ordinary build.
+A successful build writes a record of its inputs and outputs to the cache (`build/inputs.py`). The next build compares
+the record with the present state. If nothing has changed, it prints the same lines and returns the same archives,
+without making a plan, opening a layer or importing a library. Otherwise, or if a comparison fails, it is a full build.
 
-    part of the memory   what it holds                            compared with
-    key                  project and output directory, the        a hash of the same; another command has another memory
-                         whole environment but IGNORED, versions
-                         of Python and hatch-docker, where Python
-                         imports from, user, machine, working
-                         directory, programs on PATH, and whether
-                         the user looks at a terminal
-    `trees`              the files that an artifact may be made   type, mode, owner, size, times and inode of each, and
-                         of: the project's, those of `files` and  of new ones; a link counts with its target
-                         of other places that pyproject.toml
-                         names, and the configuration of apt
-    `paths`              locks, configuration of uv, pip and      the same; a file that does not exist must still not
-                         netrc, tables of directories above       exist
-    `imports`            the directories that Python imports      the same, and when an entry of theirs last changed: by
-                         from                                     the installation of a package
-    `outputs`            archive, receipt and documents           the same, so that no edited file is taken for ours
-    `revision`           commit, branch, time, changed files      git, which is asked again
-    `asked`              indexes of Debian, resolutions without   the store: still that answer, and less than a day old
+    part of the record   contents                                 comparison
+    key                  project and output directory, versions   hash; another command has another record
+                         of Python and hatch-docker, import
+                         path, user, machine, working directory,
+                         environment variables except IGNORED,
+                         programs on PATH, and whether standard
+                         error is a terminal
+    `trees`              files from which artifacts are built:    type, mode, owner, size, times and inode of each file,
+                         the project, paths in `files`, other     and no new files; for a link, also those of its target
+                         places that pyproject.toml names, and
+                         the configuration of apt
+    `paths`              locks, configuration of uv, pip and      the same; a missing file must still be missing
+                         netrc, tables in parent directories
+    `imports`            directories of Python's import path      the same, and the directory's times, which change when
+                         (sys.path)                               a package is installed
+    `outputs`            archive, receipt and documents           the same, so that an edited file is written again
+    `revision`           commit, branch, time, changed files      with git
+    `asked`              indexes of Debian, resolutions without   with the cache: the same answer, less than a day old
                          a lock
-    `tags`               the digests of bases without an image    the registry, which is asked again
-                         lock
-    `pushes`             the digests of the tags that were        the registries, which are asked for all of them at
-                         pushed, of an index's images, and of     once: another digest, another answer or none is an
-                         the documents listed for them            ordinary build, which says what is wrong
-    `daemon`             the daemon, and its ID of the image by   the daemon, which is asked again; of Podman's program,
-                         each name                                which takes a second, the file of its images counts as
-                                                                  an output
+    `tags`               digests of bases, without an image lock  with the registry
+    `pushes`             digests of pushed tags, of the images    with the registries, all at the same time; if a digest
+                         in an index, and of attached documents   differs or a request fails, a full build reports it
+    `daemon`             the daemon, and the image ID of each     with the daemon; for Podman's program, which takes a
+                         name                                     second, the file with its list of images is compared
+                                                                  as an output
 
-Times are compared exactly, not by age: a file that was written, made or removed while the build ran, or just before in
-the resolution of the file system's clock, leaves no memory; nor does a clock that was set back, or another build that
-wrote the same files at the same time. No content of a file and no variable is in the memory, only a hash of the
-variables. It holds for a day at most, like the answers that it rests on, and a damaged one is forgotten.
+Times are compared exactly. No record is written if a file was written, created or removed while the build ran or, in
+the resolution of the file system's clock, just before; if the clock was set back; or if another build wrote the same
+files at the same time. A record contains no contents of files and no environment variables, only a hash of the
+variables. It is valid for a day, like the answers of servers in it. A damaged record is ignored.
 
-Never remembered are builds that sign, compare with a registry (`max-growth`), write a shared cache to a directory, use
-BuildKit, gave a warning, or run code of the project or of a plugin on this machine; HATCH_DOCKER_REFRESH,
-HATCH_DOCKER_NO_CACHE and -v make an ordinary build.
+These builds write no record: builds that sign, compare with a registry (`max-growth`), write a shared cache to a
+directory, use BuildKit, print a warning, or run code of the project or of a plugin on this machine.
+HATCH_DOCKER_REFRESH, HATCH_DOCKER_NO_CACHE and -v cause a full build.
 """
 
 from __future__ import annotations
@@ -67,45 +65,45 @@ if TYPE_CHECKING:
     from hatch_docker.oci.registry import Remote
 
 KIND = "unchanged"
-RECIPE = 2               # raise it when a memory reads otherwise
-LIFETIME = 24 * 3600     # seconds that a memory holds: a day, so that what an ordinary build uses stays in the cache
-LIMIT = 200_000          # files of a tree; those of a project go into a wheel, which has no more
+RECIPE = 2               # part of the key: increase it if the format of records changes
+LIFETIME = 24 * 3600     # seconds; a full build each day keeps the entries that it uses in the cache
+LIMIT = 200_000          # files of a tree; a project's files go into a wheel, and no wheel has more
 PIPELINE_FILES = ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
-# Variables that decide nothing that is made; -q and -v only what is shown.
+# Variables that do not change the result; HATCH_QUIET and HATCH_VERBOSE (-q, -v) only change the printed lines.
 IGNORED = frozenset({"_", "OLDPWD", "PWD", "SHLVL", "HATCH_QUIET", "HATCH_VERBOSE", *PIPELINE_FILES})
-# Variables that make an ordinary build, unless they are "", "0" or "false".
-ORDINARY = (
+# Variables that cause a full build, unless they are "", "0" or "false".
+FORCE_BUILD = (
     "HATCH_DOCKER_REFRESH", NO_CACHE, "HATCH_BUILD_CLEAN", "HATCH_BUILD_CLEAN_HOOKS_AFTER", "HATCH_BUILD_HOOKS_ONLY",
 )  # fmt: skip
 
 Facts = list[Any] | None
-"""Properties of a file as JSON, None if there is none."""
+"""Metadata of a file as JSON (see `facts`), None if the file does not exist."""
 
 
-class Unsuitable(Exception):
-    """There can be no memory of this build; the text says why."""
+class NotRememberable(Exception):
+    """Error: no record of this build can be written. Its text is the reason."""
 
 
 def clock_offset() -> float:
-    """Return the seconds that a clock which is never set is behind the machine's."""
+    """Return the difference between the system clock and the monotonic clock, in seconds. It shows a changed clock."""
     return time.time() - time.monotonic()
 
 
 def names_in(directory: Path) -> frozenset[str]:
-    """Return the names in a directory, none if it cannot be read."""
+    """Return the names of the entries of a directory, none if it cannot be read."""
     try:
         return frozenset(os.listdir(directory))  # noqa: PTH208
     except OSError:
         return frozenset()
 
 
-@dataclass(eq=False, repr=False)  # made in a third of the time that other ones take
+@dataclass(eq=False, repr=False)  # without these methods the class is created in a third of the time
 class Command:
-    """A build as the user asked for it: the project, the other words that decide it, and the environment.
+    """The command of a build. `root`: the project's directory. `words`: the target and the output directory.
 
-    `began` is a time before anything of the project was read, in seconds since the epoch, and `offset` what a clock
-    that is never set was behind then. `imports` is where Python imports from, `names` what the project's directory has
-    in it. With `pushes` the images go to their registries and nowhere else.
+    `pushes`: the build only pushes, and writes no archive. `began`: a time before any file was read, in seconds since
+    the epoch. `offset`: `clock_offset()` at that time. `imports`: sys.path. `names`: the entries of the project's
+    directory.
     """
 
     root: Path
@@ -122,7 +120,7 @@ class Command:
 
     @property
     def key(self) -> str:
-        """A key of everything that is known before a file is read."""
+        """The cache key of the record: a hash of all inputs that are no files."""
         path = self.environ.get("PATH", "")
         programs = [bool(shutil.which(name, path=path)) for name in ("docker", "podman")]
         variables = sorted(item for item in self.environ.items() if item[0] not in IGNORED)
@@ -132,24 +130,24 @@ class Command:
         )  # fmt: skip
 
 
-class Recalled(NamedTuple):
-    """An unchanged build: the paths of its archives or the names that it pushed, and its receipts as JSON values."""
+class UnchangedBuild(NamedTuple):
+    """The result of an unchanged build: paths of archives or pushed references, and receipts as JSON values."""
 
     artifacts: tuple[str, ...]
     receipts: tuple[Mapping[str, Any], ...]
 
 
 def shown_path(artifact: str, root: Path) -> str:
-    """Return the path of an artifact for standard output: from the working directory, for one in the project."""
+    """Return the path of an artifact for standard output: relative to the working directory if it is in the project."""
     return os.path.relpath(artifact) if Path(artifact).is_relative_to(root) else artifact
 
 
-def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Recalled | None:
-    """Return the result of a build of which nothing changed, None where it must be made; `write` gets its lines.
+def recall(command: Command, write: Callable[[str], None], verbosity: int) -> UnchangedBuild | None:
+    """Return the result of an unchanged build; None if a full build is necessary. `write`: prints a line.
 
-    Receipts say that each layer was reused, and files of a pipeline are written, as an ordinary build does.
+    Writes receipts in which all layers are reused, and the outputs for a CI pipeline, as a full build does.
     """
-    if verbosity > 0 or any(command.environ.get(name, "").lower() not in ("", "0", "false") for name in ORDINARY):
+    if verbosity > 0 or any(command.environ.get(name, "").lower() not in ("", "0", "false") for name in FORCE_BUILD):
         return None
     began = time.time()
     try:
@@ -157,16 +155,16 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Re
         known = store.recall(KIND, command.key)
         if known is None or not _is_unchanged(known, command, store):
             return None
-        for place in (None, store.root / "tmp"):  # as each build does with what killed ones left
+        for place in (None, store.root / "tmp"):  # like a full build: temporary files of killed builds
             remove_abandoned(place)
         _write_receipts(known, command, store, began)
         receipts = tuple(image["receipt"] for image in known["images"])
         _write_outputs(known, receipts, command.root, command.environ)
         for line in known["lines"] if verbosity >= 0 else ():
             write(line)
-    except (HatchDockerError, Unsuitable, OSError, ValueError, LookupError, TypeError):
+    except (HatchDockerError, NotRememberable, OSError, ValueError, LookupError, TypeError):
         return None
-    return Recalled(tuple(name for image in known["images"] for name in image["artifacts"]), receipts)
+    return UnchangedBuild(tuple(name for image in known["images"] for name in image["artifacts"]), receipts)
 
 
 def _is_unchanged(known: Mapping[str, Any], command: Command, store: Store) -> bool:
@@ -178,7 +176,7 @@ def _is_unchanged(known: Mapping[str, Any], command: Command, store: Store) -> b
     if any(facts(path) != found for table in (outputs, known["paths"]) for path, found in table.items()):
         return False
     if any(name.startswith(".") and name.endswith(".tmp") for name in os.listdir(known["directory"])):  # noqa: PTH208
-        return False  # a killed build left it
+        return False  # a temporary file of a killed build
     if any(facts(path, entries=True) != found for path, found in known["imports"].items()):
         return False
     for top, (skipped, found) in known["trees"].items():
@@ -188,12 +186,12 @@ def _is_unchanged(known: Mapping[str, Any], command: Command, store: Store) -> b
         return False
     return all(at_once(
         lambda: _has_revision(known, command), lambda: _has_images(known["daemon"], command.environ),
-        *_questions(known["tags"], known["pushes"], command.environ, store),
+        *_registry_checks(known["tags"], known["pushes"], command.environ, store),
     ))  # fmt: skip
 
 
 def _has_revision(known: Mapping[str, Any], command: Command) -> bool:
-    """Return whether git still names the same commit, branch and changed files."""
+    """Return whether git reports the same commit, branch and changed files as in the record."""
     if not known["repository"]:
         return True
     from hatch_docker.project.git import read_revision
@@ -209,9 +207,9 @@ def revision_row(revision: Any) -> Facts:
 
 
 def facts(path: str, *, entries: bool = False) -> Facts:
-    """Return what changes when a file does: type, mode, owner, size, times, inode; of a link its target's, too.
+    """Return the metadata of a file, and of a link's target: type, mode, owner, size, inode and times.
 
-    Of a directory type, mode and owner, with `entries` also what changes with its entries.
+    For a directory return type, mode and owner only. `entries`: also its times, which change with its entries.
     """
     try:
         status = os.lstat(path)
@@ -234,10 +232,10 @@ def _row(status: os.stat_result, *, entries: bool = False) -> list[Any]:
 
 
 def walk(top: str, is_skipped: Callable[[str], bool], outputs: Container[str]) -> dict[str, Facts]:
-    """Return the facts of all files below a directory, by their paths from there.
+    """Return the facts of all files below a directory, by relative path.
 
-    `outputs` are left out, by their whole paths. Directories that are skipped, by their paths, are not entered; links
-    to others are followed. Raises Unsuitable for too many files.
+    `is_skipped`: whether not to enter a directory, by relative path. `outputs`: absolute paths to leave out. Links to
+    directories are followed. Raises NotRememberable for more than LIMIT files.
     """
     found: dict[str, Facts] = {}
     entered: set[tuple[int, int]] = set()
@@ -256,12 +254,12 @@ def walk(top: str, is_skipped: Callable[[str], bool], outputs: Container[str]) -
                         entered.add((status.st_dev, status.st_ino))
                         waiting.append((f"{name}/", entry.path))
         if len(found) > LIMIT:
-            raise Unsuitable(f"{top} has more than {LIMIT} files")
+            raise NotRememberable(f"{top} has more than {LIMIT} files")
     return found
 
 
 def _has_images(known: Mapping[str, Any] | None, environ: Mapping[str, str]) -> bool:
-    """Return whether the daemon that a build would load into has its images under all of their names."""
+    """Return whether the daemon that a build would use has the same images under all their names."""
     if known is None:
         return True
     from hatch_docker.oci.engine_api import EngineApi, open_socket
@@ -272,19 +270,19 @@ def _has_images(known: Mapping[str, Any] | None, environ: Mapping[str, str]) -> 
         return False
     for daemon in first if known["names"] else ():
         if not daemon.url:
-            return True  # Podman's program: the file with its images is an output, which was compared
+            return True  # Podman's program: the file with its list of images was compared as an output
         with open_socket(daemon) as path:
             api = EngineApi(daemon, path)
             return all(api.inspect_image(name).get("Id") == image_id for name, image_id in known["names"].items())
     return True
 
 
-def _questions(
+def _registry_checks(
     tags: Mapping[str, str], pushes: Sequence[Any], environ: Mapping[str, str], store: Store
 ) -> list[Callable[[], bool]]:
-    """Return functions that ask a registry something each: if a base's tag, or what was pushed, is still the same.
+    """Return functions with a request to a registry each: whether a base's tag, or a pushed manifest, is the same.
 
-    A registry that does not answer is asked once.
+    Requests are not repeated.
     """
     if not tags and not pushes:
         return []
@@ -295,32 +293,32 @@ def _questions(
     from hatch_docker.oci.registry import Remote
 
     remote = Remote(Client(environ, silent(), Policy(tries=1)), environ)
-    questions: list[Callable[[], bool]] = []
+    checks: list[Callable[[], bool]] = []
     for name, digest in tags.items():
         base = parse_reference(name)
-        remote.url(base, "")  # asks a registry on this machine which scheme it speaks, once
-        questions.append(partial(_is_base, remote, base, digest, store))
+        remote.url(base, "")  # finds out, once, whether a registry on this machine uses HTTP or HTTPS
+        checks.append(partial(_has_digest, remote, base, digest, store))
     for name, manifests, listed in pushes:
         from hatch_docker.oci.push import Target, has_manifest
 
         target = Target(remote, parse_reference(name), lambda _digest: "")
         remote.url(target.name, "")
-        questions += [partial(has_manifest, target, *pair) for pair in manifests.items()]
+        checks += [partial(has_manifest, target, *pair) for pair in manifests.items()]
         for subject, documents in listed.items():
             from hatch_docker.oci.referrers import lists
 
-            questions.append(partial(lists, target, subject, documents))
-    return questions
+            checks.append(partial(lists, target, subject, documents))
+    return checks
 
 
-def _is_base(remote: Remote, reference: Reference, digest: str, store: Store) -> bool:
+def _has_digest(remote: Remote, reference: Reference, digest: str, store: Store) -> bool:
     from hatch_docker.oci.pull import resolve
 
     return resolve(remote, reference, store)[0].digest == digest
 
 
 def _write_receipts(known: Any, command: Command, store: Store, began: float) -> None:
-    """Write the receipts of an unchanged build, unless the last build did: each layer is one that was there."""
+    """Write the receipts of an unchanged build, in which all layers are reused, unless the last build wrote them."""
     if known["again"]:
         return
     for image in known["images"]:
@@ -335,7 +333,7 @@ def _write_receipts(known: Any, command: Command, store: Store, began: float) ->
 def _write_outputs(
     known: Mapping[str, Any], receipts: Sequence[object], root: Path, environ: Mapping[str, str]
 ) -> None:
-    """Tell a pipeline; its dotenv report is an output, which was compared."""
+    """Write the outputs for a GitHub workflow; GitLab's dotenv report is an output file, which was compared."""
     if not any(environ.get(name) for name in PIPELINE_FILES):
         return
     from hatch_docker.build.ci_outputs import is_one_of_several, write_ci_outputs
@@ -343,5 +341,5 @@ def _write_outputs(
     from hatch_docker.core.validation import read_record
 
     for receipt in receipts:
-        made, several = read_record(Receipt, receipt), is_one_of_several(root, environ)
-        write_ci_outputs(made, Path(known["directory"]), None, environ, several=several)
+        several = is_one_of_several(root, environ)
+        write_ci_outputs(read_record(Receipt, receipt), Path(known["directory"]), None, environ, several=several)

@@ -1,6 +1,6 @@
-"""`hatch-docker build --watch`: build again whenever a file changes that a build reads, until Ctrl-C.
+"""`hatch-docker build --watch`: build again whenever an input file changes, until Ctrl-C.
 
-Each build is a process of its own, so that it reads the project anew, and a failed build does not end the watching.
+Each build runs in a new process, so that it reads the whole project again and a failure does not end this process.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from hatch_docker.project.hatch_errors import hatchling_errors
 from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproject
 from hatch_docker.project.tree import read_tree
 
-POLL_INTERVAL = 1.0  # seconds between two looks at the files, without notifications
+POLL_INTERVAL = 1.0  # seconds between two comparisons of the files, without notifications
 SETTLED = 0.2        # seconds without a change before a build starts
-STOP_TIMEOUT = "1"   # seconds that a container has to end by itself
+STOP_TIMEOUT = "1"   # seconds between SIGTERM and SIGKILL for a container
 
-# In a project's root, always: a build may depend on one that does not exist yet.
+# Files in the project's root that are watched even if they do not exist: creating one changes the build.
 ALWAYS = (
     "pyproject.toml", "hatch.toml", "setup.py", "setup.cfg", "hatch_build.py", "hatch-docker.lock", "pylock.toml",
     "uv.lock", "poetry.lock", "pdm.lock", "requirements.lock", "requirements.txt",
 )  # fmt: skip
 
 FileHashes = Mapping[Path, str]
-"""The files that a build reads and their hashes, "" for one that does not exist."""
+"""The files that a build reads and their hashes, "" for a file that does not exist."""
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedProject:
-    """A project to watch: the command that builds it, the directory of `--output` if given, and the environment."""
+    """A project to watch. `output`: the directory of `--output`, or None. `command`: the build command."""
 
     root: Path
     output: Path | None
@@ -65,9 +65,9 @@ class WatchedProject:
 
 
 def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
-    """Build a project after each change; with `run`, also run each new image.
+    """Build a project, and again after each change. `run`: also run each new image.
 
-    Raises SystemExit when the user ends a build or the waiting (Ctrl-C), and never returns.
+    Never returns; raises SystemExit when the user presses Ctrl-C.
     """
     files = WatchedFiles(project.root, project.environ)
     container = Container(project, log) if run else None
@@ -81,8 +81,8 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
         while True:
             made = _build(project, files, container)
             now = files.hashes()
-            # A file that the build itself writes, such as one with the version, must not start builds without end.
-            # A file that exists and left the list was on it only until the plan said that the wheel needs no sdist.
+            # The build itself may write a watched file, such as one with the version: do not build forever.
+            # A file that exists and is no longer in the list did not change: the plan needs no sdist.
             differ = changed_files(seen, now) & set(seen)
             during = frozenset(path for path in differ if path in now or not path.exists())
             seen = now
@@ -100,7 +100,7 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
 
 
 def _build(project: WatchedProject, files: WatchedFiles, container: Container | None) -> bool:
-    """Build once; return whether that made an image. Raises SystemExit if a signal ended the build."""
+    """Build once; return whether the build succeeded. Raises SystemExit if a signal ended the build."""
     status = run_foreground(project.command, env=project.environ)
     if status < 0 or status > 128:
         raise SystemExit(128 - status if status < 0 else status)
@@ -119,10 +119,10 @@ def _build(project: WatchedProject, files: WatchedFiles, container: Container | 
 def _wait_for_change(
     files: WatchedFiles, seen: FileHashes, container: Container | None
 ) -> tuple[frozenset[Path], FileHashes]:
-    """Wait until files change and then stay the same; return the changed files, and the hashes of all."""
-    with _change_detector(*files.directories()) as heard:
+    """Wait until files change and then stay the same for SETTLED; return the changed files, and the hashes of all."""
+    with _change_detector(*files.directories()) as may_have_changed:
         while True:
-            if heard() and changed_files(seen, now := files.hashes()):
+            if may_have_changed() and changed_files(seen, now := files.hashes()):
                 before = None
                 while now != before:
                     time.sleep(SETTLED)
@@ -135,10 +135,10 @@ def _wait_for_change(
 
 @contextlib.contextmanager
 def _change_detector(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable[[], bool]]:
-    """Yield a function that waits a while, and returns whether something may have changed.
+    """Yield a function that waits up to POLL_INTERVAL, and returns whether a file may have changed.
 
-    The system notifies it. Without watchfiles, or if the system has no more watches, it always returns True: the
-    caller then compares the files.
+    It uses the kernel's notifications, by the package watchfiles. Without the package, or if the kernel has no more
+    watches, it always returns True, and the caller compares the files. `roots` are watched without subdirectories.
     """
     notified, ended, polling = threading.Event(), threading.Event(), threading.Event()
 
@@ -180,7 +180,7 @@ def _change_detector(roots: Collection[Path], below: Collection[Path]) -> Iterat
 
 
 class Container:
-    """The container of a watched image, one at a time; its output goes to this terminal."""
+    """The container of the watched image, one at a time. Its output goes to this terminal."""
 
     def __init__(self, project: WatchedProject, log: Log) -> None:
         self._project = project
@@ -189,7 +189,7 @@ class Container:
         self._program, self._name, self._digest = "", "", ""
 
     def update(self, plan: Plan, directory: Path) -> None:
-        """Run the image of a plan that was built into a directory, unless the same image is running already."""
+        """Run the image of a plan, unless it is already running. `directory`: the directory of its receipt."""
         receipt = None
         with contextlib.suppress(HatchDockerError):
             receipt = read_receipt(output_paths(plan, directory)[1])
@@ -208,35 +208,35 @@ class Container:
         self._running = start(command, env=self._project.environ)
 
     def report_end(self) -> None:
-        """Tell the user once if the container ended by itself."""
+        """Log, once, that the container has ended by itself."""
         if self._running is not None and (status := self._running.poll()) is not None:
             self._log(f"{self._name} ended with status {status}")
             self._running = None
 
     def stop(self) -> None:
-        """Stop the container, if one runs."""
+        """Stop the container, if it is running."""
         if self._running is not None:
             self._do("stop", "-t", STOP_TIMEOUT, self._name)
             self._running.wait()
             self._running = None
 
     def remove(self) -> None:
-        """Remove the container without waiting for it: this process is about to end."""
+        """Start the removal of the container without waiting for it, because this process is about to end."""
         if self._running is not None:
             spawn_detached([self._program, "rm", "--force", self._name], env=self._project.environ)
 
     def _do(self, *arguments: str) -> None:
-        with contextlib.suppress(ProgramError):  # there is no such container any more
+        with contextlib.suppress(ProgramError):  # the container does not exist
             run_program([self._program, *arguments], env=self._project.environ)
 
 
 def build_command(*arguments: str) -> list[str]:
-    """Return the command of a build, which imports nothing from its working directory (`-P`)."""
+    """Return the command of a build; `-P` keeps the working directory out of its import path."""
     return [sys.executable, "-P", "-m", "hatch_docker", "build", *arguments]
 
 
 class WatchedFiles:
-    """The files that builds of a project and its workspace members read; unchanged ones are hashed once."""
+    """The files that builds of a project and its workspace members read. An unchanged file is hashed only once."""
 
     def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
         self.root = root
@@ -246,7 +246,7 @@ class WatchedFiles:
         self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
     def hashes(self) -> FileHashes:
-        """Return the hashes of the files that a build would read now, or read before if the project is invalid now."""
+        """Return the hashes of the files that a build would read; if the project is invalid, of the previous ones."""
         try:
             self._chosen = frozenset(self._choose())
         except (HatchDockerError, ValueError, TypeError, OSError):
@@ -254,7 +254,7 @@ class WatchedFiles:
         return {path: self._digest(path) for path in sorted(self._chosen)}
 
     def directories(self) -> tuple[set[Path], set[Path]]:
-        """Return the directories to watch: the projects' own, and those below them that hold watched files."""
+        """Return the directories to watch: those without subdirectories (the roots), and those with subdirectories."""
         roots = {self.root, *(path.parent for path in self._chosen if not path.is_relative_to(self.root))}
         below = {self.root / path.relative_to(self.root).parts[0] for path in self._chosen
                  if path.is_relative_to(self.root) and path.parent != self.root}  # fmt: skip
@@ -274,7 +274,7 @@ class WatchedFiles:
         for project, whole in isolated.items():
             yield project / ALWAYS[0]
             if build_system(read_pyproject(project))[1] == HATCHLING:
-                # With `whole`, all the files that its sdist would hold.
+                # An isolated build makes an sdist: watch the files of the sdist.
                 yield from selected_files(open_hatchling(project), sdist=whole)
             else:
                 tree = read_tree(project, self._environ, versioned=False)

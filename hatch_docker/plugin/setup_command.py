@@ -56,4 +56,4 @@ class Docker(Command):  # type: ignore[misc]  # setuptools has no types
             directory = Path(self.output).resolve() if self.output else project.output()
             make_output(directory)
             for archive in api.build_images(project, directory, environ, made):
-                print(api.displayed(str(archive), root, made.values(), quiet=False))  # noqa: T201
+                print(api.artifact_text(str(archive), root, made.values(), quiet=False))  # noqa: T201

@@ -151,7 +151,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             return shown_path(artifact, Path(self.root))
         from hatch_docker.build import api
 
-        return api.displayed(artifact, Path(self.root), receipts_of(self.metadata).values(), quiet=True)
+        return api.artifact_text(artifact, Path(self.root), receipts_of(self.metadata).values(), quiet=True)
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove the files of earlier builds of this project (`hatch build -c`)."""

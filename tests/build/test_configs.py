@@ -38,7 +38,7 @@ def test_they_are_those_of_the_models(
 ) -> None:
     """Every option, in the order of the tables, as it is read for the first time and when it is remembered."""
     if not secret:
-        monkeypatch.setattr("hatch_docker.build.configs._refer", lambda *_arguments: True)
+        monkeypatch.setattr("hatch_docker.build.configs._replace_free_text", lambda *_arguments: True)
     text = SEVERAL
     path = write_files(tmp_path, {"pyproject.toml": text}) / "pyproject.toml"
     models = load_configs(table(text), {}, path)

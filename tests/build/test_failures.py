@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.build.failures import own_command, told
+from hatch_docker.build.failures import own_command, terminal_text
 from hatch_docker.core.errors import ConfigError
 
 OWN = Path(sys.executable).parent
@@ -32,7 +32,7 @@ def test_the_command_that_can_be_typed(
     if prefix:
         monkeypatch.setattr(sys, "prefix", prefix)
     assert own_command(hatch=hatch) == expected
-    assert told(ConfigError("run `hatch-docker lock`\x1b"), hatch=hatch) == f"run `{expected} lock`\\x1b"
+    assert terminal_text(ConfigError("run `hatch-docker lock`\x1b"), hatch=hatch) == f"run `{expected} lock`\\x1b"
 
 
 def test_advice_of_hatch_works_in_a_shell_without_our_program(tmp_path: Path) -> None:

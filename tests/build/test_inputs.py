@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from hatch_docker.build.inputs import sources_of
-from hatch_docker.build.unchanged import Unsuitable
+from hatch_docker.build.unchanged import NotRememberable
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from tests.projects import write_files
 
@@ -21,5 +21,5 @@ def test_a_hook_that_runs_here_for_one_of_two_images_decides(isolated: list[bool
     if told:
         assert sources_of(project, plans).top == root  # type: ignore[arg-type]
         return
-    with pytest.raises(Unsuitable, match="code of the project"):
+    with pytest.raises(NotRememberable, match="code of the project"):
         sources_of(project, plans)  # type: ignore[arg-type]

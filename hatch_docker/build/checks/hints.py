@@ -25,9 +25,10 @@ def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[s
     """Return the hints for some images. Those that need a look at files are remembered by the layers."""
     lines = [line for image in built for line in (*_own(plan, image, ctx), *_static(plan, image, ctx), *_cuda(image))]
     if plan.native_libraries != "off":
-        from hatch_docker.build.checks.wants import find_wants
+        from hatch_docker.build.checks.wants import find_missing_runtime_files
 
-        lines += [line for image in built for line in (*_duplicates(image, ctx), *find_wants(image, ctx))]
+        for image in built:
+            lines += [*_duplicates(image, ctx), *find_missing_runtime_files(image, ctx)]
     return tuple(dict.fromkeys(lines))
 
 

@@ -20,7 +20,7 @@ _LOADERS = frozenset({"CDLL", "PyDLL", "LoadLibrary", "cdll", "dlopen"})  # of c
 _SWALLOWED = frozenset({"ImportError", "ModuleNotFoundError", "OSError", "Exception", "BaseException"})
 
 
-def loaded_files(sources: Mapping[str, bytes], code: Mapping[str, Elf]) -> frozenset[str]:
+def files_loaded_by_import(sources: Mapping[str, bytes], code: Mapping[str, Elf]) -> frozenset[str]:
     """Return the paths of those compiled files of a wheel that an import of their package loads.
 
     `sources` are its modules and `code` its compiled files, by their paths from site-packages.

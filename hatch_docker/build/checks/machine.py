@@ -1,4 +1,4 @@
-"""Checks before a build downloads anything: the paths of a plan; a daemon to load into, the sandbox, uv, room."""
+"""Checks before a build downloads anything: paths in the options, daemon, sandbox, uv, Debian mirror, disk space."""
 
 import shutil
 from pathlib import Path
@@ -10,14 +10,14 @@ from hatch_docker.core.text import megabytes
 from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.plan.model import Plan
 
-ROOM = 1_000_000_000  # bytes that a first build may take; Debian's compilers are the largest part
+ROOM = 1_000_000_000  # bytes that a first build may need in the cache; Debian's compilers are the largest part
 
 
 def check_machine(plan: Plan, ctx: Context) -> None:
-    """Raise what a build would end with after its downloads: all of it, a line each. Warn of a cache with little room.
+    """Raise now the errors that the build would otherwise raise after its downloads: all of them, a line for each.
 
-    A cache that has wheels of the builder, or resolutions, may need no sandbox, no uv and no mirror: then the build
-    itself finds out.
+    Also warn if the file system of the cache has little free space. Sandbox, uv and mirror are not checked if the cache
+    has results of earlier builds: then the build may not need them.
     """
     problems: list[HatchDockerError] = []
     for check in (check_daemon, _check_sandbox, _check_uv, _check_mirror):
@@ -38,19 +38,19 @@ def check_machine(plan: Plan, ctx: Context) -> None:
 
 
 def check_daemon(plan: Plan, ctx: Context) -> None:
-    """Raise DaemonError if there is no daemon to load the image into, and the plan asks for one."""
+    """Raise DaemonError if the plan requires a daemon (`load = "always"`) and none is running."""
     if plan.load == "always" and not find_daemons(ctx.environ):
         raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
 
 
 def _is_isolated(plan: Plan) -> bool:
-    """Tell whether the builder stage runs in the sandbox on this machine."""
+    """Return whether the builder stage of the project or a member runs in the sandbox on this machine."""
     builds = (plan.build, *(member.build for member in plan.members))
     return plan.engine == "embedded" and any(build.isolated for build in builds)
 
 
 def _check_sandbox(plan: Plan, ctx: Context) -> None:
-    """Raise SandboxError if a sandbox is needed, and the kernel refuses it."""
+    """Raise SandboxError if the build needs the sandbox and the kernel does not allow it."""
     runs = plan.engine == "embedded" and plan.steps
     known = ctx.store.root / ("facts/step-result" if runs else "trees/wheel")
     if (_is_isolated(plan) or runs) and not known.exists():
@@ -61,7 +61,7 @@ def _check_sandbox(plan: Plan, ctx: Context) -> None:
 
 
 def _check_uv(plan: Plan, ctx: Context) -> None:
-    """Raise WheelError if uv is needed to resolve requirements, and is not found."""
+    """Raise WheelError if the build needs uv to resolve requirements and it is not installed."""
     resolves = plan.lock.kind == "resolve" and plan.lock.requirements
     if (_is_isolated(plan) or resolves) and ctx.image_lock is None and not (ctx.store.root / "facts/pins").exists():
         from hatch_docker.wheels.locks.uv import find_uv
@@ -70,9 +70,9 @@ def _check_uv(plan: Plan, ctx: Context) -> None:
 
 
 def _check_mirror(plan: Plan, ctx: Context) -> None:
-    """Raise BaseImageError if packages of Debian are needed, for the base or for its compiler, and no mirror is known.
+    """Raise BaseImageError if the build needs Debian packages, for the base or its compiler, and has no mirror.
 
-    A shared cache, which every push has, may hold what is made of them.
+    Builds with a shared cache, such as every push, are not checked: the cache may have the results.
     """
     if plan.push or plan.cache.sources:
         return
@@ -84,9 +84,9 @@ def _check_mirror(plan: Plan, ctx: Context) -> None:
 
 
 def check_paths(plan: Plan, root: Path) -> None:
-    """Raise ConfigError for the lock or a file of a plan that is not there."""
+    """Raise ConfigError if the lock or another file or directory that the options name does not exist."""
     inputs = (path for step in plan.steps for path in step.places)
-    given = ((plan.lock.path, "lock"), *((path, option) for option, path in plan.copied))
-    for path, option in (*given, *((path, "steps.inputs") for path in inputs)):
+    named = ((plan.lock.path, "lock"), *((path, option) for option, path in plan.copied))
+    for path, option in (*named, *((path, "steps.inputs") for path in inputs)):
         if path and not (root / path).exists():
             raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")

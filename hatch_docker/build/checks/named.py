@@ -1,4 +1,4 @@
-"""The check that what an image's commands name is there: modules, their attributes and files, read and never run."""
+"""The check that the image has the modules, attributes and files that its commands name. No code is executed."""
 
 import difflib
 import posixpath
@@ -21,15 +21,15 @@ from hatch_docker.wheels.install.layout import VenvTarget
 
 RECIPE = 1
 KIND, FILES = "named", "modules"
-LARGEST = 4 << 20  # bytes of a module that is read
+LARGEST = 4 << 20  # bytes; larger modules are not read
 _ENDINGS = (".py", ".so", ".pyc", ".pth")
 
 
-def check_named(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
+def check_references(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
     """Raise ConfigError if a command of an image names a module, an attribute or a file that the image lacks.
 
-    Nothing is refused where the image cannot tell: with a volume in which modules may be, or a module that makes its
-    names while it runs. An image that passed is not checked again.
+    The commands are entrypoint, cmd and health check. A command passes if the layers do not decide it: a volume may
+    contain the module, or the module defines its names at run time. An image that passed is not checked again.
     """
     for result in built:
         config, env = result.image.settings, result.image.env
@@ -44,12 +44,13 @@ def check_named(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
             tree = _tree(result, env, config.get("WorkingDir") or "/", ctx)
             if not any(_is_below(place, volume) for volume in plan.config.volumes for place in tree.places):
                 for reference in references:
-                    if why := _lacks(reference, tree):
-                        raise ConfigError(f"tool.hatch-docker.{option}: the image has no {why}")
+                    if missing := _missing(reference, tree):
+                        raise ConfigError(f"tool.hatch-docker.{option}: the image has no {missing}")
             ctx.store.remember(KIND, key, True)
 
 
 def _commands(plan: Plan, config: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """Return the commands of an image, by the option that sets them."""
     option = "entrypoint" if plan.config.entrypoint else "cmd"
     words = {option: [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]}
     health = (config.get("Healthcheck") or {}).get("Test") or []
@@ -62,11 +63,11 @@ def _is_below(place: str, volume: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The modules of an image, from the last layer to the first, and the directories where Python searches them."""
+    """The files of an image that may be modules, and the directories where Python searches modules."""
 
-    layers: Sequence[Layer]
-    places: Sequence[str]                     # without leading "/"; the working directory is the first
-    own: int                                  # layers above the base's
+    layers: Sequence[Layer]                   # the last first
+    places: Sequence[str]                     # directories without leading "/", the working directory first
+    own: int                                  # the number of layers above the base
     ctx: Context
 
     def files(self, layer: Layer) -> frozenset[str]:
@@ -75,7 +76,10 @@ class _Tree:
         return frozenset(self.ctx.store.remembered(FILES, key, partial(_module_files, layer)))
 
     def find(self, paths: Sequence[str]) -> tuple[str, Layer] | None:
-        """Return the first of some paths, and its layer; a path that ends in "/" is a directory with any file in it."""
+        """Return the first of `paths` in the last layer that has one, and this layer; None if no layer has any.
+
+        A path that ends in "/" or "." matches every file that starts with it.
+        """
         for layer in self.layers:
             files = self.files(layer)
             for path in paths:
@@ -86,12 +90,12 @@ class _Tree:
         return None
 
     def find_module(self, module: str) -> tuple[str, Layer] | None:
-        """Return the file of a module, and its layer."""
+        """Return the path of a module and its layer, None if the image lacks it."""
         stems = [posixpath.join(place, module.replace(".", "/")) for place in self.places]
         return self.find([f"{stem}{end}" for end in ("/__init__.py", ".py", ".", "/") for stem in stems])
 
     def modules(self) -> Iterator[str]:
-        """Yield the names of the modules that are not the base's."""
+        """Yield the names of the modules in the layers above the base."""
         for layer in self.layers[: self.own]:
             for path in sorted(self.files(layer)):
                 place = next((place for place in self.places if path.startswith(f"{place}/")), None)
@@ -99,8 +103,8 @@ class _Tree:
                     name = path[len(place) + 1 : -3].removesuffix("/__init__").removesuffix("/__main__")
                     yield name.replace("/", ".")
 
-    def has_links(self) -> bool:
-        """Return whether a .pth file may name other directories."""
+    def has_pth_files(self) -> bool:
+        """Return whether there is a .pth file, which may add directories to the search path."""
         return any(path.endswith(".pth") for layer in self.layers[: self.own] for path in self.files(layer))
 
 
@@ -108,9 +112,9 @@ def _tree(built: BuiltImage, env: Mapping[str, str], workdir: str, ctx: Context)
     interpreter = built.base.interpreter
     prefix = interpreter.path.rpartition("/bin/")[0].strip("/")
     library = posixpath.join(prefix, f"lib/python{interpreter.name}")
-    given = [place for place in env.get("PYTHONPATH", "").split(":") if place]
-    named = [posixpath.normpath(posixpath.join(workdir, place)).strip("/") for place in ("", *given)]
-    places = [*named, VenvTarget(interpreter).site_packages, library]
+    variable = [place for place in env.get("PYTHONPATH", "").split(":") if place]
+    first = [posixpath.normpath(posixpath.join(workdir, place)).strip("/") for place in ("", *variable)]
+    places = [*first, VenvTarget(interpreter).site_packages, library]
     own = len(built.image.layers) - len(built.base.image.layers)
     return _Tree(tuple(reversed(built.image.layers)), places, own, ctx)
 
@@ -120,8 +124,8 @@ def _module_files(layer: Layer) -> list[str]:
             and entry.path.endswith(_ENDINGS)]  # fmt: skip
 
 
-def _lacks(reference: Reference, tree: _Tree) -> str:
-    """Return what an image lacks of a reference, and what may be meant; "" if it lacks nothing, or cannot be told."""
+def _missing(reference: Reference, tree: _Tree) -> str:
+    """Return the part of a reference that the image lacks, with a suggestion; "" if none, or not decidable."""
     if reference.file:
         path = posixpath.normpath(posixpath.join("/", tree.places[0], reference.file)).strip("/")
         there = not path.endswith(".py") or tree.find([path])
@@ -132,10 +136,10 @@ def _lacks(reference: Reference, tree: _Tree) -> str:
         found = tree.find_module(parent)
         reference = Reference(reference.text, parent, name)
     if found is None:
-        if tree.has_links():
+        if tree.has_pth_files():
             return ""
-        meant = difflib.get_close_matches(reference.module, sorted(set(tree.modules())), 1, 0.6)
-        return f"module {reference.module!r}{_meant(meant)}"
+        close = difflib.get_close_matches(reference.module, sorted(set(tree.modules())), 1, 0.6)
+        return f"module {reference.module!r}{_suggestion(close)}"
     path, layer = found
     package = path.endswith("/__init__.py")
     if reference.runs and package and not tree.find([path.replace("__init__", "__main__")]):
@@ -143,15 +147,15 @@ def _lacks(reference: Reference, tree: _Tree) -> str:
     if not reference.attribute or not path.endswith(".py"):
         return ""
     module = f"{reference.module}.{reference.attribute}"
-    names = _names(layer, path)
+    names = _module_names(layer, path)
     if names is None or reference.attribute in names or (package and tree.find_module(module)):
         return ""
     close = difflib.get_close_matches(reference.attribute, sorted(names), 1, 0.5)
-    meant = [f"{reference.module}:{name}" for name in close]
-    return f"{reference.attribute!r} in the module {reference.module!r}{_meant(meant)}"
+    targets = [f"{reference.module}:{name}" for name in close]
+    return f"{reference.attribute!r} in the module {reference.module!r}{_suggestion(targets)}"
 
 
-def _meant(names: Sequence[str]) -> str:
+def _suggestion(names: Sequence[str]) -> str:
     return f"; did you mean {names[0]}?" if names else ""
 
 
@@ -161,8 +165,8 @@ def _files_hint(path: str, tree: _Tree) -> str:
     return f"; it is at {abbreviate(sorted(files))}" if files else "; add it by `files`"
 
 
-def _names(layer: Layer, path: str) -> frozenset[str] | None:
-    """Return the names that a module defines, None if that cannot be told."""
+def _module_names(layer: Layer, path: str) -> frozenset[str] | None:
+    """Return the names that a module defines, None if its source does not decide that."""
     for entry, content in layer_entries(layer):
         if entry.path == path and content is not None and entry.size <= LARGEST:
             tree = parse_source(content.read())

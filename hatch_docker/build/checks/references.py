@@ -1,4 +1,4 @@
-"""Modules, attributes and files of Python that a command names: `python -m`, servers of applications, Celery, Flask."""
+"""References of a command to Python modules, attributes and files: `python -m`, web servers, Celery, Flask."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ _PYTHON = re.compile(r"python3?(\.\d+)?")
 _TARGET = re.compile(r"(?P<module>[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)(?P<call>\(.*\))?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 SERVERS = frozenset({"daphne", "granian", "gunicorn", "hypercorn", "uvicorn", "waitress-serve"})
-# Options of servers that take a class, those that change where modules are searched, and files that may do so.
+# Options of servers: with a class as value; those that change the module search path; configuration files.
 _CLASSES = frozenset({"-k", "--worker-class", "--logger-class", "--log-config", "--loop", "--http", "--ws"})
 _PATHS = frozenset({"--app-dir", "--chdir", "--pythonpath", "--workdir", "--working-dir"})
 _FILES = frozenset({"--config", "-c"})
@@ -18,9 +18,9 @@ _FILES = frozenset({"--config", "-c"})
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A module, with `attribute` one of its names, or with `runs` one that `python -m` runs; or a `file`.
+    """A reference to a Python `module` or `file`. `text`: the word of the command.
 
-    `text` is how the command has it.
+    `attribute`: a name that the module must define. `runs`: `python -m` executes the module.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Reference:
 
 
 def references_of(words: Sequence[str], env: Mapping[str, str]) -> list[Reference]:
-    """Return what a command names, as far as it is known how its program reads its words."""
+    """Return the references in a command, [] if this module does not know the program's syntax."""
     if not words:
         return []
     program, rest = words[0].rpartition("/")[2], list(words[1:])
@@ -68,15 +68,15 @@ def _of_server(words: Sequence[str]) -> list[Reference]:
 
 
 def _of_option(words: Sequence[str], options: Sequence[str], default: str) -> list[Reference]:
-    """Return what the option of an application names: a module, module:name, module:name(...), or a file."""
-    given = default
+    """Return the reference that the last of `options` has, else `default`: module, module:name, module:name(), file."""
+    target = default
     for before, word in zip(["", *words], words, strict=False):
         name, _, value = word.partition("=")
-        given = word if before in options else value if name in options and value else given
-    path, _, name = given.partition(":")
-    if not given or "/" in path or path.endswith(".py"):
-        return [Reference(given, file=path)] if path.endswith(".py") else []
+        target = word if before in options else value if name in options and value else target
+    path, _, name = target.partition(":")
+    if not target or "/" in path or path.endswith(".py"):
+        return [Reference(target, file=path)] if path.endswith(".py") else []
     if not _MODULE.fullmatch(path):
         return []
     attribute = re.match(r"\w*", name)
-    return [Reference(given, path, attribute[0] if attribute else "")]
+    return [Reference(target, path, attribute[0] if attribute else "")]

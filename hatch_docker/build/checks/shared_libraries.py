@@ -1,6 +1,6 @@
-"""The check for shared libraries that an image lacks, in its finished layers, before anything is written or pushed.
+"""The check for missing shared libraries in the layers of an image, before the image is written or pushed.
 
-The result is remembered by the layers, so an unchanged image is not checked again.
+The cache keeps the result by diff-ids, so an unchanged image is not checked again.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 
 RECIPE = 1
 KIND = "native"
-LARGEST = 4 << 20  # bytes of a module that is read
+LARGEST = 4 << 20  # bytes; larger modules are not read
 OPTION = "tool.hatch-docker.native-libraries"
 _LOADER = re.compile(r"/.*/ld(-linux|64|-musl)[^/]*")
 
 
 def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[str, ...]:
-    """Look for libraries that the dynamic loader would not find; return hints about those that may never be needed.
+    """Check for shared libraries that the dynamic loader would not find; return hints about optional ones.
 
-    `auto` makes it an error for code compiled for this image, the project's and that of dependencies built from sdists,
-    and for what the first import of its package loads; `warn` makes it a warning. Raises BuildError for an error.
+    With `native-libraries = "error"`, every missing library is an error (BuildError); with "warn", a warning. With
+    "auto" it is an error if code compiled for this image needs it (the project, or a dependency built from its sdist),
+    or a file that the first import of its package loads; otherwise it is a hint.
     """
     failed: dict[str, None] = {}
     wanted: set[str] = set()  # Debian packages, in quotes
     warned: dict[str, None] = {}
     hints: dict[str, None] = {}
     for result in built:
-        needs, optional = _needs(result, ctx), dict[str, list[tuple[str, str]]]()
+        needs, optional = _missing_libraries(result, ctx), dict[str, list[tuple[str, str]]]()
         for need in needs:
             if need.apart and _is_own(need, result):
                 line = (
@@ -55,7 +56,7 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
             files = [need for need in needs if need.library == library and not need.apart]
             own = any(_is_own(need, result) for need in files)
             if plan.native_libraries == "auto" and not own and (loaded := [
-                need for need in files if need.path in _loaded(need, result, ctx)
+                need for need in files if need.path in _loaded_by_import(need, result, ctx)
             ]):
                 files, own = [*loaded, *(need for need in files if need not in loaded)], True
             others = {1: "", 2: ", and another file"}.get(len(files), f", and {len(files) - 1} other files")
@@ -70,7 +71,7 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
                 optional.setdefault(wheel or library, []).append((library, line))
             else:
                 warned[line] = None
-        hints |= dict.fromkeys(_optional(optional, packages, plan, result.base))
+        hints |= dict.fromkeys(_optional_hints(optional, packages, plan, result.base))
     for line in warned:
         ctx.progress.warn(line)
     if failed:
@@ -81,8 +82,8 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
     return tuple(hints)
 
 
-def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
-    """Return the libraries that an image lacks, as remembered by its layers and by all else that the loader asks."""
+def _missing_libraries(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
+    """Return the libraries that an image lacks; from the cache, if layers and loader settings are the same."""
     variable = built.image.env.get("LD_LIBRARY_PATH", "")
     base, architecture = len(built.base.image.layers), built.image.platform.architecture
     musl, interpreter = built.base.libc[0] == "musl", built.base.interpreter.path
@@ -90,7 +91,7 @@ def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
     key = key_of(RECIPE, diff_ids, base, variable, architecture, musl, interpreter)
     known: Mapping[str, Any] | None = ctx.store.recall(KIND, key)
     if known is not None and not known["needs"]:
-        return []  # without the imports that follow: an unchanged build ends here
+        return []  # an unchanged build ends here, and does not need the following imports
     from hatch_docker.build.checks.loader import MissingLibrary, find_missing, make_loader, read_files
 
     if known is None:
@@ -101,13 +102,12 @@ def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
     return [MissingLibrary(**need) for need in known["needs"]]
 
 
-def _loaded(need: MissingLibrary, built: BuiltImage, ctx: Context) -> Sequence[str]:
-    """Return the paths of the files of a file's wheel that an import of their package loads, remembered by the layer.
-    """
+def _loaded_by_import(need: MissingLibrary, built: BuiltImage, ctx: Context) -> Sequence[str]:
+    """Return the compiled files that an import loads, of the wheel with the file at `need.path`. Cached by diff-id."""
     layer = built.image.layers[need.layer]
 
     def read() -> list[str]:
-        from hatch_docker.build.checks.imports import loaded_files
+        from hatch_docker.build.checks.imports import files_loaded_by_import
         from hatch_docker.build.checks.loader import read_files
         from hatch_docker.oci.layer import layer_entries
 
@@ -118,10 +118,10 @@ def _loaded(need: MissingLibrary, built: BuiltImage, ctx: Context) -> Sequence[s
         sources: dict[str, bytes] = {}
         for entry, stream in layer_entries(layer):
             path = entry.path.removeprefix(site)
-            mine = "/" not in path or path.partition("/")[0] in tops
-            if stream is not None and path != entry.path and mine and path.endswith(".py") and entry.size < LARGEST:
+            inside = "/" not in path or path.partition("/")[0] in tops
+            if stream is not None and path != entry.path and inside and path.endswith(".py") and entry.size < LARGEST:
                 sources[path] = stream.read()
-        return sorted(site + path for path in loaded_files(sources, code))
+        return sorted(site + path for path in files_loaded_by_import(sources, code))
 
     if not need.owner or "/site-packages/" not in need.path:
         return ()
@@ -129,7 +129,7 @@ def _loaded(need: MissingLibrary, built: BuiltImage, ctx: Context) -> Sequence[s
 
 
 def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:
-    """Return whether a file was compiled for this image, so that no other user has tested it."""
+    """Return whether the file that lacks a library was compiled for this image: in the project or from an sdist."""
     if built.notes[need.layer].kind != "dependencies":
         return True
     owner = canonicalize_name(need.owner.rpartition(" ")[0])
@@ -137,7 +137,10 @@ def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:
 
 
 def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, str]:
-    """Return the Debian packages of some libraries, in quotes, with a remark if only the name suggests the package."""
+    """Return the Debian package of each library, in quotes; {} for other bases.
+
+    A remark follows if only the name of the library suggests the package.
+    """
     if not libraries or base.suite not in DEBIAN_PYTHONS:
         return {}
     from hatch_docker.bases.debian.find_library import find_providers
@@ -151,7 +154,7 @@ def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, s
 
 
 def _advice(library: str, package: str | None, plan: Plan, base: Base) -> str:
-    """Return advice on a library that is missing."""
+    """Return advice on a missing library. `package`: its Debian package as `_packages` returns it, None if unknown."""
     if _LOADER.fullmatch(library):
         return f"the loader of another C library than the base's {base.libc[0]}: take another base or another wheel"
     if base.libc[0] == "musl":
@@ -163,10 +166,10 @@ def _advice(library: str, package: str | None, plan: Plan, base: Base) -> str:
     return f'take a base with Debian\'s {package}, or engine = "buildkit" and add it to runtime.packages'
 
 
-def _optional(
+def _optional_hints(
     found: Mapping[str, Sequence[tuple[str, str]]], packages: Mapping[str, str], plan: Plan, base: Base
 ) -> Iterator[str]:
-    """Yield a hint for each wheel about the libraries that its parts need: `found` has their names and their lines."""
+    """Yield a hint for each wheel about libraries that parts of it need. `found`: these libraries and their lines."""
     for wheel, rows in found.items():
         if len(rows) == 1:
             yield f"{rows[0][1]}; only where that is imported"

@@ -1,6 +1,7 @@
-"""Programs and libraries that code asks for by name while it runs, and that an image may lack.
+"""Programs and libraries that code opens by name at run time, and that an image may lack.
 
-No ELF file tells of them. Known are the first lines of scripts, some packages, and what a failed check printed.
+ELF files do not list them. This module reads the first lines of scripts, has a table of known packages, and reads the
+output of a failed check.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 RECIPE = 1
 KIND = "wants"
-# Packages, and the libraries and programs that they open or run by name.
-OPENED: Mapping[str, tuple[str, ...]] = {
+# Packages, with the libraries that they open and the programs that they run.
+RUNTIME_FILES: Mapping[str, tuple[str, ...]] = {
     "cairocffi": ("libcairo.so.2",),
     "gitpython": ("git",),
     "graphviz": ("dot",),
@@ -47,35 +48,35 @@ OPENED: Mapping[str, tuple[str, ...]] = {
         "libpango-1.0.so.0", "libpangoft2-1.0.so.0", "libharfbuzz-subset.so.0", "libfontconfig.so.1",
     ),
 }  # fmt: skip
-# Packages that bring what another one opens.
-BROUGHT = {"psycopg": ("psycopg-binary", "psycopg-c"), "pyvips": ("pyvips-binary",)}
-_PRINTED = (
+# Packages of RUNTIME_FILES, with other packages that contain these libraries.
+BUNDLED_IN = {"psycopg": ("psycopg-binary", "psycopg-c"), "pyvips": ("pyvips-binary",)}
+_PATTERNS = (
     r"No such file or directory: b?'([\w./+-]+)'",
     r"cannot (?:load|open) (?:shared )?(?:library|object)[^']*'([\w.+-]+)'",
     r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object", r"(?:\A|\n|: )(\w[\w.+-]*): (?:command )?not found",
 )  # fmt: skip
-_SAID = {"failed to find libmagic": "libmagic.so.1", "Bad git executable": "git", '"cairo-2"': "libcairo.so.2"}
+_MESSAGES = {"failed to find libmagic": "libmagic.so.1", "Bad git executable": "git", '"cairo-2"': "libcairo.so.2"}
 
 
-def find_wants(built: BuiltImage, ctx: Context) -> list[str]:
-    """Return a line for each thing that an image lacks though a script or a package of it asks for it; remembered."""
+def find_missing_runtime_files(built: BuiltImage, ctx: Context) -> list[str]:
+    """Return a line for each program or library that a script or a package needs and the image lacks. Cached."""
     names: list[str] = sorted(canonicalize_name(pin.name) for pin in built.pins)
     base = len(built.base.image.layers)
 
     def find() -> list[list[str]]:
         from hatch_docker.build.checks.loader import read_files
 
-        return [list(pair) for pair in _wanted(read_files(built.image.layers, base, ctx), names)]
+        return [list(pair) for pair in _missing_files(read_files(built.image.layers, base, ctx), names)]
 
     key = key_of(RECIPE, [layer.diff_id for layer in built.image.layers], base, names)
     return [
-        f"{who}, which the image lacks: {advice(what, built.base, ctx)}"
-        for who, what in ctx.store.remembered(KIND, key, find)
+        f"{reason}, which the image lacks: {advice(name, built.base, ctx)}"
+        for reason, name in ctx.store.remembered(KIND, key, find)
     ]
 
 
-def _wanted(files: ImageFiles, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield who asks for what an image lacks, as words, and the name of that."""
+def _missing_files(files: ImageFiles, packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each missing program or library: the script or package that needs it, as text, and its name."""
     there = {posixpath.basename(path) for path in (*files.names, *files.links, *files.programs)}
     for path, line in sorted(files.scripts.items()):
         words = line.split()
@@ -83,15 +84,15 @@ def _wanted(files: ImageFiles, names: Sequence[str]) -> Iterator[tuple[str, str]
         program = words[1] if program == "env" and "env" in there and words[1:] else program
         if program and program not in there:
             yield f"/{path} starts with #!{line}", program
-    for name in names:
-        if not set(BROUGHT.get(name, ())).intersection(names):
-            for what in OPENED.get(name, ()):
-                if what not in there:
-                    yield f"{name} {'opens' if '.so' in what else 'runs'} {what}", what
+    for package in packages:
+        if not set(BUNDLED_IN.get(package, ())).intersection(packages):
+            for name in RUNTIME_FILES.get(package, ()):
+                if name not in there:
+                    yield f"{package} {'opens' if '.so' in name else 'runs'} {name}", name
 
 
-def advice(what: str, base: Base, ctx: Context) -> str:
-    """Return how an image gets a library or a program."""
+def advice(name: str, base: Base, ctx: Context) -> str:
+    """Return advice on how to add a library or a program to an image."""
     package = ""
     if base.suite in DEBIAN_PYTHONS:
         from hatch_docker.bases.debian.find_library import find_providers
@@ -99,20 +100,20 @@ def advice(what: str, base: Base, ctx: Context) -> str:
         from hatch_docker.bases.debian.suite import Suite
 
         suite = Suite(base.plan, base.suite, base.platform.architecture, ctx)
-        if ".so" in what and what not in KNOWN:
-            found = find_providers([what], suite).get(what)
+        if ".so" in name and name not in KNOWN:
+            found = find_providers([name], suite).get(name)
             package = found.package if found else ""
         else:
-            package = find_package(what, suite)
+            package = find_package(name, suite)
     return f'add "{package}" to runtime.packages' if package else "add the package that has it to runtime.packages"
 
 
 def advice_after(output: str, base: Base, ctx: Context) -> str:
-    """Return what to do after a command in the image printed that something is missing, "" if it did not."""
+    """Return advice, if the output of a command in the image names a missing program or library; otherwise ""."""
     from hatch_docker.bases.debian.find_package import KNOWN
 
-    name = next((what for text, what in _SAID.items() if text in output), "")
-    found = (match for pattern in _PRINTED if (match := re.search(pattern, output)))
+    name = next((name for text, name in _MESSAGES.items() if text in output), "")
+    found = (match for pattern in _PATTERNS if (match := re.search(pattern, output)))
     name = name or posixpath.basename(next(found, [""] * 2)[1])
     is_known = name in KNOWN or re.fullmatch(r"lib[\w.+-]+\.so[.\d]*", name)
     return f"\nthe image lacks {name}: {advice(name, base, ctx)}" if is_known else ""

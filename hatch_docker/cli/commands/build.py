@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from hatch_docker.build.failures import named_as_typed
-from hatch_docker.build.unchanged import Command, Recalled, recall, shown_path
+from hatch_docker.build.failures import naming_typed_options
+from hatch_docker.build.unchanged import Command, UnchangedBuild, recall, shown_path
 from hatch_docker.cli.common import Commands, declare, output_directory, print_lines, set_verbosity
 from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
 from hatch_docker.cli.source import Source, add_source, read_source
@@ -75,20 +75,20 @@ def run(options: argparse.Namespace) -> None:
         if recalled := recall(command, functools.partial(_write, environ=environ), verbosity):
             print_lines(_shown(recalled, root, quiet=verbosity < 0))
             return
-    with named_as_typed(typed), without_cache(environ) as environ:
+    with naming_typed_options(typed), without_cache(environ) as environ:
         _make(options, source, output, environ, command, quiet=verbosity < 0)
 
 
-def _shown(recalled: Recalled, root: Path, *, quiet: bool) -> list[str]:
+def _shown(recalled: UnchangedBuild, root: Path, *, quiet: bool) -> list[str]:
     """Return what standard output shows of an unchanged build, as of an ordinary one."""
     if not quiet:
         return [shown_path(artifact, root) for artifact in recalled.artifacts]
-    from hatch_docker.build.api import displayed
+    from hatch_docker.build.api import artifact_text
     from hatch_docker.build.receipt import Receipt
     from hatch_docker.core.validation import read_record
 
     receipts = [read_record(Receipt, value) for value in recalled.receipts]
-    return [displayed(artifact, root, receipts, quiet=True) for artifact in recalled.artifacts]
+    return [artifact_text(artifact, root, receipts, quiet=True) for artifact in recalled.artifacts]
 
 
 def _write(line: str, environ: Mapping[str, str]) -> None:
@@ -120,7 +120,7 @@ def _make(
             artifacts = api.push_images(project, directory, environ, made, command)
         else:
             artifacts = api.build_images(project, directory, environ, made, command)
-    print_lines(api.displayed(str(artifact), source.root, made.values(), quiet=quiet) for artifact in artifacts)
+    print_lines(api.artifact_text(str(artifact), source.root, made.values(), quiet=quiet) for artifact in artifacts)
 
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str]) -> NoReturn:

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     pins = before.pins if before else None
     with temporary_directory() as temporary:
         project = source.open(environ, temporary, pins=pins)
-        plans, ctx = open_plans(project, environ, pins=pins, every=True)
+        plans, ctx = open_plans(project, environ, pins=pins, all_images=True)
         with with_members(project, plans, ctx) as whole:
             if before is None:
                 check(plans, whole, ctx)

@@ -89,7 +89,7 @@ def _locked(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | 
         return "", None
     with temporary_directory() as temporary:
         project = open_project(root, os.environ, temporary)
-        plans, locked = open_plans(project, os.environ, every=True)
+        plans, locked = open_plans(project, os.environ, all_images=True)
         pinned = [*pins_of_lock(lock.entries),
                   *pins_of_plans(plans, lock.entries, root, replace(ctx, image_lock=locked.image_lock))]  # fmt: skip
     return lock.path.name, pinned

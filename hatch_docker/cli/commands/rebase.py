@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from hatch_docker.build.failures import named_as_typed
+from hatch_docker.build.failures import naming_typed_options
 from hatch_docker.cli.common import (
     Commands,
     add_project,
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     environ = {**os.environ, **given, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
     typed = {"HATCH_DOCKER_BASE": "--base"} if options.base else {}
-    with named_as_typed(typed), temporary_directory() as temporary:
+    with naming_typed_options(typed), temporary_directory() as temporary:
         project = open_project(project_root(options), environ, temporary)
         directory = options.output or project.output()
         for image in [options.image] if options.image else archives_of(project, os.environ):

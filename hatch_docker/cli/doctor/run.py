@@ -140,7 +140,7 @@ def _read_project(root: Path, environ: Mapping[str, str]) -> tuple[tuple[Plan, .
     with hatchling_errors():
         project, static = open_static(root)
         if static:
-            plans, ctx = open_plans(project, environ, every=True)
+            plans, ctx = open_plans(project, environ, all_images=True)
         else:
             plan, ctx = provisional_plan(project, environ)
             plans = (plan,)

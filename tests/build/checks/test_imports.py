@@ -2,7 +2,7 @@
 
 import pytest
 
-from hatch_docker.build.checks.imports import loaded_files
+from hatch_docker.build.checks.imports import files_loaded_by_import
 from hatch_docker.core.elf import Elf
 
 SUFFIX = ".cpython-313-x86_64-linux-gnu.so"
@@ -34,7 +34,7 @@ def test_an_import_of_the_package_loads_it(sources: dict[str, str], path: str) -
         "a.libs/libnext-2.so": elf(soname="libnext.so"), "a.libs/libother.so": elf(),
     }  # fmt: skip
     modules = {name: text.encode() for name, text in sources.items()}
-    assert loaded_files(modules, code) == {path, "a.libs/libown-1.so", "a.libs/libnext-2.so"}
+    assert files_loaded_by_import(modules, code) == {path, "a.libs/libown-1.so", "a.libs/libnext-2.so"}
 
 
 @pytest.mark.parametrize("sources", [
@@ -53,4 +53,4 @@ def test_an_import_of_the_package_loads_it(sources: dict[str, str], path: str) -
 ])  # fmt: skip
 def test_what_is_imported_on_demand_may_never_be_loaded(sources: dict[str, str]) -> None:
     modules = {name: text.encode() for name, text in sources.items()}
-    assert loaded_files(modules, {"a/_c.so": elf()}) == frozenset()
+    assert files_loaded_by_import(modules, {"a/_c.so": elf()}) == frozenset()

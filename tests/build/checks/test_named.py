@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.image import base_of
-from hatch_docker.build.checks.named import check_named
+from hatch_docker.build.checks.named import check_references
 from hatch_docker.build.checks.references import references_of
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
@@ -59,10 +59,10 @@ def checked(tmp_path: Path, command: str, **more: Mapping[str, str]) -> str:
     plan = plan_of({"entrypoint": command.split()})
     built, ctx = image(tmp_path, command, **more), context(tmp_path / "cache")
     try:
-        check_named(plan, [built], ctx)
+        check_references(plan, [built], ctx)
     except ConfigError as error:
         return str(error)
-    check_named(plan, [sealed(built)], ctx)
+    check_references(plan, [sealed(built)], ctx)
     return ""
 
 
@@ -110,12 +110,12 @@ def test_code_may_be_elsewhere(tmp_path: Path) -> None:
     assert "'far'" in checked(tmp_path, "python -m far", files={"opt/far.py": ""})
     assert checked(tmp_path, "python -m far", files={f"{SITE}/x.pth": "/opt\n"}) == ""
     volume = plan_of({"entrypoint": ["python", "-m", "far"], "volumes": ["/srv"]})
-    check_named(volume, [image(tmp_path, "python -m far")], context(tmp_path / "cache"))
+    check_references(volume, [image(tmp_path, "python -m far")], context(tmp_path / "cache"))
     built = image(tmp_path, "python -c pass")
     config = {**built.image.config_json, "config": {"Healthcheck": {"Test": ["CMD", "python", "-m", "far"]}}}
     built = replace(built, image=replace(built.image, config=json.dumps(config).encode()))
     with pytest.raises(ConfigError, match=r"healthcheck.command: the image has no module 'far'"):
-        check_named(plan_of({"entrypoint": ["python"]}), [built], context(tmp_path / "cache"))
+        check_references(plan_of({"entrypoint": ["python"]}), [built], context(tmp_path / "cache"))
 
 
 def test_variables_name_flasks_application() -> None:

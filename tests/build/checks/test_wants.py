@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.image import base_of
-from hatch_docker.build.checks.wants import OPENED, advice_after, find_wants
+from hatch_docker.build.checks.wants import RUNTIME_FILES, advice_after, find_missing_runtime_files
 from hatch_docker.engines.model import BuiltImage
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
@@ -33,26 +33,26 @@ def test_scripts_name_their_interpreter(tmp_path: Path) -> None:
         PYTHON, file("opt/venv/bin/run", "#!/bin/sh -e\n", 0o755), file("srv/start", "#!/usr/bin/env bash\n", 0o755),
         file("srv/text", "#!/bin/zsh\n"), file("opt/venv/lib/python3.13/site-packages/x/run", "#!/bin/ksh\n", 0o755),
     ]  # fmt: skip
-    lines = find_wants(image(tmp_path, *scripts), context(tmp_path / "cache"))
+    lines = find_missing_runtime_files(image(tmp_path, *scripts), context(tmp_path / "cache"))
     assert [line.partition(": ")[0] for line in lines] == [
         "/opt/venv/bin/run starts with #!/bin/sh -e, which the image lacks",
         "/srv/start starts with #!/usr/bin/env bash, which the image lacks",
     ]
     assert all(line.endswith(": add the package that has it to runtime.packages") for line in lines)
     tools = tuple(file(f"usr/bin/{name}", "", 0o755) for name in ("sh", "env", "bash"))
-    assert find_wants(image(tmp_path, *scripts, system=tools), context(tmp_path / "cache")) == []
+    assert find_missing_runtime_files(image(tmp_path, *scripts, system=tools), context(tmp_path / "cache")) == []
 
 
 def test_packages_that_open_by_name(tmp_path: Path) -> None:
     """Unless the image has it, or another package brings it; the layers are read once."""
     ctx = context(tmp_path / "cache")
     found = image(tmp_path, requires=("GitPython", "python-magic", "psycopg", "psycopg-binary"))
-    lines = find_wants(found, ctx)
+    lines = find_missing_runtime_files(found, ctx)
     assert [line.partition(",")[0] for line in lines] == ["gitpython runs git", "python-magic opens libmagic.so.1"]
-    assert find_wants(sealed(found), ctx) == lines
+    assert find_missing_runtime_files(sealed(found), ctx) == lines
     system = (file("usr/bin/git", "", 0o755), file(f"{LIB}/libmagic.so.1", make_elf("libmagic.so.1")))
-    assert find_wants(image(tmp_path, system=system, requires=("gitpython", "python-magic")), ctx) == []
-    assert all(name == name.lower() for name in OPENED)
+    assert find_missing_runtime_files(image(tmp_path, system=system, requires=("gitpython", "python-magic")), ctx) == []
+    assert all(name == name.lower() for name in RUNTIME_FILES)
 
 
 @pytest.mark.parametrize(("output", "line"), [
