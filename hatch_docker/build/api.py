@@ -1,4 +1,4 @@
-"""The verbs of the product, for every way in: make, push, plan, render, rebuild and rebase the images of a project."""
+"""The functions behind all entry points: build, push, plan, render, rebuild and rebase the images of a project."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from hatch_docker.oci.model import Image, Index
     from hatch_docker.plan.model import Plan
 
-Made = MutableMapping[str, "Receipt"]
-"""The receipts of the images that were made already, by the image's name, "" for that of the table itself."""
+Receipts = MutableMapping[str, "Receipt"]
+"""Receipts of the images that this process has built, by image name ("" for the image of the main table)."""
 
 
 def why_no_image(project: Project) -> str:
-    """Return a line for a library of a workspace, which `hatch build --all` visits, "" for other projects."""
+    """Return the reason why a workspace's library, which `hatch build --all` visits, has no image; "" for others."""
     if "hatch-docker" in project.tables.get("tool", {}) or project.programs():
         return ""
     from hatch_docker.project.workspace import is_member
@@ -39,43 +39,44 @@ def why_no_image(project: Project) -> str:
 
 
 def build_images(
-    project: Project, directory: Path, environ: Mapping[str, str], made: Made, command: Command | None = None
+    project: Project, directory: Path, environ: Mapping[str, str], receipts: Receipts, command: Command | None = None
 ) -> list[Path]:
-    """Make the images of a project, archive and receipt of each in `directory`, and load them; returns the archives.
+    """Build and load the images of a project; return the paths of their archives.
 
-    What is in `made` with an archive is not made again. The build is remembered as that of `command`.
+    Archives and receipts are written to `directory`. If all images in `receipts` have an archive, nothing is built. The
+    result is remembered for the next build with the same `command`.
     """
-    if made and all(receipt.archive for receipt in made.values()):
-        # by the build hook, in `hatch build -t wheel -t docker`
-        return [directory / receipt.archive for receipt in made.values()]
+    if receipts and all(receipt.archive for receipt in receipts.values()):
+        # the build hook built them, in `hatch build -t wheel -t docker`
+        return [directory / receipt.archive for receipt in receipts.values()]
     notes = Notes(command) if command else None
     plans, ctx = open_plans(project, environ, notes=notes)
-    # docker:push,image: nothing is left to send, and the receipt says so
-    pushed = {name for name, receipt in made.items() if receipt.deliveries}
+    # `docker:push,image` pushed them: the second push sends nothing, but keeps the deliveries in the new receipt.
+    pushed = {name for name, receipt in receipts.items() if receipt.deliveries}
     plans = tuple(replace(plan, push=plan.push or plan.part in pushed) for plan in plans)
-    return make_images(project, plans, directory, ctx, made, notes)
+    return make_images(project, plans, directory, ctx, receipts, notes)
 
 
 def push_images(
-    project: Project, directory: Path, environ: Mapping[str, str], made: Made, command: Command | None = None
+    project: Project, directory: Path, environ: Mapping[str, str], receipts: Receipts, command: Command | None = None
 ) -> list[str]:
-    """Make the images of a project and push them, with receipts and no archives; returns their names by digest.
+    """Build and push the images of a project; return their references by digest. Writes receipts and no archives.
 
-    The build is remembered as that of `command`, unless images were made before.
+    The result is remembered for the next build with the same `command`, if `receipts` is empty.
     """
-    if not made or not all(receipt.deliveries for receipt in made.values()):
-        notes = Notes(command) if command and not made else None
+    if not receipts or not all(receipt.deliveries for receipt in receipts.values()):
+        notes = Notes(command) if command and not receipts else None
         plans, ctx = open_plans(project, environ, push=True, notes=notes)
-        # an archive that exists stays in the receipt
-        written = {name for name, receipt in made.items() if receipt.archive}
+        # the new receipt names the archive that was written before
+        written = {name for name, receipt in receipts.items() if receipt.archive}
         plans = tuple(replace(plan, archive=plan.part in written) for plan in plans)
-        make_images(project, plans, directory, ctx, made, notes)
-    # Else `push = true` pushed them before, in `hatch build -t docker:image,push`.
-    return [name for receipt in made.values() for name in receipt.pushed]
+        make_images(project, plans, directory, ctx, receipts, notes)
+    # Otherwise `push = true` has pushed them, in `hatch build -t docker:image,push`.
+    return [name for receipt in receipts.values() for name in receipt.pushed]
 
 
 def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
-    """Write the Dockerfile of each image and its context; builds nothing."""
+    """Write the Dockerfile and the build context of each image; return the paths of the Dockerfiles. Builds nothing."""
     from hatch_docker.build.members import with_members
     from hatch_docker.engines.buildkit.write_dockerfile import write_dockerfile
 
@@ -89,16 +90,16 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
 
 
 def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
-    """Write everything that decides each image as JSON; builds nothing."""
+    """Write the plan of each image as JSON, without credentials in URLs; return the paths. Builds nothing."""
     from hatch_docker.plan.model import plan_json
 
     paths = []
     for plan in open_plans(project, environ)[0]:
-        # Logins of mirrors and of addresses of dependencies must not be in a file that is passed on.
+        # Users share this file: it must not contain the credentials in URLs of mirrors and dependencies.
         mirrors = redact_url(plan.base.mirror), redact_url(plan.base.security_mirror)
-        own = plan.base.standalone
-        own = own and replace(own, mirror=redact_url(own.mirror))
-        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1], standalone=own)
+        standalone = plan.base.standalone
+        standalone = standalone and replace(standalone, mirror=redact_url(standalone.mirror))
+        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1], standalone=standalone)
         sources = tuple(replace(source, where=redact_url(source.where)) for source in plan.lock.sources)
         requirements = tuple(map(redact_requirement, plan.lock.requirements))
         lock = replace(plan.lock, requirements=requirements, sources=sources)
@@ -108,7 +109,8 @@ def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -
 
 
 def artifact_text(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: bool) -> str:
-    """Return what standard output shows of an artifact: its path, with `quiet` a pushed image's names by digest."""
+    """Return the text of an artifact for standard output: its path, or with `quiet` a pushed image's digest references.
+    """
     for receipt in receipts:
         if quiet and receipt.pushed and Path(artifact).name == receipt.archive:
             return "\n".join(receipt.pushed)
@@ -116,11 +118,12 @@ def artifact_text(artifact: str, root: Path, receipts: Iterable[Receipt], *, qui
 
 
 def make_images(
-    project: Project, plans: Sequence[Plan], directory: Path, ctx: Context, made: Made, notes: Notes | None = None
+    project: Project, plans: Sequence[Plan], directory: Path, ctx: Context, receipts: Receipts,
+    notes: Notes | None = None,
 ) -> list[Path]:
-    """Make the images of some plans, with everything that follows from each in `directory`.
+    """Build the images of `plans`; return the path of each archive, or of the receipt if the plan writes no archive.
 
-    Returns their archives, of those without one the receipts. `notes` gets what was made, and the build is remembered.
+    Files are written to `directory`, and the receipts added to `receipts`. With `notes`, the build is remembered.
     """
     from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import output_paths, run
@@ -128,7 +131,7 @@ def make_images(
 
     for plan in plans:
         with about_image(plan.part), with_members(project, [plan], ctx) as whole:
-            made[plan.part] = run(plan, whole, _engine(plan), directory, ctx, notes)
+            receipts[plan.part] = run(plan, whole, _engine(plan), directory, ctx, notes)
         prune_now_and_then(ctx.store)
     if notes is not None:
         from hatch_docker.build.inputs import remember
@@ -146,11 +149,9 @@ def _engine(plan: Plan) -> Engine:
 
 
 def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tuple[Image | Index, tuple[str, ...]]:
-    """Return the image of an archive and its names, made again by the project's image lock.
+    """Build the image of an archive again from the project's image lock; return it and its names.
 
-    Writes no file and runs no check.
-
-    Raises ConfigError for a project without an image lock.
+    Writes no file and runs no check. Raises ConfigError for a project without an image lock.
     """
     from hatch_docker.build.existing import matching_plan
     from hatch_docker.build.members import with_members
@@ -166,10 +167,11 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tupl
 
 
 def rebase_image(project: Project, image: str, directory: Path, environ: Mapping[str, str]) -> Receipt:
-    """Put an image that exists, an archive or one in a registry, on the base that a build would take now.
+    """Replace the base of an existing image with the base that a build would use now; return the new receipt.
 
-    The image lock names that base where there is one, else the registry or the mirror is asked. The same follows as
-    after a build; an image of a registry is pushed back there.
+    `image`: the path of an archive, or a reference in a registry; the result is pushed back to that registry. The base
+    is the one of the image lock, otherwise the current one of the registry or mirror. Checks and outputs are those of
+    a build.
     """
     from hatch_docker.build.existing import matching_plan, open_existing
     from hatch_docker.build.pipeline import run
@@ -182,7 +184,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     existing = open_existing(image, ctx)
     wheel = existing.receipt.wheel if existing.receipt else None
     engine = rebase(existing.item, wheel, existing.left_out)
-    none = ({"type": "none"},)  # the shared cache is that of the build, and knows more
+    none = ({"type": "none"},)  # a rebase knows less than a build: it must not replace the build's shared cache
     plan = replace(existing.plan(matching_plan(image, plans)), cache=CachePlan(none, none))
     return run(plan, project, engine, directory, ctx)
 

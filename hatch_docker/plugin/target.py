@@ -83,11 +83,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """
         from hatch_docker.build import api
 
-        made = receipts_of(self.metadata)
-        image = functools.partial(api.build_images, made=made, command=self._command)
+        receipts = receipts_of(self.metadata)
+        image = functools.partial(api.build_images, receipts=receipts, command=self._command)
+        push = functools.partial(api.push_images, receipts=receipts, command=self._command)
         return {
             "image": functools.partial(self._run, image),
-            "push": functools.partial(self._run, functools.partial(api.push_images, made=made, command=self._command)),
+            "push": functools.partial(self._run, push),
             "dockerfile": functools.partial(self._run, api.write_dockerfiles),
             "plan": functools.partial(self._run, api.write_plans),
         }

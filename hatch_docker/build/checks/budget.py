@@ -1,6 +1,6 @@
-"""The size budget of an image: the build fails if it is exceeded, and names the largest or newest wheels and packages.
+"""The size budget of an image (`max-size`, `max-growth`): the build fails if the image exceeds it.
 
-Sizes are in bytes as a registry stores them: those are pushed, pulled and paid for.
+Sizes are the bytes that a registry stores and transfers (compressed layers).
 """
 
 from collections import Counter
@@ -17,13 +17,13 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import BudgetPlan, Plan
 
-SHOWN = 8  # rows of a message
+SHOWN = 8  # rows in an error message
 
 
 def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
-    """Raise BuildError if an image exceeds the plan's budget; it names the largest layers, or those that grew.
+    """Raise BuildError if an image exceeds the plan's budget. The message lists the largest layers, or those that grew.
 
-    A registry that keeps failing is an error (TransientError) only for a build that pushes, else a warning.
+    If the registry with the previous image fails, raise TransientError for a build that pushes, otherwise warn.
     """
     budget = plan.budget
     assert budget is not None
@@ -53,16 +53,16 @@ def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
 
 
 def _rows(rows: Sequence[tuple[str, int]], sign: str = "") -> str:
-    """Return a line for each of the largest rows."""
+    """Return a line for each of the largest rows. `rows`: title and bytes."""
     rows = sorted(rows, key=lambda row: -row[1])[:SHOWN]
     lines = [f"  {sign}{megabytes(size)}  {title if len(title) <= 90 else title[:87] + '...'}" for title, size in rows]
     return "\n".join(lines)
 
 
 def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Image] | None:
-    """Return the image that a push would replace or follow, with its name: the last of the tags that the registry has.
+    """Return name and image of the previous push: the last of the plan's tags in its first registry, or "latest".
 
-    No layer is downloaded. Raises RegistryError, TransientError and ImageError.
+    Downloads no layer. Returns None if there is no such tag. Raises RegistryError, TransientError and ImageError.
     """
     remote = Remote(ctx.client, ctx.environ)
     for tag in dict.fromkeys([*reversed(plan.tags), "latest"]):
@@ -86,12 +86,12 @@ def _check_growth(budget: BudgetPlan, name: str, before: Image, built: BuiltImag
     share = f", {100 * (now - size) / size:.1f} %" if size else ""
     raise BuildError(
         f"the image for {built.image.platform} grew by {megabytes(now - size)}{share}, to {megabytes(now)} compressed, "
-        f"since {name}, and tool.hatch-docker.max-growth is {limit}:\n{_rows(_grown(before, built), '+')}"
+        f"since {name}, and tool.hatch-docker.max-growth is {limit}:\n{_rows(_growth_rows(before, built), '+')}"
     )
 
 
-def _grown(before: Image, built: BuiltImage) -> list[tuple[str, int]]:
-    """Return what grew and by how many bytes: a layer with one wheel under its name, others under their kind."""
+def _growth_rows(before: Image, built: BuiltImage) -> list[tuple[str, int]]:
+    """Return a description of each layer that grew, and by how many bytes. Layers are compared by `_by_title`."""
     history = [line for line in before.config_json.get("history") or [] if not line.get("empty_layer")]
     lines: list[Mapping[str, str]] = history if len(history) == len(before.layers) else [{}] * len(before.layers)
     described = []
@@ -108,7 +108,7 @@ def _grown(before: Image, built: BuiltImage) -> list[tuple[str, int]]:
     ).items():
         then, was = old.get(title, ((), 0))
         if size > was:
-            added = sorted(set(map(_name, contents)) - set(map(_name, then)))
+            added = sorted(set(map(_without_version, contents)) - set(map(_without_version, then)))
             versions = [content for content in contents if content not in then]
             what = f"{title} is new" if not was else f"{title}: {', '.join(versions) or 'other files'}"
             rows.append((what + (f" (with {', '.join(added)})" if was and added else ""), size - was))
@@ -116,16 +116,17 @@ def _grown(before: Image, built: BuiltImage) -> list[tuple[str, int]]:
 
 
 def _by_title(layers: Iterable[tuple[str, tuple[str, ...], int]]) -> dict[str, tuple[tuple[str, ...], int]]:
-    """Return contents and size by the title of a layer: its only wheel, else its kind."""
+    """Return contents and bytes of layers by title: the name of the only wheel in the layer, otherwise its kind."""
     found: dict[str, tuple[tuple[str, ...], int]] = {}
     sizes: Counter[str] = Counter()
     for kind, contents, size in layers:
         kind = "base" if kind == "system" else kind
-        title = _name(contents[0]) if kind in ("dependencies", "project") and len(contents) == 1 else kind
+        is_wheel = kind in ("dependencies", "project") and len(contents) == 1
+        title = _without_version(contents[0]) if is_wheel else kind
         sizes[title] += size
         found[title] = ((*found.get(title, ((), 0))[0], *contents), sizes[title])
     return found
 
 
-def _name(content: str) -> str:
+def _without_version(content: str) -> str:
     return content.rpartition(" ")[0] or content

@@ -1,4 +1,4 @@
-"""The option `check`: a command that is run in the finished image before the build counts as done."""
+"""The option `check`: a command that runs in the finished image; the build fails if the command fails."""
 
 import re
 from collections.abc import Sequence
@@ -20,11 +20,12 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *, timeout: float) -> None:
-    """Run a command in the image with its environment, directory and user, without network; only /tmp is writable.
+    """Run a command in the image with the image's environment, working directory and user.
 
-    An image that passed is not checked again. Each of its layers is unpacked once; the sandbox mounts them as one tree.
-    If the kernel refuses the sandbox, a daemon runs the command. Raises BuildError with the last lines of the command
-    if it fails or takes more than `timeout` seconds, SandboxError if there is no daemon either.
+    The command has no network, and only /tmp is writable. An image that passed is not checked again. The sandbox mounts
+    the unpacked layers as one tree; if the kernel does not allow the sandbox, a Docker or Podman daemon runs the
+    command. Raises BuildError with the last lines of the output if the command fails or takes more than `timeout`
+    seconds, and SandboxError without sandbox and daemon.
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):
@@ -47,13 +48,13 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
     if status != 0:
         from hatch_docker.build.checks.wants import advice_after
 
-        said = f":\n{output}{advice_after(output, base, ctx)}" if output else " and printed nothing"
-        raise BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
+        printed = f":\n{output}{advice_after(output, base, ctx)}" if output else " and printed nothing"
+        raise BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{printed}")
     ctx.store.remember("check", key, True)
 
 
 def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> tuple[int, str]:
-    """Return the exit status of a command and the last lines that it printed."""
+    """Return the exit status of a command and the last lines of its output."""
     config = image.settings
     roots = image_roots(base, image.layers[len(base.image.layers):], ctx)
     user, home = find_user(config.get("User") or "", roots)
@@ -69,9 +70,9 @@ def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, 
 
 
 def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
-    """Return user and group number and home of an image's `User` ("65532", "app", "app:web", "" for root; config.md).
+    """Return UID, GID and home of an image's `User` (OCI config.md): "65532", "app", "app:web", or "" for root.
 
-    Names are looked up in the image's own etc/passwd and etc/group. Raises BuildError for an unknown name.
+    Names are looked up in the image's etc/passwd and etc/group. Raises BuildError for an unknown name.
     """
     user, _, group = (text or "0").partition(":")
     accounts = [row for row in _records(roots, "etc/passwd", 7) if _NUMBER.fullmatch(row[3])]
@@ -89,7 +90,7 @@ def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
 
 
 def _records(roots: Sequence[Path], name: str, fields: int) -> list[list[str]]:
-    """Return the valid rows of a file in the first root that has it: with all fields, and a number in the third."""
+    """Return the rows of an account file in the first root that has it, without invalid rows: field 3 is a number."""
     for root in roots:
         path = root / name
         if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():

@@ -1,4 +1,5 @@
-"""Hints: a line about each thing that makes an image large, or lets it lack code, though no step failed."""
+"""Hints: a line about each likely mistake that fails no step, such as an empty wheel or a library that is there twice.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,14 +17,16 @@ from hatch_docker.wheels.install.layout import VenvTarget
 
 RECIPE = 1
 KIND = "duplicates"
-WORTH = 1_000_000  # bytes that a hint must save
+LEAST_SAVING = 1_000_000  # bytes that following a hint must save
 _SERVE_STATIC = frozenset({"whitenoise", "servestatic", "dj-static", "django-storages"})
-_BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # as auditwheel names it
+_BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # auditwheel's file names
 
 
 def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[str, ...]:
-    """Return the hints for some images. Those that need a look at files are remembered by the layers."""
-    lines = [line for image in built for line in (*_own(plan, image, ctx), *_static(plan, image, ctx), *_cuda(image))]
+    """Return the hints for images. Hints that need the contents of files are kept in the cache by diff-ids."""
+    lines: list[str] = []
+    for image in built:
+        lines += [*_wheel_hints(plan, image, ctx), *_static_file_hints(plan, image, ctx), *_gpu_hints(image)]
     if plan.native_libraries != "off":
         from hatch_docker.build.checks.wants import find_missing_runtime_files
 
@@ -32,8 +35,8 @@ def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[s
     return tuple(dict.fromkeys(lines))
 
 
-def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
-    """Yield a hint if the project's wheel holds no module, or one that the image's Python cannot compile."""
+def _wheel_hints(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
+    """Yield a hint if the project's wheel contains no module, or modules that the image's Python cannot compile."""
     if built.wheel is None:
         return
     venv, digest = VenvTarget(built.base.interpreter), f"sha256:{built.wheel.sha256}"
@@ -46,8 +49,8 @@ def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
         yield f"Python {venv.interpreter.short} does not accept {modules}: an import fails with a SyntaxError"
 
 
-def _static(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
-    """Yield a hint if a server of applications starts a Django site with static files, which none of them serves."""
+def _static_file_hints(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
+    """Yield a hint if a WSGI or ASGI server starts a Django site with static files: these servers do not serve them."""
     program = next(iter(plan.config.entrypoint), "").rpartition("/")[2]
     names = {pin.name for pin in built.pins}
     if program not in SERVERS or "django" not in names or names & _SERVE_STATIC or built.wheel is None:
@@ -64,8 +67,8 @@ def _static(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
             return
 
 
-def _cuda(built: BuiltImage) -> Iterator[str]:
-    """Yield a hint if packages for GPUs, each in a layer of its own, are in an image that does not use a GPU."""
+def _gpu_hints(built: BuiltImage) -> Iterator[str]:
+    """Yield a hint if an image that does not use a GPU has layers with packages for GPUs."""
     if uses_gpu(built.image.env):
         return
     sizes: dict[str, int] = {}
@@ -73,7 +76,7 @@ def _cuda(built: BuiltImage) -> Iterator[str]:
         name, _, version = note.contents[0].partition(" ") if len(note.contents) == 1 else ("", "", "")
         if note.kind == "dependencies" and is_for_gpus(name, version):
             sizes[note.contents[0]] = layer.unpacked_size or 0
-    if sum(sizes.values()) < WORTH:
+    if sum(sizes.values()) < LEAST_SAVING:
         return
     titles = sorted(sizes, key=lambda title: -sizes[title])
     packages = "1 package is" if len(titles) == 1 else f"{len(titles)} packages are"
@@ -84,7 +87,7 @@ def _cuda(built: BuiltImage) -> Iterator[str]:
 
 
 def _duplicates(built: BuiltImage, ctx: Context) -> list[str]:
-    """Return a hint for each library that several wheels include."""
+    """Return a hint for each shared library that several wheels bundle."""
     base = len(built.base.image.layers)
     key = key_of(RECIPE, [layer.diff_id for layer in built.image.layers], base)
     known: list[str] | None = ctx.store.recall(KIND, key)
@@ -99,7 +102,7 @@ def _duplicates(built: BuiltImage, ctx: Context) -> list[str]:
         known = []
         for name, owners in sorted(found.items()):
             each = ", ".join(f"{owner} ({megabytes(size)})" for owner, size in owners.items())
-            if len(owners) > 1 and sum(owners.values()) - max(owners.values()) >= WORTH:
+            if len(owners) > 1 and sum(owners.values()) - max(owners.values()) >= LEAST_SAVING:
                 advice = "Wheels cannot share it; fewer wheels would be smaller"
                 known.append(f"{name} is there {len(owners)} times: {each}. {advice}")
         ctx.store.remember(KIND, key, known)

@@ -1,7 +1,7 @@
-"""The compiled files of a wheel that are loaded by the first import of the package that they are in.
+"""The compiled files of a wheel that the first import of their package loads.
 
-A package that lacks a library of these fails at once; other files are loaded on demand, perhaps never. Nothing is run:
-the statements of a module that always run are read (Python's `ast`), and the modules that they import.
+If a library of such a file is missing, the import fails. Other compiled files are loaded later, or never. No code is
+executed: this module parses Python sources (`ast`) and follows the imports that are always executed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hatch_docker.core.elf import Elf
 
-_MODULE = re.compile(r"(?P<name>[^./]+)(\.(cpython|abi3|pypy)[^/]*)?\.so")  # EXT_SUFFIX, or the name alone
-_LOADERS = frozenset({"CDLL", "PyDLL", "LoadLibrary", "cdll", "dlopen"})  # of ctypes and of cffi
-_SWALLOWED = frozenset({"ImportError", "ModuleNotFoundError", "OSError", "Exception", "BaseException"})
+_MODULE = re.compile(r"(?P<name>[^./]+)(\.(cpython|abi3|pypy)[^/]*)?\.so")  # with or without EXT_SUFFIX
+_LOADERS = frozenset({"CDLL", "PyDLL", "LoadLibrary", "cdll", "dlopen"})  # functions of ctypes and cffi
+_IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "OSError", "Exception", "BaseException"})
 
 
 def files_loaded_by_import(sources: Mapping[str, bytes], code: Mapping[str, Elf]) -> frozenset[str]:
-    """Return the paths of those compiled files of a wheel that an import of their package loads.
+    """Return the paths of the compiled files of a wheel that an import of their package loads.
 
-    `sources` are its modules and `code` its compiled files, by their paths from site-packages.
+    `sources`: the .py files of the wheel. `code`: its compiled files. Keys are paths relative to site-packages.
     """
     modules = {name: path for path in sources if (name := _dotted(path.removesuffix(".py")))}
     extensions = {}
@@ -51,8 +51,8 @@ def _loaded_by(
     top: str, sources: Mapping[str, bytes], modules: Mapping[str, str], extensions: Mapping[str, str],
     code: Mapping[str, Elf],
 ) -> set[str]:
-    """Return the extension modules that an import of a package or module loads, and the libraries that it opens."""
-    # A package such as cv2 imports cv2/cv2.abi3.so by a name that it makes: there is no other reason for that name.
+    """Return the compiled files that an import of `top` loads: extension modules, and libraries opened with ctypes."""
+    # Packages such as cv2 compute the name of the extension that they import (cv2/cv2.abi3.so): assume an import.
     reached = {top, f"{top}.{top}", f"{top}._{top}"}
     waiting = [top]
     texts: set[str] = set()
@@ -64,7 +64,7 @@ def _loaded_by(
         try:
             tree = ast.parse(sources[modules[name]])
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue  # for another Python
+            continue  # syntax of another Python version
         package = name if modules[name].endswith("/__init__.py") else name.rpartition(".")[0]
         wanted = {known for found in _imports(tree.body, package) for known in _with_parents(found)}
         waiting += [found for found in wanted - reached if found in modules or found in extensions]
@@ -84,7 +84,7 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _imports(statements: Sequence[ast.stmt], package: str) -> Iterator[str]:
-    """Yield the modules that some statements of a module in a package always import, or names in these."""
+    """Yield the modules, or names in modules, that `statements` of a module in `package` import in every execution."""
     for statement in statements:
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
@@ -96,12 +96,12 @@ def _imports(statements: Sequence[ast.stmt], package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in statement.names)
         elif isinstance(statement, ast.With):
             yield from _imports(statement.body, package)
-        elif isinstance(statement, ast.Try) and all(map(_passes_on, statement.handlers)):
+        elif isinstance(statement, ast.Try) and all(map(_lets_import_errors_through, statement.handlers)):
             yield from _imports([*statement.body, *statement.orelse, *statement.finalbody], package)
 
 
-def _passes_on(handler: ast.ExceptHandler) -> bool:
-    """Return whether a failed import leaves an `except`: it is for other errors, or raises one itself."""
+def _lets_import_errors_through(handler: ast.ExceptHandler) -> bool:
+    """Return whether an import error leaves this `except` block: the block catches other errors, or raises again."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     names = {kind.id if isinstance(kind, ast.Name) else "Exception" for kind in kinds}
-    return not names & _SWALLOWED or isinstance(handler.body[-1], ast.Raise)
+    return not names & _IMPORT_ERRORS or isinstance(handler.body[-1], ast.Raise)

@@ -1,18 +1,18 @@
-"""The search of the dynamic loader, glibc's (ld.so(8)) or musl's, in the files of an image.
+"""The library search of the dynamic loader (glibc's ld.so(8), or musl's), simulated on the files of an image.
 
-Each layer is read once, and what the loader uses of it is remembered by its diff-id:
+Each layer is read once. The cache keeps this of each layer, by diff-id:
 
     names    files that may be shared libraries (".so" in the name)
     links    symbolic links
     texts    configuration of the loader: etc/ld.so.conf, etc/ld.so.conf.d/*.conf, musl's etc/ld-musl-*.path
-    code     programs and shared libraries; in the base, only its Python
-    programs files in the directories of programs
-    scripts  first lines of programs that are texts, without #!; none of the base's
-    gone     paths that a layer removes
+    code     ELF programs and shared libraries; of layers of the base, only Python
+    programs files in directories of programs, such as usr/bin
+    scripts  first lines of scripts, without #!; not of layers of the base
+    gone     paths that the layer removes (whiteouts)
 
 A library that a file needs (DT_NEEDED) is searched in the file's RPATH or RUNPATH, in the image's LD_LIBRARY_PATH, and
-in the directories of the loader's configuration. A library that a wheel has somewhere else is not an error: packages
-may load it first, and the loader does not search for a library that is loaded already.
+in the directories of the loader's configuration. A library that the same wheel has in another directory is no error:
+the package may load it first, and the loader does not search for a library that is already loaded.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Layer
 from hatch_docker.wheels.install.archive import record_rows
 
-RECIPE = 2                # raise it if the same layers must be read differently
+RECIPE = 2                # part of the cache key: increase it if the result for a layer changes
 KIND = "native-files"
-AT_HAND = 8 << 20         # bytes of a file that are held in memory; a larger one goes to a disk
-TEXT_LIMIT = 1 << 20      # bytes of a text that is read
+IN_MEMORY = 8 << 20       # bytes; larger ELF files are copied to a temporary file
+TEXT_LIMIT = 1 << 20      # bytes that are read of a configuration file
 CHUNK = 1 << 20
 _TEXT = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?|etc/ld-musl-[^/]+\.path")
 _PYTHON = re.compile(r"(?:.*/)?bin/python3\.\d{1,2}t?d?")
@@ -50,26 +50,26 @@ TRIPLETS = {
     "ppc64le": "powerpc64le-linux-gnu", "riscv64": "riscv64-linux-gnu", "s390x": "s390x-linux-gnu",
     "loong64": "loongarch64-linux-gnu",
 }  # fmt: skip
-# Drivers of the machine that a container runs on; the container engine adds them when it starts.
+# Drivers of the host; the container engine adds them when the container starts.
 _DRIVERS = re.compile(r"lib(cuda|cudadebugger|nvidia-.+|nvcuvid|nvoptix|EGL_nvidia|GLX_nvidia)\.so(\..*)?")
-_MUSL_OWN = re.compile(r"lib(c|dl|m|pthread|rt|util|xnet)\..*")  # musl is all of them
+_MUSL_OWN = re.compile(r"lib(c|dl|m|pthread|rt|util|xnet)\..*")  # parts of musl's loader itself
 
 
 @dataclass(frozen=True, slots=True)
 class ElfFile:
-    """A program or shared library: its path, size and hexadecimal sha256, its wheel, and the number of its layer."""
+    """A program or shared library in an image. `layer`: the index of its layer."""
 
     path: str
     elf: Elf
     size: int
-    sha256: str
-    owner: str                                # "numpy 2.4.0"; "" for a file of no wheel
+    sha256: str                               # hexadecimal
+    owner: str                                # the wheel, as "numpy 2.4.0"; "" if the file is of no wheel
     layer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """The files of an image after all layers are applied."""
+    """Files of an image after all layers are applied (the fields are described at the top of this module)."""
 
     names: frozenset[str]
     links: Mapping[str, str]
@@ -80,7 +80,7 @@ class ImageFiles:
 
 
 def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
-    """Read the files of an image, whose first `base` layers are those of its base."""
+    """Read the files of an image. `base`: the number of layers of its base, which come first."""
     names: dict[str, None] = {}
     links: dict[str, str] = {}
     texts: dict[str, str] = {}
@@ -112,17 +112,17 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
 
 
 class NativeReader(LayerReader):
-    """The reader of one layer; `whole` if it is none of the base's."""
+    """Reader of one layer. `whole`: also read ELF files other than Python, and scripts (for layers above the base)."""
 
     def __init__(self, store: Store, layer: Layer, *, whole: bool = False) -> None:
         super().__init__(store, layer, KIND, key_of(RECIPE, layer.diff_id, whole))
         self._whole = whole
         self._found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
         self._found |= {"programs": [], "scripts": {}}
-        self._records: list[tuple[str, str, bytes]] = []  # of each wheel its title, where it is installed, its RECORD
+        self._records: list[tuple[str, str, bytes]] = []  # of each wheel: title, site-packages directory, RECORD
 
     def see(self, entry: Entry, stream: BinaryIO | None) -> None:
-        """Add what the loader uses of an entry."""
+        """Record an entry of the layer, if the loader uses it."""
         path, found = entry.path, self._found
         if entry.kind in ("whiteout", "opaque"):
             found["gone"].append([path, entry.kind == "opaque"])
@@ -151,7 +151,7 @@ class NativeReader(LayerReader):
                 found["scripts"][path] = line[2:].decode(errors="replace").strip()
 
     def found(self) -> dict[str, Any]:
-        """Return what was found in all entries."""
+        """Return the result for the layer, as JSON. The owners of ELF files are read from the wheels' RECORD files."""
         code: dict[str, dict[str, Any]] = self._found["code"]
         for read in code.values():
             read["owner"] = ""
@@ -164,11 +164,11 @@ class NativeReader(LayerReader):
 
 
 def _read_elf(entry: Entry, piece: bytes, stream: BinaryIO) -> dict[str, Any] | None:
-    """Read an ELF file that starts with `piece`, through a temporary one if it is large; return None for another."""
+    """Read an ELF file whose first bytes, `piece`, were already read; return None if it is no ELF file."""
     if piece != MAGIC:
         return None
     digest = hashlib.sha256()
-    with tempfile.SpooledTemporaryFile(AT_HAND) as file:
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         while piece:
             digest.update(piece)
             file.write(piece)
@@ -180,9 +180,9 @@ def _read_elf(entry: Entry, piece: bytes, stream: BinaryIO) -> dict[str, Any] | 
 
 @dataclass(frozen=True, slots=True)
 class MissingLibrary:
-    """A library that a file needs and the loader does not find. `path` is the file, `owner` its wheel or "".
+    """A library that the file at `path` needs and the loader does not find. `owner`: the wheel of that file, or "".
 
-    `apart` is the path of the library if the same wheel has it in another directory, else "".
+    `apart`: the path of the library, if the same wheel has it in a directory that the loader does not search, or "".
     """
 
     library: str
@@ -194,19 +194,19 @@ class MissingLibrary:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """The loader of an image: the directories that it searches, and the files in the image."""
+    """The dynamic loader of an image: the directories that it searches, and the files of the image."""
 
     files: ImageFiles
     musl: bool
-    system: tuple[str, ...]                   # directories, from LD_LIBRARY_PATH to the trusted ones
-    inherited: tuple[str, ...] = ()           # the interpreter's RPATH, which applies to everything that it loads
-    known: dict[str, bool] = field(default_factory=dict)
+    system: tuple[str, ...]                   # LD_LIBRARY_PATH, the configured directories, the default directories
+    inherited: tuple[str, ...] = ()           # the RPATH of Python, which also applies to the libraries that it loads
+    known: dict[str, bool] = field(default_factory=dict)  # results of `has`
 
     def has(self, path: str) -> bool:
-        """Return whether there is a file that may be a library, or a link to one."""
+        """Return whether the path is a file that may be a library, or a link to such a file."""
         if path not in self.known:
             self.known[path] = False
-            with contextlib.suppress(BaseImageError):  # a loop of links
+            with contextlib.suppress(BaseImageError):  # a cycle of links
                 self.known[path] = real_path(self.files.links, path.strip("/")) in self.files.names
         return self.known[path]
 
@@ -223,7 +223,7 @@ class Loader:
 
 
 def search_path(code: ElfFile) -> list[str]:
-    """Return the directories in a file's RUNPATH, or else its RPATH, with $ORIGIN and $LIB filled in."""
+    """Return the directories of a file's RUNPATH, or RPATH if it has no RUNPATH, with $ORIGIN and $LIB expanded."""
     elf = code.elf
     origin = "/" + posixpath.dirname(code.path)
     found = []
@@ -236,7 +236,7 @@ def search_path(code: ElfFile) -> list[str]:
 
 
 def make_loader(files: ImageFiles, architecture: str, *, musl: bool, variable: str, interpreter: str) -> Loader:
-    """Return the loader of an image; `variable` is its LD_LIBRARY_PATH, `interpreter` the path of its Python."""
+    """Return the loader of an image. `variable`: its LD_LIBRARY_PATH. `interpreter`: the path of its Python."""
     configured = [place for place in variable.split(":") if place.startswith("/")]
     if musl:
         named = [text for path, text in sorted(files.texts.items()) if path.startswith("etc/ld-musl-")]
@@ -254,12 +254,12 @@ def make_loader(files: ImageFiles, architecture: str, *, musl: bool, variable: s
 
 
 def find_missing(loader: Loader, architecture: str, base: int) -> list[MissingLibrary]:
-    """Return the libraries that files above the first `base` layers need and the loader does not find, sorted.
+    """Return the libraries that the loader does not find for files above the first `base` layers, sorted.
 
-    Files for other machines than the image's are data, and are not checked.
+    ELF files for other architectures are data and are not checked.
     """
     own = [file for file in loader.files.code if file.layer >= base and file.elf.machine == architecture]
-    included: dict[str, ElfFile] = {}  # the shared libraries of wheels, by soname and by file name
+    included: dict[str, ElfFile] = {}  # shared libraries of wheels, by soname and by file name
     for file in own:
         for name in (file.elf.soname, posixpath.basename(file.path)):
             if name and file.elf.shared:
@@ -274,7 +274,7 @@ def find_missing(loader: Loader, architecture: str, base: int) -> list[MissingLi
             if other is None or other.elf.bits != file.elf.bits:
                 missing.append(MissingLibrary(library, file.path, file.owner, file.layer))
             elif other.owner == file.owner:
-                # A file of the wheel whose path leads to the library may load it first.
+                # If the search path of any file in the wheel has the library's directory, that file may load it first.
                 place = "/" + posixpath.dirname(other.path)
                 if not any(place in search_path(code) for code in own if code.owner == other.owner):
                     missing.append(MissingLibrary(library, file.path, file.owner, file.layer, other.path))
