@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.cache.tree_digest import Written
+from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.archive import read_archive
@@ -186,7 +186,7 @@ def image_roots(base: Base, layers: Sequence[Layer], ctx: Context) -> list[Path]
     """
     from hatch_docker.oci.filesystem import extract
 
-    def make(layer: Layer, root: Path) -> Written:
+    def make(layer: Layer, root: Path) -> FileDigests:
         written: dict[str, bytes] = {}
         extract([layer], root, written=written)
         return written

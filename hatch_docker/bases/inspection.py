@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.bases.model import Interpreter, real_path, runnable_platform
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.cache.tree_digest import Written
+from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
@@ -78,7 +78,7 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
         made: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.readers]
         return [reader for reader in made if reader is not None]
 
-    def make(root: Path) -> Written:
+    def make(root: Path) -> FileDigests:
         written: dict[str, bytes] = {}
         size = sum(layer.descriptor.size for layer in layers)
         title, sizes = f"unpacking {counted(len(layers), 'layer')} of {name}", list[int]()

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from hatch_docker.core.cache.shared import SharedStore
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.cache.tree_digest import Written, walk
+from hatch_docker.core.cache.tree_digest import FileDigests, walk
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.opened import OpenedFiles
@@ -59,23 +59,23 @@ def find_partial(kind: str, key: str, ctx: Context) -> Path | None:
     sandbox, through `watch`, and in a function that is called by `with_whole_trees`.
     """
     store = ctx.store
-    if not isinstance(store, SharedStore) or key in store.shared.refused:
+    if not isinstance(store, SharedStore) or key in store.shared.whole_trees:
         return None
     if (store.root / "trees" / kind / key).is_dir():
         return None
-    store.look_elsewhere()
+    store.load_shared()
     fact = store.keep(KIND, key)
     if fact is None or store.get(fact["digest"]) is None:
         return None
-    store.recall(KIND, key)  # sets `borrowed`: all later results are only for builds with this shared cache
-    if not store.borrowed:  # the fact is this machine's own, so the Python may run outside of the sandbox
+    store.recall(KIND, key)  # sets `uses_shared`: all later results are only for builds with this shared cache
+    if not store.uses_shared:  # the fact is this machine's own, so the Python may run outside of the sandbox
         return None
     layer = partial_layer(fact, ctx)
     try:
         tree = store.tree(TREES, key_of(layer.diff_id), lambda place: _unpack(layer, place, key))
     except ImageError as error:
         ctx.progress.warn(f"a layer of the shared cache is made here instead: {error}")
-        store.shared.refused[key] = set()
+        store.shared.whole_trees[key] = set()
         return None
     return tree / key
 
@@ -124,7 +124,8 @@ def watch(tree: Path, ctx: Context, work: Callable[[], Made]) -> Made:
         opened = files.end()
     if opened:
         assert isinstance(ctx.store, SharedStore)
-        ctx.store.shared.opened.setdefault(tree, set(ctx.store.shared.refused.get(tree.name, ()))).update(opened)
+        shared = ctx.store.shared
+        shared.opened_files.setdefault(tree, set(shared.whole_trees.get(tree.name, ()))).update(opened)
     return made
 
 
@@ -136,13 +137,13 @@ def keep_partial_trees(ctx: Context) -> list[Layer]:
     store = ctx.store
     if not isinstance(store, SharedStore):
         return []
-    if store.shared.opened:
-        store.look_elsewhere()
-    while store.shared.opened:
-        tree, opened = store.shared.opened.popitem()
+    if store.shared.opened_files:
+        store.load_shared()
+    while store.shared.opened_files:
+        tree, opened = store.shared.opened_files.popitem()
         if _is_wanted(tree, ctx):
             _make(tree, opened, ctx)
-    return [partial_layer(value, ctx) for (kind, _), value in store.shared.noted.items() if kind == KIND]
+    return [partial_layer(value, ctx) for (kind, _), value in store.shared.written_facts.items() if kind == KIND]
 
 
 def _is_wanted(tree: Path, ctx: Context) -> bool:
@@ -153,9 +154,9 @@ def _is_wanted(tree: Path, ctx: Context) -> bool:
     store = ctx.store
     if not isinstance(store, SharedStore) or not store.shared.written or tree.parent.parent != store.root / "trees":
         return False
-    if not store.borrowed and not ctx.runner:
+    if not store.uses_shared and not ctx.runner:
         return False
-    return tree.name in store.shared.refused or store.keep(KIND, tree.name) is None
+    return tree.name in store.shared.whole_trees or store.keep(KIND, tree.name) is None
 
 
 def _refuse(tree: Path, path: str, ctx: Context) -> None:
@@ -167,7 +168,7 @@ def _refuse(tree: Path, path: str, ctx: Context) -> None:
     rows = json.loads((tree.parent / LIST).read_bytes())
     row = rows.get(path.strip("/"))
     if not path.startswith("/") or (isinstance(row, list) and len(row) == 3):
-        ctx.store.shared.refused[tree.name] = {name for name, row in rows.items() if row == []}
+        ctx.store.shared.whole_trees[tree.name] = {name for name, row in rows.items() if row == []}
         ctx.progress.detail(f"building again, in the whole system: of the part in the shared cache {path} is missing")
 
 
@@ -222,7 +223,7 @@ def _is_row(row: object) -> bool:
     return all(type(number) is int and 0 <= number < limit for number, limit in limits)
 
 
-def _unpack(layer: Layer, place: Path, key: str) -> Written:
+def _unpack(layer: Layer, place: Path, key: str) -> FileDigests:
     """Unpack a partial tree and return the digests of its files. Raises ImageError if LIST does not fit the files."""
     root = place / key
     root.mkdir()

@@ -20,7 +20,7 @@ from hatch_docker.core.at_once import at_once
 from hatch_docker.core.cache.store import DamagedBlobError
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError, HatchDockerError
-from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers, temporary_directory
+from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_file, remove_leftovers, temporary_directory
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.oci.archive import archive_matches, write_archive
@@ -54,7 +54,7 @@ def run(
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv, ctx.environ)
     for output in (archive, path):
-        check_free(output)
+        check_file(output)
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
     known = project.shared() if plan.build.isolated else None

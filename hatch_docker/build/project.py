@@ -19,7 +19,7 @@ from hatch_docker.bases.open import open_base
 from hatch_docker.build.configs import with_options
 from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
 from hatch_docker.build.shared_cache import shared_of, with_shared_cache
-from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
@@ -243,7 +243,7 @@ def _sdist(stage: _Stage) -> KeptFile:
     from hatch_docker.wheels.builder.make_sdist import packed_tree, tree_sdist
 
     if stage.archive:
-        return given_file(packed_tree(stage.tree, stage.archive, stage.ctx))
+        return existing_file(packed_tree(stage.tree, stage.archive, stage.ctx))
     packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
     build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
     try:
@@ -268,7 +268,7 @@ def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
             "is known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
         )
     stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
-    return given_file(packed_tree(stage.tree, stage.sdist_name, stage.ctx))
+    return existing_file(packed_tree(stage.tree, stage.sdist_name, stage.ctx))
 
 
 def _complete_table(root: Path, tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.image import tree_key
 from hatch_docker.core.at_once import at_once
-from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
+from hatch_docker.core.cache.shared import CacheData, Fact, SharedCache, SharedStore
 from hatch_docker.core.cache.store import NO_CACHE, Store, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, ImageError, SecretError
@@ -54,7 +54,7 @@ def _places(option: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[st
     return [default_place(plan)] if plan.push and plan.repositories else []
 
 
-def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | None = None) -> Context:
+def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: SharedCache | None = None) -> Context:
     """Return `ctx` with the shared cache of a build, unchanged if the build does not use one.
 
     `root`: the project's directory. `before`: the shared cache of an earlier step of the same build, used again if it
@@ -73,22 +73,22 @@ def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: Shared | Non
         shared = before
         shared.written = bool(targets)
     else:
-        shared = Shared(
+        shared = SharedCache(
             scope, partial(_read, sources, plan, root, ctx), KINDS, COSTLY, ctx.progress, written=bool(targets)
         )
         if before is not None:
-            shared.noted |= before.noted
-            shared.opened |= before.opened
+            shared.written_facts |= before.written_facts
+            shared.opened_files |= before.opened_files
     return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified, shared=shared))
 
 
 def read_if_new(plan: Plan, ctx: Context) -> None:
     """Read the shared cache now, if this machine has no base of the plan's kind: the build will need it anyway."""
     if not (ctx.store.root / "facts" / ("debian-layer" if plan.base.kind == "debian" else "base")).exists():
-        ctx.store.look_elsewhere()
+        ctx.store.load_shared()
 
 
-def shared_of(ctx: Context) -> Shared | None:
+def shared_of(ctx: Context) -> SharedCache | None:
     """Return the shared cache of a context, None if it has none."""
     return ctx.store.shared if isinstance(ctx.store, SharedStore) else None
 
@@ -112,7 +112,7 @@ def _may_read(plan: Plan, ctx: Context) -> bool:
     return not why
 
 
-def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Context, store: Store) -> Found:
+def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Context, store: Store) -> CacheData:
     """Return the merged contents of the shared caches in `sources`; earlier ones take precedence."""
     facts: list[Fact] = []
     blobs: dict[str, Callable[[Store], object]] = {}
@@ -126,10 +126,10 @@ def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Con
             continue
         facts += list(found.facts)
         blobs |= found.blobs
-    return Found(facts, blobs)
+    return CacheData(facts, blobs)
 
 
-def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store) -> Found | None:
+def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store) -> CacheData | None:
     from hatch_docker.oci.pull import fetch_blob
     from hatch_docker.oci.registry import Remote, refuse
 
@@ -158,13 +158,16 @@ def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Conte
     if store.recall(LAST_DIGEST, key_of(str(reference))) == digest:  # this machine has all its facts
         from hatch_docker.release.cache_artifact import read_manifest
 
-        return Found((), {layer.digest: partial(fetch, layer) for layer in read_manifest(manifest, str(reference))[1]})
+        _facts, layers = read_manifest(manifest, str(reference))
+        return CacheData((), {layer.digest: partial(fetch, layer) for layer in layers})
     store.remember(LAST_DIGEST, key_of(str(reference)), digest)
 
     return _contents(manifest, lambda first: fetch(first, store).read_bytes(), fetch, str(reference), ctx)
 
 
-def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store) -> Found | None:
+def _read_directory(
+    fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Context, _store: Store
+) -> CacheData | None:
     directory = root / fields["src"]
     if not (directory / "index.json").is_file():
         return None
@@ -194,7 +197,7 @@ def _read_directory(fields: Mapping[str, str], _plan: Plan, root: Path, ctx: Con
 def _contents(
     manifest: bytes, read: Callable[[Descriptor], bytes], fetch: Callable[[Descriptor, Store], object], what: str,
     ctx: Context,
-) -> Found:
+) -> CacheData:
     """Return the contents of a shared cache. `read`: returns a blob. `fetch`: copies a blob into a store."""
     from hatch_docker.release.cache_artifact import read_facts, read_manifest
 
@@ -202,7 +205,7 @@ def _contents(
     facts, wrong = read_facts(read(first), what)
     if wrong:
         ctx.progress.warn(f"{what}: {wrong} of its facts are not as they should be, and are not used")
-    return Found(facts, {layer.digest: partial(fetch, layer) for layer in layers})
+    return CacheData(facts, {layer.digest: partial(fetch, layer) for layer in layers})
 
 
 def _verify(name: Reference, plan: Plan, root: Path, ctx: Context) -> None:
@@ -237,7 +240,7 @@ def write_shared_cache(
     _note_unused_facts(built, ctx)
     try:
         layers = [layer for result in built for layer in result.image.layers]
-        artifact = make_artifact(shared.noted, [*layers, *keep_partial_trees(ctx)])
+        artifact = make_artifact(shared.written_facts, [*layers, *keep_partial_trees(ctx)])
         ctx.secrets.check("the shared cache", artifact.text)
         for fields in targets:
             name = fields.get("ref") or fields["dest"]
@@ -288,7 +291,7 @@ def _push(
         raise ConfigError(f"tool.hatch-docker.cache.to: {name} is a digest, which cannot be written; name a tag")
     assert isinstance(ctx.store, SharedStore)
     key = key_of(str(reference))
-    if ctx.store.own.recall(LAST_DIGEST, key) == digest:
+    if ctx.store.local.recall(LAST_DIGEST, key) == digest:
         return
     names = [parse_reference(repository) for repository in pushed]
     mount = next((known.repository for known in names if known.registry == reference.registry), "")
@@ -309,7 +312,7 @@ def _push(
 
         signer = Signer(Cosign(root, ctx), plan.sign, target)
         signer.run(*signer.arguments("sign"), str(reference.pinned(digest)))
-    ctx.store.own.remember(LAST_DIGEST, key, digest)
+    ctx.store.local.remember(LAST_DIGEST, key, digest)
 
 
 def _write_directory(directory: Path, artifact: CacheArtifact) -> None:

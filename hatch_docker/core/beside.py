@@ -13,15 +13,15 @@ from functools import partial
 from typing import TypeVar
 
 from hatch_docker.core.context import Context
-from hatch_docker.core.process import ended_on_failure
-from hatch_docker.core.progress import UnwantedError
+from hatch_docker.core.process import kill_on_failure
+from hatch_docker.core.progress import CancelledWorkError
 
 PATIENCE = 2.0  # seconds that cancelled work has to end
 
 Result = TypeVar("Result")
 
 
-def started(work: Callable[[], Result]) -> Future[Result]:
+def start_thread(work: Callable[[], Result]) -> Future[Result]:
     """Start a function in a daemon thread, which does not keep the process alive; return the future of its result."""
     done = Future[Result]()
 
@@ -52,11 +52,11 @@ def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable
                 ctx.progress.warn(held.pop(0))
 
     try:
-        with ended_on_failure():  # entered before the work starts, to kill its programs too
-            done = started(partial(work, replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))))
+        with kill_on_failure():  # entered before the work starts, to kill its programs too
+            done = start_thread(partial(work, replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))))
             yield result
     finally:
         ended.set()
         wait([done], PATIENCE)
-        if done.done() and isinstance(done.exception(), UnwantedError):
+        if done.done() and isinstance(done.exception(), CancelledWorkError):
             held.clear()

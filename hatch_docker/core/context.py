@@ -63,9 +63,9 @@ class Context:
         """The HTTP client of this build, created at the first use."""
         return self.connect()
 
-    def note_asked(self, kind: str, key: str, time: float) -> None:
+    def note_response_time(self, kind: str, key: str, time: float) -> None:
         """Note that the build used a remembered server response of this `time` (seconds since the epoch)."""
-        self.asked[kind, self.store.kept_under(kind, key)] = time
+        self.asked[kind, self.store.stored_key(kind, key)] = time
 
     @property
     def refresh(self) -> bool:

@@ -27,17 +27,17 @@ DOCUMENTS = (".provenance.json", ".cdx.json", ".spdx.json")
 DOCKERFILE, CONTEXT = ".Dockerfile", ".context"
 TRIES = 100      # attempts to remove a tree into which other threads still write
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
-HOLD_TIME = 5.0  # seconds after which the process that writes a temporary file must hold its lock
-HELD = "hatch-docker-held-"  # prefix of temporary files and directories; without a lock they are abandoned
+LOCK_DELAY = 5.0  # seconds within which a process locks its new temporary file
+TEMPORARY = "hatch-docker-held-"  # prefix of temporary files and directories; without a lock they are abandoned
 
 # Temporary files of all threads: removed at exit, which does not wait for daemon threads.
 _unfinished: set[Path] = set()
-_changing = threading.Lock()  # held to create a temporary file or rename a tree; at exit it is never released
+_creating = threading.Lock()  # held to create a temporary file or rename a tree; at exit it is never released
 
 
 @atexit.register
 def _remove_unfinished() -> None:
-    _changing.acquire(timeout=1)
+    _creating.acquire(timeout=1)
     paths = tuple(_unfinished)
     for path in paths:
         for _ in range(TRIES):
@@ -54,15 +54,15 @@ def _remove_unfinished() -> None:
 
 
 @contextlib.contextmanager
-def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+def temporary_file(directory: Path, prefix: str = TEMPORARY, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
     """Yield a new temporary file and its path. It is removed at the end of the block, unless it was renamed."""
-    with _changing:
+    with _creating:
         descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
         path = Path(name)
         _unfinished.add(path)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            _hold(descriptor)
+            _lock(descriptor)
             yield stream, path
     finally:
         path.unlink(missing_ok=True)
@@ -70,14 +70,14 @@ def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Ite
 
 
 @contextlib.contextmanager
-def temporary_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
+def temporary_tree(directory: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
     """Yield a new temporary directory. It is removed at the end of the block, unless it was renamed."""
-    with _changing:
+    with _creating:
         path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
         _unfinished.add(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _hold(descriptor)
+        _lock(descriptor)
         yield path
     finally:
         remove_tree(path)
@@ -98,11 +98,11 @@ def temporary_directory() -> Iterator[Path]:
 
 def finish_tree(unfinished: Path, path: Path) -> None:
     """Rename a complete tree to its final path, unless the process is exiting."""
-    with _changing:
+    with _creating:
         unfinished.rename(path)
 
 
-def make_output(directory: Path) -> None:
+def make_output_directory(directory: Path) -> None:
     """Create the directory of a command's outputs. Raises StoreError, which names it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        check_free(path)
+        check_file(path)
         with temporary_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
             yield stream
             stream.flush()
@@ -178,13 +178,13 @@ def mark_as_cache(directory: Path) -> None:
     write_file(directory / "CACHEDIR.TAG", CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
 
 
-def check_free(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise StoreError if a directory is in the place of a file that is to be written."""
     if path.is_dir():
         raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
 
 
-def _hold(descriptor: int) -> None:
+def _lock(descriptor: int) -> None:
     """Lock a temporary file, to show that it is in use. On a file system without locks only its age can show that."""
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -195,24 +195,24 @@ def remove_leftovers(path: Path) -> None:
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
             if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
-                _remove_unheld(other)
+                _remove_unlocked(other)
 
 
 def remove_abandoned(directory: Path | None = None) -> None:
     """Remove temporary files of this user's killed processes from a directory (default: TMPDIR)."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(directory or tempfile.gettempdir())):
-            if entry.name.startswith(HELD) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                _remove_unheld(Path(entry.path))
+            if entry.name.startswith(TEMPORARY) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                _remove_unlocked(Path(entry.path))
 
 
-def _remove_unheld(path: Path) -> None:
+def _remove_unlocked(path: Path) -> None:
     """Remove a file or directory, unless a process has locked it or it is new. Other kinds of files are not opened."""
     with contextlib.suppress(OSError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             return
-        if time.time() - status.st_mtime <= HOLD_TIME:
+        if time.time() - status.st_mtime <= LOCK_DELAY:
             return
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -243,13 +243,13 @@ def remove_tree(path: Path) -> None:
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     number += 1
-                    waiting.append(_bring_up(Path(entry.path), path / f".{token}.{number}"))
+                    waiting.append(_move_to(Path(entry.path), path / f".{token}.{number}"))
                 else:
                     Path(entry.path).unlink()
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _bring_up(directory: Path, place: Path) -> Path:
+def _move_to(directory: Path, place: Path) -> Path:
     try:
         return directory.rename(place)
     except PermissionError:  # the rename needs write permission on the directory itself
@@ -257,7 +257,7 @@ def _bring_up(directory: Path, place: Path) -> Path:
         return directory.rename(place)
 
 
-def others_rights(directory: Path, allowed: int = 0) -> str:
+def write_access_of_others(directory: Path, allowed: int = 0) -> str:
     """Return why users other than this one and root can write to a directory, as a clause; "" if they cannot.
 
     `allowed`: a combination of S_IWOTH and S_ISVTX that is accepted.

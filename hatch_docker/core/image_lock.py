@@ -115,7 +115,7 @@ class ImageLock:
             return found[1]
         if self.ask:
             return None
-        reason = why_missing(kind, question, [entry for other, entry in self.known.values() if other == kind])
+        reason = missing_reason(kind, question, [entry for other, entry in self.known.values() if other == kind])
         raise ConfigError(f"{self.name} is out of date: {reason}; {RELOCK}")
 
     def note(self, kind: str, entry: Entry) -> None:
@@ -202,7 +202,7 @@ def _toml(value: Any) -> str:
     return "[\n" + "".join(f"    {item},\n" for item in items) + "]"
 
 
-def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
+def missing_reason(kind: str, question: Entry, known: Sequence[Entry]) -> str:
     """Return why no known entry matches a question, as a clause for an error message."""
     if kind == "base":
         names = abbreviate([entry["name"] for entry in known], SHOWN) or "no base"

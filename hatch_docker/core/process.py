@@ -28,14 +28,14 @@ SHORTEST_LINE = 6  # characters; shorter lines of a secret are not replaced on t
 
 def redact(text: str, secrets: Sequence[str]) -> str:
     """Return `text` with every secret, in all usual encodings, replaced by `***`."""
-    for word in _hidden(tuple(filter(None, secrets))):
+    for word in _texts_to_redact(tuple(filter(None, secrets))):
         text = text.replace(word, "***")
     return text
 
 
 @functools.lru_cache(16)
-def _hidden(secrets: tuple[str, ...]) -> list[str]:
-    """Return the texts to replace, the longest first: all `spellings`, each line, and the complete base64 text.
+def _texts_to_redact(secrets: tuple[str, ...]) -> list[str]:
+    """Return the texts to replace, the longest first: all `encodings`, each line, and the complete base64 text.
 
     The result is cached, because it is needed for every line of output.
     """
@@ -43,9 +43,9 @@ def _hidden(secrets: tuple[str, ...]) -> list[str]:
     for secret in {*secrets, *(secret.strip() for secret in secrets)}:
         import base64
 
-        from hatch_docker.core.secrets import spellings
+        from hatch_docker.core.secrets import encodings
 
-        words |= {needle.decode(errors="replace") for needle in spellings(secret)}
+        words |= {needle.decode(errors="replace") for needle in encodings(secret)}
         words |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_LINE}
         words.add(base64.b64encode(secret.encode(errors="surrogateescape")).decode())
     return sorted(words, key=len, reverse=True)
@@ -71,17 +71,17 @@ Running = subprocess.Popen[bytes]
 _running: set[Running] = set()
 
 
-def end_running() -> None:
+def kill_running() -> None:
     """Kill the running programs of all threads."""
     for process in tuple(_running):
         _kill(process)
 
 
-before_exit.append(end_running)
+before_exit.append(kill_running)
 
 
 @contextlib.contextmanager
-def ended_on_failure() -> Iterator[None]:
+def kill_on_failure() -> Iterator[None]:
     """If the block fails, kill all programs that any thread started during the block."""
     before = set(_running)
     try:
@@ -107,7 +107,7 @@ def _start(command: Sequence[str], **options: Any) -> Running:
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
     _running.add(process)
-    if stopping.is_set():  # `end_running` may have run already
+    if stopping.is_set():  # `kill_running` may have run already
         _kill(process)
     return process
 
@@ -155,9 +155,9 @@ def run_bytes(
     timer.daemon = True
     try:
         # Any failure from here on kills the program. Its child processes are not waited for.
-        threads = [_in_thread(functools.partial(_listen, process, secrets, last, log))]
+        threads = [_in_thread(functools.partial(_read_lines, process, secrets, last, log))]
         if stdin is not None:
-            threads.append(_in_thread(functools.partial(_feed, process, stdin)))
+            threads.append(_in_thread(functools.partial(_write_input, process, stdin)))
         if timeout is not None:
             timer.start()
         output = b""
@@ -208,9 +208,9 @@ def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator
             )
         try:
             yield
-            _ended(process)
+            _has_failed(process)
         except OSError as error:
-            failed = not isinstance(error, TimeoutError) and _ended(process)
+            failed = not isinstance(error, TimeoutError) and _has_failed(process)
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
             if failed and lines:
@@ -253,7 +253,7 @@ def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
             raise
 
 
-def _ended(process: Running) -> bool:
+def _has_failed(process: Running) -> bool:
     """Wait up to PATIENCE seconds for a program; return whether it exited with a status other than 0."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(PATIENCE) != 0
@@ -282,7 +282,7 @@ def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
         )  # fmt: skip
 
 
-def _listen(process: Running, secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None) -> None:
+def _read_lines(process: Running, secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None) -> None:
     """Read a program's standard error, or the merged output, line by line until its end."""
     stream = process.stderr or process.stdout
     assert stream is not None
@@ -298,7 +298,7 @@ def _listen(process: Running, secrets: Sequence[str], last: deque[str], log: Cal
                 log(line)
 
 
-def _feed(process: Running, data: bytes) -> None:
+def _write_input(process: Running, data: bytes) -> None:
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(data)

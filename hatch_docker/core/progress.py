@@ -21,7 +21,7 @@ LongTask = tuple[str, float, str]
 """A task that took at least LONG seconds: its title, its seconds, and the title of its parent task or ""."""
 
 
-class UnwantedError(BaseException):
+class CancelledWorkError(BaseException):
     """The cancellation of background work. A BaseException, so that it causes no retry and no warning."""
 
 
@@ -95,10 +95,10 @@ class Progress:
         """
         return Task(self, sanitize(title), total, unit, part, quick)
 
-    def check_wanted(self) -> None:
-        """Raise UnwantedError if this is the progress of cancelled background work."""
+    def check_cancelled(self) -> None:
+        """Raise CancelledWorkError if this is the progress of cancelled background work."""
         if self.ended is not None and self.ended.is_set():
-            raise UnwantedError
+            raise CancelledWorkError
 
     def _line(self, line: str) -> None:
         if self.screen is None:
@@ -125,7 +125,7 @@ class Task:
 
     def advance(self, count: int) -> None:
         """Add to the amount done; subtract (a negative count) before an attempt is repeated."""
-        self.progress.check_wanted()
+        self.progress.check_cancelled()
         with self._guard:
             self.done += count
 
@@ -159,7 +159,7 @@ class Task:
 
     def begin(self) -> None:
         """Start the task without a `with` block: for a task without parts, or one that ends in another thread."""
-        self.progress.check_wanted()
+        self.progress.check_cancelled()
         self.within = (self._around() or [""])[-1]
         self.began = time.monotonic()
         if self.progress.screen is not None:
@@ -194,7 +194,7 @@ def no_progress(_count: int) -> None:
 
 
 @contextlib.contextmanager
-def undone_on_failure(advance: Advance) -> Iterator[Advance]:
+def undo_on_failure(advance: Advance) -> Iterator[Advance]:
     """Yield a function that passes progress on to `advance`; if the block fails, subtract all of it again."""
     count = 0
 

@@ -66,7 +66,7 @@ class Secrets:
         value = value.strip()
         if len(value) >= LEAST and value not in self.known:
             self.known[value] = what
-            self.needles.update((needle, what) for needle in spellings(value))
+            self.needles.update((needle, what) for needle in encodings(value))
 
     def add_source(self, name: str, source: Callable[[], Named]) -> None:
         """Add a source of more values, unless one with this name exists. A source that fails has no values."""
@@ -176,7 +176,7 @@ def _search(find: Callable[[bytes], str], longest: int, where: str) -> Feed:
     return feed
 
 
-def spellings(value: str) -> Iterator[bytes]:
+def encodings(value: str) -> Iterator[bytes]:
     """Yield the encoded forms of a value: plain, hexadecimal, UTF-16, URL, JSON, Python literal, base64, base32.
 
     Base64 and base32 are yielded for each offset at which the value can be inside encoded data. Each base64 line of a
@@ -224,7 +224,7 @@ def secret_part(path: str) -> str:
     return next((part for part in path.split("/") if part in _SECRET_DIRECTORIES or looks_secret(part)), "")
 
 
-def refused_path(path: str, root: Path, top: Path) -> str:
+def forbidden_target(path: str, root: Path, top: Path) -> str:
     """Return a description of a path's real location if it must not be put into a wheel; "" if it may.
 
     `root`: directory of the project. `top`: directory of the repository or workspace. A symlink or `force-include` may

@@ -56,7 +56,7 @@ def _is_new(base: BasePlan, platform: Platform, plan: Plan, ctx: Context) -> boo
     """Tell whether this machine knows neither a Debian base nor, by a shared cache, the wheels."""
     if recall_snapshot(ctx.store, base.location, platform.architecture):
         return False
-    return not recall_base(base, platform, Compression(plan.compression), ctx) and not ctx.store.look_elsewhere()
+    return not recall_base(base, platform, Compression(plan.compression), ctx) and not ctx.store.load_shared()
 
 
 def _tell(suite: Future[str], found: str) -> None:

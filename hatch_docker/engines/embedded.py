@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.beside import beside
-from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
@@ -183,7 +183,7 @@ def _own(own: OwnProject, inputs: Inputs) -> Group:
     else:
         from hatch_docker.wheels.install.compatibility import check_prebuilt
 
-        made = given_file(own_wheel(own.project, target, ctx))
+        made = existing_file(own_wheel(own.project, target, ctx))
         check_prebuilt(made.open(), target)
         check_contents(made.open(), target)
     wheel = Wheel(own.title, made.name, made.digest, made.open, slim_rules(inputs.plan, "project"))
@@ -199,7 +199,7 @@ def _layers(
     """
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     costly = any(layer is None and group.kind != "project" for group, layer in zip(groups, known, strict=True))
-    if costly and site.ctx.store.look_elsewhere():
+    if costly and site.ctx.store.load_shared():
         known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]

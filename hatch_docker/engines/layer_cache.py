@@ -122,7 +122,7 @@ def programs_key(venv: VenvTarget, identities: Sequence[object]) -> str:
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
     """Return the layer remembered under a key, if the store still has its bytes or the build may do without them."""
     fact = ctx.store.recall(KIND, _full(key, compression))
-    if fact is None or not (ctx.store.has(fact["digest"]) or ctx.lazy or ctx.store.obtainable(fact["digest"])):
+    if fact is None or not (ctx.store.has(fact["digest"]) or ctx.lazy or ctx.store.is_available(fact["digest"])):
         return None
     return _layer(fact, compression, ctx)
 

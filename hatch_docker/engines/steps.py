@@ -149,7 +149,7 @@ def _step_layer(run: StepRun, workdir: str, compression: Compression, steps: Ste
     run = replace(run, inputs={path: watched(item, digests, option) for path, item in run.inputs.items()})
     own = key_of(key, steps.engine)
     if recall_layer(own, compression, ctx) is None:
-        ctx.store.look_elsewhere()
+        ctx.store.load_shared()
     with temporary_tree(ctx.store.root / "tmp") as work:
 
         def write() -> list[Entry]:

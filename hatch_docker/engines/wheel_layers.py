@@ -112,7 +112,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
             everything |= {entry.path: entry for entry in group}
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
-            trusted = not site.base.interpreter_trust_key and not ctx.store.borrowed
+            trusted = not site.base.interpreter_trust_key and not ctx.store.uses_shared
             total, title = sum(map(len, units)), abbreviate([wheel.title for wheel in wheels])
             with ctx.progress.task(f"compiling {title}", total, unit="modules", part=True) as task:
                 compiled = watch(compiler[0], ctx, lambda: compile_sources(

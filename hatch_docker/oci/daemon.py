@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from hatch_docker.core.errors import DaemonError, ProgramError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import run
-from hatch_docker.core.progress import Task, undone_on_failure
+from hatch_docker.core.progress import Task, undo_on_failure
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
 from hatch_docker.oci.engine_api import LOAD_TIMEOUT, Daemon, EngineApi, connect, open_socket
 from hatch_docker.oci.manifest import parse_manifest
@@ -233,7 +233,7 @@ def _send(api: EngineApi, stream: BinaryIO, size: int, task: Task | None) -> Non
     if task is None:
         api.load_image(stream)
         return
-    with undone_on_failure(task.advance) as advance:
+    with undo_on_failure(task.advance) as advance:
         task.expect(size)
         api.load_image(stream, advance)
 

@@ -94,7 +94,7 @@ def write_layout(item: Image | Index, directory: Path, references: Sequence[str]
     """
     for descriptor, content in blobs_of(item):
         path = directory / blob_path(descriptor.digest)
-        if not _is_sound(path, descriptor):
+        if not _is_intact(path, descriptor):
             with atomic_write(path) as out:
                 out.write(content) if isinstance(content, bytes) else copy_layer(content, out)
     write_file(directory / "oci-layout", LAYOUT)
@@ -102,7 +102,7 @@ def write_layout(item: Image | Index, directory: Path, references: Sequence[str]
     write_file(directory / "index.json", index_json(item.descriptor, annotations))
 
 
-def _is_sound(path: Path, descriptor: Descriptor) -> bool:
+def _is_intact(path: Path, descriptor: Descriptor) -> bool:
     if path.is_symlink() or not path.is_file() or path.stat().st_size != descriptor.size:
         return False
     with path.open("rb") as stream:
@@ -179,7 +179,7 @@ def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
     """Return a function that opens a blob, and verifies its digest when it is opened for the first time."""
     sound: set[str] = set()
 
-    def open_sound(digest: str) -> BinaryIO:
+    def open_verified(digest: str) -> BinaryIO:
         if digest not in sound:
             with HashingStream(open_blob(digest)) as stream:
                 drain(stream)
@@ -188,7 +188,7 @@ def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
             sound.add(digest)
         return open_blob(digest)
 
-    return open_sound
+    return open_verified
 
 
 def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, what: str) -> Image:
@@ -196,7 +196,7 @@ def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, wh
     if media_type in INDEX_TYPES:
         raise ImageError(f"{what}: an index within an index cannot be read")
     config = read_document(parse_manifest(manifest, what).config, open_blob, what)
-    open_sound = _checked(open_blob, what)
-    image = assemble(descriptor, manifest, config, lambda layer: partial(open_sound, layer.digest), what)
+    open_verified = _checked(open_blob, what)
+    image = assemble(descriptor, manifest, config, lambda layer: partial(open_verified, layer.digest), what)
     bare = Descriptor(media_type, descriptor.digest, descriptor.size, image.platform)
     return Image(bare, manifest, config, image.layers)

@@ -9,7 +9,7 @@ from hatch_docker.core.cache.store import Store, VerifiedFile
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.http.retry import Retryable
-from hatch_docker.core.progress import Advance, undone_on_failure
+from hatch_docker.core.progress import Advance, undo_on_failure
 from hatch_docker.oci.compression import LAYER_LIMIT
 from hatch_docker.oci.manifest import (
     CONFIG_LIMIT,
@@ -133,7 +133,7 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
     url = remote.url(reference, f"blobs/{descriptor.digest}")
 
     def attempt(advance: Advance) -> None:
-        with blobs.writer() as writer, undone_on_failure(advance) as report:
+        with blobs.writer() as writer, undo_on_failure(advance) as report:
 
             def write(data: bytes) -> None:
                 writer.write(data)

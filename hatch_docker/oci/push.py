@@ -13,7 +13,7 @@ from urllib.parse import quote
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http.responses import Response, explain
 from hatch_docker.core.http.retry import Retryable
-from hatch_docker.core.progress import Advance, Task, no_progress, undone_on_failure
+from hatch_docker.core.progress import Advance, Task, no_progress, undo_on_failure
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
@@ -159,7 +159,7 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: A
     what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
 
     def attempt() -> int | None:
-        with undone_on_failure(advance) as report:
+        with undo_on_failure(advance) as report:
             return _push_blob(target, descriptor, lambda: cast("BinaryIO", CountingStream(opener(), report)))
 
     return target.remote.client.retry(what, attempt, size=descriptor.size)

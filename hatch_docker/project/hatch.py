@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.core.cache.kept_file import given_file
+from hatch_docker.core.cache.kept_file import existing_file
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.process import ProcessFailed, run
@@ -153,7 +153,7 @@ def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
 
     return replace(
         readable_project(hatchling), wheel=functools.cache(wheel), requires=requires,
-        sdist=functools.cache(lambda: given_file(_build(hatchling.sdist_builder(), directory))),
+        sdist=functools.cache(lambda: existing_file(_build(hatchling.sdist_builder(), directory))),
         wheel_with=functools.partial(_wheel_with, Path(hatchling.root), directory),
         sources=functools.partial(_sources, hatchling),
     )  # fmt: skip
@@ -266,13 +266,13 @@ def _wheel_with(root: Path, directory: Path, installed: Path, environ: Mapping[s
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     """Build an artifact in `directory` and return its path; raises ConfigError for files that it must not contain."""
-    from hatch_docker.core.secrets import refused_path
+    from hatch_docker.core.secrets import forbidden_target
 
     files, explicit, root = builder.recurse_included_files, builder.recurse_explicit_files, Path(builder.root)
     core, secrets = builder.metadata.core, list[str]()
     top = top_directory(root)
     for name in (core.readme_path, *core.license_files, _licence_file(core)):
-        if name and (why := refused_path(str(root / name), root, top)):
+        if name and (why := forbidden_target(str(root / name), root, top)):
             raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")
 
     def included() -> Iterator[IncludedFile]:
@@ -357,7 +357,7 @@ def _checked_file(file: IncludedFile, root: Path, top: Path) -> IncludedFile:
     Raises ConfigError for a file that is not regular (reading a pipe would block), unreadable, not UTF-8 in its name,
     or outside of the project.
     """
-    from hatch_docker.core.secrets import refused_path
+    from hatch_docker.core.secrets import forbidden_target
 
     name = file.relative_path or file.path
     try:
@@ -366,7 +366,7 @@ def _checked_file(file: IncludedFile, root: Path, top: Path) -> IncludedFile:
         raise ConfigError(f"cannot read {name} of the project: {error.strerror}; {_EXCLUDE}") from error
     if not stat.S_ISREG(mode):
         raise ConfigError(f"{name} of the project is not a regular file; {_EXCLUDE}")
-    if why := refused_path(file.path, root, top):
+    if why := forbidden_target(file.path, root, top):
         raise ConfigError(f"{name} of the project leads to {why}; {_EXCLUDE}")
     if not os.access(file.path, os.R_OK):
         raise ConfigError(f"cannot read {name} of the project: Permission denied; {_EXCLUDE}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from hatch_docker.core.cache.kept_file import KeptFile
-from hatch_docker.core.cache.shared import Shared
+from hatch_docker.core.cache.shared import SharedCache
 from hatch_docker.project.metadata import Metadata
 
 DIST = "dist"  # hatchling's default output directory
@@ -75,7 +75,7 @@ class Project:
     read: Callable[[Path, Mapping[str, str], Sequence[str], Callable[[str], None]], Metadata] | None = None
     app: Application | None = None
     sources: Callable[[bool], Sources | None] = lambda _isolated: None
-    shared: Callable[[], Shared | None] = lambda: None
+    shared: Callable[[], SharedCache | None] = lambda: None
     wheels: tuple[Path, ...] = ()
     file: str = "pyproject.toml"
 

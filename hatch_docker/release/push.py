@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.at_once import at_once
-from hatch_docker.core.beside import started
+from hatch_docker.core.beside import start_thread
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
@@ -136,7 +136,7 @@ def push_to_all(
     ))  # fmt: skip
     unused = replace(remote, sessions=dict(remote.sessions))
     remote.sessions.clear()  # deferred pushes must not use sessions that are being cancelled
-    closing = started(partial(close_sessions, unused))
+    closing = start_thread(partial(close_sessions, unused))
     if later is None or any(result.error for group in results for result in group):
         closing.result()
     else:

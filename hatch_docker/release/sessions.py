@@ -19,8 +19,8 @@ from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import is_offline
 from hatch_docker.core.http.responses import CONNECT
 from hatch_docker.core.http.retry import pause
-from hatch_docker.core.process import end_running
-from hatch_docker.core.progress import UnwantedError
+from hatch_docker.core.process import kill_running
+from hatch_docker.core.progress import CancelledWorkError
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import Remote, push_scope, session_url
 
@@ -88,7 +88,7 @@ def stop_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -
                     return
             refused.append(name.name)
             ended.set()
-            end_running()
+            kill_running()
 
     if not is_offline(ctx.environ):
         for name in {name.registry: name for name in map(parse_reference, repositories)}.values():
@@ -99,8 +99,8 @@ def stop_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -
         for thread in trying:
             thread.join()
         if refused:
-            raise UnwantedError
-    except (HatchDockerError, UnwantedError):
+            raise CancelledWorkError
+    except (HatchDockerError, CancelledWorkError):
         if refused:
             raise TransientError(
                 f"{refused[0]} does not accept the push: nothing listens there (the connection was refused {TRIES} "

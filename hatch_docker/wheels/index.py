@@ -163,7 +163,7 @@ class Indexes:
         if bundle and _exists(bundle):
             env["SSL_CERT_FILE"] = bundle
         trust_is_set = bundle or env.keys() & set(_TRUST)
-        if not trust_is_set and any(map(_exists, urls.WELL_KNOWN)):
+        if not trust_is_set and any(map(_exists, urls.CA_FILES)):
             env |= dict.fromkeys(_TRUST, "1")  # the default of Python and pip
         if self.source not in ("", "uv"):
             env = {name: value for name, value in env.items() if name not in _INDEX_VARIABLES}

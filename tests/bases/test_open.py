@@ -175,7 +175,7 @@ def test_base_tree_has_files_of_all_layers(tmp_path: Path) -> None:
     tree = base_tree(base, ctx)
     assert (tree / "usr/local/bin/python3").readlink() == Path("python3.13")
     assert (tree / "lib/libc.so.6").is_file()
-    assert ctx.store.is_sound(tree)
+    assert ctx.store.is_intact(tree)
     assert base_tree(base_of(registry_plan("b"), python_image(), ctx), ctx) == tree
 
 

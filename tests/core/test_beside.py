@@ -10,7 +10,7 @@ from hatch_docker.core.beside import beside
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import run
-from hatch_docker.core.progress import UnwantedError
+from hatch_docker.core.progress import CancelledWorkError
 
 
 def test_warnings_come_when_the_result_is_taken(ctx: Context) -> None:
@@ -74,4 +74,4 @@ def test_what_nobody_waits_for_ends(ctx: Context, *, fails: bool) -> None:
         assert "status -9" in str(ended)
     else:
         block()
-        assert [type(error) for error in ended] == [UnwantedError]
+        assert [type(error) for error in ended] == [CancelledWorkError]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.http.retry import Policy, Retryable
-from hatch_docker.core.progress import Progress, silent, undone_on_failure
+from hatch_docker.core.progress import Progress, silent, undo_on_failure
 from hatch_docker.core.terminal import open_progress
 from hatch_docker.core.terminal_lines import is_lively
 from hatch_docker.core.text import duration
@@ -251,7 +251,7 @@ def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
 
         def attempt() -> None:
             tries.append(1)
-            with undone_on_failure(task.advance) as tell:
+            with undo_on_failure(task.advance) as tell:
                 tell(7)
                 if len(tries) == 1:
                     raise Retryable("it broke")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.core.cache.shared import Fact, Found, Shared, SharedStore
+from hatch_docker.core.cache.shared import CacheData, Fact, SharedCache, SharedStore
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.context import Context
 from hatch_docker.core.http.client import Client
@@ -27,16 +27,16 @@ def with_environ(ctx: Context, environ: Mapping[str, str]) -> Context:
     return Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
 
 
-def sharing(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context, Shared]:
+def sharing(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context, SharedCache]:
     """Return the context of a build with a shared cache that has some facts, and that; it has used one if there is any.
     """
-    shared = Shared("a registry", lambda _: Found(facts, {}), KINDS, COSTLY, ctx.progress, borrowed=bool(facts))
+    shared = SharedCache("a registry", lambda _: CacheData(facts, {}), KINDS, COSTLY, ctx.progress, used=bool(facts))
     shared.load(ctx.store)
     return replace(ctx, store=SharedStore(ctx.store.root, ctx.store.verified, shared=shared)), shared
 
 
-def facts_of(shared: Shared) -> list[Fact]:
+def facts_of(shared: SharedCache) -> list[Fact]:
     """Return the facts that a build leaves in its shared cache; their forms are those that are read."""
-    facts = [(kind, key, json.loads(json.dumps(value))) for (kind, key), value in sorted(shared.noted.items())]
+    facts = [(kind, key, json.loads(json.dumps(value))) for (kind, key), value in sorted(shared.written_facts.items())]
     assert [kind for kind, _, value in facts if first_mismatch(KINDS[kind], value) is not None] == []
     return facts

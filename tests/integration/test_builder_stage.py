@@ -11,7 +11,7 @@ import pytest
 
 from hatch_docker.bases.debian.base import builder_root
 from hatch_docker.bases.model import Base, Interpreter
-from hatch_docker.core.cache.kept_file import given_file
+from hatch_docker.core.cache.kept_file import existing_file
 from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.progress import Progress
@@ -87,7 +87,7 @@ def build(
     )  # fmt: skip
     plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
     target = Target(python, PLATFORM, base.libc)
-    sdist = given_file(write_sdist(directory, files))
+    sdist = existing_file(write_sdist(directory, files))
     return find_wheel(sdist, plan, base, target, ctx, directory).open()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.core.http.urls import WELL_KNOWN
+from hatch_docker.core.http.urls import CA_FILES
 from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need, run
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
@@ -79,7 +79,7 @@ def test_both_engines_lend_agent_and_arguments(docker: str, agent: dict[str, str
     hook = made / "hatch_build.py"
     hook.write_text(LENT + hook.read_text())
     bundle = tmp_path / "bundle.pem"
-    own = next(path for path in (os.environ.get("SSL_CERT_FILE"), *WELL_KNOWN) if path and Path(path).is_file())
+    own = next(path for path in (os.environ.get("SSL_CERT_FILE"), *CA_FILES) if path and Path(path).is_file())
     bundle.write_text(f"{Path(own).read_text()}\n# this machine's own\n")
     agent |= {"SSL_CERT_FILE": str(bundle), "HATCH_DOCKER_CA_BUNDLE": str(bundle)}
     one = build(made, cache, variables=agent)

@@ -21,7 +21,7 @@ from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
-HELD = 100 << 20     # bytes of memory that a build and what follows it may take; a build of nothing takes 40
+TEMPORARY = 100 << 20     # bytes of memory that a build and what follows it may take; a build of nothing takes 40
 LARGEST = 300 << 20  # bytes, where the wheel has 2 GB
 
 
@@ -57,7 +57,7 @@ def make_large_wheel(path: Path, large: int, small: int, modules: int) -> None:
 INFO = "gadget-1.0.dist-info"
 FILENAME = "gadget-1.0-py3-none-any.whl"
 SIZES = [
-    pytest.param(100, 30, 1, HELD, id="131 MB"),
+    pytest.param(100, 30, 1, TEMPORARY, id="131 MB"),
     pytest.param(1100, 850, 50, LARGEST, id="2 GB", marks=pytest.mark.long),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 from packaging.version import Version
 
 from hatch_docker.core.errors import ConfigError, RegistryError
-from hatch_docker.core.http.urls import WELL_KNOWN
+from hatch_docker.core.http.urls import CA_FILES
 from hatch_docker.wheels.index import SimpleIndex as Index
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.index_page import IndexFile, parse_page
@@ -111,7 +111,7 @@ def test_ca_bundle_is_passed_to_uv(home: dict[str, str], tmp_path: Path) -> None
 def test_uv_trusts_the_systems_certificates(home: dict[str, str], tmp_path: Path) -> None:
     """The default of Python and pip, unless the user configures something else or the system has no CA bundle."""
     found = read_indexes(tmp_path / "project", home)
-    there = any(Path(path).is_file() for path in WELL_KNOWN)
+    there = any(Path(path).is_file() for path in CA_FILES)
     assert (found.uv_environment(home).get("UV_SYSTEM_CERTS") == "1") is there
     assert "UV_NATIVE_TLS" not in found.uv_environment(home | {"SSL_CERT_FILE": "/own"})
     assert "UV_NATIVE_TLS" not in found.uv_environment(home | {"UV_SYSTEM_CERTS": "0"})

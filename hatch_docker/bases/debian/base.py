@@ -32,7 +32,7 @@ from hatch_docker.bases.debian.suite import Suite, open_debs, pending_debs, pin,
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.cache.tree_digest import Written
+from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, SandboxError
 from hatch_docker.core.text import counted
@@ -236,7 +236,7 @@ def builder_root(
         version = next(package.version for package in found if package.name == f"python{python}")
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
 
-        def make(place: Path) -> Written:
+        def make(place: Path) -> FileDigests:
             digests = {package.name: package.digest for package in found}
             rows: dict[str, Any] = {}
 
@@ -269,7 +269,7 @@ def _unpacked(digests: Mapping[str, str], ctx: Context) -> Unpacked:
     for tree in sorted(directory.iterdir()) if directory.is_dir() else ():
         rows = ctx.store.recall(UNPACKED, tree.name) or {}
         shared = [name for name, (digest, _) in rows.items() if digests.get(name) == digest]
-        if len(shared) > len(best) and ctx.store.is_sound(tree, deep=False):
+        if len(shared) > len(best) and ctx.store.is_intact(tree, deep=False):
             best = {name: (tree, [Entry(*row) for row in rows[name][1]]) for name in shared}
     return best
 

@@ -46,7 +46,7 @@ def recall_snapshot(store: Store, suite: str, architecture: str) -> dict[str, An
 
 def note_snapshot(ctx: Context, suite: str, architecture: str, snapshot: Mapping[str, Any]) -> None:
     """Record in the context that the build uses the snapshot of a suite."""
-    ctx.note_asked(SNAPSHOT, snapshot_key(suite, architecture), snapshot["time"])
+    ctx.note_response_time(SNAPSHOT, snapshot_key(suite, architecture), snapshot["time"])
 
 
 def is_young(snapshot: Mapping[str, Any], now: float) -> bool:
@@ -62,7 +62,7 @@ def note_builder(step: Step, suite: str, platform: Platform, resolution: str, ct
     if snapshot is None:
         return
     key = _builder_step_key(step, suite, platform)
-    known = ctx.store.recall(BUILDER, key) if ctx.store.borrowed else None
+    known = ctx.store.recall(BUILDER, key) if ctx.store.uses_shared else None
     if not known or known["resolution"] != resolution or not is_young(known, time.time()):
         ctx.store.note(BUILDER, key, {"time": int(snapshot["time"]), "resolution": resolution})
 
@@ -75,7 +75,7 @@ def find_builder(
     The name serves only to look up results in the cache; no root is made from these packages. Returns None if this
     build did not use a shared cache, or if this machine has a young snapshot. See `base.builder_root`.
     """
-    if ctx.image_lock is not None or ctx.refresh or not ctx.store.borrowed or suite not in DEBIAN_PYTHONS:
+    if ctx.image_lock is not None or ctx.refresh or not ctx.store.uses_shared or suite not in DEBIAN_PYTHONS:
         return None
     snapshot = recall_snapshot(ctx.store, suite, platform.architecture)
     if snapshot is not None and is_young(snapshot, time.time()):
@@ -85,7 +85,7 @@ def find_builder(
     found = ctx.store.recall(RESOLUTION, fact["resolution"]) if fact and is_young(fact, time.time()) else None
     if not found:
         return None
-    ctx.note_asked(BUILDER, key, fact["time"])
+    ctx.note_response_time(BUILDER, key, fact["time"])
     rows = [(name, f"{name} {version} {arch}", digest) for name, version, arch, _path, _size, digest, _archive in found]
     note_used(((title, digest) for _, title, digest in rows), suite, ctx)
     return Path(builder_key([[name, digest] for name, _, digest in rows]))
@@ -120,7 +120,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
         for media_type, digest, size, diff_id, unpacked_size in fact["layers"]
     )
     digests = [layer.descriptor.digest for layer in layers]
-    if not all(ctx.store.has(digest) or ctx.lazy or ctx.store.obtainable(digest) for digest in digests):
+    if not all(ctx.store.has(digest) or ctx.lazy or ctx.store.is_available(digest) for digest in digests):
         return None
     descriptor, manifest, config = fact["image"]
     return Base(

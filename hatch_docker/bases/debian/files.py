@@ -27,7 +27,7 @@ from hatch_docker.bases.debian.rootfs import (
     write_into,
 )
 from hatch_docker.bases.model import Interpreter, real_path
-from hatch_docker.core.cache.tree_digest import Written
+from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.paths import SOURCE_DATE
@@ -201,7 +201,7 @@ def system_entries(
 def unpack_builder(
     pending: Sequence[Deb | Future[Deb]], place: Path, interpreter: Interpreter, progress: Progress,
     unpacked: Unpacked, note: Callable[[str, Sequence[Entry]], object],
-) -> Written:
+) -> FileDigests:
     """Unpack a builder root for this machine's architecture: all files but documentation.
 
     Returns the SHA256 of the packages' files by path. See `unpack` for `pending`, `unpacked` and `note`.

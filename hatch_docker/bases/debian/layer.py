@@ -61,7 +61,7 @@ def make_once(
 
 def _known(store: Store, key: str) -> DebianLayer | None:
     fact = store.recall(KIND, key)
-    return read_record(DebianLayer, fact) if fact is not None and store.obtainable(fact["facts"][0]) else None
+    return read_record(DebianLayer, fact) if fact is not None and store.is_available(fact["facts"][0]) else None
 
 
 def _make(ctx: Context, key: str, compression: Compression, assemble: Assemble) -> DebianLayer:

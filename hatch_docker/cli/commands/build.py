@@ -17,7 +17,7 @@ from hatch_docker.cli.flags import add_flags, flag_variables, flag_words
 from hatch_docker.cli.source import Source, add_source, read_source
 from hatch_docker.core.cache.store import without_cache
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.files import make_output, temporary_directory
+from hatch_docker.core.files import make_output_directory, temporary_directory
 from hatch_docker.core.terminal_lines import for_terminal
 from hatch_docker.core.text import sanitize
 
@@ -110,7 +110,7 @@ def _make(
                 print(line, file=sys.stderr)
             return
         directory = output or project.output()
-        make_output(directory)
+        make_output_directory(directory)
         artifacts: Sequence[object]
         if options.name == "plan":
             artifacts = api.write_plans(project, directory, environ)

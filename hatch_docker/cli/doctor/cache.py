@@ -65,7 +65,7 @@ def _check_entries(store: Store, paths: list[Path], *, deep: bool) -> Report:
 
 def _is_damaged(store: Store, path: Path) -> bool:
     try:
-        return not store.is_sound(path)
+        return not store.is_intact(path)
     except FileNotFoundError:
         return False  # removed in the meantime
     except OSError:

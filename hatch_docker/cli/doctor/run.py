@@ -15,7 +15,7 @@ from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_static, provisional_plan
 from hatch_docker.cli.doctor import cache, machine, network
 from hatch_docker.cli.doctor.check import Check, Finding, Setup
-from hatch_docker.core.beside import started
+from hatch_docker.core.beside import start_thread
 from hatch_docker.core.cache.store import CACHE_DIR, FORMAT, cache_root
 from hatch_docker.core.context import Context, open_context
 from hatch_docker.core.errors import HatchDockerError, StoreError
@@ -23,7 +23,7 @@ from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import Client, is_offline
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.image_lock import ImageLock
-from hatch_docker.core.process import end_running
+from hatch_docker.core.process import kill_running
 from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.hatch_errors import hatchling_errors
@@ -101,14 +101,14 @@ def run_checks(
     leftovers = cache.find_leftovers(directory / FORMAT)
     sysconfig.get_config_vars()  # Python 3.11 fills the table without a lock: another thread would read half of it
     with contextlib.ExitStack() as stack:
-        stack.callback(end_running)  # programs of checks that took too long
+        stack.callback(kill_running)  # programs of checks that took too long
         ctx = _context(environ, patience, stack)
-        reading = started(partial(_read_project, root, ctx.environ))
+        reading = start_thread(partial(_read_project, root, ctx.environ))
         (plans, pins, static), problem = _result(reading, READING, READING, ((), None, True))
         setup = Setup(root, replace(ctx, image_lock=pins), directory, plans, static, offline, deep, leftovers)
         yield from _project_findings(setup, problem)
         checks = (*CHECKS, *network.registry_checks(plans))
-        tasks = [None if offline and check.remote else started(partial(check.findings, setup)) for check in checks]
+        tasks = [None if offline and check.remote else start_thread(partial(check.findings, setup)) for check in checks]
         deadline = time.monotonic() + patience
         for check, task in zip(checks, tasks, strict=True):
             if task is None:

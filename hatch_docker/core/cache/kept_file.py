@@ -19,7 +19,7 @@ class KeptFile:
     subdirectory: str = ""
 
 
-def given_file(path: Path) -> KeptFile:
+def existing_file(path: Path) -> KeptFile:
     """Return the KeptFile of a file on this machine."""
     from hatch_docker.core.cache.store import file_digest
 

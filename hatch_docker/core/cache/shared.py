@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.core.cache.store import Store, key_of
-from hatch_docker.core.cache.tree_digest import Written
+from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.progress import Progress
 
 Fact = tuple[str, str, Any]
-"""A kind, a key and the JSON value that is remembered under them."""
+"""A kind, a key, and the JSON value that is stored under them."""
 
 _TREES = frozenset({"wheel", "sdist", "build-env"})  # kinds of trees made with programs of the base, such as compilers
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CacheData:
     """The contents of a shared cache: facts, and by digest a function that puts the blob into a store."""
 
     facts: Iterable[Fact]
@@ -31,28 +31,28 @@ class Found:
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedCache:
     """A shared cache during one build. It is read at most once, when a fact is missing that is slow to compute.
 
-    `scope` identifies its location, "" if no shared cache is read. `kinds`: kinds of facts that are written to it.
-    `costly`: kinds of facts for which it is read. `noted`: the facts of `kinds` that the build has used or made.
-    `borrowed`: True after the build has used a fact of the shared cache. `written`: True if the cache is written at the
-    end. `opened`: by tree of the store, the files that programs opened. `refused`: by key of a tree that is needed as
-    a whole, the files of its partial tree (`bases.partial_tree`).
+    `scope` identifies its location, "" if no shared cache is read. `written_kinds`: kinds of facts that are written to
+    it. `read_kinds`: kinds of facts for which it is read. `written_facts`: facts of `written_kinds` that the build has
+    used or made. `used`: True after the build has used a fact of the shared cache. `written`: True if the cache is
+    written at the end. `opened_files`: by tree of the store, the files that programs opened. `whole_trees`: by key of a
+    tree that is needed as a whole, the files of its partial tree (`bases.partial_tree`).
     """
 
     scope: str
-    read: Callable[[Store], Found]
-    kinds: Container[str]
-    costly: Container[str]
+    read: Callable[[Store], CacheData]
+    written_kinds: Container[str]
+    read_kinds: Container[str]
     progress: Progress
-    noted: dict[tuple[str, str], Any] = field(default_factory=dict)
-    borrowed: bool = False
+    written_facts: dict[tuple[str, str], Any] = field(default_factory=dict)
+    used: bool = False
     blobs: Mapping[str, Callable[[Store], object]] | None = None  # None before it is read
-    lost: set[str] = field(default_factory=set)  # digests of blobs whose download failed
+    failed: set[str] = field(default_factory=set)  # digests of blobs whose download failed
     written: bool = False
-    opened: dict[Path, set[str]] = field(default_factory=dict)
-    refused: dict[str, set[str]] = field(default_factory=dict)
+    opened_files: dict[Path, set[str]] = field(default_factory=dict)
+    whole_trees: dict[str, set[str]] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self, store: Store) -> bool:
@@ -74,12 +74,12 @@ class Shared:
 
     def fetch(self, digest: str, store: Store) -> None:
         """Download a blob into a store if the shared cache has it. A failure is a warning, and is not retried."""
-        if digest not in (self.blobs or {}) or digest in self.lost:
+        if digest not in (self.blobs or {}) or digest in self.failed:
             return
         try:
             (self.blobs or {})[digest](store)
         except HatchDockerError as error:
-            self.lost.add(digest)
+            self.failed.add(digest)
             self.progress.warn(f"a layer of the shared cache is made here instead: {error}")
 
 
@@ -87,72 +87,72 @@ class Shared:
 class SharedStore(Store):
     """A store that reads facts and blobs that it lacks from a shared cache."""
 
-    shared: Shared = field(kw_only=True, compare=False)
+    shared: SharedCache = field(kw_only=True, compare=False)
 
     @property
-    def own(self) -> Store:
-        """The store without the shared cache."""
+    def local(self) -> Store:
+        """The store of this machine, without the shared cache."""
         return Store(self.root, self.verified)
 
     @property
-    def borrowed(self) -> bool:
+    def uses_shared(self) -> bool:
         """True if this build has used a fact of the shared cache."""
-        return self.shared.borrowed
+        return self.shared.used
 
-    def look_elsewhere(self) -> bool:
+    def load_shared(self) -> bool:
         """Read the shared cache if it was not read yet; return whether `recall` may find more facts now."""
-        return self.shared.load(self.own)
+        return self.shared.load(self.local)
 
-    def obtainable(self, digest: str) -> bool:
+    def is_available(self, digest: str) -> bool:
         """Return whether a blob is in this store or in the shared cache."""
-        if self.own.has(digest):
+        if self.local.has(digest):
             return True
-        return self.shared.load(self.own) and digest in (self.shared.blobs or {}) and digest not in self.shared.lost
+        return self.shared.load(self.local) and digest in (self.shared.blobs or {}) and digest not in self.shared.failed
 
     def get(self, digest: str) -> Path | None:
         """Return the path of a verified blob, or None. A missing blob is downloaded from the shared cache."""
-        found = self.own.get(digest)
+        found = self.local.get(digest)
         if found is None:
-            self.shared.fetch(digest, self.own)
-            found = self.own.blob_path(digest) if self.own.has(digest) else None  # verified while it was written
+            self.shared.fetch(digest, self.local)
+            found = self.local.blob_path(digest) if self.local.has(digest) else None  # verified while it was written
         return found
 
     def recall(self, kind: str, key: str) -> Any:
         """Return the JSON value stored under a key, here or in the shared cache, or None."""
-        own, shared = self.own, self.shared
+        own, shared = self.local, self.shared
         value = own.recall(kind, key)
         if value is None and shared.scope:
             scoped = key_of(shared.scope, key)
             value = own.recall(kind, scoped)
-            if value is None and kind in shared.costly and shared.load(own):
+            if value is None and kind in shared.read_kinds and shared.load(own):
                 value = own.recall(kind, scoped)
-            shared.borrowed = shared.borrowed or value is not None
+            shared.used = shared.used or value is not None
         if value is not None:
             self.note(kind, key, value)
         return value
 
     def keep(self, kind: str, key: str) -> Any:
         """Return a stored fact without using it, so that the shared cache still contains it when it is written."""
-        value = self.own.recall(kind, self.kept_under(kind, key))
+        value = self.local.recall(kind, self.stored_key(kind, key))
         if value is not None:
             self.note(kind, key, value)
         return value
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
         """Store a small JSON value under a key; under a key with the scope if a fact of the shared cache was used."""
-        self.own.remember(kind, self._key(key), fact)
+        self.local.remember(kind, self._key(key), fact)
         self.note(kind, key, fact)
 
     def note(self, kind: str, key: str, fact: Any) -> None:
         """Note a fact for the shared cache that this build writes, if it is of one of its kinds."""
-        if kind in self.shared.kinds:
-            self.shared.noted[kind, key] = fact
+        if kind in self.shared.written_kinds:
+            self.shared.written_facts[kind, key] = fact
 
-    def kept_under(self, kind: str, key: str) -> str:
+    def stored_key(self, kind: str, key: str) -> str:
         """Return the key under which this store has the fact that `recall` returns: `key`, or `key` with the scope."""
-        return key if self.own.recall(kind, key) is not None else key_of(self.shared.scope, key)
+        return key if self.local.recall(kind, key) is not None else key_of(self.shared.scope, key)
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], FileDigests | None]) -> Path:
         """Return the directory under a key; `make` fills it if it is missing.
 
         A tree made with programs of a base from the shared cache gets a key with the scope.
@@ -161,4 +161,4 @@ class SharedStore(Store):
         return Store.tree(self, kind, self._key(key) if apart else key, make)
 
     def _key(self, key: str) -> str:
-        return key_of(self.shared.scope, key) if self.shared.borrowed else key
+        return key_of(self.shared.scope, key) if self.shared.used else key

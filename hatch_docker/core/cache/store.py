@@ -26,16 +26,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, TypeVar
 
-from hatch_docker.core.cache.tree_digest import Written, seal_of, tree_digest
+from hatch_docker.core.cache.tree_digest import FileDigests, tree_digest, tree_digests
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import (
     finish_tree,
     mark_as_cache,
-    others_rights,
     remove_abandoned,
     remove_tree,
     temporary_file,
     temporary_tree,
+    write_access_of_others,
 )
 from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingStream
@@ -105,7 +105,7 @@ class Store:
     # Trees that `tree` returned without a check, with their inodes; None if `tree` checks each tree first.
     unchecked: dict[Path, int] | None = field(default=None, repr=False, compare=False)
 
-    def before_checks(self) -> Self:
+    def with_deferred_checks(self) -> Self:
         """Return a store whose `tree` returns an existing tree without a check; `check_trees` checks it later.
 
         A sandbox can start meanwhile. Its results must not be stored before `check_trees` has succeeded.
@@ -115,23 +115,23 @@ class Store:
     def check_trees(self) -> None:
         """Check the trees that were returned without a check; raise ChangedTreeError if one has changed."""
         for path, inode in sorted((self.unchecked or {}).items()):
-            if not self._is_sound(path) or _inode(path) != inode:  # another inode: another build made it again
+            if not self._is_intact(path) or _inode(path) != inode:  # another inode: another build made it again
                 raise ChangedTreeError
 
     @property
-    def borrowed(self) -> bool:
+    def uses_shared(self) -> bool:
         """True if this build has used a fact of a shared cache."""
         return False
 
     @property
-    def own(self) -> Store:
-        """The same store without its shared cache."""
+    def local(self) -> Store:
+        """The store of this machine, without a shared cache."""
         return self
 
     def note(self, kind: str, key: str, fact: Any) -> None:
         """Note a fact for the shared cache that this build writes; without a shared cache do nothing."""
 
-    def kept_under(self, _kind: str, key: str) -> str:
+    def stored_key(self, _kind: str, key: str) -> str:
         """Return the key under which this store has the fact that `recall` returns."""
         return key
 
@@ -145,11 +145,11 @@ class Store:
         _touch(path)
         return path.is_file()
 
-    def look_elsewhere(self) -> bool:
+    def load_shared(self) -> bool:
         """Read the shared cache if it was not read yet; return whether `recall` may find more facts now."""
         return False
 
-    def obtainable(self, digest: str) -> bool:
+    def is_available(self, digest: str) -> bool:
         """Return whether `get` may return a blob, from here or from the shared cache."""
         return self.has(digest)
 
@@ -224,7 +224,7 @@ class Store:
         _touch(path)
         return json.loads(text)
 
-    def is_sound(self, path: Path, *, deep: bool = True) -> bool:
+    def is_intact(self, path: Path, *, deep: bool = True) -> bool:
         """Return whether a blob, fact or tree matches its name, checksum or digest. Raises OSError if it is unreadable.
 
         If `deep` is False, the contents of a large tree are read only if an inode or ctime has changed since the last
@@ -234,10 +234,10 @@ class Store:
         if kind == "blobs":
             return file_digest(path) == f"sha256:{path.name}"
         if kind == "trees":
-            return self._is_sound_tree(path, "-".join(names), deep)
+            return self._is_intact_tree(path, "-".join(names), deep)
         return _read_fact(path) is not None
 
-    def _is_sound_tree(self, path: Path, key: str, deep: bool) -> bool:
+    def _is_intact_tree(self, path: Path, key: str, deep: bool) -> bool:
         seal = self.recall("seal", key)
         if not isinstance(seal, dict):
             return False
@@ -274,7 +274,7 @@ class Store:
             self.remember(kind, key, known)
         return known
 
-    def tree(self, kind: str, key: str, make: Callable[[Path], Written | None]) -> Path:
+    def tree(self, kind: str, key: str, make: Callable[[Path], FileDigests | None]) -> Path:
         """Return the directory under a key. If it is missing or has changed, `make` fills a new directory.
 
         `make` may return the digests of files that it wrote; these are not read again to compute the tree's digest.
@@ -283,27 +283,27 @@ class Store:
         path = self.root / "trees" / kind / key
         if self.unchecked is not None and path not in self.verified and (inode := _inode(path)) is not None:
             self.unchecked.setdefault(path, inode)
-        elif not self._is_sound(path):
+        elif not self._is_intact(path):
             with self.lock(f"{kind}-{key}"), _writing(self.root):
-                if not self._is_sound(path):
+                if not self._is_intact(path):
                     self._make_tree(path, make)
         _touch(path)
         return path
 
-    def _is_sound(self, path: Path) -> bool:
+    def _is_intact(self, path: Path) -> bool:
         if not path.is_dir() or path.is_symlink():
             return False
         with contextlib.suppress(OSError):
-            if path in self.verified or self.is_sound(path, deep=False):
+            if path in self.verified or self.is_intact(path, deep=False):
                 self.verified[path] = ()
                 return True
         return False
 
-    def _make_tree(self, path: Path, make: Callable[[Path], Written | None]) -> None:
+    def _make_tree(self, path: Path, make: Callable[[Path], FileDigests | None]) -> None:
         _make(path.parent)
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
-            seal = seal_of(temporary, make(temporary) or {})
+            seal = tree_digests(temporary, make(temporary) or {})
             self.remember("seal", f"{path.parent.name}-{path.name}", seal)
             self.discard(path)
             finish_tree(temporary, path)
@@ -452,7 +452,7 @@ def _check_owner(directory: Path, allowed: int = 0) -> None:
 
     `allowed`: mode bits that are accepted although they let others write.
     """
-    if who := others_rights(directory, allowed):
+    if who := write_access_of_others(directory, allowed):
         raise StoreError(
             f"the cache {directory} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a "
             f"directory of your own, or correct it (chown -R {os.geteuid()}, chmod -R go-w)"

@@ -8,10 +8,10 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-Written = Mapping[str, bytes]
+FileDigests = Mapping[str, bytes]
 """SHA-256 of the contents of files, by path in the tree, computed while the files were written."""
 
-Found = list[tuple[str, os.stat_result]]
+Listing = list[tuple[str, os.stat_result]]
 
 CONTENTS_LIMIT = 16 << 20  # bytes; contents of a smaller tree are always read. Reading a compiler's takes a second
 
@@ -27,13 +27,13 @@ def tree_digest(root: Path, *, portable: bool) -> str:
     return _digest(root, sorted(walk(root)), {}, portable=portable)
 
 
-def seal_of(root: Path, written: Written) -> dict[str, str]:
+def tree_digests(root: Path, written: FileDigests) -> dict[str, str]:
     """Return the digests "portable" and "here" of a tree. Files in `written` are not read again."""
     found = sorted(walk(root))
     return {name: _digest(root, found, written, portable=name == "portable") for name in ("portable", "here")}
 
 
-def _digest(root: Path, found: Found, written: Written, *, portable: bool) -> str:
+def _digest(root: Path, found: Listing, written: FileDigests, *, portable: bool) -> str:
     small = sum(status.st_size for _, status in found if stat.S_ISREG(status.st_mode)) <= CONTENTS_LIMIT
     if not portable and not small:
         return hashlib.sha256(repr([(name, *_changes(status)) for name, status in found]).encode()).hexdigest()
@@ -58,7 +58,7 @@ def _contents(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def walk(root: Path) -> Found:
+def walk(root: Path) -> Listing:
     """Return the relative path and the status (lstat) of everything below a directory."""
     found, waiting, top = [], [""], str(root)
     while waiting:

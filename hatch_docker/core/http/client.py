@@ -33,7 +33,7 @@ from hatch_docker.core.http.responses import (
     redact_credentials,
 )
 from hatch_docker.core.http.retry import RETRYABLE, Policy, Retryable, retry_after
-from hatch_docker.core.progress import Advance, Progress, no_progress, undone_on_failure
+from hatch_docker.core.progress import Advance, Progress, no_progress, undo_on_failure
 from hatch_docker.core.streams import CountingStream, pieces
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 CHUNK = 1 << 18  # bytes read at a time
 BLOCK = 1 << 16  # bytes sent at a time; sending each block must take at most CONNECT seconds
 BROKEN = (ConnectionError, TimeoutError)
-COMPLAINT = 1 << 16  # bytes of an error response that are read
+ERROR_BODY = 1 << 16  # bytes of an error response that are read
 OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that forbids network access
 SMALL = 4 << 20  # largest response body in bytes, except for downloads
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -136,7 +136,7 @@ class Client:
         data = bytearray()
         for chunk in self._chunks(raw, url):
             data += chunk
-            if raw.status >= 400 and len(data) > COMPLAINT:
+            if raw.status >= 400 and len(data) > ERROR_BODY:
                 break
             if raw.status < 400 and len(data) > limit:
                 raise RegistryError(f"the answer is larger than {limit} bytes")
@@ -254,7 +254,7 @@ def fetch(
     bare, credentials = (url, {}) if local else urls.with_credentials(url, client.environ)
 
     def attempt() -> str:
-        with store.writer() as writer, undone_on_failure(advance) as tell:
+        with store.writer() as writer, undo_on_failure(advance) as tell:
             write = CountingStream(writer, tell).write
             if local:
                 _copy(local, write, size, limit)

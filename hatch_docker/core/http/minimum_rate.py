@@ -35,7 +35,7 @@ def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int)
     class Response(http.client.HTTPResponse):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self.fp = io.BufferedReader(_Paced(self.fp.detach(), window, rate))
+            self.fp = io.BufferedReader(_RateLimited(self.fp.detach(), window, rate))
 
     class Plain(HTTPConnection):
         response_class = Response
@@ -58,7 +58,7 @@ def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int)
     manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
 
 
-class _Paced(io.RawIOBase):
+class _RateLimited(io.RawIOBase):
     """A socket's stream that counts received bytes and the seconds spent waiting for them."""
 
     def __init__(self, raw: io.RawIOBase, window: float, rate: int) -> None:

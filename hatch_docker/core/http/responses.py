@@ -82,27 +82,27 @@ def classify_error(error: Exception, url: str, reached: Container[str], idle: fl
     if slow := next((cause for cause in causes if isinstance(cause, TooSlowError)), None):
         return Retryable(f"from {host} {slow}", tries=2)
     if isinstance(error, failed.SSLError) or isinstance(error.__cause__, failed.SSLError):
-        return _of_tls(error, host)
+        return _tls_error(error, host)
     if isinstance(error, failed.NameResolutionError) and host not in reached:
         return RegistryError(f"{host}: the name does not resolve; check it and the network")
     if isinstance(error, failed.ProxyError):
         if "Tunnel connection failed: 4" in str(error):
-            return RegistryError(f"{host}: the proxy refuses ({_plain(error.original_error)})")
-        return Retryable(f"the proxy does not answer ({_plain(error.original_error)})")
+            return RegistryError(f"{host}: the proxy refuses ({_reason(error.original_error)})")
+        return Retryable(f"the proxy does not answer ({_reason(error.original_error)})")
     if isinstance(error, failed.IncompleteRead) or isinstance(error.__cause__, failed.IncompleteRead):
         return Retryable(f"{host} closed the connection in the middle of its answer")
     if isinstance(error, failed.ConnectTimeoutError) and not isinstance(error, failed.NewConnectionError):
         return Retryable(f"{host} did not accept the connection within {CONNECT:.0f} s", tries=2)
     if isinstance(error, (failed.ReadTimeoutError, TimeoutError)):
         return Retryable(f"{host} sent nothing for {idle:.0f} s", tries=2)
-    return Retryable(f"the connection to {host} broke ({_plain(error)})")
+    return Retryable(f"the connection to {host} broke ({_reason(error)})")
 
 
-def _of_tls(error: Exception, host: str) -> RegistryError:
+def _tls_error(error: Exception, host: str) -> RegistryError:
     """Return the error for a failure of TLS: permanent for an untrusted certificate, else Retryable."""
     import ssl
 
-    inner, said = _innermost(error), _plain(error)
+    inner, said = _innermost(error), _reason(error)
     if isinstance(inner, ssl.SSLEOFError):
         return Retryable(f"the connection to {host} broke ({said})")
     if "WRONG_VERSION_NUMBER" in said:
@@ -119,7 +119,7 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _plain(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return the text of the innermost cause of an error, without the object names that urllib3 adds."""
     error = _innermost(error)
     text = str(getattr(error, "strerror", None) or getattr(error, "verify_message", None) or error)

@@ -18,7 +18,7 @@ from hatch_docker.core.errors import ConfigError, RegistryError
 
 PORTS = {"http": 80, "https": 443}
 BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 # IPv6 networks whose addresses end with an IPv4 address, to which a gateway translates: RFC 6052 §2.1, RFC 2765 §2.1.
 _TRANSLATED = [ipaddress.ip_network(prefix) for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96")]
 Origin = tuple[str, str, int]
@@ -86,12 +86,12 @@ def follow(url: str, location: str) -> str:
         raise RegistryError(f"{redact_url(url)} leads to {redact_url(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
         raise RegistryError(f"{redact_url(url)} leads from https to plain http at {parts.hostname}: refused")
-    if not may_lead_to(urlsplit(url).hostname or "", parts.hostname):
+    if not may_redirect(urlsplit(url).hostname or "", parts.hostname):
         raise RegistryError(f"{redact_url(url)} leads to the private address {parts.hostname}: refused")
     return target
 
 
-def may_lead_to(host: str, target: str) -> bool:
+def may_redirect(host: str, target: str) -> bool:
     """Return whether a host may redirect to another host: not to a private address, except loopback to loopback."""
     try:
         address = ipaddress.ip_address(target)
@@ -214,4 +214,4 @@ def trust(environ: Mapping[str, str]) -> dict[str, str]:
     default = ssl.get_default_verify_paths()
     if default.cafile or (default.capath and any(Path(default.capath).iterdir())):
         return {}
-    return next(({"ca_certs": path} for path in WELL_KNOWN if Path(path).is_file()), {})
+    return next(({"ca_certs": path} for path in CA_FILES if Path(path).is_file()), {})

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from hatch_docker.core.cache.kept_file import given_file
+from hatch_docker.core.cache.kept_file import existing_file
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, WheelError
@@ -154,7 +154,7 @@ def make_steps(pins: Sequence[Pin], inputs: Inputs) -> list[CopyStep]:
 def _dependency(pinned: Pin, sdist: Path, inputs: Inputs) -> CopyStep:
     """Return the step of a dependency without a wheel for the target."""
     build = dependency_build_plan(inputs.plan.build, pinned)
-    file = replace(given_file(sdist), name=pinned.filename, subdirectory=pinned.subdirectory)
+    file = replace(existing_file(sdist), name=pinned.filename, subdirectory=pinned.subdirectory)
     job = make_job(file, build, inputs.target, inputs.project, inputs.ctx)
     rules = slim_rules(inputs.plan, "dependencies")
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
@@ -251,7 +251,7 @@ def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: Inpu
     if step.job is None or compiler is None or not step.job.plan.compiler_cache or shared:
         return step
     unversioned = compiler.debs is not None and compiler.debs.packages is None  # nothing tells another compiler
-    if unversioned or inputs.ctx.no_cache or store.borrowed:
+    if unversioned or inputs.ctx.no_cache or store.uses_shared:
         return step
     own = store.remembered(CACHE_NAME, CACHE_NAME, lambda: random.token_hex(16))
     requires = [pinned.sha256 for pinned in step.job.requires]

@@ -26,7 +26,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.partial_tree import find_partial, note_partial, watch, with_whole_trees
 from hatch_docker.core.at_once import at_once
 from hatch_docker.core.beside import beside
-from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import ChangedTreeError, DamagedBlobError, Store, file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, HatchDockerError
@@ -133,7 +133,7 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
     @functools.cache
     def read() -> Sdist:  # not from a shared cache: it decides which programs are installed and run
-        return known_sdist(sdist, replace(ctx, store=ctx.store.own))
+        return known_sdist(sdist, replace(ctx, store=ctx.store.local))
 
     def make(ctx: Context = ctx) -> Path:
         return with_whole_trees(
@@ -167,12 +167,12 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
     def make_first(ctx: Context) -> KeptFile:
         with beside(ctx, prepare) as prepared:  # needed after the builder's root
-            made = given_file(make(ctx))
+            made = existing_file(make(ctx))
             prepared()
         return made
 
     try:
-        return make_first(replace(ctx, store=ctx.store.before_checks()))
+        return make_first(replace(ctx, store=ctx.store.with_deferred_checks()))
     except ChangedTreeError:
         return make_first(ctx)
 
@@ -228,7 +228,7 @@ def with_all_requirements(
     store = stage.ctx.store
     pins = stage.pins(source.requires)
     key = stage.key_with(source, pins)
-    more: Sequence[str] = store.own.recall(fact, key) or ()
+    more: Sequence[str] = store.local.recall(fact, key) or ()
     for _ in range(2):
         known = (*source.requires, *more)
         try:
@@ -403,7 +403,7 @@ def _compiler_cache(
     It is disabled with a shared cache, whose contents must not affect the compiler's output.
     """
     ctx, interpreter = stage.ctx, stage.base.interpreter
-    if not stage.plan.compiler_cache or ctx.no_cache or ctx.store.borrowed:
+    if not stage.plan.compiler_cache or ctx.no_cache or ctx.store.uses_shared:
         return contextlib.nullcontext([])
     project = str(stage.project.resolve()), source.name.rpartition("-")[0]
     system = stage.root.name, interpreter.path, stage.base.interpreter_trust_key, [pin.sha256 for pin in pins]

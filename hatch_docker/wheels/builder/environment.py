@@ -40,7 +40,7 @@ def build_environment(
         compiled = Compiled()
         if not once:
             tree, sources = compiler(), [python_sources(entries, venv) for entries in installed]
-            trusted = not trust_key and not ctx.store.borrowed
+            trusted = not trust_key and not ctx.store.uses_shared
             compiled = watch(
                 tree, ctx, lambda: compile_sources(sources, tree, venv.interpreter, sandbox=run_at, trusted=trusted)
             )
@@ -55,7 +55,7 @@ def build_environment(
 
 def is_imported_once(ctx: Context) -> bool:
     """Return whether the modules of build environments are not byte-compiled; then no interpreter is needed."""
-    return ctx.runner and ctx.store.borrowed
+    return ctx.runner and ctx.store.uses_shared
 
 
 def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.partial_tree import with_whole_trees
-from hatch_docker.core.cache.kept_file import KeptFile, given_file
+from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
@@ -51,7 +51,7 @@ def tree_sdist(
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
         return known_file(ctx.store, KINDS, _key(packed_stage, source, pins), make)
 
-    return find_with_all_requirements(FACT, source, packed_stage, find) or given_file(make())
+    return find_with_all_requirements(FACT, source, packed_stage, find) or existing_file(make())
 
 
 def _key(stage: BuilderStage, source: Sdist, pins: Sequence[Pin | PinHash]) -> str:

@@ -85,10 +85,10 @@ def find_hashes(requires: Sequence[str], project: Path, target: Target, ctx: Con
     """
     lock = _requirements_lock(requires, project, ctx)
     key = _resolution_key(lock, project, target, ctx)[0] if ctx.image_lock is None else ""
-    if key and ctx.store.borrowed and not _is_recent(ctx.store.recall(_FACT, key), ctx):
+    if key and ctx.store.uses_shared and not _is_recent(ctx.store.recall(_FACT, key), ctx):
         shared = ctx.store.recall(HASHES, key)
         if _is_recent(shared, ctx):
-            ctx.note_asked(HASHES, key, shared["at"])
+            ctx.note_response_time(HASHES, key, shared["at"])
             return tuple(PinHash(*row) for row in shared["pins"])
         if any("@" in line for line in requires):
             return None
@@ -101,7 +101,7 @@ def _pin_wheels(lock: LockPlan, key: str, project: Path, target: Target, ctx: Co
     for found in pins:
         if not found.is_wheel:
             raise WheelError(f"build requirement {found.name} {found.version} has no wheel for {target}")
-    at = ctx.asked.get((_FACT, ctx.store.kept_under(_FACT, key))) if key else None
+    at = ctx.asked.get((_FACT, ctx.store.stored_key(_FACT, key))) if key else None
     if at is not None and not any(found.url.startswith("file:") for found in pins):
         ctx.store.note(HASHES, key, {"at": at, "pins": [astuple(row) for row in _hashes(pins)]})
     return pins
@@ -371,7 +371,7 @@ def _resolve_by_index(
     fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
     known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
     if _is_recent(fact, ctx):
-        ctx.note_asked(_FACT, key, fact["at"])
+        ctx.note_response_time(_FACT, key, fact["at"])
         return known
     from hatch_docker.wheels.locks.resolver import resolve
 
@@ -388,7 +388,7 @@ def _resolve_by_index(
             pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources, pinned)
         fact = _fact_of(pins, root)
         ctx.store.remember(_FACT, key, fact)
-        ctx.note_asked(_FACT, key, fact["at"])
+        ctx.note_response_time(_FACT, key, fact["at"])
         return pins
     except TransientError as error:
         if not known or ctx.refresh:

@@ -302,8 +302,8 @@ def test_builder_root_name_comes_from_shared_cache(fake: FakeArchive, tmp_path: 
     assert ctx.used == first.used
     assert facts_of(shared) == facts
     assert {kind for kind, _ in ctx.asked} == {BUILDER}
-    assert all(ctx.store.own.recall(*answer)["time"] == time for answer, time in ctx.asked.items())
-    shared.borrowed = False
+    assert all(ctx.store.local.recall(*answer)["time"] == time for answer, time in ctx.asked.items())
+    shared.used = False
     assert find_builder(plan, AMD64, (), ctx, suite="trixie") is None
     others = ((old, (), "trixie"), (facts, ("x",), "trixie"), (facts, (), "bookworm"), (facts, (), ""))
     for number, (known, packages, suite) in enumerate(others):
@@ -331,7 +331,7 @@ def test_builder_root_copies_packages_of_existing_root(fake: FakeArchive, tmp_pa
         lines: list[str] = []
         ctx = context(tmp_path / cache, lines)
         tree = builder_root(plan, AMD64, packages, ctx, suite="trixie", keyring=fake.keyring)
-        assert ctx.store.is_sound(tree)  # the digests taken while writing match the files
+        assert ctx.store.is_intact(tree)  # the digests taken while writing match the files
         return tree, next(line for line in lines if line.startswith("making the builder"))
 
     def facts(tree: Path) -> list[object]:

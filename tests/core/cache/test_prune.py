@@ -11,7 +11,7 @@ import pytest
 import hatch_docker
 from hatch_docker.core.cache.prune import prune, prune_now_and_then
 from hatch_docker.core.cache.store import Store, open_store
-from hatch_docker.core.files import HELD, remove_abandoned, remove_tree
+from hatch_docker.core.files import TEMPORARY, remove_abandoned, remove_tree
 
 
 def test_what_killed_builds_left_is_swept(store: Store) -> None:
@@ -45,7 +45,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_not_before(tmp_path
     """Files, trees and temporary directories: while the process lives they are its own, however old they are."""
     places = [tmp_path / "cache/v1/tmp", tmp_path / "tmp"]
     places[1].mkdir()
-    other = places[1] / f"{HELD}link"
+    other = places[1] / f"{TEMPORARY}link"
     other.symlink_to(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-c", LEAVING, str(tmp_path / "cache")], stdout=subprocess.PIPE, text=True,

@@ -18,7 +18,7 @@ import pytest
 
 from hatch_docker.core.cache.store import RECENT, DamagedBlobError, Store, key_of, open_store
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.files import atomic_write, is_cache, make_output, remove_tree
+from hatch_docker.core.files import atomic_write, is_cache, make_output_directory, remove_tree
 
 
 def test_a_blob_comes_back_as_it_went_in(store: Store) -> None:
@@ -403,4 +403,4 @@ def test_a_cache_is_its_user_s_whatever_the_umask_is(tmp_path: Path) -> None:
 def test_a_directory_of_outputs_that_cannot_be_made(below: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=f"--output: cannot make the directory {tmp_path / below}: {why}; name"):
-        make_output(tmp_path / below)
+        make_output_directory(tmp_path / below)

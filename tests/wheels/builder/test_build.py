@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from hatch_docker.bases.model import Base
-from hatch_docker.core.cache.kept_file import given_file
+from hatch_docker.core.cache.kept_file import existing_file
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, WheelError
 from hatch_docker.oci.model import Platform
@@ -95,7 +95,7 @@ def test_edited_tool_table_does_not_rebuild_wheel(
     wheels = []
     for number, table in enumerate(tables):
         sdist = write_sdist(tmp_path / str(number), {"pyproject.toml": PYPROJECT + table, "backend.py": backend})
-        wheels.append(wheel_of(known_sdist(given_file(sdist), builder.ctx), builder))
+        wheels.append(wheel_of(known_sdist(existing_file(sdist), builder.ctx), builder))
     assert len(set(wheels)) == (3 if copied else 1)
     assert wheels[0] == wheels[3]
     assert sum(line.endswith("in the builder") for line in lines) == len(set(wheels))
@@ -344,7 +344,7 @@ def test_base_and_builder_root_are_unpacked_in_parallel(
 
     monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
     monkeypatch.setattr("hatch_docker.wheels.builder.build.running_tree", running_tree)
-    sdist = given_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
+    sdist = existing_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
     made = find_wheel(sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)
     assert made.name == "demo-1.0-py3-none-any.whl"
 
@@ -357,7 +357,7 @@ def test_wheel_is_rebuilt_if_a_cached_tree_was_modified(
     name, store = "hatch_docker.wheels.builder.build", builder.ctx.store
     monkeypatch.setattr(f"{name}.make_builder_stage", lambda *given, **_: replace(builder, ctx=given[4]))
     monkeypatch.setattr(f"{name}.base_tree", lambda _base, _ctx: builder.root)
-    sdist = given_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
+    sdist = existing_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
     find = partial(find_wheel, sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)
     made = find()
     (environment,) = (store.root / "trees/build-env").iterdir()

@@ -19,7 +19,7 @@ from hatch_docker.bases.partial_tree import (
     watch,
     with_whole_trees,
 )
-from hatch_docker.core.cache.shared import Found, Shared, SharedStore
+from hatch_docker.core.cache.shared import CacheData, SharedCache, SharedStore
 from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.cache.tree_digest import walk
 from hatch_docker.core.context import Context
@@ -52,11 +52,11 @@ def whole_tree(store: Store) -> Path:
 def sharing(ctx: Context, root: Path, fact: object = None, data: bytes = b"", environ: dict[str, str] = CI) -> Context:
     """Return a context with an empty cache and a shared cache, which has a partial tree if `fact` is given."""
 
-    def read(_store: Store) -> Found:
+    def read(_store: Store) -> CacheData:
         assert isinstance(fact, dict)
-        return Found([(KIND, KEY, fact)], {fact["digest"]: lambda store: store.put(data)})
+        return CacheData([(KIND, KEY, fact)], {fact["digest"]: lambda store: store.put(data)})
 
-    shared = Shared("place" if fact else "", read, {KIND}, (), ctx.progress, written=True)
+    shared = SharedCache("place" if fact else "", read, {KIND}, (), ctx.progress, written=True)
     return replace(ctx, store=SharedStore(open_store(root).root, shared=shared), environ=environ)
 
 
@@ -88,7 +88,7 @@ def test_partial_tree_looks_like_the_whole_tree(first: Context, tmp_path: Path) 
     tree = find_partial("base", KEY, second)
     assert tree is not None
     assert tree.name == KEY
-    assert second.store.borrowed
+    assert second.store.uses_shared
     names = " ".join(f"/{name}" for name, _ in walk(whole_tree(first.store)))
     script = f"cat /etc/link; stat -c '%n %f' {names}; stat -c '%N %s %Y' /bin/* /etc/[dm]*"
     assert sh(tree, second, script) == sh(whole_tree(first.store), first, script)

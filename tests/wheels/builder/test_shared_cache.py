@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.model import Interpreter
-from hatch_docker.core.cache.kept_file import KeptFile, given_file
-from hatch_docker.core.cache.shared import Fact, Shared
+from hatch_docker.core.cache.kept_file import KeptFile, existing_file
+from hatch_docker.core.cache.shared import Fact, SharedCache
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, make_builder_stage
@@ -36,12 +36,12 @@ def build_wheel(directory, settings, metadata):
 @pytest.fixture
 def machine(
     builder: BuilderStage, index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[KeptFile, Context, Shared]]:
+) -> Callable[..., tuple[KeptFile, Context, SharedCache]]:
     """A function that builds an sdist with build requirements on a machine with an empty cache and a shared cache."""
     for name in ("helper", "more", "evil"):
         index.add(name, make_wheel(name, "1.0"))
     files = {"pyproject.toml": PYPROJECT.replace("[]", '["helper"]'), "backend.py": BACKEND}
-    sdist = given_file(write_sdist(tmp_path / "sdist", files))
+    sdist = existing_file(write_sdist(tmp_path / "sdist", files))
 
     def stage(_source: object, *rest: object, unpacked: bool = True) -> BuilderStage:
         return BuilderStage(builder.root, *rest)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def machine(
     monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
     monkeypatch.setattr("hatch_docker.wheels.builder.build.base_tree", lambda *_: builder.root)
 
-    def build(name: str, facts: Sequence[Fact] = ()) -> tuple[KeptFile, Context, Shared]:
+    def build(name: str, facts: Sequence[Fact] = ()) -> tuple[KeptFile, Context, SharedCache]:
         own = context(
             tmp_path / name, PATH=os.environ["PATH"], UV_DEFAULT_INDEX=index.url, UV_CACHE_DIR=str(tmp_path / "uv")
         )
@@ -61,7 +61,7 @@ def machine(
 
 
 def test_pins_in_shared_cache_find_a_wheel(
-    machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex
+    machine: Callable[..., tuple[KeptFile, Context, SharedCache]], index: FakeIndex
 ) -> None:
     """If the pins are at most a day old, no request is sent and no file is made until the wheel's bytes are read."""
     made, first, noted = machine("first")
@@ -73,7 +73,7 @@ def test_pins_in_shared_cache_find_a_wheel(
     assert facts_of(shared) == [fact for fact in facts if fact[0] != "pyproject-in-wheel"]
     # The resolution is recorded with its age, and under this machine's key.
     assert {kind for kind, _ in ctx.asked} == {"build-pins"}
-    assert all(ctx.store.own.recall(*answer)["at"] == at for answer, at in ctx.asked.items())
+    assert all(ctx.store.local.recall(*answer)["at"] == at for answer, at in ctx.asked.items())
     assert found.open().read_bytes() == made.open().read_bytes()
     assert index.paths("/files/helper")  # installed wheels are resolved on this machine
 
@@ -86,7 +86,7 @@ def test_pins_in_shared_cache_find_a_wheel(
 
 @pytest.mark.parametrize("line", ["evil", "evil @ {url}/files/evil/evil-1.0-py3-none-any.whl"])
 def test_facts_of_shared_cache_do_not_affect_installation(
-    machine: Callable[..., tuple[KeptFile, Context, Shared]], index: FakeIndex, line: str
+    machine: Callable[..., tuple[KeptFile, Context, SharedCache]], index: FakeIndex, line: str
 ) -> None:
     """Pins, requirements and backend are forged in the shared cache; the build uses those of sdist and index."""
     line = line.format(url=index.url.removesuffix("/simple"))
