@@ -142,7 +142,7 @@ def restore_verbosity() -> Iterator[None]:
 
 
 @pytest.fixture
-def secrets_stay(
+def check_no_secret_leaks(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
     """Check that no line, error, log or output of the test contains a secret."""
@@ -230,7 +230,7 @@ def index() -> Iterator[FakeIndex]:
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Path]:
+def public_directory() -> Iterator[Path]:
     """A directory that all users can access, unlike pytest's directories."""
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)
@@ -252,7 +252,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> None:
+def registry_example(monkeypatch: pytest.MonkeyPatch) -> None:
     """A resolver for the host registry.example: it is this machine, but not loopback by its name."""
     resolver = socket.getaddrinfo
 

@@ -56,11 +56,11 @@ def _validate_image(image: Image) -> None:
         _validate_layer(layer)
 
 
-def _check_bytes(data: bytes, descriptor: Descriptor, what: str) -> None:
+def _check_bytes(data: bytes, descriptor: Descriptor, name: str) -> None:
     if digest_of(data) != descriptor.digest:
-        raise ImageError(f"{what} has the digest {digest_of(data)}, not {descriptor.digest}")
+        raise ImageError(f"{name} has the digest {digest_of(data)}, not {descriptor.digest}")
     if len(data) != descriptor.size:
-        raise ImageError(f"{what} has {len(data)} bytes, not {descriptor.size}")
+        raise ImageError(f"{name} has {len(data)} bytes, not {descriptor.size}")
 
 
 def _check_type(value: dict[str, Any], descriptor: Descriptor, types: frozenset[str]) -> None:

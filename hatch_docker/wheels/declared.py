@@ -113,8 +113,8 @@ def _note(tool: str, entries: Sequence[Table]) -> str:
 def _entry(source: Table, environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
     """Convert a source to an entry of uv with the login in the URL.
 
-    `${VARIABLE}` is expand in the logins of PDM only. The address is not expand, because it is written to files and
-    sent.
+    In logins of PDM, `${VARIABLE}` is replaced by the variable's value. In addresses it is not, because they are
+    written to files and sent.
     """
 
     def expand(text: Any, encode: Callable[[str], str] = str) -> str:

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 Login = tuple[str, str]
 
 # Variables of uv that change the selected versions. They are part of the key of a resolution.
-DECIDING = ("UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION")
+VERSION_VARIABLES = (
+    "UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION",
+)  # fmt: skip
 # Keys of [tool.uv] that uv rejects in uv.toml.
 _PROJECT_ONLY = frozenset({
     "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
@@ -95,7 +97,7 @@ class Indexes:
     no_index: bool
     source: str
     settings: Mapping[str, Any]           # uv.toml of project, user and machine, merged
-    deciding: Mapping[str, str]           # the variables of DECIDING that are set
+    version_variables: Mapping[str, str]           # the variables of VERSION_VARIABLES that are set
     certificates: str = ""                # pip's `cert`: CA bundle if no variable names one
     keyring: bool = False                 # True if the program keyring supplies missing passwords
     strategy: str = ""                    # index-strategy of uv that does the same as Poetry or PDM
@@ -106,7 +108,7 @@ class Indexes:
         addresses = [index.identity for index in (*self.indexes, *self.find_links)]
         tables = {**self.settings.get("pip", {}), **self.settings}
         settings = {name: value for name, value in tables.items() if name in _VERSION_SETTINGS}
-        return [addresses, self.no_index, dict(self.deciding), repr(sorted(settings.items())), self.strategy]
+        return [addresses, self.no_index, dict(self.version_variables), repr(sorted(settings.items())), self.strategy]
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -138,7 +140,7 @@ class Indexes:
 
     @property
     def missing_links(self) -> tuple[str, ...]:
-        """Local find-links that do not exist. pip skips them with a warning; uv would fail, so uv does not get them.
+        """Local find-links that do not exist. pip skips them with a warning; uv would fail, so it does not get them.
 
         Empty for uv's own configuration: uv reads it, and fails.
         """
@@ -203,8 +205,8 @@ def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
     for table in (settings.get("pip", {}), settings, {"keyring-provider": environ.get("UV_KEYRING_PROVIDER") or None}):
         provider = table.get("keyring-provider") or provider
     keyring = provider in ("subprocess", "import")  # "import": pip imports keyring instead of running it
-    deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
-    indexes = Indexes(*found, source, settings, deciding, certificates, keyring)
+    version_variables = {name: environ[name] for name in VERSION_VARIABLES if environ.get(name)}
+    indexes = Indexes(*found, source, settings, version_variables, certificates, keyring)
     of_uv = {f"{name}?" for name in _project_table(root)} & _INDEX_TYPES.keys()
     declared = None if of_uv else declared_indexes(_pyproject(root), environ)
     return indexes if declared is None else _with_declared(indexes, declared, environ)
@@ -256,7 +258,7 @@ def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
             return index
         key = (index.url, user, ctx.environ.get("PATH", ""))
         if key not in _known_passwords:
-            _known_passwords[key] = _ask_keyring(index.url, user, ctx.environ)
+            _known_passwords[key] = _keyring_password(index.url, user, ctx.environ)
         password = _known_passwords[key]
         if not password:
             return index
@@ -269,7 +271,7 @@ def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
     )
 
 
-def _ask_keyring(url: str, user: str, environ: Mapping[str, str]) -> str:
+def _keyring_password(url: str, user: str, environ: Mapping[str, str]) -> str:
     for service in (url, urlsplit(url).netloc):
         try:
             found = run(["keyring", "get", service, user], env=environ, timeout=KEYRING_TIMEOUT).strip("\r\n")
@@ -374,8 +376,8 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 def _project_table(root: Path) -> dict[str, Any]:
     """Return uv's settings for a project. A member of a workspace has the settings of the workspace.
 
-    Raise ConfigError if the file is above the project and belongs to another user (for example in /tmp): uv would read
-    it.
+    Raise ConfigError if the file is above the project and belongs to another user: uv would read it (for example in
+    /tmp).
     """
     trusted = {0, os.getuid(), root.stat().st_uid}
     root = next((place for place, _ in workspaces_of(root)), root)

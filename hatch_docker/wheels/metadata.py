@@ -37,8 +37,7 @@ def _open(wheel: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def metadata_of(wheel: Path) -> bytes:
-    """Return the core metadata (METADATA) of a wheel. Raise WheelError, which names the wheel, if the file is missing.
-    """
+    """Return the core metadata (METADATA) of a wheel. Raise WheelError, which names the wheel, if there are none."""
     with _open(wheel) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         if len(names) == 1 and archive.getinfo(names[0]).file_size <= LIMIT:
@@ -47,8 +46,7 @@ def metadata_of(wheel: Path) -> bytes:
 
 
 def project_table(wheel: Path) -> dict[str, Any]:
-    """Return a wheel's core metadata and console scripts as a [project] table. Raise WheelError, which names the wheel.
-    """
+    """Return a wheel's metadata and console scripts as a [project] table. Raise WheelError, which names the wheel."""
     return {**_table(metadata_of(wheel)), "scripts": _console_scripts(wheel)}
 
 
@@ -95,17 +93,14 @@ def _table(metadata: bytes) -> dict[str, Any]:
 
 
 def programs(wheel: Path) -> list[str]:
-    """Return the names of the script files in a wheel (PEP 427, .data/scripts), such as those of `setup(scripts=...)`.
-    """
+    """Return the names of the script files in a wheel (PEP 427, .data/scripts), as from `setup(scripts=...)`."""
     with _open(wheel) as archive:
         found = (re.fullmatch(r"[^/]+\.data/scripts/([^/]+)", name) for name in archive.namelist())
         return sorted({match[1] for match in found if match})
 
 
 def _for_extra(line: str, extra: str) -> str:
-    """Return a requirement that has `extra` in its marker for a table of this extra: the marker no longer names an
-    extra.
-    """
+    """Return a requirement with the `extra` conditions in its marker replaced: true for `extra`, otherwise false."""
 
     def constant(found: re.Match[str]) -> str:
         return 'python_version >= "3"' if canonicalize_name(found[1]) == extra else 'python_version < "3"'

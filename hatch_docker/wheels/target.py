@@ -263,9 +263,7 @@ def parse_marker(text: str, where: str) -> Marker:
 
 
 def parse_requirement(line: str, where: str) -> Requirement:
-    """Parse a requirement (PEP 508). Raise WheelError whose message begins with `where` and quotes the line without
-    login.
-    """
+    """Parse a requirement (PEP 508). Raise WheelError that begins with `where` and quotes the line without login."""
     from packaging.requirements import Requirement
 
     try:

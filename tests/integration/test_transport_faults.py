@@ -28,7 +28,7 @@ from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy
 from tests.integration.docker_registry import Server
 from tests.validate import validate
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("secrets_stay")]
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("check_no_secret_leaks")]
 
 
 def image(*words: object) -> Image:

@@ -18,7 +18,7 @@ from tests.conftest import script
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry, push
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 REGISTRY = "registry.example"
 

@@ -21,7 +21,7 @@ from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_lay
 from tests.fakes.network import PASSWORD, STEPS, Recording, login, name
 from tests.fakes.registry import FakeRegistry, Handler, push
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 
 def content(layer: Layer) -> bytes:

@@ -15,7 +15,7 @@ from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.network import PASSWORD, STEPS, Recording, login, login_away, name, secure
 from tests.fakes.registry import FakeRegistry, Handler, push
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 
 def journey(registry: FakeRegistry, recorded: Recording, store: Store, content: bytes = b"data") -> None:
@@ -128,7 +128,7 @@ def public(registry: FakeRegistry) -> str:
     return f"registry.example:{registry.server.server_address[1]}/team/app:1"
 
 
-@pytest.mark.usefixtures("away")
+@pytest.mark.usefixtures("registry_example")
 def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path) -> None:
     """A request over TLS is not sent on without it; not a byte goes there."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -147,7 +147,7 @@ def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path
         assert plain.requests == []
 
 
-@pytest.mark.usefixtures("away")
+@pytest.mark.usefixtures("registry_example")
 def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
     """Nobody falls back to plain http; where the user allows it, it is spoken."""
     with FakeRegistry(password=PASSWORD) as registry:
@@ -167,7 +167,7 @@ def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
         assert resolve(allowed.remote, reference, store)
 
 
-@pytest.mark.usefixtures("away")
+@pytest.mark.usefixtures("registry_example")
 def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Path, store: Store) -> None:
     """It is asked nothing, once, and the way out is named."""
     made = FakeRegistry(password=PASSWORD)

@@ -21,7 +21,7 @@ from hatch_docker.oci.registry import Remote
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry, Handler, push
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 SBOM = "application/vnd.cyclonedx+json"
 IMAGE = small_image()

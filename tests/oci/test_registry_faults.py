@@ -18,7 +18,7 @@ from tests.fakes.network import PASSWORD, Recording, login, name
 from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.registry_proxy import STEPS
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 IMAGE = small_image(small_layer("data", bytes(90_000)))
 

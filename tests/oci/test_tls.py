@@ -27,7 +27,7 @@ from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.registry_proxy import SINGLE, STEPS
 from tests.validate import validate
 
-pytestmark = pytest.mark.usefixtures("secrets_stay", "away")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks", "registry_example")
 
 IMAGE = small_image(small_layer("data", bytes(range(256)) * 2000))
 

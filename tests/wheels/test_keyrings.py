@@ -18,7 +18,7 @@ from tests.fakes.captured_output import MARK
 from tests.fakes.context import context
 from tests.fakes.package_index import FakeIndex, make_wheel, pins_of
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 AMD64 = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 PASSWORD = f"{MARK}-of-the-ring/ü"

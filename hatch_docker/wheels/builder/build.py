@@ -117,8 +117,8 @@ class BuilderStage:
         return key_of(self.key, source.content, [pin.sha256 for pin in pins])
 
 
-class MoreNeededError(Exception):
-    """The backend needs build requirements (the arguments) in addition to those in pyproject.toml."""
+class MoreRequirementsError(Exception):
+    """The backend requests build requirements (the arguments) in addition to those in pyproject.toml."""
 
 
 def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ctx: Context, root: Path) -> KeptFile:
@@ -221,7 +221,7 @@ def with_all_requirements(
 ) -> Result:
     """Call `make` with the build requirements and their pins, and return its result.
 
-    The requirements are those of the sdist and those that its backend requests in addition (MoreNeededError). The
+    The requirements are those of the sdist and those that its backend requests in addition (MoreRequirementsError). The
     latter are stored as `fact` in this machine's cache; those in a shared cache are not installed. Raise BuildError if
     the backend requests more after it got them.
     """
@@ -233,7 +233,7 @@ def with_all_requirements(
         known = (*source.requires, *more)
         try:
             return make(known, stage.pins(known) if more else pins)
-        except MoreNeededError as needed:
+        except MoreRequirementsError as needed:
             more = needed.args
             store.remember(fact, key, list(more))
     raise BuildError(f"{source.name} asks for more build requirements each time: {', '.join(more)}")
@@ -339,7 +339,7 @@ def run_backend(
 
     `pins`: those of the `known` (installed) requirements. `fill` writes the backend's input to the directory that
     becomes /build. `spec`: additional input of pep517.py. Raise BuildError with the last lines of a failed build, and
-    MoreNeededError.
+    MoreRequirementsError.
     """
     ctx = stage.ctx
     env = build_variables(stage.plan, ctx.environ)
@@ -445,7 +445,7 @@ def _run(
 def _result_file(output: Path, kind: str, source: str) -> Path:
     """Return the file that the backend made, named in result.json. The backend could have written result.json itself.
 
-    Raise MoreNeededError, and BuildError if result.json or the file is not a regular file.
+    Raise MoreRequirementsError, and BuildError if result.json or the file is not a regular file.
     """
     path = output / "result.json"
     try:
@@ -458,7 +458,7 @@ def _result_file(output: Path, kind: str, source: str) -> Path:
         raise BuildError(f"the build ended without its result: {error}") from error
     requires = result.get("requires")
     if isinstance(requires, list) and requires:
-        raise MoreNeededError(*map(str, requires))
+        raise MoreRequirementsError(*map(str, requires))
     name = str(result.get(kind, ""))
     made = output / name
     if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):

@@ -47,7 +47,7 @@ def sha256_of(hashes: Iterable[str]) -> frozenset[str]:
 def read_requirements(
     path: Path, root: Path, target: Target, progress: Progress, members: Sequence[str] = ()
 ) -> tuple[LockedPackage, ...]:
-    """Return the packages of a file and of its requirements_files files that a target needs, by name.
+    """Return the packages that a target needs from a file and its included files, by name.
 
     The project at `root` and the `members` of its workspace (relative paths) are skipped. Raise WheelError, which names
     file and line, for a line without version or sha256, a directory, an unknown option and a duplicate package.
@@ -62,7 +62,7 @@ def read_requirements(
 
 
 def read_pins(path: Path, root: Path, target: Target, progress: Progress) -> tuple[str, ...]:
-    """Return the pins (`name==version`) for a target in a file without hashes and its requirements_files files.
+    """Return the pins (`name==version`) for a target in a file without hashes and its included files.
 
     Lines without an exact version are skipped: they are requirements of the file, not of the project.
     """

@@ -88,7 +88,7 @@ def bind(
     overridden = names_of(indexes.settings.get("override-dependencies", ()))
     if lost := sorted(places.keys() & overridden):
         raise WheelError(f"override-dependencies has {lost[0]}, which replaces its source: run `uv lock`")
-    if places and "UV_OVERRIDE" in indexes.deciding:
+    if places and "UV_OVERRIDE" in indexes.version_variables:
         raise WheelError(f"UV_OVERRIDE is set, and the source of {min(places)} may be replaced: run `uv lock`")
     return Bindings(places)
 

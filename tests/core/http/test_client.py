@@ -23,7 +23,7 @@ from hatch_docker.oci.model import digest_of
 from tests.fakes.network import Recording
 from tests.fakes.registry import FakeRegistry, Handler
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 DATA = bytes(range(256)) * 1000
 

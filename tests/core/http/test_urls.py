@@ -6,7 +6,7 @@ from hatch_docker.core.errors import RegistryError, WheelError
 from hatch_docker.core.http.urls import follow, parse, redact_requirement, redact_url, split
 from hatch_docker.wheels.locks.uv import _check_lines
 
-pytestmark = pytest.mark.usefixtures("secrets_stay")
+pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 
 @pytest.mark.parametrize("url", [

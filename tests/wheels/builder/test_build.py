@@ -46,7 +46,7 @@ def build_wheel(directory, settings, metadata):
 
 @pytest.fixture
 def short_directory() -> Iterator[Path]:
-    """A directory with a short_directory path, for sockets."""
+    """A directory with a short path, for sockets."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
 

@@ -56,9 +56,9 @@ def patched(data: bytes) -> bytes:
     table = struct.unpack_from("<Q", data, 32)[0]
     number = next(number for number, row in enumerate(segments(data)) if row[0] == 0x6474E550)  # PT_GNU_EH_FRAME
     address = max(row[3] + row[5] for row in segments(data) if row[0] == 1) + 0x10000 & ~0xFFF
-    data_ = bytearray(data.ljust(end, b"\0") + b"behind everything".ljust(4096, b"."))
-    struct.pack_into("<IIQQQQQQ", data_, table + 56 * number, 1, 4, end, address, address, 4096, 4096, 0x1000)
-    return bytes(data_)
+    library_ = bytearray(data.ljust(end, b"\0") + b"behind everything".ljust(4096, b"."))
+    struct.pack_into("<IIQQQQQQ", library_, table + 56 * number, 1, 4, end, address, address, 4096, 4096, 0x1000)
+    return bytes(library_)
 
 
 def run(data: bytes, directory: Path) -> tuple[int, int]:

@@ -84,7 +84,7 @@ def test_record_lists_installed_files_sorted(tmp_path: Path) -> None:
 
 
 def test_files_of_other_installers_are_left_out(tmp_path: Path) -> None:
-    """A wheel can be entries from an installed package. .pyc files in a wheel are not trusted."""
+    """A wheel may be made from an installed package. .pyc files in a wheel are not trusted."""
     wheel = Wheel()
     for name in ("INSTALLER", "REQUESTED", "direct_url.json"):
         wheel.files[f"{INFO}/{name}"] = b"file:///home/someone"
