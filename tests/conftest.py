@@ -230,7 +230,7 @@ def index() -> Iterator[FakeIndex]:
 
 
 @pytest.fixture
-def public_directory() -> Iterator[Path]:
+def public_dir() -> Iterator[Path]:
     """A directory that all users can access, unlike pytest's directories."""
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)

@@ -102,26 +102,26 @@ def test_an_edit_of_the_c_file_only_recompiles_the_wheel(tmp_path: Path, cache: 
     assert "downloading" not in edited.output
 
 
-def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, public_directory: Path) -> None:
+def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, public_dir: Path) -> None:
     """Another Python, user, path, umask, locale, time zone, hash seed, a cold cache; compiled as root and as a user."""
-    venv = public_directory / "venv"
+    venv = public_dir / "venv"
     install_elsewhere(other_python(), venv)
     project = write_project("c-extension", tmp_path / "p", options='tags = ["x"]')
-    twin = public_directory / "another name"
+    twin = public_dir / "another name"
     shutil.copytree(project, twin)
-    (public_directory / "cache").mkdir()
+    (public_dir / "cache").mkdir()
     closed = tmp_path / "closed"  # to the plain user; whatever configuration is in it does not concern that one
     (closed / "inner").mkdir(parents=True, mode=0o700)
     options: dict[str, object] = {"umask": 0o077}
     if os.getuid() == 0:
-        subprocess.run(["chown", "-R", "65534:65534", str(twin), str(public_directory / "cache")], check=True)
+        subprocess.run(["chown", "-R", "65534:65534", str(twin), str(public_dir / "cache")], check=True)
         options |= {"user": 65534, "group": 65534, "extra_groups": []}
     variables = {
-        "LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "HOME": str(public_directory / "cache"),
-        "TMPDIR": str(public_directory / "cache"), "VIRTUAL_ENV": str(closed),
+        "LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "HOME": str(public_dir / "cache"),
+        "TMPDIR": str(public_dir / "cache"), "VIRTUAL_ENV": str(closed),
     }
     here = build(project, cache, variables={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, umask=0o022)
-    other = build(twin, public_directory / "cache", python=str(venv / "bin/python"), variables=variables, **options)
+    other = build(twin, public_dir / "cache", python=str(venv / "bin/python"), variables=variables, **options)
     assert other.made()
     assert here.digest == other.digest
     other.item()

@@ -60,23 +60,23 @@ def test_refused_namespaces(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
-def test_a_plain_user(tmp_path: Path, public_directory: Path) -> None:
+def test_a_plain_user(tmp_path: Path, public_dir: Path) -> None:
     """A user who may not talk to Docker reads the group to join; without a cache, the variable to set."""
     need_docker()
-    install_elsewhere(other_python(), public_directory / "venv")
-    project = write_project("hello", public_directory / "p")
-    cache = public_directory / "cache"
+    install_elsewhere(other_python(), public_dir / "venv")
+    project = write_project("hello", public_dir / "p")
+    cache = public_dir / "cache"
     cache.mkdir()
     os.chown(project, 65534, 65534)  # where the builds of this user would write
     user = {"user": 65534, "group": 65534, "extra_groups": []}
     variables = {"HOME": str(cache), "TMPDIR": "/tmp", "DOCKER_HOST": "unix:///var/run/docker.sock"}
-    python = str(public_directory / "venv/bin/python")
-    status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=public_directory, **user)
+    python = str(public_dir / "venv/bin/python")
+    status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=public_dir, **user)
     assert status == 1
     assert lines["cache"][0].startswith(f"!! cannot use the cache {cache}: Permission denied; set HATCH_DOCKER_CACHE")
     assert "join the group docker" in lines["docker"][0]
     os.chown(cache, 65534, 65534)
-    status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=public_directory, **user)
+    status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=public_dir, **user)
     assert (status, lines["cache"][0][:2]) == (0, "ok"), lines
     assert lines["sandbox"][0].startswith("ok namespaces can be entered by ")
     assert lines["docker"][0].startswith("-- ")

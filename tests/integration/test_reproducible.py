@@ -25,10 +25,10 @@ pytestmark = [pytest.mark.network, pytest.mark.long]
 
 
 @pytest.fixture
-def prepared(public_directory: Path, cache: Path, shared: Path) -> Prepared:
+def prepared(public_dir: Path, cache: Path, shared: Path) -> Prepared:
     """A locked project with two wheels, and a cache that has what is downloaded and nothing that is made."""
     options = 'extras = ["colour"]'
-    made = prepare_build(public_directory, shared / "hello", warm=False, kind="extras-and-groups", options=options)
+    made = prepare_build(public_dir, shared / "hello", warm=False, kind="extras-and-groups", options=options)
     done(made.project, cache, "lock")
     return made
 
