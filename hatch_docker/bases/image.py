@@ -125,7 +125,7 @@ def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", sou
 def check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context) -> None:
     """Raise BaseImageError if the image for a platform has another digest than in the image lock."""
     lock = ctx.image_lock
-    entry = lock.find("base", {"name": plan.name}) if lock is not None and not lock.ask else None
+    entry = lock.find("base", {"name": plan.name}) if lock is not None and not lock.update else None
     if entry is None:
         return
     rows = {row["platform"]: row for row in entry["platforms"]}
@@ -168,7 +168,7 @@ def running_tree(base: Base, ctx: Context) -> Path:
 
 def note_builder(builder: Base, ctx: Context) -> None:
     """Record in the context that wheels are built in `build.base`; provenance lists it."""
-    ctx.used["base", builder.name] = builder.digest
+    ctx.materials["base", builder.name] = builder.digest
 
 
 def tree_key(base: Base) -> str:

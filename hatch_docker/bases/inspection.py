@@ -70,12 +70,12 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
     """Unpack some layers into a directory of the store, once, and return the directory.
 
     If the directory has to be made, `found` is called with the tree, whose contents are those of `_read_part`, and the
-    readers of the context (`ctx.readers`) read each layer.
+    readers of the context (`ctx.layer_readers`) read each layer.
     """
     from hatch_docker.oci.filesystem import extract
 
     def readers_of(layer: Layer) -> list[LayerReader]:
-        made: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.readers]
+        made: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.layer_readers]
         return [reader for reader in made if reader is not None]
 
     def make(root: Path) -> FileDigests:

@@ -154,7 +154,7 @@ def _is_wanted(tree: Path, ctx: Context) -> bool:
     store = ctx.store
     if not isinstance(store, SharedStore) or not store.shared.written or tree.parent.parent != store.root / "trees":
         return False
-    if not store.uses_shared and not ctx.runner:
+    if not store.uses_shared and not ctx.is_ci_runner:
         return False
     return tree.name in store.shared.whole_trees or store.keep(KIND, tree.name) is None
 

@@ -86,8 +86,8 @@ def note_image(
     notes.images.append({"artifacts": names, "path": str(path), "receipt": asdict(again)})
     if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
         notes.tags[plan.base.location] = receipt.base["digest"]
-    if (builder := plan.base.builder) and ("base", builder.location) in ctx.used and ctx.image_lock is None:
-        notes.tags[builder.location] = ctx.used["base", builder.location]
+    if (builder := plan.base.builder) and ("base", builder.location) in ctx.materials and ctx.image_lock is None:
+        notes.tags[builder.location] = ctx.materials["base", builder.location]
 
 
 def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:
@@ -130,7 +130,7 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     skipped, found = trees[str(sources.top)]
     if isolated and any(secret_part(name) for name in found if name not in skipped):
         raise NotRememberable("files in which people keep secrets are left out, and each build says so")
-    paths = {path: facts(path) for path in [*_paths(project, plans, sources, trees, ctx.environ), *ctx.local]}
+    paths = {path: facts(path) for path in [*_paths(project, plans, sources, trees, ctx.environ), *ctx.local_wheels]}
     first = find_daemons(ctx.environ)[:1]
     if notes.names and first and not first[0].url:
         images, settings = podman_images(ctx.environ)
@@ -147,7 +147,8 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     repository = any((place / ".git").exists() for place in (project.root, *project.root.parents))
     daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
     return {
-        "at": notes.command.began, "asked": [[*key, TIME_FIELDS[key[0]], time] for key, time in ctx.asked.items()],
+        "at": notes.command.began,
+        "asked": [[*key, TIME_FIELDS[key[0]], time] for key, time in ctx.response_times.items()],
         "trees": trees, "paths": paths, "imports": imports, "outputs": made,
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
         "repository": repository and not project.wheels,  # an existing wheel has no commit

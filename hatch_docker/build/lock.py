@@ -71,7 +71,7 @@ def open_lock(
     path = writable_path(root, name, "tool.hatch-docker.pins", "HATCH_DOCKER_PINS", environ)
     data = path.read_bytes() if path.is_file() else b""
     entries: Entries = list(parse_image_lock(data, name)) if data else []
-    return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
+    return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, update=True))
 
 
 def lock(current: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> tuple[Sequence[str], bool]:
@@ -89,7 +89,7 @@ def lock(current: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Con
     for entry in bases.values():
         entry["platforms"].sort(key=lambda row: row["platform"])
         current.pins.note("base", entry)
-    used = [_with_old_time(kind, entry, current.entries) for kind, entry in current.pins.used.values()]
+    used = [_with_old_time(kind, entry, current.entries) for kind, entry in current.pins.used_entries.values()]
     entries = [*used, *_from_other_machines(current.pins, current.entries)]
     text = image_lock_toml(entries)
     if text != current.data:
@@ -151,11 +151,11 @@ def _from_other_machines(known: ImageLock, old: Entries) -> Iterator[tuple[str, 
 
     Builds need such an entry if this machine used an entry that differs in the platform alone.
     """
-    needed = {_without_machine(kind, entry) for kind, entry in known.used.values()}
+    needed = {_without_machine(kind, entry) for kind, entry in known.used_entries.values()}
     for kind, entry in old:
         architecture = entry.get("architecture") or entry.get("platform", "").rpartition("/")[2]
         foreign = architecture not in ("", host_platform().architecture)
-        used = key_of(kind, question_of(kind, entry)) in known.used
+        used = key_of(kind, question_of(kind, entry)) in known.used_entries
         if foreign and not used and _without_machine(kind, entry) in needed:
             yield kind, entry
 

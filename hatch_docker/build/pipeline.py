@@ -48,7 +48,7 @@ def run(
     All checks precede the first change of a file, and all files are written before the push. A failed push raises its
     error after the receipt, which contains the error, is written. `notes` collects the results.
     """
-    ctx.progress.long.clear()  # tasks of the previous image
+    ctx.progress.long_tasks.clear()  # tasks of the previous image
     first = with_shared_cache(plan, project.root, ctx)
     remote = check_first(plan, project, ctx, functools.partial(read_if_new, plan, first))
     archive, path = output_paths(plan, directory)
@@ -59,7 +59,7 @@ def run(
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
     known = project.shared() if plan.build.isolated else None
     ctx = with_shared_cache(plan, project.root, ctx, known or shared_of(first))
-    ctx = replace(ctx, used={}, readers=base_readers(plan))
+    ctx = replace(ctx, materials={}, layer_readers=base_readers(plan))
     attempt = functools.partial(_build, plan, project, engine, directory, {}, remote)
     lazy = not plan.archive and plan.load == "never"
     receipt, loaded, item = _repeat_if_damaged(attempt, replace(ctx, lazy=lazy))
@@ -126,7 +126,7 @@ def _build(
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents,
             loaded=loaded.references if loaded else (), deliveries=deliveries, timings=timings,
-            steps=ctx.progress.long, hints=hints,
+            steps=ctx.progress.long_tasks, hints=hints,
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
         receipt.write(path)

@@ -36,27 +36,28 @@ def start_thread(work: Callable[[], Result]) -> Future[Result]:
 
 
 @contextlib.contextmanager
-def beside(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable[[], Result]]:
+def in_background(ctx: Context, work: Callable[[Context], Result]) -> Iterator[Callable[[], Result]]:
     """Run a function in a thread while the block runs; yield a function that waits for its result.
 
     If the result was not taken when the block ends, the work is cancelled: its downloads stop. If the block fails, the
     programs that the work has started are killed.
     """
-    ended, held = threading.Event(), list[str]()
+    cancelled, warnings = threading.Event(), list[str]()
+    progress = replace(ctx.progress, cancelled=cancelled, delayed_warnings=warnings)
 
     def result() -> Result:
         try:
             return done.result()
         finally:
-            while held:
-                ctx.progress.warn(held.pop(0))
+            while warnings:
+                ctx.progress.warn(warnings.pop(0))
 
     try:
         with kill_on_failure():  # entered before the work starts, to kill its programs too
-            done = start_thread(partial(work, replace(ctx, progress=replace(ctx.progress, ended=ended, held=held))))
+            done = start_thread(partial(work, replace(ctx, progress=progress)))
             yield result
     finally:
-        ended.set()
+        cancelled.set()
         wait([done], PATIENCE)
         if done.done() and isinstance(done.exception(), CancelledWorkError):
-            held.clear()
+            warnings.clear()

@@ -37,12 +37,13 @@ class Context:
 
     `connect`: returns the HTTP client; an unchanged build does not call it. `image_lock`: the project's image lock,
     or None. `lazy`: a layer with a known digest counts as present even if its blob is missing here (a registry may
-    have it); opening it raises DamagedBlobError. `secrets`: values that must not be in any output. `used`: SHA-256 of
-    the build dependencies, by ("deb", "gcc 4:14.2.0-1 amd64", suite) or ("pypi", name, version, filename). `asked`: by
-    kind and key in the store, the time (seconds since the epoch) of each remembered server response that the build
-    used; such a response is valid for a day. `local`: paths of local wheels. `sandbox`: runs a command in another file
-    tree (`bases.bytecode.Sandbox`); None if no command may run. `readers`: called with the context and each layer of a
-    new base; each returns an `oci.layer.LayerReader`, which reads the layer while it is unpacked, or None.
+    have it); opening it raises DamagedBlobError. `secrets`: values that must not be in any output. `materials`: digests
+    of the build dependencies, by ("deb", "gcc 4:14.2.0-1 amd64", suite), ("pypi", name, version, filename) or ("base",
+    name). `response_times`: by kind and key in the store, the time (seconds since the epoch) of each remembered server
+    response that the build used; a response is valid for a day. `local_wheels`: their paths. `sandbox`: runs a command
+    in another file tree (`bases.bytecode.Sandbox`); None if no command may run. `layer_readers`: called with the
+    context and each layer of a new base; each returns None, or an `oci.layer.LayerReader`, which reads the layer while
+    it is unpacked.
     """
 
     store: Store
@@ -52,11 +53,11 @@ class Context:
     image_lock: ImageLock | None = None
     lazy: bool = False
     secrets: Secrets = field(default_factory=Secrets)
-    used: dict[tuple[str, ...], str] = field(default_factory=dict)
-    asked: dict[tuple[str, str], float] = field(default_factory=dict)
-    local: set[str] = field(default_factory=set)
+    materials: dict[tuple[str, ...], str] = field(default_factory=dict)
+    response_times: dict[tuple[str, str], float] = field(default_factory=dict)
+    local_wheels: set[str] = field(default_factory=set)
     sandbox: Callable[..., None] | None = None
-    readers: tuple[Callable[..., object], ...] = ()
+    layer_readers: tuple[Callable[..., object], ...] = ()
 
     @property
     def client(self) -> Client:
@@ -65,7 +66,7 @@ class Context:
 
     def note_response_time(self, kind: str, key: str, time: float) -> None:
         """Note that the build used a remembered server response of this `time` (seconds since the epoch)."""
-        self.asked[kind, self.store.stored_key(kind, key)] = time
+        self.response_times[kind, self.store.stored_key(kind, key)] = time
 
     @property
     def refresh(self) -> bool:
@@ -78,7 +79,7 @@ class Context:
         return self.environ.get(NO_CACHE, "") not in ("", "0")
 
     @property
-    def runner(self) -> bool:
+    def is_ci_runner(self) -> bool:
         """True on a CI runner, whose disk is probably discarded after the build."""
         return self.environ.get("CI", "").lower() not in ("", "0", "false")
 

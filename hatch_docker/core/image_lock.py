@@ -96,31 +96,31 @@ class NotPinnedError(Exception):
 class ImageLock:
     """The entries of an image lock. `name`: file name for messages. `digest`: SHA-256 of the file in hexadecimal.
 
-    `known`: kind and entry by the key of the question. `ask`: True while a lock is being written; then `find` returns
-    None for a missing entry, and the caller requests it and calls `note`. In a build `find` raises ConfigError.
+    `known`: kind and entry by the key of the question. `update`: True while a lock is being written; then `find`
+    returns None for a missing entry, and the caller requests it and calls `note`. In a build `find` raises ConfigError.
     """
 
     name: str
     digest: str
     known: Mapping[str, tuple[str, Entry]]
-    ask: bool = False
-    used: dict[str, tuple[str, Entry]] = field(default_factory=dict)
+    update: bool = False
+    used_entries: dict[str, tuple[str, Entry]] = field(default_factory=dict)
 
     def find(self, kind: str, question: Entry) -> Entry | None:
         """Return the entry for a question. Raises ConfigError, whose message names what the lock contains instead."""
         key = key_of(kind, dict(question))
-        found = self.known.get(key) or self.used.get(key)
+        found = self.known.get(key) or self.used_entries.get(key)
         if found is not None:
-            self.used[key] = found
+            self.used_entries[key] = found
             return found[1]
-        if self.ask:
+        if self.update:
             return None
         reason = missing_reason(kind, question, [entry for other, entry in self.known.values() if other == kind])
         raise ConfigError(f"{self.name} is out of date: {reason}; {RELOCK}")
 
     def note(self, kind: str, entry: Entry) -> None:
         """Add a new entry."""
-        self.used[key_of(kind, question_of(kind, entry))] = (kind, entry)
+        self.used_entries[key_of(kind, question_of(kind, entry))] = (kind, entry)
 
 
 def question_of(kind: str, entry: Entry) -> dict[str, Any]:
@@ -128,10 +128,10 @@ def question_of(kind: str, entry: Entry) -> dict[str, Any]:
     return {name: entry[name] for name in QUESTIONS[kind] if name in entry}
 
 
-def make_image_lock(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, ask: bool = False) -> ImageLock:
+def make_image_lock(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, update: bool = False) -> ImageLock:
     """Return the image lock with some entries, each given with its kind."""
     known = {key_of(kind, question_of(kind, entry)): (kind, entry) for kind, entry in entries}
-    return ImageLock(name, digest, known, ask)
+    return ImageLock(name, digest, known, update)
 
 
 def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:

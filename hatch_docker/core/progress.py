@@ -54,10 +54,10 @@ class Progress:
     verbosity: int = 0
     screen: Display | None = None
     warnings: list[str] = field(default_factory=list, repr=False, compare=False)  # all, at any verbosity
-    long: list[LongTask] = field(default_factory=list, repr=False, compare=False)
-    ended: threading.Event | None = None  # for background work: set when it is cancelled
-    held: list[str] | None = None         # for background work: its warnings, shown when its result is taken
-    running: threading.local = field(default_factory=threading.local, repr=False, compare=False)  # see Task.adopt
+    long_tasks: list[LongTask] = field(default_factory=list, repr=False, compare=False)
+    cancelled: threading.Event | None = None  # for background work: set when it is cancelled
+    delayed_warnings: list[str] | None = None  # for background work: its warnings, shown when its result is taken
+    thread_state: threading.local = field(default_factory=threading.local, repr=False, compare=False)  # open titles
 
     def info(self, line: str) -> None:
         """Show a step or a result (by default, not with `-q`)."""
@@ -71,8 +71,8 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Show a warning (at any verbosity except `-qq`)."""
-        if self.held is not None:
-            self.held.append(line)
+        if self.delayed_warnings is not None:
+            self.delayed_warnings.append(line)
             return
         self.warnings.append(line)
         if self.verbosity >= -1:
@@ -97,7 +97,7 @@ class Progress:
 
     def check_cancelled(self) -> None:
         """Raise CancelledWorkError if this is the progress of cancelled background work."""
-        if self.ended is not None and self.ended.is_set():
+        if self.cancelled is not None and self.cancelled.is_set():
             raise CancelledWorkError
 
     def _line(self, line: str) -> None:
@@ -119,8 +119,8 @@ class Task:
     quick: bool = False
     done: int = 0
     began: float = 0.0                    # by time.monotonic
-    within: str = ""                      # title of the parent task
-    beside: list[str] = field(default_factory=list)  # titles of the open tasks of the thread in which it started
+    parent: str = ""                      # title of the parent task
+    open_titles: list[str] = field(default_factory=list)  # titles of the open tasks of the thread in which it started
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: int) -> None:
@@ -139,34 +139,34 @@ class Task:
         """Seconds since the task began."""
         return time.monotonic() - self.began
 
-    def adopt(self) -> None:
+    def become_parent(self) -> None:
         """Become the parent of the tasks that start in this thread from now on."""
-        self._around().append(self.title)
+        self._open_titles().append(self.title)
 
-    def _around(self) -> list[str]:
-        titles: list[str] = self.progress.running.__dict__.setdefault("titles", [])
+    def _open_titles(self) -> list[str]:
+        titles: list[str] = self.progress.thread_state.__dict__.setdefault("titles", [])
         return titles
 
     def __enter__(self) -> Self:
         self.begin()
-        self.adopt()
-        self.beside = self._around()
+        self.become_parent()
+        self.open_titles = self._open_titles()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        self.beside.remove(self.title)  # the block may end in another thread than it started in
+        self.open_titles.remove(self.title)  # the block may end in another thread than it started in
         self.end(failed=kind is not None)
 
     def begin(self) -> None:
         """Start the task without a `with` block: for a task without parts, or one that ends in another thread."""
         self.progress.check_cancelled()
-        self.within = (self._around() or [""])[-1]
+        self.parent = (self._open_titles() or [""])[-1]
         self.began = time.monotonic()
         if self.progress.screen is not None:
             self.progress.screen.open(self)
         elif not self.quick:
             size = f" ({megabytes(self.total)})" if self.total and not self.unit else ""
-            self._tell(f"{self.title}{size}")
+            self._print(f"{self.title}{size}")
 
     def end(self, *, failed: bool = False) -> None:
         """End a task that was started by `begin`."""
@@ -176,15 +176,15 @@ class Task:
         if failed:
             return  # the error is shown instead
         if took >= LONG:
-            self.progress.long.append((self.title, took, self.within))
+            self.progress.long_tasks.append((self.title, took, self.parent))
         moved = "" if self.unit or not self.done else megabytes(self.done)
         if self.progress.screen is not None:
             tick = self.progress.screen.tick
-            self._tell(f"{tick}{duration(took):>{8 - len(tick)}}  {self.title}{moved and f', {moved}'}")
+            self._print(f"{tick}{duration(took):>{8 - len(tick)}}  {self.title}{moved and f', {moved}'}")
         elif took >= LONG:
-            self._tell(f"{self.title}: {moved and f'{moved} in '}{duration(took)}")
+            self._print(f"{self.title}: {moved and f'{moved} in '}{duration(took)}")
 
-    def _tell(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self.part:
             self.progress.info(line)
 

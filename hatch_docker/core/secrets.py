@@ -2,7 +2,7 @@
 
 Layers are searched while they are written, so that no layer with a secret is stored. A cached layer is searched again
 if the values differ from those of its last search. Values are kept in memory only. The cache contains keyed hashes of
-them (`mark`); the hash key is not in the cache. Documents are searched before they are written.
+them (`fingerprint`); the hash key is not in the cache. Documents are searched before they are written.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError, SecretError
 
-LEAST = 6  # characters; shorter values are ignored, because any file may contain them by chance
+MIN_LENGTH = 6  # characters; shorter values are ignored, because any file may contain them by chance
 PIECE = 1 << 18  # bytes
-LEAST_ENCODED = 8  # characters; shorter base64 and base32 texts are ignored
-LEAST_LINE = 16  # characters; shorter lines of a private key are ignored
+MIN_ENCODED = 8  # characters; shorter base64 and base32 texts are ignored
+MIN_LINE = 16  # characters; shorter lines of a private key are ignored
 WORD = 8  # bytes
 FEW = 48  # byte strings, up to which they are searched for one by one
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # random, new at each start of the machine
@@ -38,7 +38,7 @@ _PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY[A-Z ]*)-----(.*?)-
 _HARMLESS = (".example", ".sample", ".template", ".dist")  # suffixes of templates, such as `.env.example`
 
 Feed = Callable[[bytes], None]
-Named = Iterable[tuple[str, str]]
+NamedValues = Iterable[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -46,36 +46,37 @@ class Secrets:
     """The secrets of a build: values, and sources of more values.
 
     `known`: descriptions by value. `sources`: functions that return more values by reading files or running programs;
-    they are called once, at the first search. `sought`: names and marks of the values, and names of the sources; part
-    of the key under which the cache stores the result of a search. `needles`: descriptions by encoded value.
+    they are called once, at the first search. `search_terms`: names and fingerprints of the values, and names of the
+    sources; part of the key under which the cache stores the result of a search. `needles`: descriptions by encoded
+    value.
     """
 
     known: dict[str, str] = field(default_factory=dict, repr=False)
-    sources: dict[str, Callable[[], Named]] = field(default_factory=dict)
-    sought: set[str] = field(default_factory=set)
+    sources: dict[str, Callable[[], NamedValues]] = field(default_factory=dict)
+    search_terms: set[str] = field(default_factory=set)
     needles: dict[bytes, str] = field(default_factory=dict, repr=False)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, what: str, value: str) -> None:
         """Add a value; `what` describes it in errors."""
         if value:
-            self.sought.add(f"{what} {mark(value.encode(errors='surrogateescape'))}")
-        self._note(what, value)
+            self.search_terms.add(f"{what} {fingerprint(value.encode(errors='surrogateescape'))}")
+        self._add(what, value)
 
-    def _note(self, what: str, value: str) -> None:
+    def _add(self, what: str, value: str) -> None:
         value = value.strip()
-        if len(value) >= LEAST and value not in self.known:
+        if len(value) >= MIN_LENGTH and value not in self.known:
             self.known[value] = what
             self.needles.update((needle, what) for needle in encodings(value))
 
-    def add_source(self, name: str, source: Callable[[], Named]) -> None:
+    def add_source(self, name: str, source: Callable[[], NamedValues]) -> None:
         """Add a source of more values, unless one with this name exists. A source that fails has no values."""
-        self.sought.add(name)
+        self.search_terms.add(name)
         self.sources.setdefault(name, source)
 
     def values(self) -> list[str]:
         """Return all values, to redact a program's output."""
-        self.ask()
+        self.call_sources()
         return list(self.known)
 
     def search(self) -> Callable[[str], Feed] | None:
@@ -83,7 +84,7 @@ class Secrets:
 
         That function returns another one, which takes the file's pieces and raises SecretError.
         """
-        self.ask()
+        self.call_sources()
         if not self.needles:
             return None
         find, longest = _finder(dict(self.needles)), max(map(len, self.needles))
@@ -109,17 +110,17 @@ class Secrets:
         if self.needles:
             _search(_finder(self.needles), 0, where)(data)
 
-    def ask(self) -> None:
+    def call_sources(self) -> None:
         """Call the sources that were not called yet, and add their values."""
         with self.guard:
             while self.sources:
                 _, source = self.sources.popitem()
                 with contextlib.suppress(HatchDockerError):
                     for what, value in source():
-                        self._note(what, value)
+                        self._add(what, value)
 
 
-def mark(value: bytes = b"") -> str:
+def fingerprint(value: bytes = b"") -> str:
     """Return a keyed hash that identifies a value until the machine restarts, and does not reveal it."""
     return hmac.new(_key(), value, hashlib.sha256).hexdigest()[:16]
 
@@ -129,7 +130,7 @@ def _key() -> bytes:
     try:
         return BOOT.read_bytes()
     except OSError:
-        return os.urandom(16)  # marks then differ in each build, and every build searches again
+        return os.urandom(16)  # fingerprints then differ in each build, and every build searches again
 
 
 def _finder(needles: dict[bytes, str]) -> Callable[[bytes], str]:
@@ -194,7 +195,7 @@ def encodings(value: str) -> Iterator[bytes]:
     yield value.encode("utf-16-le", "surrogatepass")
     yield value.encode("utf-16-be", "surrogatepass")
     for label, text in _PRIVATE_KEY.findall(value.replace("\\n", "\n")):
-        lines = [line.strip() for line in text.splitlines() if len(line.strip()) >= LEAST_LINE and ":" not in line]
+        lines = [line.strip() for line in text.splitlines() if len(line.strip()) >= MIN_LINE and ":" not in line]
         yield from (line.encode() for line in lines[label.startswith("OPENSSH") :])
     texts = {quote(raw, safe=""), quote(raw), quote_plus(raw), repr(value)[1:-1]}
     texts |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
@@ -202,13 +203,13 @@ def encodings(value: str) -> Iterator[bytes]:
     for before in range(3):
         # Only the characters that do not depend on the bytes before and after the value.
         start, end = (8 * before + 5) // 6, 8 * (before + len(raw)) // 6
-        if end - start >= LEAST_ENCODED:
+        if end - start >= MIN_ENCODED:
             padded = bytes(before) + raw
             yield base64.b64encode(padded)[start:end]
             yield base64.urlsafe_b64encode(padded)[start:end]
     for before in range(5):
         start, end = (8 * before + 4) // 5, 8 * (before + len(raw)) // 5
-        if end - start >= LEAST_ENCODED:
+        if end - start >= MIN_ENCODED:
             yield base64.b32encode(bytes(before) + raw)[start:end]
 
 

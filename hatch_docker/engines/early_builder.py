@@ -12,7 +12,7 @@ from typing import BinaryIO
 from hatch_docker.bases.debian.base_cache import recall_base, recall_snapshot
 from hatch_docker.bases.inspection import RELEASES, suite_of
 from hatch_docker.bases.model import runnable_platform
-from hatch_docker.core.beside import beside
+from hatch_docker.core.beside import in_background
 from hatch_docker.core.context import Context
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
@@ -40,12 +40,12 @@ def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Cont
         yield ctx
     elif base.kind == "debian" and _is_new(base, platform, plan, ctx):
         suite.set_result(base.location)
-        with beside(ctx, make):
+        with in_background(ctx, make):
             yield ctx
     elif base.kind != "debian" and plan.base.builder is None:
-        with beside(ctx, make):
+        with in_background(ctx, make):
             try:
-                yield replace(ctx, readers=(*ctx.readers, lambda _ctx, _layer: _SuiteReader(suite)))
+                yield replace(ctx, layer_readers=(*ctx.layer_readers, lambda _ctx, _layer: _SuiteReader(suite)))
             finally:
                 _tell(suite, "")  # the base is known
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_docker.bases.model import Base
-from hatch_docker.core.beside import beside
+from hatch_docker.core.beside import in_background
 from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
@@ -134,7 +134,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
 
         ours = own_projects(plan, inputs.target, project)
         if any(own.build.isolated for own in ours):
-            with beside(ctx, dependencies) as result:
+            with in_background(ctx, dependencies) as result:
                 own = [_own(own, inputs) for own in ours]
                 groups, layers = result()
         else:  # hatchling works in this process, and takes no time
@@ -215,7 +215,7 @@ def _layers(
     title = f"making {counted(len(missing), 'layer')}{f' ({reused} reused)' if reused else ''}"
     with (
         site.ctx.progress.task(title, len(missing), unit="layers", quick=True) as task,
-        ThreadPoolExecutor(WORKERS, initializer=task.adopt) as pool,
+        ThreadPoolExecutor(WORKERS, initializer=task.become_parent) as pool,
     ):
 
         def make(group: Group) -> tuple[Layer, bool]:

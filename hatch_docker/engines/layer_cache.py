@@ -39,7 +39,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import SecretError
-from hatch_docker.core.secrets import PIECE, mark
+from hatch_docker.core.secrets import PIECE, fingerprint
 from hatch_docker.core.streams import pieces
 from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.compression import Compression
@@ -156,10 +156,10 @@ def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = 
     `new` are the digests of layers that were searched just now, when they were made. Raises SecretError for a layer
     that holds a secret, and removes it from the store.
     """
-    sought = ctx.secrets.sought
+    sought = ctx.secrets.search_terms
     for layer in layers:
         digest = layer.descriptor.digest
-        key = key_of(digest, mark())
+        key = key_of(digest, fingerprint())
         searched = set(ctx.store.recall(SEARCHED, key) or ())
         if sought <= searched or (ctx.lazy and not ctx.store.has(digest)):
             continue  # it is made again where it is needed

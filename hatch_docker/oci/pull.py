@@ -58,7 +58,7 @@ def _manifest(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descr
     header = response.headers.get("docker-content-digest", "")
     promised = reference.digest or (header if DIGEST.fullmatch(header) else found)
     if found != promised:
-        raise Retryable(f"the manifest's digest is {found} instead of {promised}", tries=2, lasting=True)
+        raise Retryable(f"the manifest's digest is {found} instead of {promised}", tries=2, permanent=True)
     media_type = media_type_of(response.body, response.headers.get("content-type", ""), str(reference))
     with blobs.writer() as writer:
         writer.write(response.body)
@@ -144,7 +144,7 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
             except StatusError as error:
                 raise refuse(reference, error.response) from error
             if writer.digest != descriptor.digest:
-                raise Retryable(f"its digest is {writer.digest}", tries=2, lasting=True)
+                raise Retryable(f"its digest is {writer.digest}", tries=2, permanent=True)
             writer.commit()
 
     with blobs.lock(descriptor.digest):

@@ -142,7 +142,7 @@ def send_manifest(
         headers = {"content-type": descriptor.media_type, **(condition or {})}
         answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
         if answer.status in (400, 404) and any(code in answer.body for code in _NOT_YET):
-            raise Retryable(explain(answer), tries=4, lasting=True)
+            raise Retryable(explain(answer), tries=4, permanent=True)
         if answer.status not in (200, 201, 202):
             raise refuse(target.name, answer)
         stored = answer.headers.get("docker-content-digest", descriptor.digest)
@@ -215,7 +215,7 @@ def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | 
     if answer.status in (404, 416):
         raise Retryable(f"the upload session is gone: {explain(answer)}")
     if answer.status == 400:
-        raise Retryable(explain(answer), tries=2, lasting=True)
+        raise Retryable(explain(answer), tries=2, permanent=True)
     if answer.status not in (201, 204):
         raise refuse(target.name, answer)
     return descriptor.size

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hatch_docker.core.http import urls
-from hatch_docker.core.http.client import SMALL, Client, is_offline
+from hatch_docker.core.http.client import BODY_LIMIT, Client, is_offline
 from hatch_docker.core.http.responses import Response, StatusError, explain
 from hatch_docker.core.http.retry import Retryable
 from hatch_docker.core.http.tls_probe import speaks_tls
@@ -62,7 +62,7 @@ class Remote:
 
     def send(
         self, reference: Reference, method: str, url: str, scopes: tuple[str, ...], *,
-        headers: Mapping[str, str] | None = None, limit: int = SMALL, replay: bool = True, **body: Any,
+        headers: Mapping[str, str] | None = None, limit: int = BODY_LIMIT, replay: bool = True, **body: Any,
     ) -> Response:
         """Make one attempt of a request, with `Authorization` if `url` has the registry's origin.
 
@@ -76,7 +76,7 @@ class Remote:
             return response
         fresh = self._renew(reference, scopes, response, sent.get("authorization"))
         if not replay:
-            raise Retryable(str(refuse(reference, response)), after=0.0, tries=2, lasting=True)
+            raise Retryable(str(refuse(reference, response)), after=0.0, tries=2, permanent=True)
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
     def ask_manifest(self, reference: Reference, method: str = "GET") -> Response:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ProgramError
-from hatch_docker.core.secrets import mark
+from hatch_docker.core.secrets import fingerprint
 from hatch_docker.project.repository import git_directories, other_configurations, repositories, repository_of, run_git
 
 _COPIED_KEYS = re.compile(
@@ -34,7 +34,7 @@ def _configuration_marks(root: Path, environ: Mapping[str, str]) -> str:
             text = path.read_bytes()
         except OSError:
             continue
-        found += [mark(text)] if _MAY_HOLD_LOGIN.search(text) else []
+        found += [fingerprint(text)] if _MAY_HOLD_LOGIN.search(text) else []
     return " ".join(found)
 
 

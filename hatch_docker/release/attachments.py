@@ -50,7 +50,7 @@ def make_documents(
     paths = [project.root / path for path in (plan.lock.path, plan.pins) if path]
     locks = {path.name: file_digest(path) for path in paths if path.is_file()}
     documents = {sbom.file: sbom.digest for sbom in sboms}
-    statement = provenance(plan, item, built, locks=locks, used=ctx.used, documents=documents)
+    statement = provenance(plan, item, built, locks=locks, used=ctx.materials, documents=documents)
     ending, media_type = PROVENANCE
     digest = _store_document(statement, ctx)
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
@@ -104,14 +104,14 @@ def check_secrets(
     texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
     for image in images_of(item):
         texts |= {f"the manifest {image.digest}": image.manifest, f"the configuration of {image.digest}": image.config}
-    key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.sought))
+    key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.search_terms))
     new = ctx.store.recall("searched", key) is None
     if new:
         for result in built:
             own = list(zip(result.image.layers, result.notes, strict=True))[len(result.base.image.layers) :]
             made = {layer.descriptor.digest for layer, note in own if not note.cached}
             search_layers([layer for layer, _ in own], ctx, made)
-        ctx.secrets.ask()
+        ctx.secrets.call_sources()
         texts |= {document.file: read_stored(document, ctx) for document in documents}
     try:
         for where, data in texts.items():

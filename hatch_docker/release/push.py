@@ -15,7 +15,7 @@ from hatch_docker.core.beside import start_thread
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
-from hatch_docker.core.secrets import mark
+from hatch_docker.core.secrets import fingerprint
 from hatch_docker.core.text import abbreviate, counted, megabytes
 from hatch_docker.core.validation import Line
 from hatch_docker.oci.model import Image, Index, digest_of, images_of
@@ -99,7 +99,7 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
     files = []
     for path in login_files(ctx.environ):
         with contextlib.suppress(OSError):
-            files.append(f"{path} {mark(path.read_bytes())}")
+            files.append(f"{path} {fingerprint(path.read_bytes())}")
 
     def logins() -> Iterator[tuple[str, str]]:
         for name in map(parse_reference, repositories):

@@ -95,7 +95,7 @@ def stop_if_refused(remote: Remote, repositories: Sequence[str], ctx: Context) -
             if name.name not in remote.sessions:
                 threading.Thread(target=connect, args=(name,), daemon=True).start()
     try:
-        yield replace(ctx, progress=replace(ctx.progress, ended=ended))
+        yield replace(ctx, progress=replace(ctx.progress, cancelled=ended))
         for thread in trying:
             thread.join()
         if refused:

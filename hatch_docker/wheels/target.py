@@ -249,7 +249,7 @@ def version_of(filename: str) -> Version | None:
 
 def note_used(pins: Iterable[Pin | PinHash], ctx: Context) -> None:
     """Record in the context the build requirements with which a wheel was built."""
-    ctx.used.update({("pypi", pin.name, pin.version, pin.filename): pin.sha256 for pin in pins})
+    ctx.materials.update({("pypi", pin.name, pin.version, pin.filename): pin.sha256 for pin in pins})
 
 
 def parse_marker(text: str, where: str) -> Marker:

@@ -39,7 +39,7 @@ def never() -> Any:
 def test_layers_are_not_opened_again(ctx: Context, tmp_path: Path) -> None:
     whole, base = plan({"sbom": ["cyclonedx"]}), layers()
     image = image_of(*base, architecture=host_platform().architecture)
-    read_facts(image, "test", replace(ctx, readers=base_readers(whole)), unpack=True)
+    read_facts(image, "test", replace(ctx, layer_readers=base_readers(whole)), unpack=True)
     closed = [replace(layer, open=never) for layer in base]
     fresh = replace(ctx, store=open_store(tmp_path / "other"))
     assert read_files(closed, len(base), ctx) == read_files(base, len(base), fresh)

@@ -106,7 +106,7 @@ def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:
 def test_the_base_of_the_builder_is_noted(story: Story, tmp_path: Path) -> None:
     """An unchanged build asks then whether its tag names another image."""
     builder = BasePlan("registry", "registry.example/builder:1", "registry.example/builder:1")
-    story.before = lambda ctx: ctx.used.update({("base", builder.name): "sha256:" + "b" * 64})
+    story.before = lambda ctx: ctx.materials.update({("base", builder.name): "sha256:" + "b" * 64})
     notes = Notes(Command(tmp_path, ("test",), {}))
     story.run(notes, base=replace(story.plan.base, builder=builder))
     assert notes.tags[builder.location] == "sha256:" + "b" * 64

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from hatch_docker.core.beside import beside
+from hatch_docker.core.beside import in_background
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import run
@@ -21,7 +21,7 @@ def test_warnings_come_when_the_result_is_taken(ctx: Context) -> None:
         warned.set()
         return 5
 
-    with beside(ctx, work) as result:
+    with in_background(ctx, work) as result:
         warned.wait(10)
         ctx.progress.warn("step")
         assert ctx.progress.warnings == ["step"]
@@ -34,10 +34,10 @@ def test_an_error_of_a_step_comes_first(ctx: Context) -> None:
         ctx.progress.warn("beside")
         raise BuildError("beside")
 
-    with pytest.raises(BuildError, match="step"), beside(ctx, work):
+    with pytest.raises(BuildError, match="step"), in_background(ctx, work):
         raise BuildError("step")
     assert ctx.progress.warnings == []
-    with pytest.raises(BuildError, match="beside"), beside(ctx, work) as result:
+    with pytest.raises(BuildError, match="beside"), in_background(ctx, work) as result:
         result()
     assert ctx.progress.warnings == ["beside"]
 
@@ -62,7 +62,7 @@ def test_what_nobody_waits_for_ends(ctx: Context, *, fails: bool) -> None:
             raise
 
     def block() -> None:
-        with beside(ctx, work):
+        with in_background(ctx, work):
             begun.wait(10)
             time.sleep(0.2)
             if fails:

@@ -197,13 +197,13 @@ def test_changes_are_told_old_to_new() -> None:
 
 def asking(ctx: Context) -> Context:
     """Whoever writes a lock that has nothing yet."""
-    return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "", [], ask=True))
+    return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "", [], update=True))
 
 
 def locked(ctx: Context, by: Context, *more: tuple[str, Entry]) -> Context:
     """A build with what was noted, by way of the file."""
     assert by.image_lock is not None
-    data = image_lock_toml([*by.image_lock.used.values(), *more])
+    data = image_lock_toml([*by.image_lock.used_entries.values(), *more])
     entries: list[tuple[str, Entry]] = [*parse_image_lock(data, "hatch-docker.lock")]
     return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "d", entries))
 

@@ -308,7 +308,7 @@ def test_a_task_may_end_in_another_thread() -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(block.close).result()
     with progress.task("next") as task:
-        assert task.within == ""
+        assert task.parent == ""
 
 
 def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.Monke
         with contextlib.suppress(ValueError), progress.task(title, part=True):
             if title == "failed":
                 raise ValueError
-    with progress.task("layer") as layer, ThreadPoolExecutor(1, initializer=layer.adopt) as pool:
+    with progress.task("layer") as layer, ThreadPoolExecutor(1, initializer=layer.become_parent) as pool:
 
         def part() -> None:
             with progress.task("part", part=True):
@@ -330,4 +330,4 @@ def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.Monke
         elsewhere = progress.task("elsewhere")
         elsewhere.begin()
         pool.submit(elsewhere.end).result()
-    assert progress.long == [("long", 2.5, ""), ("part", 2.0, "layer"), ("layer", 3.0, "")]
+    assert progress.long_tasks == [("long", 2.5, ""), ("part", 2.0, "layer"), ("layer", 3.0, "")]

@@ -42,7 +42,7 @@ def check(value: dict[str, Any]) -> None:
     predicate = ParseDict(text["predicate"], provenance_pb2.Provenance())
     assert predicate.build_definition.build_type
     assert predicate.run_details.builder.id
-    for one in predicate.build_definition.resolved_dependencies:
+    for one in predicate.build_definition.materials:
         ResourceDescriptor.copy_from_pb(one).validate()
 
 

@@ -79,8 +79,8 @@ def test_a_registry_that_is_not_running_ends_the_build(
     with refused, stop_if_refused(remote, names, ctx):
         time.sleep(0.2)  # a build of which nothing is left to do
     with pytest.raises(TransientError), stop_if_refused(remote, names, ctx) as watched:
-        assert watched.progress.ended is not None
-        assert watched.progress.ended.wait(10)
+        assert watched.progress.cancelled is not None
+        assert watched.progress.cancelled.wait(10)
         watched.progress.task("the next layer").begin()
     with stop_if_refused(remote, names[:1], ctx) as watched:
         time.sleep(0.2)

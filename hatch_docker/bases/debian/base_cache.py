@@ -103,7 +103,7 @@ def builder_key(packages: Sequence[Sequence[str]]) -> str:
 
 def note_used(packages: Iterable[tuple[str, str]], suite: str, ctx: Context) -> None:
     """Record in the context that wheels are built with some packages. `packages`: pairs of title and digest."""
-    ctx.used.update({("deb", title, suite): digest.removeprefix("sha256:") for title, digest in packages})
+    ctx.materials.update({("deb", title, suite): digest.removeprefix("sha256:") for title, digest in packages})
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
@@ -159,7 +159,7 @@ def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = F
     Returns None if there is neither. With `young`, a snapshot counts only if it may be used without a new request.
     """
     if ctx.image_lock is not None:
-        return None if ctx.image_lock.ask else ctx.image_lock.digest
+        return None if ctx.image_lock.update else ctx.image_lock.digest
     snapshot = recall_snapshot(ctx.store, plan.location, platform.architecture)
     if snapshot is None or (young and (ctx.refresh or not is_young(snapshot, time.time()))):
         return None

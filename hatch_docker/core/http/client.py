@@ -48,10 +48,10 @@ BLOCK = 1 << 16  # bytes sent at a time; sending each block must take at most CO
 BROKEN = (ConnectionError, TimeoutError)
 ERROR_BODY = 1 << 16  # bytes of an error response that are read
 OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that forbids network access
-SMALL = 4 << 20  # largest response body in bytes, except for downloads
+BODY_LIMIT = 4 << 20  # largest response body in bytes, except for downloads
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
-_NONE: Mapping[str, str] = {}
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class _Session:
     guard: threading.Lock = field(default_factory=threading.Lock)
     pools: dict[str | None, urllib3.PoolManager] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
-    room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(4))
+    transfers: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Client:
         return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
 
     def request(
-        self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
-        expect: Iterable[int] = (200,), limit: int = SMALL,
+        self, method: str, url: str, *, headers: Mapping[str, str] = _NO_HEADERS, body: Body = None,
+        expect: Iterable[int] = (200,), limit: int = BODY_LIMIT,
     ) -> Response:
         """Return a small response with one of the statuses `expect`; raise RegistryError for another status."""
         return self.retry(
@@ -100,8 +100,8 @@ class Client:
         return self.policy.run(what, attempt, self.progress, deadline=deadline)
 
     def send(
-        self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
-        body_size: int | None = None, limit: int = SMALL, redirects: int = MAX_REDIRECTS,
+        self, method: str, url: str, *, headers: Mapping[str, str] = _NO_HEADERS, body: Body = None,
+        body_size: int | None = None, limit: int = BODY_LIMIT, redirects: int = MAX_REDIRECTS,
     ) -> Response:
         """Make one attempt; return the response. Raises Retryable for a transient status or a broken connection.
 
@@ -112,13 +112,13 @@ class Client:
 
     def download(
         self, url: str, write: Callable[[bytes], object], *, size: int | None = None,
-        limit: int = 4 << 30, headers: Mapping[str, str] = _NONE,
+        limit: int = 4 << 30, headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         """Make one attempt to stream a response body into `write`; raise Retryable if it does not have `size` bytes."""
         exchange = self._exchange("GET", url, headers, None, None, MAX_REDIRECTS)
-        with self.session.room, exchange as (raw, final):
+        with self.session.transfers, exchange as (raw, final):
             if raw.status != 200:
-                check_status((200,), self._small(raw, final, SMALL, headers))
+                check_status((200,), self._small(raw, final, BODY_LIMIT, headers))
             bound = limit if size is None else size
             count = 0
             for chunk in self._chunks(raw, final):
@@ -128,7 +128,7 @@ class Client:
                 write(chunk)
         if size is not None and count != size:
             came = f"more than {size}" if count > size else f"only {count} of {size}"
-            raise Retryable(f"{came} bytes came", tries=2, lasting=True)
+            raise Retryable(f"{came} bytes came", tries=2, permanent=True)
         if count > bound:
             raise RegistryError(f"the file is larger than {limit} bytes")
 
@@ -180,9 +180,9 @@ class Client:
         with contextlib.ExitStack() as stack:
             content: bytes | Iterator[bytes] | None
             if callable(body):
-                # Opened before `room` is acquired: opening may download the body, which acquires `room` too.
+                # Opened before `transfers` is acquired: opening may download the body, which acquires `transfers` too.
                 stream = stack.enter_context(body())
-                stack.enter_context(self.session.room)
+                stack.enter_context(self.session.transfers)
                 content = _exactly(body_size or 0, stream)
                 sent["content-length"] = str(body_size)
             else:
@@ -240,7 +240,7 @@ def is_offline(environ: Mapping[str, str]) -> bool:
 
 def fetch(
     store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
-    headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = no_progress,
+    headers: Mapping[str, str] = _NO_HEADERS, limit: int = 4 << 30, advance: Advance = no_progress,
 ) -> str:
     """Download a file into the store, if the store does not have `digest`; return its digest.
 
@@ -261,7 +261,7 @@ def fetch(
             else:
                 client.download(bare, write, size=size, limit=limit, headers={**credentials, **headers})
             if digest not in (None, writer.digest):
-                raise Retryable(f"its digest is {writer.digest} instead of {digest}", tries=2, lasting=True)
+                raise Retryable(f"its digest is {writer.digest} instead of {digest}", tries=2, permanent=True)
             return writer.commit()
 
     with contextlib.nullcontext() if digest is None else store.lock(digest):

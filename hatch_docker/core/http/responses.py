@@ -109,7 +109,7 @@ def _tls_error(error: Exception, host: str) -> RegistryError:
         return RegistryError(f"{host}: this port does not speak https")
     if isinstance(inner, ssl.SSLCertVerificationError):
         return RegistryError(f"{host}: no trusted TLS connection ({said}); for a private CA set HATCH_DOCKER_CA_BUNDLE")
-    return Retryable(f"no TLS connection to {host} ({said})", tries=2, lasting=True)
+    return Retryable(f"no TLS connection to {host} ({said})", tries=2, permanent=True)
 
 
 def _innermost(error: BaseException) -> BaseException:

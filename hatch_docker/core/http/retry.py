@@ -24,15 +24,15 @@ LONGEST_REQUEST = 60.0  # seconds; a longer `Retry-After` is an error
 class Retryable(TransientError):
     """A failed attempt that may succeed if it is repeated.
 
-    `after`: seconds from `Retry-After`. `tries`: the most attempts that may fail in this way. `lasting`: True if the
+    `after`: seconds from `Retry-After`. `tries`: the most attempts that may fail in this way. `permanent`: True if the
     failure is permanent when `tries` attempts have failed (exit status 1, not 75).
     """
 
-    def __init__(self, message: str, *, after: float | None = None, tries: int = 6, lasting: bool = False) -> None:
+    def __init__(self, message: str, *, after: float | None = None, tries: int = 6, permanent: bool = False) -> None:
         super().__init__(message)
         self.after = after
         self.tries = tries
-        self.lasting = lasting
+        self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Policy:
 
 
 def _failure(message: str, error: Retryable) -> RegistryError:
-    return (RegistryError if error.lasting else TransientError)(message)
+    return (RegistryError if error.permanent else TransientError)(message)
 
 
 def pause(number: int) -> float:

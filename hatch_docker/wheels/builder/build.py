@@ -25,7 +25,7 @@ from hatch_docker.bases.image import base_tree, note_builder, running_tree, tree
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.partial_tree import find_partial, note_partial, watch, with_whole_trees
 from hatch_docker.core.at_once import at_once
-from hatch_docker.core.beside import beside
+from hatch_docker.core.beside import in_background
 from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import ChangedTreeError, DamagedBlobError, Store, file_digest, key_of
 from hatch_docker.core.context import Context
@@ -166,7 +166,7 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
         at_once(*(functools.partial(quietly, work) for work in (environment, lambda: _tree(base, build, ctx), builder)))
 
     def make_first(ctx: Context) -> KeptFile:
-        with beside(ctx, prepare) as prepared:  # needed after the builder's root
+        with in_background(ctx, prepare) as prepared:  # needed after the builder's root
             made = existing_file(make(ctx))
             prepared()
         return made
@@ -386,7 +386,7 @@ def _run_and_check(run: Callable[[], None], ctx: Context) -> None:
 
     Raise ChangedTreeError if a tree was changed, also if `run` fails.
     """
-    with beside(ctx, lambda ctx: ctx.store.check_trees()) as checked:
+    with in_background(ctx, lambda ctx: ctx.store.check_trees()) as checked:
         try:
             run()
         except HatchDockerError:

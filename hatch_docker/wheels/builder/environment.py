@@ -55,7 +55,7 @@ def build_environment(
 
 def is_imported_once(ctx: Context) -> bool:
     """Return whether the modules of build environments are not byte-compiled; then no interpreter is needed."""
-    return ctx.runner and ctx.store.uses_shared
+    return ctx.is_ci_runner and ctx.store.uses_shared
 
 
 def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:

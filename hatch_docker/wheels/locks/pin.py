@@ -61,7 +61,7 @@ def pin(
     """
     lock = _with_sources(lock, ctx)
     pins = _locked_pins(lock, root, target, ctx, metadata)
-    ctx.local.update(unquote(urlsplit(pin.url).path) for pin in pins if pin.url.startswith("file:"))
+    ctx.local_wheels.update(unquote(urlsplit(pin.url).path) for pin in pins if pin.url.startswith("file:"))
     names = {pin.name for pin in pins}
     missing = [name for name in lock.beside if name not in names]
     if not missing:
@@ -101,7 +101,7 @@ def _pin_wheels(lock: LockPlan, key: str, project: Path, target: Target, ctx: Co
     for found in pins:
         if not found.is_wheel:
             raise WheelError(f"build requirement {found.name} {found.version} has no wheel for {target}")
-    at = ctx.asked.get((_FACT, ctx.store.stored_key(_FACT, key))) if key else None
+    at = ctx.response_times.get((_FACT, ctx.store.stored_key(_FACT, key))) if key else None
     if at is not None and not any(found.url.startswith("file:") for found in pins):
         ctx.store.note(HASHES, key, {"at": at, "pins": [astuple(row) for row in _hashes(pins)]})
     return pins

@@ -299,10 +299,10 @@ def test_builder_root_name_comes_from_shared_cache(fake: FakeArchive, tmp_path: 
            for kind, key, value in facts]  # fmt: skip
     ctx, shared = sharing(context(tmp_path / "second"), facts)
     assert find_builder(plan, AMD64, (), ctx, suite="trixie") == root
-    assert ctx.used == first.used
+    assert ctx.materials == first.materials
     assert facts_of(shared) == facts
-    assert {kind for kind, _ in ctx.asked} == {BUILDER}
-    assert all(ctx.store.local.recall(*answer)["time"] == time for answer, time in ctx.asked.items())
+    assert {kind for kind, _ in ctx.response_times} == {BUILDER}
+    assert all(ctx.store.local.recall(*answer)["time"] == time for answer, time in ctx.response_times.items())
     shared.used = False
     assert find_builder(plan, AMD64, (), ctx, suite="trixie") is None
     others = ((old, (), "trixie"), (facts, ("x",), "trixie"), (facts, (), "bookworm"), (facts, (), ""))

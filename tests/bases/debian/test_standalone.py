@@ -103,10 +103,10 @@ def test_python_layer_has_runtime_files_and_sbom(fake: FakeArchive, tmp_path: Pa
 def test_lock_pins_archive_by_hash(fake: FakeArchive, tmp_path: Path) -> None:
     """A newer archive is not used. An archive that differs from SHA256SUMS is rejected."""
     mirror = write_release(tmp_path)
-    new_lock = make_image_lock("a.lock", "", [], ask=True)
+    new_lock = make_image_lock("a.lock", "", [], update=True)
     ctx = context(tmp_path / "cache")
     found = find_archive(plan_of(mirror), AMD64, Context(ctx.store, ctx.progress, ctx.connect, {}, new_lock))
-    pinned = parse_image_lock(image_lock_toml(list(new_lock.used.values())), "a.lock")
+    pinned = parse_image_lock(image_lock_toml(list(new_lock.used_entries.values())), "a.lock")
     locked = Context(ctx.store, ctx.progress, ctx.connect, {}, make_image_lock("a.lock", "1", pinned))
     write_release(tmp_path, name=NAME.replace("3.14.2", "3.14.3"))
     assert find_archive(plan_of(mirror), AMD64, locked) == found

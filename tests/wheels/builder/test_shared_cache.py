@@ -69,11 +69,11 @@ def test_pins_in_shared_cache_find_a_wheel(
     facts = facts_of(noted)
     found, ctx, shared = machine("second", facts)
     assert (found.digest, index.requests, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [], [])
-    assert ctx.used == first.used
+    assert ctx.materials == first.materials
     assert facts_of(shared) == [fact for fact in facts if fact[0] != "pyproject-in-wheel"]
     # The resolution is recorded with its age, and under this machine's key.
-    assert {kind for kind, _ in ctx.asked} == {"build-pins"}
-    assert all(ctx.store.local.recall(*answer)["at"] == at for answer, at in ctx.asked.items())
+    assert {kind for kind, _ in ctx.response_times} == {"build-pins"}
+    assert all(ctx.store.local.recall(*answer)["at"] == at for answer, at in ctx.response_times.items())
     assert found.open().read_bytes() == made.open().read_bytes()
     assert index.paths("/files/helper")  # installed wheels are resolved on this machine
 

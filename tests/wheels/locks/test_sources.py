@@ -209,7 +209,7 @@ def test_wheel_at_path_or_url(
     pins = pin(lock_plan(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private), root, AMD64, ctx)
     assert names(pins) == [name, "six-9.0-py3-none-any.whl"]
     assert fetch(pins, ctx, root=root)
-    assert ctx.local == {str(root / "wheels" / name)}
+    assert ctx.local_wheels == {str(root / "wheels" / name)}
     public.add("inner", make_wheel("inner", "2.0"))
     at = f"http://127.0.0.1:{public.port}/files/inner/{name}"
     assert pinned_files(root, f'{tables} = {{ url = "{at}" }}', ctx, private) == [name]
