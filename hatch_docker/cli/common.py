@@ -1,7 +1,7 @@
-"""Options, output and settings that several commands share.
+"""Options, output and settings of several commands.
 
-A module of commands has `add`, which declares them, and for each a function that runs it and imports what is heavy. It
-returns the exit status, None for 0.
+A module of commands has the function `add`, which declares them, and for each a function that runs it. That function
+imports the heavy modules, and returns the exit status, None for 0.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Run = Callable[[argparse.Namespace], int | None]
 def declare(
     commands: Commands, name: str, summary: str, run: Run, *, verbosity: bool = False, examples: Sequence[Row] = ()
 ) -> Parser:
-    """Declare a command and return its parser; with `verbosity` it takes -v and -q."""
+    """Declare a command and return its parser. `verbosity`: the command has the options -v and -q."""
     command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     command.summary, command.examples = summary, examples
     command.set_defaults(command=command, run=run)
@@ -39,7 +39,7 @@ def declare(
 
 
 def add_project(command: argparse.ArgumentParser, *, option: bool = False) -> None:
-    """Add the project's directory, as an argument or as an `option`."""
+    """Add the project's directory as an argument, or as an `option`."""
     text = "the project's directory, of any build backend; default: the current one"
     if option:
         command.add_argument("--project", default=".", metavar="DIRECTORY", help=text)
@@ -48,22 +48,19 @@ def add_project(command: argparse.ArgumentParser, *, option: bool = False) -> No
 
 
 def add_json(command: argparse._ActionsContainer, page: str) -> None:
-    """Add --json, whose keys a page of the documentation describes."""
+    """Add --json. `page`: the page of the documentation that describes the keys."""
     command.add_argument("--json", action="store_true", help=f"print JSON for programs, see {page}")
 
 
 def output_directory(text: str) -> Path:
-    """Return the absolute path of --output; raises ArgumentTypeError for "-", which elsewhere is standard output."""
+    """Return the absolute path of --output. Raises ArgumentTypeError for "-", which other programs use for stdout."""
     if text == "-":
         raise argparse.ArgumentTypeError("must be a directory: what is written are files, and - is not one of them")
     return Path(text).resolve()
 
 
 def non_negative(text: str) -> float:
-    """Return an option's value as a finite number that is not negative.
-
-    Raises ArgumentTypeError, which argparse reports as a sentence.
-    """
+    """Return an option's value as a finite number of 0 or more. Raises ArgumentTypeError (argparse prints it)."""
     try:
         value = float(text)
     except ValueError:
@@ -82,9 +79,9 @@ def project_root(options: argparse.Namespace) -> Path:
 
 
 def set_verbosity(options: argparse.Namespace) -> int:
-    """Return the verbosity that -v, -q and hatch's variables ask for, and set the variables to it.
+    """Return the sum of -v, -q and hatch's variables, and set the variables to it.
 
-    hatchling, which builds wheels in this process, reads the variables.
+    hatchling reads these variables when it builds wheels in this process.
     """
     for name, count in (("HATCH_VERBOSE", options.verbose), ("HATCH_QUIET", options.quiet)):
         before = os.environ.get(name, "")
@@ -93,9 +90,9 @@ def set_verbosity(options: argparse.Namespace) -> int:
 
 
 def stderr_context(options: argparse.Namespace | None = None) -> Context:
-    """Return a context that shows its progress on standard error: standard output has the answer alone.
+    """Return a context whose progress is printed to standard error, because standard output is for the result.
 
-    With `options` of a command that takes -v and -q, they decide how much is shown.
+    `options`: the options of a command with -v and -q.
     """
     def write(line: str) -> None:
         print(line, file=sys.stderr)
@@ -105,12 +102,12 @@ def stderr_context(options: argparse.Namespace | None = None) -> Context:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines without control characters: names in them may come from anywhere."""
+    """Print lines without control characters, because names in images are untrusted."""
     colors = has_colors(sys.stdout, os.environ)
     for line in lines:
         print(paint(sanitize(line)) if colors else sanitize(line))
 
 
 def print_json(value: object) -> None:
-    """Print JSON in ASCII: what is not text, or would control a terminal, is escaped."""
+    """Print JSON in ASCII, with control characters and surrogates escaped."""
     print(json.dumps(value, indent=2))

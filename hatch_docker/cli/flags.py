@@ -1,7 +1,7 @@
-"""Options of `build`, `plan` and `dockerfile` that stand for one of the table, named as users of Docker expect.
+"""Command line options of `build`, `plan` and `dockerfile` for options of the table, named like docker's options.
 
-Each sets the HATCH_DOCKER_* variable of its option for one run. So it is checked as the table is, and an unchanged
-build is one with the same options.
+Each one sets the HATCH_DOCKER_* variable of its option for one run. So its value is validated like the table, and it is
+part of the inputs of an unchanged build.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from hatch_docker.config import PREFIX
 from hatch_docker.core.cache.store import NO_CACHE
 from hatch_docker.core.errors import ConfigError
 
-TAG_ALONE = re.compile(r"v?[0-9]|latest$|.*\{")  # a word after -t that is a tag and not a name
+TAG_ALONE = re.compile(r"v?[0-9]|latest$|.*\{")  # the start of a value of -t that is a tag, not a name
 WITH_REGISTRY = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|([\w.-]+|\[[0-9a-f:]+\]):[0-9]+)/[a-z0-9._/-]+")
-# The option `load` and the words, by what the user typed.
+# By the value of --load: the value of the option `load`, and the words for another command line.
 LOADS: dict[bool | None, tuple[str, list[str]]] = {
     True: ("always", ["--load"]), False: ("never", ["--no-load"]), None: ("", []),
 }  # fmt: skip
@@ -26,7 +26,7 @@ HATCH_TARGETS = {
 
 
 def add_flags(command: argparse.ArgumentParser, *, builds: bool) -> None:
-    """Add the options to a command; one that `builds` an image also takes those about how and where to."""
+    """Add the options to a command. `builds`: also add --load, --no-cache and --progress."""
     group = command.add_argument_group("options of [tool.hatch-docker], for this run")
     add = group.add_argument
     add(
@@ -44,9 +44,9 @@ def add_flags(command: argparse.ArgumentParser, *, builds: bool) -> None:
 
 
 def flag_variables(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables that the options of a command set, and the option that the user typed for each.
+    """Return the environment variables that the options set, and the option that the user typed for each variable.
 
-    Raises ConfigError for names that contradict each other, and for a build argument without a value.
+    Raises ConfigError for two different names, and for a build argument without a value.
     """
     name, tags = _name_and_tags(options.tag, options.image)
     named = "--image" if options.image else "--tag"
@@ -70,7 +70,7 @@ def flag_variables(options: argparse.Namespace, environ: Mapping[str, str]) -> t
 
 
 def flag_words(options: argparse.Namespace) -> list[str]:
-    """Return the words that give another `hatch-docker build` the same options."""
+    """Return the same options as words for the command line of another `hatch-docker build`."""
     words = [f"--{name}={value}" for name, value in (("image", options.image), ("base", options.base)) if value]
     for name in ("tag", "platform", "build_arg"):
         words += [f"--{name.replace('_', '-')}={value}" for value in getattr(options, name)]
@@ -80,7 +80,7 @@ def flag_words(options: argparse.Namespace) -> list[str]:
 
 
 def _name_and_tags(typed: Sequence[str], image: str) -> tuple[str, list[str]]:
-    """Return the image's name, "" for the project's own, and the tags, none for those of the table."""
+    """Return the image's name ("": the default one) and the tags ([]: those of the table)."""
     names, tags = [image] if image else [], []
     bare = False
     for text in typed:
@@ -105,7 +105,7 @@ def _name_and_tags(typed: Sequence[str], image: str) -> tuple[str, list[str]]:
 
 
 def _build_args(typed: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the build arguments as the value of their variable, which adds them to those of the table."""
+    """Return the value of HATCH_DOCKER_BUILD_ARGS, whose "+" adds the build arguments to those of the table."""
     found = {}
     for text in typed:
         name, equals, value = text.partition("=")

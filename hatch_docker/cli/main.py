@@ -1,4 +1,4 @@
-"""The `hatch-docker` command line, which `python -m hatch_docker` runs as well."""
+"""The entry point of `hatch-docker` and `python -m hatch_docker`."""
 
 import argparse
 import os
@@ -43,11 +43,11 @@ EXAMPLES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status; a HatchDockerError is an error on standard error.
+    """Run one command and return the exit status; print a HatchDockerError to standard error.
 
-    Raises SystemExit with status 2 for a command or an option that does not exist.
+    Raises SystemExit with status 2 for an unknown command or option.
     """
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+    if "_ARGCOMPLETE" in os.environ:  # the shell requests completions
         import argcomplete
 
         argcomplete.autocomplete(make_parser()[0])
@@ -62,28 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the options of a command; an error leads to the command or option that is meant."""
+    """Return the options of a command. Ends the program for an unknown command or option, with a suggestion."""
     parser, commands = make_parser()
     if not words:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
     first = words[0].partition("=")[0]
     if first.startswith("-") and first not in ("-h", "--help", "--version"):
-        _refuse_before(parser, commands, first, words)
+        _fail_before_command(parser, commands, first, words)
     if not first.startswith("-") and first not in commands.choices:
         parser.fail(f"unknown command: {first}", command_advice(first, commands.choices))
     options, rest = parser.parse_known_args(words)
     if rest:
-        _refuse(options.command, rest[0].partition("=")[0])
+        _fail_unknown(options.command, rest[0].partition("=")[0])
     return options
 
 
-def _refuse_before(parser: Parser, commands: Commands, option: str, words: Sequence[str]) -> None:
-    """End the program for an option that stands before the command, or without one."""
+def _fail_before_command(parser: Parser, commands: Commands, option: str, words: Sequence[str]) -> None:
+    """End the program for an option before the command, or without a command."""
     command = next((word for word in words if word in commands.choices), "")
-    having = [name for name, other in commands.choices.items() if option in other.options()]
-    if having:
-        name = command if command in having else having[0]
+    candidates = [name for name, other in commands.choices.items() if option in other.options()]
+    if candidates:
+        name = command if command in candidates else candidates[0]
         rest = list(words)
         if command:
             rest.remove(command)
@@ -92,7 +92,7 @@ def _refuse_before(parser: Parser, commands: Commands, option: str, words: Seque
     parser.fail(f"unknown option: {option}", option_advice(option, sorted(known)) or "`hatch-docker help` lists all")
 
 
-def _refuse(command: Parser, word: str) -> None:
+def _fail_unknown(command: Parser, word: str) -> None:
     usage = f"`{command.prog} --help` shows what it takes"
     if not word.startswith("-"):
         command.fail(f"unexpected argument: {word}", usage)

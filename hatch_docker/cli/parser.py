@@ -1,4 +1,4 @@
-"""The parser of the command line: help with groups and examples, errors with the command or option that is meant."""
+"""The parser of the command line: help with groups and examples, errors with suggestions."""
 
 import argparse
 import contextlib
@@ -11,9 +11,9 @@ from typing import NoReturn
 from hatch_docker.core.terminal_lines import for_terminal
 
 Row = tuple[str, str]
-"""A command, or how it is typed, and a few words about it."""
+"""A command, or a command line, and a short description."""
 
-# Words of other tools, by the command that does it here.
+# Words that users of other tools may type, by our command for the same purpose.
 COMMANDS = {
     "build": "image make bake package",
     "init": "new create setup start quickstart",
@@ -36,9 +36,9 @@ COMMANDS = {
     "completion": "completions autocomplete",
     "--version": "version",
 }
-_MEANT = {word: command for command, words in COMMANDS.items() for word in words.split()}
+_SYNONYMS = {word: command for command, words in COMMANDS.items() for word in words.split()}
 
-# Options of other tools that have no similar one here, by what to do.
+# Advice on options of other tools for which there is no option with a similar name.
 _ADVICE = {
     **dict.fromkeys(("-f", "--file"), "a build needs no Dockerfile; `hatch-docker dockerfile` writes one"),
     "--pull": "HATCH_DOCKER_REFRESH=1 asks the registry for the base again",
@@ -51,8 +51,8 @@ _ADVICE = {
 
 
 def show_error(message: str, advice: str = "") -> None:
-    """Write an error, which may have several lines, and a line of advice; colours and word wrap are for terminals."""
-    with contextlib.suppress(OSError):  # in one file, the output stands before the error
+    """Print an error of one or more lines, and a line of advice; on a terminal with colours and word wrap."""
+    with contextlib.suppress(OSError):  # if both streams go to one file, the output comes before the error
         sys.stdout.flush()
     lines = [f"error: {message}", *([f"help: {advice}"] if advice else [])]
     for line in (line for text in lines for line in text.split("\n")):
@@ -60,7 +60,7 @@ def show_error(message: str, advice: str = "") -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help has sections of rows before the options, and examples after them."""
+    """A parser whose help also has sections of commands, before the options, and examples, after them."""
 
     sections: Sequence[tuple[str, Sequence[Row]]] = ()
     examples: Sequence[Row] = ()
@@ -77,14 +77,14 @@ class Parser(argparse.ArgumentParser):
         for group in self._action_groups:
             formatter.start_section(group.title)
             formatter.add_text(group.description)
-            formatter.add_arguments(group._group_actions)  # noqa: SLF001, as argparse does it
+            formatter.add_arguments(group._group_actions)  # noqa: SLF001, like the overridden method
             formatter.end_section()
         _add_section(formatter, "examples", self.examples)
         formatter.add_text(self.epilog)
         return formatter.format_help()
 
     def options(self) -> list[str]:
-        """Return the options, as they are typed."""
+        """Return all spellings of the options: "-o", "--output"."""
         return [name for action in self._actions for name in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
@@ -92,7 +92,7 @@ class Parser(argparse.ArgumentParser):
         self.fail(message, f"`{self.prog} --help` shows the options")
 
     def fail(self, message: str, advice: str) -> NoReturn:
-        """End the program with status 2, an error and what to do."""
+        """Print an error and advice, and end the program with status 2."""
         show_error(message, advice)
         raise SystemExit(2)
 
@@ -104,23 +104,23 @@ def _add_section(formatter: argparse.HelpFormatter, title: str, rows: Iterable[R
 
 
 def close_to(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return the name that is most like a word, "" if none is."""
+    """Return the name in `known` that is most similar to a word, "" if none is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff)), "")
 
 
 def command_advice(word: str, known: Iterable[str]) -> str:
-    """Return a sentence about a command that does not exist."""
-    words = {**_MEANT, **{name: name for name in known}}
-    similar = close_to(word.lower(), words) if len(word) > 2 else ""  # two letters resemble everything
+    """Return advice on an unknown command. `known`: all commands."""
+    words = {**_SYNONYMS, **{name: name for name in known}}
+    similar = close_to(word.lower(), words) if len(word) > 2 else ""  # two letters are similar to everything
     meant = words.get(word.lower()) or words.get(similar, "")
     lists = "`hatch-docker help` lists all commands"
     return f"did you mean `hatch-docker {meant}`? {lists}" if meant else lists
 
 
 def option_advice(word: str, known: Iterable[str]) -> str:
-    """Return a sentence about an option that a command does not have, "" if there is nothing to say.
+    """Return advice on an unknown option, "" if there is none. `known`: the options of the command.
 
-    An option of the table may be meant; pydantic is imported for its names.
+    Also suggests options of [tool.hatch-docker]; their names need the import of pydantic.
     """
     if word in _ADVICE:
         return _ADVICE[word]

@@ -1,4 +1,4 @@
-"""Source of an image as commands name it: a project's directory, or wheels that exist and the file with their table."""
+"""The arguments of a command that name the source of an image: a project's directory, or existing wheels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The project that an image is made of: its directory, its wheels if they exist, and the file with the table."""
+    """The source of an image: the project's directory, or existing wheels. `file`: has [tool.hatch-docker]."""
 
     root: Path
     wheels: tuple[Path, ...] = ()
@@ -28,7 +28,7 @@ class Source:
     def open(
         self, environ: Mapping[str, str], temporary: Path, *, push: bool = False, pins: ImageLock | None = None
     ) -> Project:
-        """Return the project; raises the errors of reading it."""
+        """Return the project. Raises the errors of `open_project` and `open_wheels`."""
         if self.wheels:
             from hatch_docker.build.given_wheels import open_wheels
 
@@ -52,7 +52,7 @@ def add_source(command: argparse.ArgumentParser) -> None:
 
 
 def read_source(options: argparse.Namespace) -> Source:
-    """Return what the arguments of `add_source` name; raises ConfigError for arguments that contradict each other."""
+    """Return the source that the arguments of `add_source` name. Raises ConfigError for arguments that do not fit."""
     names = options.project or ["."]
     wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
     if not wheels:

@@ -1,1 +1,1 @@
-"""The commands: a module for each one, or for a few that share their options."""
+"""The commands: a module for each command, or for several commands with the same options."""

@@ -1,4 +1,4 @@
-"""`build`, `plan` and `dockerfile`: what `hatch build -t docker:NAME` does, for projects of any build backend."""
+"""`hatch-docker build`, `plan` and `dockerfile`: like `hatch build -t docker:NAME`, but for any build backend."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def run(options: argparse.Namespace) -> None:
         words = *map(str, source.wheels), source.file
         command = Command(root, ("hatch-docker", str(output or ""), *words), environ, options.push)
         if recalled := recall(command, functools.partial(_write, environ=environ), verbosity):
-            print_lines(_shown(recalled, root, quiet=verbosity < 0))
+            print_lines(_artifact_texts(recalled, root, quiet=verbosity < 0))
             return
     with naming_typed_options(typed), without_cache(environ) as environ:
-        _make(options, source, output, environ, command, quiet=verbosity < 0)
+        _write_artifacts(options, source, output, environ, command, quiet=verbosity < 0)
 
 
-def _shown(recalled: UnchangedBuild, root: Path, *, quiet: bool) -> list[str]:
-    """Return what standard output shows of an unchanged build, as of an ordinary one."""
+def _artifact_texts(recalled: UnchangedBuild, root: Path, *, quiet: bool) -> list[str]:
+    """Return the lines of standard output for an unchanged build. They are the same as for a full build."""
     if not quiet:
         return [shown_path(artifact, root) for artifact in recalled.artifacts]
     from hatch_docker.build.api import artifact_text
@@ -95,14 +95,14 @@ def _write(line: str, environ: Mapping[str, str]) -> None:
     print(for_terminal(line, sys.stderr, environ), file=sys.stderr)
 
 
-def _make(
+def _write_artifacts(
     options: argparse.Namespace, source: Source, output: Path | None, environ: Mapping[str, str],
     command: Command | None, *, quiet: bool,
 ) -> None:
-    """Make what the command is for, and print its artifacts."""
+    """Write the artifacts of a command, and print their paths."""
     from hatch_docker.build import api
 
-    made: dict[str, Receipt] = {}
+    receipts: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
         project = source.open(environ, temporary, push=getattr(options, "push", False))
         if line := api.why_no_image(project):
@@ -117,14 +117,14 @@ def _make(
         elif options.name == "dockerfile":
             artifacts = api.write_dockerfiles(project, directory, environ)
         elif options.push:
-            artifacts = api.push_images(project, directory, environ, made, command)
+            artifacts = api.push_images(project, directory, environ, receipts, command)
         else:
-            artifacts = api.build_images(project, directory, environ, made, command)
-    print_lines(api.artifact_text(str(artifact), source.root, made.values(), quiet=quiet) for artifact in artifacts)
+            artifacts = api.build_images(project, directory, environ, receipts, command)
+    print_lines(api.artifact_text(str(path), source.root, receipts.values(), quiet=quiet) for path in artifacts)
 
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ: Mapping[str, str]) -> NoReturn:
-    """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
+    """Build after each change until the user presses Ctrl-C; raise ConfigError for options that exclude each other."""
     from hatch_docker.build.watch import WatchedProject, build_command, watch
     from hatch_docker.project.pyproject import read_pyproject
 
@@ -133,9 +133,9 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ
     if options.push:
         raise ConfigError("--push and --watch exclude each other: --watch builds and loads here, and never pushes")
     if not (root / "pyproject.toml").is_file():
-        read_pyproject(root)  # raises: a directory without a project is not watched
+        read_pyproject(root)  # raises ConfigError
     environ = {**environ, "HATCH_DOCKER_PUSH": "false"}
-    os.environ["HATCH_QUIET"] = "99"  # the next build reports what is found between builds
+    os.environ["HATCH_QUIET"] = "99"  # this process prints no warnings about the project: the next build prints them
     command = build_command(*flag_words(options), *(("--output", str(output)) if output else ()), str(root))
     watched = WatchedProject(root, output, command, environ)
     watch(watched, lambda line: print(sanitize(line), flush=True), run=options.run_image)

@@ -1,4 +1,4 @@
-"""`hatch-docker clean`: bound the cache by age and size, or empty it."""
+"""`hatch-docker clean`: limit the cache by age and size, or empty it."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""`hatch-docker completion`: the lines that let a shell complete commands and options."""
+"""`hatch-docker completion`: print the shell code that completes commands and options."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`hatch-docker doctor`: check whether a project's image can be built here, a line for each check."""
+"""`hatch-docker doctor`: check whether this machine can build a project's image; print a line for each check."""
 
 import argparse
 import dataclasses
@@ -15,9 +15,9 @@ from hatch_docker.cli.common import (
     project_root,
 )
 
-PATIENCE = 15.0  # seconds; longer than the HTTP client waits for a connection
+PATIENCE = 15.0  # seconds; longer than the HTTP client's timeout for a connection
 MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}
-TOPIC = 12  # columns
+TOPIC = 12  # width of the column with the topic
 EXAMPLES = (
     ("hatch-docker doctor", "check this machine and this project"),
     ("hatch-docker doctor --offline", "without asking any server"),
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from hatch_docker.cli.doctor.run import run_checks
 
     root = project_root(options)
-    os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # the messages of a build are not findings
+    os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # print no messages of a build between the findings
     findings = []
     for finding in run_checks(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):
         findings.append(finding)

@@ -1,4 +1,4 @@
-"""`hatch-docker init`: show the lines that a project needs, and write them on request."""
+"""`hatch-docker init`: print the lines that a project needs, and write them if the user agrees."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if not proposal.changed or options.dry_run or not (options.yes or _is_confirmed(proposal)):
         return
     for name in proposal.changed:
-        write_file((proposal.root / name).resolve(), proposal.after[name].encode())  # a symlink stays one
+        write_file((proposal.root / name).resolve(), proposal.after[name].encode())  # keeps a symlink
     here = Path(options.project).resolve() == Path.cwd()
     hatch = here and proposal.backend == "hatchling.build" and shutil.which("hatch")
     place = "" if here else f" {shlex.quote(options.project)}"
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _is_confirmed(proposal: Proposal) -> bool:
-    """Ask the user and return whether they agree; raise ConfigError if there is no terminal to ask on."""
+    """Ask the user, and return whether they agree. Raises ConfigError without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         changed = ", ".join(proposal.changed)
         raise ConfigError(f"nothing is written to {changed}: there is no terminal to ask on; add --yes")

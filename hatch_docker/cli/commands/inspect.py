@@ -53,7 +53,7 @@ def _add_image_options(command: argparse.ArgumentParser, form: argparse._Actions
 
 
 def run_inspect(options: argparse.Namespace) -> None:
-    """Show what is in an image."""
+    """Run `inspect`: print the contents of an image."""
     from hatch_docker.cli.inspect.document import document
     from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.cli.inspect.text import inspect_lines
@@ -67,11 +67,11 @@ def run_inspect(options: argparse.Namespace) -> None:
         elif options.json:
             print_json(document(named, files=options.files))
         else:
-            print_lines(inspect_lines(named, files=options.files, every=options.all))
+            print_lines(inspect_lines(named, files=options.files, show_all=options.all))
 
 
 def run_why(options: argparse.Namespace) -> None:
-    """Show what requires a package."""
+    """Run `why`: print the packages that require a package."""
     from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.cli.inspect.why import find_reasons, why_document, why_lines
 
@@ -80,11 +80,11 @@ def run_why(options: argparse.Namespace) -> None:
     if options.json:
         print_json(why_document(named.contents, reasons))
     else:
-        print_lines(why_lines(named.contents, reasons, every=options.all))
+        print_lines(why_lines(named.contents, reasons, show_all=options.all))
 
 
 def run_diff(options: argparse.Namespace) -> int:
-    """Show what differs; return 1 if the images differ and --exit-code is given."""
+    """Run `diff`: print the differences between two images; with --exit-code return 1 if there are any."""
     from hatch_docker.cli.inspect.diff import compare, diff_document, diff_lines
     from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.oci.diff import differences
@@ -99,6 +99,6 @@ def run_diff(options: argparse.Namespace) -> int:
             print_json(diff_document(old, new, found))
         else:
             print_lines(diff_lines(old, new, found, files=options.files))
-            if not found:  # times, the order of members, compression: nothing that a user of the image sees
+            if not found:  # other differences: times, order of tar members, compression
                 print_lines(f"  but {line}" for line in differences(old.contents.image, new.contents.image))
     return int(options.exit_code and old.contents.image.digest != new.contents.image.digest)

@@ -1,4 +1,4 @@
-"""`hatch-docker lock`: pin what builds would ask registries, mirrors and indexes for."""
+"""`hatch-docker lock`: pin everything that builds use from registries, mirrors and indexes."""
 
 import argparse
 import os
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     root, path = source.root, source.root / source.file
     environ, before = {**os.environ}, None
     if not options.check:
-        environ[REFRESH] = "1"  # take no answer of an earlier build from the cache
+        environ[REFRESH] = "1"  # use no cached answers of earlier builds
         tables = read_pyproject(root) if not source.wheels else read_toml(path) if path.is_file() else {}
         before = open_lock(root, tables, environ, upgrade=options.upgrade)
     pins = before.pins if before else None

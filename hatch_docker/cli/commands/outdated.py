@@ -1,4 +1,4 @@
-"""`hatch-docker outdated`: tell which pins of a lock, or contents of an image, have newer versions."""
+"""`hatch-docker outdated`: list newer versions of the pins in a lock, or of the contents of an image."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; return 1 if something is outdated and --exit-code is given."""
+    """Run the command; with --exit-code return 1 if a version is outdated."""
     from hatch_docker.build.outdated import count_pins, find_outdated
     from hatch_docker.cli.inspect.reader import open_image
     from hatch_docker.config.load import load_config
@@ -59,26 +59,29 @@ def run(options: argparse.Namespace) -> int:
     tables = read_pyproject(root) if (root / "pyproject.toml").is_file() else {}
     config = load_config(tables.get("tool", {}).get("hatch-docker", {}), os.environ, root / "pyproject.toml")
     ctx = stderr_context(options)
-    ctx = replace(ctx, environ={**ctx.environ, REFRESH: "1"})  # no answer of an earlier build
-    without = options.image or not tables or config.pins == "none"
-    where, pinned = ("", None) if without else _locked(root, tables, ctx)
+    ctx = replace(ctx, environ={**ctx.environ, REFRESH: "1"})  # use no cached answers of earlier builds
+    no_lock = options.image or not tables or config.pins == "none"
+    source, pinned = ("", None) if no_lock else _pins_of_project(root, tables, ctx)
     if pinned is None:
         with open_image(options.image or str(root / "dist"), options.platform, ctx) as named:
-            where, pinned = named.name, list(_contents(named, ctx))
+            source, pinned = named.name, list(_pins_of_image(named, ctx))
     debian = config.debian
     mirrors = BasePlan("debian", "", "", debian.mirror, debian.security_mirror,
                        check_valid_until=debian.check_valid_until)  # fmt: skip
     found = find_outdated(pinned, mirrors, root, ctx)
     if options.json:
         rows = [{**asdict(item.pinned), "newest": item.newest, "reason": item.reason} for item in found]
-        print_json({"schema": 1, "of": where, "compared": count_pins(pinned), "outdated": rows})
+        print_json({"schema": 1, "of": source, "compared": count_pins(pinned), "outdated": rows})
     else:
-        print_lines(_lines(where, count_pins(pinned), found))
+        print_lines(_lines(source, count_pins(pinned), found))
     return int(bool(found) and options.exit_code)
 
 
-def _locked(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | None]:
-    """Return the name of the project's lock and what it and the lock of its dependencies pin; None without one."""
+def _pins_of_project(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | None]:
+    """Return the name of the project's image lock, and the pins of this lock and of the dependency lock.
+
+    Without an image lock return "" and None. `tables`: the project's pyproject.toml.
+    """
     from hatch_docker.build.lock import open_lock
     from hatch_docker.build.outdated import pins_of_lock, pins_of_plans
     from hatch_docker.build.plans import open_plans
@@ -95,8 +98,8 @@ def _locked(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | 
     return lock.path.name, pinned
 
 
-def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
-    """Yield what an image has: the base by its labels, the packages in its file system; not the project itself."""
+def _pins_of_image(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
+    """Yield the versions in an image: the base (from labels) and the packages, without the project itself."""
     from packaging.utils import canonicalize_name
 
     from hatch_docker.build.outdated import Pinned
@@ -110,7 +113,7 @@ def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
     rebuild = "hatch-docker build" if contents.by_hatch_docker else "build the image again"
     rebase = "hatch-docker rebase" if contents.by_hatch_docker else rebuild
     suite = re.fullmatch(r"debian:([a-z]+)", base) or re.match(r"Debian .*?\b([a-z]+)(?:/sid)?\)?$", contents.system)
-    if "/" in base and DIGEST.fullmatch(digest):  # a registry's is spelt out; others are made of packages
+    if "/" in base and DIGEST.fullmatch(digest):  # the base is in a registry; other bases consist of packages
         yield Pinned("base", "", base, digest, rebase)
     packages = [package for package in contents.packages if package.type == "deb"]
     if packages and not suite:
@@ -124,12 +127,12 @@ def _contents(named: NamedImage, ctx: Context) -> Iterator[Pinned]:
             yield Pinned("wheel", contents.python, canonicalize_name(package.name), package.version, rebuild)
 
 
-def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str]:
-    """Yield the table, and the commands that help."""
+def _lines(source: str, compared: int, found: Sequence[Outdated]) -> Iterator[str]:
+    """Yield the table of outdated versions, and the commands that update them. `source`: the lock or image."""
     from hatch_docker.build.outdated import count_pins
 
     if not found:
-        yield f"{where}: nothing is outdated ({compared} compared)"
+        yield f"{source}: nothing is outdated ({compared} compared)"
         return
     rows = [("", "NAME", "HAS", "NEWEST", "WHY")]
     for item in found:
@@ -142,6 +145,6 @@ def _lines(where: str, compared: int, found: Sequence[Outdated]) -> Iterator[str
         yield "  ".join([*cells, row[-1]]).rstrip()
     number = count_pins(item.pinned for item in found)
     urgent = count_pins(item.pinned for item in found if item.reason == "security")
-    yield f"{where}: {number} of {compared} outdated{f', {urgent} with a security fix' if urgent else ''}"
+    yield f"{source}: {number} of {compared} outdated{f', {urgent} with a security fix' if urgent else ''}"
     for remedy in dict.fromkeys(item.pinned.remedy for item in found):
         yield f"  {remedy}"

@@ -1,4 +1,4 @@
-"""`hatch-docker push`: push archives that were built."""
+"""`hatch-docker push`: push built archives."""
 
 import argparse
 from pathlib import Path
@@ -25,9 +25,10 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.build.publish import push_archives, table_for_archives
 
-    given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
-    given |= {"allow-dirty": "1"} if options.allow_dirty else {}
+    overrides = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
+    overrides |= {"allow-dirty": "1"} if options.allow_dirty else {}
     ctx = stderr_context(options)
     taken: dict[str, Path] = {}
     for archive in options.archives or [Path("dist")]:
-        print_lines(push_archives([archive], Path(), table_for_archives(Path(), archive), given, TYPED, taken, ctx))
+        table = table_for_archives(Path(), archive)
+        print_lines(push_archives([archive], Path(), table, overrides, TYPED, taken, ctx))

@@ -1,4 +1,4 @@
-"""`hatch-docker rebase`: put an image on a newer base."""
+"""`hatch-docker rebase`: replace the base of an image with a newer one."""
 
 import argparse
 import os
@@ -39,8 +39,8 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.build.project import open_project
 
     set_verbosity(options)
-    given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
-    environ = {**os.environ, **given, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
+    variables = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
+    environ = {**os.environ, **variables, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
     typed = {"HATCH_DOCKER_BASE": "--base"} if options.base else {}
     with naming_typed_options(typed), temporary_directory() as temporary:
         project = open_project(project_root(options), environ, temporary)

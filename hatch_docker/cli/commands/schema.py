@@ -1,4 +1,4 @@
-"""`hatch-docker schema`: the JSON Schema of [tool.hatch-docker]."""
+"""`hatch-docker schema`: print the JSON Schema of [tool.hatch-docker]."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def pyproject_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft-07) of a whole pyproject.toml, which describes only `[tool.hatch-docker]`."""
+    """Return a JSON Schema (draft-07) for pyproject.toml. It describes only the table `[tool.hatch-docker]`."""
     from hatch_docker.config.schema import DRAFT, schema
 
     table = {name: value for name, value in schema().items() if name not in ("$schema", "$id")}

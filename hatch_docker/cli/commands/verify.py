@@ -1,4 +1,4 @@
-"""`hatch-docker verify` and `verify-signature`: rebuild an image and compare the digests; check who signed it."""
+"""`hatch-docker verify` and `verify-signature`: rebuild an image and compare the digests; check its signature."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> None:
-    """Rebuild an image and compare the digests."""
+    """Run `verify`: rebuild an image and compare the digests."""
     from hatch_docker.build.api import archives_of, rebuild
     from hatch_docker.build.given_wheels import open_wheels
     from hatch_docker.build.project import open_project
@@ -62,32 +62,32 @@ def run_verify(options: argparse.Namespace) -> None:
     wheels = [Path(name).absolute() for name in options.files if name.endswith(".whl")]
     archives = [Path(name) for name in options.files if not name.endswith(".whl")]
 
-    def opened(environ: Mapping[str, str], temporary: Path) -> Project:
+    def open_source(environ: Mapping[str, str], temporary: Path) -> Project:
         return open_wheels(wheels, root, "pyproject.toml") if wheels else open_project(root, environ, temporary)
 
     if not archives:
         with temporary_directory() as temporary:
-            archives = archives_of(opened(os.environ, temporary), os.environ)
+            archives = archives_of(open_source(os.environ, temporary), os.environ)
     for archive in archives:
         if not archive.is_file():
             raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
         def build_again(environ: Mapping[str, str], archive: Path = archive) -> Rebuilt:
             with temporary_directory() as temporary:
-                return rebuild(opened(environ, temporary), archive, environ)
+                return rebuild(open_source(environ, temporary), archive, environ)
 
         try:
             digest, created = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
         except BuildError as error:
-            raise BuildError(f"{error}{'' if wheels else _given(archive)}") from error
+            raise BuildError(f"{error}{'' if wheels else _wheel_hint(archive)}") from error
         reused = "downloads of the cache, by their hashes" if options.keep_downloads else "nothing"
         print_lines([
             f"{archive}: yes, {digest}", f"  rebuilt as of {created} from the lock; taken from before: {reused}",
         ])  # fmt: skip
 
 
-def _given(archive: Path) -> str:
-    """Return a line for an archive that differs, if it may have been made of the wheel beside it, else ""."""
+def _wheel_hint(archive: Path) -> str:
+    """Return a line for a different archive, if it may have been built from the wheel beside it; otherwise ""."""
     from hatch_docker.build.receipt import receipt_beside
 
     receipt = receipt_beside(archive)
@@ -98,7 +98,7 @@ def _given(archive: Path) -> str:
 
 
 def run_verify_signature(options: argparse.Namespace) -> None:
-    """Check who signed an image."""
+    """Run `verify-signature`: check the signature of an image."""
     from hatch_docker.oci.pull import resolve
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote

@@ -1,4 +1,4 @@
-"""Checks of the cache and of the disks: free space, damage, files that killed builds left."""
+"""Checks of the cache and the disks: free space, damaged entries, temporary files of killed builds."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.text import megabytes
 
-MIN_FREE = 1_000_000_000  # bytes; with less a build may fail
-SAMPLE = 3.0              # seconds for reading a part of the cache
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # locks may not hold between machines
+MIN_FREE = 1_000_000_000  # bytes; with less, a build may fail
+SAMPLE = 3.0              # seconds for reading a sample of the cache
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # locks may not work between machines
 
 
 def check_cache(setup: Setup) -> Report:
-    """Check that the cache can be written and locked, and its entries have the content that their names promise."""
+    """Check that the cache can be written and locked, and that the entries match their digests."""
     store = open_store(setup.cache)
-    with store.lock("doctor"), store.writer() as writer:  # raise StoreError if it cannot be locked or written
+    with store.lock("doctor"), store.writer() as writer:  # raises StoreError
         writer.write(b"?")
     found = list(entries(store))
     size = sum(item.size for item in found)
@@ -36,13 +36,13 @@ def check_cache(setup: Setup) -> Report:
     count, left = setup.leftovers
     if count:
         yield f"{count} unfinished files ({megabytes(left)}) of builds that run or were killed; removed within a day"
-    # Builds write to a compiler cache, which checks its own files when it reads them.
+    # A compiler cache is left out: it changes during builds, and verifies its files when it reads them.
     paths = [item.path for item in found if item.path.parent.name != "compilers"]
     yield from _check_entries(store, paths, deep=setup.deep)
 
 
 def _check_entries(store: Store, paths: list[Path], *, deep: bool) -> Report:
-    """Compare a sample of the entries, or all of them, with their names and checksums."""
+    """Verify the digests of a sample of the entries. `deep`: of all entries."""
     end = time.monotonic() + SAMPLE
     if not deep:
         random.shuffle(paths)
@@ -67,13 +67,13 @@ def _is_damaged(store: Store, path: Path) -> bool:
     try:
         return not store.is_intact(path)
     except FileNotFoundError:
-        return False  # removed in the meantime
+        return False  # another process removed it
     except OSError:
         return True
 
 
 def find_leftovers(root: Path) -> tuple[int, int]:
-    """Return the number of unfinished files of a store and their bytes; `open_store` removes the old ones."""
+    """Return number and bytes of unfinished files in a store. Call it before `open_store`, which removes old ones."""
     sizes = []
     for path in (Path(place, name) for place, _, names in os.walk(root / "tmp") for name in names):
         with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ def find_leftovers(root: Path) -> tuple[int, int]:
 
 
 def check_disks(setup: Setup) -> Report:
-    """Check the free space of every disk that a build writes to."""
+    """Check the free space of all file systems that a build writes to, and the permissions of the output directory."""
     with temporary_directory() as path:
         places = {setup.cache: "the cache", path.parent: "temporary files", setup.root: "the project"}
     disks: dict[int, tuple[Path, list[str]]] = {}
@@ -114,7 +114,7 @@ def _gigabytes(size: int) -> str:
 
 
 def _mount(path: Path) -> tuple[str, str]:
-    """Return the type of a path's file system and its device (proc(5), mounts); "?" if the kernel does not say."""
+    """Return type and device of the file system of a path (proc(5), mounts), "?" if unknown."""
     found, longest = ("?", "?"), -1
     try:
         lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()

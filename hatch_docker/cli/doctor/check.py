@@ -1,6 +1,6 @@
-"""Model of `doctor`: a check reads the setup of a build and returns findings, each a line.
+"""Model of `doctor`: a check reads the setup of a build and returns findings, each of them a line.
 
-A check raises the error that a build would end with. That is a problem only if the project needs what was checked.
+If a check fails, it raises the error of a build. This is a problem only if the project needs the checked thing.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,8 +16,8 @@ State = Literal["ok", "unneeded", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line of the answer. `state` is "unneeded" if something is missing, or was not asked, and the project can do
-    without.
+    """A line of the result. `state` is "unneeded" if a thing is missing or was not checked, and the project does not
+    need it.
     """
 
     state: State
@@ -29,9 +29,9 @@ class Finding:
 class Setup:
     """Input of every check: the project and the machine.
 
-    `plans` are those of the project's images, none if there is no valid project. `static` is False if only its build
-    backend knows what it needs. `cache` is the directory of the cache, `leftovers` the number and bytes of its
-    unfinished files before `doctor` opened it. With `offline` no other machine is asked; `deep` reads the whole cache.
+    `plans`: the plans of the project's images, () without a valid project. `static`: False if the project's metadata
+    need its build backend. `cache`: the directory of the cache. `leftovers`: number and bytes of unfinished files in it
+    before `doctor` opened it. `offline`: send no requests. `deep`: read the whole cache.
     """
 
     root: Path
@@ -44,24 +44,24 @@ class Setup:
     leftovers: tuple[int, int] = (0, 0)
 
     def any_plan(self, predicate: Callable[[Plan], object], *, default: bool = False) -> bool:
-        """Return whether a predicate holds for an image of the project, `default` if there is no project."""
+        """Return whether a predicate is true for an image of the project; `default` if there is no project."""
         return any(map(predicate, self.plans)) if self.plans else default
 
     @property
     def isolated(self) -> bool:
-        """Return whether a wheel is built in the builder stage."""
+        """Return whether the builder stage builds a wheel of the project or of a member."""
         return self.any_plan(lambda plan: plan.build.isolated or any(member.build.isolated for member in plan.members))
 
 
 Report = Iterable[str | Finding]
-"""Result of a check: a text is a finding that is ok, with the topic of the check."""
+"""Result of a check. A string is a finding with the state "ok" and the topic of the check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of one topic. A HatchDockerError of `run` is a problem if `needed` holds, and else "unneeded".
+    """A check of one topic. A HatchDockerError of `run` is a "problem" if `needed` returns true, otherwise "unneeded".
 
-    With `remote` it asks other machines, and is left out offline.
+    `remote`: the check sends requests to other machines, and is skipped offline.
     """
 
     topic: str
@@ -70,5 +70,5 @@ class Check:
     remote: bool = False
 
     def findings(self, setup: Setup) -> list[str | Finding]:
-        """Return all that the check finds."""
+        """Run the check and return its findings."""
         return list(self.run(setup))

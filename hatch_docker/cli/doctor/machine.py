@@ -32,7 +32,7 @@ COSIGN_VERSIONS = (2, 3)
 
 
 def check_python(setup: Setup) -> Report:
-    """Check the versions of what runs hatch-docker, and zstd, for which an older Python needs a package."""
+    """Report versions of hatch-docker, hatchling and Python. Check zstd, which needs a package before Python 3.14."""
     yield (
         f"hatch-docker {__version__}, hatchling {version('hatchling')}, Python {platform.python_version()} on "
         f"{sys.platform}/{platform.machine()}"
@@ -43,7 +43,7 @@ def check_python(setup: Setup) -> Report:
 
 
 def check_hatch(setup: Setup) -> Report:
-    """Check the program hatch."""
+    """Check that the program hatch is installed."""
     path = shutil.which("hatch", path=setup.ctx.environ.get("PATH", ""))
     if path is None:
         raise ProgramError("not in PATH; `hatch-docker build` does what `hatch build -t docker` does")
@@ -51,7 +51,7 @@ def check_hatch(setup: Setup) -> Report:
 
 
 def check_git(setup: Setup) -> Report:
-    """Check the commit, which gives the image its name and labels."""
+    """Check that git can read the commit, which image labels contain."""
     warnings: list[str] = []
     revision = read_revision(setup.root, setup.ctx.environ, warn=warnings.append)
     if warnings:
@@ -63,7 +63,7 @@ def check_git(setup: Setup) -> Report:
 
 
 def check_uv(setup: Setup) -> Report:
-    """Check uv, which resolves requirements without a lock."""
+    """Check uv and its version. uv resolves requirements if there is no lock."""
     path = find_uv(setup.ctx.environ)
     text = _version([path, "--version"], setup)
     match = re.search(r"\d+\.\d+\.\d+", text)
@@ -73,7 +73,7 @@ def check_uv(setup: Setup) -> Report:
 
 
 def check_cosign(setup: Setup) -> Report:
-    """Check cosign, and the key or identity that it signs with."""
+    """Check cosign and its version, and the keys or identities for signing."""
     path = shutil.which("cosign", path=setup.ctx.environ.get("PATH", ""))
     signs = [plan.sign for plan in setup.plans if plan.sign]
     for sign in signs:
@@ -88,13 +88,13 @@ def check_cosign(setup: Setup) -> Report:
 
 
 def check_docker(setup: Setup) -> Report:
-    """Check Docker's daemon, at the address that the program docker would use."""
+    """Check Docker's daemon, at the address that the docker command would use."""
     daemon = docker_daemon(setup.ctx.environ)
     if setup.offline and not daemon.socket:
         yield Finding("unneeded", "docker", "not asked, since it is on another machine: offline")
         return
     try:
-        if not daemon.by_ssh:  # ssh itself explains best what is wrong
+        if not daemon.by_ssh:  # for ssh, its own error message is the best explanation
             connect(daemon).close()
     except PermissionError as error:
         raise DaemonError(
@@ -109,7 +109,7 @@ def check_docker(setup: Setup) -> Report:
 
 
 def check_podman(setup: Setup) -> Report:
-    """Check Podman, by its socket or its program."""
+    """Check Podman's socket or program."""
     environ = setup.ctx.environ
     daemon = next((daemon for daemon in find_daemons(environ, "podman") if daemon.kind == "podman"), None)
     program = shutil.which("podman", path=environ.get("PATH", ""))
@@ -146,19 +146,19 @@ def _describe(daemon: Daemon) -> str:
 
 
 def check_sandbox(setup: Setup) -> Report:
-    """Check that the builder's namespaces can be entered, and have all their bounds."""
-    lacking: list[str] = []
-    if reason := sandbox_error(setup.ctx.environ, lacking.append):
+    """Check that the sandbox's namespaces can be created; report limits of the sandbox that this machine lacks."""
+    missing: list[str] = []
+    if reason := sandbox_error(setup.ctx.environ, missing.append):
         raise SandboxError(reason)
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a number without a name
+    except (OSError, KeyError):  # the UID has no name
         user = "this user"
-    yield "; ".join([f"namespaces can be entered by {user}", *lacking])
+    yield "; ".join([f"namespaces can be entered by {user}", *missing])
 
 
 def check_certificates(setup: Setup) -> Report:
-    """Check the certificate authorities that https trusts."""
+    """Check the certificate authorities for HTTPS."""
     environ = setup.ctx.environ
     trust = urls.trust(environ)
     variable = next((name for name in urls.BUNDLES if environ.get(name)), "")
@@ -176,6 +176,6 @@ def check_certificates(setup: Setup) -> Report:
 
 
 def _version(command: list[str], setup: Setup) -> str:
-    """Return the first line that a program prints about its version, without what stands in parentheses."""
+    """Return the first line of a program's version output, without text in parentheses at its end."""
     lines = run(command, env=setup.ctx.environ, timeout=TIMEOUT).strip().splitlines() or [command[0]]
     return re.sub(r"\s+\(.*\)$|, version", "", lines[0])

@@ -1,4 +1,4 @@
-"""Checks of the servers that a build asks: Debian mirrors, package indexes, registries, and the logins for them."""
+"""Checks of the servers of a build: Debian mirrors, package indexes and registries, with their credentials."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ from hatch_docker.wheels.target import Target
 
 
 def check_debian(setup: Setup) -> Report:
-    """Check that each suite's releases are on the mirrors, and signed."""
+    """Check that the mirrors have the signed Release files of each suite."""
     bases = {base for plan in setup.plans for base in plan.bases if base.kind == "debian"}
     mirrors = find_mirrors(next(iter(bases), BasePlan("debian", "", "")), setup.ctx.environ)
     for suite in sorted({base.location for base in bases} or {"trixie"}):
@@ -40,7 +40,7 @@ def check_debian(setup: Setup) -> Report:
 
 
 def check_standalone(setup: Setup) -> Report:
-    """Check that the mirror of python-build-standalone has the archives of the bases, for each platform."""
+    """Check that the mirror of python-build-standalone has the archive of each base, for each platform."""
     for base, text in sorted({(plan.base, text) for plan in setup.plans if plan.base.standalone
                               for text in plan.platforms}, key=lambda pair: (pair[0].name, pair[1])):  # fmt: skip
         archive = find_archive(base, Platform.parse(text), replace(setup.ctx, image_lock=None))
@@ -48,7 +48,7 @@ def check_standalone(setup: Setup) -> Report:
 
 
 def check_indexes(setup: Setup) -> Report:
-    """Check the package indexes by asking each for the page of one project; uv asks its own default index."""
+    """Check the package indexes with a request to each for the page of one project; uv requests its default index."""
     found = with_keyring(read_indexes(setup.root, setup.ctx.environ), setup.ctx)
     origin = f"by {found.source}'s configuration" if found.source else "uv's default"
     if found.no_index and not found.find_links:
@@ -67,7 +67,7 @@ def check_indexes(setup: Setup) -> Report:
 
 
 def _ask_index(index: SimpleIndex, found: Indexes, setup: Setup) -> str:
-    """Ask an index for a page and return where the login is from; raise RegistryError if it refuses."""
+    """Request a page of an index; return the source of the credentials as text. Raises RegistryError on failure."""
     login = _login_source(index, setup.ctx.environ)
     if not index.url.startswith("http"):
         return login
@@ -90,7 +90,7 @@ def _ask_index(index: SimpleIndex, found: Indexes, setup: Setup) -> str:
 
 
 def _login_source(index: SimpleIndex, environ: Mapping[str, str]) -> str:
-    """Return where the login for an index is from, never the login itself."""
+    """Return a text about the source of an index's credentials, without the credentials themselves."""
     host = urls.split(index.url).hostname if index.url.startswith("http") else None
     if index.login is not None:
         return ", with the login of that configuration"
@@ -98,7 +98,7 @@ def _login_source(index: SimpleIndex, environ: Mapping[str, str]) -> str:
 
 
 def registry_checks(plans: Sequence[Plan]) -> Iterator[Check]:
-    """Return a check for each repository that images may be pushed to, then one for each base of a registry."""
+    """Yield a check for each repository of a push, then a check for each base in a registry."""
     for name in dict.fromkeys(name for plan in plans for name in plan.repositories):
         yield Check("registry", partial(_check_repository, name, True), partial(_is_pushed_to, name), remote=True)
     for name in dict.fromkeys(base.location for plan in plans for base in plan.bases if base.kind == "registry"):
@@ -110,9 +110,9 @@ def _is_pushed_to(name: str, setup: Setup) -> bool:
 
 
 def _check_repository(name: str, push: bool, setup: Setup) -> Report:
-    """Check that a repository accepts an upload, which is cancelled at once, or that a base in it can be read.
+    """Check with `push` that a repository accepts an upload, which is cancelled; without, that it has the base.
 
-    An error says with which login, and what to try; for a base, which one needs no registry.
+    Errors name the source of the credentials and give advice; for a base, a base that needs no registry.
     """
     reference = parse_reference(name)
     found = credential_for(reference.registry, setup.ctx.environ, reference.repository)

@@ -1,4 +1,4 @@
-"""The run of `doctor`: the project is read, then every check runs in its own thread, with one deadline for all."""
+"""The run of `doctor`: read the project, then run each check in its own thread, with one deadline for all."""
 
 import contextlib
 import sysconfig
@@ -30,18 +30,18 @@ from hatch_docker.project.hatch_errors import hatchling_errors
 
 Result = TypeVar("Result")
 
-READING = 30.0  # seconds for reading the project's files, which asks no other machine
+READING = 30.0  # seconds for reading the project's files; no requests are sent
 NOT_ASKED = "not asked: offline"
 
 
 def _needs_index(setup: Setup) -> bool:
-    """Return whether wheels come from an index, those of a builder stage too."""
+    """Return whether wheels are downloaded from an index, for the image or for the builder stage."""
     wheels = setup.any_plan(lambda plan: plan.lock.requirements or plan.lock.path, default=True)
     return wheels or setup.isolated or not setup.static
 
 
 def _needs_uv(setup: Setup) -> bool:
-    """Return whether requirements are resolved, of the project or of its build."""
+    """Return whether uv resolves requirements of the project or of its build."""
     resolved = setup.any_plan(lambda plan: plan.lock.kind == "resolve" and plan.lock.requirements, default=True)
     return (resolved or setup.isolated or not setup.static) and setup.ctx.image_lock is None
 
@@ -49,7 +49,7 @@ def _needs_uv(setup: Setup) -> bool:
 CHECKS = (
     Check("python", machine.check_python, lambda _: True),
     Check("hatch", machine.check_hatch),
-    Check(  # code is compiled here, or the check of an image runs
+    Check(  # for compiling code, or for the command of the option `check`
         "sandbox", machine.check_sandbox,
         lambda s: s.any_plan(lambda plan: plan.engine == "embedded" and (plan.check or s.isolated)),
     ),
@@ -59,7 +59,7 @@ CHECKS = (
     Check("cache", cache.check_cache, lambda _: True),
     Check("disk", cache.check_disks, lambda _: True),
     Check("certificates", machine.check_certificates, lambda _: True),
-    Check(  # packages of the base, the compiler, or the system
+    Check(  # for the base, the compiler, or `runtime.packages`
         "debian", network.check_debian,
         lambda s: s.isolated or s.any_plan(lambda plan: plan.base.kind == "debian" or plan.base.packages, default=True),
         remote=True,
@@ -75,9 +75,9 @@ CHECKS = (
 
 
 def _result(task: Future[Result], seconds: float | None, patience: float, default: Result) -> tuple[Result, str]:
-    """Return the result of a task that may take some more seconds, or the default and why there is none.
+    """Wait up to `seconds` for a task; return its result and "", or `default` and the error or timeout as text.
 
-    `patience` is how many seconds the message names. An error that is a bug is raised.
+    `patience`: the number of seconds in the message about a timeout. Errors other than HatchDockerError are raised.
     """
     try:
         return task.result(seconds), ""
@@ -92,16 +92,16 @@ def _result(task: Future[Result], seconds: float | None, patience: float, defaul
 def run_checks(
     root: Path, environ: Mapping[str, str], *, offline: bool, deep: bool, patience: float
 ) -> Iterator[Finding]:
-    """Run all checks and return their findings in order; raise StoreError if no directory can be written at all.
+    """Run all checks and yield their findings in order. Raises StoreError if no directory can be written.
 
-    `patience` is how many seconds the checks may take; with `deep` the check of the cache may take any time.
+    `patience`: the timeout of all checks in seconds; with `deep` it does not apply to the check of the cache.
     """
     offline = offline or is_offline(environ)
     directory = cache_root(environ)
     leftovers = cache.find_leftovers(directory / FORMAT)
-    sysconfig.get_config_vars()  # Python 3.11 fills the table without a lock: another thread would read half of it
+    sysconfig.get_config_vars()  # fill its cache now: Python 3.11 does that without a lock
     with contextlib.ExitStack() as stack:
-        stack.callback(kill_running)  # programs of checks that took too long
+        stack.callback(kill_running)  # kills programs of checks that exceeded the timeout
         ctx = _context(environ, patience, stack)
         reading = start_thread(partial(_read_project, root, ctx.environ))
         (plans, pins, static), problem = _result(reading, READING, READING, ((), None, True))
@@ -123,7 +123,7 @@ def run_checks(
 
 
 def _context(environ: Mapping[str, str], patience: float, stack: contextlib.ExitStack) -> Context:
-    """Return a context whose client tries once; its cache is a temporary one if the user's cannot be used."""
+    """Return a context whose HTTP client does not retry. Its cache is temporary if the user's cannot be used."""
     try:
         ctx = open_context(environ, silent())
     except StoreError:
@@ -134,7 +134,10 @@ def _context(environ: Mapping[str, str], patience: float, stack: contextlib.Exit
 
 
 def _read_project(root: Path, environ: Mapping[str, str]) -> tuple[tuple[Plan, ...], ImageLock | None, bool]:
-    """Return the plans, if there is a project, its pins, and whether its files say everything; raise ConfigError."""
+    """Return the plans (() without a project), the image lock, and whether the files contain all metadata.
+
+    Raises ConfigError.
+    """
     if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
         return (), None, True
     with hatchling_errors():
@@ -150,7 +153,7 @@ def _read_project(root: Path, environ: Mapping[str, str]) -> tuple[tuple[Plan, .
 
 
 def _project_findings(setup: Setup, problem: str) -> Iterator[Finding]:
-    """Return a line for each image and one for the image lock, or the problem that kept the project from being read."""
+    """Yield a finding for each image and for the image lock. `problem`: the error of reading the project, or ""."""
     if problem:
         yield Finding("problem", "project", problem)
         return

@@ -1,4 +1,4 @@
-"""Web applications and programs of a project, found by reading its files: nothing is imported or run."""
+"""Web applications and programs of a project, found in the syntax trees of its files. No code is executed."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from hatch_docker.cli.init.documentation import NEVER, first_mention
 from hatch_docker.core.python_names import defined_names, parse_source
 
-# Callables that make an application -> the framework's name, and the interface that a server needs.
+# Callables that return an application -> name of the framework, and the interface for a server.
 FRAMEWORKS: Mapping[str, tuple[str, str]] = {
     "fastapi.FastAPI": ("FastAPI", "asgi"),
     "fastapi.applications.FastAPI": ("FastAPI", "asgi"),
@@ -26,26 +26,26 @@ FRAMEWORKS: Mapping[str, tuple[str, str]] = {
     "sanic.Sanic": ("Sanic", "sanic"),
     "celery.Celery": ("Celery", "celery"),
 }
-# Names of modules, best first.
+# Usual names of an application's module, the most likely first.
 NAMES = (
     "main", "app", "streamlit_app", "Home", "asgi", "wsgi", "application", "server", "api", "web", "celery", "tasks",
     "__init__",
 )  # fmt: skip
-# Servers in commands of a documentation, and the interface of what they serve.
+# Commands that serve an application; the group `wsgi` matches servers of WSGI, the others are for ASGI.
 _SERVED = re.compile(
     r"\b(?:(?P<wsgi>gunicorn|waitress-serve|uwsgi)|uvicorn|hypercorn|daphne|granian)\b(?P<options>[^\n]*?)\s"
     r"(?P<module>[\w.]+):(?P<name>\w+)(?P<called>\(\))?"
 )
-# Directories of other people's code, which is no application of the project.
+# Directories with copies of third-party code.
 VENDORED = frozenset({"_vendor", "_vendored", "extern", "external", "third_party", "thirdparty", "vendor", "vendored"})
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An application object; with `factory` a function that returns one.
+    """An application object. `factory`: the object is a function that returns the application.
 
-    `interface` is that of a server, "asgi" or "wsgi", or names the program that runs it: "celery", "sanic", and
-    "streamlit", for which the module itself is the application and `name` is "".
+    `interface`: "asgi" or "wsgi", or the name of the program that runs it: "celery", "sanic" or "streamlit". For
+    streamlit the module is the application, and `name` is "".
     """
 
     module: str                               # "shop.main"
@@ -57,35 +57,35 @@ class App:
 
     @property
     def target(self) -> str:
-        """The argument of a server: "shop.main:app"."""
+        """The command line argument for a server: "shop.main:app"."""
         return f"{self.module}:{self.name}" if self.name else str(self.path)
 
 
 def find_apps(root: Path, modules: Mapping[str, Path], commands: str = "") -> list[App]:
-    """Return the applications in some modules, the most likely one first.
+    """Return the applications in `modules`, the most likely first: by the first mention in `commands`, then by NAMES.
 
-    That is one that `commands`, those of the project's documentation, name; then one by the name of its module.
+    `commands`: the commands in the project's documentation.
     """
     trees = {name: tree for name, path in modules.items() if (tree := parse(root / path)) is not None}
     trees = {name: tree for name, tree in trees.items() if not VENDORED & set(modules[name].parts)}
     imports = {name: imported_names(tree, name) for name, tree in trees.items()}
     factories = {
-        f"{module}.{function.name}": made for module, tree in trees.items() for function in tree.body
-        if isinstance(function, ast.FunctionDef) and (made := _made_in(function, imports[module]))
+        f"{module}.{function.name}": kind for module, tree in trees.items() for function in tree.body
+        if isinstance(function, ast.FunctionDef) and (kind := _factory_kind(function, imports[module]))
     }
     apps = []
     for module, tree in trees.items():
         own = {name.rpartition(".")[2]: name for name in factories if name.rpartition(".")[0] == module}
-        for name, made in _assigned_apps(tree.body, {**imports[module], **own}, {**FRAMEWORKS, **factories}):
-            apps.append(App(module, name, modules[module], *made))
+        for name, kind in _assigned_apps(tree.body, {**imports[module], **own}, {**FRAMEWORKS, **factories}):
+            apps.append(App(module, name, modules[module], *kind))
         if "pages" not in module.split(".")[:-1] and _is_streamlit(tree.body, imports[module]):
             apps.append(App(module, "", modules[module], "Streamlit", "streamlit"))
-    for factory, made in factories.items():
+    for factory, kind in factories.items():
         module, _, name = factory.rpartition(".")
-        apps.append(App(module, name, modules[module], *made, factory=True))
+        apps.append(App(module, name, modules[module], *kind, factory=True))
     known = {app.target for app in apps}
     apps += (app for app in _documented_apps(commands, trees, modules) if app.target not in known)
-    # Of Django's two interfaces WSGI is the usual one. A worker comes second: a project may have one beside its site.
+    # Celery workers come after web applications. For Django, WSGI comes before ASGI because it is more usual.
     return sorted(apps, key=lambda app: (
         first_mention(commands, app.module, app.path, app.target), app.interface == "celery", app.factory,
         app.framework == "Django" and app.interface == "asgi", _rank(app.module),
@@ -93,7 +93,7 @@ def find_apps(root: Path, modules: Mapping[str, Path], commands: str = "") -> li
 
 
 def _documented_apps(commands: str, trees: Mapping[str, ast.Module], modules: Mapping[str, Path]) -> Iterator[App]:
-    """Yield the applications that commands serve, whatever they are made by."""
+    """Yield the applications that documented commands serve, of any framework."""
     for match in _SERVED.finditer(commands):
         module, name = match["module"], match["name"]
         if module in trees and name in (defined_names(trees[module]) or ()):
@@ -103,15 +103,14 @@ def _documented_apps(commands: str, trees: Mapping[str, ast.Module], modules: Ma
 
 
 def find_programs(root: Path, modules: Mapping[str, Path], commands: str = "") -> list[str]:
-    """Return the modules that `python -m` may run, the most likely one first.
+    """Return the modules to run with `python -m`, the most likely first: by the first mention in `commands`.
 
-    They are packages with a __main__, modules that compare their __name__, and scripts. A script calls functions or
-    loops at its top level; it is the only module, or its name is one of NAMES. A module that `commands`, those of the
-    project's documentation, run is first.
+    They are packages with a __main__ module, modules that test __name__, and scripts. A script has calls or loops at
+    its top level, and is the only module, has a name in NAMES, or is in `commands` (of the project's documentation).
     """
     modules = {
         name: path for name, path in modules.items()
-        if not VENDORED & set(path.parts) and not re.search(r"(^|\.)(build_\w+|\w+_build)$", name)  # as cffi has them
+        if not VENDORED & set(path.parts) and not re.search(r"(^|\.)(build_\w+|\w+_build)$", name)  # cffi's modules
     }  # fmt: skip
     trees = {name: parse(root / path) for name, path in modules.items()}
     packages = [name.removesuffix(".__main__") for name in modules if name.endswith(".__main__")]
@@ -139,7 +138,7 @@ def parse(path: Path) -> ast.Module | None:
 
 
 def imported_names(tree: ast.Module, module: str) -> dict[str, str]:
-    """Return the full names of what a module imports, by the names that it uses."""
+    """Return the full names of a module's imports, by local name."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -154,7 +153,7 @@ def imported_names(tree: ast.Module, module: str) -> dict[str, str]:
 
 
 def _called_name(node: ast.expr | None, imports: Mapping[str, str]) -> str:
-    """Return the full name of what an expression calls, "" if it does not call a name."""
+    """Return the full name of the function that an expression calls, "" if it is no call of a name."""
     parts, function = [], node.func if isinstance(node, ast.Call) else None
     while isinstance(function, ast.Attribute):
         parts.append(function.attr)
@@ -163,22 +162,22 @@ def _called_name(node: ast.expr | None, imports: Mapping[str, str]) -> str:
 
 
 def _assigned_apps(
-    body: Sequence[ast.stmt], imports: Mapping[str, str], makers: Mapping[str, tuple[str, str]]
+    body: Sequence[ast.stmt], imports: Mapping[str, str], factories: Mapping[str, tuple[str, str]]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Return the names that a module gives to applications, also in an `if` or `try` of its top level."""
+    """Yield a module's names of applications, with framework and interface; also inside `if`, `try` and `with`."""
     for statement in body:
         if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            made = makers.get(_called_name(statement.value, imports))
+            kind = factories.get(_called_name(statement.value, imports))
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            for target in targets if made else ():
-                if isinstance(target, ast.Name) and made:
-                    yield target.id, made
+            for target in targets if kind else ():
+                if isinstance(target, ast.Name) and kind:
+                    yield target.id, kind
         elif isinstance(statement, (ast.If, ast.Try, ast.With)) and not _is_main(statement):
-            yield from _assigned_apps(statement.body, imports, makers)
+            yield from _assigned_apps(statement.body, imports, factories)
 
 
-def _made_in(function: ast.FunctionDef, imports: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the framework and interface of the application that a function makes, None if it is not a factory."""
+def _factory_kind(function: ast.FunctionDef, imports: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the framework and interface of the application that a function returns, None if it is no factory."""
     arguments = function.args
     required = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
     returns = any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(function))
@@ -187,11 +186,11 @@ def _made_in(function: ast.FunctionDef, imports: Mapping[str, str]) -> tuple[str
     if not function.name.endswith(("app", "application", "api")):
         return None
     calls = (FRAMEWORKS.get(_called_name(node, imports)) for node in ast.walk(function) if isinstance(node, ast.Call))
-    return next((made for made in calls if made), None)
+    return next((kind for kind in calls if kind), None)
 
 
 def _is_streamlit(body: Sequence[ast.stmt], imports: Mapping[str, str]) -> bool:
-    """Return whether a module calls streamlit at its top level: it is a script, which streamlit runs."""
+    """Return whether a module calls streamlit at its top level. `streamlit run` runs such a script."""
     calls = (node for statement in body if not isinstance(statement, (ast.FunctionDef, ast.ClassDef))
              for node in ast.walk(statement) if isinstance(node, ast.Call))  # fmt: skip
     return any(_called_name(call, imports).startswith("streamlit.") for call in calls)
@@ -202,6 +201,6 @@ def _is_main(statement: ast.stmt) -> bool:
 
 
 def _runs(statement: ast.stmt) -> bool:
-    """Return whether a statement is a loop or a call, as at the top level of a script."""
+    """Return whether a statement is a loop or a call; a script has them at its top level."""
     is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
     return is_call or isinstance(statement, (ast.For, ast.While))

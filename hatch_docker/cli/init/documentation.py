@@ -1,4 +1,4 @@
-"""Commands in a project's documentation: they name the program that its users start."""
+"""Commands in a project's documentation. They show which program its users start."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from pathlib import Path
 
 NEVER = 1 << 30
 FILES = ("Procfile", "README.md", "README.rst", "README.txt", "README", "Dockerfile")
-LARGEST = 1 << 20  # bytes of a file that is read
+LARGEST = 1 << 20  # bytes; larger files are not read
 _START = r"(?:python[\d.]*(?:\s+-[a-zA-Z])*\s+|\s-A\s+|\s--app[ =]|\brun\s+|\bdev\s+)(?:\./)?"
 
 
 def documented_commands(root: Path) -> str:
-    """Return the lines of a project's README, Procfile and Dockerfile that are commands."""
+    """Return the commands in a project's README, Procfile and Dockerfile, one a line."""
     lines: list[str] = []
     for name in FILES:
         path = root / name
@@ -22,7 +22,7 @@ def documented_commands(root: Path) -> str:
 
 
 def _commands(text: str) -> Iterator[str]:
-    """Yield what is shown as code: in fences, indented, after a prompt, or between backticks."""
+    """Yield the code in a README: in fenced blocks, indented, after a prompt, or between backticks."""
     fenced = False
     for line in text.splitlines():
         if re.match(r"\s*(```|~~~)", line):
@@ -34,14 +34,14 @@ def _commands(text: str) -> Iterator[str]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Yield the commands of a Procfile, or of a Dockerfile's last instructions, without their quotes."""
+    """Yield the commands of a Procfile, or of CMD and ENTRYPOINT in a Dockerfile, without quotes."""
     for line in text.splitlines():
         if match := re.match(r"(?:\w+:|CMD|ENTRYPOINT)\s+(.*)", line):
             yield " ".join(re.findall(r"[^\s\"',\[\]]+", match[1]))
 
 
 def first_mention(commands: str, module: str, path: Path, target: str = "") -> int:
-    """Return where commands first run a module, by its name, path or `target`; NEVER if they do not."""
+    """Return the position of the first command that runs a module, by its name, path or `target`, or NEVER."""
     names = "|".join(re.escape(name) for name in (path.as_posix(), f"{module}.py", module))
     pattern = rf"{_START}(?:{names})(?![\w/]|\.\w)"
     if ":" in target:
@@ -51,7 +51,7 @@ def first_mention(commands: str, module: str, path: Path, target: str = "") -> i
 
 
 def named_script(commands: str, scripts: list[str]) -> str:
-    """Return the script that the first of some commands starts, "" if none starts any."""
+    """Return the first of the project's scripts that a command starts, "" if none does."""
     for line in commands.splitlines():
         words = re.sub(r"^(?:(?:uv|poetry|pdm|hatch|pipenv) run |python[\d.]* -m )", "", line).split()
         if words and words[0] in scripts:

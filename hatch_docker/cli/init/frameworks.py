@@ -1,4 +1,4 @@
-"""Commands that run an application in a container, with what they need there; advice on a Django site."""
+"""Commands that run an application in a container, with their ports and variables; advice on Django projects."""
 
 import ast
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ SERVERS = {
     "asgi": ("uvicorn", "hypercorn", "granian", "daphne"), "wsgi": ("gunicorn", "waitress", "granian"),
     "celery": ("celery",), "sanic": ("sanic",), "streamlit": ("streamlit",),
 }  # fmt: skip
-# Frameworks of programs that serve by themselves: their default port, and what makes them serve other machines.
+# Frameworks whose programs are servers: the default port, and variables that make them listen on all addresses.
 SERVING: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "gradio": (7860, {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ANALYTICS_ENABLED": "False"}),  # noqa: S104
     "nicegui": (8080, {}),
@@ -27,20 +27,23 @@ SETTINGS = "DJANGO_SETTINGS_MODULE"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A command, the ports that it listens on, and its variables."""
+    """A command, the ports that it listens on, and its environment variables."""
 
     command: list[str]
     ports: list[int]
     env: Mapping[str, str] = field(default_factory=dict)
 
     def table(self) -> dict[str, Any]:
-        """Return the options of [tool.hatch-docker] for it."""
+        """Return the options of [tool.hatch-docker] that run the command."""
         values = {"entrypoint": self.command, "ports": self.ports, "env": dict(self.env)}
         return {name: value for name, value in values.items() if value}
 
 
 def choose_server(app: App, required: Iterable[str]) -> tuple[str, bool]:
-    """Return the server for an application, and whether the project requires it already, given normalised names."""
+    """Return the server for an application, and whether the project already requires it.
+
+    `required`: the normalised names of the project's dependencies.
+    """
     present = set(required) | ({"hypercorn"} if app.framework == "Quart" else set())  # Quart requires it
     servers = SERVERS[app.interface]
     fitting = [server for server in servers if server in present and not (app.factory and server == "daphne")]
@@ -48,7 +51,7 @@ def choose_server(app: App, required: Iterable[str]) -> tuple[str, bool]:
 
 
 def server_run(app: App, server: str) -> Run:
-    """Return how a server serves an application on all addresses of the container, or how a worker works."""
+    """Return the command with which a server serves an application on all addresses, or that starts a Celery worker."""
     if server == "celery":
         return Run(["celery", "-A", _celery_name(app), "worker", "--loglevel", "INFO"], [])
     if server == "streamlit":
@@ -58,7 +61,7 @@ def server_run(app: App, server: str) -> Run:
 
 
 def _celery_name(app: App) -> str:
-    """Return the name by which celery finds an application: proj of proj.celery, tasks of tasks:app."""
+    """Return the value for celery's -A: "proj" for the module proj.celery, "tasks" for tasks:app."""
     module = app.module.removesuffix(".celery")
     return module if app.name in ("app", "celery") else f"{app.module}:{app.name}"
 
@@ -77,7 +80,7 @@ def _server_command(app: App, server: str) -> list[str]:
             return ["daphne", "-b", "0.0.0.0", "-p", str(PORT), app.target]  # noqa: S104
         case "waitress":
             return ["waitress-serve", f"--listen=0.0.0.0:{PORT}", *(["--call"] if app.factory else []), app.target]
-        case "gunicorn":  # its workers' heartbeat is a file, and /tmp may be read-only
+        case "gunicorn":  # its workers write heartbeat files, and /tmp may be read-only
             target = f"{app.target}()" if app.factory else app.target
             return ["gunicorn", "--bind", f"0.0.0.0:{PORT}", "--worker-tmp-dir", "/dev/shm", target]  # noqa: S108
         case _:
@@ -85,7 +88,7 @@ def _server_command(app: App, server: str) -> list[str]:
 
 
 def program_run(root: Path, module: str, path: Path | None) -> tuple[Run, str]:
-    """Return how a module is run as a program, and the framework by which it serves, "" if by none."""
+    """Return the command that runs a module, and the framework in SERVING that it imports, or ""."""
     command = ["python", "-m", module]
     tree = parse(root / path) if path else None
     if tree is None:
@@ -99,7 +102,7 @@ def program_run(root: Path, module: str, path: Path | None) -> tuple[Run, str]:
 
 
 def _port(tree: ast.Module) -> int:
-    """Return the port that a module names in a call: port=N, server_port=N or listen(N); 0 if it names none."""
+    """Return the port in a call of a module: port=N, server_port=N or listen(N); 0 if there is none."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             named = [word.value for word in node.keywords if word.arg in ("port", "server_port")]
@@ -111,7 +114,7 @@ def _port(tree: ast.Module) -> int:
 
 
 def django_advice(root: Path, app: App, server: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the options that a site's programs need, and what its owner still has to do."""
+    """Return the options that a Django project needs, and notes on what its author has to change."""
     module = _settings_module(parse(root / app.path))
     tree = parse((root / app.path).parent / f"{module.rpartition('.')[2]}.py") if module else None
     if tree is None:
@@ -143,9 +146,9 @@ def django_advice(root: Path, app: App, server: str) -> tuple[dict[str, Any], li
 
 
 def _static_root(tree: ast.Module) -> str:
-    """Return a directory of the image that STATIC_ROOT is in, "" where the settings do not set it.
+    """Return a directory of the image that contains STATIC_ROOT, "" if the settings do not set it.
 
-    A path made by code is nearly always below that of the settings, which are in the environment.
+    If code computes the path, assume that it is relative to the settings module, in the virtual environment.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and [ast.unparse(name) for name in node.targets] == ["STATIC_ROOT"]:
@@ -155,7 +158,7 @@ def _static_root(tree: ast.Module) -> str:
 
 
 def _variables(tree: ast.Module) -> list[str]:
-    """Return the variables without which the settings cannot be imported: those of `os.environ["NAME"]`."""
+    """Return the environment variables that the import of the settings requires: `os.environ["NAME"]`."""
     return [
         str(node.slice.value) for node in ast.walk(tree)
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
@@ -164,7 +167,7 @@ def _variables(tree: ast.Module) -> list[str]:
 
 
 def _settings_module(tree: ast.Module | None) -> str:
-    """Return the settings that a module of a site sets for its process, "" if it sets none."""
+    """Return the settings module that a module such as wsgi.py sets (`setdefault(SETTINGS, ...)`), or ""."""
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Call) and len(node.args) == 2:
             name, value = node.args

@@ -1,4 +1,4 @@
-"""Modules of a project that can be imported in its image, and what a wheel needs to hold them."""
+"""Modules of a project that its image needs, and the options of hatchling that put them into the wheel."""
 
 import ast
 import os
@@ -11,22 +11,22 @@ from typing import Any
 from hatch_docker.core.secrets import looks_secret
 from hatch_docker.core.tables import table_at
 
-MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
+MAX_SIZE = 1 << 20  # bytes; larger files are generated
 MAX_FILES = 5000
-# Directories that hold nothing that a project runs; those whose name begins with a dot are skipped as well.
+# Directories without code of the application; directories whose name begins with a dot are skipped as well.
 SKIPPED = frozenset({
     "__pycache__", "asv_bench", "bench", "benchmarks", "build", "dist", "doc", "docs", "env", "example", "examples",
     "htmlcov", "migrations", "node_modules", "notebooks", "scripts", "site", "site-packages", "test", "tests", "venv",
 })  # fmt: skip
 TOOLS = frozenset({"setup.py", "conftest.py", "noxfile.py", "fabfile.py", "dodo.py", "locustfile.py"})
-# In setup.cfg and setup.py: the directory of all packages.
+# The directory of all packages, in setup.cfg and setup.py.
 _PACKAGE_DIR = r"""(?m)(?:^\s*where\s*=|package_dir\s*=\s*(?:=|\{\s*["']{2}\s*:))\s*["']?([\w/-]+)"""
 _INLINE = re.compile(r"(?m)^# /// script\r?\n((?:#(?: .*)?\r?\n)+?)# ///[ \t]*\r?$")
-DATA = ("assets", "public", "static", "templates")  # directories that a web application reads beside its modules
+DATA = ("assets", "public", "static", "templates")  # directories with files that web applications read
 
 
 def python_files(directory: Path) -> Iterator[Path]:
-    """Return the Python files that a project may run, relative to it and sorted; none of a virtual environment."""
+    """Yield the Python files of a project's application, as sorted relative paths; none of a virtual environment."""
     count = 0
     for place, directories, files in os.walk(directory):
         here = Path(place)
@@ -41,7 +41,7 @@ def python_files(directory: Path) -> Iterator[Path]:
                 path = here / name
                 if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_SIZE:
                     if name == "tasks.py" and re.search(rb"(?m)^(import|from) invoke\b", path.read_bytes()):
-                        continue  # Celery's modules have that name, too
+                        continue  # tasks of the program invoke, not of Celery
                     yield path.relative_to(directory)
                     count += 1
         if count > MAX_FILES:
@@ -49,7 +49,7 @@ def python_files(directory: Path) -> Iterator[Path]:
 
 
 def inline_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata that a script has in its comments (PEP 723), none if they are not valid."""
+    """Return the inline script metadata of a file (PEP 723), {} if they are missing or invalid."""
     found = _INLINE.search(path.read_text("utf-8", errors="replace")) if path.suffix == ".py" else None
     try:
         table = tomllib.loads("".join(line[2:] or "\n" for line in found[1].splitlines(keepends=True)) if found else "")
@@ -60,13 +60,13 @@ def inline_metadata(path: Path) -> dict[str, Any]:
 
 
 def module_name(path: str) -> str:
-    """Return the dotted name of a module, given its path below the directory that is imported from."""
+    """Return the dotted name of a module. `path`: its path relative to a directory of the import path."""
     parts = path.removesuffix(".py").split("/")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def top_level(root: Path, config: Mapping[str, Any]) -> list[str]:
-    """Return the paths of a project's top-level packages and modules, from its root or the directory of its code."""
+    """Return the relative paths of a project's top-level packages and modules, in its source directory or its root."""
     for name in ("src", *_source_directories(root, config)):
         source = root / name
         if source.is_dir() and not (source / "__init__.py").exists():
@@ -75,7 +75,7 @@ def top_level(root: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def _source_directories(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the directories from which setuptools, Poetry or PDM take a project's packages."""
+    """Yield the source directories in the configuration of setuptools, Poetry or PDM."""
     setuptools = table_at(config, "tool", "setuptools")
     where = table_at(setuptools, "packages", "find").get("where")
     packages = table_at(config, "tool", "poetry").get("packages")
@@ -91,7 +91,7 @@ def _source_directories(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def find_modules(root: Path, places: list[str]) -> dict[str, Path]:
-    """Return the modules of some top-level packages and modules: paths by dotted names."""
+    """Return the paths of all modules in top-level packages and modules (`places`), by dotted name."""
     found: dict[str, Path] = {}
     for place in places:
         path, parent = root / place, place.rpartition("/")[0]
@@ -102,10 +102,10 @@ def find_modules(root: Path, places: list[str]) -> dict[str, Path]:
 
 
 def data_names(root: Path, trees: Iterable[ast.Module], places: list[str]) -> list[str]:
-    """Return the files and directories at a project's root that its modules read: those of DATA, and those named.
+    """Return the files and directories at a project's root that its modules may read.
 
-    Named are those whose path is a string in a module, as of `open("data/prices.csv")`. Code, hidden files and those
-    that look like secrets are left out.
+    These are DATA, and paths that are a string in a module, such as `open("data/prices.csv")`. Code, hidden files and
+    files that look like secrets are left out.
     """
     strings = {node.value for tree in trees for node in ast.walk(tree)
                if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
@@ -116,15 +116,14 @@ def data_names(root: Path, trees: Iterable[ast.Module], places: list[str]) -> li
 
 
 def _is_path(text: str) -> bool:
-    # A file system bounds a name's bytes, not its characters.
-    bounded = text.isprintable() and 0 < len(text.encode()) < 200
-    return bounded and not text.startswith("/") and ".." not in text.split("/")
+    short = text.isprintable() and 0 < len(text.encode()) < 200  # file systems limit the bytes of a name
+    return short and not text.startswith("/") and ".." not in text.split("/")
 
 
 def wheel_table(root: Path, name: str, places: list[str], data: list[str]) -> Mapping[str, list[str]]:
-    """Return the [tool.hatch.build.targets.wheel] that hatchling needs to find the code, and `data` beside it.
+    """Return the [tool.hatch.build.targets.wheel] with which hatchling includes the code (`places`) and `data`.
 
-    It is empty if there is a package, or a module, of the project's own name: hatchling finds that by itself.
+    It is empty if the only package or module has the project's name: hatchling finds it without options.
     """
     if data:
         return {"only-include": [*places, *data]}

@@ -1,7 +1,7 @@
-"""Proposal of `init`: the lines that a project's files lack for an image, each with its reason.
+"""The proposal of `init`: lines to add to a project's files for an image, each with its reason.
 
-Lines are added, none is changed or moved: tables at the end of a file, keys at the end of their table, items at the end
-of their list.
+No existing line is changed or moved. Tables are added at the end of a file, keys at the end of their table, items at
+the end of their list.
 """
 
 import contextlib
@@ -48,17 +48,17 @@ BUILD_REQUIREMENTS = ("hatchling>=1.27", "hatch-docker")  # the second if requir
 LOCKS = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "pylock.toml": "hatch lock"}
 NO_PROGRAM = "no program was found: name with entrypoint what runs in the image"
 SEVERAL = "no script has the project's name: choose with entrypoint the one that runs"
-LONG = 100  # characters of a list in TOML, from which each item has its own line
+LONG = 100  # characters; in a longer TOML list, each item has its own line
 DATA_DIRECTORY = "/srv"  # working directory of an application that reads files by relative paths
-# Frameworks that look for templates and static files beside the module, wherever the program was started.
+# Frameworks that search templates and static files beside the module, and not in the working directory.
 BESIDE = frozenset({"Flask", "Quart", "Django", "Dash"})
 
 
 @dataclass(slots=True)
 class Proposal:
-    """Texts of the files before and after, and the reasons. A new file has the text "" before.
+    """The contents of files before and after the proposal, and the reasons. A new file has "" before.
 
-    `data` are the files and directories at the root that modules read.
+    `data`: files and directories at the root that modules read.
     """
 
     root: Path
@@ -70,7 +70,7 @@ class Proposal:
     data: list[str] = field(default_factory=list)
 
     def read(self, name: str) -> None:
-        """Read a file that may be changed; raise ConfigError if it cannot be read."""
+        """Read a file that the proposal may change. Raises ConfigError if it cannot be read."""
         path = self.root / name
         try:
             text = path.read_bytes().decode() if path.is_file() else ""
@@ -80,15 +80,15 @@ class Proposal:
 
     @property
     def changed(self) -> list[str]:
-        """The names of the files that would be written."""
+        """The names of the files that the proposal changes."""
         return [name for name, text in self.after.items() if text != self.before[name]]
 
     def config(self, name: str) -> dict[str, Any]:
-        """Return the content of a file as proposed so far; raise ConfigError if it is not TOML."""
+        """Return the TOML of a file with all changes so far. Raises ConfigError if it is invalid."""
         return parse_toml(self.root / name, self.after[name])
 
     def add(self, name: str, path: Sequence[str], values: Mapping[str, Any]) -> None:
-        """Add a table at the end of a file, or inside an inline table that it has; `path` has the tables' names."""
+        """Add a table at the end of a file, or in an existing inline table. `path`: the table's name, in parts."""
         text = self.after[name]
         gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
         self.after[name] = f"{text}{gap}" + "\n".join([f"[{'.'.join(path)}]", *_toml_lines(values)]) + "\n"
@@ -102,7 +102,7 @@ class Proposal:
             self.after[name] = tomlkit.dumps(document)
 
     def extend(self, name: str, path: Sequence[str], values: Mapping[str, Any]) -> bool:
-        """Add keys to a table; return False, and change nothing, if the table has no header line."""
+        """Add keys to a table. If the table has no header line, change nothing and return False."""
         wanted, document = self.config(name), tomlkit.parse(self.after[name])
         _table(wanted, path).update(values)
         place = _table(document, path)
@@ -116,7 +116,7 @@ class Proposal:
         return False
 
     def append(self, name: str, path: Sequence[str], item: str) -> None:
-        """Add an item at the end of a list, which is created if its table has none."""
+        """Add an item at the end of a list; create the list if its table has none."""
         document = tomlkit.parse(self.after[name])
         place = _table(document, path[:-1])
         if path[-1] in place:
@@ -131,7 +131,7 @@ def _table(document: Any, path: Sequence[str]) -> Any:
 
 
 def _toml_value(value: Any) -> Item:
-    """Return a value whose text is that of `as_string`: tables are inline, long lists have a line for each item."""
+    """Return a TOML item for a value: with inline tables, and long lists with a line for each item."""
     if isinstance(value, Mapping):
         table = tomlkit.inline_table()
         table.update({key: _toml_value(item) for key, item in value.items()})
@@ -150,9 +150,9 @@ def _toml_lines(values: Mapping[str, Any]) -> list[str]:
 
 
 def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
-    """Return the lines that a project lacks; raise ConfigError if it has no Python file to begin with.
+    """Return the lines to add to a project. Raises ConfigError if the directory has no project and no Python file.
 
-    Files are read; none is imported, run or written.
+    Writes no file and executes no code of the project.
     """
     proposal = Proposal(root)
     for name in (PYPROJECT, HATCH):
@@ -162,7 +162,7 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     places = top_level(root, config)
     if _lacks_build_system(root, config):
         if not places:
-            _refuse(root)
+            _fail_without_code(root)
         _add_build_system(proposal, config, places)
     proposal.backend = build_system(proposal.config(PYPROJECT))[1]
     if places and not places[0].startswith("src/"):
@@ -170,7 +170,7 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
         proposal.data = data_names(root, filter(None, trees), places)
     modules = None
     if proposal.backend == HATCHLING:
-        files = wheel_files(root) if "build-system" in config else None  # None if hatchling cannot tell which
+        files = wheel_files(root) if "build-system" in config else None  # None: hatchling does not find the files
         modules = files and {module_name(name): path for name, path in files.items() if name.endswith(".py")}
         if modules is None:
             _add_wheel(proposal, places)
@@ -180,14 +180,14 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     else:
         _complete_options(proposal, modules or find_modules(root, places))
     for name, text in proposal.before.items():
-        if "\r\n" in text and not re.search(r"(?<!\r)\n", text):  # every line ends as on Windows
+        if "\r\n" in text and not re.search(r"(?<!\r)\n", text):  # keep Windows line endings
             proposal.after[name] = re.sub(r"(?<!\r)\n", "\r\n", proposal.after[name])
     if not proposal.changed and not proposal.notes:
         proposal.notes.append("everything is there: nothing to add")
     return proposal
 
 
-def _refuse(root: Path) -> NoReturn:
+def _fail_without_code(root: Path) -> NoReturn:
     """Raise ConfigError for a directory without a project and without a Python file."""
     if notebooks := sorted(path.name for path in root.glob("*.ipynb")):
         raise ConfigError(
@@ -200,7 +200,10 @@ def _refuse(root: Path) -> NoReturn:
 
 
 def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether nothing says how the project is built: some modules, or an application as `uv init` makes it."""
+    """Return whether the project has no build system: plain modules, or an application of `uv init`.
+
+    Raises ConfigError for a Poetry project without [build-system], and for the root of a workspace.
+    """
     if "build-system" in config or any((root / name).is_file() for name in ("setup.py", "setup.cfg")):
         return False
     if "poetry" in config.get("tool", {}) and "project" not in config:
@@ -214,9 +217,9 @@ def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
 
 
 def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Sequence[str]) -> None:
-    """Add [build-system], and [project] if it is missing: an image is made of a wheel.
+    """Add [build-system], and [project] if it is missing, because an image needs a wheel.
 
-    Requirements files stay the source of the dependencies: a metadata hook reads them.
+    If there is a requirements file, it stays the source of the dependencies: a metadata hook reads it.
     """
     path, lines, left_out = read_requirements_file(proposal.root)
     project = table_at(config, "project")
@@ -227,7 +230,7 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
     if "project" not in config:
         letters = unicodedata.normalize("NFKD", proposal.root.resolve().name.casefold()).encode("ascii", "ignore")
         name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
-        name = f"{name}-app" if name in required_names(proposal.root, {}) else name  # or it would require itself
+        name = f"{name}-app" if name in required_names(proposal.root, {}) else name  # must not require itself
         inline = {place: table for place in places if (table := inline_metadata(proposal.root / place))}
         pythons = dict.fromkeys(str(found) for table in inline.values() if (found := table.get("requires-python")))
         needs = list(dict.fromkeys(line for table in inline.values() for line in table.get("dependencies", ())))
@@ -253,16 +256,16 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
 
 
 def _python(root: Path) -> str:
-    """Return the requirement for the Python that a project is written for: .python-version, else the running one."""
+    """Return requires-python for a project: the version in .python-version, otherwise that of the running Python."""
     path = root / ".python-version"
     match = re.match(r"(3\.\d+)", path.read_text("utf-8", errors="replace").strip()) if path.is_file() else None
     return f">={match[1]}" if match else f">=3.{sys.version_info.minor}"
 
 
 def _hatch_targets(proposal: Proposal) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
-    """Return the file, path and content of hatch's table of build targets.
+    """Return file, path and content of hatch's table of build targets.
 
-    A [build] in hatch.toml replaces that of pyproject.toml.
+    [build] in hatch.toml takes precedence over pyproject.toml.
     """
     config = proposal.config(HATCH)
     if "build" in config:
@@ -272,7 +275,7 @@ def _hatch_targets(proposal: Proposal) -> tuple[str, tuple[str, ...], Mapping[st
 
 
 def _add_wheel(proposal: Proposal, places: list[str]) -> None:
-    """Name the files of the wheel, if hatchling does not find them by the project's name."""
+    """Add options for the files of the wheel, if hatchling does not find them by the project's name."""
     file, path, targets = _hatch_targets(proposal)
     project = proposal.config(PYPROJECT).get("project", {}).get("name", "")
     table = wheel_table(proposal.root, project, places, proposal.data) if places else {}
@@ -283,7 +286,7 @@ def _add_wheel(proposal: Proposal, places: list[str]) -> None:
 
 
 def _add_target(proposal: Proposal) -> None:
-    """Add the target `docker` with its dependency."""
+    """Add the build target `docker` and its dependency on hatch-docker."""
     file, path, targets = _hatch_targets(proposal)
     target = targets.get("docker")
     if target is None:
@@ -293,7 +296,7 @@ def _add_target(proposal: Proposal) -> None:
 
 
 def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping[str, str]) -> None:
-    """Add [tool.hatch-docker]: the base, and what runs if no script of the project does."""
+    """Add [tool.hatch-docker] with the base and, if the project has no default script, the command."""
     config = proposal.config(PYPROJECT)
     table: dict[str, Any] = _base(proposal, config, environ)
     script = has_script(proposal.root, config)
@@ -301,7 +304,7 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
         proposal.notes.append("only its backend knows its scripts: set entrypoint if there are several")
     if script is False:
         table |= _program(proposal, config, modules)
-    load_config(table, {}, None)  # raises if the proposal is not valid
+    load_config(table, {}, None)  # validates the proposal
     proposal.add(PYPROJECT, ["tool", "hatch-docker"], table)
     if script is False and "entrypoint" not in table:
         scripts = _note_scripts(proposal, config)
@@ -310,14 +313,14 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
 
 
 def _note_scripts(proposal: Proposal, config: Mapping[str, Any]) -> list[str]:
-    """Note that no program was found, or that there are several scripts, and return these."""
+    """Add a note that there is no program, or that there are several scripts; return the scripts."""
     scripts = console_scripts(config)
     proposal.notes.append(f"{SEVERAL} ({', '.join(scripts)})" if scripts else NO_PROGRAM)
     return scripts
 
 
 def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
-    """Add what runs to a [tool.hatch-docker] that lacks it, if no script of the project runs."""
+    """Add the command to a [tool.hatch-docker] without one, if the project has no default script."""
     config = proposal.config(PYPROJECT)
     table = config["tool"]["hatch-docker"]
     complete = not isinstance(table, dict) or table.keys() & {"entrypoint", "cmd", "images"}
@@ -332,13 +335,14 @@ def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
 
 
 def poetry_specifiers(constraint: str) -> str:
-    """Return Poetry's constraint on Python as version specifiers: "^3.11" is ">=3.11,<4", "~3.11" is "==3.11.*"."""
+    """Return Poetry's Python constraint as version specifiers: "^3.11" is ">=3.11,<4", "~3.11" is "==3.11.*"."""
     caret = re.sub(r"\^\s*(\d+)([\d.]*)", lambda found: f">={found[1]}{found[2]},<{int(found[1]) + 1}", constraint)
     return re.sub(r"(?<![~\w])~\s*(\d+\.\d+)[\d.]*", r"==\1.*", caret)
 
 
 def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return a base of Debian packages if a mirror is known and its Python fits, else none: the default."""
+    """Return a Debian base if a mirror is configured and a suite has a suitable Python; otherwise {}, the default base.
+    """
     try:
         mirrors = find_mirrors(BasePlan("debian", "debian:trixie", "trixie", "", "", True, ()), environ)
     except BaseImageError:
@@ -360,7 +364,7 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
 
 
 def _program(proposal: Proposal, config: Mapping[str, Any], modules: Mapping[str, Path]) -> dict[str, Any]:
-    """Return the options that run what the documentation names, else an application, else a module; or none."""
+    """Return the options that run a documented script, otherwise an application, otherwise a module; {} if none."""
     commands = documented_commands(proposal.root)
     if script := named_script(commands, console_scripts(config)):
         proposal.guesses.append(f"entrypoint: {script} (the script that the documentation names)")
@@ -379,9 +383,9 @@ def _program(proposal: Proposal, config: Mapping[str, Any], modules: Mapping[str
 
 
 def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) -> dict[str, Any]:
-    """Return the options that serve one of some applications, and add the server to the dependencies if needed."""
+    """Return the options that serve the most likely application, and add the server to the dependencies if needed."""
     required = required_names(proposal.root, config)
-    # Django has an application for each interface: take the one that the project has a server for.
+    # Django projects have an application for each interface: use the one for which the project requires a server.
     django = [app for app in apps if app.framework == apps[0].framework == "Django"]
     app = next((app for app in django if choose_server(app, required)[1]), apps[0])
     server, present = choose_server(app, required)
@@ -412,7 +416,7 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
 
 
 def _require(proposal: Proposal, server: str, app: App) -> None:
-    """Add a server to the dependencies, where they are."""
+    """Add a server to the dependencies, in requirements.txt or [project]; if they are elsewhere, add a note."""
     pyproject = proposal.config(PYPROJECT)
     hook = table_at(pyproject, "tool", "hatch", "metadata", "hooks", "docker")
     if "requirements" in hook and "--hash=" not in (proposal.root / hook["requirements"][0]).read_text("utf-8"):
@@ -432,7 +436,7 @@ def _require(proposal: Proposal, server: str, app: App) -> None:
 
 
 def _files(proposal: Proposal, names: Sequence[str]) -> dict[str, Any]:
-    """Return the options that put files of the project into the working directory, where relative paths find them."""
+    """Return the options that copy files of the project to the working directory, for relative paths."""
     if not names:
         return {}
     proposal.guesses.append(f"files: {', '.join(names)} in the working directory, where relative paths find them")

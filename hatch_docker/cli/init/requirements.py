@@ -13,14 +13,14 @@ from hatch_docker.core.tables import table_at
 from hatch_docker.plan.defaults import default_script
 from hatch_docker.project.requirements_file import NAMES, parse_requirement, requirement_lines
 
-# Extras that bring a server along.
+# Extras that install a server.
 SERVER_EXTRAS = {("fastapi", "standard"): "uvicorn", ("fastapi", "all"): "uvicorn", ("litestar", "standard"): "uvicorn"}
 
 
 def read_requirements_file(root: Path) -> tuple[str, list[str], list[str]]:
-    """Read the requirements file at the root of a project, and the files that it includes.
+    """Read the requirements file at the root of a project, with the files that it includes.
 
-    Returns its name, its requirements, and its lines that [project] has no place for; nothing if there is none.
+    Return its name, its requirements, and the lines that cannot be in [project]; "" and empty lists without a file.
     """
     name = next((name for name in NAMES if (root / name).is_file()), "")
     lines = [*requirement_lines(root / name, root)] if name else []
@@ -29,7 +29,7 @@ def read_requirements_file(root: Path) -> tuple[str, list[str], list[str]]:
 
 
 def required_names(root: Path, config: Mapping[str, Any]) -> set[str]:
-    """Return the normalised names of what a project requires, as far as they can be read without running code."""
+    """Return the normalised names of a project's dependencies, as far as they can be read without executing code."""
     names: set[str] = set()
     for requirement in filter(None, map(parse_requirement, _requirement_lines(root, config))):
         name = canonicalize_name(requirement.name)
@@ -50,19 +50,19 @@ def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
         yield from setup_cfg.get("options", "install_requires").splitlines()
     yield from read_requirements_file(root)[1]
     if (root / "setup.py").is_file():
-        # Every string of the program that looks like a requirement: a name too many does no harm.
+        # All strings that look like a requirement: additional names do no harm.
         text = (root / "setup.py").read_text("utf-8", errors="replace")
         yield from re.findall(r"""["']([A-Za-z][\w.\-]*(?:\[[\w,\- ]*\])?)[^"'\n]*["']""", text)
 
 
 def console_scripts(config: Mapping[str, Any]) -> list[str]:
-    """Return the console scripts that pyproject.toml names."""
+    """Return the names of the console scripts in pyproject.toml."""
     tables = (("project",), ("tool", "poetry"), ("tool", "flit"))
     return list(dict.fromkeys(script for path in tables for script in table_at(config, *path, "scripts")))
 
 
 def has_script(root: Path, config: Mapping[str, Any]) -> bool | None:
-    """Return whether a project has a console script that the image runs by default; None if only its backend knows."""
+    """Return whether a project has a console script that the image runs by default; None if that needs the backend."""
     if scripts := console_scripts(config):
         name = str(table_at(config, "project").get("name", root.name))
         return len(scripts) == 1 or default_script(name, scripts) is not None

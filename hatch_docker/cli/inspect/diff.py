@@ -1,4 +1,4 @@
-"""Answer of `diff`: the differences between two images in packages, files, settings and sizes."""
+"""The result of `diff`: the differences between two images in packages, files, settings and sizes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ Rows = Mapping[str, tuple[Any, int]]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A package, file or setting that differs. Sizes are in bytes.
+    """A changed package, file or setting. Sizes are in bytes.
 
-    `old` and `new` are its version, what differs of a file, or its value; None if it is not there. `package` is the one
-    that has a file.
+    `old` and `new`: the version of a package, the changed attributes of a file, or the value of a setting; None if the
+    image does not have it. `package`: the package of a file.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Change:
 
     @property
     def growth(self) -> int:
-        """Bytes that the new image has more."""
+        """The difference of the sizes, in bytes: new minus old."""
         return self.new_size - self.old_size
 
     @property
     def values(self) -> str:
-        """The values before and after, or the only one."""
+        """The old and the new value as text, or the only value."""
         values = [value for value in (self.old, self.new) if value is not None]
         texts = (" ".join(value) if isinstance(value, list) else str(value) for value in values)
         return " -> ".join(repr(text) if not text or text.strip() != text else text for text in texts)
@@ -54,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All changes; `kinds` has the unpacked bytes of each kind in both images, changed or not."""
+    """All changes between two images. `kinds`: the unpacked bytes of all kinds of layers, also of unchanged ones."""
 
     packages: tuple[Change, ...]
     files: tuple[Change, ...]
@@ -66,7 +66,7 @@ class Difference:
 
 
 def compare(old: ImageContents, new: ImageContents) -> Difference:
-    """Return what differs in `new`; both were read with the digests of their files."""
+    """Return the differences between two images. Both must be read with `hashed=True`."""
     before, after = ({kind.kind: kind.unpacked_size for kind in contents.kinds} for contents in (old, new))
     kinds = (kind for kind in TITLES if kind in before or kind in after)
     return Difference(
@@ -78,8 +78,8 @@ def compare(old: ImageContents, new: ImageContents) -> Difference:
 
 
 def _rows(old: Rows, new: Rows) -> Iterator[Change]:
-    for name, was, now in changed(old, new, by=lambda row: row[0]):
-        (old_value, old_size), (new_value, new_size) = was or (None, 0), now or (None, 0)
+    for name, before, after in changed(old, new, by=lambda row: row[0]):
+        (old_value, old_size), (new_value, new_size) = before or (None, 0), after or (None, 0)
         yield Change(name, old_value, new_value, old_size, new_size)
 
 
@@ -94,7 +94,7 @@ def _packages(contents: ImageContents) -> Rows:
 
 
 def _settings(contents: ImageContents) -> Rows:
-    """Return the platform and the settings by name; each variable and label is one."""
+    """Return the platform and the settings by name, with a row for each environment variable and label."""
     rows: dict[str, tuple[Any, int]] = {"platform": (str(contents.image.platform), 0)}
     for name, value in settings(contents).items():
         if name == "env":
@@ -118,7 +118,7 @@ def _files(old: ImageContents, new: ImageContents) -> Iterator[Change]:
 
 
 def _describe(file: File | None, other: File | None) -> str | None:
-    """Return what differs in a file from the other one: "file" if there is no other, None if there is no file."""
+    """Return the attributes of a file that differ from `other`; "file" without `other`, None without `file`."""
     if file is None or other is None:
         return None if file is None else "file"
     words = []
@@ -132,7 +132,7 @@ def _describe(file: File | None, other: File | None) -> str | None:
 
 
 def diff_lines(old: NamedImage, new: NamedImage, found: Difference, *, files: bool) -> Iterator[str]:
-    """Return the difference for a terminal, sizes first; without `files` not the files of changed packages."""
+    """Yield the differences as lines for a terminal, sizes first. `files`: also list the files of changed packages."""
     for named in (old, new):
         yield f"{named.name} {named.contents.image.digest}"
     yield from ("", _sizes("unpacked", old.contents.unpacked_size, new.contents.unpacked_size))
@@ -150,7 +150,7 @@ def diff_lines(old: NamedImage, new: NamedImage, found: Difference, *, files: bo
     if found.files:
         changes = [change.change for change in found.files]
         yield from ("", "files: " + ", ".join(f"{changes.count(kind)} {kind}" for kind in _SIGNS if kind in changes))
-        yield from _file_lines(found, every=files)
+        yield from _file_lines(found, show_all=files)
 
 
 def _weight(change: Change) -> tuple[int, str]:
@@ -170,13 +170,13 @@ def _signed(size: int) -> str:
     return f"{'-' if size < 0 else '+'}{megabytes(abs(size))}" if size else "same size"
 
 
-def _file_lines(found: Difference, *, every: bool) -> Iterator[str]:
+def _file_lines(found: Difference, *, show_all: bool) -> Iterator[str]:
     packages = {change.name.partition(" ")[0] for change in found.packages}
     rows = [
         change for change in sorted(found.files, key=_weight)
-        if every or not {change.package, canonicalize_name(change.package)} & packages
+        if show_all or not {change.package, canonicalize_name(change.package)} & packages
     ]  # fmt: skip
-    listed = rows if every else rows[:MOST]
+    listed = rows if show_all else rows[:MOST]
     for change in listed:
         mode = change.change == "changed" and "sha256" not in change.new
         yield _line(_signed(change.growth), change, f" {change.values}" if mode else "")
@@ -186,7 +186,7 @@ def _file_lines(found: Difference, *, every: bool) -> Iterator[str]:
 
 
 def diff_document(old: NamedImage, new: NamedImage, found: Difference) -> dict[str, Any]:
-    """Return the difference as JSON; sizes are in bytes, `size` as stored."""
+    """Return the differences as JSON. Sizes are in bytes; `size` is compressed."""
     contents = [(named.name, named.contents) for named in (old, new)]
     return {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""JSON of `inspect --json`, described in docs/inspect.md. Keys are only ever added."""
+"""JSON of `inspect --json`, described in docs/inspect.md. Keys are added, but never removed or changed."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,7 @@ SCHEMA = 1
 
 
 def document(named: NamedImage, *, files: bool) -> dict[str, Any]:
-    """Return all about an image, with every file if `files`. Sizes are in bytes, layers count from 1."""
+    """Return the contents of an image as JSON. Sizes are in bytes, layers count from 1. `files`: list all files."""
     contents = named.contents
     image = contents.image
     value: dict[str, Any] = {
@@ -47,7 +47,7 @@ def document(named: NamedImage, *, files: bool) -> dict[str, Any]:
 
 
 def settings(contents: ImageContents) -> dict[str, Any]:
-    """Return the command, user, variables and other settings of an image's configuration."""
+    """Return the settings of an image's configuration: command, user, environment variables, labels and others."""
     config = contents.settings
     return {
         "user": config.get("User") or "", "entrypoint": config.get("Entrypoint") or [], "cmd": config.get("Cmd") or [],
@@ -58,7 +58,7 @@ def settings(contents: ImageContents) -> dict[str, Any]:
 
 
 def package_document(contents: ImageContents, package: Package) -> dict[str, Any]:
-    """Return a package and the names of those that it requires; its layer is 0 if it has no file."""
+    """Return a package as JSON, with the names of the packages that it requires. `layer` is 0 if it has no file."""
     return {
         "type": package.type, "name": package.name, "version": package.version, "layer": package.layer + 1,
         "size": package.size, "files": package.files, "kind": package.kind, "required": not package.root,

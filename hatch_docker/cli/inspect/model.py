@@ -1,7 +1,7 @@
-"""Model of what an image contains: layers, packages and files with their sizes, for `inspect`, `why` and `diff`.
+"""Model of the contents of an image: layers, packages and files with their sizes, for `inspect`, `why` and `diff`.
 
-Sizes are in bytes. `size` of a layer is as a registry stores it, `unpacked_size` that of its tar, headers and padding
-included. Fields have the names that they have in `--json` (docs/inspect.md).
+Sizes are in bytes. `size` of a layer is the compressed size, `unpacked_size` that of its tar with headers and padding.
+Fields have the same names as the keys of `--json` (docs/inspect.md).
 """
 
 import shlex
@@ -13,9 +13,9 @@ from hatch_docker.oci.media_types import LAYER_TYPES
 from hatch_docker.oci.model import Image
 
 BASE, SYSTEM, DEPENDENCIES, PROJECT, FILES, STEP = "base", "system", "dependencies", "project", "files", "step"
-OTHER = "other"        # of no package, in images that other programs built
-REMOVED = "removed"    # by a later layer: in the image, and not in its file system
-HEADERS = "headers"    # of tars, and their padding
+OTHER = "other"        # files of no package, in images of other programs
+REMOVED = "removed"    # files that a later layer removes or replaces
+HEADERS = "headers"    # headers and padding of tars
 YOURS = (PROJECT, FILES, STEP)
 
 TITLES = {
@@ -26,10 +26,10 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file or link of a layer. `package` is an index of `ImageContents.packages`, -1 for none.
+    """A file or link in a layer. `package`: an index of `ImageContents.packages`, -1 if it is of no package.
 
-    `layer` counts from 0. `kind` is a key of TITLES: REMOVED if a later layer removed or replaced it. `digest` is the
-    SHA-256 of its content, of a symlink's target, b"" if it was not asked for.
+    `layer` counts from 0. `kind`: a key of TITLES; REMOVED if a later layer removes or replaces the file. `digest`: the
+    SHA-256 of the content, or of a symlink's target; b"" if it was not computed.
     """
 
     path: str
@@ -37,20 +37,20 @@ class File:
     layer: int
     kind: str
     package: int = -1
-    link: bool = False       # symlinks and hard links, whose size is 0
+    link: bool = False       # a symlink or hard link; its size is 0
     mode: int = 0
     owner: tuple[int, int] = (0, 0)
     digest: bytes = b""
 
     @property
     def present(self) -> bool:
-        """Return whether the file system of the image has it."""
+        """Return whether the file is in the image's final file system."""
         return self.kind != REMOVED
 
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A package that another one requires: its index, the requirement as written, and the extra that it belongs to."""
+    """A dependency of a package: the index of the required package, the requirement as written, and its extra or ""."""
 
     package: int
     line: str
@@ -59,10 +59,10 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An installed package. `type` is python, deb, apk, or interpreter for a Python that no package brought.
+    """An installed package. `type`: python, deb, apk, or interpreter for a Python that is in no package.
 
-    `layer` is the one with most of its bytes, -1 if it has no file; `size` and `files` count what the file system of
-    the image has. `root` is True for the project, and if no package of the image requires it.
+    `layer`: the layer with most of its bytes, -1 if it has no file. `size` and `files` count its present files.
+    `root`: it is the project, or no package of the image requires it.
     """
 
     type: str
@@ -77,14 +77,15 @@ class Package:
 
     @property
     def title(self) -> str:
-        """Name and version."""
+        """The name and version."""
         return f"{self.name} {self.version}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class LayerContents:
-    """A layer. `title` is the command that made it, or the packages in it; `removed_size` is what later layers removed
-    of `files_size`.
+    """A layer. `title`: the command that created it, or the packages in it. `files_size`: bytes of its files.
+
+    `removed_size`: bytes of its files that later layers remove or replace.
     """
 
     digest: str
@@ -100,7 +101,7 @@ class LayerContents:
 
 @dataclass(frozen=True, slots=True)
 class OwnedFiles:
-    """Number and bytes of the files that one user and group own."""
+    """Number and bytes of the files of one owner (user and group)."""
 
     files: int
     size: int
@@ -108,11 +109,11 @@ class OwnedFiles:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Owners and writable paths of an image's file system; paths are absolute.
+    """Owners and writable paths of an image's file system. Paths are absolute.
 
-    `user` is the number of the image's user, None if etc/passwd lacks its name. `owners` is by "uid:gid". `setuid` are
-    the programs with a set-user-ID or set-group-ID bit. `writable` are the paths that the image's user may write to,
-    without those of `writable_by_everybody`.
+    `user`: the UID of the image's user, None if etc/passwd lacks its name. `owners`: files by "uid:gid". `setuid`:
+    programs with a set-user-ID or set-group-ID bit. `writable`: paths that the image's user may write to, without those
+    in `writable_by_everybody`.
     """
 
     user: int | None
@@ -124,7 +125,7 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class KindSize:
-    """Bytes of the files of one kind; `size` is None if a layer holds several kinds."""
+    """Bytes of the files of one kind. `size` (compressed) is None if a layer contains several kinds."""
 
     kind: str
     unpacked_size: int
@@ -133,12 +134,12 @@ class KindSize:
 
 @dataclass(frozen=True, slots=True)
 class ImageContents:
-    """An image and what it contains; `by_hatch_docker` means that each layer holds one kind of files."""
+    """An image and its contents. `by_hatch_docker`: hatch-docker built it, so each layer contains one kind of files."""
 
     image: Image
     by_hatch_docker: bool
-    system: str                      # "Debian GNU/Linux 13 (trixie)", "" if no file says so
-    python: str                      # the version that markers are evaluated for, "" without a Python
+    system: str                      # "Debian GNU/Linux 13 (trixie)", "" without os-release
+    python: str                      # the Python version for environment markers, "" without a Python
     layers: tuple[LayerContents, ...]
     packages: tuple[Package, ...]
     files: tuple[File, ...]
@@ -147,27 +148,27 @@ class ImageContents:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers as stored."""
+        """The compressed size of all layers, in bytes."""
         return sum(layer.size for layer in self.layers)
 
     @property
     def unpacked_size(self) -> int:
-        """Bytes of the tars of all layers."""
+        """The size of the tars of all layers, in bytes."""
         return sum(layer.unpacked_size for layer in self.layers)
 
     @property
     def yours(self) -> int:
-        """Bytes of the project, as far as the image tells."""
+        """The unpacked bytes of the project: its code, its files and its steps."""
         return sum(kind.unpacked_size for kind in self.kinds if kind.kind in YOURS)
 
     @property
     def compressed(self) -> bool:
-        """Return whether layers are stored compressed; a daemon has plain tars."""
+        """Return whether layers are compressed; those from a daemon are plain tars."""
         return any(LAYER_TYPES[layer.descriptor.media_type] != "none" for layer in self.image.layers)
 
     @property
     def created(self) -> str:
-        """The time of creation (config.md), "" if the image does not say."""
+        """The creation time in the configuration (config.md), or ""."""
         return str(self.image.config_json.get("created") or "")
 
     @property
@@ -182,37 +183,37 @@ class ImageContents:
 
     @property
     def command(self) -> str:
-        """The command that runs, as a shell would take it."""
+        """The entrypoint and command, quoted for a shell."""
         words = [*(self.settings.get("Entrypoint") or ()), *(self.settings.get("Cmd") or ())]
         return shlex.join(words) if words else "no command of its own"
 
     @property
     def user(self) -> str:
-        """The user and directory that the command runs with."""
+        """The user and working directory of the command, as text."""
         return f"{self.settings.get('User') or 'root'} in {self.settings.get('WorkingDir') or '/'}"
 
     @property
     def platform_text(self) -> str:
-        """The distribution and Python in the image, "" if neither was found."""
+        """The distribution and Python version, "" if both are unknown."""
         return ", ".join(filter(None, [self.system, self.python and f"Python {self.python}"]))
 
     @property
     def owners(self) -> list[tuple[str, OwnedFiles]]:
-        """The owners of files, those of most bytes first."""
+        """The owners ("uid:gid") and their files, sorted by size, largest first."""
         owners = [(name, owned) for name, owned in self.permissions.owners.items() if owned.files]
         return sorted(owners, key=lambda item: (-item[1].size, item[0]))
 
     def package_of(self, file: File, default: str = "") -> str:
-        """Return the name of the package that has a file."""
+        """Return the name of the package of a file, `default` if it is of no package."""
         return self.packages[file.package].name if file.package >= 0 else default
 
 
 def largest_packages(packages: Iterable[Package]) -> list[Package]:
-    """Return packages, the largest first."""
+    """Return packages sorted by size, largest first."""
     return sorted(packages, key=lambda package: (-package.size, package.name, package.type))
 
 
 def largest_files(contents: ImageContents) -> list[File]:
-    """Return the files of all layers without links, the largest first."""
+    """Return the files of all layers, without links, sorted by size, largest first."""
     files = (file for file in contents.files if not file.link)
     return sorted(files, key=lambda file: (-file.size, file.path, file.layer))

@@ -1,6 +1,7 @@
-"""Packages of an image: the files that they own, and their dependencies; the files that users own or may change.
+"""Packages of an image with their files and dependencies; owners and permissions of files.
 
-RECORD of Python's packages (PEP 376) and the lists of dpkg and apk name files; METADATA and Depends dependencies.
+The files of a package are listed in RECORD (PEP 376) and in the databases of dpkg and apk. Dependencies are in METADATA
+and in the databases.
 """
 
 import contextlib
@@ -23,9 +24,9 @@ from hatch_docker.release.sbom.inventory import LIMIT, RELEASES, reader
 from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import MACHINES, Target
 
-READ_LIMIT = 192 << 20  # bytes of lists and databases that are read of one image
+READ_LIMIT = 192 << 20  # bytes of all lists and databases of an image
 USERS = "etc/passwd"
-SET_ID, STICKY = 0o6000, 0o1000  # bits of a mode: set-user-ID or set-group-ID; in a directory only owners remove files
+SET_ID, STICKY = 0o6000, 0o1000  # bits of a mode: set-user-ID and set-group-ID; sticky bit of a directory
 DIRECT = ".dist-info/direct_url.json"
 _LIST = re.compile(r"var/lib/dpkg/(?:info/(?P<name>[^/:]+)(?::[^/]+)?\.list|status\.d/(?P<distroless>[^/]+)\.md5sums)")
 _APK = re.compile(r"(?:usr/)?lib/apk/db/installed")
@@ -33,11 +34,11 @@ _BYTECODE = re.compile(r"(?P<directory>.*/)?__pycache__/(?P<name>[^/]+?)\.[^/.]+
 
 
 class PackageFiles:
-    """Content of the files of an image that describe its packages, by path; later layers replace earlier ones."""
+    """The files of an image that describe its packages, by path. Files of later layers replace earlier ones."""
 
     def __init__(self) -> None:
-        self.metadata: dict[str, dict[str, Any]] = {}  # as release.sbom.inventory reads it
-        self.lists: dict[str, list[str]] = {}          # the paths that a list of files names
+        self.metadata: dict[str, dict[str, Any]] = {}  # parsed by release.sbom.inventory
+        self.lists: dict[str, list[str]] = {}          # lists of a package's files, such as RECORD: the listed paths
         self.texts: dict[str, str] = {}
         self._room = READ_LIMIT
 
@@ -47,7 +48,7 @@ class PackageFiles:
         if name == "RECORD" and path.endswith(".dist-info/RECORD"):
             self.lists[path] = list(_record_paths(path, self._text(path, stream)))
         elif path.startswith("var/lib/dpkg/") and _LIST.fullmatch(path):
-            # dpkg's list has a path in each line, md5sums(5) has a sum before it.
+            # A line of dpkg's .list files is a path; in md5sums files, a hash precedes the path.
             lines = filter(None, self._text(path, stream).splitlines())
             paths = (line if line.startswith("/") else line.partition("  ")[2] or line for line in lines)
             self.lists[path] = [name.lstrip("/") for name in paths]
@@ -81,9 +82,9 @@ class PackageFiles:
         return release.get("PRETTY_NAME") or f"{release.get('NAME', '')} {release.get('VERSION_ID', '')}".strip()
 
     def owned(self, present: Mapping[str, object]) -> Iterator[tuple[str, str, list[str]]]:
-        """Return type, package and paths of each list whose metadata is `present` in the image's file system.
+        """Yield type, package and paths of each list whose metadata is `present` in the image's file system.
 
-        A package of Python is named by the path of its METADATA, others by their names.
+        The package is the path of METADATA for Python packages, otherwise the name.
         """
         for path, paths in self.lists.items():
             if path.endswith("/RECORD"):
@@ -99,9 +100,9 @@ class PackageFiles:
 
 
 def _record_paths(path: str, text: str) -> Iterator[str]:
-    """Return the paths of a RECORD from the root; in the file they are relative to the directory of its .dist-info."""
+    """Yield the paths of a RECORD relative to the root; in the file they are relative to site-packages."""
     site = path.rpartition("/")[0].rpartition("/")[0]
-    with contextlib.suppress(csv.Error):  # the rows before the invalid one count: a field has at most 128 KiB
+    with contextlib.suppress(csv.Error):  # use the rows before an invalid row
         for row in csv.reader(text.splitlines()) if '"' in text else (line.split(",", 1) for line in text.splitlines()):
             if row and 0 < len(row[0]) <= PATH_LIMIT:
                 name = row[0] if row[0].startswith("/") else f"{site}/{row[0]}"
@@ -110,7 +111,7 @@ def _record_paths(path: str, text: str) -> Iterator[str]:
 
 
 def _apk_paths(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Return the files of each package in apk's database: F: is a directory, R: a file in it."""
+    """Yield each package in apk's database with its files: "F:" is a directory, "R:" a file in it."""
     for paragraph in re.split(r"\n\s*\n", text):
         package, directory, paths = "", "", []
         for line in paragraph.splitlines():
@@ -125,7 +126,7 @@ def _apk_paths(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def source_of(path: str) -> str:
-    """Return the module that a cached .pyc was compiled from (PEP 3147), "" for any other file."""
+    """Return the source file of a cached .pyc (PEP 3147), "" for other files."""
     if not path.endswith(".pyc"):
         return ""
     match = _BYTECODE.fullmatch(path)
@@ -133,7 +134,7 @@ def source_of(path: str) -> str:
 
 
 def permissions_of(image: Image, members: Sequence[LayerMember], package_files: PackageFiles) -> Permissions:
-    """Return the permissions of the image's file system, sorted by path."""
+    """Return owners and permissions in the image's file system; paths are sorted."""
     user, group = _user(image, package_files.texts.get(USERS, ""))
     owners: dict[str, tuple[int, int]] = {}
     setuid, writable, everybody = [], [], []
@@ -156,7 +157,7 @@ def permissions_of(image: Image, members: Sequence[LayerMember], package_files: 
 
 
 def _user(image: Image, passwd: str) -> tuple[int | None, int | None]:
-    """Return the numbers of the user and group that the image runs as; 0 if it names none, as runtimes do."""
+    """Return UID and GID of the image's user: 0 if the image sets none, None for an unknown name."""
     name, _, group = str(image.settings.get("User") or "0").partition(":")
     rows = [line.split(":") for line in passwd.splitlines()]
     known = next((row for row in rows if len(row) > 3 and name in (row[0], row[2])), None)
@@ -169,8 +170,9 @@ def _user(image: Image, passwd: str) -> tuple[int | None, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Metadata of an installed package. `path` is its METADATA or database, `requires` as release.sbom.inventory reads
-    it. `own` is True for the project itself, as far as the image tells.
+    """Metadata of an installed package. `path`: its METADATA file or database. `own`: it is the project itself.
+
+    `requires`: the requirements as `release.sbom.inventory` returns them.
     """
 
     type: str
@@ -200,8 +202,9 @@ def dependencies_of(packages: Sequence[Metadata], python: str, platform: Platfor
 
 
 def _names(packages: Sequence[Metadata]) -> dict[tuple[str, str], int]:
-    """Return the packages by type and name; the first one of a name counts, and a name counts before what others
-    provide.
+    """Return the index of each package by type and name. Names take precedence over names in Provides.
+
+    If several packages have the same name, the first is used.
     """
     names: dict[tuple[str, str], int] = {}
     for number, package in enumerate(packages):
@@ -216,10 +219,10 @@ def _names(packages: Sequence[Metadata]) -> dict[tuple[str, str], int]:
 def _python_dependencies(
     packages: Sequence[Metadata], names: Mapping[tuple[str, str], int], environment: Mapping[str, Any]
 ) -> Iterator[tuple[int, Dependency]]:
-    """Return the dependencies of Python's packages, each with the extras that others require it with.
+    """Yield the dependencies of Python packages, with the extras that other packages require.
 
-    No file says with which extras the project was installed. An extra counts if one of its requirements is installed
-    that nothing else requires.
+    The extras of the project itself are not recorded in the image. Assume that an extra is used if one of its
+    requirements is installed and no other package requires it.
     """
     lines = {
         number: Requirements(packages[number].requires, environment)

@@ -1,4 +1,4 @@
-"""Reader of an image that a user names: it reads each layer once and unpacks nothing."""
+"""Reader of an image's contents. It reads each layer once, and unpacks nothing to disk."""
 
 import contextlib
 import hashlib
@@ -39,7 +39,7 @@ from hatch_docker.oci.model import Image, Index, Platform, host_platform
 
 _OURS = re.compile(r"hatch-docker (?P<kind>base|system|dependencies|project|files)|hatch-docker: (?P<base>.+)")
 _APPLICATION = ("app/", "code/", "srv/", "src/", "home/", "workspace/", "usr/src/", "opt/")
-_HIDDEN = re.compile(r"(?:home/[^/]+|root)/\.")  # created by adduser and tools
+_HIDDEN = re.compile(r"(?:home/[^/]+|root)/\.")  # files of adduser and other programs
 _INTERPRETER = re.compile(r"(?P<prefix>(?:.*/)?)lib/python(?P<short>3\.\d{1,2})t?/os\.py")
 _INTERPRETER_FILES = (
     r"{prefix}(?:lib/(?:python{short}/(?!site-packages/)|(?:[^/]+/)?libpython3|pkgconfig/python)|include/python{short}/|"
@@ -49,15 +49,15 @@ _SITE = re.compile(r"(?:^|/)lib/python(?P<short>3\.\d{1,2})t?/site-packages/")
 _DEBIAN_PYTHON = re.compile(r"(?:lib)?python3\.\d+-minimal")
 
 History = Sequence[tuple[str, str]]
-"""Kind and title of each layer; the kind is "" for a layer of another program."""
+"""Kind and title of each layer. The kind is "" for layers of other programs."""
 Present = Mapping[str, LayerMember]
-"""The members of the image's file system, by path."""
+"""The members of the image's final file system, by path."""
 
 
 def read_contents(image: Image, *, hashed: bool = False) -> ImageContents:
-    """Return the contents of an image; with `hashed` every file has its digest, for comparisons.
+    """Return the contents of an image. `hashed`: compute the digest of each file, for comparisons.
 
-    Raises ImageError for layers that are damaged, or hold more than fits into memory.
+    Raises ImageError for damaged layers, and for layers that exceed the limits for memory.
     """
     package_files = PackageFiles()
 
@@ -87,6 +87,7 @@ def read_contents(image: Image, *, hashed: bool = False) -> ImageContents:
 
 
 def _history(image: Image) -> History:
+    """Return kind and title of each layer from the image's history (config.md)."""
     lines = [line for line in image.config_json.get("history") or [] if not line.get("empty_layer")]
     if len(lines) != len(image.layers):
         return [("", "")] * len(image.layers)
@@ -97,11 +98,11 @@ def _history(image: Image) -> History:
         if match and match["base"]:
             found.append((BASE, match["base"]))
         else:
-            # Of another program the instruction alone, without the shell and comments that builders add.
+            # For layers of other programs, remove the shell and the comments that builders add to the instruction.
             text = re.sub(r"^/bin/sh -c (?:#\(nop\) +)?|\s*# buildkit$", "", command.strip())
             text = re.sub(r"^(RUN )(?:\|\d+ .*?)?/bin/sh -c ", r"\1", text, flags=re.DOTALL)
             found.append((match["kind"], comment) if match else ("", " ".join(text.split())))
-    if any(kind for kind, _ in found):  # the layers below the first of ours are the base's
+    if any(kind for kind, _ in found):  # the layers below our first layer are those of the base
         first = next(number for number, (kind, _) in enumerate(found) if kind)
         found[:first] = [(BASE, title) for _, title in found[:first]]
     return found
@@ -112,7 +113,7 @@ def _system_packages(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]
 
 
 def _python_version(image: Image, metadata: Mapping[str, Any], present: Iterable[str]) -> str:
-    """Return the version of the Python that packages are installed for, in full if a package or variable has it."""
+    """Return the version of the Python that packages are installed for: "3.13.5" if it is known, otherwise "3.13"."""
     versions = Counter(match["short"] for path in metadata if (match := _SITE.search(path)))
     if not versions:
         versions = Counter(match["short"] for path in present if (match := _INTERPRETER.fullmatch(path)))
@@ -128,10 +129,10 @@ def _python_version(image: Image, metadata: Mapping[str, Any], present: Iterable
 def _metadata(
     metadata: Mapping[str, Any], present: Present, history: History, direct: frozenset[str], python: str
 ) -> list[Metadata]:
-    """Return the packages that the image's files describe, sorted by type and name.
+    """Return the installed packages, sorted by type and name.
 
-    If a name is in two layers, the later one comes first: that is the one that is imported. The last one is a Python
-    that no package of the system brought, as in Docker's official images.
+    If two layers have a package, the one of the later layer comes first, because Python imports it. A Python that is in
+    no system package, as in Docker's official images, is added at the end.
     """
     packages = []
     for path, value in metadata.items():
@@ -156,7 +157,7 @@ def _metadata(
 
 
 class _Owners:
-    """Owners of paths: indexes of packages. Python's packages go before the system's: pip replaces their files."""
+    """The package of each path, as an index. Python packages take precedence: pip may replace files of the system."""
 
     def __init__(
         self, found: Sequence[Metadata], package_files: PackageFiles, metadata: Mapping[str, Any], present: Present
@@ -183,7 +184,7 @@ class _Owners:
                 self.interpreter = re.compile(_INTERPRETER_FILES.format(prefix=prefix, short=short)), number
 
     def owner(self, path: str) -> int:
-        """Return the index of the package that has a path, -1 for none."""
+        """Return the index of the package of a path, -1 if it is of no package."""
         number = self.paths.get(path, -1)
         if number < 0 and (source := source_of(path)):
             number = self.paths.get(source, -1)
@@ -195,7 +196,7 @@ class _Owners:
 def _files(
     members: Sequence[LayerMember], found: Sequence[Metadata], owners: _Owners, history: History, image: Image
 ) -> Iterator[File]:
-    """Return every file of every layer."""
+    """Yield the files and links of all layers."""
     workdir = str(image.settings.get("WorkingDir") or "").strip("/")
     places = (*_APPLICATION, *([f"{workdir}/"] if workdir else []))
     paths = (member.entry.path for member in members)
@@ -221,7 +222,7 @@ def _files(
 
 
 def _kind_of(package: Metadata) -> str:
-    """Return the kind of a package's files in an image that another program built."""
+    """Return the kind of a package's files, for images of other programs."""
     if package.type != "python":
         return SYSTEM
     return PROJECT if package.own else DEPENDENCIES
@@ -263,7 +264,7 @@ def _layers(image: Image, files: Iterable[File], sizes: Sequence[int], history: 
 
 
 def _kinds(contents: ImageContents) -> Iterator[KindSize]:
-    """Return the size of each kind: of layers in our images, of files in those that other programs built."""
+    """Yield the size of each kind: summed over layers in our images, over files in images of other programs."""
     if contents.by_hatch_docker:
         for kind in TITLES:
             if layers := [layer for layer in contents.layers if layer.kind == kind]:
@@ -278,10 +279,10 @@ def _kinds(contents: ImageContents) -> Iterator[KindSize]:
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """The contents of an image that has a name.
+    """The contents of an image, with its name.
 
-    `digest` is that of the index if there is one. `platforms` are all platforms of the index, each with its image's
-    digest and stored size in bytes. `left_out` is what the receipt, if there is one, says was left out of wheels.
+    `digest`: of the index if there is one, otherwise of the image. `platforms`: platform, digest and compressed bytes
+    of all images in the index. `left_out`: files of wheels that are not in the image, according to its receipt.
     """
 
     name: str
@@ -294,10 +295,10 @@ class NamedImage:
 
 @contextlib.contextmanager
 def open_image(name: str, platform: str, ctx: Context, *, hashed: bool = False) -> Iterator[NamedImage]:
-    """Open and read the image of a name, for a platform or else for this machine's; for `hashed` see `read_contents`.
+    """Open and read an image, for `platform` or for this machine's. `hashed`: see `read_contents`.
 
-    The name of a directory stands for the only archive in it, or for a layout. Raises ConfigError if there is no image
-    for the platform.
+    `name`: an archive, a directory with one archive or an OCI layout, or a name for `existing_image`. Raises
+    ConfigError if there is no image for the platform.
     """
     path, place = Path(name), name
     if (path / "oci-layout").is_file():

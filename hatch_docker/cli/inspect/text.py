@@ -1,4 +1,4 @@
-"""Text of `inspect` for a terminal. Names in it may hold control characters: print it with `print_lines`."""
+"""Text of `inspect` for a terminal. Names may contain control characters: print the lines with `print_lines`."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,13 +9,13 @@ from hatch_docker.cli.inspect.reader import NamedImage
 from hatch_docker.core.text import counted, megabytes, share
 from hatch_docker.plan.naming import PREFIX
 
-MOST = 20             # packages, files and paths that are listed without --all
+MOST = 20             # packages, files or paths in a list without --all
 WIDTH = 60            # characters of a layer's title
 TYPES = {"python": "Python", "deb": "Debian", "apk": "Alpine", "interpreter": "-"}
 
 
-def inspect_lines(named: NamedImage, *, files: bool, every: bool) -> Iterator[str]:
-    """Return all about an image, first its size and how much of that is the project."""
+def inspect_lines(named: NamedImage, *, files: bool, show_all: bool) -> Iterator[str]:
+    """Yield the contents of an image as lines. `files`: also list files. `show_all`: do not shorten lists to MOST."""
     contents = named.contents
     yield f"{named.name}  {contents.image.platform}  {contents.created}".rstrip()
     yield contents.image.digest
@@ -29,19 +29,19 @@ def inspect_lines(named: NamedImage, *, files: bool, every: bool) -> Iterator[st
     yield from _layers(contents)
     yield from (f"     {line}" for line in left_out_lines(named.left_out))
     yield ""
-    yield from _packages(contents, every=every)
+    yield from _packages(contents, show_all=show_all)
     yield ""
-    yield from _permissions(contents, every=every)
+    yield from _permissions(contents, show_all=show_all)
     if files:
         largest = largest_files(contents)
         yield from ("", counted(len(largest), "file"))
-        for file in largest if every else largest[:MOST]:
+        for file in largest if show_all else largest[:MOST]:
             package = contents.package_of(file, "-" if file.present else "(removed again)")
             yield size_line(file.size, f"layer {file.layer + 1:<3} {package:<20} /{file.path}")
 
 
 def size_line(size: int, text: str) -> str:
-    """Return a line of a table whose first column is a size."""
+    """Return a line of a table with a size in its first column."""
     return f"{megabytes(size):>14}  {text}".rstrip()
 
 
@@ -59,7 +59,7 @@ def _settings(contents: ImageContents) -> Iterator[str]:
 
 
 def _row(title: str, *lines: str) -> Iterator[str]:
-    """Return lines with a title before the first one."""
+    """Yield lines, the first one with a title."""
     for number, line in enumerate(lines):
         yield f"{'' if number else title:<10}{line}"
 
@@ -86,13 +86,13 @@ def _kind_columns(contents: ImageContents, kind: str, size: int) -> str:
     return f"{TITLES[kind]:<20}{megabytes(size):>11}{share(size, contents.unpacked_size):>9}"
 
 
-def _packages(contents: ImageContents, *, every: bool) -> Iterator[str]:
+def _packages(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
     packages = largest_packages(contents.packages)
     if not packages:
         yield "packages  none that can be read"
         return
     yield counted(len(packages), "package")
-    listed = packages if every else packages[:MOST]
+    listed = packages if show_all else packages[:MOST]
     width = min(max(len(package.title) for package in listed), 44)
     for package in listed:
         layer = f"layer {package.layer + 1}" if package.layer >= 0 else ""
@@ -101,24 +101,24 @@ def _packages(contents: ImageContents, *, every: bool) -> Iterator[str]:
 
 
 def rest_line(sizes: Iterable[int]) -> Iterator[str]:
-    """Return a line with the number and sum of the sizes that a table leaves out; none if there are no more."""
+    """Yield a line with number and sum of the sizes that a table leaves out; no line if it leaves out none."""
     if rest := [*sizes]:
         yield size_line(sum(rest), f"in {len(rest)} more (--all)")
 
 
-def _permissions(contents: ImageContents, *, every: bool) -> Iterator[str]:
+def _permissions(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
     facts = contents.permissions
     owners = (f"{name} {megabytes(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners)
     yield from _row("owners", ", ".join(owners) or "no files")
-    yield from _row("setuid", *_some(facts.setuid, every=every) or ["none"])
+    yield from _row("setuid", *_shortened(facts.setuid, show_all=show_all) or ["none"])
     if facts.user == 0:
         yield from _row("writable", "everything: it runs as root")
         return
     user = contents.settings.get("User")
-    own = [f"{path} by {user}" for path in _some(facts.writable, every=every)]
-    everybody = [f"{path} by everybody" for path in _some(facts.writable_by_everybody, every=every)]
+    own = [f"{path} by {user}" for path in _shortened(facts.writable, show_all=show_all)]
+    everybody = [f"{path} by everybody" for path in _shortened(facts.writable_by_everybody, show_all=show_all)]
     yield from _row("writable", *[*own, *everybody] or ["nothing"])
 
 
-def _some(paths: Sequence[str], *, every: bool) -> list[str]:
-    return [*paths] if every or len(paths) <= MOST else [*paths[:MOST], f"{len(paths) - MOST} more (--all)"]
+def _shortened(paths: Sequence[str], *, show_all: bool) -> list[str]:
+    return [*paths] if show_all or len(paths) <= MOST else [*paths[:MOST], f"{len(paths) - MOST} more (--all)"]

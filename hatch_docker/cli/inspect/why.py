@@ -1,4 +1,4 @@
-"""Answer of `why`: what requires a package of an image, its size, and what is there only for its sake."""
+"""The result of `why`: the packages that require a package, its size, and the dependencies that only it requires."""
 
 import difflib
 from collections import deque
@@ -14,17 +14,17 @@ from hatch_docker.cli.inspect.text import MOST, TYPES, rest_line, size_line
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.text import counted, megabytes
 
-MAX_STEPS = 1_000_000  # of all chains together
+MAX_STEPS = 1_000_000  # sum of the lengths of all chains
 
 Chain = tuple[tuple[int, Dependency], ...]
-"""Packages by index from a root on, each with its dependency on the next."""
+"""A dependency path from a root: the index of each package, with its dependency on the next package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """Reasons for a package, by index: a chain for each package that requires it, the shortest first.
+    """The reasons why a package (an index) is installed: a chain for each package that requires it, shortest first.
 
-    `exclusive` are the packages that nothing would require without it.
+    `exclusive`: indexes of the packages that no other package would require without it.
     """
 
     package: int
@@ -33,9 +33,9 @@ class Reasons:
 
 
 def find_reasons(contents: ImageContents, name: str) -> tuple[Reasons, ...]:
-    """Return the reasons for each package of a name, which Python and the system may both have.
+    """Return the reasons for each package with a name; there may be a Python and a system package of this name.
 
-    Raises ConfigError if there is none, with similar names.
+    Raises ConfigError, with similar names, if the image has no such package.
     """
     wanted = canonicalize_name(name)
     numbers = [
@@ -51,6 +51,7 @@ def find_reasons(contents: ImageContents, name: str) -> tuple[Reasons, ...]:
 
 
 def _reasons(contents: ImageContents, number: int) -> Reasons:
+    """Return the reasons for the package with the index `number`."""
     packages, roots = contents.packages, _roots(contents)
     without = _shortest_paths(contents, roots, number)
     requirers = [
@@ -75,7 +76,7 @@ def _reasons(contents: ImageContents, number: int) -> Reasons:
 
 
 def _roots(contents: ImageContents) -> list[int]:
-    """Return where chains begin: the project, what nothing requires, and one package of each cycle of the rest."""
+    """Return the packages at which chains begin: the project, packages that none requires, one of each other cycle."""
     packages = contents.packages
     roots = [number for number, package in enumerate(packages) if package.root]
     roots.sort(key=lambda number: packages[number].kind != PROJECT)
@@ -92,7 +93,7 @@ def _roots(contents: ImageContents) -> list[int]:
 
 
 class _Step(NamedTuple):
-    """Last step of the shortest path to a package: from where, by which dependency, and the length of the path."""
+    """The last step of the shortest path to a package: the package before it, its dependency, the path's length."""
 
     before: int
     dependency: Dependency | None
@@ -100,7 +101,7 @@ class _Step(NamedTuple):
 
 
 def _shortest_paths(contents: ImageContents, roots: Iterable[int], avoided: int) -> dict[int, _Step]:
-    """Return the last step to each package that a root leads to without the avoided package."""
+    """Return the shortest dependency paths from `roots` that do not pass `avoided`: for each package, the last step."""
     found = {root: _Step(-1, None, 0) for root in roots if root != avoided}
     waiting = deque(found)
     while waiting:
@@ -112,9 +113,9 @@ def _shortest_paths(contents: ImageContents, roots: Iterable[int], avoided: int)
     return found
 
 
-def why_lines(contents: ImageContents, answer: Sequence[Reasons], *, every: bool) -> Iterator[str]:
-    """Return the answer for a terminal."""
-    for index, reasons in enumerate(answer):
+def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: bool) -> Iterator[str]:
+    """Yield the reasons as lines for a terminal. `show_all`: do not shorten lists to MOST."""
+    for index, reasons in enumerate(results):
         if index:
             yield ""
         package = contents.packages[reasons.package]
@@ -125,7 +126,7 @@ def why_lines(contents: ImageContents, answer: Sequence[Reasons], *, every: bool
             yield "it is the project itself"
         elif not reasons.chains:
             yield "no package of the image requires it: whoever built the image asked for it"
-        chains = reasons.chains if every else reasons.chains[:MOST]
+        chains = reasons.chains if show_all else reasons.chains[:MOST]
         yield from (f"  {_chain_text(contents, chain)}" for chain in chains)
         if len(chains) < len(reasons.chains):
             yield f"  and {len(reasons.chains) - len(chains)} more (--all)"
@@ -134,7 +135,7 @@ def why_lines(contents: ImageContents, answer: Sequence[Reasons], *, every: bool
         total = megabytes(package.size + sum(other.size for other in exclusive))
         others = f"with what is there only for its sake, {total}:" if exclusive else ""
         yield f"it takes {megabytes(package.size)}; {others or 'nothing else is there only for its sake'}"
-        listed = exclusive if every else exclusive[:MOST]
+        listed = exclusive if show_all else exclusive[:MOST]
         yield from (size_line(other.size, other.title) for other in listed)
         yield from rest_line(other.size for other in exclusive[len(listed) :])
 
@@ -148,8 +149,8 @@ def _chain_text(contents: ImageContents, chain: Chain) -> str:
     return f"{' -> '.join(steps)}  requires  {line}" if line else f"{' -> '.join(steps)} requires it"
 
 
-def why_document(contents: ImageContents, answer: Sequence[Reasons]) -> dict[str, Any]:
-    """Return the answer as JSON; sizes are in bytes."""
+def why_document(contents: ImageContents, results: Sequence[Reasons]) -> dict[str, Any]:
+    """Return the reasons as JSON. Sizes are in bytes."""
     packages = contents.packages
     return {"schema": SCHEMA, "digest": contents.image.digest, "packages": [
         {
@@ -164,5 +165,5 @@ def why_document(contents: ImageContents, answer: Sequence[Reasons]) -> dict[str
             ],
             "exclusive": [package_document(contents, packages[number]) for number in reasons.exclusive],
         }
-        for reasons in answer
+        for reasons in results
     ]}  # fmt: skip

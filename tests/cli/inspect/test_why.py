@@ -23,7 +23,7 @@ def contents() -> ImageContents:
 
 
 def answer(contents: ImageContents, name: str) -> list[str]:
-    return [line for line in why_lines(contents, find_reasons(contents, name), every=True) if line]
+    return [line for line in why_lines(contents, find_reasons(contents, name), show_all=True) if line]
 
 
 def test_chains_start_at_the_project(contents: ImageContents) -> None:

@@ -1,1 +1,1 @@
-"""HTML page of an image's contents."""
+"""The HTML page of `inspect --html`."""

@@ -1,19 +1,19 @@
 "use strict";
 (() => {
-  // A node: n its name, s its size in bytes, k its kind, f its number of files, c the nodes in it, d the directory of a
-  // package's files, p the path that is set here. The root is the image.
+  // A node: n is the name, s the size in bytes, k the kind, f the number of files, c the child nodes, d the directory
+  // of a package's files, i the index of a layer or package (see page.py). p, the full path, is set here.
   const root = JSON.parse(document.getElementById("data").textContent);
   const map = document.getElementById("map");
   const crumbs = document.getElementById("crumbs");
   const detail = document.getElementById("detail");
   const status = document.getElementById("status");
   const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
-  const HEAD = 22;            // pixels of a tile's label above the tiles in it
-  const LEAST_SIDE = 3;       // pixels; smaller tiles are not drawn
-  const LEAST_SHARE = 0.004;  // of the whole: the least room of a layer or package
-  let path = [root];   // from the image to the node that is shown
-  let tiles = [];      // {node, x, y, w, h, element} of what is shown
-  let lastFocused = new Map();  // node -> its child that had the focus last
+  const HEAD = 22;            // height of a tile's label above its inner tiles, in pixels
+  const LEAST_SIDE = 3;       // pixels; smaller inner tiles are not drawn
+  const LEAST_SHARE = 0.004;  // smallest drawn share of a tile, for up to 60 tiles
+  let path = [root];   // nodes from the image to the current node
+  let tiles = [];      // {node, x, y, w, h, element} of the current node's children
+  let lastFocused = new Map();  // node -> its child that last had the focus
 
   (function setPaths(node, directory) {
     for (const child of node.c || []) {
@@ -42,7 +42,7 @@
     return `${node.p || node.n}, ${formatSize(node.s)}${files}${of}`;
   }
 
-  // Squarified treemaps (Bruls, Huizing, van Wijk 2000): rows along the shorter side, as square as can be.
+  // Squarified treemap (Bruls, Huizing, van Wijk 2000): rows along the shorter side, with nearly square tiles.
   function squarify(nodes, x, y, w, h) {
     const placed = [];
     const whole = nodes.reduce((sum, node) => sum + node.s, 0);
@@ -188,7 +188,7 @@
     document.getElementById("map-section").scrollIntoView({block: "start", behavior: reducedMotion.matches ? "auto" : "smooth"});
   }
 
-  // The nearest tile in the direction of an arrow key; tiles that face the given one are preferred.
+  // Returns the nearest tile in the direction of an arrow key; tiles in the same row or column are preferred.
   function neighbour(place, key) {
     const across = key === "ArrowLeft" || key === "ArrowRight";
     const sign = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
@@ -238,7 +238,7 @@
     detail.textContent = describe(element.node, parent ? parent.node : current());
   });
 
-  // Tables: a click on a column sorts, words filter the packages, a package's name shows it in the map.
+  // Tables: column titles sort, the search field filters the packages, the name of a package shows it in the map.
   for (const table of document.querySelectorAll("table.sorts")) {
     const body = table.tBodies[0];
     for (const head of table.querySelectorAll("th[aria-sort]")) head.addEventListener("click", () => {

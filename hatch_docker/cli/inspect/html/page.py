@@ -1,10 +1,10 @@
-"""Page of `inspect --html`: one file that needs no other, with the same bytes for the same image and receipt.
+"""The page of `inspect --html`: one self-contained file, with the same bytes for the same image and receipt.
 
-It says in words, for readers without the script, what the map shows. Every text of the image is escaped here.
+Without JavaScript, its tables show the same contents as the map. This module escapes all text of the image.
 
-The map is drawn from a tree: layers, their packages, and the directories of these, as far as there is a choice. A node
-is JSON: n its name, s its size, k its kind, f its number of files, c the nodes in it, d the directory where they are, i
-the number of the layer or package.
+The map shows a tree of layers, packages and directories. A node is a JSON object: n is the name, s the size in bytes, k
+the kind, f the number of files, c the child nodes, d the directory of the child nodes, i the index of the layer or
+package. Directories with only one entry are joined: "a/b/".
 """
 
 import base64
@@ -31,10 +31,10 @@ from hatch_docker.cli.inspect.text import TYPES
 from hatch_docker.core.text import abbreviate, counted, sanitize, share
 from hatch_docker.engines.layer_cache import layer_title
 
-LARGEST = 50    # rows of the largest files
-MAX_PATHS = 20  # paths of a list, before it is folded
-DEEPEST = 3     # levels of steps within steps
-BEGINNINGS = {
+LARGEST = 50    # rows in the table of the largest files
+MAX_PATHS = 20  # paths in a list; the others are in a closed <details>
+DEEPEST = 3     # levels of nested steps
+TITLE_STARTS = {
     "archive": "writing ", "load": "loading the image ", "push": "pushing to ", "check": "checking the image",
 }  # fmt: skip
 STEPS = {
@@ -43,15 +43,15 @@ STEPS = {
     "archive": "write the archive", "load": "load it into the daemon", "push": "push it",
     "cache": "write the shared cache",
 }  # fmt: skip
-MAX_FILES = 12_000  # files with nodes of their own; the smaller ones of a directory are one node
-NEARLY_ALL = 0.97   # of the bytes
-MAX_NODES = 200     # of a directory; the smallest ones beyond are one node
+MAX_FILES = 12_000  # files that have their own node; the smaller files of a directory are one node
+NEARLY_ALL = 0.97   # share of the bytes
+MAX_NODES = 200     # nodes of a directory; the smaller ones are joined to one node
 
 Node = dict[str, Any]
 
 
 def page(named: NamedImage) -> bytes:
-    """Return the page; with a receipt of the image also the time of each build step, and the layers it built."""
+    """Return the page. If the image has a receipt, it also shows the times of build steps and the new layers."""
     contents, receipt = named.contents, named.receipt
     package = files("hatch_docker.cli.inspect.html")
     style, script = (package.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -69,17 +69,17 @@ def page(named: NamedImage) -> bytes:
         "settings": _settings_list(contents), "data": tree_json(named.name, contents),
         "style": style, "script": script, "style-hash": _csp_hash(style), "script-hash": _csp_hash(script),
     }  # fmt: skip
-    template = package.joinpath("page.html").read_text("utf-8")  # in one pass: braces in a value stay as they are
+    template = package.joinpath("page.html").read_text("utf-8")  # replaced in one pass: values may contain braces
     return re.sub(r"\{([a-z-]+)\}", lambda match: fields[match[1]], template).encode()
 
 
 def _csp_hash(content: str) -> str:
-    """Return the source of an inline script or style in a Content-Security-Policy (CSP 3, hash-source)."""
+    """Return the hash-source of an inline script or style for a Content-Security-Policy (CSP 3)."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 def short_size(size: int) -> str:
-    """Return a number of bytes in three digits."""
+    """Return a number of bytes with three digits and a unit."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= 0.9995 * unit:
             value = size / unit
@@ -89,7 +89,7 @@ def short_size(size: int) -> str:
 
 
 def _text(words: object) -> str:
-    """Return a text escaped for HTML, without control characters and changes of the writing direction."""
+    """Return a text escaped for HTML, without control characters and bidirectional controls."""
     return escape(sanitize(str(words)))
 
 
@@ -98,7 +98,7 @@ def _percent(part: int, whole: int) -> float:
 
 
 def _bar(kind: str, part: int, whole: int, start: int = 0) -> str:
-    """Return a bar that shows a part of a whole; SVG needs no exception in the page's security policy."""
+    """Return a bar for a part of a whole, as SVG: inline CSS would need an exception in the security policy."""
     x, width = _percent(start, whole), max(_percent(part, whole), 0.6)
     return (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
@@ -111,7 +111,7 @@ def _class(css: str) -> str:
 
 
 def _cell(content: object, css: str = "", value: object = None) -> str:
-    """Return a cell of some HTML; `value` is what a script sorts it by."""
+    """Return a table cell with HTML content. `value`: the sort key for the script."""
     key = "" if value is None else f' data-v="{value}"'
     return f"<td{_class(css)}{key}>{content}</td>"
 
@@ -129,9 +129,9 @@ def _map_button(label: str, layer: int, package: int) -> str:
 
 
 def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, sort: str = "") -> str:
-    """Return a table whose columns have titles and CSS classes.
+    """Return a table. `columns`: titles and CSS classes; a user can sort by columns of the class "sorts".
 
-    With `sort`, the title of the column that it is sorted by, the largest first, the columns of class "sorts" sort.
+    `sort`: the title of the column by which the rows are sorted, largest first.
     """
     heads = []
     for title, css in columns:
@@ -148,7 +148,7 @@ def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequenc
 
 
 def _kinds_bar(contents: ImageContents) -> str:
-    """Return the whole image as one bar with its legend; the smallest part is wide enough to be seen."""
+    """Return a bar with the kinds of files, and its legend. Small parts are drawn with a minimum width."""
     whole = contents.unpacked_size
     widths = [max(_percent(kind.unpacked_size, whole), 0.5) for kind in contents.kinds]
     scale = 100 / sum(widths) if widths else 0
@@ -167,7 +167,7 @@ def _kinds_bar(contents: ImageContents) -> str:
 
 
 def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
-    """Return the layers from the base on; with a receipt also whether the build made each."""
+    """Return the table of layers. With a receipt of all layers, it also shows whether each was made or reused."""
     platforms = receipt.platforms if receipt else ()
     known = {layer.digest: layer for platform in platforms for layer in platform.layers}
     complete = known and known.keys() >= {layer.digest for layer in contents.layers}
@@ -192,7 +192,7 @@ def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
 
 
 def _nested(steps: Sequence[Step], everything: Sequence[Step], depth: int = 1) -> Iterator[tuple[Step, int]]:
-    """Yield steps, the longest first, each with its depth and before its own parts."""
+    """Yield steps with their depths, the longest first; the parts of a step follow it. `everything`: all steps."""
     for step in sorted(steps, key=lambda step: -step.seconds):
         yield step, depth
         parts = [part for part in everything if part.within == step.title and part != step]
@@ -200,7 +200,7 @@ def _nested(steps: Sequence[Step], everything: Sequence[Step], depth: int = 1) -
 
 
 def _steps_of(layer: LayerReceipt, receipt: Receipt) -> str:
-    """Return the longer steps in which a layer was made, "" if it was not made, or quickly."""
+    """Return a text about the steps that created a layer and took a second or more, "" if there are none."""
     titles = {layer_title(layer.contents), *(f"running {content}" for content in layer.contents)}
     if layer.kind == "base":
         titles |= {step.title for step in receipt.steps if step.title.startswith("making the base ")}
@@ -210,9 +210,7 @@ def _steps_of(layer: LayerReceipt, receipt: Receipt) -> str:
 
 
 def _timeline_table(receipt: Receipt | None) -> str:
-    """Return the time of each step of the build, one after the other, and of the longer steps within; "" without a
-    receipt.
-    """
+    """Return the table of the build's steps in order, with their longer nested steps; "" without a receipt."""
     timings = {step: seconds for step, seconds in (receipt.timings if receipt else {}).items() if seconds >= 0}
     whole = round(1000 * sum(timings.values()))
     if receipt is None or not whole:
@@ -238,12 +236,12 @@ def _timeline_table(receipt: Receipt | None) -> str:
 
 
 def _timing_of(step: Step) -> str:
-    """Return the timing of the receipt that a step belongs to."""
-    return next((name for name, begin in BEGINNINGS.items() if step.title.startswith(begin)), "build")
+    """Return the key of the receipt's `timings` to which a step belongs."""
+    return next((name for name, start in TITLE_STARTS.items() if step.title.startswith(start)), "build")
 
 
 def _packages_table(contents: ImageContents) -> str:
-    """Return every package, the largest first; a script can sort and search them."""
+    """Return the table of all packages, largest first. The script sorts and filters it."""
     if not contents.packages:
         return "<p>None that can be read.</p>"
     numbers = {id(package): number for number, package in enumerate(contents.packages)}
@@ -275,7 +273,7 @@ def _packages_table(contents: ImageContents) -> str:
 
 
 def _files_table(contents: ImageContents) -> str:
-    """Return the largest files, those that were removed again included."""
+    """Return the table of the largest files, including removed ones."""
     rows = [
         [
             _cell(f"/{_text(file.path)}", f"what dot k-{file.kind}"), _size(file.size),
@@ -289,7 +287,7 @@ def _files_table(contents: ImageContents) -> str:
 
 
 def _settings_list(contents: ImageContents) -> str:
-    """Return the command, its user and variables, the owners of files and who may write to them."""
+    """Return the list of settings: command, user, environment variables, labels, owners and writable paths."""
     settings, facts = contents.settings, contents.permissions
     owners = [f"{name}: {short_size(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners]
     rows: list[tuple[str, Sequence[str]]] = [
@@ -314,15 +312,15 @@ def _settings_list(contents: ImageContents) -> str:
 
 
 def tree_json(name: str, contents: ImageContents) -> str:
-    """Return the map's data as JSON that cannot end its script element: it has no `<`, not even in `</script>`."""
+    """Return the data of the map as JSON without `<`, so that it cannot end its script element (`</script>`)."""
     data = json.dumps(tree(name, contents), separators=(",", ":"), sort_keys=True)
     return data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def tree(name: str, contents: ImageContents) -> Node:
-    """Return the map's root node: layers, in each its packages, in each its files, the largest first.
+    """Return the root node of the map: layers, packages in layers, files in packages, each sorted by size.
 
-    The sizes of a layer's nodes add up to that of its tar.
+    The sum of the sizes of a layer's nodes is the size of its tar.
     """
     sizes = sorted((file.size for file in contents.files), reverse=True)
     least = sizes[MAX_FILES] + 1 if len(sizes) > MAX_FILES else 1
@@ -343,7 +341,7 @@ def tree(name: str, contents: ImageContents) -> Node:
 
 
 def _group(contents: ImageContents, package: int, group: Sequence[File], least: int) -> Node:
-    """Return the node of a package's files in a layer; -1 is for files of no package, -2 for removed ones."""
+    """Return the node of a package's files in a layer. `package`: an index, -1 for no package, -2 for removed files."""
     if package >= 0:
         title = contents.packages[package].title
     else:
@@ -356,9 +354,9 @@ def _group(contents: ImageContents, package: int, group: Sequence[File], least: 
 
 
 def _package_nodes(files: Sequence[File], least: int) -> tuple[str, list[Node]]:
-    """Return the directory that has nearly all of some files, and its nodes; the other files are one, "elsewhere".
+    """Return the directory that contains NEARLY_ALL bytes of `files`, and its nodes.
 
-    Files of less than `least` bytes have no node of their own.
+    The files outside that directory are one node, "elsewhere". Files smaller than `least` bytes have no own node.
     """
     main, depth = list(files), 0
     while True:
@@ -387,14 +385,14 @@ def _total(files: Iterable[File]) -> int:
 
 
 def _directory(files: Sequence[File]) -> str:
-    """Return the directory that all of some files are in, from the root: "/", "/usr/lib/"."""
+    """Return the deepest common directory of files, as an absolute path: "/", "/usr/lib/"."""
     return sanitize("/" + "".join(f"{name}/" for name in files[0].path.split("/")[: _common_depth(files, 0)]))
 
 
 def _nodes(files: Sequence[File], least: int, depth: int) -> list[Node]:
-    """Return the nodes of the directory that all of some files are in, which is at least `depth` names deep.
+    """Return the nodes of the deepest common directory of files, which has at least `depth` parts.
 
-    These are MAX_NODES at most, and one for the smaller ones and the small files together.
+    There are at most MAX_NODES nodes, and one for all smaller nodes and files.
     """
     depth = _common_depth(files, depth)
     directories: dict[str, list[File]] = {}
@@ -409,7 +407,7 @@ def _nodes(files: Sequence[File], least: int, depth: int) -> list[Node]:
         else:
             nodes.append({"n": sanitize(names[depth]), "s": file.size})
     for inner in directories.values():
-        below = _common_depth(inner, depth)  # directories without a choice are one node: `a/b/`
+        below = _common_depth(inner, depth)  # directories with only one entry are joined: `a/b/`
         name = "".join(f"{name}/" for name in inner[0].path.split("/")[depth:below])
         nodes.append(_node(name, inner, least, below))
     nodes = _sorted(nodes)
@@ -421,7 +419,7 @@ def _nodes(files: Sequence[File], least: int, depth: int) -> list[Node]:
 
 
 def _common_depth(files: Sequence[File], depth: int) -> int:
-    """Return the depth of the deepest directory that all files are in, at least `depth`."""
+    """Return the depth of the deepest common directory of files, which is at least `depth`."""
     first = files[0].path.split("/")
     common = len(first) - 1
     for file in files:
@@ -433,5 +431,5 @@ def _common_depth(files: Sequence[File], depth: int) -> int:
 
 
 def _sorted(nodes: Iterable[Node]) -> list[Node]:
-    """Return the nodes that have a size, the largest first."""
+    """Return the nodes with a size above 0, largest first."""
     return sorted((node for node in nodes if node["s"]), key=lambda node: (-node["s"], node["n"], node.get("i", 0)))
