@@ -1,4 +1,4 @@
-"""A new base is decompressed once: while it is unpacked, checks and documents read what they need of it."""
+"""A new base is decompressed only once: checks and SBOM read its layers while they are unpacked."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def never() -> Any:
     raise AssertionError("opened again")
 
 
-def test_layers_are_not_opened_again(ctx: Context, tmp_path: Path) -> None:
+def test_base_layers_are_decompressed_once(ctx: Context, tmp_path: Path) -> None:
     whole, base = plan({"sbom": ["cyclonedx"]}), layers()
     image = image_of(*base, architecture=host_platform().architecture)
     read_facts(image, "test", replace(ctx, layer_readers=base_readers(whole)), unpack=True)
@@ -49,10 +49,10 @@ def test_layers_are_not_opened_again(ctx: Context, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_the_builder_is_made_while_its_base_is_unpacked(
+def test_builder_is_prepared_while_a_new_base_is_unpacked(
     ctx: Context, monkeypatch: pytest.MonkeyPatch, *, known: bool
 ) -> None:
-    """The suite comes from a new base, and a known one has a builder already."""
+    """The suite is read from the new base. A known base already has a builder."""
     made, begun = list[str](), threading.Event()
 
     def builder_root(*_arguments: object, suite: str) -> None:
@@ -79,9 +79,9 @@ def test_the_builder_is_made_while_its_base_is_unpacked(
         ({"etc/debian_version": "kali-rolling\n"}, None),
     ],
 )
-def test_the_first_file_that_says_so_tells_the_suite(files: dict[str, str], suite: str | None) -> None:
-    told = Future[str]()
-    reader = _SuiteReader(told)
+def test_suite_is_read_from_the_first_file_that_names_it(files: dict[str, str], suite: str | None) -> None:
+    future = Future[str]()
+    reader = _SuiteReader(future)
     for path, text in files.items():
         reader.see(file(path, text), io.BytesIO(text.encode()))
-    assert (told.result(0) if told.done() else None) == suite
+    assert (future.result(0) if future.done() else None) == suite

@@ -1,4 +1,4 @@
-"""Outputs of a build for pipelines: variables and the step summary."""
+"""Outputs of a build for CI pipelines: variables and the step summary."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.fakes.github_outputs import read_outputs
 from tests.fakes.receipts import DIGEST, ONE, RECEIPT, TWO
 
 
-def test_github_s_outputs_are_appended(tmp_path: Path) -> None:
+def test_github_outputs_are_appended_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "output"
     path.write_text("mine<<x\n1\nx\n")
     write_ci_outputs(RECEIPT, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
@@ -23,8 +23,8 @@ def test_github_s_outputs_are_appended(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_projects_that_share_a_step_have_outputs_of_their_own(tmp_path: Path) -> None:
-    """As those of a workspace, of which GitHub keeps the last under each name; several images of one, too."""
+def test_outputs_of_several_projects_have_name_prefixes(tmp_path: Path) -> None:
+    """GitHub keeps only the last value of a name. Several images of a project also have a prefix."""
     path = tmp_path / "output"
     for receipt in (replace(RECEIPT, name="My_App"), replace(RECEIPT, name="tool", part="worker", version="2")):
         write_ci_outputs(receipt, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)}, several=True)
@@ -33,7 +33,7 @@ def test_projects_that_share_a_step_have_outputs_of_their_own(tmp_path: Path) ->
     assert (found["worker-version"], found["tool-worker-version"]) == ("2", "2")
 
 
-def test_a_value_with_a_line_break_stays_one_value(tmp_path: Path) -> None:
+def test_line_break_in_value_defines_no_other_output(tmp_path: Path) -> None:
     path = tmp_path / "output"
     evil = replace(RECEIPT, tags=("1.0\nend-0\ndigest=evil",))
     write_ci_outputs(evil, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
@@ -42,8 +42,8 @@ def test_a_value_with_a_line_break_stays_one_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["../.profile", "/etc/profile", "out/.profile", ".git/config"])
-def test_the_report_replaces_no_file_outside_of_the_project(path: str, tmp_path: Path) -> None:
-    """A shell reads such lines as commands."""
+def test_dotenv_path_outside_the_project_is_rejected(path: str, tmp_path: Path) -> None:
+    """A shell would execute such lines in .profile."""
     project = tmp_path / "p"
     project.mkdir()
     (project / "out").symlink_to(tmp_path)
@@ -52,8 +52,8 @@ def test_the_report_replaces_no_file_outside_of_the_project(path: str, tmp_path:
     assert report_path(project, "", {}) is None
 
 
-def test_gitlab_s_variables(tmp_path: Path) -> None:
-    """One line a variable, no quotes, nothing empty; none is named as an option of ours."""
+def test_dotenv_report_has_a_line_for_each_variable(tmp_path: Path) -> None:
+    """Values have no quotes, and empty values are left out. No name is the variable of an option."""
     write_ci_outputs(replace(RECEIPT, archive=""), Path("/dist"), tmp_path / "reports/image.env", {})
     lines = (tmp_path / "reports/image.env").read_text().splitlines()
     assert lines == [
@@ -62,8 +62,8 @@ def test_gitlab_s_variables(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
-    """Hints name files of wheels, which may be called anything: they are text."""
+def test_step_summary_is_escaped_markdown(tmp_path: Path) -> None:
+    """Hints contain file names of wheels, which may look like Markdown or HTML."""
     path = tmp_path / "summary"
     hint = "lib\n# passed\n<img src=x>[a](https://evil.example)`|\x1b[2J.so is there 2 times"
     receipt = replace(RECEIPT, deliveries=(ONE, replace(TWO, error="it said no")), hints=(hint,))
@@ -77,7 +77,7 @@ def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
     )
 
 
-def test_an_image_keeps_the_variables_of_one_with_a_longer_name(tmp_path: Path) -> None:
+def test_dotenv_keeps_variables_of_other_images(tmp_path: Path) -> None:
     path = tmp_path / "image.env"
     for part in ("web-admin", "web"):
         write_ci_outputs(replace(RECEIPT, part=part), Path("/dist"), path, {})
@@ -87,11 +87,11 @@ def test_an_image_keeps_the_variables_of_one_with_a_longer_name(tmp_path: Path) 
     assert sorted(path.read_text().splitlines()) == sorted(lines)
 
 
-def test_without_a_pipeline_nothing_is_written(tmp_path: Path) -> None:
+def test_outside_a_pipeline_nothing_is_written(tmp_path: Path) -> None:
     write_ci_outputs(RECEIPT, tmp_path, None, {"GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_output_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot write .*gone/output: No such file"):
         write_ci_outputs(RECEIPT, tmp_path, None, {"GITHUB_OUTPUT": str(tmp_path / "gone/output")})

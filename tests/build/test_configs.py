@@ -1,4 +1,4 @@
-"""The options of a project's images, remembered without the models that read them."""
+"""The cached options of a project's images, which need no pydantic."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,22 +21,22 @@ def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "cache")
 
 
-def remembered(store: Store) -> list[Path]:
+def cache_entries(store: Store) -> list[Path]:
     return list((store.root / "facts" / KIND).glob("*"))
 
 
 def dumped(value: Any) -> Any:
-    """Return an object of options as the model's `model_dump` returns it."""
+    """Return a plain object of options in the format of pydantic's `model_dump`."""
     if isinstance(value, SimpleNamespace):
         return {name: dumped(item) for name, item in vars(value).items() if name != "model_fields_set"}
     return tuple(map(dumped, value)) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("secret", [True, False])
-def test_they_are_those_of_the_models(
+def test_cached_options_equal_those_of_the_models(
     secret: bool, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every option, in the order of the tables, as it is read for the first time and when it is remembered."""
+    """All options in the order of the tables, read for the first time and from the cache."""
     if not secret:
         monkeypatch.setattr("hatch_docker.build.configs._replace_free_text", lambda *_arguments: True)
     text = SEVERAL
@@ -49,7 +49,7 @@ def test_they_are_those_of_the_models(
             model.model_fields_set for model in models.values()
         ]
     assert list(found) == ["", "worker"]
-    assert len(remembered(store)) == (not secret)
+    assert len(cache_entries(store)) == (not secret)
     assert with_options(found[""], load="always").load == "always"
 
 
@@ -57,10 +57,10 @@ def test_they_are_those_of_the_models(
     ("pyproject.toml", "[tool.docker]\nbase = 'x'\n", {}), ("hatch.toml", "[docker]\nbase = 'x'\n", {}),
     ("", "", {"HATCH_DOCKER_USER": "1 2"}), ("", "", {"HATCH_DOCKER_BASSE": "x"}),
 ])  # fmt: skip
-def test_another_input_is_read_again(
+def test_changed_files_and_variables_are_read_again(
     name: str, text: str, environ: dict[str, str], store: Store, tmp_path: Path
 ) -> None:
-    """A mistake in a file or a variable that was not there is told."""
+    """A mistake in a new file or variable raises its error although there is a cache entry."""
     assert read_configs({}, {}, tmp_path / "pyproject.toml", store)[""].user == "65532"
     assert read_configs({}, {"HATCH_DOCKER_USER": "7"}, tmp_path / "pyproject.toml", store)[""].user == "7"
     write_files(tmp_path, {name: text} if name else {})
@@ -79,11 +79,11 @@ def test_another_input_is_read_again(
     ({"env": {"A": "planted"}, "images": {"worker": {"build": {"args": {"TOKEN": "planted"}}}}}, {}, 1),
     ({"steps": [{"command": ["app"], "outputs": ["/srv"], "env": {"TOKEN": "planted"}}]}, {}, 0),
 ])  # fmt: skip
-def test_what_may_be_a_secret_is_not_remembered(
+def test_possible_secrets_are_not_cached(
     options: dict[str, object], environ: dict[str, str], kept: int, store: Store, tmp_path: Path
 ) -> None:
-    """Only its place in the table is, from which the same value is read again."""
+    """The cache has only their place in the table, from which the same value is read."""
     first, again = (read_configs(options, environ, tmp_path / "pyproject.toml", store) for _ in range(2))
     assert repr([*map(dumped, again.values())]) == repr([*map(dumped, first.values())])
-    assert len(remembered(store)) == kept
-    assert not any("planted" in path.read_text() for path in remembered(store))
+    assert len(cache_entries(store)) == kept
+    assert not any("planted" in path.read_text() for path in cache_entries(store))

@@ -1,4 +1,4 @@
-"""Failures as users see them: commands that can be typed where they are."""
+"""Error messages: the commands in them work in the user's shell."""
 
 import os
 import shlex
@@ -23,10 +23,10 @@ MODULE = shlex.join([sys.executable, "-m", "hatch_docker"])
     (str(OWN), "/home/u/.cache/uv/archive-v0/x1", False, "uvx hatch-docker"),
     ("/nowhere", "/tmp/build-env-1x", True, "hatch-docker"),
 ])  # fmt: skip
-def test_the_command_that_can_be_typed(
+def test_command_in_errors_is_on_the_path_of_the_user(
     path: str, prefix: str, hatch: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The programs of an environment that hatch, uvx or a build tool made are not in the user's PATH."""
+    """The programs in an environment of hatch, uvx or a build tool are not on the user's PATH."""
     (tmp_path / "hatch-docker").touch(0o755)
     monkeypatch.setenv("PATH", path.format(elsewhere=tmp_path))
     if prefix:
@@ -35,8 +35,7 @@ def test_the_command_that_can_be_typed(
     assert terminal_text(ConfigError("run `hatch-docker lock`\x1b"), hatch=hatch) == f"run `{expected} lock`\\x1b"
 
 
-def test_advice_of_hatch_works_in_a_shell_without_our_program(tmp_path: Path) -> None:
-    """The command of an error of `hatch build` is run as it stands there."""
+def test_command_in_error_of_hatch_build_can_be_executed(tmp_path: Path) -> None:
     (tmp_path / "app.py").touch()
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\nversion = '1'\n[tool.hatch-docker]\n")
     environ = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}

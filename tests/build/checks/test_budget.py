@@ -1,4 +1,4 @@
-"""Over its budget a build ends, and says what is to blame: sizes as stored, growth against what was pushed last."""
+"""The size budget of an image: `max-size` and `max-growth`, compared with the previous push."""
 
 import hashlib
 from dataclasses import replace
@@ -24,23 +24,23 @@ from tests.fakes.registry import FakeRegistry
 
 @pytest.mark.parametrize(("text", "size"), [
     ("50MB", 50_000_000), ("1.5GiB", 3 << 29), ("12kB", 12_000), ("7B", 7), ("0.5KiB", 512),
-    ("18.93 MB", 18_930_000),  # as a build tells it
+    ("18.93 MB", 18_930_000),  # the format of a build's output
 ])  # fmt: skip
-def test_sizes_are_read(text: str, size: int) -> None:
+def test_sizes_with_units_are_parsed(text: str, size: int) -> None:
     assert load_config({"max-size": text}, {}, None).max_size == size
     growth = plan_of({"max-growth": text, "image": "registry.example/x"}).budget
     assert growth == BudgetPlan(None, size, None)
 
 
 @pytest.mark.parametrize("text", ["50", "50mb", "-1MB", "5  MB", " 5MB", "a", ""])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_size_is_rejected(text: str) -> None:
     for option in ("max-size", "max-growth"):
         with pytest.raises(ConfigError, match="must be a s"):
             load_config({option: text}, {}, None)
 
 
-def test_a_budget_is_a_plans() -> None:
-    """None without options; a share needs a registry to compare with."""
+def test_plan_has_budget_of_options() -> None:
+    """A share needs a registry with a previous image."""
     assert plan_of().budget is None
     for text in ("5%", "5 %"):
         table = {"max-growth": text, "max-size": "1MB", "image": "registry.example/x"}
@@ -50,12 +50,12 @@ def test_a_budget_is_a_plans() -> None:
 
 
 def blob(name: str, size: int) -> Layer:
-    """A layer of about so many bytes, which do not compress."""
+    """Return a layer of about `size` bytes, which do not compress."""
     data = b"".join(hashlib.sha256(f"{name}{number}".encode()).digest() for number in range(size // 32))
     return layer_of([Entry(name, "file", 0o644, 0, size=len(data), content=data)])
 
 
-def made(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
+def image_of_layers(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
     base = opened(plan.base.name, ctx)
     notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
     return finish(Inputs(plan, given_project(), base, target_of(base), ctx), (), notes, [WheelInfo("x", "y")])
@@ -69,17 +69,17 @@ def wheel(name: str, version: str, size: int) -> tuple[Layer, str, tuple[str, ..
     return blob(f"opt/{name}", size), "dependencies", (f"{name} {version}",)
 
 
-def a_plan(registry: FakeRegistry, **table: object) -> Plan:
-    """A plan on a base that the registry has."""
+def plan_with_base(registry: FakeRegistry, **table: object) -> Plan:
+    """Return a plan whose base is in the registry."""
     publish(registry, python_base())
     plan = plan_of({"image": f"{registry.host}/app", "registries": [f"{registry.host}/python"], **table})
     return replace(plan, base=BasePlan("registry", f"{registry.host}/python:3.13", f"{registry.host}/python:3.13"))
 
 
-def test_an_image_over_its_size_names_its_largest_layers(registry: FakeRegistry, ctx: Context) -> None:
-    plan = a_plan(registry, **{"max-size": "50kB"})
-    check_budget(plan, [made(plan, ctx, project())], ctx)
-    big = made(plan, ctx, wheel("numpy", "2.4.0", 64_000), wheel("idna", "3", 640), project())
+def test_error_of_max_size_lists_largest_layers_first(registry: FakeRegistry, ctx: Context) -> None:
+    plan = plan_with_base(registry, **{"max-size": "50kB"})
+    check_budget(plan, [image_of_layers(plan, ctx, project())], ctx)
+    big = image_of_layers(plan, ctx, wheel("numpy", "2.4.0", 64_000), wheel("idna", "3", 640), project())
     with pytest.raises(BuildError) as caught:
         check_budget(plan, [big], ctx)
     first, second, *_ = str(caught.value).splitlines()
@@ -88,14 +88,14 @@ def test_an_image_over_its_size_names_its_largest_layers(registry: FakeRegistry,
     assert second.endswith("numpy 2.4.0")
 
 
-def test_growth_names_what_grew(registry: FakeRegistry, ctx: Context) -> None:
-    """Against the last of the tags that is there: a new wheel, a newer one, and how much each of them."""
-    plan = a_plan(registry, tags=["{version}", "latest"], **{"max-growth": "10kB"})
-    before = made(plan, ctx, wheel("numpy", "2.3.0", 32_000), wheel("gone", "1", 9600), project())
-    check_budget(plan, [before], ctx)  # nothing is there yet
+def test_error_of_max_growth_lists_new_and_grown_wheels(registry: FakeRegistry, ctx: Context) -> None:
+    """The previous image is the one with the last existing tag; its layers are not downloaded."""
+    plan = plan_with_base(registry, tags=["{version}", "latest"], **{"max-growth": "10kB"})
+    before = image_of_layers(plan, ctx, wheel("numpy", "2.3.0", 32_000), wheel("gone", "1", 9600), project())
+    check_budget(plan, [before], ctx)  # there is no previous image
     publish(registry, before.image, "latest")
-    check_budget(plan, [made(plan, ctx, wheel("numpy", "2.3.0", 32_000), project(9600))], ctx)
-    after = made(plan, ctx, wheel("numpy", "2.4.0", 48_000), wheel("pandas", "3", 64_000), project())
+    check_budget(plan, [image_of_layers(plan, ctx, wheel("numpy", "2.3.0", 32_000), project(9600))], ctx)
+    after = image_of_layers(plan, ctx, wheel("numpy", "2.4.0", 48_000), wheel("pandas", "3", 64_000), project())
     with pytest.raises(BuildError) as caught:
         check_budget(plan, [after], ctx)
     check_budget(replace(plan, budget=BudgetPlan(share=30.0)), [after], ctx)
@@ -108,16 +108,16 @@ def test_growth_names_what_grew(registry: FakeRegistry, ctx: Context) -> None:
     assert lines[2].lstrip().startswith("+16.0")
     assert len(lines) == 3
     fetched = {request.path.rpartition("/")[2] for request in registry.requests if "/blobs/" in request.path}
-    assert not fetched & {layer.descriptor.digest for layer in before.image.layers[2:]}  # the base's are read for it
+    assert not fetched & {layer.descriptor.digest for layer in before.image.layers[2:]}  # layers above the base
 
 
 @pytest.mark.parametrize(("status", "expected"), [(503, TransientError), (403, RegistryError)])
-def test_a_registry_that_fails_is_told_and_stops_a_push_only(
+def test_registry_failure_in_growth_check_stops_push(
     status: int, expected: type[Exception], registry: FakeRegistry, ctx: Context, lines: list[str]
 ) -> None:
-    """A developer on a train builds; what cannot be compared is not pushed. A refusal is an error for both."""
-    plan = a_plan(registry, **{"max-growth": "5%"})
-    image = made(plan, ctx, project())
+    """If the registry is down, a build without push only warns, so that it works offline. A 403 is always an error."""
+    plan = plan_with_base(registry, **{"max-growth": "5%"})
+    image = image_of_layers(plan, ctx, project())
     for method in ("GET", "HEAD"):
         registry.fault(method, "/manifests/", status, times=99)
     slow = replace(ctx, connect=lambda: replace(ctx.client, policy=replace(ctx.client.policy, tries=1)))

@@ -1,4 +1,4 @@
-"""The check: a command in the finished image, as the image's user, before the build counts as done."""
+"""The option `check`: a command in the finished image, with the image's user and environment."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def layer_of_tree(root: Path, more: Mapping[str, bytes]) -> Layer:
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[Base]:
-    """A base with some programs and users."""
+    """Return a base with a few programs and users."""
     need_sandbox()
     with tempfile.TemporaryDirectory() as directory:
         root = program_root(Path(directory))
@@ -66,33 +66,33 @@ def ctx(tmp_path: Path, lines: list[str]) -> Context:
 
 
 def image_on(base: Base, **settings: object) -> Image:
-    """The image of a small project: a script in /opt/venv and a file in a directory of the base."""
+    """Return the image of a small project: a script in /opt/venv, and a file in a directory of the base."""
     layer = layer_of([
         Entry("opt/venv", "directory", 0o755, 0), Entry("opt/venv/bin", "directory", 0o755, 0),
         Entry("opt/venv/bin/app", "file", 0o755, 0, content=b"#!/bin/sh\necho app; exit ${1:-0}\n"),
         Entry("etc/app.conf", "file", 0o644, 0, content=b"configured\n"),
     ], "none")
-    given = Settings(**{"user": "65532", "workdir": "/opt/venv", **settings})  # type: ignore[arg-type]
-    image = build_image(base.image, [(layer, History("app"))], given, 0, {})
+    config = Settings(**{"user": "65532", "workdir": "/opt/venv", **settings})  # type: ignore[arg-type]
+    image = build_image(base.image, [(layer, History("app"))], config, 0, {})
     validate(image)
     return image
 
 
-def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines: list[str]) -> None:
-    """Base and own layers as one tree; the image's user, directory and environment; nothing writable but /tmp."""
+def test_check_runs_with_user_workdir_and_env_of_image(base: Base, ctx: Context, lines: list[str]) -> None:
+    """Base and project layers are one tree, and only /tmp is writable."""
     script = (
         "id -u; id -g; cat /etc/motd /etc/app.conf; ls; echo $FROM $MINE $TOKEN $HOME; app"
         "; touch /opt/venv/x 2>&- || echo read-only; touch /tmp/x && echo tmp"
     )
     env = {"PATH": "/opt/venv/bin:/bin", "MINE": "mine"}
     run_check(image_on(base, env=env), base, ["sh", "-c", script], ctx, timeout=60)
-    said = ["65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp"]
-    assert [line for line in lines if line in said] == said  # among lines of ours, such as how long it takes
+    expected = ["65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp"]
+    assert [line for line in lines if line in expected] == expected  # `lines` also has progress lines
     assert not list((ctx.store.root / "tmp").iterdir())
 
 
-def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]) -> None:
-    """Layers are unpacked for this user only, and the image's user can read them all the same."""
+def test_check_works_with_a_restrictive_umask(base: Base, ctx: Context, lines: list[str]) -> None:
+    """The image's user can read the unpacked layers although other users of this machine cannot."""
     before = os.umask(0o077)
     try:
         run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx, timeout=60)
@@ -101,8 +101,8 @@ def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]
     assert "app" in lines
 
 
-def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list[str]) -> None:
-    """The same image and command: nothing runs. Another command, another image, a failure: it runs."""
+def test_check_that_passed_runs_only_once(base: Base, ctx: Context, lines: list[str]) -> None:
+    """It runs again for another command or another image."""
     image = image_on(base)
     for _ in range(2):
         run_check(image, base, ["sh", "-c", "echo ran"], ctx, timeout=60)
@@ -112,8 +112,8 @@ def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list
     assert lines.count("ran") == 3
 
 
-def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
-    """Status and last lines; a second run fails again."""
+def test_failed_check_reports_status_and_last_lines(base: Base, ctx: Context) -> None:
+    """A failure is not remembered: a second run fails again."""
     image = image_on(base)
     for _ in range(2):
         with pytest.raises(BuildError) as failure:
@@ -125,8 +125,7 @@ def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
         run_check(image, base, ["python"], ctx, timeout=60)
 
 
-def test_a_check_that_hangs_is_ended(base: Base, ctx: Context) -> None:
-    """With all that it started, and a message that says what allows more."""
+def test_check_is_killed_after_timeout(base: Base, ctx: Context) -> None:
     with pytest.raises(BuildError, match=r"did not finish within 0.5 s; check.timeout allows more"):
         run_check(image_on(base), base, ["sh", "-c", "sleep 60 & sleep 61"], ctx, timeout=0.5)
 
@@ -135,7 +134,7 @@ SCRIPT = ("id -u; cat /etc/app.conf; touch /opt/x 2>&- || echo read-only; touch 
 
 
 def check_run_once(daemon: Daemon, base: Base, lines: list[str], *, timeout: float) -> None:
-    """A daemon runs commands in an image with the limits of the sandbox; `timeout` is too short for one of them."""
+    """Check that a daemon runs commands with the limits of the sandbox. `timeout`: ends the last of them."""
     image = image_on(base, entrypoint=("false",))
     status, output = run_once(daemon, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
     assert status == 3, output
@@ -146,24 +145,23 @@ def check_run_once(daemon: Daemon, base: Base, lines: list[str], *, timeout: flo
 
 
 @pytest.mark.engine
-def test_docker_runs_the_command_where_there_is_no_sandbox(base: Base, lines: list[str]) -> None:
-    """Neither container nor image stay behind."""
+def test_docker_runs_check_and_removes_image(base: Base, lines: list[str]) -> None:
     docker = next((daemon for daemon in find_daemons(os.environ) if daemon.kind == "docker"), None)
     if docker is None:
         need("a Docker daemon")
     assert docker is not None
     check_run_once(docker, base, lines, timeout=0.5)
-    said = ["65532", "configured", "read-only"]
-    assert [line for line in lines if line in said] == said  # among what it said on standard error, in any order
+    expected = ["65532", "configured", "read-only"]
+    assert [line for line in lines if line in expected] == expected  # `lines` also has standard error
     with contextlib.closing(APIClient(docker.url)) as client:
         assert not client.images("localhost/hatch-docker-check")
 
 
 @pytest.mark.engine
-def test_podman_runs_the_command_by_its_program(
+def test_podman_program_runs_check_and_removes_container(
     base: Base, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a socket, in a storage of the test's own."""
+    """There is no socket; the storage is the test's."""
     need("podman"), need("runc")
     places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
     (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')
@@ -180,7 +178,7 @@ def test_podman_runs_the_command_by_its_program(
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The root directory of an image with users and groups."""
+    """Return the root directory of an image with users and groups."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text(PASSWD)
     (tmp_path / "etc/group").write_text("web:x:77:\n")
@@ -192,12 +190,12 @@ def root(tmp_path: Path) -> Path:
     ("1234", ((1234, 1235), "/home/app")), ("app:web", ((1234, 77), "/home/app")),
     ("app", ((1234, 1235), "/home/app")),
 ])
-def test_the_user_of_an_image(root: Path, user: str, expected: object) -> None:
-    """Numbers and names, with a group or without, as a container runtime reads them (config.md, User)."""
+def test_user_is_resolved_like_a_container_runtime(root: Path, user: str, expected: object) -> None:
+    """OCI config.md, User: numbers or names, with or without a group."""
     assert find_user(user, [root / "missing", root]) == expected
 
 
 @pytest.mark.parametrize("user", ["nobody-here", "app:nothing", "-1", "1.5"])
-def test_an_unknown_user_is_named(root: Path, user: str) -> None:
+def test_unknown_user_or_group_is_an_error(root: Path, user: str) -> None:
     with pytest.raises(BuildError, match=r"the image has no (user|group) '"):
         find_user(user, [root])

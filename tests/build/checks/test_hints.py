@@ -1,4 +1,4 @@
-"""Hints: what makes an image large is pointed out with its size, once looked for, and never an error."""
+"""Hints about large images and likely mistakes. They are cached, and never an error."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +32,14 @@ def pin(name: str) -> Pin:
 
 
 def with_gpu_packages(ctx: Context, title: str, *pins: str, env: dict[str, str] | None = None) -> BuiltImage:
-    """An image whose dependencies' layer is of one package."""
-    one = built(ctx, [file(f"{SITE}/x.bin", BIG)], env=env, pins=tuple(map(pin, pins)))
-    *below, _, own = one.notes
-    return replace(one, notes=(*below, LayerInfo("dependencies", (title,), True), own))
+    """Return an image with one package, `title`, in the layer of dependencies."""
+    image = built(ctx, [file(f"{SITE}/x.bin", BIG)], env=env, pins=tuple(map(pin, pins)))
+    *below, _, own = image.notes
+    return replace(image, notes=(*below, LayerInfo("dependencies", (title,), True), own))
 
 
-def test_one_library_in_several_wheels_is_told_with_each_ones_size(ctx: Context) -> None:
-    """By the name that auditwheel changed; the 64-bit build of OpenBLAS is OpenBLAS too."""
+def test_library_in_two_wheels_is_hinted_with_sizes(ctx: Context) -> None:
+    """auditwheel's hashes in file names are ignored, and so is the suffix 64_ of OpenBLAS."""
     wheels = [
         *record("numpy", "2.5", bundled("numpy.libs/libscipy_openblas64_-8fb3d286.so")),
         *record("scipy", "1.17", bundled("scipy.libs/libscipy_openblas-c128ec02.so", 3_000_000),
@@ -51,12 +51,12 @@ def test_one_library_in_several_wheels_is_told_with_each_ones_size(ctx: Context)
     assert find_hints(plan("off"), [built(ctx, wheels)], ctx) == ()
 
 
-def test_an_unchanged_image_is_not_looked_at_again(ctx: Context) -> None:
+def test_layers_of_an_unchanged_image_are_not_read_again(ctx: Context) -> None:
     wheels = record("a", "1", bundled("a.libs/libx.so")) + record("b", "1", bundled("b.libs/libx.so"))
-    one = built(ctx, wheels)
-    lines = find_hints(plan(), [one, one], ctx)
+    image = built(ctx, wheels)
+    lines = find_hints(plan(), [image, image], ctx)
     assert len(lines) == 1
-    assert find_hints(plan(), [sealed(one)], ctx) == lines
+    assert find_hints(plan(), [sealed(image)], ctx) == lines
 
 
 @pytest.mark.parametrize(("title", "pins", "advice"), [
@@ -64,7 +64,7 @@ def test_an_unchanged_image_is_not_looked_at_again(ctx: Context) -> None:
     ("torch 2.9.0+cu128", ("torch",), "torch's CPU wheel from PyTorch's index"),
     ("triton 3.5.0", ("triton",), "CPU wheels of the packages that require them"),
 ])  # fmt: skip
-def test_what_is_for_gpus_is_told_with_advice(title: str, pins: tuple[str, ...], advice: str, ctx: Context) -> None:
+def test_gpu_packages_are_hinted_with_advice(title: str, pins: tuple[str, ...], advice: str, ctx: Context) -> None:
     (line,) = find_hints(plan(), [with_gpu_packages(ctx, title, *pins)], ctx)
     assert line.startswith("1.50 MB are for GPUs: 1 package is CUDA's")
     assert title in line
@@ -73,9 +73,9 @@ def test_what_is_for_gpus_is_told_with_advice(title: str, pins: tuple[str, ...],
 
 @pytest.mark.parametrize(("title", "env"), [
     ("torch 2.9.0+cpu", {}), ("torch 2.9.0", {}), ("numpy 2.5.5", {}), ("tritonclient 1", {}),
-    ("nvidia-cublas-cu12 12.8.4.1", {"NVIDIA_VISIBLE_DEVICES": "all"}),  # the image asks for a GPU
+    ("nvidia-cublas-cu12 12.8.4.1", {"NVIDIA_VISIBLE_DEVICES": "all"}),  # an image for GPUs
 ])  # fmt: skip
-def test_what_is_not_for_gpus_is_not_told(title: str, env: dict[str, str], ctx: Context) -> None:
+def test_cpu_packages_and_gpu_images_get_no_hint(title: str, env: dict[str, str], ctx: Context) -> None:
     assert find_hints(plan(), [with_gpu_packages(ctx, title, env=env)], ctx) == ()
 
 
@@ -84,48 +84,48 @@ def test_what_is_not_for_gpus_is_not_told(title: str, env: dict[str, str], ctx: 
     (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "lib/python3.13/site-packages/a.py"], False),
     ([], False),
 ])  # fmt: skip
-def test_a_wheel_without_code_is_pointed_out(files: list[str], expected: bool, ctx: Context) -> None:
-    """A backend leaves out code that it does not find, silently; without facts about a wheel there is no hint."""
-    one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
-    venv = VenvTarget(one.base.interpreter)
+def test_wheel_without_module_is_hinted(files: list[str], expected: bool, ctx: Context) -> None:
+    """Build backends silently leave out code that they do not find. Without a cached file list there is no hint."""
+    image = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    venv = VenvTarget(image.base.interpreter)
     if files:
         remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
-    found = find_hints(plan(), [one], ctx)
+    found = find_hints(plan(), [image], ctx)
     assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * expected
 
 
-@pytest.mark.parametrize(("entrypoint", "pins", "told"), [
+@pytest.mark.parametrize(("entrypoint", "pins", "expected"), [
     (("gunicorn", "a.wsgi"), ("django",), True), (("/opt/venv/bin/uvicorn", "a.asgi"), ("django",), True),
     (("gunicorn", "a.wsgi"), ("django", "whitenoise"), False), (("python", "-m", "a"), ("django",), False),
     (("gunicorn", "a:app"), ("flask",), False), ((), ("django",), False),
 ])  # fmt: skip
-def test_static_files_of_django_that_nobody_serves(
-    entrypoint: tuple[str, ...], pins: tuple[str, ...], told: bool, ctx: Context
+def test_static_files_without_a_server_are_hinted(
+    entrypoint: tuple[str, ...], pins: tuple[str, ...], expected: bool, ctx: Context
 ) -> None:
-    one = replace(built(ctx, [], pins=tuple(map(pin, pins))), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
-    venv = VenvTarget(one.base.interpreter)
+    image = replace(built(ctx, [], pins=tuple(map(pin, pins))), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    venv = VenvTarget(image.base.interpreter)
     files = {f"{venv.site_packages}/{name}": "0" for name in ("a/wsgi.py", "a/static.py", "a/static/b/c.css")}
     remember_files(venv, f"sha256:{'0' * 64}", files, ctx)
-    found = find_hints(plan(config=replace(plan().config, entrypoint=entrypoint)), [one], ctx)
+    found = find_hints(plan(config=replace(plan().config, entrypoint=entrypoint)), [image], ctx)
     assert [line.partition(":")[0].partition(" does")[2] for line in found] == [
         " not serve Django's static files, such as a/static/b/c.css"
-    ] * told
+    ] * expected
 
 
-def test_code_that_the_bases_python_does_not_accept_is_pointed_out(ctx: Context) -> None:
-    """Modules without a .pyc; tests never have one, and a dependency's templates are nobody's mistake."""
-    one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
-    venv = VenvTarget(one.base.interpreter)
+def test_module_with_syntax_of_another_python_is_hinted(ctx: Context) -> None:
+    """Such a module has no .pyc. Tests have none either, and modules of dependencies may be templates: no hint."""
+    image = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    venv = VenvTarget(image.base.interpreter)
     entries = [file(f"{venv.site_packages}/{name}", b"") for name in ("a/b.py", "a/c.py", "a/tests/d.py")]
-    made = {bytecode_path(f"{venv.site_packages}/a/c.py", one.base.interpreter)}
-    note_uncompiled(venv, f"sha256:{'1' * 64}", entries, made, ctx)
-    assert find_hints(plan(), [one], ctx) == ()
-    note_uncompiled(venv, f"sha256:{'0' * 64}", entries, made, ctx)
-    (line,) = find_hints(plan(), [one], ctx)
+    compiled = {bytecode_path(f"{venv.site_packages}/a/c.py", image.base.interpreter)}
+    note_uncompiled(venv, f"sha256:{'1' * 64}", entries, compiled, ctx)
+    assert find_hints(plan(), [image], ctx) == ()
+    note_uncompiled(venv, f"sha256:{'0' * 64}", entries, compiled, ctx)
+    (line,) = find_hints(plan(), [image], ctx)
     assert line.endswith(" does not accept a/b.py: an import fails with a SyntaxError")
 
 
-def test_hints_are_in_the_last_lines(ctx: Context) -> None:
+def test_closing_lines_start_with_hints(ctx: Context) -> None:
     receipt = replace(RECEIPT, hints=("libx is there 2 times",))
     lines = list(closing_lines(None, receipt, plan(), Path("x"), "", ctx))
     assert lines[0] == "hint: libx is there 2 times"

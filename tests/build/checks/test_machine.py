@@ -1,4 +1,4 @@
-"""Checks of the machine: an error before anything is downloaded, where the cache cannot help."""
+"""Checks of the machine before downloads: errors unless the cache has results of earlier builds."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ def changed(**changes: Any) -> Plan:
     ({"load": "always"}, NO_DAEMON, DaemonError),
     ({"load": "auto"}, NO_DAEMON, None),
 ])  # fmt: skip
-def test_a_missing_program_is_told_first(
+def test_missing_program_fails_if_the_build_needs_it(
     changes: dict[str, Any], environ: dict[str, str], error: type[HatchDockerError] | None, ctx: Context
 ) -> None:
     ctx = with_environ(ctx, environ)
@@ -44,13 +44,13 @@ def test_a_missing_program_is_told_first(
         check_machine(changed(**changes), ctx)
 
 
-def test_a_cache_with_resolutions_needs_no_uv(ctx: Context) -> None:
+def test_uv_is_not_required_with_cached_resolutions(ctx: Context) -> None:
     ctx.store.remember("pins", "a", {})
     check_machine(plan(), with_environ(ctx, NO_UV))
 
 
-def test_all_that_is_missing_is_told_at_once(ctx: Context) -> None:
-    """Without a cache a line each; with the tree of a builder the mirror is not needed."""
+def test_all_problems_are_in_one_error(ctx: Context) -> None:
+    """The error has a line for each. With the tree of a builder in the cache, no mirror is needed."""
     base = replace(plan().base, kind="debian", location="trixie", mirror="ftp://nowhere")
     ctx, compiled = with_environ(ctx, NO_UV | NO_DAEMON), changed(base=base, load="always", **ISOLATED)
     with pytest.raises(HatchDockerError) as caught:
@@ -64,8 +64,8 @@ def test_all_that_is_missing_is_told_at_once(ctx: Context) -> None:
         check_machine(changed(base=base, **ISOLATED), ctx)
 
 
-def test_a_refused_sandbox_is_told_before_a_download(tmp_path: Path) -> None:
-    """A project with a compiler, without uv: both are told, the sandbox first. Nothing is in the cache."""
+def test_refused_sandbox_fails_before_downloads(tmp_path: Path) -> None:
+    """The error also reports that uv is missing. Nothing is written to the cache."""
     need("unshare")
     limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
     (tmp_path / "pyproject.toml").write_text(
@@ -85,7 +85,7 @@ def test_a_refused_sandbox_is_told_before_a_download(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache/v1/blobs").iterdir())
 
 
-def test_little_room_is_a_warning(ctx: Context, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_disk_space_is_a_warning(ctx: Context, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=120_000_000))
     check_machine(plan(), ctx)
     assert "has 120.00 MB of room, and a first build may need 1000.00 MB" in lines[-1]

@@ -1,4 +1,4 @@
-"""Modules, attributes and files that commands name: those that the image lacks are refused, without running it."""
+"""Commands of an image that name missing modules, attributes or files are errors, found without executing code."""
 
 import json
 from collections.abc import Mapping
@@ -44,18 +44,20 @@ BASE = {"usr/local/lib/python3.13/http/server.py": ""}
 def image(
     tmp_path: Path, command: str, files: Mapping[str, str] = FILES, env: Mapping[str, str] | None = None
 ) -> BuiltImage:
-    """Return an image with some files of wheels on a base, and a command in /srv."""
+    """Return an image with `files` on a base, and a command that runs in /srv."""
     python = python_image()
     base = base_of(BasePlan("registry", "python:x", "python:x"), python, context(tmp_path / "cache"))
-    layers = [(layer_of([file(path, text) for path, text in some.items()]), History("test")) for some in (BASE, files)]
+    layers = [
+        (layer_of([file(path, text) for path, text in table.items()]), History("test")) for table in (BASE, files)
+    ]
     settings = Settings(entrypoint=tuple(command.split()), env=dict(env or {}), workdir="/srv")
-    made = build_image(base.image, layers, settings, 0, {})
+    complete = build_image(base.image, layers, settings, 0, {})
     notes = [LayerInfo("base", (), True)] * len(base.image.layers) + [LayerInfo("project", (), False)] * 2
-    return BuiltImage(made, base, tuple(notes))
+    return BuiltImage(complete, base, tuple(notes))
 
 
-def checked(tmp_path: Path, command: str, **more: Mapping[str, str]) -> str:
-    """Return the error for a command, "" for none; then the image passes again without being opened."""
+def error_of(tmp_path: Path, command: str, **more: Mapping[str, str]) -> str:
+    """Return the error for a command, or ""; without error, also check that the result is cached."""
     plan = plan_of({"entrypoint": command.split()})
     built, ctx = image(tmp_path, command, **more), context(tmp_path / "cache")
     try:
@@ -76,8 +78,8 @@ def checked(tmp_path: Path, command: str, **more: Mapping[str, str]) -> str:
     "celery -A shop.web.app worker -c 4", "flask --app shop.web:create_app('x') run", "flask run",
     "streamlit run page.py", "streamlit run https://x.example/y.py", "streamlit run --help",
 ])  # fmt: skip
-def test_what_is_there_or_cannot_be_told(command: str, tmp_path: Path) -> None:
-    assert checked(tmp_path, command) == ""
+def test_existing_or_undecidable_reference_passes(command: str, tmp_path: Path) -> None:
+    assert error_of(tmp_path, command) == ""
 
 
 @pytest.mark.parametrize(("command", "message"), [
@@ -94,21 +96,21 @@ def test_what_is_there_or_cannot_be_told(command: str, tmp_path: Path) -> None:
     ("celery --app=shop.web.worked worker", "'worked' in the module 'shop.web'; did you mean shop.web:worker?"),
     ("flask -A shop.wb:app run", "module 'shop.wb'; did you mean shop.web?"),
 ])  # fmt: skip
-def test_what_is_not_there(command: str, message: str, tmp_path: Path) -> None:
-    error = checked(tmp_path, command)
+def test_missing_reference_fails_with_suggestion(command: str, message: str, tmp_path: Path) -> None:
+    error = error_of(tmp_path, command)
     assert error.startswith(f"tool.hatch-docker.entrypoint: the image has no {message}") if message else not error
 
 
-def test_a_package_that_cannot_be_run(tmp_path: Path) -> None:
-    error = checked(tmp_path, "python -m pkg", files={f"{SITE}/pkg/__init__.py": ""})
+def test_python_m_of_package_without_main_fails(tmp_path: Path) -> None:
+    error = error_of(tmp_path, "python -m pkg", files={f"{SITE}/pkg/__init__.py": ""})
     assert error.endswith("no module 'pkg.__main__': `python -m` cannot run the package pkg")
 
 
-def test_code_may_be_elsewhere(tmp_path: Path) -> None:
-    """In a directory of PYTHONPATH or of a .pth file, or in a volume; the health check is read as well."""
-    assert checked(tmp_path, "python -m far", files={"opt/far.py": ""}, env={"PYTHONPATH": "/opt"}) == ""
-    assert "'far'" in checked(tmp_path, "python -m far", files={"opt/far.py": ""})
-    assert checked(tmp_path, "python -m far", files={f"{SITE}/x.pth": "/opt\n"}) == ""
+def test_modules_in_pythonpath_pth_or_volume_are_accepted(tmp_path: Path) -> None:
+    """The command of the health check is checked as well."""
+    assert error_of(tmp_path, "python -m far", files={"opt/far.py": ""}, env={"PYTHONPATH": "/opt"}) == ""
+    assert "'far'" in error_of(tmp_path, "python -m far", files={"opt/far.py": ""})
+    assert error_of(tmp_path, "python -m far", files={f"{SITE}/x.pth": "/opt\n"}) == ""
     volume = plan_of({"entrypoint": ["python", "-m", "far"], "volumes": ["/srv"]})
     check_references(volume, [image(tmp_path, "python -m far")], context(tmp_path / "cache"))
     built = image(tmp_path, "python -c pass")
@@ -118,6 +120,6 @@ def test_code_may_be_elsewhere(tmp_path: Path) -> None:
         check_references(plan_of({"entrypoint": ["python"]}), [built], context(tmp_path / "cache"))
 
 
-def test_variables_name_flasks_application() -> None:
+def test_flask_app_variable_is_a_reference() -> None:
     (reference,) = references_of(["flask", "run"], {"FLASK_APP": "shop.web:create_app"})
     assert (reference.module, reference.attribute) == ("shop.web", "create_app")

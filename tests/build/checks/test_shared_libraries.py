@@ -1,4 +1,4 @@
-"""Shared libraries that an image lacks: found as the loader would miss them, named with the package that has them."""
+"""Missing shared libraries: found by simulating the dynamic loader, reported with the Debian package."""
 
 import io
 import re
@@ -29,7 +29,7 @@ from tests.fakes.library_images import LIB, built, plan, record, sealed, so
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE
 
-# what a file says of itself
+# reading ELF files
 
 def readelf(path: Path) -> dict[str, list[str]]:
     output = subprocess.run(["readelf", "-dlW", path], capture_output=True, text=True, check=True).stdout
@@ -40,7 +40,7 @@ def readelf(path: Path) -> dict[str, list[str]]:
     return found | {"interpreter": re.findall(r"program interpreter: (.*)\]", output)}
 
 
-def test_files_of_this_machine_say_what_readelf_says() -> None:
+def test_elf_files_are_read_like_readelf() -> None:
     need("readelf")
     places = [Path("/usr/bin"), *Path("/usr/lib").glob("*-linux-gnu")]
     paths = [path for place in places for path in sorted(place.iterdir()) if path.is_file() and not path.is_symlink()]
@@ -50,16 +50,16 @@ def test_files_of_this_machine_say_what_readelf_says() -> None:
             found = read_elf(stream)
         if found is not None:
             checked += 1
-            said = readelf(path)
-            assert list(found.needed) == said["needed"], path
+            expected = readelf(path)
+            assert list(found.needed) == expected["needed"], path
             for name in ("soname", "rpath", "runpath", "interpreter"):
-                assert getattr(found, name) == "".join(said[name][:1]), (path, name)
+                assert getattr(found, name) == "".join(expected[name][:1]), (path, name)
     assert checked > 10
 
 
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_either_width_and_order(bits: int, order: str) -> None:
+def test_elf_of_any_word_size_and_byte_order_is_read(bits: int, order: str) -> None:
     data = make_elf("libx.so.1", ("liba.so", "libb.so"), runpath="$ORIGIN", interpreter="/lib/ld.so", bits=bits,
                     order=order, machine=22, kind=2)  # fmt: skip
     assert read_elf(io.BytesIO(data)) == Elf(
@@ -69,18 +69,18 @@ def test_either_width_and_order(bits: int, order: str) -> None:
 
 @settings(max_examples=300)
 @given(st.binary(max_size=300), st.integers(0, 400), st.binary(min_size=1, max_size=8))
-def test_whatever_bytes_there_are(junk: bytes, place: int, patch: bytes) -> None:
+def test_damaged_elf_raises_no_exception(junk: bytes, place: int, patch: bytes) -> None:
     read_elf(io.BytesIO(junk))
     data = bytearray(make_elf("libx.so.1", ("liba.so",), runpath="/x", interpreter="/lib/ld.so"))
     data[place : place + len(patch)] = patch
     read_elf(io.BytesIO(bytes(data)))
 
 
-# what the loader would miss
+# the search of the dynamic loader
 
 
-def said(tmp_path: Path, *arguments: Any, value: str = "warn", **options: Any) -> list[str]:
-    """Return the warnings of a check."""
+def warnings_of(tmp_path: Path, *arguments: Any, value: str = "warn", **options: Any) -> list[str]:
+    """Return the warnings of a check. `value`: the option native-libraries."""
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines)
     check_native(plan(value), [built(ctx, *arguments, **options)], ctx)
@@ -91,21 +91,21 @@ LIBPQ = [directory("usr/lib/x86_64-linux-gnu"), file(f"{LIB}/libpq.so.5.17", mak
          link(f"{LIB}/libpq.so.5", "libpq.so.5.17")]  # fmt: skip
 
 
-def test_a_missing_library_is_named_with_the_file_that_needs_it(tmp_path: Path) -> None:
+def test_missing_library_is_reported_with_its_user(tmp_path: Path) -> None:
     wheel = record("psycopg_c", "3.2", so("psycopg_c/pq.so", "libpq.so.5", "libc.so.6"))
-    (line,) = said(tmp_path, wheel)
+    (line,) = warnings_of(tmp_path, wheel)
     assert line == (
         "libpq.so.5: no Debian package of it is known: take a base that has it, or a wheel that includes it; "
         "psycopg_c/pq.so of psycopg-c 3.2 needs it"
     )
-    assert said(tmp_path, wheel, system=LIBPQ) == []
+    assert warnings_of(tmp_path, wheel, system=LIBPQ) == []
 
 
-def test_several_files_that_lack_one_library_are_one_line(tmp_path: Path) -> None:
+def test_files_with_the_same_missing_library_share_a_line(tmp_path: Path) -> None:
     files = [so(f"cv/{name}.so", "libGL.so.1") for name in "abc"]
-    (line,) = said(tmp_path, record("cv", "1", *files))
+    (line,) = warnings_of(tmp_path, record("cv", "1", *files))
     assert line.endswith("; cv/a.so of cv 1 needs it, and 2 other files")
-    (line,) = said(tmp_path, record("cv", "1", *files[:2]))
+    (line,) = warnings_of(tmp_path, record("cv", "1", *files[:2]))
     assert line.endswith("; cv/a.so of cv 1 needs it, and another file")
 
 
@@ -118,63 +118,63 @@ def test_several_files_that_lack_one_library_are_one_line(tmp_path: Path) -> Non
     ({}, "opt/configured"),
     ({}, "opt/variable"),
 ])  # fmt: skip
-def test_where_the_loader_looks(tmp_path: Path, module: dict[str, str], where: str) -> None:
-    """The file's own path, LD_LIBRARY_PATH, ld.so.conf, the trusted directories; and nowhere else."""
+def test_loader_search_path(tmp_path: Path, module: dict[str, str], where: str) -> None:
+    """Libraries are searched in RPATH/RUNPATH, LD_LIBRARY_PATH, ld.so.conf and the default directories only."""
     library = file(f"{where}/libz.so.9", make_elf("libz.so.9"))
     configured = file("etc/ld.so.conf.d/x.conf", "# where\n/opt/configured\n")
     wheel = record("pkg", "1", so("pkg/a.so", "libz.so.9", **module))
     system = [configured] if where.startswith(SITE) else [configured, library]
     wheel = [*wheel, library] if where.startswith(SITE) else wheel
     env = {"LD_LIBRARY_PATH": "/opt/variable"}
-    assert said(tmp_path, wheel, system=system, env=env) == []
+    assert warnings_of(tmp_path, wheel, system=system, env=env) == []
     other = [replace(entry, path=entry.path.replace("libz.so.9", "libz.so.8")) for entry in system]
     wheel = [entry for entry in wheel if entry is not library]
-    assert len(said(tmp_path, wheel, system=other, env=env)) == 1
+    assert len(warnings_of(tmp_path, wheel, system=other, env=env)) == 1
 
 
-def test_rpath_counts_only_without_runpath(tmp_path: Path) -> None:
+def test_rpath_is_ignored_with_runpath(tmp_path: Path) -> None:
     library = file("opt/lib/libz.so.9", make_elf("libz.so.9"))
     wheel = record("pkg", "1", so("pkg/a.so", "libz.so.9", rpath="/opt/lib", runpath="/nowhere"))
-    assert len(said(tmp_path, wheel, system=[library])) == 1
+    assert len(warnings_of(tmp_path, wheel, system=[library])) == 1
 
 
-def test_what_the_interpreters_rpath_names_holds_for_all_that_it_loads(tmp_path: Path) -> None:
-    """As in conda's environments; not for a file with a RUNPATH."""
+def test_rpath_of_python_applies_to_files_without_runpath(tmp_path: Path) -> None:
+    """conda's environments need it."""
     python = file("usr/local/bin/python3.13", make_elf(rpath="$ORIGIN/../own", kind=2, rest=b"\0" + b"3.13.5\0"))
     system = [python, file("usr/local/own/libz.so.9", make_elf("libz.so.9"))]
-    assert said(tmp_path, record("pkg", "1", so("pkg/a.so", "libz.so.9")), system=system) == []
+    assert warnings_of(tmp_path, record("pkg", "1", so("pkg/a.so", "libz.so.9")), system=system) == []
     wheel = record("pkg", "1", so("pkg/a.so", "libz.so.9", runpath="/x"))
-    assert len(said(tmp_path, wheel, system=system)) == 1
+    assert len(warnings_of(tmp_path, wheel, system=system)) == 1
 
 
-def test_what_a_wheel_brings_elsewhere_is_loaded_by_whoever_knows(tmp_path: Path) -> None:
-    """As torch does with the libraries of nvidia's wheels: no fault, and nothing is said."""
+def test_library_in_another_wheel_is_not_missing(tmp_path: Path) -> None:
+    """Packages may load it first, such as torch the libraries of nvidia's wheels."""
     wheels = [*record("torch", "2", so("torch/c.so", "libcudart.so.12")),
               *record("nvidia_cuda", "12", so("nvidia/lib/libcudart.so.12", soname="libcudart.so.12"))]  # fmt: skip
-    assert said(tmp_path, wheels) == []
+    assert warnings_of(tmp_path, wheels) == []
 
 
-def test_a_library_astray_in_the_projects_own_wheel(tmp_path: Path) -> None:
-    """It is there, and the loader does not look: told, unless another file of the wheel leads there."""
+def test_project_library_outside_the_search_path_is_a_warning(tmp_path: Path) -> None:
+    """No warning if the search path of another file in the wheel has its directory."""
     own = record("app", "1", so("app/x.so", "libown.so"), so("app/lib/libown.so", soname="libown.so"))
-    (line,) = said(tmp_path, [], own, value="auto")
+    (line,) = warnings_of(tmp_path, [], own, value="auto")
     assert line.startswith("libown.so: app/x.so of app 1 needs it, and the wheel has it as app/lib/libown.so, where")
-    assert said(tmp_path, own, value="auto") == []
+    assert warnings_of(tmp_path, own, value="auto") == []
     own = record("app", "1", so("app/x.so", "libown.so"), so("app/lib/libown.so", soname="libown.so"),
                  so("app/y.so", "libown.so", rpath="$ORIGIN/lib"))  # fmt: skip
-    assert said(tmp_path, [], own, value="auto") == []
+    assert warnings_of(tmp_path, [], own, value="auto") == []
 
 
-def test_what_is_not_looked_for(tmp_path: Path) -> None:
-    """Files for other machines, drivers that come with the machine, what is no program or library."""
+def test_drivers_and_foreign_elf_files_are_not_checked(tmp_path: Path) -> None:
+    """Also object files and text files with the name of a library."""
     wheel = record(
         "pkg", "1", so("pkg/arm.so", "libmissing.so.1", machine=183), so("pkg/gpu.so", "libcuda.so.1"),
         so("pkg/object.o", "libmissing.so.1", kind=1), file(f"{SITE}/pkg/a.so", b"GROUP(libmissing.so.1)"),
     )
-    assert said(tmp_path, wheel) == []
+    assert warnings_of(tmp_path, wheel) == []
 
 
-def test_what_a_layer_removes_is_missing(ctx: Context, lines: list[str]) -> None:
+def test_library_removed_by_a_layer_is_missing(ctx: Context, lines: list[str]) -> None:
     whole = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), system=LIBPQ)
     gone = layer_of([file(f"{LIB}/.wh.libpq.so.5.17")])
     image = image_of(*whole.image.layers[:3], gone, *whole.image.layers[3:])
@@ -183,75 +183,75 @@ def test_what_a_layer_removes_is_missing(ctx: Context, lines: list[str]) -> None
     assert [line for line in lines if line.startswith("warning: libpq.so.5")]
 
 
-def test_a_program_for_another_c_library(tmp_path: Path) -> None:
+def test_program_for_another_libc_is_reported(tmp_path: Path) -> None:
     tool = file("opt/venv/bin/tool", make_elf(interpreter="/lib64/ld-linux-x86-64.so.2", kind=2), 0o755)
-    (line,) = said(tmp_path, [tool], libc="musl")
+    (line,) = warnings_of(tmp_path, [tool], libc="musl")
     assert line.startswith("/lib64/ld-linux-x86-64.so.2: the loader of another C library than the base's musl")
     loader = file("usr/lib64/ld-linux-x86-64.so.2", make_elf("ld-linux-x86-64.so.2"))
-    assert said(tmp_path, [tool], system=[loader, link("lib64", "usr/lib64")]) == []
+    assert warnings_of(tmp_path, [tool], system=[loader, link("lib64", "usr/lib64")]) == []
 
 
-def test_musl(tmp_path: Path) -> None:
-    """It is its own libc, libm and libpthread, searches by its own list, and its packages are Alpine's."""
+def test_search_of_musl_loader(tmp_path: Path) -> None:
+    """musl contains libc, libm and libpthread, and has its own configuration file. Advice names Alpine's packages."""
     wheel = record("pkg", "1", so("pkg/a.so", "libc.musl-x86_64.so.1", "libpthread.so.0", "libpq.so.5", "libo.so.1"))
-    (first, second) = said(tmp_path, wheel, libc="musl")
+    (first, second) = warnings_of(tmp_path, wheel, libc="musl")
     assert first.startswith("libo.so.1: take a base that has it (`apk add so:libo.so.1`); pkg/a.so")
     listed = [file("etc/ld-musl-x86_64.path", "/opt/a:/opt/b\n"), file("opt/b/libo.so.1", make_elf("libo.so.1"))]
-    assert said(tmp_path, wheel, libc="musl", system=listed) == [second]
-    assert said(tmp_path, wheel, libc="musl", system=[file("usr/local/lib/libo.so.1")]) == [second]
+    assert warnings_of(tmp_path, wheel, libc="musl", system=listed) == [second]
+    assert warnings_of(tmp_path, wheel, libc="musl", system=[file("usr/local/lib/libo.so.1")]) == [second]
 
 
-def test_an_error_where_it_is_certain_and_a_hint_where_it_is_not(tmp_path: Path, ctx: Context) -> None:
-    """The project needs it, or the first import of a dependency; else a part of a finished wheel, on demand."""
+def test_missing_library_is_error_hint_or_warning(tmp_path: Path, ctx: Context) -> None:
+    """With "auto": an error for compiled code of this build and for first imports, a hint for other files of wheels."""
     wheel = record("Some_Pkg", "1", so("pkg/a.so", "libx.so.1"))
     own = record("app", "1", so("app/a.so", "libx.so.1"))
-    assert said(tmp_path, wheel, value="auto") == []
+    assert warnings_of(tmp_path, wheel, value="auto") == []
     (hint,) = check_native(plan(), [built(ctx, wheel)], ctx)
     assert re.fullmatch(r"libx\.so\.1: .*; pkg/a\.so of Some-Pkg 1 needs it; only where that is imported", hint)
     module = file(f"{SITE}/pkg/__init__.py", "from .b import x\n")
     sure = [so("pkg/a.so", "libx.so.1"), so("pkg/b.so", "libx.so.1"), module]
     with pytest.raises(BuildError, match=r"libx\.so\.1: .*; pkg/b\.so of Some-Pkg 1 needs it, and another file"):
-        said(tmp_path, record("Some_Pkg", "1", *sure), value="auto")
+        warnings_of(tmp_path, record("Some_Pkg", "1", *sure), value="auto")
     with pytest.raises(BuildError, match=r"lacks shared libraries \(.*native-libraries = \"warn\" .*\n  libx\.so\.1: "):
-        said(tmp_path, [], own, value="auto")
+        warnings_of(tmp_path, [], own, value="auto")
     with pytest.raises(BuildError, match=r"libx\.so\.1: .*pkg/a\.so of Some-Pkg 1 needs it"):
-        said(tmp_path, wheel, value="error")
-    assert len(said(tmp_path, [], own, value="warn")) == 1
+        warnings_of(tmp_path, wheel, value="error")
+    assert len(warnings_of(tmp_path, [], own, value="warn")) == 1
     built_here = Pin("some.pkg", "1", "some_pkg-1.tar.gz", "https://index.example/x", "0" * 64, 1, None)
     with pytest.raises(BuildError, match=r"libx\.so\.1"):
-        said(tmp_path, wheel, value="auto", pins=(built_here,))
+        warnings_of(tmp_path, wheel, value="auto", pins=(built_here,))
 
 
-def test_an_unchanged_image_is_not_looked_at_again(ctx: Context, lines: list[str]) -> None:
+def test_layers_of_an_unchanged_image_are_not_read_again(ctx: Context, lines: list[str]) -> None:
     image = built(ctx, record("pkg", "1", so("pkg/a.so", "libx.so.1")))
     for again in (image, sealed(image)):
         check_native(plan("warn"), [again], ctx)
     assert [line for line in lines if line.startswith("warning")] == 2 * [lines[-1]]
 
 
-def test_the_option() -> None:
+def test_native_libraries_option() -> None:
     assert plan_of().native_libraries == "auto"
     assert load_config({"native-libraries": "off"}, {}, None).native_libraries == "off"
 
 
-def test_the_cure_is_where_it_can_be_had(tmp_path: Path) -> None:
+def test_advice_depends_on_engine_and_base(tmp_path: Path) -> None:
     mirror = library_archive(tmp_path / "mirror")
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines, HATCH_DOCKER_DEBIAN_MIRROR=mirror.url)
     find_providers(["libpq.so.5", "libother.so.3", "libz.so.1"], suite_of(mirror, ctx))
-    one = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
-    for engine, kind, cure in (
+    image = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
+    for engine, kind, advice in (
         ("embedded", "debian", 'add "libpq5" to runtime.packages'),
         ("buildkit", "registry", 'add "libpq5" to runtime.packages'),
         ("embedded", "registry", 'take a base with Debian\'s "libpq5", or engine = "buildkit" and add it to'),
     ):
-        base = replace(one.base, plan=replace(one.base.plan, kind=kind))
-        check_native(plan("warn", engine=engine), [replace(one, base=base)], ctx)
-        assert lines[-1].startswith(f"warning: libpq.so.5: {cure}")
-    base = replace(one.base, plan=replace(one.base.plan, kind="debian"))
+        base = replace(image.base, plan=replace(image.base.plan, kind=kind))
+        check_native(plan("warn", engine=engine), [replace(image, base=base)], ctx)
+        assert lines[-1].startswith(f"warning: libpq.so.5: {advice}")
+    base = replace(image.base, plan=replace(image.base.plan, kind="debian"))
     several = record("pkg", "1", so("pkg/pq.so", "libpq.so.5", "libother.so.3", "libz.so.1", "libno.so.1"))
-    image = built(ctx, several, suite="trixie")
-    first, second = check_native(plan(), [replace(image, base=replace(base, image=image.base.image))], ctx)
+    other = built(ctx, several, suite="trixie")
+    first, second = check_native(plan(), [replace(other, base=replace(base, image=other.base.image))], ctx)
     assert first.startswith("libno.so.1: no Debian package of it is known")
     assert first.endswith("; pkg/pq.so of pkg 1 needs it; only where that is imported")
     assert second == (
@@ -259,4 +259,4 @@ def test_the_cure_is_where_it_can_be_had(tmp_path: Path) -> None:
         "files of pkg 1 need them; only where these are imported"
     )
     with pytest.raises(BuildError, match=r'\n  \[tool.hatch-docker.runtime\]\n  packages = \["libpq5"\]$'):
-        check_native(plan("error"), [replace(one, base=base)], ctx)
+        check_native(plan("error"), [replace(image, base=base)], ctx)

@@ -1,4 +1,4 @@
-"""Programs and libraries that code asks for by name: hints about those that an image lacks."""
+"""Hints about programs and libraries that code opens by name and that an image lacks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +21,14 @@ PYTHON = file("opt/venv/bin/tool", "#!/opt/venv/bin/python\n", 0o755)
 
 
 def image(tmp_path: Path, *own: Entry, system: tuple[Entry, ...] = (), requires: tuple[str, ...] = ()) -> BuiltImage:
-    """Return an image with some packages and files; its base is of no suite."""
+    """Return an image with packages and files, on a base without a Debian suite."""
     pins = tuple(Pin(name, "1", f"{name}-1-py3-none-any.whl", "", "00", 1, None) for name in requires)
     python = file("opt/venv/bin/python", "", 0o755)
     return built(context(tmp_path / "cache"), [python], own, system=system, pins=pins)
 
 
-def test_scripts_name_their_interpreter(tmp_path: Path) -> None:
-    """Programs of the environment, and the user's files; not the scripts that packages carry about."""
+def test_script_with_missing_interpreter_is_hinted(tmp_path: Path) -> None:
+    """Programs of the environment and the user's files are checked; scripts in site-packages are not."""
     scripts = [
         PYTHON, file("opt/venv/bin/run", "#!/bin/sh -e\n", 0o755), file("srv/start", "#!/usr/bin/env bash\n", 0o755),
         file("srv/text", "#!/bin/zsh\n"), file("opt/venv/lib/python3.13/site-packages/x/run", "#!/bin/ksh\n", 0o755),
@@ -43,8 +43,8 @@ def test_scripts_name_their_interpreter(tmp_path: Path) -> None:
     assert find_missing_runtime_files(image(tmp_path, *scripts, system=tools), context(tmp_path / "cache")) == []
 
 
-def test_packages_that_open_by_name(tmp_path: Path) -> None:
-    """Unless the image has it, or another package brings it; the layers are read once."""
+def test_package_with_missing_program_or_library_is_hinted(tmp_path: Path) -> None:
+    """No hint if the image has it or another package contains it. The layers are read once."""
     ctx = context(tmp_path / "cache")
     found = image(tmp_path, requires=("GitPython", "python-magic", "psycopg", "psycopg-binary"))
     lines = find_missing_runtime_files(found, ctx)
@@ -64,9 +64,9 @@ def test_packages_that_open_by_name(tmp_path: Path) -> None:
     ("FileNotFoundError: [Errno 2] No such file or directory: 'data'", ""),
     ("ValueError: no", ""),
 ])  # fmt: skip
-def test_a_failed_check_names_what_it_missed(output: str, line: str, tmp_path: Path) -> None:
+def test_output_of_failed_check_leads_to_advice(output: str, line: str, tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     suite = suite_of(library_archive(tmp_path / "mirror"), ctx)
     base = base_of(BasePlan("registry", "python:x", "python:x", mirror=suite.plan.mirror), python_image(), ctx)
-    said = advice_after(f"Traceback\n{output}\n", replace(base, suite="trixie"), ctx)
-    assert said.startswith(f"\n{line}") if line else not said
+    advice = advice_after(f"Traceback\n{output}\n", replace(base, suite="trixie"), ctx)
+    assert advice.startswith(f"\n{line}") if line else not advice
