@@ -14,7 +14,9 @@ from hatch_docker.config.options import Config
 DRAFT = "http://json-schema.org/draft-07/schema#"
 LISTS = ("files", "steps")
 """The options whose value is a list of tables."""
-IMAGES_DESCRIPTION = "Further images of the project, each with the options of this table and its own over them."
+IMAGES_DESCRIPTION = (
+    "More images of the same project. Each has the options of this table, and its own options override them."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 REFRESH = "HATCH_DOCKER_REFRESH"
 IMAGES_VARIABLE = "HATCH_DOCKER_IMAGES"
 VARIABLES: Mapping[str, str] = {
-    IMAGES_VARIABLE: "The images to make, by their names between commas, `default` for that of the table itself.",
+    IMAGES_VARIABLE: "The images to build, by name, separated by commas. `default` is the image of the table itself.",
     "HATCH_DOCKER_CACHE_DIR": "The directory of the cache, instead of the user's cache directory.",
-    REFRESH: "`1` asks index, mirror and registry again instead of remembering their answers for a day.",
-    NO_CACHE: "`1` uses nothing of earlier builds: no layer, no wheel, no download.",
-    "HATCH_DOCKER_OFFLINE": "`1` uses the cache alone and fails where it does not suffice.",
-    "HATCH_DOCKER_CA_BUNDLE": "A file of certificates to trust instead of the system's.",
-    "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
-    "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
+    REFRESH: "`1` requests indexes, mirrors and registries again, instead of using their answers of the last 24 hours.",
+    NO_CACHE: "`1` uses no results of earlier builds: no layer, no wheel, no download.",
+    "HATCH_DOCKER_OFFLINE": "`1` forbids network access. A build fails if the cache lacks something that it needs.",
+    "HATCH_DOCKER_CA_BUNDLE": "A PEM file with the certificates to trust, instead of those of the system.",
+    "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries that are used with plain HTTP: `host:port`, separated by commas.",
+    "HATCH_DOCKER_BUILDER_STAGE": "hatch-docker sets it in the builder stage, where the build hook makes no image.",
 }
 """Variables for this machine or this run, with their descriptions. All other HATCH_DOCKER_* variables are options."""
 
