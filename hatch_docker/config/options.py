@@ -261,7 +261,7 @@ class Config(Table):
         "company's certificate authority, relative to `pyproject.toml`. Programs in the image trust them in addition "
         "to the public certificates of the base: Python's `ssl`, requests, git, everything with OpenSSL.")
     debug: bool = Field(default=False, description="Whether to make a debug image: debugpy runs the program and "
-        "listens on port 5678, every tag ends with `-debug`, and so do the names of its files in `dist/`. Not for "
+        "listens on port 5678. Every tag ends with `-debug`, and its file names in `dist/` contain `-debug`. Not for "
         "production.")
     debug_shell: bool = Field(default=False, description="Whether a debug image gets a shell, Debian's static BusyBox; "
         "for `debian:` bases, which have none.")
