@@ -137,7 +137,7 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
     (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
     found = MACHINES.get(machine, f"machine {machine}")
     if found != image.platform.architecture:
-        raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
+        raise BaseImageError(f"base {name} is declared for {image.platform}, but its Python is for {found}")
     return {
         "interpreter": [f"/{python}", *_python_version(python, program, tree, name)], "libc": _libc(tree, name),
         "users": read_users(_text(tree, "etc/passwd")), "symlinks": symlinks, "unpacked_sizes": list(sizes),

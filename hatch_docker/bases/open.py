@@ -56,7 +56,7 @@ def check_builder(builder: Base, base: Base) -> None:
     if kind != runs or Version(version) > Version(limit):
         raise BaseImageError(
             f"build.base {builder.name} has the C library {kind} {version}, and base {base.name} has {runs} {limit}: "
-            "what is compiled there may not run here; choose a build.base whose C library is not newer"
+            "code that is compiled there may not run here; choose a build.base whose C library is not newer"
         )
 
 

@@ -161,7 +161,7 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tupl
     plans, ctx = open_plans(project, environ, all_images=True)
     plan = matching_plan(str(archive), plans)
     if ctx.image_lock is None:
-        raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
+        raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build with it")
     with with_members(project, [plan], ctx) as whole:
         return image_or_index(_engine(plan)(plan, whole, ctx)), plan.references
 

@@ -76,12 +76,12 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
         if identities[other] != identities[first]:
             raise ConfigError(
                 f"{first.name} and {other.name} are of different packages or versions, and an image is made of one: "
-                "name one, and build the other by a second command"
+                "name one, and build the other with a second command"
             )
         if project_table(other) != table:
             raise ConfigError(
                 f"{first.name} and {other.name} have different metadata (dependencies, scripts or requires-python): "
-                "build each by a command of its own"
+                "build each with a separate command"
             )
     return table
 

@@ -128,7 +128,8 @@ def _resolve(plan: Plan, platform: Platform, project: Project, ctx: Context) -> 
         if platform.architecture == host_platform().architecture:
             raise
         ctx.progress.warn(
-            f"what compiles for {platform} is locked on a machine of that architecture: run this there too ({error})"
+            f"the build requirements of sdists for {platform} can be locked only on such a machine: run this command "
+            f"there, too ({error})"
         )
         inputs = open_inputs(plan, platform, project, ctx)
         base = inputs.base

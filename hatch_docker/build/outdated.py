@@ -137,7 +137,9 @@ def _packages(pinned: Sequence[Pinned], suite: Suite) -> Iterator[Outdated]:
     indexes = current_indexes(suite)
     snapshot = recall_snapshot(ctx.store, suite.codename, suite.architecture)
     if snapshot is None or snapshot["time"] < start:
-        raise TransientError(f"{suite.name}: the mirror does not say what is new; try again, or name another mirror")
+        raise TransientError(
+            f"{suite.name}: the mirror gives no current package list; try again, or use another mirror"
+        )
     with ctx.progress.task(f"reading the packages of {suite.name}") as task:
         mirrors = suite.mirrors()
         every = fetch_package_index(indexes, mirrors, ctx, task)
@@ -166,7 +168,7 @@ def _wheels(pinned: Sequence[Pinned], root: Path, ctx: Context) -> Iterator[Outd
         elif found := _compare(item, page):
             yield found
     if unknown:
-        ctx.progress.warn(f"no package index has {abbreviate(sorted(set(unknown)), 5)}: what is newer is unknown")
+        ctx.progress.warn(f"no package index has {abbreviate(sorted(set(unknown)), 5)}: newer versions are unknown")
 
 
 def _same(item: Pinned, page: Sequence[IndexFile]) -> list[IndexFile]:

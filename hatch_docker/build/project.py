@@ -264,8 +264,8 @@ def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
 
     if stage.sdist_name == TREE_SUFFIX or stage.tree.repository:
         raise SandboxError(
-            f"{refused.removesuffix(ALTERNATIVES)}or write what `dynamic` in [project] lists into the table: until it "
-            "is known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
+            f"{refused.removesuffix(ALTERNATIVES)}or give the `dynamic` fields of [project] static values: without "
+            "them no stage can be rendered, and with each engine the backend can compute them only in the sandbox"
         )
     stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
     return existing_file(packed_tree(stage.tree, stage.sdist_name, stage.ctx))

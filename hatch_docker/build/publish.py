@@ -87,7 +87,7 @@ def _check_names(
         if (other := taken.setdefault(name, archive)) != archive:
             raise ConfigError(
                 f"{archive.name} would be pushed as {name}, and so would {other.name}: name only a registry, or push "
-                "each of them alone"
+                "them one by one"
             )
 
 
@@ -123,7 +123,7 @@ def push_archive(
     receipt, path = receipt_of(archive, item)
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
     if not (tags := tags or receipt.tags):
-        raise ConfigError(f"{archive.name} does not say how its image is tagged: set HATCH_DOCKER_TAGS, or --tag")
+        raise ConfigError(f"{archive.name} has no tags for its image: set HATCH_DOCKER_TAGS, or add --tag")
     check_push(repositories, receipt.image, receipt.dirty, sign, root, ctx, allow_dirty=allow_dirty)
     read = document_reader(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
@@ -175,7 +175,7 @@ def _filled_tags(
     except InvalidVersion as error:
         if not fields:
             return templates
-        raise ConfigError(f"{receipt.archive} does not say its version, which the tags need: name the tags") from error
+        raise ConfigError(f"{receipt.archive} has no version, which the tags need: set the tags with --tag") from error
     for note in notes:
         ctx.progress.info(note)
     return tags
@@ -223,7 +223,7 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
     receipt = read_receipt(path)
     if receipt.digest != item.digest:
         raise ImageError(
-            f"{path} is not the receipt of {archive.name}: it is about {receipt.digest}, the archive holds "
+            f"{path} is not the receipt of {archive.name}: it describes {receipt.digest}, and the archive contains "
             f"{item.digest}; build again, or move the receipt away"
         )
     if named and named != docker_names(f"{receipt.image}:{tag}" for tag in receipt.tags):
@@ -244,7 +244,7 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     receipt, path = receipt_of(archive, item)
     names = names or archive_names(archive)
     if not names:
-        raise ConfigError(f"{archive} does not say what its image is called: name it with --tag NAME:TAG")
+        raise ConfigError(f"{archive} has no name for its image: set one with --tag NAME:TAG")
     platforms = [image.platform for image in images_of(item)]
     if host not in platforms:
         ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")

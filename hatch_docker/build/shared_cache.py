@@ -101,7 +101,7 @@ def _may_read(plan: Plan, ctx: Context) -> bool:
     """
     why = ""
     if plan.sign is not None and not plan.sign.key:
-        why = "sign.keyless names no identity whose signature it must have"
+        why = "with sign.keyless, no identity is set whose signature it must have"
     elif plan.base.kind == "debian":
         from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
@@ -148,7 +148,7 @@ def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Conte
         return None
     digest = digest_of(manifest)
     if reference.digest not in ("", digest):
-        raise ImageError(f"the registry delivers other bytes for {reference}: they are {digest}")
+        raise ImageError(f"the registry sent wrong content for {reference}: its digest is {digest}")
     if plan.sign is not None:
         _verify(reference.pinned(digest), plan, root, ctx)
 
@@ -249,7 +249,7 @@ def write_shared_cache(
             else:
                 images = {layer.descriptor.digest for layer in layers}
                 _push(name, artifact, pushed, images, plan, project.root, ctx, remote)
-            ctx.progress.detail(f"the shared cache {name} has {megabytes(len(artifact.facts))} of facts")
+            ctx.progress.detail(f"the shared cache {name} has {megabytes(len(artifact.facts))} of records")
     except SecretError:
         raise
     except (HatchDockerError, OSError) as error:

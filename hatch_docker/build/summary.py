@@ -44,7 +44,7 @@ def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) 
     `rules`: the rules by which files of the project's wheel are left out.
     """
     if before.digest == after.digest:
-        return ["nothing changed since the build before"]
+        return ["nothing changed since the previous build"]
     known = {platform.platform: platform for platform in before.platforms}
     pairs = [(known[now.platform], now) for now in after.platforms if now.platform in known]
     lines: list[str] = []
@@ -59,7 +59,7 @@ def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) 
         first, second = (receipt.revision[:12] for receipt in (before, after))
         why = f"commit {first} -> {second}" if first and second and first != second else "settings, labels or time"
         lines.append(f"{'configuration':<16}  {why}")
-    return ["changed since the build before:", *(f"  {line}" for line in dict.fromkeys(lines))]
+    return ["changed since the previous build:", *(f"  {line}" for line in dict.fromkeys(lines))]
 
 
 def _change(
@@ -144,7 +144,7 @@ def how_to_run(
     elif not daemon and not receipt.pushed:
         return []
     here = bool(daemon or shutil.which(program, path=path))
-    return ["run it:" if here else "run it where Docker is:", *(f"  {line}" for line in lines)]
+    return ["run it:" if here else "run it on a machine with Docker:", *(f"  {line}" for line in lines)]
 
 
 def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str) -> list[str]:

@@ -175,7 +175,7 @@ def read_manifest(data: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]
         raise ImageError(f"{what} is not a shared cache of this version: {wrong or 'its artifactType'} is another")
     first, *layers = [Descriptor(item["mediaType"], item["digest"], item["size"]) for item in value["layers"]]
     if first.media_type != FACTS or first.size > LIMIT:
-        raise ImageError(f"{what}: its facts are of another format, or have {first.size} bytes, more than {LIMIT}")
+        raise ImageError(f"{what}: its records have another format, or {first.size} bytes, more than {LIMIT}")
     return first, layers
 
 
@@ -190,7 +190,7 @@ def read_facts(data: bytes, what: str) -> tuple[list[Fact], int]:
         text += piece
     rows = parse_json(bytes(text), what).get("facts")
     if not isinstance(rows, list):
-        raise ImageError(f"{what} has no facts")
+        raise ImageError(f"{what} has no records")
     found = [tuple(row) for row in rows if _is_fact(row)]
     return found, len(rows) - len(found)
 

@@ -101,7 +101,7 @@ def test_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: l
         ("bad", "3.13.5", "", "yanked: it <deletes> files"), ("plain", "3.13.5", "1.1", "newer"),
         ("plain", "3.14.0", "2.0", "newer"),
     ]  # fmt: skip
-    assert "no package index has private 1.0: what is newer is unknown" in "\n".join(lines)
+    assert "no package index has private 1.0: newer versions are unknown" in "\n".join(lines)
     index.faults.append(["/simple/", 403, 9])
     with pytest.raises(RegistryError, match="403"):
         find_outdated(pins, PLAN, root, ctx)

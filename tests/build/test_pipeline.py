@@ -81,7 +81,7 @@ def test_a_build_writes_an_archive_its_documents_and_a_receipt(story: Story, lin
     assert [layer.kind for layer in receipt.platforms[0].layers] == [note.kind for note in story.built[0].notes]
     assert list(receipt.timings) == ["build", "libraries", "documents", "archive"]
     assert any(line.startswith("linux/amd64  sha256:") for line in lines)
-    assert "nothing changed since the build before" not in lines
+    assert "nothing changed since the previous build" not in lines
 
 
 def test_the_same_build_again_leaves_the_archive_alone_and_says_so(story: Story, lines: list[str]) -> None:
@@ -89,7 +89,7 @@ def test_the_same_build_again_leaves_the_archive_alone_and_says_so(story: Story,
     inode = output_paths(story.plan, story.directory)[0].stat().st_ino
     assert replace(story.run(), timings={}) == replace(first, timings={})
     assert output_paths(story.plan, story.directory)[0].stat().st_ino == inode
-    assert "nothing changed since the build before" in lines
+    assert "nothing changed since the previous build" in lines
 
 
 def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:

@@ -115,7 +115,7 @@ def test_templates_are_filled_in_of_what_was_built(
     with_receipt(path, item, repositories=[f"{registry.host}/y"], version="")
     monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}")
     assert main(["push", str(path)]) == 1
-    assert "app-1.0.oci.tar does not say its version, which the tags need: name the tags" in capsys.readouterr().err
+    assert "app-1.0.oci.tar has no version, which the tags need: set the tags with --tag" in capsys.readouterr().err
 
 
 def test_a_variant_to_debug_takes_no_tag_of_the_image(

@@ -35,7 +35,7 @@ def test_dependencies_are_told_with_their_versions(ctx: Context) -> None:
     own = BEFORE.platforms[0].layers[1]
     newer = replace(DEPENDENCIES, digest="sha256:7", contents=("numpy 2.4.0", "orjson 3.11.0"))
     assert changes(made(DEPENDENCIES, own), replace(made(newer, own), digest=DIGEST), ctx) == [
-        "changed since the build before:",
+        "changed since the previous build:",
         "  dependencies      numpy 2.3.5 -> 2.4.0, orjson 3.11.0 added, six 1.17.0 removed",
     ]
     many = replace(DEPENDENCIES, digest="sha256:8", contents=tuple(f"p{number} 1" for number in range(5)))
@@ -106,7 +106,7 @@ def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
 
 def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
     """Python's version, the commit, the platforms, else the settings; or that nothing changed."""
-    assert changes(BEFORE, BEFORE, ctx) == ["nothing changed since the build before"]
+    assert changes(BEFORE, BEFORE, ctx) == ["nothing changed since the previous build"]
     newer = replace(BEFORE, digest="sha256:9", python="3.13.6")
     assert changes(BEFORE, newer, ctx)[1:] == ["  Python            3.13.5 -> 3.13.6"]
     commits = [replace(BEFORE, digest=letter, revision=letter * 40) for letter in "ab"]
@@ -150,7 +150,7 @@ def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "run it:", f"  podman run --rm -p 8000:8000 -p 53:53/udp {name}",
     ]  # fmt: skip
     assert how_to_run(BEFORE, planned, archive, "", AMD64, {}) == [
-        "run it where Docker is:", "  docker load -i dist/app-1.0.oci.tar", f"  docker run --rm {name}",
+        "run it on a machine with Docker:", "  docker load -i dist/app-1.0.oci.tar", f"  docker run --rm {name}",
     ]  # fmt: skip
     foreign = replace(planned, platforms=("linux/arm64",))
     assert how_to_run(BEFORE, foreign, archive, "docker", AMD64, {})[1:] == [

@@ -106,7 +106,7 @@ def test_a_broken_podman_is_told_and_the_image_is_there(load: str, status: int, 
     }  # fmt: skip
     outcome = run_build(project(tmp_path), cache, variables=variables)
     assert outcome.status == status, outcome.output
-    line = 'not loaded: podman failed with status 125: no such ids; load = "never" does not ask Podman'
+    line = 'not loaded: podman failed with status 125: no such ids; load = "never" leaves Podman out'
     assert (line in outcome.output) is (load == "auto")
     assert outcome.image().layers
 

@@ -40,11 +40,11 @@ def test_a_build_on_a_terminal(columns: int, tmp_path: Path, cache: Path) -> Non
     assert max(map(len, lines)) < columns
     archive = "dist/c_extension-1.0.0.oci.tar"
     assert lines[-1] == archive
-    at = lines.index("changed since the build before:")
+    at = lines.index("changed since the previous build:")
     assert lines[at + 1] == "  your code         2 files changed: c_extension/_answer.c, c_extension/new.py"
     assert lines[at + 2 : -1] == ["run it:", f"  docker load -i {archive}", "  docker run --rm c-extension:1.0.0"]
 
     unchanged = build_in(project, cache, columns, PYTHONPROFILEIMPORTTIME="1")
     assert b"\x1b" not in re.sub(rb"\x1b\[[0-9;]*m", b"", unchanged.raw)  # colours alone
     assert "rich" not in [line.rpartition(b"|")[2].strip().decode() for line in unchanged.raw.splitlines()]
-    assert "nothing changed since the build before" in unchanged.lines()
+    assert "nothing changed since the previous build" in unchanged.lines()

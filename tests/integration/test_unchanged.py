@@ -273,7 +273,7 @@ def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
     run()
     modules, unchanged = run()
     assert modules == str(imported)
-    assert "nothing changed since the build before" in unchanged[0]
+    assert "nothing changed since the previous build" in unchanged[0]
     assert run("unchanged")[1] == ordinary
 
 

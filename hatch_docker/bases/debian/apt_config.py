@@ -115,9 +115,9 @@ def _of_host(apt: Path) -> Mirrors:
     main = [entry for entry in entries if not _is_security(entry.suite)]
     if not main:
         raise BaseImageError(
-            f"no mirror of Debian is known: apt's configuration in {apt} names none; name one in pyproject.toml,\n"
+            f"no mirror of Debian is known: apt's configuration in {apt} has none; set one in pyproject.toml,\n"
             '  [tool.hatch-docker.debian]\n  mirror = "https://HOST/debian"\n'
-            f"or by {MIRROR_VARIABLE}=https://HOST/debian; `hatch-docker doctor` looks for what else is missing"
+            f"or by {MIRROR_VARIABLE}=https://HOST/debian; `hatch-docker doctor` checks for other problems"
         )
     first = min(main, key=_doubt)  # min returns the first of equal entries, so apt's order decides
     second = min((entry for entry in entries if _is_security(entry.suite)), key=_doubt, default=None)

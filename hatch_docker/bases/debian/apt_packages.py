@@ -158,8 +158,8 @@ def _newer(
         has = f", and the base has {old.name} {old.version}" if old else ""
         needs = " | ".join(map(str, group))
         raise BaseImageError(
-            f"package {package.name} {package.version} needs {needs}{has}: base {where} and the mirror are not of the "
-            "same age; take a newer base, or another mirror"
+            f"package {package.name} {package.version} needs {needs}{has}: base {where} and the mirror are of "
+            "different dates; use a newer base, or another mirror"
         )
     return found
 

@@ -99,7 +99,7 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
 def _unsigned(where: str, reason: str) -> BaseImageError:
     return BaseImageError(
         f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or a proxy before it, "
-        f"alters files or is not Debian's; set another one with {ALTERNATIVES}"
+        f"changes files, or it is not a mirror of Debian; set another one with {ALTERNATIVES}"
     )
 
 
@@ -164,11 +164,11 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
         text = verify(signed, keys, redact_url(url))
         now = time.time() if mirrors.check_valid_until else None
         return read_release(text, redact_url(url), suite, archive, now=now)
-    message = f"{redact_url(url)} does not exist (the mirror is named by {mirrors.origin})"
+    message = f"{redact_url(url)} does not exist (the mirror is from {mirrors.origin})"
     if suite.endswith("-updates"):
         return None  # the caller warns
     if archive == "security":
-        hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
+        hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} sets one that has security updates"
         raise BaseImageError(f"{message}; {hint}")
     raise BaseImageError(f"{message}; set another one with {ALTERNATIVES}")
 

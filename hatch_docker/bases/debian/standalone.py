@@ -208,7 +208,7 @@ def members(path: Path, name: str) -> Iterator[tuple[Entry, BinaryIO | None]]:
             for entry, content in read_tar(Decompressed(stream, LIMIT)):
                 top, _, below = entry.path.partition("/")
                 if top != "python":
-                    raise BaseImageError(f"{name} has /{entry.path} beside python/: it is no install_only archive")
+                    raise BaseImageError(f"{name} has /{entry.path} beside python/: it is not an install_only archive")
                 if below and entry.kind in ("file", "directory", "symlink", "hardlink"):
                     yield replace(entry, path=below), content
     except ImageError as error:

@@ -113,7 +113,7 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
             if not known:
                 raise
             day = time.strftime("%Y-%m-%d", time.gmtime(known["time"]))
-            ctx.progress.warn(f"{error}; going on with {suite.name} as of {day}")
+            ctx.progress.warn(f"{error}; continuing with {suite.name} as of {day}")
             return indexes, False
         indexes = tuple(release.index(suite.architecture) for release in releases)
         fact = {
@@ -224,9 +224,9 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
                 if suite.ctx.image_lock is None:
                     raise
                 raise RegistryError(
-                    f"{error}; {suite.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors drop "
-                    "what a newer version supersedes: `hatch-docker lock --upgrade` takes the newer one, or "
-                    "[tool.hatch-docker.debian] mirror names a snapshot archive, which keeps every version"
+                    f"{error}; {suite.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors delete "
+                    "old versions: `hatch-docker lock --upgrade` takes the new version, or set "
+                    "[tool.hatch-docker.debian] mirror to a snapshot archive, which keeps every version"
                 ) from error
         return store.blob_path(package.digest)
 

@@ -29,7 +29,7 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):
-        ctx.progress.detail("the check passed before, for this very image")
+        ctx.progress.detail("the check passed earlier for the same image")
         return
     with ctx.progress.task(f"checking the image: {' '.join(command)}"):
         try:

@@ -43,7 +43,7 @@ def _wheel_hints(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
     rules = slim_rules(plan, "project")
     files = known_files(venv, digest, ctx, rules)
     if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
-        yield f"{built.wheel.filename} holds no module: if that is a mistake, configure where the code is"
+        yield f"{built.wheel.filename} contains no module: if that is a mistake, configure where the code is"
     if bad := [path.removeprefix(f"{venv.site_packages}/") for path in uncompiled(venv, digest, ctx, rules)]:
         modules = abbreviate(bad, SHOWN)
         yield f"Python {venv.interpreter.short} does not accept {modules}: an import fails with a SyntaxError"

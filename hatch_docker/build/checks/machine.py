@@ -32,15 +32,15 @@ def check_machine(plan: Plan, ctx: Context) -> None:
     free = shutil.disk_usage(ctx.store.root).free
     if free < ROOM and not any((ctx.store.root / "trees").iterdir()):
         ctx.progress.warn(
-            f"the cache {ctx.store.root.parent} has {megabytes(free)} of room, and a first build may need "
-            f"{megabytes(ROOM)}: make room, or let HATCH_DOCKER_CACHE_DIR name another file system"
+            f"the cache {ctx.store.root.parent} has {megabytes(free)} free, and a first build may need "
+            f"{megabytes(ROOM)}: free some space, or set HATCH_DOCKER_CACHE_DIR to a directory on another disk"
         )
 
 
 def check_daemon(plan: Plan, ctx: Context) -> None:
     """Raise DaemonError if the plan requires a daemon (`load = "always"`) and none is running."""
     if plan.load == "always" and not find_daemons(ctx.environ):
-        raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
+        raise DaemonError('no Docker or Podman answers, and tool.hatch-docker.load is "always"; start one of them')
 
 
 def _is_isolated(plan: Plan) -> bool:

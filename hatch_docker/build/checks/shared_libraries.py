@@ -78,7 +78,7 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple
         lines = "".join(f"\n  {line}" for line in failed)
         listed = ", ".join(sorted({*(f'"{name}"' for name in plan.base.packages), *wanted}))
         paste = f"\nadd to pyproject.toml:\n  [tool.hatch-docker.runtime]\n  packages = [{listed}]" if wanted else ""
-        raise BuildError(f'the image lacks shared libraries ({OPTION} = "warn" builds it all the same):{lines}{paste}')
+        raise BuildError(f'the image lacks shared libraries ({OPTION} = "warn" builds the image anyway):{lines}{paste}')
     return tuple(hints)
 
 
@@ -148,7 +148,7 @@ def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, s
 
     found = find_providers(libraries, Suite(base.plan, base.suite, base.platform.architecture, ctx))
     return {
-        library: f'"{provider.package}"' + ("" if provider.seen else " (by its name: not seen in it)")
+        library: f'"{provider.package}"' + ("" if provider.seen else " (guessed from its name)")
         for library, provider in found.items()
     }
 

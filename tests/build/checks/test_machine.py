@@ -88,4 +88,4 @@ def test_refused_sandbox_fails_before_downloads(tmp_path: Path) -> None:
 def test_low_disk_space_is_a_warning(ctx: Context, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=120_000_000))
     check_machine(plan(), ctx)
-    assert "has 120.00 MB of room, and a first build may need 1000.00 MB" in lines[-1]
+    assert "has 120.00 MB free, and a first build may need 1000.00 MB" in lines[-1]
