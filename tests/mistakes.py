@@ -97,7 +97,7 @@ GROUPS: Mapping[str, tuple[Mistake, ...]] = {
                 lines='[[tool.hatch-docker.files]]\nsource = "shop.py"\ntarget = "etc/shop.py"'),
         Mistake("A secret's value instead of its name", lines='[tool.hatch-docker.build]\nsecrets = ["TOKEN=abc-123"]'),
         Mistake("Another Python than that of the base", lines='python = "3.12"'),
-        Mistake("A mirror that is no URL of http", lines='[tool.hatch-docker.debian]\nmirror = "ftp://mirror.example"'),
+        Mistake("A mirror that is not an http URL", lines='[tool.hatch-docker.debian]\nmirror = "ftp://mirror.example"'),
     ),
     "In the rest of `pyproject.toml`": (
         Mistake("A quote is missing", old='version = "1.0"', new='version = "1.0'),

@@ -55,7 +55,9 @@ def add_json(command: argparse._ActionsContainer, page: str) -> None:
 def output_directory(text: str) -> Path:
     """Return the absolute path of --output. Raises ArgumentTypeError for "-", which other programs use for stdout."""
     if text == "-":
-        raise argparse.ArgumentTypeError("must be a directory: what is written are files, and - is not one of them")
+        raise argparse.ArgumentTypeError(
+            "must be a directory: several files are written, so - (standard output) is not possible"
+        )
     return Path(text).resolve()
 
 

@@ -39,8 +39,8 @@ def add_flags(command: argparse.ArgumentParser, *, builds: bool) -> None:
     add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="a value for build.args")
     if builds:
         add("--load", action=argparse.BooleanOptionalAction, help="load the image into Docker or Podman, or do not")
-        add("--no-cache", action="store_true", help="use nothing of earlier builds, no download either")
-        add("--progress", choices=("auto", "plain"), default="auto", help="plain: lines without colours and a display")
+        add("--no-cache", action="store_true", help="use no results of earlier builds, not even downloads")
+        add("--progress", choices=("auto", "plain"), default="auto", help="plain: lines without colours or a display")
 
 
 def flag_variables(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -57,24 +57,24 @@ def read_source(options: argparse.Namespace) -> Source:
     wheels = tuple(Path(os.path.abspath(name)) for name in names if name.endswith(".whl"))  # noqa: PTH100, keeps links
     if not wheels:
         if options.config:
-            raise ConfigError("--config is for wheels; a project has its table in its own pyproject.toml")
+            raise ConfigError("--config is for wheels; the options of a project are in its own pyproject.toml")
         if len(names) > 1:
-            raise ConfigError(f"{names[0]} and {names[1]}: name one project, or wheels of one")
+            raise ConfigError(f"{names[0]} and {names[1]}: give one project, or the wheels of one project")
         options.project = names[0]
         return Source(project_root(options))
     from hatch_docker.project.pyproject import project_of_wheel, read_toml  # an unchanged build imports no library
 
     if others := [name for name in names if not name.endswith(".whl")]:
-        raise ConfigError(f"{others[0]} is not a wheel: name wheels alone, or the directory of one project")
+        raise ConfigError(f"{others[0]} is not a wheel: give only wheels, or the directory of one project")
     if getattr(options, "watch", False):
-        raise ConfigError("--watch looks at the sources of a project; name its directory instead of a wheel")
+        raise ConfigError("--watch watches the sources of a project; give its directory instead of a wheel")
     if getattr(options, "build_arg", None):
-        raise ConfigError("--build-arg is for the build of a wheel, and the wheel exists; leave it out")
+        raise ConfigError("--build-arg is for the build of a wheel, but this wheel is already built; leave it out")
     if options.config:
         config = Path(options.config).resolve()
         if not config.is_file():
             raise ConfigError(f"--config: there is no file {options.config}")
         if "hatch-docker" not in read_toml(config).get("tool", {}):
-            raise ConfigError(f"--config: {options.config} has no table [tool.hatch-docker]; name the file that has it")
+            raise ConfigError(f"--config: {options.config} has no table [tool.hatch-docker]; give the file that has it")
         return Source(config.parent, wheels, config.name)
     return Source(project_of_wheel(wheels[0]), wheels)

@@ -64,7 +64,7 @@ def read_fields(value: str, *, place: str) -> dict[str, str]:
     kind = fields.get("type", "")
     if kind == "inline":
         raise ValueError(
-            "inline keeps a cache in an image that BuildKit pushes, and this image is put together here; "
+            "inline stores the cache in an image that BuildKit pushes, but hatch-docker assembles this image itself; "
             "use type=registry,ref=REPOSITORY:cache"
         )
     if kind not in _REQUIRED_FIELDS:
@@ -94,7 +94,7 @@ def _fields_of(value: str) -> dict[str, str]:
 def user(value: str) -> str:
     """Check that the numbers in `uid` or `uid:gid` are not larger than MAX_ID."""
     if any(part.isdecimal() and (len(part) > 10 or int(part) > MAX_ID) for part in value.split(":")):
-        raise ValueError(f"must be at most {MAX_ID}, the greatest number of a user or group")
+        raise ValueError(f"must be at most {MAX_ID}, the highest number of a user or group")
     return value
 
 
@@ -145,7 +145,7 @@ def string(value: Any) -> Any:
 def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     """Check that a list contains no duplicates."""
     if twice := [item for item in value if value.count(item) > 1]:
-        raise ValueError(f'names "{twice[0]}" twice')
+        raise ValueError(f'contains "{twice[0]}" twice')
     return value
 
 
@@ -191,7 +191,7 @@ Tag = Annotated[str, Text('must be a tag such as "stable-1"; {version}, {major},
 Base = Annotated[str, Text('must be a reference such as "python:3.13-slim", "debian:" and a suite, or "oci:" and a '
     "path", rf"^(?:debian:[a-z][a-z0-9-]*|oci:{_LINE}|{_HOST}{_REPOSITORY}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$")]
 Python = Annotated[str, Text('must be a string such as "3.13"', r"^3\.[0-9]{1,3}t?$")]
-User = Annotated[str, Text('must be a number such as "65532", "uid:gid", or a name that the base knows',
+User = Annotated[str, Text('must be a number such as "65532", "uid:gid", or the name of a user in the base',
     f"^{_ID}(?::{_ID})?$", user), _STRING]
 Signal = Annotated[str, Text('must be a signal of Linux such as "SIGINT", or its number',
     f"^(?:SIG(?:{_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$")]
@@ -215,7 +215,7 @@ Language = Annotated[str, Text('must be a language by its code of two or three l
 Builder = Annotated[str, Text('must be the name of a builder, such as "default" or "podman"',
     "^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 Size = Annotated[int, Text('must be a size such as "50MB" or "1.5GiB"', f"^{_AMOUNT}(?:{_UNIT})$", size)]
-Growth = Annotated[tuple[float | None, int | None], Text('must be a share such as "5%" or a size such as "2MB"',
+Growth = Annotated[tuple[float | None, int | None], Text('must be a percentage such as "5%" or a size such as "2MB"',
     f"^{_AMOUNT}(?:%|{_UNIT})$", growth)]
 Mode = Annotated[int, Text('must be a string of octal digits, such as "0644"', "^0?[0-7]{3}$", partial(int, base=8))]
 Duration = Annotated[int, Text('must be a duration such as "30s", "1m30s" or "500ms"',

@@ -169,8 +169,8 @@ def _search(find: Callable[[bytes], str], longest: int, where: str) -> Feed:
         data = tail + piece if tail else piece
         if what := find(data):
             raise SecretError(
-                f"{what} is in {where}: nothing is written or pushed; remove it there, and change it, "
-                "since it may be elsewhere too"
+                f"{what} is in {where}: nothing is written or pushed; remove it there, and replace the secret, because "
+                "it may be in other places, too"
             )
         tail = data[-longest + 1 :] if longest > 1 else b""
 

@@ -89,8 +89,8 @@ def finish(
         made += file_layers(plan, root, base, compression, ctx).values()
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
-            f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "
-            "take a base with OCI's, or labels"
+            f"base {base.name} has Docker's media types, which do not support annotations; not set: {', '.join(lost)}; "
+            "use a base with OCI media types, or labels"
         )
     created = created_time(plan, base, pins)
     settings, annotations = image_settings(plan, base, created), image_annotations(plan, base, created)
@@ -210,8 +210,8 @@ def check_contents(wheel: Path, target: Target) -> None:
         raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
     if len(names) > MEMBERS:
         raise WheelError(
-            f"the project's wheel holds {len(names)} files, more than the {MEMBERS} that are installed: exclude what "
-            "the program does not read, or copy data into the image by `files`"
+            f"the project's wheel holds {len(names)} files, more than the limit of {MEMBERS}: exclude files that the "
+            "program does not read, or copy data into the image with `files`"
         )
     for name in names:
         if part := secret_part(name):
@@ -236,7 +236,7 @@ def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Contex
     for option, words in (("entrypoint", plan.config.entrypoint), ("cmd", plan.config.cmd)):
         for word in filter(_NO_VARIABLE.search, words):
             ctx.progress.warn(
-                f"tool.hatch-docker.{option}: {word!r} is not filled in: write ${{NAME}} or "
+                f"tool.hatch-docker.{option}: {word!r} is not replaced: write ${{NAME}} or "
                 "${NAME:-default}, or $${ for ${ itself"
             )
     words = plan.config.entrypoint or plan.config.cmd

@@ -71,7 +71,7 @@ def make_files(
     missing = {path: f"/{path}" for path in directories if path not in base.directories}
     check_directories(missing, entries, base, OPTION, ctx)
     if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
-        ctx.progress.warn(f"{OPTION}: containers do not see /{hidden}: runtimes mount a file of their own there")
+        ctx.progress.warn(f"{OPTION}: containers do not see /{hidden}: container runtimes mount their own file there")
     files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
     with readable():
         digests = {path: file_digest(file) for path, file in files.items()}
@@ -85,7 +85,7 @@ def make_files(
     size = layer.unpacked_size or 0
     if large is not None and size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
         raise ConfigError(
-            f"{OPTION}: /{large.path} compresses so far that it looks like a decompression bomb, and is refused; let "
+            f"{OPTION}: /{large.path} compresses so much that it looks like a decompression bomb, and is refused; let "
             "the program create it, in a volume"
         )
     return layer, cached
@@ -209,7 +209,7 @@ def _entries(plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[En
     elif source.exists():
         raise ConfigError(f"{option}: {plan.source} is neither a file nor a directory")
     else:
-        pattern = "; a pattern is not filled in, name a directory" if re.search(r"[*?[]", plan.source) else ""
+        pattern = "; patterns are not expanded here, give a directory" if re.search(r"[*?[]", plan.source) else ""
         raise ConfigError(f"{option}: there is no {plan.source} in {root.name}/{pattern}")
 
 
@@ -238,7 +238,9 @@ def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base
             link = os.readlink(child)  # noqa: PTH115 - as it is written, not normalised
             end = os.path.normpath(source / link)
             if os.path.isabs(link) or not Path(end).is_relative_to(source):  # noqa: PTH117
-                raise ConfigError(f"{option}: {child.name} in {plan.source} is a link out of what is copied: {link}")
+                raise ConfigError(
+                    f"{option}: {child.name} in {plan.source} is a link to a place that is not copied: {link}"
+                )
             yield Entry(path, "symlink", 0o777, SOURCE_DATE, target=link)
         elif child.is_dir():
             yield from _directory(child, real_path(base.symlinks, path), plan, root, base, option)
@@ -285,13 +287,13 @@ def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Co
         path = located(volume, base, VOLUMES)
         if path in base.symlinks:
             ctx.progress.warn(
-                f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays one; "
-                f"name the directory: /{real_path(base.symlinks, path)}"
+                f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays a link; use "
+                f"the directory: /{real_path(base.symlinks, path)}"
             )
         elif f"{path}/".startswith(f"{VENV}/"):
             ctx.progress.warn(
-                f"{VOLUMES}: {volume} is where the code is, which belongs to root; "
-                "name a directory elsewhere, such as /data"
+                f"{VOLUMES}: {volume} is where the code is, which belongs to root; choose another directory, such as "
+                "/data"
             )
         elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or is_directory(files.get(path))):
             missing.setdefault(path, volume)

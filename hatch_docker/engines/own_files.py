@@ -37,15 +37,15 @@ def certificates_layer(
     found = [(path, text) for path in plan.ca_certificates for text in _read(root, path)]
     for path, text in found:
         if end := _expired(text):
-            ctx.progress.warn(f"{OPTION}: {path} has a certificate that expired on {end}; replace it by its successor")
+            ctx.progress.warn(f"{OPTION}: {path} has a certificate that expired on {end}; replace it with the new one")
     own = "".join(f"{text}\n" for _, text in found)
     key = key_of("certificates", 1, [layer.diff_id for layer in base.image.layers])
     public: dict[str, str] = ctx.store.remembered("base", key, lambda: _public(base, ctx))
     if not public:
         places = " or ".join(f"/{path}" for path in BUNDLES)
         raise ConfigError(
-            f"{OPTION}: base {base.name} has no public certificates to add to in {places}; "
-            "choose one that has them"
+            f"{OPTION}: base {base.name} has no public certificates in {places} to add these to; choose a base that "
+            "has them"
         )
     contents = {path: text.rstrip("\n") + "\n" + own for path, text in public.items()}
     directory, _, name = CA_BUNDLE[1:].rpartition("/")  # where the variables lead to
@@ -94,7 +94,9 @@ def _read(root: Path, name: str) -> list[str]:
         raise ConfigError(f"{OPTION}: cannot read {name}: {error.strerror}") from error
     text = data.decode("latin-1")
     if "PRIVATE KEY-----" in text:
-        raise ConfigError(f"{OPTION}: {name} has a private key, which must be in no image; leave certificates alone")
+        raise ConfigError(
+            f"{OPTION}: {name} has a private key, which must not be in an image; keep only the certificates"
+        )
     found = _CERTIFICATE.findall(text)
     try:
         for certificate in found:

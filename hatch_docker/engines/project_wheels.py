@@ -53,13 +53,15 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     differing = [pinned for pinned in pins if _here(pinned.name) != pinned.version]
     if project.wheel_with is None:
         raise BuildError(
-            "the project's wheel is made on this machine, with what is installed here, and not what the lock has: "
+            "the project's wheel is made on this machine, with the versions installed here and not those of the lock: "
             'leave isolated = "never" out of [tool.hatch-docker.build], or set HATCH_DOCKER_PINS=none'
         )
     if not differing:
         return project.wheel()
     name = differing[0].name
-    ctx.progress.detail(f"{name} is {_here(name)} here and {differing[0].version} in the lock, which is taken")
+    ctx.progress.detail(
+        f"{name} is {_here(name)} here and {differing[0].version} in the lock; the build uses the version of the lock"
+    )
     for pinned in pins:
         if not pinned.filename.endswith(PURE):
             raise BuildError(

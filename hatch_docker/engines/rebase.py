@@ -135,7 +135,9 @@ def old_base(image: Image, ctx: Context) -> OldBase:
         where, count, config = f"{name}@{digest}", len(found.layers), found.config_json
         fits = [layer.diff_id for layer in found.layers] == [layer.diff_id for layer in image.layers[:count]]
     if not fits or not all(maker.startswith(OURS) for maker in makers[count:]):
-        raise ImageError(f"{image.digest} names the base {where}, and its layers are not that base's; build again")
+        raise ImageError(
+            f"{image.digest} names the base {where}, and its layers are not those of that base; build again"
+        )
     return OldBase(name, digest, config, count)
 
 
@@ -143,8 +145,8 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
     """Return the old base as its registry, or the cache, has it: the configuration, no layer."""
     if not name:
         raise ImageError(
-            f"{image.digest} has the base {digest}, and does not name its place (a layout of the machine that built "
-            "it?), so the settings that it has from there are not known; build again"
+            f"{image.digest} has the base {digest}, but not where it is (a layout on the machine that built it?), so "
+            "its settings that come from the base are not known; build again"
         )
     try:
         return pull(Remote(ctx.client, ctx.environ), parse_reference(name).pinned(digest), image.platform, ctx.store)

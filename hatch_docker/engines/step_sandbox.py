@@ -49,7 +49,7 @@ def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
         return [entry for output in run.outputs for entry in _written(output, work / "tree", trees, run)]
     except (OSError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else "its directories are too deep"
-        raise BuildError(f"what the step `{run.title}` wrote cannot be read: {why}") from error
+        raise BuildError(f"the files that the step `{run.title}` wrote cannot be read: {why}") from error
 
 
 def _written(output: str, tree: Path, before: Sequence[str], run: StepRun) -> Iterator[Entry]:

@@ -163,8 +163,8 @@ def _step_layer(run: StepRun, workdir: str, compression: Compression, steps: Ste
         before = ctx.store.recall(RESULT, key)
         if before not in (None, layer.diff_id):
             ctx.progress.warn(
-                f"{run.option}: {run.title} wrote other bytes than the last time, in the same image and inputs, so "
-                "each machine makes another image; docs/steps.md has the usual causes"
+                f"{run.option}: {run.title} wrote different bytes than last time, with the same image and inputs, so "
+                "each machine makes a different image; docs/steps.md has the usual causes"
             )
         ctx.store.remember(RESULT, key, layer.diff_id)
     return layer, cached
@@ -255,7 +255,7 @@ def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: 
     if path := ctx.store.remembered(CODE, key_of(layer.diff_id), find):
         raise BuildError(
             f"the step that fills {', '.join(note.contents)} wrote machine code, /{path}, for {twin.platform}, which "
-            f"does not run on {base.platform}; build it there, or drop that platform"
+            f"does not run on {base.platform}; build it there, or remove that platform"
         )
 
 

@@ -151,7 +151,7 @@ def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
         line = f"wheel {pinned.filename} has a wrong RECORD: {sanitize(faults[0])}{others}"
         if refuse:
             raise WheelError(f'{line}; pin another version, or leave out wheel-records = "refuse"')
-        ctx.progress.warn(f"{line}; its own hash is right, and the image has a RECORD that is, too")
+        ctx.progress.warn(f"{line}; its own hash is correct, and the image has a corrected RECORD")
 
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
@@ -220,7 +220,7 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
         for wheel in wheels:
             brought = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
             if brought is None:
-                raise WheelError(f"the cache no longer knows the files of {wheel.filename}; build again")
+                raise WheelError(f"the cache no longer has the files of {wheel.filename}; build again")
             files[wheel.title] = brought
         check_owners(files)
         directory, paths = f"{site.venv.root}/bin/", {path for brought in files.values() for path in brought}

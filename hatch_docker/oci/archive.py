@@ -210,10 +210,10 @@ def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Ima
         return f"it has no {missing[0]}"
     for name, content in expected.items():
         if isinstance(content, bytes) and content and content != _read(path, members, name):
-            return f"{name} is about another image, or other names"
+            return f"{name} describes another image, or other names"
     if others := [name for name in members if name not in expected]:
         return f"{shown(others[0])} does not belong to the image"
-    return "the order, the headers or the end of its members are others"
+    return "the order, the headers or the end of its members differ"
 
 
 def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: OpenBlob) -> None:

@@ -181,7 +181,7 @@ def authorize(
         return "Bearer " + _token(client, url, challenges["bearer"], credential, scopes, login)
     if "basic" in challenges:
         if credential is None or not credential.username:
-            raise RegistryError(f"it wants a password: {login}")
+            raise RegistryError(f"it requires a password: {login}")
         return urls.basic(credential.username, credential.password)
     raise RegistryError(f"its authentication method is unknown ({header[:100]!r})")
 

@@ -101,7 +101,7 @@ def load(
                 _send(api, stream, sent, task)
             found = _tag(api, ids, names)
     if not found:
-        raise DaemonError(f"{daemon} took the archive {_file(archive)} and does not have the image: look at its log")
+        raise DaemonError(f"{daemon} took the archive {_file(archive)}, but does not have the image: look at its log")
     return Loaded(daemon, found, names, sent)
 
 
@@ -269,7 +269,7 @@ def _load_by_program(
         raise DaemonError(str(error)) from error
     found = asked()
     if not found:
-        raise DaemonError(f"podman took the archive {path} and does not have the image: look at `podman image ls`")
+        raise DaemonError(f"podman took the archive {path}, but does not have the image: look at `podman image ls`")
     return Loaded(daemon, f"sha256:{found}", names, path.stat().st_size)
 
 

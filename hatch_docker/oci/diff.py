@@ -73,7 +73,7 @@ def _image(old: Image, new: Image) -> Iterator[str]:
             break
         if was.descriptor.digest != now.descriptor.digest:
             yield (
-                f"{title} has the same files and is compressed otherwise: "
+                f"{title} has the same files, compressed differently: "
                 f"{was.descriptor.size} bytes of {was.descriptor.media_type}, "
                 f"{now.descriptor.size} of {now.descriptor.media_type}"
             )

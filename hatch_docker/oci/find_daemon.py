@@ -38,7 +38,7 @@ def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
     found = find_daemons(environ, kind)
     if not found:
         who = kind.capitalize() or "Docker or Podman"
-        raise DaemonError(f"no {who} answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)")
+        raise DaemonError(f"no {who} answers: start it, or set its address (DOCKER_HOST, CONTAINER_HOST)")
     return found[0]
 
 

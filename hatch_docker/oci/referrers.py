@@ -250,7 +250,7 @@ def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Ite
         else:
             sleep(max(quiet - (start - written), 0.01))
     raise RegistryError(
-        f"{target.name.name}: other pushes keep overwriting the list of what is attached to {digest}; "
+        f"{target.name.name}: other pushes keep overwriting the list of attachments of {digest}; "
         "push again when they are done"
     )
 
@@ -258,7 +258,7 @@ def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Ite
 def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], entity: str) -> None:
     data = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": list(items)})
     if len(data) > DOCUMENT_LIMIT:
-        raise RegistryError(f"{target.name.name}: a list of all that is attached to {digest} is too long; delete some")
+        raise RegistryError(f"{target.name.name}: the list of attachments of {digest} is too long; delete some")
     condition = {"if-match": entity} if entity else {}
     try:
         send_manifest(target, fallback_tag(digest), Descriptor(OCI.index, digest_of(data), len(data)), data, condition)

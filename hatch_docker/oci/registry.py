@@ -154,5 +154,5 @@ def refuse(reference: Reference, response: Response) -> StatusError:
     elif response.status == 413:
         text += "; it, or a proxy in front of it, limits the size of a request (nginx: client_max_body_size)"
     elif response.status == 400 and b"HTTPS" in response.body:
-        text += f"; it wants https: take it out of {INSECURE}"
+        text += f"; it requires https: remove it from {INSECURE}"
     return StatusError(text, response)

@@ -53,7 +53,7 @@ def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[
     if python and not _admits(project.requires_python, python):
         where = name if kind == "debian" else f"python = {python!r}"
         raise ConfigError(
-            f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
+            f"{where} has Python {python}, but {project.name} requires-python {project.requires_python!r}; "
             f"set base to {fitting_bases(project.requires_python)}, or widen requires-python"
         )
     debian = config.debian.mirror, config.debian.security_mirror, config.debian.slim

@@ -158,8 +158,8 @@ def _pins(project: Metadata, config: Config, guesses: list[Guess]) -> str:
 def _budget(config: Config, repositories: Sequence[str]) -> BudgetPlan | None:
     if config.max_growth and not repositories:
         raise ConfigError(
-            "tool.hatch-docker.max-growth: compares with the image that was pushed last; set `image` or `registries` "
-            "to say where that is"
+            "tool.hatch-docker.max-growth: compares with the last pushed image; set `image` or `registries`, so that "
+            "its repository is known"
         )
     share, growth = config.max_growth or (None, None)
     return BudgetPlan(config.max_size or None, growth, share) if config.max_size or config.max_growth else None
@@ -223,9 +223,9 @@ def _check_build(build: BuildConfig) -> None:
     for name in sorted(build.args):
         for other in ("env", "secrets"):
             if name in getattr(build, other):
-                raise ConfigError(f"{table}.args: {name} is one of build.{other} too; leave it in one of them")
+                raise ConfigError(f"{table}.args: {name} is also in build.{other}; remove it from one of them")
     if build.ssh and not build.network:
-        raise ConfigError(f"{table}.ssh: the keys are for other machines, and network = false cuts them off")
+        raise ConfigError(f"{table}.ssh: SSH needs the network, and network = false forbids it")
     for name in ("args", "env", "ssh"):
         if build.isolated == "never" and getattr(build, name):
             raise ConfigError(f'{table}.{name}: is for the builder stage, which isolated = "never" switches off')
@@ -298,7 +298,7 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     has = f"several scripts: {', '.join(scripts)}" if scripts else "no script"
     raise ConfigError(
         f"tool.hatch-docker.entrypoint: {project.name} has {has}; set the program to run: entrypoint = [{example}]"
-        f"{'' if scripts or looked else ', or let `hatch-docker init` look'}"
+        f"{'' if scripts or looked else ', or run `hatch-docker init`, which searches for it'}"
     )
 
 
@@ -314,7 +314,7 @@ def _cache(config: Config) -> CachePlan:
             if fields["type"] not in ("registry", "local", "none"):
                 raise ConfigError(
                     f'tool.hatch-docker.{option}: type={fields["type"]} is for engine = "buildkit", not '
-                    f"{config.engine!r}, which knows type=registry and type=local"
+                    f"{config.engine!r}, which supports type=registry and type=local"
                 )
             if unknown := sorted(fields.keys() - {"type", "ref", "src", "dest", "mode"}):
                 raise ConfigError(
@@ -327,10 +327,11 @@ def sign_plan(config: Config) -> SignPlan | None:
     """Return the plan for signing, None without `sign` options; raises ConfigError for contradicting options."""
     key, keyless, log = config.sign.key, config.sign.keyless, config.sign.transparency_log
     if key and keyless:
-        raise ConfigError("tool.hatch-docker.sign: key and keyless exclude each other; leave out one")
+        raise ConfigError("tool.hatch-docker.sign: key and keyless cannot be used together; remove one of them")
     if keyless and log is False:
         raise ConfigError(
-            "tool.hatch-docker.sign.transparency-log: what keyless signs is in the log; leave it out, or use a key"
+            "tool.hatch-docker.sign.transparency-log: keyless signatures are always in the log; leave this option out, "
+            "or use a key"
         )
     if not key and not keyless:
         if log is not None:

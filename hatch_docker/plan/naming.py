@@ -23,8 +23,7 @@ _URLS = {
 _UNKNOWN = {
     "revision": "no commit is checked out",
     "branch": (
-        "no branch is checked out, and no variable of a pipeline names one; where a tag of git is built, name the "
-        "image's tags in HATCH_DOCKER_TAGS"
+        "no branch is checked out, and no pipeline variable contains one; to build a Git tag, set HATCH_DOCKER_TAGS"
     ),
     "date": "there is no commit, and SOURCE_DATE_EPOCH is not set",
 }

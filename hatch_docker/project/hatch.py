@@ -289,7 +289,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         )
     if secrets:
         names = ", ".join([*secrets[:5], *(["..."] if secrets[5:] else [])])
-        why = "people keep secrets in files of such names; force-include of the sdist adds one"
+        why = "files with such names often contain secrets; force-include of the sdist adds one"
         builder.app.display_info(sanitize(f"excluded from the sdist: {names} ({why})"))
     return Path(artifact)
 
@@ -346,7 +346,7 @@ def _check_not_empty(wheel: Path, core: Any) -> None:
     with zipfile.ZipFile(wheel) as archive:
         if all(".dist-info/" in name for name in archive.namelist()):
             raise ConfigError(
-                f"the project's wheel {wheel.name} holds no file of the project, and project.scripts has nothing to "
+                f"the project's wheel {wheel.name} contains no file of the project, so project.scripts has nothing to "
                 "call; correct `packages` or `include` in [tool.hatch.build.targets.wheel]"
             )
 

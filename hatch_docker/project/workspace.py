@@ -185,7 +185,7 @@ def workspace_members(place: Path, config: Config) -> set[Path]:
     try:
         return _members(place, config)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ConfigError(f"the workspace of {place} cannot be read: {error}; see its members and exclude") from error
+        raise ConfigError(f"the workspace of {place} cannot be read: {error}; check its members and exclude") from error
 
 
 def _members(place: Path, config: Config) -> set[Path]:

@@ -146,7 +146,9 @@ def document_reader(directory: Path) -> Callable[[Document], bytes]:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"cannot read {path}, made with the image: {error.strerror}; build again") from error
+            raise ConfigError(
+                f"cannot read {path}, which was made with the image: {error.strerror}; build again"
+            ) from error
         if digest_of(data) != document.digest:
             raise ConfigError(f"{path} is not what was made with the image; build again")
         return data
@@ -203,7 +205,7 @@ def attach_and_sign(
         except TransientError:
             raise
         except RegistryError as error:
-            text = f"{error}; where nothing can be attached, set sbom = [] and provenance = false"
+            text = f"{error}; for a registry that accepts no attachments, set sbom = [] and provenance = false"
             raise error.with_message(text) from error
         if sign is not None:
             from hatch_docker.release.cosign import Cosign

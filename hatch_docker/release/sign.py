@@ -160,7 +160,7 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
     except CosignError as error:
         if error.transient:
             raise
-        raise SignatureError(f"{name} is not signed as it should be: {error}") from error
+        raise SignatureError(f"{name} has no valid signature: {error}") from error
     signed = [payload["critical"] for payload in _json(output)]
     repositories = {
         _repository(critical["identity"]["docker-reference"])
@@ -169,8 +169,8 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
     if wanted not in repositories:
         others = ", ".join(sorted(repositories)) or "nothing"
         raise SignatureError(
-            f"{name} is signed, but for {others}, not for {wanted}: somebody copied it there with its signature; "
-            "if that was meant, say --signed-as"
+            f"{name} is signed, but for {others}, not for {wanted}: it was copied there with its signature; if this is "
+            "intended, add --signed-as"
         )
     formats = []
     for kind, predicate in PREDICATES.items():

@@ -107,7 +107,7 @@ def _from_pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: 
 
 def _note(tool: str, entries: Sequence[Table]) -> str:
     names = ", ".join(entry["name"] for entry in entries)
-    return f"[[tool.{tool}.source]] {names} comes after the public index and is not asked: lock with `{tool} lock`"
+    return f"[[tool.{tool}.source]] {names} comes after the public index and is not searched: lock with `{tool} lock`"
 
 
 def _entry(source: Table, environ: Mapping[str, str], prefix: str) -> dict[str, Any]:

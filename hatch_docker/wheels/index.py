@@ -434,7 +434,7 @@ def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the index configuration in {path}: {error}") from error
     if (place := first_mismatch(expected, table)) is not None:
-        raise ConfigError(f"the index configuration in {path} cannot be read: {place} is not what uv takes there")
+        raise ConfigError(f"the index configuration in {path} cannot be read: {place} is not valid there for uv")
     return table
 
 

@@ -146,7 +146,7 @@ def test_requires_python_is_compared_with_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("libc", "python", "message"), [
     (("glibc", "2.36"), "3.13.9", ""),
     (("glibc", "2.9"), "3.13.5", ""),
-    (("glibc", "2.42"), "3.13.5", "has the C library glibc 2.42, and base run has glibc 2.41: what is compiled there"),
+    (("glibc", "2.42"), "3.13.5", "has the C library glibc 2.42, and base run has glibc 2.41: code that is compiled"),
     (("musl", "1.2"), "3.13.5", "has the C library musl 1.2, and base run has glibc 2.41"),
     (("glibc", "2.41"), "3.12.1", "build.base dev has Python 3.12.1, and base run has 3.13.5: choose two images"),
 ])  # fmt: skip

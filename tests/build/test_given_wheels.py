@@ -86,10 +86,10 @@ def test_the_table_is_that_of_the_project_around(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "options", "said"),
     [
-        ((PURE, "."), {}, "is not a wheel: name wheels alone"), (("a", "b"), {}, "a and b: name one project"),
-        ((PURE,), {"watch": True}, "--watch looks at the sources"), ((), {"config": "x.toml"}, "--config is for"),
-        ((PURE,), {"config": "x.toml"}, "no file x.toml"), ((PURE,), {"build_arg": ["A=1"]}, "the wheel exists"),
-        ((PURE,), {"config": "mkdocs.toml"}, "mkdocs.toml has no table .tool.hatch-docker.; name the file that has it"),
+        ((PURE, "."), {}, "is not a wheel: give only wheels"), (("a", "b"), {}, "a and b: give one project"),
+        ((PURE,), {"watch": True}, "--watch watches the sources"), ((), {"config": "x.toml"}, "--config is for"),
+        ((PURE,), {"config": "x.toml"}, "no file x.toml"), ((PURE,), {"build_arg": ["A=1"]}, "is already built"),
+        ((PURE,), {"config": "mkdocs.toml"}, "mkdocs.toml has no table .tool.hatch-docker.; give the file that has it"),
     ],
 )  # fmt: skip
 def test_arguments_that_contradict_each_other(

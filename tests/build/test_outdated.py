@@ -72,7 +72,7 @@ def test_debian_packages(archive: FakeArchive, tmp_path: Path, ctx: Context) -> 
     ]  # fmt: skip
     archive.date = "Fri, 31 Oct 2025 00:00:00 UTC"  # a mirror that is behind
     archive.write()
-    with pytest.raises(TransientError, match="the mirror does not say what is new"):
+    with pytest.raises(TransientError, match="the mirror gives no current package list"):
         find_outdated(pins, PLAN, tmp_path, ctx)
 
 

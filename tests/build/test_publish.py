@@ -285,7 +285,7 @@ def test_an_archive_without_names_needs_a_tag(
     with path.open("wb") as stream:
         write_archive(small_image(), [], stream, host=AMD64)
     assert main(["push", str(path), "--registry", registry.host]) == 1
-    assert "does not say how its image is tagged" in capsys.readouterr().err
+    assert "has no tags for its image" in capsys.readouterr().err
     assert main(["push", str(path), "--registry", registry.host, "--tag", "1"]) == 0
     assert tags(registry, "other-tool-s") == {"1"}
 

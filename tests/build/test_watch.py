@@ -191,7 +191,7 @@ def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path
 
 
 @pytest.mark.parametrize(("options", "expected"), [
-    (["--push", "--watch"], "--push and --watch exclude each other"), (["--run"], "--run needs --watch"),
+    (["--push", "--watch"], "--push and --watch cannot be used together"), (["--run"], "--run needs --watch"),
     (["--watch"], "there is no pyproject.toml and no setup.py"),
 ])  # fmt: skip
 def test_what_cannot_be_watched(

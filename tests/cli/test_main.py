@@ -19,7 +19,7 @@ from tests.pages import ROOT, anchors
 
 PARSER, COMMANDS = make_parser()
 CLEAN = "argument --max-{}: must be a number of 0 or more, not {} | `hatch-docker clean --help` shows the options"
-FILES = "must be a directory: what is written are files, and - is not one of them"
+FILES = "must be a directory: several files are written, so - (standard output) is not possible"
 OPTION = "`{}` is an option of [tool.hatch-docker]; HATCH_DOCKER_{} sets it for one run"
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
@@ -204,7 +204,7 @@ def test_output_comes_before_the_error(tmp_path: Path) -> None:
 def test_key_and_identity_exclude_each_other(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Options that would be ignored are refused before any request."""
     assert main(["verify-signature", "registry.invalid/x:1", *given.split()]) == 1
-    assert "say whose signature is accepted" in capsys.readouterr().err
+    assert "set whose signature is accepted" in capsys.readouterr().err
 
 
 def test_a_lock_is_not_checked_and_upgraded_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def test_what_looks_like_a_variable_and_is_none_is_told(word: str, told: bool, t
     ctx = context(tmp_path, [])
     base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), ctx)
     check_commands(plan_of({"entrypoint": ["python"], "cmd": [word]}), base, frozenset(), ctx)
-    found = [f"hatch-docker.cmd: {word!r} is not filled in" in line for line in ctx.progress.warnings]
+    found = [f"hatch-docker.cmd: {word!r} is not replaced" in line for line in ctx.progress.warnings]
     assert found == ([True] if told else [])
 
 
@@ -92,7 +92,7 @@ def test_a_wheel_of_ours_with_too_many_files_is_refused(tmp_path: Path, monkeypa
     (wheel := tmp_path / "demo-1-py3-none-any.whl").write_bytes(make_wheel("demo", "1", files={"demo/data": b""})[1])
     check_contents(wheel, TRIXIE)
     monkeypatch.setattr("hatch_docker.engines.common.MEMBERS", 3)
-    with pytest.raises(WheelError, match=r"the project's wheel holds 4 files, more than the 3 that are installed"):
+    with pytest.raises(WheelError, match=r"the project's wheel holds 4 files, more than the limit of 3"):
         check_contents(wheel, TRIXIE)
 
 

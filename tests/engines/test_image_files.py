@@ -70,7 +70,7 @@ def test_of_two_files_the_last_is_it(root: Path) -> None:
     ([("a", "/x/.wh.y")], "no layer can hold a name that starts with .wh."),
     ([("white", "/x")], "white holds .wh.a, a name that no layer can hold"),
     ([("a", "/" + "a" * 300)], "too long for a file system"),
-    ([("conf/*", "/x")], "there is no conf/* in p/; a pattern is not filled in, name a directory"),
+    ([("conf/*", "/x")], "there is no conf/* in p/; patterns are not expanded here, give a directory"),
 ])  # fmt: skip
 def test_what_cannot_be_is_named(plans: list[tuple[str, str]], words: str, root: Path) -> None:
     for name, child in (("over", "run"), ("white", ".wh.a")):
@@ -94,7 +94,7 @@ def test_a_file_that_compresses_like_a_bomb_is_named(root: Path) -> None:
     """No build would take its layer."""
     with (root / "empty.db").open("wb") as stream:
         stream.truncate(70 << 20)
-    with pytest.raises(ConfigError, match=r"files: /srv/empty\.db compresses so far that it looks like"):
+    with pytest.raises(ConfigError, match=r"files: /srv/empty\.db compresses so much that it looks like"):
         made(root, ("empty.db", "/srv/empty.db"))
 
 

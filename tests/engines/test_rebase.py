@@ -151,7 +151,7 @@ def test_an_old_base_that_is_gone_or_another_is_told(based: Based, tmp_path: Pat
     """Without its settings nobody can tell what the image had from it."""
     old = based.built()
     false = built(based.plan, replace(based.base, image=python_base(extra="other")), based.ctx)
-    with pytest.raises(ImageError, match="its layers are not that base's"):
+    with pytest.raises(ImageError, match="its layers are not those of that base"):
         based.rebased(false)
     with FakeRegistry() as empty:
         text = old.config.decode().replace(based.registry.host, empty.host)

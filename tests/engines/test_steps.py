@@ -118,7 +118,7 @@ def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
     lines: list[str] = []
     layers(tmp_path, [file_entry("srv/x", b"1")])
     layers(tmp_path, [file_entry("srv/x", b"2")], engine="buildkit", lines=lines)
-    assert "wrote other bytes than the last time" in "".join(lines)
+    assert "wrote different bytes than last time" in "".join(lines)
 
 
 @pytest.mark.parametrize(("step", "written", "message"), [
@@ -207,7 +207,7 @@ def test_a_refused_write_is_named(output: str, path: str, tmp_path: Path) -> Non
     ({"outputs": ["/./."]}, "outputs: / is the whole image"),
     ({"outputs": ["/tmp/x"]}, "/tmp/x belongs to the container's runtime or to the step"),
     ({"outputs": ["/etc"]}, "/etc holds files of the step's container"),
-    ({"outputs": ["/srv"], "env": {"A": "1"}, "secrets": ["A"]}, "env: A is one of its secrets too"),
+    ({"outputs": ["/srv"], "env": {"A": "1"}, "secrets": ["A"]}, "env: A is also one of its secrets"),
 ])
 def test_options_that_cannot_be(step: dict[str, Any], message: str | None) -> None:
     with pytest.raises(ConfigError, match=message):

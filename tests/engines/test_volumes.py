@@ -114,7 +114,7 @@ def test_a_file_in_the_way_is_named(volume: str, words: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("volume", "words"), [
-    ("/cache", "is a link to var/cache in base test, and stays one; name the directory: /var/cache"),
+    ("/cache", "is a link to var/cache in base test, and stays a link; use the directory: /var/cache"),
     ("/opt/venv", "is where the code is"), ("/opt/venv/lib/x", "is where the code is"),
 ])  # fmt: skip
 def test_a_link_and_the_code_stay_with_a_warning(volume: str, words: str, tmp_path: Path) -> None:

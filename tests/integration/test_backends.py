@@ -283,10 +283,10 @@ def test_buildkit_makes_them_where_the_sandbox_is_refused(tmp_path: Path, cache:
     project = write(tmp_path / "uv", {**UV_BUILD, "src/uv_demo/__init__.py": new})
     made = make(project, cache, prefix=refused, **buildkit)
     assert made.status == 0, made.output
-    assert "the wheel is made of the project's files, without an sdist" in made.output
+    assert "the wheel is made from the project's files, without an sdist" in made.output
     digest = made.digest
     assert make(project, cache, HATCH_DOCKER_BUILD_NETWORK="false").digest == digest
     dynamic = write(tmp_path / "pdm", {**PDM, "new.py": new})
     failed = make(dynamic, cache, prefix=refused, **buildkit)
-    check_failed(failed, "or write what `dynamic` in [project] lists into the table")
+    check_failed(failed, "or give the `dynamic` fields of [project] static values")
     assert 'set engine = "buildkit"' not in failed.output

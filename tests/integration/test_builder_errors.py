@@ -47,7 +47,7 @@ def test_neither_docker_nor_podman(tmp_path: Path, cache: Path) -> None:
 def test_a_docker_without_buildx(tmp_path: Path, cache: Path) -> None:
     """As the program of an older package says it, with plugins that are elsewhere."""
     script(tmp_path / "bin/docker", f'shift\nexec {need("docker")} no-such-plugin "$@"')
-    refused(tmp_path, cache, "its buildx is not; install it", WAY_OUT, variables={"PATH": str(tmp_path / "bin")})
+    refused(tmp_path, cache, "its plugin buildx is not; install it", WAY_OUT, variables={"PATH": str(tmp_path / "bin")})
 
 
 @pytest.mark.parametrize("listens", [False, True])

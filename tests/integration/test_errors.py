@@ -38,7 +38,7 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
         ("requires-python", 'dependencies = ["a >> 1"]\nrequires-python'), "", ("project.dependencies", "a >> 1"),
     ),
     "no readme": (("requires-python", 'readme = "R.md"\nrequires-python'), "", ("pyproject.toml", "R.md")),
-    "no code": (('["hello"]\n', '["hallo"]\n'), "", ("hello-1.0.0-py3-none-any.whl", "holds no file", "packages")),
+    "no code": (('["hello"]\n', '["hallo"]\n'), "", ("hello-1.0.0-py3-none-any.whl", "contains no file", "packages")),
     "groups are no table": (
         ("[build-system]", "dependency-groups = 1\n[build-system]"), "", ("dependency-groups", "table"),
     ),

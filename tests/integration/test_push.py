@@ -254,7 +254,7 @@ def test_what_hatch_itself_says_and_returns(servers: tuple[Server, Server], tmp_
         command = [*hatch, "publish", "-p", "docker", "-o", f"registries={busy.host}"]
         failed = subprocess.run(command, cwd=made, env=environ, capture_output=True, text=True, check=False)
     assert failed.returncode == 75, failed.stderr
-    assert "it asks to wait 86400 s: try again later" in failed.stderr
+    assert "the server asks to wait 86400 s: try again later" in failed.stderr
     for option in ("registry=x", "tags=a b"):
         wrong = [*hatch, "publish", "-p", "docker", "-o", option]
         refused = subprocess.run(wrong, cwd=made, env=environ, capture_output=True, text=True, check=False)

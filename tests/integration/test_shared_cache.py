@@ -72,7 +72,7 @@ def test_what_is_not_as_it_should_be_is_not_used(registry: FakeRegistry, tmp_pat
     shutil.rmtree(project / "dist")  # an archive that is there is not written again
     outcome = build(project, tmp_path / "cache", variables=source(registry))
     assert outcome.image().digest == digest
-    assert "4 of its facts are not as they should be" in outcome.output
+    assert "4 of its records are not valid" in outcome.output
     assert "a layer of the shared cache is made here instead" in outcome.output
 
 

@@ -183,7 +183,7 @@ def test_verify_signature(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
         assert done.stdout == f"{pushed.name} is signed, and so are its documents: cyclonedx, spdx, slsa\n"
     refused = verify_signature(tmp_path / "other.pub", pushed.name)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "is not signed as it should be: cosign verify: no matching signatures" in refused.stderr
+    assert "has no valid signature: cosign verify: no matching signatures" in refused.stderr
 
 
 def remote() -> Remote:
@@ -253,7 +253,7 @@ def test_a_registry_that_wants_a_password(where: str, pushed: Pushed, cache: Pat
         own = {"DOCKER_CONFIG": str(tmp_path)} if where == "docker" else {"REGISTRY_AUTH_FILE": str(path)}
         own |= {"HOME": str(tmp_path), "HATCH_DOCKER_IMAGE": f"{closed.host}/team/app"}
         without = push_project(pushed.project, cache, keys, **{**own, "DOCKER_CONFIG": "/x", "REGISTRY_AUTH_FILE": ""})
-        check_failed(without, f"it wants a password: log in with `docker login {closed.host}`")
+        check_failed(without, f"it requires a password: log in with `docker login {closed.host}`")
         done = push_project(pushed.project, cache, keys, HATCH_VERBOSE="1", **own)
         assert done.status == 0, done.output
         name = f"{closed.host}/team/app:latest"
@@ -281,7 +281,7 @@ def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> 
     assert signed == [
         f"{names[0]} is signed, and so are its documents: slsa\n",
         f"{names[1]} is signed, and so are its documents: cyclonedx\n",
-        f"{names[2]} is signed; none of its documents is\n",
+        f"{names[2]} is signed; its documents are not signed\n",
     ]
 
 

@@ -168,7 +168,7 @@ def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_pa
     outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
     assert "build-project" in stages(outcome)
     names = ".env, .netrc, .pypirc, deploy/.env.prod, vcs_version/id_rsa"
-    assert f"excluded from the sdist: {names} (people keep secrets in files of such names; " in outcome.output
+    assert f"excluded from the sdist: {names} (files with such names often contain secrets; " in outcome.output
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     context = dockerfile.with_suffix(".context")
     assert not [path for path in context.rglob("*") if secret_part(path.relative_to(context).as_posix())]

@@ -108,7 +108,7 @@ def test_the_same_files_in_another_tar() -> None:
 
 def test_another_compression_of_the_same_files() -> None:
     (line, *_) = differences(image(BASE), image(layer(file("base"), compression="none")))
-    assert "layer 1 of 1 (hatch-docker layer-0) has the same files and is compressed otherwise" in line
+    assert "layer 1 of 1 (hatch-docker layer-0) has the same files, compressed differently" in line
 
 
 def test_settings_and_annotations_are_named() -> None:

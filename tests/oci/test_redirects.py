@@ -192,7 +192,7 @@ def test_http_on_an_https_port(words: str, registry: FakeRegistry, recorded: Rec
 
     for method in ("HEAD", "GET"):
         registry.fault(method, "/v2/", answer, times=9)
-    with pytest.raises(RegistryError, match=f"400 Bad Request .{words}.; it wants https: take it out"):
+    with pytest.raises(RegistryError, match=f"400 Bad Request .{words}.; it requires https: remove it"):
         resolve(recorded.remote, name(registry), store)
     assert recorded.sleeps == []
 

@@ -164,7 +164,7 @@ def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> N
     documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
     to = pushed(registry, built.image, tmp_path)
     registry.fault("PUT", "/manifests/sha256:", 415)
-    with pytest.raises(RegistryError, match=r"415 .*; where nothing can be attached, set sbom = \[\] and provenance"):
+    with pytest.raises(RegistryError, match=r"415 .*; for a registry that accepts no attachments, set sbom = \[\]"):
         attach_and_sign(None, built.image, documents, tmp_path, ctx)(to)
 
 
@@ -194,5 +194,5 @@ def test_documents_beside_an_archive(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cdx\.json is not what was made with the image; build again"):
         read(documents[0])
     (tmp_path / documents[1].file).unlink()
-    with pytest.raises(ConfigError, match=r"cannot read .*provenance\.json, made with the image: No such file"):
+    with pytest.raises(ConfigError, match=r"cannot read .*provenance\.json, which was made with the image: No such"):
         read(documents[1])

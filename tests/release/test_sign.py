@@ -281,8 +281,8 @@ def test_an_identity_wherever_cosign_looks_for_one(
     ({"key": "k"}, SignPlan("k", False)),
     ({"key": "k", "transparency-log": True}, SignPlan("k", True)),
     ({"keyless": True}, SignPlan("", True)),
-    ({"key": "k", "keyless": True}, "key and keyless exclude each other"),
-    ({"keyless": True, "transparency-log": False}, "what keyless signs is in the log"),
+    ({"key": "k", "keyless": True}, "key and keyless cannot be used together"),
+    ({"keyless": True, "transparency-log": False}, "keyless signatures are always in the log"),
     ({"transparency-log": True}, "nothing is signed; set key or keyless"),
 ])  # fmt: skip
 def test_options(table: dict[str, object], expected: SignPlan | str | None) -> None:

@@ -129,9 +129,9 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None, environ
     from hatch_docker.project.pyproject import read_pyproject
 
     if not options.watch:
-        raise ConfigError("--run needs --watch; the last lines of a build say how to run its image")
+        raise ConfigError("--run needs --watch; the last lines of a build show how to run its image")
     if options.push:
-        raise ConfigError("--push and --watch exclude each other: --watch builds and loads here, and never pushes")
+        raise ConfigError("--push and --watch cannot be used together: --watch only builds and loads the image")
     if not (root / "pyproject.toml").is_file():
         read_pyproject(root)  # raises ConfigError
     environ = {**environ, "HATCH_DOCKER_PUSH": "false"}

@@ -20,17 +20,17 @@ MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}
 TOPIC = 12  # width of the column with the topic
 EXAMPLES = (
     ("hatch-docker doctor", "check this machine and this project"),
-    ("hatch-docker doctor --offline", "without asking any server"),
+    ("hatch-docker doctor --offline", "without the network"),
 )
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     doctor = declare(
-        commands, "doctor", "check that a build can work here, and say what to do if not", run, examples=EXAMPLES
+        commands, "doctor", "check that a build can work here, and print what to do if not", run, examples=EXAMPLES
     )
     add_project(doctor)
-    doctor.add_argument("--offline", action="store_true", help="ask no mirror, index, registry or builder")
+    doctor.add_argument("--offline", action="store_true", help="contact no mirror, index, registry or builder")
     doctor.add_argument("--deep", action="store_true", help="read the whole cache, which may take minutes")
     add_json(doctor, "docs/troubleshooting.md")
     doctor.add_argument(

@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     load.add_argument("--into", choices=("docker", "podman"), default="", help="default: the first that answers")
     load.add_argument(
         "--tag", action="append", default=[], metavar="NAME:TAG",
-        help="a name instead of those of the build; may be repeated",
+        help="a name to replace those of the build; may be repeated",
     )
 
 

@@ -37,7 +37,7 @@ TITLES = {"base": "base", "debian": "Debian", "wheel": "Python"}
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "tell what is newer than the lock or the image: base, Debian packages, wheels"
+    summary = "list what is newer than in the lock or the image: base, Debian packages, wheels"
     outdated = declare(commands, "outdated", summary, run, verbosity=True, examples=EXAMPLES)
     outdated.add_argument("image", nargs="?", default="", metavar="IMAGE",
                           help=IMAGE.replace("default: the only one", "default: the lock, without one the only image"))

@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     push = declare(commands, "push", "push a built archive to its registries", run, verbosity=True, examples=EXAMPLES)
     push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="an archive; default: those in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; may be repeated")
-    push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; may be repeated")
+    push.add_argument("--tag", action="append", default=[], help="a tag to replace those of the build; may be repeated")
     push.add_argument("--allow-dirty", action="store_true", help="push even if it was built from uncommitted changes")
 
 

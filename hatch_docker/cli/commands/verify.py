@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     verify = declare(commands, "verify", summary, run_verify, verbosity=True, examples=EXAMPLES["verify"])
     verify.add_argument(
         "files", nargs="*", metavar="FILE",
-        help="the archive, and the wheels that `build` was given, if any; default: that in dist/, from the sources",
+        help="the archive, and the wheels that it was built from, if any; default: that in dist/, from the sources",
     )
     add_project(verify, option=True)
     verify.add_argument("--keep-downloads", action="store_true", help="use downloads of the cache, by their hashes")
@@ -106,11 +106,11 @@ def run_verify_signature(options: argparse.Namespace) -> None:
     from hatch_docker.release.sign import Trust, verify_image
 
     if bool(options.key) == bool(options.identity) or bool(options.identity) != bool(options.issuer):
-        raise ConfigError("verify-signature: say whose signature is accepted, by --key, or by --identity and --issuer")
+        raise ConfigError("verify-signature: set whose signature is accepted: --key, or --identity and --issuer")
     ctx = open_context(os.environ, silent())
     reference = parse_reference(options.reference)
     digest = reference.digest or resolve(Remote(ctx.client, ctx.environ), reference, ctx.store)[0].digest
     trust = Trust(options.key, options.identity, options.issuer, options.transparency_log)
     signed = verify_image(Cosign(Path(), ctx), reference.pinned(digest), trust, signed_as=options.signed_as)
-    documents = f", and so are its documents: {', '.join(signed)}" if signed else "; none of its documents is"
+    documents = f", and so are its documents: {', '.join(signed)}" if signed else "; its documents are not signed"
     print_lines([f"{reference.pinned(digest)} is signed{documents}"])

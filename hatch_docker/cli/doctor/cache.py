@@ -31,7 +31,8 @@ def check_cache(setup: Setup) -> Report:
     if kind in NETWORK_FILE_SYSTEMS:
         yield Finding(
             "problem", "cache",
-            f"it is on {kind}, whose locks may not hold: set HATCH_DOCKER_CACHE_DIR to a directory of this machine",
+            f"it is on {kind}, whose file locks may not work: set HATCH_DOCKER_CACHE_DIR to a directory of this "
+            "machine",
         )
     count, left = setup.leftovers
     if count:
@@ -57,7 +58,8 @@ def _check_entries(store: Store, paths: list[Path], *, deep: bool) -> Report:
         yield Finding(
             "problem", "cache",
             f"{len(damaged)} of {checked} checked entries are damaged, for example {damaged[0]}; builds make them "
-            "again, but something wrote there, or the disk fails: see its log, and run `hatch-docker clean --all`",
+            "again, but another program wrote there, or the disk fails: look at the system's log, and run "
+            "`hatch-docker clean --all`",
         )
     elif checked:
         yield f"{checked} of {len(paths)} entries checked, none is damaged" + ("" if deep else "; --deep checks all")
@@ -94,7 +96,7 @@ def check_disks(setup: Setup) -> Report:
         free, status = shutil.disk_usage(place).free, os.statvfs(place)
         text = f"{_gigabytes(free)} free for {', '.join(purposes)}"
         if free < MIN_FREE or (status.f_files and not status.f_favail):
-            reason = "" if free < MIN_FREE else ", but no inode"
+            reason = "" if free < MIN_FREE else ", but no free inode"
             yield Finding(
                 "problem", "disk", f"{text}{reason} ({place}): make room, `hatch-docker clean` may help, or set "
                 "HATCH_DOCKER_CACHE_DIR or TMPDIR to another disk",

@@ -57,7 +57,7 @@ def check_git(setup: Setup) -> Report:
     if warnings:
         yield Finding("problem", "git", warnings[0])
     elif revision is None:
-        yield Finding("unneeded", "git", "no commit: the image will name none")
+        yield Finding("unneeded", "git", "no commit: the image will have no revision")
     else:
         yield f"commit {revision.commit[:12]}" + (", with uncommitted changes" if revision.dirty else "")
 
@@ -168,8 +168,8 @@ def check_certificates(setup: Setup) -> Report:
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
         raise ConfigError(
-            f"{variable or 'the system'} names {path}, which holds no certificates ({reason}); name a PEM file that "
-            "does"
+            f"{variable or 'the system'} names {path}, which contains no certificates ({reason}); set it to a PEM file "
+            "with certificates"
         ) from error
     text = f"{len(context.get_ca_certs())} authorities in {path}" if Path(path).is_file() else path or "the system's"
     yield f"{text}, by {variable}" if variable else text

@@ -86,7 +86,7 @@ def _result(task: Future[Result], seconds: float | None, patience: float, defaul
     except TimeoutError:
         if task.done():
             raise
-        return default, f"no result after {patience:g} s; look at what it asks, or allow more time with --patience"
+        return default, f"no result after {patience:g} s; check that server, or allow more time with --patience"
 
 
 def run_checks(
@@ -158,7 +158,7 @@ def _project_findings(setup: Setup, problem: str) -> Iterator[Finding]:
         yield Finding("problem", "project", problem)
         return
     if not setup.plans:
-        text = f"there is none in {setup.root}: the checks are those that most projects need"
+        text = f"there is none in {setup.root}: only the checks for every project were made"
         yield Finding("unneeded", "project", text)
     for plan in setup.plans:
         name = f"{plan.name} {plan.version}" if setup.static else plan.name
@@ -168,6 +168,6 @@ def _project_findings(setup: Setup, problem: str) -> Iterator[Finding]:
         text = f"{name}{image}: engine {plan.engine}, base {plan.base.name}, {build}, {lock}"
         yield Finding("ok", "project", text)
     if not setup.static:
-        yield Finding("ok", "project", "its backend says what else it needs, in the builder stage of a build")
+        yield Finding("ok", "project", "its backend may request more during a build, in the builder stage")
     if setup.ctx.image_lock is not None:
         yield Finding("ok", "pins", f"{setup.plans[0].pins} pins the answers of registries, mirrors and indexes")

@@ -139,8 +139,8 @@ def django_advice(root: Path, app: App, server: str) -> tuple[dict[str, Any], li
         )
     if "django.db.backends.sqlite3" in strings:
         notes.append(
-            "SQLite's file is beside the code, to which the image's user cannot write: name a database elsewhere, as "
-            "in DATABASES[...]['NAME'] = os.environ['DATABASE'] with a volume"
+            "the SQLite file is beside the code, where the image's user cannot write: set another path, as in "
+            "DATABASES[...]['NAME'] = os.environ['DATABASE'] with a volume"
         )
     return table, notes
 

@@ -208,8 +208,8 @@ def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
         return False
     if "poetry" in config.get("tool", {}) and "project" not in config:
         raise ConfigError(
-            "pyproject.toml has [tool.poetry] and no [build-system]: an image is made of a wheel, so say how one is "
-            'built: [build-system] requires = ["poetry-core"] and build-backend = "poetry.core.masonry.api"'
+            "pyproject.toml has [tool.poetry] and no [build-system]: an image is made from a wheel, so add the backend "
+            'that builds it: [build-system] requires = ["poetry-core"] and build-backend = "poetry.core.masonry.api"'
         )
     if "project" not in config and workspace_members(root, config):
         check_project(root, config)
@@ -226,7 +226,7 @@ def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Seq
     reads = bool(path) and "dependencies" not in project and "dependencies" not in project.get("dynamic", [])
     requires = [*BUILD_REQUIREMENTS][: 2 if reads else 1]
     proposal.add(PYPROJECT, ["build-system"], {"requires": requires, "build-backend": HATCHLING})
-    proposal.guesses.append(f"build-system: hatchling (an image is made of a wheel of {', '.join(places)})")
+    proposal.guesses.append(f"build-system: hatchling (an image is made from a wheel, here of {', '.join(places)})")
     if "project" not in config:
         letters = unicodedata.normalize("NFKD", proposal.root.resolve().name.casefold()).encode("ascii", "ignore")
         name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
@@ -282,7 +282,9 @@ def _add_wheel(proposal: Proposal, places: list[str]) -> None:
     if table and "wheel" not in targets:
         proposal.add(file, (*path, "wheel"), table)
         data = f", and {', '.join(proposal.data)}, which they read" if proposal.data else ""
-        proposal.guesses.append(f"wheel: {', '.join(places)}{data} (hatchling finds only what is named {project})")
+        proposal.guesses.append(
+            f"wheel: {', '.join(places)}{data} (without this, hatchling finds only modules named {project})"
+        )
 
 
 def _add_target(proposal: Proposal) -> None:
@@ -331,7 +333,7 @@ def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
         _note_scripts(proposal, config)
     elif not proposal.extend(PYPROJECT, ["tool", "hatch-docker"], values):
         lines = "; ".join(_toml_lines(values))
-        proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
+        proposal.notes.append(f"[tool.hatch-docker] has no command to run; add to it: {lines}")
 
 
 def poetry_specifiers(constraint: str) -> str:

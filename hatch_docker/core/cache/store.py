@@ -325,8 +325,8 @@ class Store:
                     if error.errno not in NO_LOCKS:
                         raise
                     raise StoreError(
-                        f"the cache {self.root.parent} cannot be locked ({error.strerror}), which builds at once need; "
-                        "set HATCH_DOCKER_CACHE_DIR to a directory on a disk of this machine"
+                        f"the cache {self.root.parent} cannot be locked ({error.strerror}), which parallel builds "
+                        "need; set HATCH_DOCKER_CACHE_DIR to a directory on a disk of this machine"
                     ) from error
             yield
 

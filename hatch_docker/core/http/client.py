@@ -311,4 +311,4 @@ def _exactly(size: int, stream: BinaryIO) -> Iterator[bytes]:
         if count <= size:
             yield block
     if count != size:
-        raise RegistryError(f"{count} bytes are to be sent instead of {size}: they changed meanwhile")
+        raise RegistryError(f"{count} bytes would be sent instead of {size}: they changed meanwhile")

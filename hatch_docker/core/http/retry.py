@@ -63,7 +63,9 @@ class Policy:
                     raise _failure(f"{what}: {error}; gave up after {tries}", error) from error
                 wait = pause(number) if error.after is None else error.after
                 if wait > LONGEST_REQUEST:
-                    raise TransientError(f"{what}: {error}; it asks to wait {wait:.0f} s: try again later") from error
+                    raise TransientError(
+                        f"{what}: {error}; the server asks to wait {wait:.0f} s: try again later"
+                    ) from error
                 if self.clock() + wait > end:
                     raise _failure(f"{what}: {error}; gave up after {tries}: out of time", error) from error
                 progress.info(f"{what}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")

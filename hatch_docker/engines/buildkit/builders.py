@@ -53,7 +53,8 @@ def _inspect(docker: str, name: str, ctx: Context) -> Builder:
         said = run([docker, "buildx", "version"], env=ctx.environ, timeout=20)
     except ProgramError:
         raise DaemonError(
-            f"docker is here, but its buildx is not; install it (docker-buildx, docker-buildx-plugin), {WAY_OUT}"
+            "docker is installed, but its plugin buildx is not; install it (docker-buildx, docker-buildx-plugin), "
+            f"{WAY_OUT}"
         ) from None
     if said.startswith("buildah "):  # the package podman-docker
         return Podman(docker)
@@ -73,7 +74,7 @@ def _inspect(docker: str, name: str, ctx: Context) -> Builder:
     name, driver = facts.get("Name", name or "default"), facts.get("Driver", "docker")
     if driver == "remote" and set(re.findall(r"^Status:\s*(\S+)", text, re.MULTILINE)) == {"inactive"}:
         where = ", ".join(re.findall(r"^Endpoint:\s*(\S+)", text, re.MULTILINE))
-        raise DaemonError(f"builder {name!r} at {where} does not answer; see that BuildKit runs there, {WAY_OUT}")
+        raise DaemonError(f"builder {name!r} at {where} does not answer; check that BuildKit runs there, {WAY_OUT}")
     nodes = re.findall(r"^Platforms:\s*(\S.*)$", text, re.MULTILINE)
     known = [platform.strip(" *") for node in nodes for platform in node.split(",")]
     return Buildx(docker, name, driver, version, tuple(known))

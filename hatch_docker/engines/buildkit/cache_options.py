@@ -56,14 +56,14 @@ def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]
         missing.append("ACTIONS_RESULTS_URL")
     if missing:
         raise ConfigError(
-            f"{where} works in GitHub Actions only, where a step has to hand out its variables, and "
+            f"{where} works only in GitHub Actions, where a step has to export these variables: "
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; use "
-            "crazy-max/ghaction-github-runtime there, and set this option by its variable there only"
+            "crazy-max/ghaction-github-runtime there, and set this option only there, with its variable"
         )
     if not environ.get("ACTIONS_CACHE_URL") and (0, 0) < version < GHA_RESULTS:  # (0, 0) is unknown
         oldest = ".".join(map(str, GHA_RESULTS))
         raise ConfigError(
-            f"{where} needs buildx {oldest} or newer for GitHub's present cache service, and this is "
+            f"{where} needs buildx {oldest} or newer for GitHub's current cache service, and this is "
             f"{version[0]}.{version[1]}; use docker/setup-buildx-action, or type=registry"
         )
 

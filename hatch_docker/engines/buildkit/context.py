@@ -162,13 +162,14 @@ def stage_base(
         raise BuildError(
             f"{compiled[0]} for {base.platform}, and the builder runs "
             f"{', '.join(platforms) or own} only; give it QEMU's emulation (docker/setup-qemu-action, the package "
-            "qemu-user-static), name a builder that has that platform (builder = ...), or drop it from platforms"
+            "qemu-user-static), use a builder with that platform (builder = ...), or remove it from `platforms`"
         )
     found = base_for(base, own, ctx, compression)
     if found.interpreter != base.interpreter:
         raise BuildError(
             f"base {base.name} has Python {base.interpreter.version} for {base.platform} and "
-            f"{found.interpreter.version} for {own}, where wheels are installed; pin it by a digest where they agree"
+            f"{found.interpreter.version} for {own}, where wheels are installed; pin a digest of the base whose "
+            "platforms have the same Python"
         )
     return found
 

@@ -185,7 +185,7 @@ def _trees(
         except _MoreNeeded as needed:
             sdist = needed.job.sdist
             if sdist.content in asked:
-                raise BuildError(f"{sdist.name} asks for more build requirements each time: {needed}") from None
+                raise BuildError(f"{sdist.name} requests more build requirements each time: {needed}") from None
             asked.add(sdist.content)
             inputs.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
 

@@ -27,7 +27,7 @@ def run_in_stage(run: StepRun, work: Path, ctx: Context, builder_name: str) -> l
     if builder.platforms and str(platform) not in builder.platforms:
         raise BuildError(
             f"the step `{run.title}` has to run on {platform}, and the builder runs {', '.join(builder.platforms)} "
-            "only; name a builder that has that platform (builder = ...)"
+            "only; use a builder with that platform (builder = ...)"
         )
     secrets_of(run, ctx)
     context = work / "context"

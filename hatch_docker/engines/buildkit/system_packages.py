@@ -108,8 +108,8 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
         )
     if host_platform().architecture != base.platform.architecture:
         raise BuildError(
-            f"the compiler for base {base.name} is made on this machine, and not for {base.platform}; take a base "
-            "that has apt, and so becomes one itself, or build it there"
+            f"the compiler for base {base.name} can be made only for this machine's architecture, not for "
+            f"{base.platform}; use a base with apt, on which the compiler can be installed, or build on such a machine"
         )
     tree = builder_root(base.plan, base.platform, packages, ctx, suite=base.suite)
     return Compiler(tree.name, tree=tree)
@@ -143,7 +143,7 @@ def _by_itself(base: Base, names: Sequence[str], ctx: Context) -> Debs:
     if ctx.image_lock is not None:
         raise ConfigError(
             f"{ctx.image_lock.name} cannot pin {', '.join(sorted(set(names))[:3])}, ... for base {base.name}: "
-            'its archive is not one of the known suites of Debian; set pins = "none" to take what the archive has'
+            'its archive is not one of the known suites of Debian; set pins = "none" to use its current versions'
         )
     return Debs(tuple(sorted(set(names))), None)
 

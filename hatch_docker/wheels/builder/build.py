@@ -236,7 +236,7 @@ def with_all_requirements(
         except MoreRequirementsError as needed:
             more = needed.args
             store.remember(fact, key, list(more))
-    raise BuildError(f"{source.name} asks for more build requirements each time: {', '.join(more)}")
+    raise BuildError(f"{source.name} requests more build requirements each time: {', '.join(more)}")
 
 
 def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
@@ -424,8 +424,8 @@ def _run(
         )  # fmt: skip
     except TimedOut:
         raise BuildError(
-            f"building {name} took longer than {plan.timeout:g} s and was ended; [tool.hatch-docker.build] timeout "
-            "allows more"
+            f"building {name} took longer than {plan.timeout:g} s and was stopped; increase [tool.hatch-docker.build] "
+            "timeout"
         ) from None
     except ExhaustedError as error:
         raise BuildError(f"building {name}: {error}") from None

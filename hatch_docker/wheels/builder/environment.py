@@ -78,6 +78,6 @@ def _entries(pin: Pin, wheel: Path, venv: VenvTarget, ctx: Context) -> list[Entr
     faults: list[str] = []
     entries = wheel_entries(wheel, venv, filename=pin.filename, faults=faults)
     if faults:
-        line = f"build requirement {pin.filename} has a wrong RECORD: {sanitize(faults[0])}; its own hash is right"
+        line = f"build requirement {pin.filename} has a wrong RECORD: {sanitize(faults[0])}; its own hash is correct"
         ctx.progress.warn(line)
     return entries

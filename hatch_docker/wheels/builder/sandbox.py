@@ -37,9 +37,9 @@ SETTINGS = (
 )  # fmt: skip
 _EMPTY: Mapping[str, str] = {}
 EXHAUSTED = {
-    "memory": "took more than the {0} of memory that [tool.hatch-docker.build] memory allows",
+    "memory": "used more than the {0} of memory that [tool.hatch-docker.build] memory allows",
     "machine": "left this machine no memory; end other programs, or build with fewer processes at once",
-    "disk": "filled the disk that {1} is on; make room, or let HATCH_DOCKER_CACHE_DIR name another",
+    "disk": "filled the disk of {1}; free some space, or set HATCH_DOCKER_CACHE_DIR to another disk",
 }
 
 
@@ -209,7 +209,7 @@ ALTERNATIVES = 'or set engine = "buildkit"; a project without code to compile ne
 def _remedy(step: str, code: int) -> str:
     """Return a remedy for the most likely cause of a failed step, "" if unknown."""
     if os.geteuid() == 0 and not _capabilities() >= _CHANGE_USER:
-        return "give root the capabilities CHOWN, SETUID and SETGID (docker run --cap-add), or be another user, "
+        return "give root the capabilities CHOWN, SETUID and SETGID (docker run --cap-add), or run as another user, "
     if code == errno.ENOSPC and step == "unshare":
         return "allow user namespaces (sysctl user.max_user_namespaces is too low), "
     if _setting("kernel/unprivileged_userns_clone") == "0":

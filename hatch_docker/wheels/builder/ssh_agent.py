@@ -31,7 +31,7 @@ def check_agent(environ: Mapping[str, str]) -> str:
             return path
         reason = f"{VARIABLE} is not set"
     except OSError as error:
-        reason = f"{VARIABLE} is {path}, where none answers ({error.strerror or error})"
+        reason = f"{VARIABLE} is {path}, where no agent answers ({error.strerror or error})"
     raise ConfigError(
         f"[tool.hatch-docker.build] ssh needs an SSH agent, and {reason}; start one (ssh-agent), add a key (ssh-add)"
     )

@@ -99,7 +99,7 @@ def check_owners(wheels: Mapping[str, Mapping[str, str]]) -> None:
             owner, known = owners.setdefault(path, (name, digest))
             if owner != name and known != digest:
                 raise WheelError(
-                    f"{owner} and {name} both bring /{path}, with different contents; "
+                    f"{owner} and {name} both contain /{path}, with different contents; "
                     "depend on one of them, or exclude the other"
                 )
     directories = {path.rpartition("/")[0]: name for path, (name, _) in owners.items()}

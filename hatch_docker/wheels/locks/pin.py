@@ -235,8 +235,8 @@ def _from_table(
     direct -= {package["name"] for package in found["packages"] if "directory" in package}
     if lock.requirements and direct - wanted:
         raise WheelError(
-            f"{lock.path} still has {', '.join(sorted(direct - wanted))}, which the project does not ask for; "
-            "run `uv lock`"
+            f"{lock.path} still has {', '.join(sorted(direct - wanted))}, which the project does not require; run `uv "
+            "lock`"
         )
     return pins
 
@@ -322,7 +322,7 @@ def check_covers(
         fits = found is not None and requirement.specifier.contains(found, prereleases=True)
         if not fits and not (found and name in overridden):
             has = f"has {name} {found}" if found else f"does not have {name}"
-            raise WheelError(f"{lock.path} is stale: the project asks for {line!r}, it {has}; {_RELOCK[lock.kind]}")
+            raise WheelError(f"{lock.path} is stale: the project requires {line!r}, it {has}; {_RELOCK[lock.kind]}")
     return frozenset(wanted)
 
 

@@ -54,7 +54,7 @@ def uv_table(
         if any(alone.is_own(path) for kind, path in package.get("source", {}).items() if kind in _LOCAL)
     ]
     if not own:
-        raise WheelError(f"{file.name} does not know the project; run `uv lock`")
+        raise WheelError(f"{file.name} does not contain the project; run `uv lock`")
     project, name = own[0], own[0]["name"]
     _check_known(project, "optional-dependencies", extras, file)
     _check_known(project, "dev-dependencies", groups, file)
@@ -78,7 +78,7 @@ def _check_known(package: Table, kind: str, names: Collection[str], file: LockFi
     for name in names:
         if name not in known:
             what = "extra" if kind == "optional-dependencies" else "dependency group"
-            raise WheelError(f"{file.name} does not know the {what} {name!r}; run `uv lock`")
+            raise WheelError(f"{file.name} does not contain the {what} {name!r}; run `uv lock`")
 
 
 def _dependencies(package: Table, extras: Collection[str]) -> Iterator[Table]:

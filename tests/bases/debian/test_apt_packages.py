@@ -89,7 +89,7 @@ def test_provider_of_virtual_package_is_added() -> None:
 
 @pytest.mark.parametrize(("depends", "base", "message"), [
     ("lib (= 1)", [package("lib", "2")], r"a 1 needs lib \(= 1\), and the base has lib 2: base python:slim and"),
-    ("absent", [], r"package a 1 needs absent: base python:slim and the mirror are not of the same age"),
+    ("absent", [], r"package a 1 needs absent: base python:slim and the mirror are of different dates"),
 ])  # fmt: skip
 def test_base_newer_than_mirror_is_rejected(depends: str, base: list[Package], message: str) -> None:
     with pytest.raises(BaseImageError, match=message):

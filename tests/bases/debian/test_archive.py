@@ -149,7 +149,7 @@ def test_cached_packages_are_used_offline(fake: FakeArchive, tmp_path: Path, mon
         monkeypatch.setattr("time.time", lambda: now + 3 * base_cache.LIFETIME)
     lines.clear()
     assert fetched(suite, "tool") == first
-    assert any(line.startswith("warning: ") and "going on with debian:trixie (amd64) as of" in line for line in lines)
+    assert any(line.startswith("warning: ") and "continuing with debian:trixie (amd64) as of" in line for line in lines)
 
 
 def test_refresh_requests_new_indexes(fake: FakeArchive, tmp_path: Path) -> None:

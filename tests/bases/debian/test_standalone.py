@@ -153,7 +153,7 @@ def test_uv_variable_sets_the_mirror(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("files", "message"), [
     ({"bin/python3.14": b"x"}, "has no python/bin/python3.14t"),
-    ({"../usr/bin/x": b"x"}, "it is no install_only archive|cannot be read"),
+    ({"../usr/bin/x": b"x"}, "it is not an install_only archive|cannot be read"),
     ({"lib/x": b"x", "lib/x/y": b"x"}, "has python/lib/x/y twice, or below a file"),
     ({"lib": ("symlink", "/etc"), "lib/passwd": b"x", "bin/python3.14t": b"x"}, "cannot be written"),
 ])  # fmt: skip

@@ -47,7 +47,7 @@ def test_library_in_two_wheels_is_hinted_with_sizes(ctx: Context) -> None:
         *record("other", "1", bundled("other.libs/libsmall-040039e1-0352e75f.so.1", 10)),
     ]  # fmt: skip
     (line,) = find_hints(plan(), [built(ctx, wheels)], ctx)
-    assert line.startswith("libscipy_openblas is there 2 times: numpy 2.5 (1.50 MB), scipy 1.17 (3.00 MB). ")
+    assert line.startswith("libscipy_openblas is in the image 2 times: numpy 2.5 (1.50 MB), scipy 1.17 (3.00 MB). ")
     assert find_hints(plan("off"), [built(ctx, wheels)], ctx) == ()
 
 

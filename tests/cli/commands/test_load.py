@@ -85,7 +85,7 @@ def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
     assert main(["load", "--into", "docker"]) == 1
     assert capsys.readouterr().err == (
-        "error: no Docker answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)\n"
+        "error: no Docker answers: start it, or set its address (DOCKER_HOST, CONTAINER_HOST)\n"
     )
 
 
@@ -118,6 +118,6 @@ def test_names_and_platforms(
     with path.open("wb") as stream:
         write_archive(small_image(platform=Platform("linux", "s390x")), [], stream, host=AMD64)
     assert main(["load", "--into", "docker", str(path)]) == 1
-    assert "name it with --tag NAME:TAG" in capsys.readouterr().err
+    assert "set one with --tag NAME:TAG" in capsys.readouterr().err
     assert main(["load", "--into", "docker", str(path), "--tag", f"{NAME}:1"]) == 1
     assert "a.oci.tar is for linux/s390x, and this machine is" in capsys.readouterr().err

@@ -116,7 +116,7 @@ def test_the_mirror_of_a_standalone_python(tmp_path: Path) -> None:
     root = write(tmp_path / "p", 'base = "standalone:3.14"\nplatforms = ["linux/amd64"]\n')
     archive = tmp_path / "cpython-3.14.2+20261003-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz"
     ((state, text),) = check("standalone", root, tmp_path / "cache")
-    assert (state, "none is known; name one by" in text) == ("problem", True)
+    assert (state, "none is set; set" in text) == ("problem", True)
     options = {"UV_PYTHON_INSTALL_MIRROR": tmp_path.as_uri()}
     ((state, text),) = check("standalone", root, tmp_path / "cache", **options)
     assert (state, "has no install_only_stripped archive of CPython 3.14" in text) == ("problem", True)
@@ -144,7 +144,7 @@ def test_a_project_whose_backend_knows_more(tmp_path: Path) -> None:
     (root / "setup.py").write_text("raise SystemExit('this was run')\n")
     first, second = offline_check("project", root, tmp_path / "cache")
     assert "built in the builder stage" in first[1]
-    assert second == ("ok", "its backend says what else it needs, in the builder stage of a build")
+    assert second == ("ok", "its backend may request more during a build, in the builder stage")
 
 
 def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_certificates(tmp_path: Path) -> None:
     assert (state, "HATCH_DOCKER_CA_BUNDLE names" in text) == ("problem", True)
     (tmp_path / "no.pem").write_text("nothing")
     ((state, text),) = offline_check("certificates", root, tmp_path / "cache", **bundle)
-    assert (state, "; name a PEM file that does" in text) == ("problem", True)
+    assert (state, "; set it to a PEM file with certificates" in text) == ("problem", True)
 
 
 def test_mirrors(tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
         variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
         ((state, text),) = check("registry", root, tmp_path / "cache", patience=2, **variables)
         assert state == "problem"
-        assert text == "no result after 2 s; look at what it asks, or allow more time with --patience"
+        assert text == "no result after 2 s; check that server, or allow more time with --patience"
         assert time.monotonic() - began < 60
     (pid,) = (tmp_path / "pid").read_text().split()
     end = time.monotonic() + 30

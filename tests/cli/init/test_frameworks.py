@@ -66,7 +66,7 @@ def test_a_django_site_has_its_settings_and_advice(tmp_path: Path) -> None:
     assert table_of(proposal)["env"] == {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
     assert [note.partition(":")[0] for note in proposal.notes] == [
         "with DEBUG = False whitenoise serves STATIC_ROOT",
-        "SQLite's file is beside the code, to which the image's user cannot write",
+        "the SQLite file is beside the code, where the image's user cannot write",
     ]
     settings = django.files["mysite/settings.py"].replace('"django-insecure-tutorial"', 'os.environ["KEY"]')
     for root, output in (('BASE_DIR / "x"', "/opt/venv/lib"), ('"/srv/static"', "/srv/static")):

@@ -237,7 +237,7 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
     assert ours(long)["entrypoint"] == ["python", "-m", "work"]
     proposal = proposed(tmp_path / "two", {"work.py": "def main(): ...\n"})
     assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
-    assert proposal.notes == ["no program was found: name with entrypoint what runs in the image"]
+    assert proposal.notes == ["no program was found: set entrypoint to the command that the image runs"]
 
 
 def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
     proposal = propose(write_files(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
     assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["SCRIPT"]\n')
     assert proposal.notes == [
-        "no script has the project's name: choose with entrypoint the one that runs (web, worker)"
+        "no script has the project's name: set entrypoint to the script that the image runs (web, worker)"
     ]
 
 
@@ -313,7 +313,7 @@ def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Pa
     assert bool(proposal.changed) is bool(after)
     if "env" in table and not after:
         told = lines.strip().replace("\n", "; ")
-        assert proposal.notes == [f"[tool.hatch-docker] does not say what runs; add to it: {told}"]
+        assert proposal.notes == [f"[tool.hatch-docker] has no command to run; add to it: {told}"]
 
 
 @pytest.mark.parametrize("tool", [

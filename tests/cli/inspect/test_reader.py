@@ -263,7 +263,7 @@ def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("saved.tar", "there is no archive saved.tar: build it, or name another"),
     ("dist", "dist holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ("oci:missing", "missing is not an OCI layout: cannot read missing/index.json: No such file or directory"),
-    ("docker:x", "no Docker answers: start it, or say where it is"),
+    ("docker:x", "no Docker answers: start it, or set its address"),
     ("docker:", "'' is not an image reference: "),
     ("podman:A b", "'A b' is not an image reference: "),
     ("Not A Name", "Not A Name is neither an archive nor an image in a registry"),

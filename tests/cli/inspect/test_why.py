@@ -36,7 +36,7 @@ def test_chains_start_at_the_project(contents: ImageContents) -> None:
     sizes = {item.name: item.size for item in contents.packages}
     total = sizes["leaf"] + sizes["deep-one"]
     assert lines[3] == (
-        f"it takes {megabytes(sizes['leaf'])}; with what is there only for its sake, {megabytes(total)}:"
+        f"it takes {megabytes(sizes['leaf'])}; with the packages that only it requires, {megabytes(total)}:"
     )
     assert lines[4].endswith("  deep-one 1")
     assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  requires  fast; extra == 'speed'"
@@ -66,7 +66,7 @@ def test_debian_by_depends(contents: ImageContents) -> None:
     assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 requires it"
     for name in ("python-min", "loose"):
         (line,) = answer(contents, name)[1:2]
-        assert line == "no package of the image requires it: whoever built the image asked for it"
+        assert line == "no package of the image requires it: the build itself requested it"
     (zlib,) = find_reasons(contents, "zlib")
     assert [contents.packages[number].name for number in zlib.exclusive] == ["libx"]
 

@@ -92,7 +92,7 @@ def test_wrong_bytes(server: FakeRegistry, store: Store, recorded: Recording) ->
     """A wrong digest or size is an error after a second look, with nothing left behind."""
     with pytest.raises(RegistryError, match=r"its digest is sha256:\w+ instead of sha256:0+; gave up after 2 tries"):
         fetch(store, recorded.client, url(server), digest="sha256:" + "0" * 64)
-    with pytest.raises(RegistryError, match="only 256000 of 256001 bytes came"):
+    with pytest.raises(RegistryError, match="only 256000 of 256001 bytes were received"):
         fetch(store, recorded.client, url(server), digest=None, size=len(DATA) + 1)
     with pytest.raises(RegistryError, match="file is larger than 1000 bytes"):
         fetch(store, recorded.client, url(server), digest=None, limit=1000)

@@ -25,7 +25,7 @@ from tests.fakes.docker_programs import DONE, INSPECT, STEP, UNPULLED, docker, o
 @pytest.mark.parametrize(("programs", "name", "message"), [
     ({}, "", "needs Docker with buildx, or Podman, and neither is in PATH"),
     ({"docker": docker()}, "podman", "podman is not in PATH"),
-    ({"docker": "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1"}, "", "its buildx is not"),
+    ({"docker": "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1"}, "", "its plugin buildx is not"),
     ({"docker": docker("github.com/docker/buildx v0.11.2 9872040")}, "", "buildx 0.11 is too old; get 0.13"),
     ({"docker": docker(inspect="ERROR: no builder \"far\" found", fails=True)}, "far", "has no builder 'far'"),
     (

@@ -30,7 +30,7 @@ def caches(sources: list[str] | None = None, targets: list[str] | None = None) -
 
 
 @pytest.mark.parametrize(("option", "value", "message"), [
-    ("to", "type=inline", "inline keeps a cache in an image that BuildKit pushes"),
+    ("to", "type=inline", "inline stores the cache in an image that BuildKit pushes"),
     ("from", "type=inline", "use type=registry,ref=REPOSITORY:cache"),
     ("from", "type=wrong", "must have one of these types: type=registry, type=local"),
     ("from", "ref=registry.example/app", "must have one of these types"),
@@ -134,7 +134,7 @@ def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
     ({"ACTIONS_RUNTIME_TOKEN": SECRET}, GHA_RESULTS, "ACTIONS_RESULTS_URL is not set"),
     (
         {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}, OLDEST,
-        "needs buildx 0.21 or newer for GitHub's present cache service, and this is 0.13",
+        "needs buildx 0.21 or newer for GitHub's current cache service, and this is 0.13",
     ),
 ])  # fmt: skip
 @pytest.mark.parametrize("option", ["from", "to"])

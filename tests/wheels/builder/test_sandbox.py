@@ -239,7 +239,7 @@ def test_memory_limit(way: str, python_tree: Path) -> None:
         "libc.shmat.restype, libc.memset.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)\n"
         f"signal.signal(15, signal.SIG_IGN)\n{MEMORY[way]}\ntime.sleep(60)"
     )
-    with pytest.raises(ExhaustedError, match=rf"{python} was ended, because it took more than the 268.44 MB of memory"):
+    with pytest.raises(ExhaustedError, match=rf"{python} was stopped, because it used more than the 268.44 MB of mem"):
         run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", script], env=ENV, memory=256 << 20, timeout=50)
 
 
@@ -261,7 +261,7 @@ def test_command_is_killed_before_the_disk_is_full(script: str, python_tree: Pat
     python = next((python_tree / "usr/bin").iterdir()).name
     run("mount", "-t", "tmpfs", "-o", "size=16m,nr_inodes=400", "tmpfs", tmp_path)
     try:
-        with pytest.raises(ExhaustedError, match=rf"it filled the disk that {tmp_path} is on; make room"):
+        with pytest.raises(ExhaustedError, match=rf"it filled the disk of {tmp_path}; free some space"):
             run_in(
                 python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", f"import time; {script}; time.sleep(60)"],
                 env=ENV, binds=[Bind(tmp_path, "/out", writable=True)], timeout=50,

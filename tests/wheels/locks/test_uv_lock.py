@@ -46,7 +46,7 @@ def test_pins_of_uv_lock(
         ({"groups": ("nope",)}, AMD64, "does not know the dependency group 'nope'"),
         ({"extras": ("inner",)}, AMD64, "is the directory packages/member, which the project does not name: add it"),
         ({"extras": ("web",)}, FOREIGN, "quick 1.0 has no wheel for"),
-        ({"text": UV_LOCK.replace('editable = "."', 'editable = "elsewhere"')}, AMD64, "does not know the project"),
+        ({"text": UV_LOCK.replace('editable = "."', 'editable = "elsewhere"')}, AMD64, "does not contain the project"),
         ({"text": UV_LOCK.replace("version = 1\n", "version = 9\n", 1)}, AMD64, "version 9"),
         ({"text": UV_LOCK.replace("https://f.example/app", "https://u:hush@ex\u2100mple/app")}, AMD64,
          r"is not a lock of uv's: \(a malformed URL\) is not a URL; in a password"),
