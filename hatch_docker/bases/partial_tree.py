@@ -169,7 +169,9 @@ def _refuse(tree: Path, path: str, ctx: Context) -> None:
     row = rows.get(path.strip("/"))
     if not path.startswith("/") or (isinstance(row, list) and len(row) == 3):
         ctx.store.shared.whole_trees[tree.name] = {name for name, row in rows.items() if row == []}
-        ctx.progress.detail(f"building again, in the whole system: of the part in the shared cache {path} is missing")
+        ctx.progress.detail(
+            f"building again with the whole builder: the part of it in the shared cache does not have {path}"
+        )
 
 
 def _make(tree: Path, opened: set[str], ctx: Context) -> None:

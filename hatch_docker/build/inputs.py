@@ -114,7 +114,7 @@ def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: P
     try:
         memory = _memory(notes, project, plans, directory, ctx)
     except (NotRememberable, HatchDockerError, OSError) as why:
-        ctx.progress.detail(f"an unchanged build will be an ordinary one: {why}")
+        ctx.progress.detail(f"the next build cannot be skipped, even if nothing changes: {why}")
         return
     with contextlib.suppress(HatchDockerError):  # the disk is full; this build does not need the record
         ctx.store.remember(KIND, notes.command.key, memory)
@@ -162,7 +162,7 @@ def sources_of(project: Project, plans: Sequence[Plan]) -> Sources:
     """Return the sources of the project's artifacts; raise NotRememberable if code decides which files they contain."""
     found = [project.sources(isolated) for isolated in sorted({plan.build.isolated for plan in plans})]
     if any(sources is None for sources in found) or found[-1] is None:
-        raise NotRememberable("code of the project or of a plugin decides what is in it")
+        raise NotRememberable("code of the project or of a plugin decides what the project contains")
     return found[-1]
 
 
@@ -171,13 +171,13 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
     budgets = [plan.budget for plan in plans if plan.budget]
     needs = any(plan.lock.requirements or plan.lock.path for plan in plans)
     reasons = {
-        "it gave a warning": bool(ctx.progress.warnings),
-        "every server was asked again": ctx.refresh,
-        "it signs": any(plan.push and plan.sign for plan in plans),
-        "it writes a cache to a directory": any(to["type"] == "local" for plan in plans for to in plan.cache.targets),
-        "BuildKit makes it": any(plan.engine != "embedded" for plan in plans),
-        "it is compared with a registry": any(budget.growth or budget.share for budget in budgets),
-        "other projects take part": any(plan.members for plan in plans) or may_use_members(project.root, needs),
+        "this build gave a warning": bool(ctx.progress.warnings),
+        "HATCH_DOCKER_REFRESH is set": ctx.refresh,
+        "it signs the image": any(plan.push and plan.sign for plan in plans),
+        "it writes a cache directory": any(to["type"] == "local" for plan in plans for to in plan.cache.targets),
+        "BuildKit makes the image": any(plan.engine != "embedded" for plan in plans),
+        "its size is compared with an image in a registry": any(budget.growth or budget.share for budget in budgets),
+        "it needs other projects": any(plan.members for plan in plans) or may_use_members(project.root, needs),
     }
     for reason, holds in reasons.items():
         if holds:
@@ -188,7 +188,7 @@ def _trees(project: Project, plans: Sequence[Plan], sources: Sources, outputs: C
     """Return the directories from which the build takes files, and their contents."""
     top, own = sources.top, _tree(sources.top, sources.is_skipped, outputs)
     if sources.marks and any(name.endswith("/.git") for name in own[1]):
-        raise NotRememberable("it has another repository in it")
+        raise NotRememberable("the project contains another repository")
     places = [*sources.others, *(project.root / path for plan in plans for path in copied_paths(plan)), APT]
     places += [project.root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     if _is_checkout():

@@ -304,7 +304,7 @@ def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> Loade
         if plan.load == "always" or daemons[0].url:
             raise
         # Only running Podman's program shows whether it works for this user: without load = "always", only warn.
-        ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" does not ask Podman')
+        ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" leaves Podman out')
         return None
     ctx.progress.info(loaded_line(loaded))
     return loaded

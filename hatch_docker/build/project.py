@@ -267,7 +267,9 @@ def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
             f"{refused.removesuffix(ALTERNATIVES)}or give the `dynamic` fields of [project] static values: without "
             "them no stage can be rendered, and with each engine the backend can compute them only in the sandbox"
         )
-    stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
+    stage.ctx.progress.info(
+        "the sandbox cannot be used here: the wheel is made from the project's files, without an sdist"
+    )
     return existing_file(packed_tree(stage.tree, stage.sdist_name, stage.ctx))
 
 

@@ -106,7 +106,7 @@ def _may_read(plan: Plan, ctx: Context) -> bool:
         from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
         if reason := cached_sandbox_error(ctx):
-            why = f"a Python that others may have changed runs in the sandbox only; {reason}"
+            why = f"the Python of a shared cache may run only in the sandbox; {reason}"
     if why:
         ctx.progress.detail(f"the shared cache is not read: {why}")
     return not why
@@ -190,7 +190,7 @@ def _read_directory(
 
     entries = parse_index((directory / "index.json").read_bytes(), what)
     if len(entries) != 1:
-        raise ImageError(f"{what} is another layout: it has {len(entries)} manifests")
+        raise ImageError(f"{what} is a different layout: it has {len(entries)} manifests")
     return _contents(read_document(entries[0], open_blob, what), read_whole, copy, what, ctx)
 
 
@@ -204,7 +204,7 @@ def _contents(
     first, layers = read_manifest(manifest, what)
     facts, wrong = read_facts(read(first), what)
     if wrong:
-        ctx.progress.warn(f"{what}: {wrong} of its facts are not as they should be, and are not used")
+        ctx.progress.warn(f"{what}: {wrong} of its records are not valid, and are ignored")
     return CacheData(facts, {layer.digest: partial(fetch, layer) for layer in layers})
 
 

@@ -25,7 +25,7 @@ def step_plans(config: Config) -> tuple[StepPlan, ...]:
         for path in outputs:
             check_output(path, number)
         if twice := sorted(set(step.env) & set(step.secrets)):
-            raise ConfigError(f"{table}.env: {twice[0]} is one of its secrets too; leave it in one of them")
+            raise ConfigError(f"{table}.env: {twice[0]} is also one of its secrets; remove it from one of them")
         top = tuple(path for path in outputs if not any(path.startswith(f"{other}/") for other in outputs))
         steps.append(StepPlan(
             tuple(step.command), top, tuple(sorted(set(step.inputs))), dict(sorted(step.env.items())),

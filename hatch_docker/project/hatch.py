@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # metadata hook, which reads requirements files.
 OUR_HOOK = "docker"
 HOOK_OUTPUTS = {"version": "path", "vcs": "version-file"}  # hooks that run on the host: the option with their output
-_EXCLUDE = "mend it, or exclude it by [tool.hatch.build] exclude"
+_EXCLUDE = "correct it, or exclude it: [tool.hatch.build] exclude"
 
 _tempdir_lock = threading.Lock()
 
@@ -273,7 +273,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     top = top_directory(root)
     for name in (core.readme_path, *core.license_files, _licence_file(core)):
         if name and (why := forbidden_target(str(root / name), root, top)):
-            raise ConfigError(f"{name} of the project leads to {why}; mend [project] in pyproject.toml")
+            raise ConfigError(f"{name} of the project leads to {why}; correct [project] in pyproject.toml")
 
     def included() -> Iterator[IncludedFile]:
         return (_checked_file(file, root, top) for file in files() if not _is_excluded(builder, file, secrets))

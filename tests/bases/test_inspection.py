@@ -102,7 +102,7 @@ def test_facts_of_an_alpine_image(tmp_path: Path) -> None:
 
 def test_python_of_another_architecture_is_rejected(tmp_path: Path) -> None:
     """The architecture in the image's configuration may be wrong."""
-    with pytest.raises(BaseImageError, match=r"test says that it is for linux/amd64, but its Python is for arm64"):
+    with pytest.raises(BaseImageError, match=r"test is declared for linux/amd64, but its Python is for arm64"):
         facts_of(debian_layer(), python_layer("arm64"), tmp_path=tmp_path)
 
 

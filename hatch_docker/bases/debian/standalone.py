@@ -141,8 +141,8 @@ def _mirror(plan: BasePlan, ctx: Context) -> str:
         mirror = Path(mirror).as_uri()
     if not re.match(r"https?://[^/]|file:///", mirror):
         raise BaseImageError(
-            f"base {plan.name} comes from a mirror of python-build-standalone, and "
-            f"{f'{redact_url(mirror)!r} is no URL of one' if mirror else 'none is known'}; name one by "
+            f"base {plan.name} needs a mirror of python-build-standalone, and "
+            f"{f'{redact_url(mirror)!r} is not the URL of one' if mirror else 'none is set'}; set "
             f"[tool.hatch-docker.standalone] mirror or {PYTHON_MIRROR}: an http, https or file URL"
         )
     return mirror.rstrip("/")

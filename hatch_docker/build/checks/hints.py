@@ -103,7 +103,7 @@ def _duplicates(built: BuiltImage, ctx: Context) -> list[str]:
         for name, owners in sorted(found.items()):
             each = ", ".join(f"{owner} ({megabytes(size)})" for owner, size in owners.items())
             if len(owners) > 1 and sum(owners.values()) - max(owners.values()) >= LEAST_SAVING:
-                advice = "Wheels cannot share it; fewer wheels would be smaller"
-                known.append(f"{name} is there {len(owners)} times: {each}. {advice}")
+                advice = "Wheels cannot share a library; with fewer wheels the image is smaller"
+                known.append(f"{name} is in the image {len(owners)} times: {each}. {advice}")
         ctx.store.remember(KIND, key, known)
     return known

@@ -128,7 +128,7 @@ def basic(username: str, password: str) -> str:
     try:
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
     except UnicodeEncodeError:  # a lone surrogate, from JSON or an environment variable
-        raise RegistryError("the user name or the password is not text: set it again") from None
+        raise RegistryError("the user name or the password is not valid Unicode: set it again") from None
 
 
 def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -462,7 +462,7 @@ def _result_file(output: Path, kind: str, source: str) -> Path:
     name = str(result.get(kind, ""))
     made = output / name
     if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):
-        raise BuildError(f"building {source}: its backend says that it made {name!r}, and there is no such file")
+        raise BuildError(f"building {source}: its backend reported the result {name!r}, but there is no such file")
     if made.stat().st_size > shutil.disk_usage(output).free:  # a sparse file takes its full size when it is copied
         raise BuildError(f"building {source}: {name} has {megabytes(made.stat().st_size)}, more than the disk has free")
     return made

@@ -184,7 +184,7 @@ def _run_sandbox(
         if failure_row and failure_row[0] in EXHAUSTED:
             path = next((source for source, target, _ in spec["binds"] if target == failure_row[2]), "")
             reason = EXHAUSTED[failure_row[0]].format(megabytes(spec["memory"]), path)
-            raise ExhaustedError(f"{name} was ended, because it {reason}") from None
+            raise ExhaustedError(f"{name} was stopped, because it {reason}") from None
         if failure_row:
             raise _setup_error(*failure_row) from None
         raise ProcessFailed(

@@ -144,7 +144,7 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
         message = str(error)
         assert "\n" not in message
     assert expected in message + "".join(lines)
-    assert message or "going on with debian:trixie (amd64) as of" in "".join(lines)
+    assert message or "continuing with debian:trixie (amd64) as of" in "".join(lines)
     for path in (ctx.store.root / "blobs").iterdir():
         assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     if name not in ("altered index", "altered package", "outdated index", "missing index"):
@@ -173,7 +173,7 @@ def test_redirect_loop_is_an_error(fake: FakeArchive, tmp_path: Path) -> None:
         lines: list[str] = []
         ctx = context(tmp_path / "cache", lines, **REFRESH)
         assert fetched(suite_of(fake, ctx, url), "tool") == first
-        assert any("redirect" in line and "going on with debian:trixie" in line for line in lines)
+        assert any("redirect" in line and "continuing with debian:trixie" in line for line in lines)
         with pytest.raises(HatchDockerError, match="redirect"):
             fetched(suite_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
 

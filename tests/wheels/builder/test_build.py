@@ -166,7 +166,7 @@ def test_ssh_agent_is_forwarded_if_build_ssh_is_set(
     where = str(short_directory / "agent")
     environ = {**builder.ctx.environ, "SSH_AUTH_SOCK": where}
     forwarding = replace(with_plan(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
-    with pytest.raises(ConfigError, match=r"ssh needs an SSH agent, and SSH_AUTH_SOCK is .* where none answers"):
+    with pytest.raises(ConfigError, match=r"ssh needs an SSH agent, and SSH_AUTH_SOCK is .* where no agent answers"):
         build(forwarding, tmp_path / "a", AGENT_CLIENT)
     with pytest.raises(ConfigError, match=r"SSH_AUTH_SOCK is not set; start one \(ssh-agent\)"):
         build(with_plan(builder, ssh=True, network=True), tmp_path / "a", AGENT_CLIENT)
@@ -226,14 +226,14 @@ def test_killed_build_names_memory(builder: BuilderStage, tmp_path: Path) -> Non
 
 def test_build_timeout(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import time\ndef build_wheel(*a): time.sleep(3600)\n"
-    with pytest.raises(BuildError, match=r"took longer than 2 s and was ended; \[tool.hatch-docker.build\] timeout"):
+    with pytest.raises(BuildError, match=r"took longer than 2 s and was stopped; increase \[tool.hatch-docker.build\]"):
         build(with_plan(builder, timeout=2.0), tmp_path / "a", backend)
 
 
 def test_build_memory_limit(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import time\ndef build_wheel(*a):\n    data = b'x' * (300 << 20)\n    time.sleep(3600)\n"
-    with pytest.raises(BuildError, match=r"^building demo.*: python was ended, because it took more than the 200.00 MB "
-                       r"of memory that \[tool.hatch-docker.build\] memory allows$"):
+    with pytest.raises(BuildError, match=r"^building demo.*: python was stopped, because it used more than the 200.00 "
+                       r"MB of memory that \[tool.hatch-docker.build\] memory allows$"):
         build(with_plan(builder, memory=200_000_000), tmp_path / "a", backend)
 
 
