@@ -129,7 +129,7 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     trees = _trees(project, plans, sources, outputs)
     skipped, found = trees[str(sources.top)]
     if isolated and any(secret_part(name) for name in found if name not in skipped):
-        raise NotRememberable("files in which people keep secrets are left out, and each build says so")
+        raise NotRememberable("files that look like secrets are left out, and each build reports them")
     paths = {path: facts(path) for path in [*_paths(project, plans, sources, trees, ctx.environ), *ctx.local_wheels]}
     first = find_daemons(ctx.environ)[:1]
     if notes.names and first and not first[0].url:

@@ -46,8 +46,8 @@ PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
 REQUIREMENT = "hatch-docker[uv]"
 BUILD_REQUIREMENTS = ("hatchling>=1.27", "hatch-docker")  # the second if requirements.txt has the dependencies
 LOCKS = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "pylock.toml": "hatch lock"}
-NO_PROGRAM = "no program was found: name with entrypoint what runs in the image"
-SEVERAL = "no script has the project's name: choose with entrypoint the one that runs"
+NO_PROGRAM = "no program was found: set entrypoint to the command that the image runs"
+SEVERAL = "no script has the project's name: set entrypoint to the script that the image runs"
 LONG = 100  # characters; in a longer TOML list, each item has its own line
 DATA_DIRECTORY = "/srv"  # working directory of an application that reads files by relative paths
 # Frameworks that search templates and static files beside the module, and not in the working directory.

@@ -125,7 +125,7 @@ def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: 
         if package.kind == PROJECT:
             yield "it is the project itself"
         elif not reasons.chains:
-            yield "no package of the image requires it: whoever built the image asked for it"
+            yield "no package of the image requires it: the build itself requested it"
         chains = reasons.chains if show_all else reasons.chains[:MOST]
         yield from (f"  {_chain_text(contents, chain)}" for chain in chains)
         if len(chains) < len(reasons.chains):
@@ -133,8 +133,8 @@ def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: 
         yield ""
         exclusive = largest_packages(contents.packages[number] for number in reasons.exclusive)
         total = megabytes(package.size + sum(other.size for other in exclusive))
-        others = f"with what is there only for its sake, {total}:" if exclusive else ""
-        yield f"it takes {megabytes(package.size)}; {others or 'nothing else is there only for its sake'}"
+        others = f"with the packages that only it requires, {total}:" if exclusive else ""
+        yield f"it takes {megabytes(package.size)}; {others or 'no other package is required only by it'}"
         listed = exclusive if show_all else exclusive[:MOST]
         yield from (size_line(other.size, other.title) for other in listed)
         yield from rest_line(other.size for other in exclusive[len(listed) :])

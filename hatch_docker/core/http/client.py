@@ -128,7 +128,7 @@ class Client:
                 write(chunk)
         if size is not None and count != size:
             came = f"more than {size}" if count > size else f"only {count} of {size}"
-            raise Retryable(f"{came} bytes came", tries=2, permanent=True)
+            raise Retryable(f"{came} bytes were received", tries=2, permanent=True)
         if count > bound:
             raise RegistryError(f"the file is larger than {limit} bytes")
 

@@ -91,7 +91,7 @@ def test_wheel_without_module_is_hinted(files: list[str], expected: bool, ctx: C
     if files:
         remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
     found = find_hints(plan(), [image], ctx)
-    assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * expected
+    assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl contains no module"] * expected
 
 
 @pytest.mark.parametrize(("entrypoint", "pins", "expected"), [
