@@ -158,9 +158,9 @@ def _section(option: Option) -> str:
 
 def _example(option: Option) -> str:
     known = {other.name: other for other in _all()}
-    wanted = sorted([*WITH.get(option.name, ()), option.name], key=list(known).index)
+    names = sorted([*WITH.get(option.name, ()), option.name], key=list(known).index)
     tables: dict[str, list[str]] = {}
-    for name in wanted:
+    for name in names:
         *table, last = known[name].path
         tables.setdefault(".".join(table), []).append(f"{last} = {_value(known[name])}")
     return "\n".join(["```toml", "\n\n".join(_table(table, lines) for table, lines in tables.items()), "```"])

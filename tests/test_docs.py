@@ -185,9 +185,9 @@ def check_options(words: list[str]) -> None:
     if program is None:
         missing(f"{subcommand[0]} is missing")
     own = words[1 : 1 + next((at for at, word in enumerate(words[1:]) if _ends(word, words[0])), len(words))]
-    wanted = long_options(own)
+    options = long_options(own)
     for subcommands in (subcommand[1:], subcommand[1:2], []):
-        if wanted <= options_in_help(program, *subcommands):
+        if options <= options_in_help(program, *subcommands):
             return
     pytest.fail(f"{' '.join(words)}: no such option in its help")
 
@@ -284,8 +284,8 @@ def test_commands_page_is_complete() -> None:
     for name, arguments, row in rows:
         places = {str(action.metavar) for action in commands.choices[name]._actions if not action.option_strings}
         assert set(re.findall(r"[A-Z]+", arguments)) == places, name
-        wanted = long_options(re.findall(r"--[\w-]+", commands.choices[name].format_help()))
-        assert long_options(re.findall(r"--[\w-]+", row)) == wanted - {"--help", "--verbose", "--quiet"}, name
+        options = long_options(re.findall(r"--[\w-]+", commands.choices[name].format_help()))
+        assert long_options(re.findall(r"--[\w-]+", row)) == options - {"--help", "--verbose", "--quiet"}, name
 
 
 def test_contributing_lists_all_packages() -> None:

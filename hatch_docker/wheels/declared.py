@@ -63,8 +63,8 @@ def _from_poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declar
     public = {kind for kind, found in entries.items() if any(_name(entry) == PUBLIC for entry in found)}
     known = {kind: [entry for entry in found if _name(entry) != PUBLIC] for kind, found in entries.items()}
     primary, supplemental = known["primary"], known["supplemental"]
-    asks_public = bool(public) or not primary
-    count = len(primary) + (asks_public and "supplemental" not in public)
+    uses_public = bool(public) or not primary
+    count = len(primary) + (uses_public and "supplemental" not in public)
     note = ""
     if supplemental and (count > 1 or not primary):
         # uv uses its default index last, and has one order for all packages.
@@ -72,13 +72,13 @@ def _from_poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declar
         known["explicit"] += supplemental
         supplemental = []
     later = bool(supplemental) or "supplemental" in public
-    asked = [*primary, *supplemental]
-    if asked and not asks_public:
-        asked[-1]["default"] = True
+    searched = [*primary, *supplemental]
+    if searched and not uses_public:
+        searched[-1]["default"] = True
     for entry in known["explicit"]:
         entry["explicit"] = True
     strategy = IN_ORDER if later else ALL_VERSIONS if count > 1 else ""
-    return DeclaredIndexes("poetry", (*asked, *known["explicit"]), not asks_public, strategy, note=note)
+    return DeclaredIndexes("poetry", (*searched, *known["explicit"]), not uses_public, strategy, note=note)
 
 
 def _from_pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool) -> DeclaredIndexes:
@@ -93,15 +93,15 @@ def _from_pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: 
             entry[key] = tuple(map(str, patterns)) if isinstance(patterns, list) else ()
         entry["explicit"] = "*" in entry["exclude"]
         (links if source.get("type") == "find_links" else entries).append(entry)
-    asked = [entry for entry in entries if not entry["explicit"]]
+    searched = [entry for entry in entries if not entry["explicit"]]
     replaces = any(entry["name"] == PUBLIC for entry in entries)
-    if replaces and asked:
-        asked[-1]["default"] = True
-    elif ordered and asked:  # PDM uses the public index first, uv uses it last
-        note = _note("pdm", asked)
-        for entry in asked:
+    if replaces and searched:
+        searched[-1]["default"] = True
+    elif ordered and searched:  # PDM uses the public index first, uv uses it last
+        note = _note("pdm", searched)
+        for entry in searched:
             entry["explicit"] = True
-    strategy = "" if not asked else IN_ORDER if ordered else ALL_VERSIONS
+    strategy = "" if not searched else IN_ORDER if ordered else ALL_VERSIONS
     return DeclaredIndexes("pdm", tuple(entries), replaces, strategy, tuple(links), note)
 
 

@@ -26,6 +26,6 @@ def make_base(suite: str = "trixie") -> Base:
     )
 
 
-def said(wheel: Path) -> str:
+def demo_text(wheel: Path) -> str:
     with zipfile.ZipFile(wheel) as archive:
         return archive.read("demo.txt").decode()

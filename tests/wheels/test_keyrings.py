@@ -64,11 +64,11 @@ def test_password_from_keyring(configured: str, service: str, tmp_path: Path) ->
         before = len(keyring_calls(tmp_path))
         (path,) = fetch(pins, ctx, root=tmp_path)
         assert path.is_file()
-        ours = keyring_calls(tmp_path)[before:]
-        assert ours == [f"get {index.url} ann", f"get 127.0.0.1:{index.port} ann"][: 1 + (service == "its host")]
+        calls = keyring_calls(tmp_path)[before:]
+        assert calls == [f"get {index.url} ann", f"get 127.0.0.1:{index.port} ann"][: 1 + (service == "its host")]
         ctx.store.blob_path(f"sha256:{pins[0].sha256}").unlink()
         fetch(pins, ctx, root=tmp_path)
-        assert keyring_calls(tmp_path)[before:] == ours
+        assert keyring_calls(tmp_path)[before:] == calls
         assert ctx.secrets.known[PASSWORD] == f"the login of the index {index.url}"
         kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
         assert not [path for path in kept if MARK.encode() in path.read_bytes()]

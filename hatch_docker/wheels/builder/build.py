@@ -167,9 +167,9 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
 
     def make_first(ctx: Context) -> KeptFile:
         with in_background(ctx, prepare) as prepared:  # needed after the builder's root
-            made = existing_file(make(ctx))
+            wheel = existing_file(make(ctx))
             prepared()
-        return made
+        return wheel
 
     try:
         return make_first(replace(ctx, store=ctx.store.with_deferred_checks()))

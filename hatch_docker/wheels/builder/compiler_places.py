@@ -60,11 +60,11 @@ def take_places(root: Path, python: str, source: Path) -> None:
     text = program(python, source.read_text(encoding="utf-8"))
     for compiler in find_compilers(root):
         path = root / compiler
-        ours = path.with_name(f".{path.name}.new")
-        ours.write_text(text, encoding="utf-8")
-        ours.chmod(0o755)
+        replacement = path.with_name(f".{path.name}.new")
+        replacement.write_text(text, encoding="utf-8")
+        replacement.chmod(0o755)
         path.rename(path.with_name(f".{path.name}"))
-        ours.rename(path)
+        replacement.rename(path)
 
 
 def trim(directory: str, limit: int = LIMIT) -> None:

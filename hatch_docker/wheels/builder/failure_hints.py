@@ -79,8 +79,8 @@ def hint(output: str, *, network: bool, image: str = "") -> str:
     if missing := find_missing(output):
         if image:
             return f" because {missing.name} is missing; choose a build.base that has it, which {image} does not"
-        listed = ", ".join(f'"{package}"' for package in missing.packages)
-        return f" because {missing.name} is missing; add {listed or 'the Debian package that has it'} to {_WHERE}"
+        packages = ", ".join(f'"{package}"' for package in missing.packages)
+        return f" because {missing.name} is missing; add {packages or 'the Debian package that has it'} to {_WHERE}"
     if not network and re.search(_NETWORK, _shortened(output)):
         return "; it needs the network, which [tool.hatch-docker.build] network = false forbids"
     return ""

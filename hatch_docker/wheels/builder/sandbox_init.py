@@ -114,11 +114,11 @@ def has_id(identifier: int) -> bool:
     return True
 
 
-def write_maps(process: str, inside: tuple[int, int], outside: tuple[int, int], alone: bool) -> None:
-    """Map one user and one group of a new user namespace; `alone`: this process is in the namespace."""
+def write_maps(process: str, inside: tuple[int, int], outside: tuple[int, int], inside_namespace: bool) -> None:
+    """Map one user and one group of a new user namespace. `inside_namespace`: this process is in the namespace."""
     maps = {"uid_map": (inside[0], outside[0]), "gid_map": (inside[1], outside[1])}
     try:
-        if alone:
+        if inside_namespace:
             Path("/proc", process, "setgroups").write_text("deny")
         for name, (new, old) in maps.items():
             Path("/proc", process, name).write_text(f"{new} {old} 1")
@@ -130,7 +130,7 @@ def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> No
     """Enter new namespaces, in which the user and group `outside` have the numbers `inside`."""
     if outside == (os.geteuid(), os.getegid()):
         call("unshare", "", _libc.unshare, flags)
-        write_maps("self", inside, outside, alone=True)
+        write_maps("self", inside, outside, inside_namespace=True)
         return
     # Only a process outside of the new namespace may map another user than its own.
     ready, go = os.pipe()
@@ -140,7 +140,7 @@ def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> No
         try:
             os.close(go)
             if os.read(ready, 1):
-                write_maps(process, inside, outside, alone=False)
+                write_maps(process, inside, outside, inside_namespace=False)
             os._exit(0)
         except SetupError as error:
             os._exit(error.args[1] or 1)
@@ -230,8 +230,8 @@ def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any], parts: 
     tops = [top for _, _, top in parts if top != "/"]
     compose(trees, NEW_ROOT, mount_tree([*targets, *tops]))
     for directory, key, top in parts:
-        taken = tuple(f"{path.rstrip('/')}/" for path in (*targets, *tops) if path != top)
-        spec["placeholders"] += spec["module"].compose_partial(directory, key, top, NEW_ROOT, taken, bind)
+        skip = tuple(f"{path.rstrip('/')}/" for path in (*targets, *tops) if path != top)
+        spec["placeholders"] += spec["module"].compose_partial(directory, key, top, NEW_ROOT, skip, bind)
     make_devices(NEW_ROOT / "dev")
     (NEW_ROOT / "proc").mkdir(0o555)
     for target in TMPFS:
@@ -463,10 +463,10 @@ def launch(spec: dict[str, Any]) -> int:
         # A new session keyring: the user's may contain tickets, tokens, keys of disks.
         _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; fails without keyrings
     enter(spec)
-    alive, ours = os.pipe()
+    alive, parent_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(ours)
+        os.close(parent_end)
         die_with_parent(0)  # the parent is outside of this namespace
         if select.select([alive], [], [], 0)[0]:
             os._exit(STATUS)

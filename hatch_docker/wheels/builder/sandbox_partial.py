@@ -25,16 +25,16 @@ _libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
 def compose_partial(
-    directory: Path, key: str, top: str, target: Path, taken: tuple[str, ...], bind: Callable[[Path, Path, bool], None]
+    directory: Path, key: str, top: str, target: Path, skip: tuple[str, ...], bind: Callable[[Path, Path, bool], None]
 ) -> list[str]:
-    """Fill a new root with the partial tree `key`, at and below `top`, except at and below the paths in `taken`.
+    """Fill a new root with the partial tree `key`, at and below `top`, except at and below the paths in `skip`.
 
     All these paths begin and end with a slash. `bind` mounts a file. Return the paths of the placeholders.
     """
     found = []
     Path(f"{target}{top}").parent.mkdir(parents=True, exist_ok=True)
     for path, row in json.loads((directory / LIST).read_bytes()).items():
-        if not f"/{path}/".startswith(top) or f"/{path}/".startswith(taken):
+        if not f"/{path}/".startswith(top) or f"/{path}/".startswith(skip):
             continue
         place = f"{target}/{path}"
         if isinstance(row, str):

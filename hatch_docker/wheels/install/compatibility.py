@@ -114,10 +114,10 @@ def check_built(filename: str, sdist: str, target: Target) -> None:
             raise WheelError(f"the source of {tree[1]} gave {filename}: correct the name of the dependency")
         return
     try:
-        wanted = parse_sdist_filename(sdist)
+        expected = parse_sdist_filename(sdist)
     except InvalidSdistFilename as error:
         raise WheelError(f"{sdist} is not the name of an sdist: {error}") from None
-    if parse_wheel_filename(filename)[:2] != wanted:
+    if parse_wheel_filename(filename)[:2] != expected:
         raise WheelError(f"building {sdist} gave {filename}, another package or version; report it to its authors")
 
 

@@ -67,8 +67,8 @@ def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> 
     found = {}
     for path, name in files.items():
         kind = TESTS if _test_root(path) in tests else _kind(path, files, read)
-        wanted = kind == LOCALES and _language(path) in (ALWAYS, *rules.locales)
-        if kind in rules.leave_out and not wanted and not _is_kept(path, rules.keep):
+        is_kept = kind == LOCALES and _language(path) in (ALWAYS, *rules.locales)
+        if kind in rules.leave_out and not is_kept and not _is_kept(path, rules.keep):
             found[name] = kind
     return found
 

@@ -208,8 +208,8 @@ def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
 
 def _key(lock: LockPlan, target: Target, facts: Any) -> str:
     sources = [astuple(source) for source in lock.sources]
-    wanted = [sorted(lock.requirements), sorted(lock.extras), sorted(lock.groups), sources]
-    return key_of(RECIPE, lock.kind, lock.path, wanted, target.build, str(target.platform), target.libc, facts)
+    request = [sorted(lock.requirements), sorted(lock.extras), sorted(lock.groups), sources]
+    return key_of(RECIPE, lock.kind, lock.path, request, target.build, str(target.platform), target.libc, facts)
 
 
 def _from_table(
@@ -231,12 +231,12 @@ def _from_table(
     _check_sources(lock, found["packages"], indexes, target)
     overridden = {entry.get("name") for entry in table.get("manifest", {}).get("overrides", [])}
     pins = pins_of(found, file, target, direct=pin_direct)
-    wanted = check_covers(lock, pins, target, frozenset(overridden))
+    required = check_covers(lock, pins, target, frozenset(overridden))
     direct -= {package["name"] for package in found["packages"] if "directory" in package}
-    if lock.requirements and direct - wanted:
+    if lock.requirements and direct - required:
         raise WheelError(
-            f"{lock.path} still has {', '.join(sorted(direct - wanted))}, which the project does not require; run `uv "
-            "lock`"
+            f"{lock.path} still has {', '.join(sorted(direct - required))}, which the project does not require; "
+            "run `uv lock`"
         )
     return pins
 
@@ -259,11 +259,11 @@ def _from_index(
     if indexed := {package.name: package for package in packages if not package.url and not package.git}:
         lines = [f"{package.name}=={package.version}" for package in indexed.values()]
         bindings = bind_locked(lock.kind, indexed, lines, indexes, root, target)
-        listed = compile_lock(
+        resolved = compile_lock(
             lines, target, root, indexes if lock.kind != "poetry" else indexes.without_declared(), ctx,
             metadata={name: {"requires-dist": []} for name in indexed}, bindings=bindings, every_file=True,
         ).get("packages", [])
-        tables = [_only_hashed(table, indexed[table["name"]].sha256, lock) for table in listed]
+        tables = [_only_hashed(table, indexed[table["name"]].sha256, lock) for table in resolved]
     for package in packages:
         if package.url:
             count, is_local = len(package.sha256), "://" not in package.url or package.url.startswith("file:")
@@ -311,19 +311,19 @@ def check_covers(
 ) -> frozenset[str]:
     """Return the names that the project requires on a target. Raise WheelError if the lock lacks a suitable pin."""
     versions = {pin.name: pin.version for pin in pins}
-    wanted: set[str] = set()
+    required: set[str] = set()
     for line in lock.requirements:
         requirement = parse_requirement(line, "the project's dependency")
         if not target.holds(requirement.marker):
             continue
         name = canonicalize_name(requirement.name)
-        wanted.add(name)
+        required.add(name)
         found = versions.get(name)
         fits = found is not None and requirement.specifier.contains(found, prereleases=True)
         if not fits and not (found and name in overridden):
             has = f"has {name} {found}" if found else f"does not have {name}"
             raise WheelError(f"{lock.path} is stale: the project requires {line!r}, it {has}; {_RELOCK[lock.kind]}")
-    return frozenset(wanted)
+    return frozenset(required)
 
 
 def _resolved(

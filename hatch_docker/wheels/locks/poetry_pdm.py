@@ -57,13 +57,13 @@ def locked_packages(
     waiting = [parse_requirement(line, f"{place}:") for line in requirements]
     direct = {canonicalize_name(requirement.name) for requirement in waiting}
     while waiting:
-        wanted = waiting.pop()
-        name = canonicalize_name(wanted.name)
-        if not target.holds(wanted.marker) or (name in reached and wanted.extras <= reached[name]):
+        current = waiting.pop()
+        name = canonicalize_name(current.name)
+        if not target.holds(current.marker) or (name in reached and current.extras <= reached[name]):
             continue
-        reached.setdefault(name, set()).update(wanted.extras)
+        reached.setdefault(name, set()).update(current.extras)
         found = [entry for entry in entries if entry.package.name == name and entry.extras <= reached[name]]
-        chosen = _choose(found, wanted, extras, target, place)
+        chosen = _choose(found, current, extras, target, place)
         if not chosen and name not in direct:
             raise WheelError(f"{place} names {name}, which it does not have for {target}; run `{kind} lock`")
         packages.update((name, entry.package) for entry in chosen if not entry.extras)
@@ -82,25 +82,26 @@ def locked_packages(
 
 
 def _choose(
-    entries: Sequence[_Entry], wanted: Requirement, extras: Sequence[str], target: Target, place: str
+    entries: Sequence[_Entry], requirement: Requirement, extras: Sequence[str], target: Target, place: str
 ) -> list[_Entry]:
     """Return the entries, of those with the same name, whose version applies to the target."""
-    where = f"{place}: {wanted.name}"
+    where = f"{place}: {requirement.name}"
     applying = [
         entry for entry in entries if not entry.marker or target.holds(parse_marker(entry.marker, where), extras)
     ]
-    chosen = [entry for entry in applying if _allows(wanted, entry.package.version)] or applying
+    chosen = [entry for entry in applying if _allows(requirement, entry.package.version)] or applying
     versions = sorted({entry.package.version for entry in chosen})
     if len(versions) > 1:
         raise WheelError(
-            f"{place} has {wanted.name} {', '.join(versions)}, and does not say which is for {target}; lock it again"
+            f"{place} has {requirement.name} {', '.join(versions)}, and does not say which is for {target}; "
+            "lock it again"
         )
     return chosen
 
 
-def _allows(wanted: Requirement, version: str) -> bool:
+def _allows(requirement: Requirement, version: str) -> bool:
     with contextlib.suppress(ValueError):  # a number of 5000 digits
-        return wanted.specifier.contains(version, prereleases=True)
+        return requirement.specifier.contains(version, prereleases=True)
     return False
 
 

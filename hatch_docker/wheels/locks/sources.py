@@ -215,9 +215,9 @@ def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: 
 
 def _other_commit(source: Source, vcs: Table) -> str:
     """Return the address of a locked commit (`vcs` of PEP 751) if a git source names another one, otherwise ""."""
-    wanted = parse_git(source.where, f"pyproject.toml: {source.table}")
-    url, commit, searched = (str(vcs.get(key, "")) for key in ("url", "commit-id", "requested-revision"))
-    ref = re.sub(r"^refs/(heads|tags)/", "", wanted.ref)
-    follows = not ref or ref in (commit, searched) or (not searched and not wanted.is_pinned)
-    same = url.rstrip("/").removesuffix(".git") == wanted.url.rstrip("/").removesuffix(".git")
-    return "" if follows and same else f"{redact_url(url)} at {searched or commit}"
+    expected_source = parse_git(source.where, f"pyproject.toml: {source.table}")
+    url, commit, requested = (str(vcs.get(key, "")) for key in ("url", "commit-id", "requested-revision"))
+    ref = re.sub(r"^refs/(heads|tags)/", "", expected_source.ref)
+    follows = not ref or ref in (commit, requested) or (not requested and not expected_source.is_pinned)
+    same = url.rstrip("/").removesuffix(".git") == expected_source.url.rstrip("/").removesuffix(".git")
+    return "" if follows and same else f"{redact_url(url)} at {requested or commit}"

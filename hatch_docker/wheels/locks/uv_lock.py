@@ -48,10 +48,10 @@ def uv_table(
     if (place := first_mismatch(_LOCK, lock)) is not None:
         raise WheelError(f"{file.name} is not a lock of uv's: {place} is not as uv writes it; run `uv lock`")
     packages: Sequence[Table] = lock.get("package", [])
-    alone = replace(file, members=())
+    project_file = replace(file, members=())
     own = [
         package for package in packages
-        if any(alone.is_own(path) for kind, path in package.get("source", {}).items() if kind in _LOCAL)
+        if any(project_file.is_own(path) for kind, path in package.get("source", {}).items() if kind in _LOCAL)
     ]
     if not own:
         raise WheelError(f"{file.name} does not contain the project; run `uv lock`")

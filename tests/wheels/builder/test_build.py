@@ -29,7 +29,7 @@ from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, known_sd
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
-from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, make_base, said
+from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, demo_text, make_base
 from tests.fakes.package_index import write_sdist
 
 BACKEND = '''
@@ -65,7 +65,7 @@ def test_build_environment_is_fixed(builder: BuilderStage, tmp_path: Path) -> No
     """Path, user and environment are the same everywhere; no variables of the host."""
     wheel = build(builder, tmp_path / "a")
     assert wheel.name == "demo-1.0-py3-none-any.whl"
-    text = said(wheel)
+    text = demo_text(wheel)
     assert text.endswith("/build/src1000")
     assert "hunter2" not in text
     assert str(tmp_path) not in text
@@ -109,7 +109,7 @@ def test_zip_sdist_is_built(builder: BuilderStage, tmp_path: Path) -> None:
         archive.writestr("demo-1.0/pyproject.toml", PYPROJECT)
         archive.writestr("demo-1.0/backend.py", BACKEND)
     wheel = wheel_of(read_sdist(sdist), builder)
-    assert said(wheel).endswith("/build/src1000")
+    assert demo_text(wheel).endswith("/build/src1000")
     assert build(builder, tmp_path / "a") == wheel
 
 
@@ -117,7 +117,7 @@ def test_umask_does_not_affect_build(builder: BuilderStage, tmp_path: Path) -> N
     """The sandbox's user can read the sdist even if only the owner may read the cache."""
     before = os.umask(0o077)
     try:
-        assert said(build(builder, tmp_path / "a"))
+        assert demo_text(build(builder, tmp_path / "a"))
     finally:
         os.umask(before)
 
@@ -133,9 +133,9 @@ def test_build_env_and_secrets_reach_the_build(builder: BuilderStage, tmp_path: 
     """Secrets are hidden in the build's output."""
     backend = BACKEND.replace("import os, zipfile", "import os, zipfile; print('key', os.environ['TOKEN'])")
     wheel = build(with_plan(builder, env={"LDFLAGS": "mine"}, secrets=("TOKEN",)), tmp_path / "a", backend)
-    assert "('LDFLAGS', 'mine')" in said(wheel)
-    assert "('TOKEN', 'hunter2')" in said(wheel)
-    assert "also-secret" not in said(wheel)
+    assert "('LDFLAGS', 'mine')" in demo_text(wheel)
+    assert "('TOKEN', 'hunter2')" in demo_text(wheel)
+    assert "also-secret" not in demo_text(wheel)
     assert "key ***" in lines
     with pytest.raises(ConfigError, match="ABSENT is not set"):
         build(with_plan(builder, secrets=("ABSENT",)), tmp_path / "b")
@@ -144,8 +144,8 @@ def test_build_env_and_secrets_reach_the_build(builder: BuilderStage, tmp_path: 
 def test_build_args_are_variables_of_the_build(builder: BuilderStage, tmp_path: Path) -> None:
     """They replace default variables. Another value gives another wheel."""
     wheel = build(with_plan(builder, args={"EDITION": "full\nand more", "LDFLAGS": "-s"}), tmp_path / "a")
-    assert r"('EDITION', 'full\nand more')" in said(wheel)
-    assert "('LDFLAGS', '-s')" in said(wheel)
+    assert r"('EDITION', 'full\nand more')" in demo_text(wheel)
+    assert "('LDFLAGS', '-s')" in demo_text(wheel)
     assert build(with_plan(builder, args={"EDITION": "small"}), tmp_path / "a") != wheel
 
 
@@ -188,7 +188,7 @@ def test_ssh_agent_is_forwarded_if_build_ssh_is_set(
     assert [line for line in lines if "the agent says" in line] == [
         "the agent says 0 0 0 2 12 11", *["the agent says 0 0 0 1 5"] * 2,
     ]  # fmt: skip
-    assert where not in said(wheel)
+    assert where not in demo_text(wheel)
     with pytest.raises(BuildError, match="SSH_AUTH_SOCK"):
         build(with_plan(builder), tmp_path / "b", AGENT_CLIENT)
 
@@ -219,8 +219,8 @@ def test_build_without_network_names_the_option(builder: BuilderStage, tmp_path:
 
 def test_killed_build_names_memory(builder: BuilderStage, tmp_path: Path) -> None:
     backend = "import os\ndef build_wheel(*a): os.kill(os.getpid(), 9)\n"
-    said = r"failed with status 137; something killed it; perhaps the memory ran out.*:\n\(its build printed nothing\)$"
-    with pytest.raises(BuildError, match=said):
+    text = r"failed with status 137; something killed it; perhaps the memory ran out.*:\n\(its build printed nothing\)$"
+    with pytest.raises(BuildError, match=text):
         build(builder, tmp_path / "a", backend)
 
 
@@ -286,7 +286,7 @@ def test_symlinks_in_sdist_cannot_reach_the_host(builder: BuilderStage, tmp_path
     backend = BACKEND.replace("repr(", "open('alias').read() + str(os.path.exists('outside')) + repr(")
     (tmp_path / "secret").write_text("secret")
     links = {"alias": "pyproject.toml", "outside": str(tmp_path / "secret")}
-    assert said(build(builder, tmp_path / "a", backend, links=links)).startswith(PYPROJECT + "False")
+    assert demo_text(build(builder, tmp_path / "a", backend, links=links)).startswith(PYPROJECT + "False")
 
 
 def test_backend_outside_of_backend_path_is_rejected(builder: BuilderStage, tmp_path: Path) -> None:
@@ -332,14 +332,14 @@ def test_base_and_builder_root_are_unpacked_in_parallel(
     builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wheel's layer needs the base. An error of the base is reported there."""
-    begun = threading.Event()
+    started = threading.Event()
 
     def running_tree(_base: Base, _ctx: Context) -> Path:
-        begun.set()
+        started.set()
         raise RegistryError("the registry does not answer")
 
     def stage(*_arguments: object, unpacked: bool = True) -> BuilderStage:
-        assert not unpacked or begun.wait(10)
+        assert not unpacked or started.wait(10)
         return builder
 
     monkeypatch.setattr("hatch_docker.wheels.builder.build.make_builder_stage", stage)
@@ -355,7 +355,7 @@ def test_wheel_is_rebuilt_if_a_cached_tree_was_modified(
 ) -> None:
     """The trees are verified while the sandbox runs. A result or error from a modified tree is discarded."""
     name, store = "hatch_docker.wheels.builder.build", builder.ctx.store
-    monkeypatch.setattr(f"{name}.make_builder_stage", lambda *given, **_: replace(builder, ctx=given[4]))
+    monkeypatch.setattr(f"{name}.make_builder_stage", lambda *arguments, **_: replace(builder, ctx=arguments[4]))
     monkeypatch.setattr(f"{name}.base_tree", lambda _base, _ctx: builder.root)
     sdist = existing_file(write_sdist(tmp_path, {"pyproject.toml": PYPROJECT, "backend.py": BACKEND}))
     find = partial(find_wheel, sdist, builder.plan, builder.base, builder.target, builder.ctx, tmp_path)

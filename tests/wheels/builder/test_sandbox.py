@@ -424,7 +424,7 @@ def test_one_signal_ends_the_sandbox_at_any_time(root: Path, number: int, after:
 
 def test_background_process_ends_with_the_command(root: Path) -> None:
     mark = f"{3000000 + os.getpid()}"
-    begun = time.monotonic()
+    started = time.monotonic()
     sh(root, f"sleep {mark} > /dev/null 2>&1 & exit 0")
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - started < 60
     wait_for(0, mark)

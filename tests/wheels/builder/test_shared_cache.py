@@ -15,7 +15,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, make_builder_stage
 from hatch_docker.wheels.builder.sdist import read_sdist
-from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, make_base, said
+from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, demo_text, make_base
 from tests.fakes.context import context, facts_of, sharing
 from tests.fakes.package_index import FakeIndex, make_wheel, write_sdist
 
@@ -64,9 +64,9 @@ def test_pins_in_shared_cache_find_a_wheel(
     machine: Callable[..., tuple[KeptFile, Context, SharedCache]], index: FakeIndex
 ) -> None:
     """If the pins are at most a day old, no request is sent and no file is made until the wheel's bytes are read."""
-    made, first, noted = machine("first")
-    assert said(made.open()) == "helper more"
-    facts = facts_of(noted)
+    made, first, shared_ = machine("first")
+    assert demo_text(made.open()) == "helper more"
+    facts = facts_of(shared_)
     found, ctx, shared = machine("second", facts)
     assert (found.digest, index.requests, list(ctx.store.root.glob("trees/*/*"))) == (made.digest, [], [])
     assert ctx.materials == first.materials
@@ -90,19 +90,19 @@ def test_facts_of_shared_cache_do_not_affect_installation(
 ) -> None:
     """Pins, requirements and backend are forged in the shared cache; the build uses those of sdist and index."""
     line = line.format(url=index.url.removesuffix("/simple"))
-    _, _, noted = machine("first")
+    _, _, shared_ = machine("first")
     pin = ["evil", "1.0", "evil-1.0-py3-none-any.whl", index.sha256("evil-1.0-py3-none-any.whl")]
     now = int(time.time())
     changes = {
         "build-pins": lambda _: {"at": now, "pins": [pin]}, "build-requires": lambda _: [line],
         "sdist": lambda value: ["0" * 64, [line], "evil", [], value[4]],
     }  # fmt: skip
-    honest = [fact for fact in facts_of(noted) if fact[0] != "wheel"]
+    honest = [fact for fact in facts_of(shared_) if fact[0] != "wheel"]
     assert {fact[0] for fact in honest} >= changes.keys()
     for number, hostile in enumerate([*([kind] for kind in changes), list(changes)]):
         facts = [(kind, key, changes[kind](value) if kind in hostile else value) for kind, key, value in honest]
         made, ctx, _ = machine(f"machine {number}", facts)
-        assert said(made.open()) == "helper more"
+        assert demo_text(made.open()) == "helper more"
         assert not list(ctx.store.root.glob("trees/build-env/*/env/lib/*/site-packages/evil*"))
         assert "@" not in line or not index.paths("evil")
 

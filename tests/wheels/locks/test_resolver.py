@@ -97,10 +97,10 @@ def test_resolution_is_cached_for_a_day(ctx: Context, index: FakeIndex, root: Pa
     index.add("app", make_wheel("app", "1.0"))
     ctx = using(ctx, index)
     first = pin(resolving("app"), root, AMD64, ctx)
-    asked = len(index.requests)
+    requested = len(index.requests)
     index.add("app", make_wheel("app", "2.0"))
     assert pin(resolving("app"), root, AMD64, ctx) == first
-    assert len(index.requests) == asked
+    assert len(index.requests) == requested
     refreshed = pin(resolving("app"), root, AMD64, using(ctx, index, HATCH_DOCKER_REFRESH="1", UV_NO_CACHE="1"))
     assert refreshed[0].version == "2.0"
 
@@ -114,9 +114,9 @@ def test_old_resolution_is_used_if_index_does_not_respond(
         first = pin(resolving("app"), root, AMD64, ctx)
         later = time.time() + 25 * 3600
         monkeypatch.setattr(time, "time", lambda: later)
-        asked = len(index.requests)
+        requested = len(index.requests)
         assert pin(resolving("app"), root, AMD64, ctx) == first
-        assert len(index.requests) > asked
+        assert len(index.requests) > requested
         later += 25 * 3600
     assert pin(resolving("app"), root, AMD64, ctx) == first
     assert any(line.startswith("warning: the package index does not answer") for line in lines)
@@ -146,8 +146,8 @@ def test_sdist_with_dynamic_metadata(ctx: Context, index: FakeIndex, root: Path,
     with pytest.raises(WheelError, match=r"gamma 1\.0 has no wheel.*lock the project"):
         pin(resolving("gamma"), root, HOST, ctx)
 
-    def metadata(asked: Pin, path: Path) -> bytes:
-        assert (asked.name, path.is_file()) == ("gamma", True)
+    def metadata(requested: Pin, path: Path) -> bytes:
+        assert (requested.name, path.is_file()) == ("gamma", True)
         return b"Metadata-Version: 2.4\nName: gamma\nVersion: 1.0\nRequires-Dist: delta\n"
 
     assert names(pin(resolving("gamma"), root, HOST, ctx, metadata=metadata)) == [
