@@ -1,4 +1,4 @@
-"""hatch_docker.release.attachments: documents are made once, written whole, and go where the image goes."""
+"""Tests of hatch_docker.release.attachments: documents are made once, written to files, and attached in registries."""
 
 import json
 from collections.abc import Iterator
@@ -38,26 +38,26 @@ BOTH = {"sbom": ["cyclonedx", "spdx"]}
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry(referrers=True) as made:
-        yield made
+    with FakeRegistry(referrers=True) as fake:
+        yield fake
 
 
-def never() -> Path:
-    raise AssertionError("nothing is built here")
+def fail() -> Path:
+    raise AssertionError("the project must not be built")
 
 
-def source(root: Path) -> Project:
-    return Project(root, never, never)
+def project_at(root: Path) -> Project:
+    return Project(root, fail, fail)
 
 
 def documents_of(tmp_path: Path, **options: Any) -> tuple[Document, ...]:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx, **options)
-    return make_documents(plan, built.image, [built], source(tmp_path), ctx)
+    return make_documents(plan, built.image, [built], project_at(tmp_path), ctx)
 
 
-def test_what_is_made(tmp_path: Path) -> None:
-    """As the options say: CycloneDX and a provenance that names it, SPDX where asked for, nothing at all."""
+def test_documents_follow_the_options(tmp_path: Path) -> None:
+    """By default they are a CycloneDX SBOM and a provenance that lists it."""
     cdx, statement = documents_of(tmp_path)
     assert (cdx.file, statement.file) == ("my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json")
     assert cdx.subject == statement.subject
@@ -69,20 +69,20 @@ def test_what_is_made(tmp_path: Path) -> None:
     assert documents_of(tmp_path, table={"sbom": [], "provenance": False}) == ()
 
 
-def test_an_unchanged_image_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SBOM is remembered by all that is in it; another wheel in the place of the same name is another SBOM."""
+def test_sbom_is_made_once_for_the_same_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another wheel with the same name needs a new SBOM."""
     first = documents_of(tmp_path)
-    monkeypatch.setattr(inventory, "read_inventory", never)
+    monkeypatch.setattr(inventory, "read_inventory", fail)
     assert documents_of(tmp_path) == first
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
     other = replace(built, pins=(replace(built.pins[0], sha256="9" * 64), *built.pins[1:]))
     with pytest.raises((AssertionError, TypeError)):
-        make_documents(plan, built.image, [other], source(tmp_path), ctx)
+        make_documents(plan, built.image, [other], project_at(tmp_path), ctx)
 
 
-def test_the_lock_is_a_material(tmp_path: Path) -> None:
-    """That of the dependencies, and that of all else."""
+def test_locks_are_materials(tmp_path: Path) -> None:
+    """The image lock is a material, too."""
     (tmp_path / "uv.lock").write_text("version = 1\n")
     (tmp_path / "hatch-docker.lock").write_text("version = 1\n")
     *_, statement = documents_of(tmp_path, locks=("uv.lock",), pins="hatch-docker.lock")
@@ -93,8 +93,7 @@ def test_the_lock_is_a_material(tmp_path: Path) -> None:
         assert {"name": name, "digest": {"sha256": digest}} in found
 
 
-def test_files_are_written_where_they_differ(tmp_path: Path) -> None:
-    """A file with the same bytes is left alone, a changed one is written again."""
+def test_only_changed_files_are_written(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     documents = documents_of(tmp_path)
     write_documents(documents, tmp_path / "dist", ctx)
@@ -113,12 +112,12 @@ def pushed(registry: FakeRegistry, item: Image | Index, tmp_path: Path) -> Targe
     return Target(remote, replace(parse_reference(f"{registry.host}/team/app"), tag=""), lambda _digest: "")
 
 
-def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> None:
-    """As referrers with the image's time and the file's name, once; the registry has their very bytes."""
+def test_documents_are_attached_as_referrers(registry: FakeRegistry, tmp_path: Path) -> None:
+    """Each has the image's time and the file's name, and is attached once, with unchanged bytes."""
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx, table=BOTH)
     validate(built.image)
-    documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
+    documents = make_documents(plan, built.image, [built], project_at(tmp_path), ctx)
     to = pushed(registry, built.image, tmp_path)
     on_pushed = attach_and_sign(None, built.image, documents, tmp_path, ctx)
     sent = sum(len(read_stored(document, ctx)) for document in documents)
@@ -136,14 +135,14 @@ def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> 
     assert manifest["layers"][0]["annotations"] == {"org.opencontainers.image.title": documents[0].file}
 
 
-def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> None:
-    """An SBOM has a file for each image and is attached to it, the provenance of all to the index."""
+def test_documents_of_an_index(registry: FakeRegistry, tmp_path: Path) -> None:
+    """Each image has its SBOM; the provenance is attached to the index."""
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
     config = json.loads(built.image.config) | {"architecture": "arm64"}
     other = replace(built, image=with_config(built.image, config))
     index = make_index([built.image, other.image], {})
-    documents = make_documents(plan, index, [built, other], source(tmp_path), ctx)
+    documents = make_documents(plan, index, [built, other], project_at(tmp_path), ctx)
     assert [(document.file, document.subject) for document in documents] == [
         ("my_app-1.2.3.linux-amd64.cdx.json", built.image.digest),
         ("my_app-1.2.3.linux-arm64.cdx.json", other.image.digest), ("my_app-1.2.3.provenance.json", index.digest),
@@ -157,24 +156,24 @@ def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> No
         assert kind in referrer["artifactType"]
 
 
-def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> None:
-    """The way out is told."""
+def test_rejected_document_error_suggests_options(registry: FakeRegistry, tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
-    documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
+    documents = make_documents(plan, built.image, [built], project_at(tmp_path), ctx)
     to = pushed(registry, built.image, tmp_path)
     registry.fault("PUT", "/manifests/sha256:", 415)
     with pytest.raises(RegistryError, match=r"415 .*; for a registry that accepts no attachments, set sbom = \[\]"):
         attach_and_sign(None, built.image, documents, tmp_path, ctx)(to)
 
 
-def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
-    """The wheels are remembered by the layers, which stay the same; those of an image from elsewhere are unknown."""
+def test_sbom_of_rebased_image_has_hashes_of_wheels(tmp_path: Path) -> None:
+    """They are stored by the layers, which do not change. For an image from another machine they are unknown."""
+
     def alpha(cache: str) -> dict[str, Any]:
         ctx = context(tmp_path / cache)
         plan, built = installed(ctx, table={"provenance": False})
-        moved = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
-        (document,) = make_documents(plan, moved.image, [moved], source(tmp_path), ctx)
+        rebased = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
+        (document,) = make_documents(plan, rebased.image, [rebased], project_at(tmp_path), ctx)
         (found,) = [item for item in json.loads(read_stored(document, ctx))["components"] if item["name"] == "alpha"]
         return found
 
@@ -183,8 +182,8 @@ def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
     assert "hashes" not in alpha("another")
 
 
-def test_documents_beside_an_archive(tmp_path: Path) -> None:
-    """A push without a build takes the files; they must be those that were made with the image."""
+def test_documents_beside_an_archive_must_be_unchanged(tmp_path: Path) -> None:
+    """A push without a build reads these files."""
     ctx = context(tmp_path / "cache")
     documents = documents_of(tmp_path)
     write_documents(documents, tmp_path, ctx)

@@ -1,4 +1,4 @@
-"""hatch_docker.release.provenance: what went into an image, as SLSA wants it, and nothing of the machine."""
+"""Tests of hatch_docker.release.provenance: all materials of an image, and no facts about the machine."""
 
 import json
 from dataclasses import replace
@@ -23,11 +23,11 @@ from tests.fakes.sbom_images import CREATED, installed
 HOME = "/home/zoe"
 
 
-def made(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> tuple[Plan, BuiltImage]:
+def fake_image(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> tuple[Plan, BuiltImage]:
     return installed(context(tmp_path / "cache"), table=table, **facts)
 
 
-def stated(plan: Plan, built: BuiltImage, **more: Any) -> dict[str, Any]:
+def valid_statement(plan: Plan, built: BuiltImage, **more: Any) -> dict[str, Any]:
     """The statement about one image, found valid by the specifications' own schemas."""
     value = provenance(plan, built.image, [built], **{"locks": {}, "used": {}, "documents": {}, **more})
     check(value)
@@ -42,25 +42,26 @@ def check(value: dict[str, Any]) -> None:
     predicate = ParseDict(text["predicate"], provenance_pb2.Provenance())
     assert predicate.build_definition.build_type
     assert predicate.run_details.builder.id
-    for one in predicate.build_definition.materials:
-        ResourceDescriptor.copy_from_pb(one).validate()
+    for resource in predicate.build_definition.resolved_dependencies:
+        ResourceDescriptor.copy_from_pb(resource).validate()
 
 
 def materials(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """The materials."""
+    """Return the resolved dependencies."""
     found: list[dict[str, Any]] = value["predicate"]["buildDefinition"]["resolvedDependencies"]
     return found
 
 
 def resources(value: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """The digests of what went in, by URI or name."""
+    """Return the digests of the materials, by URI or name."""
     return {material.get("uri") or material["name"]: material["digest"] for material in materials(value)}
 
 
-def test_what_went_in(tmp_path: Path) -> None:
-    """Sources, lock, base, wheels and sdists, each with its digest; the subject by the digest that is pushed."""
-    plan, built = made(tmp_path, {"image": "registry.example/team/app"})
-    value = stated(plan, built, locks={"uv.lock": f"sha256:{'7' * 64}"}, documents={"x.cdx.json": f"sha256:{'8' * 64}"})
+def test_materials_and_subject_have_digests(tmp_path: Path) -> None:
+    """Materials are sources, lock, base, wheels and sdists. The subject has the digest that is pushed."""
+    plan, built = fake_image(tmp_path, {"image": "registry.example/team/app"})
+    lock, sbom = ({name: f"sha256:{digit * 64}"} for name, digit in (("uv.lock", "7"), ("x.cdx.json", "8")))
+    value = valid_statement(plan, built, locks=lock, documents=sbom)
     name = "registry.example/team/app"
     assert value["subject"] == [{"name": name, "digest": {"sha256": built.image.digest.removeprefix("sha256:")}}]
     assert resources(value) == {
@@ -80,27 +81,27 @@ def test_what_went_in(tmp_path: Path) -> None:
     assert details["metadata"] == {}
 
 
-def test_the_packages_of_a_debian_base(tmp_path: Path) -> None:
-    plan, built = made(tmp_path)
+def test_packages_of_debian_base_are_materials(tmp_path: Path) -> None:
+    plan, built = fake_image(tmp_path)
     plan = replace(plan, base=BasePlan("debian", "debian:trixie", "trixie"))
     hashes = {"libc6 2.41-12 amd64": f"sha256:{'1' * 64}"}
     base = replace(built.base, plan=plan.base, name="debian:trixie", hashes=hashes, suite="trixie")
     built = replace(built, base=base)
-    found = resources(stated(plan, built))
+    found = resources(valid_statement(plan, built))
     assert found["pkg:deb/debian/libc6@2.41-12?arch=amd64&distro=trixie"] == {"sha256": "1" * 64}
     assert found["debian:trixie"] == {"sha256": "b" * 64}
 
 
-def test_what_compiled_it(tmp_path: Path) -> None:
-    """The packages of the builder stage and the build requirements, but what is in the image as well, once."""
-    plan, built = made(tmp_path)
+def test_packages_of_the_builder_are_annotated(tmp_path: Path) -> None:
+    """A package that is also in the image is listed once, without the annotation."""
+    plan, built = fake_image(tmp_path)
     hashes = {"libc6 2.41-12 amd64": "1" * 64}
     built = replace(built, base=replace(built.base, hashes=hashes, suite="trixie"))
     used = {
         ("pypi", "cffi", "2.0", "cffi-2.0-cp313-cp313-manylinux_2_17_x86_64.whl"): "2" * 64,
         ("deb", "gcc 4:14.2.0-1 amd64", "trixie"): "3" * 64, ("deb", "libc6 2.41-12 amd64", "trixie"): "1" * 64,
     }  # fmt: skip
-    value = stated(plan, built, used=used)
+    value = valid_statement(plan, built, used=used)
     builder = [material for material in materials(value) if material.get("annotations") == {"stage": "builder"}]
     assert {material["uri"]: material["digest"]["sha256"] for material in builder} == {
         "pkg:deb/debian/gcc@4:14.2.0-1?arch=amd64&distro=trixie": "3" * 64,
@@ -110,21 +111,21 @@ def test_what_compiled_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dirty", [False, True])
-def test_sources_that_no_commit_has(dirty: bool, tmp_path: Path) -> None:
-    """The commit and where it can be had; whether that is all, but not the names of files that nobody else knows."""
+def test_source_is_marked_as_dirty(dirty: bool, tmp_path: Path) -> None:
+    """The names of uncommitted files are not included."""
     revision = Revision("0" * 40, "main", CREATED, ("secret-plans.txt",) if dirty else ())
     urls = {"Source": "https://git.example/app"}
-    value = stated(*made(tmp_path, urls=urls, revision=revision))
+    value = valid_statement(*fake_image(tmp_path, urls=urls, revision=revision))
     (source,) = [material for material in materials(value) if material.get("name") == "source"]
     assert source["uri"] == f"git+https://git.example/app@{'0' * 40}"
     assert source["annotations"] == {"dirty": dirty}
     assert "secret-plans" not in json.dumps(value)
-    assert "source" not in resources(stated(*made(tmp_path, revision=None)))
+    assert "source" not in resources(valid_statement(*fake_image(tmp_path, revision=None)))
 
 
-def test_an_index_has_every_image_as_subject(tmp_path: Path) -> None:
-    plan, built = made(tmp_path)
-    other = replace(built, image=made(tmp_path, dependencies=())[1].image)
+def test_index_has_all_images_as_subjects(tmp_path: Path) -> None:
+    plan, built = fake_image(tmp_path)
+    other = replace(built, image=fake_image(tmp_path, dependencies=())[1].image)
     index = make_index([built.image], {})
     value = provenance(plan, index, [built, other], locks={}, used={}, documents={})
     check(value)
@@ -133,8 +134,7 @@ def test_an_index_has_every_image_as_subject(tmp_path: Path) -> None:
     assert len(resources(value)) == len(materials(value))
 
 
-def test_nothing_of_the_machine(tmp_path: Path) -> None:
-    """No path of it, no login, no value of a variable: only what anybody with the project would state."""
+def test_provenance_has_no_paths_logins_or_values(tmp_path: Path) -> None:
     table = {
         "base": f"oci:{HOME}/bases/python", "lock": f"{HOME}/locks/uv.lock", "env": {"MOTTO": "s3cret-env"},
         "debian": {"mirror": "https://zoe:s3cret-mirror@mirror.example/debian"},
@@ -142,22 +142,22 @@ def test_nothing_of_the_machine(tmp_path: Path) -> None:
         "files": [{"source": "shared/static", "target": "/srv/static"}],
         "sbom": [],
     }
-    text = json.dumps(stated(*made(tmp_path, table)))
+    text = json.dumps(valid_statement(*fake_image(tmp_path, table)))
     for word in (HOME, "zoe", "s3cret", "mirror.example", str(tmp_path)):
         assert word not in text
     for word in ("oci:python", "uv.lock", "MOTTO", "TOKEN", "API_KEY", "static"):
         assert word in text
 
 
-def test_it_is_the_same_each_time(tmp_path: Path) -> None:
-    one, two = (stated(*made(tmp_path / name)) for name in ("a", "b"))
+def test_provenance_is_deterministic(tmp_path: Path) -> None:
+    one, two = (valid_statement(*fake_image(tmp_path / name)) for name in ("a", "b"))
     assert json.dumps(one) == json.dumps(two)
 
 
-def test_an_image_on_another_base_is_made_of_the_image(tmp_path: Path) -> None:
-    """Its sources may be others by now: the image that was there is stated, and the new base."""
-    plan, built = made(tmp_path)
+def test_rebased_image_has_original_image_as_material(tmp_path: Path) -> None:
+    """The sources may have changed since."""
+    plan, built = fake_image(tmp_path)
     digest = f"sha256:{'9' * 64}"
-    found = resources(stated(plan, replace(built, pins=(), origin=digest), locks={"uv.lock": digest}))
+    found = resources(valid_statement(plan, replace(built, pins=(), origin=digest), locks={"uv.lock": digest}))
     base = f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim"
     assert found == {"my-app": {"sha256": "9" * 64}, base: {"sha256": "b" * 64}}

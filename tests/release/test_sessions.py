@@ -1,4 +1,4 @@
-"""Registries that are asked before an image is made: a refusal comes first; a session is used or cancelled."""
+"""Tests of hatch_docker.release.sessions: a denied push fails before the build; a session is used or cancelled."""
 
 import os
 import subprocess
@@ -26,8 +26,8 @@ def ctx(tmp_path: Path, lines: list[str]) -> Context:
     return context(tmp_path / "cache", lines, verbosity=0)
 
 
-def test_a_push_takes_no_more_requests(registry: FakeRegistry, ctx: Context) -> None:
-    """The first blob is sent in the session; a repository that accepted a push is not asked again for an hour."""
+def test_push_uses_the_session(registry: FakeRegistry, ctx: Context) -> None:
+    """After a successful push, no session is opened for an hour."""
     name = f"{registry.host}/app"
     remote = open_sessions([name], ctx)
     assert [(request.method, request.path) for request in registry.requests] == [("POST", "/v2/app/blobs/uploads/")]
@@ -43,10 +43,10 @@ def test_a_push_takes_no_more_requests(registry: FakeRegistry, ctx: Context) -> 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_needs_no_session_cancels_it(
+def test_unused_session_is_cancelled(
     registry: FakeRegistry, ctx: Context, tmp_path: Path, *, fails: bool
 ) -> None:
-    """At once if a push failed, else beside other work, whose blobs do not take it meanwhile."""
+    """This is done at once if a push fails, else in the background."""
     name = f"{registry.host}/app"
     push_to_all(IMAGE, [name], ["1"], ctx)
     other, later = context(tmp_path / "other", []), dict[str, list[Callable[[], object]]]()
@@ -62,22 +62,22 @@ def test_what_needs_no_session_cancels_it(
     assert not registry.uploads
 
 
-def test_a_server_that_does_not_answer_is_left_to_the_push(registry: FakeRegistry, ctx: Context) -> None:
+def test_unreachable_server_is_ignored(registry: FakeRegistry, ctx: Context) -> None:
     registry.fault("POST", "/blobs/uploads/", 503)
     assert not open_sessions([f"{registry.host}/app", "127.0.0.1:9/app"], ctx).sessions
 
 
-def test_a_registry_that_is_not_running_ends_the_build(
+def test_refused_connection_stops_the_build(
     registry: FakeRegistry, ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its next step, or by the end of the program that runs; one that runs is connected to, and not asked."""
+    """The build stops at its next task, or when its program was killed. No request is sent to a running registry."""
     monkeypatch.setattr("hatch_docker.release.sessions.pause", lambda _number: 0.01)
     remote, names = open_sessions([], ctx), [f"{registry.host}/app", "127.0.0.1:9/app"]
     refused = pytest.raises(TransientError, match=r"^127\.0\.0\.1:9/app does not accept the push: nothing listens")
     with refused, stop_if_refused(remote, names, ctx):
         run(["sleep", "60"])
     with refused, stop_if_refused(remote, names, ctx):
-        time.sleep(0.2)  # a build of which nothing is left to do
+        time.sleep(0.2)  # the block ends before the connection was refused six times
     with pytest.raises(TransientError), stop_if_refused(remote, names, ctx) as watched:
         assert watched.progress.cancelled is not None
         assert watched.progress.cancelled.wait(10)
@@ -90,7 +90,7 @@ def test_a_registry_that_is_not_running_ends_the_build(
     assert not registry.requests
 
 
-def test_every_refusal_has_a_line(registry: FakeRegistry, ctx: Context) -> None:
+def test_each_denied_repository_has_a_line(registry: FakeRegistry, ctx: Context) -> None:
     registry.fault("POST", "/v2/one/", 405)
     registry.fault("POST", "/v2/two/", 403)
     with pytest.raises(RegistryError) as caught:
@@ -100,8 +100,8 @@ def test_every_refusal_has_a_line(registry: FakeRegistry, ctx: Context) -> None:
     assert second.startswith(f"{registry.host}/two does not accept the push: 403")
 
 
-def test_a_build_with_a_wrong_login_makes_nothing(tmp_path: Path) -> None:
-    """The whole program, on an empty cache: one line, before a package is downloaded."""
+def test_build_with_wrong_login_downloads_nothing(tmp_path: Path) -> None:
+    """This runs the whole program with an empty cache."""
     (tmp_path / "hello.py").write_text("def main(): pass\n")
     with FakeRegistry(password="right") as registry:
         (tmp_path / "pyproject.toml").write_text(

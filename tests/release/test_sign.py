@@ -1,4 +1,4 @@
-"""hatch_docker.release.sign and cosign: how the program is run, whatever its version, and what it may not show."""
+"""Tests of hatch_docker.release.sign and cosign: command lines for all versions of cosign, and hidden secrets."""
 
 import base64
 import json
@@ -40,7 +40,7 @@ DOCUMENTS = (
     Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", IMAGE.digest),
 )
 
-# Notes how it was called, and answers like the real one; the file "flags" has those that its version knows.
+# Records its command line and prints what cosign prints. The file "flags" has the flags that this version has.
 PROGRAM = r'''#!/bin/sh
 for flag in "$@"; do
     case "$flag" in --new-bundle-format=*|--use-signing-config=*)
@@ -59,7 +59,7 @@ esac
 
 
 class FakeCosign:
-    """A cosign that only writes down what it is asked."""
+    """A fake of cosign that records its command lines."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -70,7 +70,7 @@ class FakeCosign:
 
     @property
     def calls(self) -> list[str]:
-        """Its calls, without those that had a flag too many."""
+        """The recorded command lines, without those that failed because of an unknown flag."""
         path = self.directory / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -84,22 +84,22 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> FakeCosign:
-    """A cosign, and the files of a pair of keys."""
+    """Return the fake, and write the files of a key pair."""
     (tmp_path / "bin").mkdir()
     for name in ("k.key", "k.pub"):
         (tmp_path / name).write_text("KEY")
     return FakeCosign(tmp_path / "bin")
 
 
-def world(tmp_path: Path, lines: list[str] | None = None, **environ: str) -> Context:
+def context_with_cosign(tmp_path: Path, lines: list[str] | None = None, **environ: str) -> Context:
     return context(tmp_path / "cache", lines, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", **environ)
 
 
 def sign(
     registry: FakeRegistry, root: Path, plan: SignPlan = BY_KEY, lines: list[str] | None = None, **environ: str
 ) -> Target:
-    """Sign the image in the registry, and the documents about it; `root` is the project's directory."""
-    ctx = world(root, lines, **environ)
+    """Sign the image in the registry, and its documents. `root` is the project's directory."""
+    ctx = context_with_cosign(root, lines, **environ)
     name = replace(parse_reference(f"{registry.host}/app"), tag="")
     target = Target(Remote(ctx.client, {}), name, lambda _digest: "")
     sign_item(Signer(Cosign(root, ctx), plan, target), IMAGE, DOCUMENTS, read)
@@ -110,8 +110,8 @@ def read(document: Document) -> bytes:
     return json.dumps({"bom": 1} if document.format == "cyclonedx" else {"predicate": {"p": 1}}).encode()
 
 
-def cosign_wrote(registry: FakeRegistry, ending: str, text: str = "1") -> None:
-    """Push what cosign would have pushed under its tag."""
+def push_signature(registry: FakeRegistry, ending: str, text: str = "1") -> None:
+    """Push a manifest as cosign would push it under its tag with this suffix."""
     config, layer = (registry.put_blob("app", data.encode()) for data in ("{}", text))
     manifest = canonical_json({
         "schemaVersion": 2, "mediaType": OCI.manifest,
@@ -121,11 +121,11 @@ def cosign_wrote(registry: FakeRegistry, ending: str, text: str = "1") -> None:
     registry.put_manifest("app", fallback_tag(IMAGE.digest) + ending, OCI.manifest, manifest)
 
 
-def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
-    """The image, then its documents; nothing is written in the public log, the password is in no argument."""
+def test_image_and_documents_are_signed_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """There is no entry in the public log, and the password is in no argument."""
     sign(registry, tmp_path, COSIGN_PASSWORD=PASSWORD)
     name, key = f"{registry.host}/app@{IMAGE.digest}", f"--key {tmp_path}/k.key"
-    calls = program.calls  # no more than needed: each takes a second of somebody's time
+    calls = program.calls  # their number matters, because each call takes a second
     assert calls[0] == f"sign --yes {key} --tlog-upload=false {name}"
     assert [call.split()[0] for call in calls] == ["sign", "attest", "attest"]
     assert [call.split()[-2:] for call in calls[1:]] == [["cyclonedx", name], ["slsaprovenance1", name]]
@@ -133,12 +133,12 @@ def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_p
     assert f"password={PASSWORD}" in (program.directory / "environ").read_text()
 
 
-def test_what_is_signed_is_listed_and_not_signed_again(
+def test_signatures_are_attached_and_not_made_again(
     registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
-    """The manifests of cosign's tags become referrers; a second push sends one request."""
+    """The manifests under cosign's tags become referrers. A second push sends one request."""
     for ending in (".sig", ".att"):
-        cosign_wrote(registry, ending)
+        push_signature(registry, ending)
     target = sign(registry, tmp_path)
     assert sorted(referrer["artifactType"] for referrer in referrers(target, IMAGE.digest).values()) == [
         "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
@@ -152,7 +152,7 @@ def test_what_is_signed_is_listed_and_not_signed_again(
 
 
 @pytest.mark.parametrize("manifest", [b"{}", b'{"config": 1, "layers": []}', b'{"config": {}}'])
-def test_what_others_put_under_cosigns_tag_is_told(
+def test_foreign_manifest_under_cosign_tag_is_an_error(
     manifest: bytes, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
     registry.put_manifest("app", fallback_tag(IMAGE.digest) + ".att", OCI.manifest, manifest)
@@ -160,12 +160,12 @@ def test_what_others_put_under_cosigns_tag_is_told(
         sign(registry, tmp_path)
 
 
-def test_what_this_key_has_attested_is_not_attested_twice(
+def test_existing_attestation_is_not_made_again(
     registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
-    """cosign would add it again each time."""
+    """cosign would add a second one."""
     payload = base64.b64encode(json.dumps({"predicate": {"bom": 1}, "subject": []}).encode()).decode()
-    cosign_wrote(registry, ".att")
+    push_signature(registry, ".att")
     (program.directory / "attested").write_text(json.dumps({"payload": payload}) + "\n")
     sign(registry, tmp_path)
     attested = [call for call in program.calls if call.startswith("attest")]
@@ -175,53 +175,53 @@ def test_what_this_key_has_attested_is_not_attested_twice(
 @pytest.mark.parametrize(
     ("key", "environ"), [("env://MY_KEY", {"MY_KEY": "PRIVATE s3cret"}), ("awskms:///alias/x", {})]
 )
-def test_keys_that_are_no_files(
+def test_keys_in_variables_and_key_stores(
     key: str, environ: dict[str, str], registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
-    """A variable, or the address of a key store, goes to cosign as it is."""
-    check_signing(SignPlan(key, False), tmp_path, world(tmp_path, **environ).environ)
+    """cosign gets the name of the variable, or the address of the key store, unchanged."""
+    check_signing(SignPlan(key, False), tmp_path, context_with_cosign(tmp_path, **environ).environ)
     sign(registry, tmp_path, SignPlan(key, False), **environ)
     assert f"--key {key} " in program.calls[0]
 
 
-def test_keyless(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
-    """Without a key cosign takes the pipeline's identity, which is in its environment, and writes in the log."""
+def test_keyless_signing_uses_identity_and_log(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """The identity of the pipeline is in cosign's environment."""
     sign(registry, tmp_path, SignPlan("", True), SIGSTORE_ID_TOKEN="ey.token")
     assert program.calls[0] == f"sign --yes --tlog-upload=true {registry.host}/app@{IMAGE.digest}"
     assert not any("--key" in call or "ey.token" in call for call in program.calls)
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         ("", ""), ("--new-bundle-format\n", "--new-bundle-format=false "),
         ("--new-bundle-format\n--use-signing-config\n", "--new-bundle-format=false --use-signing-config=false "),
     ],
     ids=["2", "2.5's attest", "3"],
 )
-def test_every_cosign_writes_what_verifiers_read(
-    flags: str, said: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path, lines: list[str]
+def test_all_versions_write_the_old_format(
+    flags: str, expected: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path, lines: list[str]
 ) -> None:
-    """Version 3 has other defaults, which are turned off where it knows their flags, in its help or not (3.1)."""
+    """Version 3 has new defaults, which are disabled with flags, also if the flags are not in its help (3.1)."""
     (program.directory / "flags").write_text(flags)
     sign(registry, tmp_path, lines=lines)
     assert not any("flag" in line for line in lines)
-    verified(program, "index.docker.io/team/app")
+    set_signatures(program, "index.docker.io/team/app")
     name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
-    verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))
+    verify_image(Cosign(tmp_path, context_with_cosign(tmp_path)), name, Trust(key="k.pub"))
     assert {call.split()[0] for call in program.calls} == {"sign", "attest", "verify", "verify-attestation"}
-    assert all(call.startswith(f"{call.split()[0]} {said}") for call in program.calls)
-    assert said or not any("=false" in call.replace("--tlog-upload=false", "") for call in program.calls)
+    assert all(call.startswith(f"{call.split()[0]} {expected}") for call in program.calls)
+    assert expected or not any("=false" in call.replace("--tlog-upload=false", "") for call in program.calls)
 
 
 @pytest.mark.parametrize(
     ("password", "hint"),
     [(PASSWORD, "is COSIGN_PASSWORD the password of the key?"), ("", "set COSIGN_PASSWORD to the key's password")],
 )
-def test_a_refusal_is_cosigns_own_line(
+def test_error_has_message_of_cosign_without_password(
     password: str, hint: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path, lines: list[str]
 ) -> None:
-    """With a hint where the password is wrong or missing, and without the password."""
+    """There is a hint if the password is wrong or missing."""
     (program.directory / "refuse").write_text(f"Error: {password or 'x'} decryption failed\n")
     with pytest.raises(ProgramError) as caught:
         sign(registry, tmp_path, lines=lines, COSIGN_PASSWORD=password)
@@ -235,15 +235,15 @@ def test_a_refusal_is_cosigns_own_line(
     "PUT https://h.example/v2/a/manifests/x: unexpected status code 503 Service Unavailable",
     "net/http: TLS handshake timeout",
 ])  # fmt: skip
-def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
-    """A log or a registry that is down: the status says to try again, and no image is called unsigned for it."""
+def test_temporary_error_is_transient(reason: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """The exit status is 75, and the image is not reported as unsigned."""
     (program.directory / "refuse").write_text(f"Error: {reason}\n")
-    on_pushed = attach_and_sign(BY_KEY, IMAGE, (), tmp_path, world(tmp_path), read)
-    (done,) = push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], world(tmp_path), on_pushed=on_pushed)
+    on_pushed = attach_and_sign(BY_KEY, IMAGE, (), tmp_path, context_with_cosign(tmp_path), read)
+    (done,) = push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], context_with_cosign(tmp_path), on_pushed=on_pushed)
     assert (done.transient, done.error) == (True, f"cosign sign: {reason}")
     name = parse_reference(f"{registry.host}/app@{IMAGE.digest}")
     with pytest.raises(ProgramError) as caught:
-        verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))
+        verify_image(Cosign(tmp_path, context_with_cosign(tmp_path)), name, Trust(key="k.pub"))
     assert (str(caught.value), caught.value.exit_status) == (f"cosign verify: {reason}", 75)
 
 
@@ -253,14 +253,14 @@ def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, progra
     (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
     (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),
 ])  # fmt: skip
-def test_what_cannot_sign_is_told_before_the_build(
+def test_missing_cosign_key_or_identity_is_an_early_error(
     plan: SignPlan, environ: dict[str, str], message: str, program: FakeCosign, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for place in ("_TOKEN", "_PRODUCT_NAME"):  # a machine that these tests run on may be Google's
-        monkeypatch.setattr(f"hatch_docker.release.cosign.{place}", tmp_path / "nowhere")
+    for name in ("_TOKEN", "_PRODUCT_NAME"):  # the tests may run on a machine of Google, which has an identity
+        monkeypatch.setattr(f"hatch_docker.release.cosign.{name}", tmp_path / "nowhere")
     with pytest.raises((ConfigError, ProgramError), match=message):
-        check_signing(plan, tmp_path, {**world(tmp_path).environ, **environ})
+        check_signing(plan, tmp_path, {**context_with_cosign(tmp_path).environ, **environ})
 
 
 @pytest.mark.parametrize("environ", [
@@ -268,12 +268,12 @@ def test_what_cannot_sign_is_told_before_the_build(
     {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "x"},
     {"SPIFFE_ENDPOINT_SOCKET": "SOCKET"},
 ])  # fmt: skip
-def test_an_identity_wherever_cosign_looks_for_one(
+def test_all_identity_providers_of_cosign_are_accepted(
     environ: dict[str, str], program: FakeCosign, tmp_path: Path
 ) -> None:
     (tmp_path / "socket").touch()
     environ = {name: str(tmp_path / "socket") if value == "SOCKET" else value for name, value in environ.items()}
-    check_signing(SignPlan("", True), tmp_path, {**world(tmp_path).environ, **environ})
+    check_signing(SignPlan("", True), tmp_path, {**context_with_cosign(tmp_path).environ, **environ})
 
 
 @pytest.mark.parametrize(("table", "expected"), [
@@ -285,7 +285,7 @@ def test_an_identity_wherever_cosign_looks_for_one(
     ({"keyless": True, "transparency-log": False}, "keyless signatures are always in the log"),
     ({"transparency-log": True}, "nothing is signed; set key or keyless"),
 ])  # fmt: skip
-def test_options(table: dict[str, object], expected: SignPlan | str | None) -> None:
+def test_options_for_signing(table: dict[str, object], expected: SignPlan | str | None) -> None:
     config = load_config({"sign": table}, {}, None)
     if isinstance(expected, str):
         with pytest.raises(ConfigError, match=expected):
@@ -294,7 +294,8 @@ def test_options(table: dict[str, object], expected: SignPlan | str | None) -> N
         assert make_plan(project(), config, Platform("linux", "amd64")).sign == expected
 
 
-def verified(program: FakeCosign, *repositories: str, digest: str = IMAGE.digest) -> None:
+def set_signatures(program: FakeCosign, *repositories: str, digest: str = IMAGE.digest) -> None:
+    """Have the fake return valid signatures for some repositories."""
     payloads = [
         {"critical": {"identity": {"docker-reference": item}, "image": {"docker-manifest-digest": digest}}}
         for item in repositories
@@ -302,29 +303,29 @@ def verified(program: FakeCosign, *repositories: str, digest: str = IMAGE.digest
     (program.directory / "verified").write_text(json.dumps(payloads))
 
 
-def test_a_signature_is_for_one_repository(program: FakeCosign, tmp_path: Path) -> None:
-    """cosign accepts an image that was copied with its signature; a mirror has to be named as one."""
-    cosign, trust = Cosign(tmp_path, world(tmp_path)), Trust(key="k.pub")
+def test_signature_of_another_repository_is_rejected(program: FakeCosign, tmp_path: Path) -> None:
+    """cosign itself accepts an image that was copied with its signature. For a mirror, `signed_as` is needed."""
+    cosign, trust = Cosign(tmp_path, context_with_cosign(tmp_path)), Trust(key="k.pub")
     name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
     with pytest.raises(ConfigError, match=r"--key: there is no gone\.pub"):
         verify_image(cosign, name, Trust(key="gone.pub"))
-    verified(program, "index.docker.io/team/app")
+    set_signatures(program, "index.docker.io/team/app")
     assert verify_image(cosign, name, trust) == []
     assert "--key k.pub --insecure-ignore-tlog=true" in program.calls[0]
-    verified(program, "registry.example/team/app")
+    set_signatures(program, "registry.example/team/app")
     with pytest.raises(SignatureError, match=r"signed, but for registry\.example/team/app, not for docker\.io/team"):
         verify_image(cosign, name, trust)
     verify_image(cosign, name, trust, signed_as="registry.example/team/app")
-    verified(program, "index.docker.io/team/app", digest="sha256:" + "0" * 64)
+    set_signatures(program, "index.docker.io/team/app", digest="sha256:" + "0" * 64)
     with pytest.raises(SignatureError, match="but for nothing"):
         verify_image(cosign, name, trust)
 
 
-def test_an_identity_instead_of_a_key(program: FakeCosign, tmp_path: Path) -> None:
-    verified(program, "registry.example/app")
+def test_verification_with_an_identity(program: FakeCosign, tmp_path: Path) -> None:
+    set_signatures(program, "registry.example/app")
     name = parse_reference(f"registry.example/app@{IMAGE.digest}")
     trust = Trust(identity="https://git.example/app", issuer="https://token.example")
-    verify_image(Cosign(tmp_path, world(tmp_path)), name, trust)
+    verify_image(Cosign(tmp_path, context_with_cosign(tmp_path)), name, trust)
     wanted = "--certificate-identity https://git.example/app --certificate-oidc-issuer https://token.example"
     assert wanted in program.calls[0]
     assert "ignore-tlog" not in program.calls[0]

@@ -1,4 +1,4 @@
-"""hatch_docker.release: what an SBOM says is what is in the image, valid, and the same each time."""
+"""Tests of SBOMs: they list the packages in the image, are valid, and are the same each time."""
 
 import hashlib
 import json
@@ -56,8 +56,8 @@ SPDX = {
 }  # fmt: skip
 
 
-def checked(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
-    """The SBOM of an image, both of whose documents are valid by their specifications' own schemas and rules."""
+def valid_sbom(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
+    """Return the SBOM of an image, after validating both documents with the schemas of their specifications."""
     sbom = make_sbom(plan, built, read_inventory(built.image.layers, ctx))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx(sbom))) is None
     document = JsonLikeDictParser().parse(json.loads(json.dumps(spdx_document(sbom))))
@@ -68,15 +68,15 @@ def checked(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
 def sbom_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Sbom:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx, dependencies or DEPENDENCIES, **options)
-    return checked(plan, built, ctx)
+    return valid_sbom(plan, built, ctx)
 
 
 def components(sbom: Sbom) -> dict[str, Component]:
     return {item.name: item for item in all_components(sbom)}
 
 
-def test_every_package_is_named(tmp_path: Path) -> None:
-    """Distributions, packages of the system, the base, the interpreter that nobody packaged; removed ones are not."""
+def test_sbom_lists_all_packages_and_bases(tmp_path: Path) -> None:
+    """A removed package is not listed."""
     sbom = sbom_of(tmp_path)
     assert [item.ref for item in sbom.components] == [
         f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim",
@@ -91,12 +91,11 @@ def test_every_package_is_named(tmp_path: Path) -> None:
         "pkg:pypi/my-app@1.2.3",
         "pkg:pypi/pip@25.0",
     ]
-    for one in all_components(sbom):
-        assert not one.purl or PackageURL.from_string(one.purl).to_string() == one.purl.replace("%2F", "/")
+    for item in all_components(sbom):
+        assert not item.purl or PackageURL.from_string(item.purl).to_string() == item.purl.replace("%2F", "/")
 
 
-def test_what_needs_what(tmp_path: Path) -> None:
-    """Requirements that hold on the target, with the extras that are asked for; alternatives and what is provided."""
+def test_dependencies_follow_markers_extras_and_provides(tmp_path: Path) -> None:
     found = components(sbom_of(tmp_path))
     assert found["my-app"].requires == (found["my_app"].ref, found["python:3.13-slim"].ref)
     assert found["my_app"].requires == (found["alpha"].ref, found["beta"].ref)
@@ -107,8 +106,8 @@ def test_what_needs_what(tmp_path: Path) -> None:
     assert found["python:3.13-slim"].requires == tuple(found[name].ref for name in below)
 
 
-def test_where_it_came_from(tmp_path: Path) -> None:
-    """The hash of the wheel, or of the sdist that it was built of; who made it; what it says of its licence."""
+def test_components_have_hashes_supplier_and_licence(tmp_path: Path) -> None:
+    """The hash is the wheel's, or that of the sdist from which the wheel was built."""
     found = components(sbom_of(tmp_path))
     assert found["alpha"].hashes == {"SHA-256": "a" * 64}
     assert (found["beta"].hashes, found["beta"].sdist) == ({}, "e" * 64)
@@ -121,32 +120,31 @@ def test_where_it_came_from(tmp_path: Path) -> None:
     assert found["libc6"].supplier == "GNU Libc Maintainers"
 
 
-def test_metadata_as_strangers_write_it(tmp_path: Path) -> None:
-    """The documents are valid for any metadata."""
-    strange = metadata(
+def test_documents_are_valid_for_any_metadata(tmp_path: Path) -> None:
+    invalid = metadata(
         "alpha", "1.0", "Author: Bob\n  the\tother <b@x>", "License: two\n        lines", "Requires-Dist: beta; a b",
         "Requires-Dist: ???", f"Requires-Dist: beta; {'(' * 5000}", "Requires-Dist: beta; python_version >= 'x y'",
         "Requires-Dist: beta; platform_release > '1.0'", "Classifier: License ::", "no colon", "\u200b: \x07",
     )
-    sbom = sbom_of(tmp_path, strange, metadata("beta", "1 0/0?#"), metadata("", ""))
+    sbom = sbom_of(tmp_path, invalid, metadata("beta", "1 0/0?#"), metadata("", ""))
     found = components(sbom)
     assert (found["alpha"].supplier, found["alpha"].licence) == ("Bob the other", Licence(names=("two lines",)))
     assert found["beta"].purl == "pkg:pypi/beta@1%200%2F0%3F%23"
 
 
-def test_members_of_a_workspace(tmp_path: Path) -> None:
-    """Their wheels were made with the project's own, and have hashes as it has."""
+def test_workspace_members_have_hashes(tmp_path: Path) -> None:
+    """Their wheels are built together with the project's wheel."""
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
     built = replace(built, pins=(), members=(WheelInfo("alpha-1.0-py3-none-any.whl", "f" * 64),))
-    sbom = checked(plan, built, ctx)
+    sbom = valid_sbom(plan, built, ctx)
     assert components(sbom)["alpha"].hashes == {"SHA-256": "f" * 64}
     assert components(sbom)["my_app"].hashes == {"SHA-256": "c" * 64}
 
 
 @pytest.mark.parametrize("document", [CARGO, SPDX], ids=["CycloneDX", "SPDX"])
-def test_what_was_compiled_into_a_wheel(document: dict[str, Any], tmp_path: Path) -> None:
-    """A wheel's own SBOM is merged below it, of whatever version it is; nothing of its makers' machines is taken."""
+def test_embedded_sbom_is_merged_below_its_wheel(document: dict[str, Any], tmp_path: Path) -> None:
+    """No path of the machine on which the wheel was built is kept."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
     alpha = components(sbom)["alpha"]
     if document is SPDX:
@@ -171,16 +169,16 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("document", [text.encode() for text in STRANGE.values()], ids=STRANGE)
-def test_a_document_that_nobody_understands_is_named(document: bytes, tmp_path: Path) -> None:
-    """By its path and hash; and the rest goes on."""
+def test_unreadable_embedded_sbom_is_referenced(document: bytes, tmp_path: Path) -> None:
+    """The reference has path and hash."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
     ((path, digest),) = components(sbom)["alpha"].documents
     assert path == f"{SITE}/alpha-1.0.dist-info/sboms/sbom.json"
     assert digest == hashlib.sha256(document).hexdigest()
 
 
-def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
-    """A component in both is named once, with the values of both."""
+def test_embedded_sboms_of_a_wheel_are_merged(tmp_path: Path) -> None:
+    """A component in both documents is listed once, with the values of both."""
     hashes = [{"alg": "MD5", "content": "0" * 32}]
     part = {"name": "inner", "version": "0.1", "purl": "pkg:cargo/inner@0.1", "hashes": hashes}
     other = {**CARGO, "components": [part]}
@@ -191,16 +189,15 @@ def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
     assert inner.requires == (deep.ref,)
 
 
-def test_one_distribution_in_two_places(tmp_path: Path) -> None:
-    """The base's own copy is another component, of another name in the document."""
+def test_same_distribution_in_base_and_layer_is_two_components(tmp_path: Path) -> None:
     sbom = sbom_of(tmp_path, metadata("pip", "25.0"))
     twice = [item for item in sbom.components if item.name == "pip"]
     assert [item.purl for item in twice] == ["pkg:pypi/pip@25.0"] * 2
     assert len({item.ref for item in twice}) == 2
 
 
-def test_later_layers_take_away(tmp_path: Path) -> None:
-    """A whiteout removes a file or all below a directory, an opaque directory what was in it before."""
+def test_whiteouts_remove_findings_of_lower_layers(tmp_path: Path) -> None:
+    """A whiteout removes a file or a directory, an opaque whiteout the earlier contents of a directory."""
     ctx = context(tmp_path / "cache")
     lower = layer_of([metadata("alpha", "1"), metadata("beta", "1"), metadata("gamma", "1", site="a")])
     info = f"{SITE}/alpha-1.dist-info"
@@ -210,21 +207,21 @@ def test_later_layers_take_away(tmp_path: Path) -> None:
     assert names == {"beta": 0, "delta": 1}
 
 
-def test_a_layer_is_read_once(tmp_path: Path) -> None:
-    """The inventory of a layer is remembered by its diff-id: a second image does not open the layer."""
+def test_inventory_of_a_layer_is_read_once(tmp_path: Path) -> None:
+    """It is stored by the diff-id. A second image does not open the layer."""
     ctx = context(tmp_path / "cache")
     layer = system_layer()
 
-    def never() -> Any:
+    def fail() -> Any:
         raise AssertionError("opened again")
 
     first = read_inventory([layer], ctx)
-    again = read_inventory([replace(layer, open=never)], ctx)
+    again = read_inventory([replace(layer, open=fail)], ctx)
     assert json.dumps(again, sort_keys=True) == json.dumps(first, sort_keys=True)
 
 
-def test_alpine(tmp_path: Path) -> None:
-    """Its packages, with the licence that its database has."""
+def test_packages_of_alpine(tmp_path: Path) -> None:
+    """The licence is in Alpine's database."""
     musl = "C:Q1x=\nP:musl\nV:1.2.5-r9\nA:x86_64\nL:MIT\no:musl\nm:Ann <a@b.example>\np:so:libc.musl=1\n"
     zlib = "P:zlib\nV:1.3-r0\nA:x86_64\nL:Zlib\no:zlib-src\nD:so:libc.musl>=1 !old\n"
     layer = layer_of([
@@ -237,15 +234,14 @@ def test_alpine(tmp_path: Path) -> None:
     assert found["musl"].licence == Licence("MIT")
 
 
-def test_a_system_whose_packages_cannot_be_read(tmp_path: Path) -> None:
-    """The document says that it is not complete."""
+def test_unknown_distribution_makes_sbom_incomplete(tmp_path: Path) -> None:
     sbom = sbom_of(tmp_path, system=layer_of([file("etc/os-release", "ID=fedora\n")]))
     assert cyclonedx(sbom)["compositions"][0]["aggregate"] == "incomplete"
     assert cyclonedx(sbom_of(tmp_path))["compositions"][0]["aggregate"] == "complete"
 
 
-def test_the_documents_are_the_same_each_time(tmp_path: Path) -> None:
-    """Another cache, another machine: no clock and no chance in them; named by the image's digest."""
+def test_documents_are_deterministic(tmp_path: Path) -> None:
+    """Times and IDs come from the image, so another cache or machine gives the same documents."""
     one, two = (sbom_of(tmp_path / name) for name in ("a", "b"))
     assert (cyclonedx(one), spdx_document(one)) == (cyclonedx(two), spdx_document(two))
     assert cyclonedx(one)["metadata"]["timestamp"] == spdx_document(one)["creationInfo"]["created"]
@@ -254,28 +250,27 @@ def test_the_documents_are_the_same_each_time(tmp_path: Path) -> None:
     assert cyclonedx(one)["serialNumber"] != cyclonedx(changed)["serialNumber"]
 
 
-def test_what_agencies_ask_for(tmp_path: Path) -> None:
-    """NTIA and CISA: supplier, name, version, licence, relationship of each component, stated where unknown."""
+def test_sbom_has_minimum_elements(tmp_path: Path) -> None:
+    """NTIA and CISA require supplier, name, version, licence and relationship of each component, also if unknown."""
     value = cyclonedx(sbom_of(tmp_path))
     related = {line["ref"] for line in value["dependencies"]}
-    for one in value["components"]:
-        assert one["supplier"]["name"]
-        assert one["name"]
-        assert one["version"]
-        assert one["licenses"]
-        assert one["bom-ref"] in related
+    for item in value["components"]:
+        assert item["supplier"]["name"]
+        assert item["name"]
+        assert item["version"]
+        assert item["licenses"]
+        assert item["bom-ref"] in related
     assert value["metadata"]["authors"]
     assert value["metadata"]["timestamp"]
     assert value["metadata"]["lifecycles"] == [{"phase": "build"}]
 
 
-def test_a_layout_of_somebodys_home(tmp_path: Path) -> None:
-    """The path of a base that is a file of this machine stays on it."""
+def test_sbom_has_no_path_of_a_layout(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
     path = "oci:/home/ann/secret/base.tar"
     built = replace(built, base=replace(built.base, name=path, plan=BasePlan("oci", path, path[4:])))
-    sbom = checked(plan, built, ctx)
+    sbom = valid_sbom(plan, built, ctx)
     assert "oci:base.tar" in components(sbom)
     assert "ann" not in json.dumps([cyclonedx(sbom), spdx_document(sbom)])
 
@@ -295,8 +290,8 @@ def test_licences_of_distributions(lines: str, expected: Licence) -> None:
     assert licence_of(headers(lines)) == expected
 
 
-def test_licences_of_debian() -> None:
-    """Short names of DEP-5 as SPDX's where they are known; a file for people says nothing."""
+def test_licences_of_debian_copyright_files() -> None:
+    """Known short names of DEP-5 become SPDX IDs. A file in another format has no licence."""
     text = "Format: x\nLicense: GPL-3+\nLicense: Expat\nLicense: BSD-3-clause and Zlib\nLicense: own words\n"
     names = ("BSD-3-Clause AND Zlib", "GPL-3.0-or-later", "MIT", "own words")
     assert debian_licence(text) == Licence(names=names)
@@ -304,14 +299,13 @@ def test_licences_of_debian() -> None:
     assert debian_licence("This is\nLicense: MIT") == Licence()
 
 
-def test_an_own_licence_is_listed(tmp_path: Path) -> None:
-    """SPDX wants the text of every LicenseRef, or a word about it."""
+def test_licence_ref_is_listed_with_a_text(tmp_path: Path) -> None:
+    """SPDX requires a text for each LicenseRef."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0", "License-Expression: LicenseRef-Own AND MIT"))
     assert [item["licenseId"] for item in spdx_document(sbom)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
 
 
-def test_package_urls() -> None:
-    """As the specification's own library writes them."""
+def test_purls_are_the_same_as_packageurl_python() -> None:
     url = purl("deb", "libstdc++6", "1:14.2.0-19~x", namespace="debian", qualifiers={"arch": "amd64", "none": ""})
     assert url == "pkg:deb/debian/libstdc%2B%2B6@1:14.2.0-19~x?arch=amd64"
     assert PackageURL.from_string(url).to_string() == url
