@@ -24,7 +24,7 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.tar import Entry, pack_header
 from tests.fakes.debian_archive import make_ar, make_tar
 from tests.fakes.package_index import make_wheel
-from tests.fakes.resource_use import Measured, measured
+from tests.fakes.resource_use import Measured, measure
 
 MEMORY = 300 << 20  # bytes, of the whole process
 BLOCK = bytes(16 << 20)
@@ -335,9 +335,9 @@ def read_chain(path: str) -> None:
     from hatch_docker.cli.inspect.why import find_reasons
     from tests.fakes.bases import file
     from tests.fakes.images import layer_of
-    from tests.fakes.inspected_images import others
+    from tests.fakes.inspected_images import foreign_image
 
-    contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
+    contents = read_contents(foreign_image(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
     assert [len(item.chains) for item in find_reasons(contents, "p9999")] == [1]
 
 
@@ -440,7 +440,7 @@ def test_large_input_is_read_within_limits(case: str, tmp_path: Path) -> None:
     write, read, said, seconds = CASES[case]
     path = tmp_path / "it"
     write(path)
-    found: Measured = measured(read, str(path))
+    found: Measured = measure(read, str(path))
     assert said in found.said if said else not found.said, found
     assert found.peak < MEMORY, found
     assert found.seconds < seconds, found

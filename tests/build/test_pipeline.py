@@ -21,9 +21,9 @@ from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
 from hatch_docker.project.model import Project
 from tests.fakes.context import with_environ
 from tests.fakes.images import ARM64, small_image
-from tests.fakes.plans import given_project
+from tests.fakes.plans import project_with_wheel
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.sbom_images import installed
+from tests.fakes.sbom_images import plan_and_image
 from tests.validate import validate
 
 DOCUMENTS = ["my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json"]
@@ -35,7 +35,7 @@ class Story:
 
     def __init__(self, directory: Path, ctx: Context, **table: Any) -> None:
         self.directory, self.ctx = directory, ctx
-        self.plan, built = installed(ctx, table={"load": "never", **table})
+        self.plan, built = plan_and_image(ctx, table={"load": "never", **table})
         self.built: tuple[BuiltImage, ...] = (built,)
         self.before: Callable[[Context], None] = lambda _ctx: None
         self.seen: list[Context] = []
@@ -48,7 +48,7 @@ class Story:
 
     def run(self, notes: Notes | None = None, **changes: Any) -> Receipt:
         self.plan = replace(self.plan, **changes)
-        return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, self.ctx, notes)
+        return run(self.plan, project_with_wheel(self.directory.parent), self.engine, self.directory, self.ctx, notes)
 
     @property
     def receipt(self) -> Receipt:

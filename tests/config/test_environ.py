@@ -11,7 +11,7 @@ from hatch_docker.config.options import Config
 from hatch_docker.config.schema import all_options
 from hatch_docker.core.context import VARIABLES
 from hatch_docker.core.errors import ConfigError
-from tests.fakes.every_option import load, refusal
+from tests.fakes.every_option import config_errors, load
 
 
 def test_possible_secrets_are_not_in_messages() -> None:
@@ -24,8 +24,8 @@ def test_possible_secrets_are_not_in_messages() -> None:
         {"base": f"https://user:{secret}@registry.example/x"},
     ]
     for found in wrong:
-        assert secret not in "\n".join(refusal(found))
-    assert secret not in "\n".join(refusal({}, HATCH_DOCKER_BUILD_ENV=secret, HATCH_DOCKER_ENV=f"{{{secret}"))
+        assert secret not in "\n".join(config_errors(found))
+    assert secret not in "\n".join(config_errors({}, HATCH_DOCKER_BUILD_ENV=secret, HATCH_DOCKER_ENV=f"{{{secret}"))
 
 
 def test_variables_override_the_table() -> None:

@@ -23,7 +23,7 @@ from hatch_docker.release.push import add_push_secrets
 from tests.fakes.bases import directory, file, link
 from tests.fakes.context import context
 from tests.fakes.package_index import make_wheel
-from tests.fakes.sbom_images import installed, plan
+from tests.fakes.sbom_images import plan, plan_and_image
 
 VALUE = "pa/ss\"wörd +\\x"
 GZIP = Compression()
@@ -232,7 +232,7 @@ def test_nothing_of_ours_is_setuid(tmp_path: Path) -> None:
 
 def test_documents(tmp_path: Path) -> None:
     """A new image's are searched for all that a build may use, a known one's for what costs nothing to know."""
-    made, built = installed(context(tmp_path / "cache"))
+    made, built = plan_and_image(context(tmp_path / "cache"))
 
     def check(word: str) -> None:
         ctx = context(tmp_path / "cache")

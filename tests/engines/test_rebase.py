@@ -22,12 +22,12 @@ from hatch_docker.oci.make_image import make_index
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.wheels.target import target_of
-from tests.fakes.bases import file, opened, publish, python_base
+from tests.fakes.bases import file, open_registry_base, publish, python_base
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.images import layer_of, with_config
-from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
+from tests.fakes.plans import project_with_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.validate import validate
 
@@ -45,7 +45,7 @@ def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     notes = [(layer, LayerInfo("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerInfo("project", ("my_app 1.2.3",), cached=False))]
-    return finish(Inputs(plan, given_project(), base, target_of(base), ctx), (), made, [WheelInfo("x", "y")]).image
+    return finish(Inputs(plan, project_with_wheel(), base, target_of(base), ctx), (), made, [WheelInfo("x", "y")]).image
 
 
 WHEEL = layer_of([file("opt/venv/numpy.py", "numpy")])
@@ -61,7 +61,7 @@ class Based:
 
     @property
     def base(self) -> Base:
-        return opened(self.plan.base.name, self.ctx)
+        return open_registry_base(self.plan.base.name, self.ctx)
 
     def built(self, *layers: Layer) -> Image:
         return built(self.plan, self.base, self.ctx, *layers)
@@ -70,7 +70,7 @@ class Based:
         """Publish a newer base; return the image on it."""
         if newer is not None:
             publish(self.registry, newer)
-        return list(rebase(old)(self.plan, given_project(), self.ctx))
+        return list(rebase(old)(self.plan, project_with_wheel(), self.ctx))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_every_platform_of_an_index(based: Based) -> None:
         for extra in ("", "fix")
     )
     publish(based.registry, first)
-    bases = (opened(based.plan.base.name, based.ctx, platform) for platform in (AMD64, ARM64))
+    bases = (open_registry_base(based.plan.base.name, based.ctx, platform) for platform in (AMD64, ARM64))
     old = make_index([built(based.plan, base, based.ctx) for base in bases], {})
     both = based.rebased(old, newer)
     assert [made.image.platform for made in both] == [AMD64, ARM64]
@@ -157,7 +157,7 @@ def test_an_old_base_that_is_gone_or_another_is_told(based: Based, tmp_path: Pat
         text = old.config.decode().replace(based.registry.host, empty.host)
         gone = replace(old, config=text.encode())
         with pytest.raises(RegistryError, match=r"the old base cannot be read.*build again"):
-            rebase(gone)(based.plan, given_project(), context(tmp_path / "two"))
+            rebase(gone)(based.plan, project_with_wheel(), context(tmp_path / "two"))
 
 
 def test_a_debian_base_follows_its_packages(tmp_path: Path) -> None:

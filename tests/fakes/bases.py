@@ -91,5 +91,5 @@ def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin
     return with_config(image, {**image.config_json, "config": settings})
 
 
-def opened(name: str, ctx: Context, platform: Platform = AMD64) -> Base:
+def open_registry_base(name: str, ctx: Context, platform: Platform = AMD64) -> Base:
     return open_base(BasePlan("registry", name, name), platform, ctx, compression=Compression())

@@ -27,7 +27,7 @@ def with_environ(ctx: Context, environ: Mapping[str, str]) -> Context:
     return Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
 
 
-def sharing(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context, SharedCache]:
+def with_shared_cache(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context, SharedCache]:
     """Return the context of a build with a shared cache that has some facts, and that; it has used one if there is any.
     """
     shared = SharedCache("a registry", lambda _: CacheData(facts, {}), KINDS, COSTLY, ctx.progress, used=bool(facts))

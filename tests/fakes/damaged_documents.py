@@ -20,17 +20,17 @@ BYTES = (
 )  # fmt: skip
 
 
-def spoilt(documents: Sequence[bytes]) -> Draw:
+def damaged(documents: Sequence[bytes]) -> Draw:
     """Some document with a few pieces changed, cut out, doubled or put elsewhere; now and then random bytes."""
     return lambda dice: _spoil(dice, documents)
 
 
-def spoilt_text(documents: Sequence[str]) -> Draw:
+def damaged_text(documents: Sequence[str]) -> Draw:
     """The same of text; bytes that are not UTF-8 become lone surrogates, as in names of files."""
     return lambda dice: _spoil_text(dice, documents)
 
 
-def misfit(documents: Sequence[Any]) -> Draw:
+def wrong_values(documents: Sequence[Any]) -> Draw:
     """Some value of JSON or TOML in which a few values are others, missing, or under another name."""
     return lambda dice: _misfit(dice, documents)
 
@@ -39,11 +39,11 @@ def mapped(draw: Draw, function: Callable[[Any], Any]) -> Draw:
     return lambda dice: function(draw(dice))
 
 
-def either(*draws: Draw) -> Draw:
+def one_of(*draws: Draw) -> Draw:
     return lambda dice: dice.choice(draws)(dice)
 
 
-def together(*draws: Draw) -> Draw:
+def tuple_of(*draws: Draw) -> Draw:
     return lambda dice: tuple(draw(dice) for draw in draws)
 
 

@@ -262,7 +262,7 @@ def suite_of(fake: FakeArchive, ctx: Context, url: str = "") -> Suite:
     return Suite(plan, fake.suite, fake.architecture, ctx, fake.keyring)
 
 
-def fetched(suite: Suite, *names: str) -> dict[str, tuple[Package, bytes]]:
+def fetch(suite: Suite, *names: str) -> dict[str, tuple[Package, bytes]]:
     """Return the packages that names need, with their .debs, as for a base."""
 
     def use(indexes: tuple[ArchiveFile, ...]) -> dict[str, tuple[Package, bytes]]:

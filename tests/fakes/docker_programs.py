@@ -19,7 +19,7 @@ UNPULLED = (
 )
 
 
-def shims(directory: Path, **programs: str) -> Context:
+def context_with_programs(directory: Path, **programs: str) -> Context:
     """A machine whose PATH has these programs, each a shell script."""
     for name, text in programs.items():
         script(directory / "bin" / name, text)
@@ -31,7 +31,7 @@ def docker(version: str = "buildx v0.13.1 0", inspect: str = INSPECT, *, fails: 
     return f"case \"$2\" in version) echo '{version}';; inspect) echo '{inspect}' {ending};; esac"
 
 
-def order(path: Path) -> BuildRequest:
+def build_request(path: Path) -> BuildRequest:
     return BuildRequest(path, path, path / "out", Platform("linux", "amd64"), (), CachePlan(), path, ())
 
 
@@ -48,6 +48,6 @@ STEP = {"digest": "sha256:1", "name": "[install-numpy 2/2] RUN --network=none py
 DONE = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02.123456789Z"}
 
 
-def said(text: str, vertex: str = "sha256:1") -> dict[str, object]:
+def log_event(text: str, vertex: str = "sha256:1") -> dict[str, object]:
     """A piece of what a step says."""
     return {"logs": [{"vertex": vertex, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]}

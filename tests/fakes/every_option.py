@@ -129,7 +129,7 @@ def load(found: Any, **environ: str) -> Config:
     return load_config(found, environ, None)
 
 
-def refusal(found: Any, **environ: str) -> list[str]:
+def config_errors(found: Any, **environ: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(found, **environ)
     return str(caught.value).splitlines()

@@ -16,17 +16,17 @@ NAME = "registry.example/hatch-docker-tests/inspect"
 EVIL = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
 
 
-def configured(image: Image, **changes: Any) -> Image:
+def with_valid_config(image: Image, **changes: Any) -> Image:
     """The image with another configuration."""
     made = with_config(image, {**image.config_json, **changes})
     validate(made)
     return made
 
 
-def others(*layers: Layer, commands: Iterable[str] = (), **config: Any) -> Image:
+def foreign_image(*layers: Layer, commands: Iterable[str] = (), **config: Any) -> Image:
     """An image that somebody else made of some layers."""
     history = [{"created_by": command} for command in commands]
-    return configured(image_of(*layers), config=config, **({"history": history} if history else {}))
+    return with_valid_config(image_of(*layers), config=config, **({"history": history} if history else {}))
 
 
 def dist(name: str, version: str, files: dict[str, int], *lines: str, site: str = SITE) -> list[Entry]:
@@ -39,7 +39,7 @@ def dist(name: str, version: str, files: dict[str, int], *lines: str, site: str 
     ]  # fmt: skip
 
 
-def archived(item: Any, directory: Path, name: str = "app") -> Path:
+def write_image_archive(item: Any, directory: Path, name: str = "app") -> Path:
     directory.mkdir(exist_ok=True)
     path = directory / f"{name}.oci.tar"
     with path.open("wb") as stream:
@@ -92,15 +92,15 @@ PROJECT = dist("my_app", "1", {"app.py": 50}, "Requires-Dist: web[speed]", "Requ
                "Requires-Dist: ghost; extra == 'haunted'")  # fmt: skip
 
 
-def made(*layers: tuple[str, str, Layer], **config: Any) -> Image:
+def image_with_history(*layers: tuple[str, str, Layer], **config: Any) -> Image:
     """An image of ours."""
     history = [{"created_by": maker, "comment": comment} for maker, comment, _ in layers]
-    return configured(others(*(layer for _, _, layer in layers), **config), history=history)
+    return with_valid_config(foreign_image(*(layer for _, _, layer in layers), **config), history=history)
 
 
-def ours(wheels: list[Entry] = WHEELS, project: list[Entry] = PROJECT, **config: Any) -> Image:
+def project_image(wheels: list[Entry] = WHEELS, project: list[Entry] = PROJECT, **config: Any) -> Image:
     base = layer_of([file("var/lib/dpkg/status", STATUS), directory("tmp", 0o1777)])
-    return made(
+    return image_with_history(
         ("hatch-docker: debian:trixie", "", base), ("hatch-docker dependencies", "web 2", layer_of(wheels)),
         ("hatch-docker project", "my_app 1", layer_of(project)), **config,
     )  # fmt: skip

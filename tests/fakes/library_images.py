@@ -33,7 +33,7 @@ def record(name: str, version: str, *entries: Entry) -> list[Entry]:
     return [*entries, file(f"{SITE}/{name}-{version}.dist-info/RECORD", rows)]
 
 
-def built(
+def built_image(
     ctx: Context, dependencies: Iterable[Entry], own: Iterable[Entry] = (), *, system: Iterable[Entry] = (),
     env: dict[str, str] | None = None, pins: tuple[Pin, ...] = (), libc: str = "glibc", suite: str = "",
 ) -> BuiltImage:
@@ -52,7 +52,7 @@ def plan(value: str = "auto", **changes: Any) -> Plan:
     return replace(plan_of({"native-libraries": value}), **changes)
 
 
-def sealed(image: BuiltImage) -> BuiltImage:
+def unreadable(image: BuiltImage) -> BuiltImage:
     """The same image, whose layers cannot be opened: whoever looks at it again fails."""
     def closed() -> Any:
         raise AssertionError("a layer was opened again")

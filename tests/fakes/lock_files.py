@@ -14,11 +14,11 @@ HOST = AMD64 if AMD64.builds_here else ARM64
 FOREIGN = ARM64 if HOST is AMD64 else AMD64
 
 
-def using(ctx: Context, index: FakeIndex, **variables: str) -> Context:
+def with_index(ctx: Context, index: FakeIndex, **variables: str) -> Context:
     return with_environ(ctx, {**ctx.environ, "UV_DEFAULT_INDEX": index.url, **variables})
 
 
-def resolving(*requirements: str) -> LockPlan:
+def resolve_plan(*requirements: str) -> LockPlan:
     return LockPlan("resolve", requirements=requirements)
 
 

@@ -47,14 +47,14 @@ def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) 
     return {"DOCKER_CONFIG": str(directory)}
 
 
-def secure(registry: FakeRegistry, authority: trustme.CA, name: str = "registry.example") -> None:
+def serve_tls(registry: FakeRegistry, authority: trustme.CA, name: str = "registry.example") -> None:
     """Let it speak TLS under a name, before it serves; by default one that is not this machine's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
     registry.server.socket = context.wrap_socket(registry.server.socket, server_side=True)
 
 
-def login_away(directory: Path, registry: FakeRegistry) -> dict[str, str]:
+def login_for_example(directory: Path, registry: FakeRegistry) -> dict[str, str]:
     """An environment that knows the password under that name."""
     environ = login(directory, registry)
     path = directory / "config.json"

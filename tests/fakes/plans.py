@@ -32,11 +32,11 @@ def plan(table: dict[str, Any] | None = None, **facts: Any) -> Plan:
     return make_plan(project(**facts), load_config(table or {}, {}, None), HOST)
 
 
-def given_project(root: Path = Path("/nowhere")) -> Project:
+def project_with_wheel(root: Path = Path("/nowhere")) -> Project:
     """Return a project whose wheel exists."""
     wheel = root / "x.whl"
-    return Project(root, wheel=lambda: wheel, sdist=never)
+    return Project(root, wheel=lambda: wheel, sdist=fail)
 
 
-def never() -> Path:
+def fail() -> Path:
     raise AssertionError("nobody may make it")

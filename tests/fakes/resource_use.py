@@ -29,7 +29,7 @@ class Measured:
     said: str
 
 
-def measured(work: Callable[..., object], *arguments: str, timeout: float = 120.0) -> Measured:
+def measure(work: Callable[..., object], *arguments: str, timeout: float = 120.0) -> Measured:
     """Do some work, a function of a module of the tests, in a process that has nothing but our modules."""
     command = [sys.executable, "-m", "tests.fakes.resource_use", f"{work.__module__}:{work.__name__}", *arguments]
     status, output = run_module(command, Path(__file__).parent.parent.parent, os.environ, timeout)
@@ -54,7 +54,7 @@ def peak_of(pid: int | str = "self") -> int:
     return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM:"))
 
 
-def forget_peak() -> int:
+def reset_peak() -> int:
     """From now on this process's peak is what it has from here on; what it has now, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_of()
@@ -66,7 +66,7 @@ def main() -> None:
 
     module, _, name = sys.argv[1].partition(":")
     work: Any = getattr(importlib.import_module(module), name)
-    before = forget_peak()
+    before = reset_peak()
     said, start = "", time.process_time()
     try:
         work(*sys.argv[2:])

@@ -76,7 +76,7 @@ def metadata(name: str, version: str, *lines: str, site: str = SITE) -> Entry:
     return file(f"{site}/{name.replace('-', '_')}-{version}.dist-info/METADATA", text)
 
 
-def bundled(name: str, version: str, document: Mapping[str, Any] | bytes, file_name: str = "sbom.json") -> Entry:
+def embedded_sbom(name: str, version: str, document: Mapping[str, Any] | bytes, file_name: str = "sbom.json") -> Entry:
     """A distribution's own SBOM (PEP 770)."""
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
     return file(f"{SITE}/{name}-{version}.dist-info/sboms/{file_name}", data)
@@ -103,7 +103,7 @@ DEPENDENCIES = (
 )  # fmt: skip
 
 
-def installed(
+def plan_and_image(
     ctx: Context, dependencies: Sequence[Entry] = DEPENDENCIES, own: Sequence[Entry] = (OWN,),
     table: Mapping[str, Any] | None = None, system: Layer | None = None, **facts: Any,
 ) -> tuple[Plan, BuiltImage]:

@@ -63,7 +63,7 @@ def record_hash(data: bytes) -> str:
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
 
-def read(entries: Iterable[Entry]) -> dict[str, Entry]:
+def read_entries(entries: Iterable[Entry]) -> dict[str, Entry]:
     """By their paths, their contents read, as a layer's writer reads them: that is where RECORD is compared."""
     return {entry.path: replace(entry, content=content(entry) if entry.kind == "file" else None) for entry in entries}
 
@@ -81,7 +81,7 @@ def content(entry: Entry) -> bytes:
 
 def install(wheel: Wheel, directory: Path, warn: Callable[[str], object] = print) -> dict[str, Entry]:
     path = wheel.write(directory / "demo-1.0-py3-none-any.whl")
-    return read(wheel_entries(path, VENV, warn=warn))
+    return read_entries(wheel_entries(path, VENV, warn=warn))
 
 
 def with_file(name: str, data: bytes = b"x = 1\n", mode: int = 0o644, kind: int = stat.S_IFREG) -> Wheel:

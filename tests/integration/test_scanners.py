@@ -26,7 +26,7 @@ from tests.conftest import need
 from tests.fakes.bases import file
 from tests.fakes.context import context
 from tests.fakes.images import AMD64, layer_of
-from tests.fakes.sbom_images import installed
+from tests.fakes.sbom_images import plan_and_image
 from tests.integration.builds import Outcome, build, require
 from tests.projects import write_project
 from tests.validate import validate
@@ -137,7 +137,7 @@ def test_syft_on_a_base_of_somebody_else(system: str, tmp_path: Path) -> None:
         file("lib/apk/db/installed", musl),
         file("etc/os-release", "ID=alpine\nVERSION_ID=3.22.1\n"), file("etc/alpine-release", "3.22.1\n"),
     ])  # fmt: skip
-    plan, built = installed(ctx, system=alpine if system == "alpine" else None)
+    plan, built = plan_and_image(ctx, system=alpine if system == "alpine" else None)
     validate(built.image)
     document = cyclonedx(make_sbom(plan, built, read_inventory(built.image.layers, ctx)))
     archive = tmp_path / "image.tar"

@@ -21,7 +21,7 @@ from tests.fakes.context import context
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.network import Recording, name
 from tests.fakes.registry import FakeRegistry, Handler, push
-from tests.fakes.resource_use import measured
+from tests.fakes.resource_use import measure
 
 
 def test_lying_digests(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
@@ -222,7 +222,7 @@ def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> N
         registry.fault("GET", "/manifests/", endless, times=9)
     else:
         registry.put_manifest("team/app", "1", OCI.manifest, data)
-    found = measured(read_large, registry.host, str(tmp_path / "cache"))
+    found = measure(read_large, registry.host, str(tmp_path / "cache"))
     assert said in found.said
     assert found.peak < 200 << 20, found
     assert found.seconds < 4, found

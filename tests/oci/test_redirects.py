@@ -12,7 +12,7 @@ from hatch_docker.oci.pull import pull, resolve
 from hatch_docker.oci.reference import parse_reference
 from tests.fakes.captured_output import MARK
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.network import PASSWORD, STEPS, Recording, login, login_away, name, secure
+from tests.fakes.network import PASSWORD, STEPS, Recording, login, login_for_example, name, serve_tls
 from tests.fakes.registry import FakeRegistry, Handler, push
 
 pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
@@ -133,9 +133,9 @@ def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path
     """A request over TLS is not sent on without it; not a byte goes there."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     made = FakeRegistry(password=PASSWORD)
-    secure(made, authority)
+    serve_tls(made, authority)
     with made as registry, FakeRegistry() as plain:
-        environ = {**login_away(tmp_path, registry), "HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
+        environ = {**login_for_example(tmp_path, registry), "HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
         recorded = Recording(environ)
         registry.upload_origin = "relative"
         registry.realm = f"https://{public(registry).partition('/')[0]}/token"
@@ -151,7 +151,7 @@ def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path
 def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
     """Nobody falls back to plain http; where the user allows it, it is spoken."""
     with FakeRegistry(password=PASSWORD) as registry:
-        environ, reference = login_away(tmp_path, registry), parse_reference(public(registry))
+        environ, reference = login_for_example(tmp_path, registry), parse_reference(public(registry))
         for step in (
             lambda remote: push(remote, small_image(), [reference]), lambda remote: resolve(remote, reference, store)
         ):  # fmt: skip
@@ -171,9 +171,9 @@ def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
 def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Path, store: Store) -> None:
     """It is asked nothing, once, and the way out is named."""
     made = FakeRegistry(password=PASSWORD)
-    secure(made, authority)
+    serve_tls(made, authority)
     with made as registry:
-        recorded, reference = Recording(login_away(tmp_path, registry)), parse_reference(public(registry))
+        recorded, reference = Recording(login_for_example(tmp_path, registry)), parse_reference(public(registry))
         with pytest.raises(RegistryError, match=r"no trusted TLS connection .*HATCH_DOCKER_CA_BUNDLE"):
             push(recorded.remote, small_image(), [reference])
         with pytest.raises(RegistryError, match="no trusted TLS connection"):

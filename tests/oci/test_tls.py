@@ -22,7 +22,7 @@ from hatch_docker.core.http.tls_probe import speaks_tls
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import Reference, parse_reference
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.network import PASSWORD, Recording, login_away, secure
+from tests.fakes.network import PASSWORD, Recording, login_for_example, serve_tls
 from tests.fakes.registry import FakeRegistry, push
 from tests.fakes.registry_proxy import SINGLE, STEPS
 from tests.validate import validate
@@ -90,7 +90,7 @@ def registry(tmp_path: Path) -> Iterator[FakeRegistry]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     made = FakeRegistry(password=PASSWORD)
-    secure(made, authority)
+    serve_tls(made, authority)
     made.upload_origin = "relative"
     with made:
         yield made
@@ -102,7 +102,7 @@ def port_of(registry: FakeRegistry) -> int:
 
 def world_of(registry: FakeRegistry, directory: Path, port: int) -> tuple[Recording, Reference]:
     """Somebody with a password and the authority's certificate, and the name of an image at a port."""
-    environ = login_away(directory, registry)
+    environ = login_for_example(directory, registry)
     path = directory / "config.json"
     path.write_text(path.read_text().replace(f":{port_of(registry)}", f":{port}"))
     registry.realm = f"https://registry.example:{port}/token"
@@ -171,7 +171,7 @@ def test_a_registry_on_this_machine_that_speaks_tls(trusted: bool, tmp_path: Pat
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with FakeRegistry() as plain, FakeRegistry() as registry:
-        secure(registry, authority, "127.0.0.1")
+        serve_tls(registry, authority, "127.0.0.1")
         registry.upload_origin = "relative"
         recorded = Recording({"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")} if trusted else {}, idle=2.0)
         journey(recorded, parse_reference(f"{plain.host}/team/app:1"), tmp_path)

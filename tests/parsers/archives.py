@@ -16,7 +16,7 @@ from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, Image, Layer, digest_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.locks.resolver import static_metadata
-from tests.fakes.damaged_documents import either, mapped, spoilt
+from tests.fakes.damaged_documents import damaged, mapped, one_of
 from tests.fakes.debian_archive import make_deb
 from tests.fakes.images import AMD64, small_image
 from tests.fakes.package_index import make_sdist
@@ -54,7 +54,7 @@ def summed(data: bytes) -> bytes:
     return bytes(raw)
 
 
-@parses((either(mapped(spoilt(TARS), summed), spoilt([TARS[1]])), TARS[0]))
+@parses((one_of(mapped(damaged(TARS), summed), damaged([TARS[1]])), TARS[0]))
 def layer(data: bytes, directory: Path) -> None:
     descriptor = replace(IMAGE.layers[0].descriptor, digest=digest_of(data), media_type=OCI.layer)
     made = Layer(descriptor, digest_of(data), None, lambda: io.BytesIO(data))
@@ -93,7 +93,7 @@ def oci_archive() -> bytes:
     return out.getvalue()
 
 
-@parses((mapped(spoilt([oci_archive()]), summed), oci_archive()))
+@parses((mapped(damaged([oci_archive()]), summed), oci_archive()))
 def archive(data: bytes, directory: Path) -> None:
     found = read_archive(written(directory, "a.tar", data), AMD64)
     assert isinstance(found, Image)
@@ -104,7 +104,7 @@ SDISTS = [make_sdist("gadget", "1.0", requires=["a; extra == 'x'"])[1], make_sdi
 
 
 @parses((
-    either(spoilt(SDISTS), mapped(spoilt([gzip.decompress(SDISTS[0])]), lambda data: gzip.compress(summed(data)))),
+    one_of(damaged(SDISTS), mapped(damaged([gzip.decompress(SDISTS[0])]), lambda data: gzip.compress(summed(data)))),
     SDISTS[0],
 ))
 def sdist(data: bytes, directory: Path) -> None:

@@ -18,7 +18,7 @@ from hatch_docker.release.sbom.inventory import reader
 from tests.fakes.bases import file
 from tests.fakes.bases import program as elf
 from tests.fakes.context import context
-from tests.fakes.damaged_documents import spoilt, together
+from tests.fakes.damaged_documents import damaged, tuple_of
 from tests.fakes.debian_archive import make_library
 from tests.fakes.elf import make_elf
 from tests.fakes.images import image_of, layer_of
@@ -101,7 +101,7 @@ def elf_program(data: bytes, directory: Path) -> None:
 TEXT = b"root:x:0:0:root:/root:/bin/sh\nID=debian\nVERSION_CODENAME=trixie\n"
 
 
-@parses((together(spoilt([elf("amd64", "3.13.5")]), spoilt([TEXT])), (elf("amd64", "3.13.5"), TEXT)))
+@parses((tuple_of(damaged([elf("amd64", "3.13.5")]), damaged([TEXT])), (elf("amd64", "3.13.5"), TEXT)))
 def base_files(datas: tuple[bytes, bytes], _directory: Path) -> None:
     image = image_of(layer_of([
         file("usr/bin/python3.13", datas[0]), file("etc/passwd", datas[1]), file("etc/os-release", datas[1]),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.damaged_documents import Draw, either, mapped, misfit, spoilt, spoilt_text
+from tests.fakes.damaged_documents import Draw, damaged, damaged_text, mapped, one_of, wrong_values
 
 Parse = Callable[[Any, Path], object]
 Documents = tuple[Draw, Any]
@@ -26,23 +26,23 @@ def parses(documents: Documents) -> Callable[[Parse], Parse]:
 
 
 def of_bytes(*documents: bytes) -> Documents:
-    return spoilt(documents), documents[0]
+    return damaged(documents), documents[0]
 
 
 def of_text(*documents: str) -> Documents:
-    return spoilt_text(documents), documents[0]
+    return damaged_text(documents), documents[0]
 
 
 def of_json(*values: Any) -> Documents:
     """Documents in which values or bytes are others."""
     texts = [json.dumps(value).encode() for value in values]
-    return either(mapped(misfit(values), lambda value: json.dumps(value).encode()), spoilt(texts)), texts[0]
+    return one_of(mapped(wrong_values(values), lambda value: json.dumps(value).encode()), damaged(texts)), texts[0]
 
 
 def of_toml(text: str) -> Documents:
     data = text.encode()
-    tables = mapped(misfit([tomllib.loads(text)]), lambda value: toml(value).encode(errors="replace"))
-    return either(tables, spoilt([data])), data
+    tables = mapped(wrong_values([tomllib.loads(text)]), lambda value: toml(value).encode(errors="replace"))
+    return one_of(tables, damaged([data])), data
 
 
 def toml(value: Any, top: bool = True) -> str:

@@ -15,7 +15,7 @@ from hatch_docker.oci.manifest import assemble, choose, media_type_of, parse_ind
 from hatch_docker.oci.model import Platform, digest_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import _items, _next
-from tests.fakes.damaged_documents import spoilt_text, together
+from tests.fakes.damaged_documents import damaged_text, tuple_of
 from tests.fakes.images import AMD64, small_image, small_index
 from tests.parsers.parser import of_bytes, of_json, of_text, parses, written
 
@@ -50,7 +50,7 @@ def location(text: str, _directory: Path) -> None:
 DATES = ("120", "Fri, 31 Dec 1999 23:59:59 GMT", "31 Dec 1999 23:59:59 -9999", "Fri, 31 Dec 9999 23:59:59 +0000")
 
 
-@parses((together(spoilt_text(DATES), spoilt_text(DATES)), DATES[:2]))
+@parses((tuple_of(damaged_text(DATES), damaged_text(DATES)), DATES[:2]))
 def retry_after_header(texts: tuple[str, str], _directory: Path) -> None:
     retry_after({"retry-after": texts[0], "date": texts[1]})
 

@@ -21,7 +21,7 @@ from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.text import sanitize
 from tests import parsers
 from tests.conftest import IN_PIPELINE
-from tests.fakes.resource_use import forget_peak, peak_of
+from tests.fakes.resource_use import peak_of, reset_peak
 from tests.parsers.parser import PARSERS
 
 ASKED = int(os.environ.get("HATCH_DOCKER_EXAMPLES") or 0)
@@ -41,7 +41,7 @@ def test_a_parser_fails_in_one_way_only(name: str, tmp_path: Path) -> None:
     parse, damaged, sound = PARSERS[name]
     (tmp_path / "sound").mkdir()
     parse(sound, tmp_path / "sound")  # else the parser would refuse all documents for the same reason
-    dice, longest, before = random.Random(), 0.0, forget_peak()
+    dice, longest, before = random.Random(), 0.0, reset_peak()
     fresh = "directory" in inspect.signature(parse).parameters  # else it is called _directory, and nobody looks at it
     number, begun = 0, time.process_time()
     while number < LEAST or (number < EXAMPLES and time.process_time() - begun < ENOUGH):

@@ -13,7 +13,7 @@ from hatch_docker.wheels.index_page import JSON, parse_page
 from hatch_docker.wheels.install.compatibility import check_prebuilt
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
-from tests.fakes.damaged_documents import mapped, spoilt
+from tests.fakes.damaged_documents import damaged, mapped
 from tests.fakes.lock_files import AMD64 as TARGET
 from tests.parsers.parser import PARSERS, of_bytes, of_json, parses, written
 
@@ -78,5 +78,5 @@ def index_page_html(data: bytes, _directory: Path) -> None:
 
 with zipfile.ZipFile(io.BytesIO(wheel_of())) as _sound:
     for _name in (*TEXTS, "RECORD"):
-        _damaged = mapped(spoilt([_sound.read(f"{INFO}/{_name}")]), functools.partial(wheel_of, _name))
+        _damaged = mapped(damaged([_sound.read(f"{INFO}/{_name}")]), functools.partial(wheel_of, _name))
         PARSERS[f"wheel_{_name}"] = (wheel, _damaged, wheel_of())

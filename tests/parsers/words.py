@@ -8,14 +8,14 @@ from typing import Any
 from hatch_docker.config.load import load_config
 from hatch_docker.core.progress import silent
 from hatch_docker.engines.buildkit.buildx_log import Log
-from tests.fakes.damaged_documents import either, mapped, misfit, spoilt, spoilt_text, together
+from tests.fakes.damaged_documents import damaged, damaged_text, mapped, one_of, tuple_of, wrong_values
 from tests.fakes.every_option import EVERYTHING
 from tests.parsers.parser import parses
 
 OPTIONS = tomllib.loads(EVERYTHING)["tool"]["hatch-docker"]
 
 
-@parses((misfit([OPTIONS]), OPTIONS))
+@parses((wrong_values([OPTIONS]), OPTIONS))
 def config(value: Any, _directory: Path) -> None:
     load_config(value, {}, None)
 
@@ -26,7 +26,7 @@ NAMES = [
 VALUES = ('["a", "b"]', "a,b", "A=1,B=2", '{"a": {"b": 1}}', "serve --port '80'", "1m")
 
 
-@parses((together(lambda dice: dice.choice(NAMES), spoilt_text(VALUES)), ("HATCH_DOCKER_TAGS", "a,b")))
+@parses((tuple_of(lambda dice: dice.choice(NAMES), damaged_text(VALUES)), ("HATCH_DOCKER_TAGS", "a,b")))
 def variables(item: tuple[str, str], _directory: Path) -> None:
     load_config({}, dict([item]), None)
 
@@ -40,9 +40,9 @@ LOG = [
 
 
 @parses((
-    either(
-        mapped(misfit([LOG]), lambda value: b"\n".join(json.dumps(step).encode() for step in value or ())),
-        spoilt([b"".join(json.dumps(step, indent=1).encode() + b"\n" for step in LOG) + b"text\n"]),
+    one_of(
+        mapped(wrong_values([LOG]), lambda value: b"\n".join(json.dumps(step).encode() for step in value or ())),
+        damaged([b"".join(json.dumps(step, indent=1).encode() + b"\n" for step in LOG) + b"text\n"]),
     ),
     b"\n".join(json.dumps(step).encode() for step in LOG),
 ))  # fmt: skip

@@ -30,7 +30,7 @@ from hatch_docker.release.sbom import inventory
 from tests.fakes.context import context
 from tests.fakes.images import with_config
 from tests.fakes.registry import FakeRegistry, push
-from tests.fakes.sbom_images import installed
+from tests.fakes.sbom_images import plan_and_image
 from tests.validate import validate
 
 BOTH = {"sbom": ["cyclonedx", "spdx"]}
@@ -52,7 +52,7 @@ def project_at(root: Path) -> Project:
 
 def documents_of(tmp_path: Path, **options: Any) -> tuple[Document, ...]:
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx, **options)
+    plan, built = plan_and_image(ctx, **options)
     return make_documents(plan, built.image, [built], project_at(tmp_path), ctx)
 
 
@@ -75,7 +75,7 @@ def test_sbom_is_made_once_for_the_same_contents(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(inventory, "read_inventory", fail)
     assert documents_of(tmp_path) == first
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx)
+    plan, built = plan_and_image(ctx)
     other = replace(built, pins=(replace(built.pins[0], sha256="9" * 64), *built.pins[1:]))
     with pytest.raises((AssertionError, TypeError)):
         make_documents(plan, built.image, [other], project_at(tmp_path), ctx)
@@ -115,7 +115,7 @@ def pushed(registry: FakeRegistry, item: Image | Index, tmp_path: Path) -> Targe
 def test_documents_are_attached_as_referrers(registry: FakeRegistry, tmp_path: Path) -> None:
     """Each has the image's time and the file's name, and is attached once, with unchanged bytes."""
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx, table=BOTH)
+    plan, built = plan_and_image(ctx, table=BOTH)
     validate(built.image)
     documents = make_documents(plan, built.image, [built], project_at(tmp_path), ctx)
     to = pushed(registry, built.image, tmp_path)
@@ -138,7 +138,7 @@ def test_documents_are_attached_as_referrers(registry: FakeRegistry, tmp_path: P
 def test_documents_of_an_index(registry: FakeRegistry, tmp_path: Path) -> None:
     """Each image has its SBOM; the provenance is attached to the index."""
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
+    plan, built = plan_and_image(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
     config = json.loads(built.image.config) | {"architecture": "arm64"}
     other = replace(built, image=with_config(built.image, config))
     index = make_index([built.image, other.image], {})
@@ -158,7 +158,7 @@ def test_documents_of_an_index(registry: FakeRegistry, tmp_path: Path) -> None:
 
 def test_rejected_document_error_suggests_options(registry: FakeRegistry, tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx)
+    plan, built = plan_and_image(ctx)
     documents = make_documents(plan, built.image, [built], project_at(tmp_path), ctx)
     to = pushed(registry, built.image, tmp_path)
     registry.fault("PUT", "/manifests/sha256:", 415)
@@ -171,7 +171,7 @@ def test_sbom_of_rebased_image_has_hashes_of_wheels(tmp_path: Path) -> None:
 
     def alpha(cache: str) -> dict[str, Any]:
         ctx = context(tmp_path / cache)
-        plan, built = installed(ctx, table={"provenance": False})
+        plan, built = plan_and_image(ctx, table={"provenance": False})
         rebased = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
         (document,) = make_documents(plan, rebased.image, [rebased], project_at(tmp_path), ctx)
         (found,) = [item for item in json.loads(read_stored(document, ctx))["components"] if item["name"] == "alpha"]

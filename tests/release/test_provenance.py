@@ -18,13 +18,13 @@ from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.project.git import Revision
 from hatch_docker.release.provenance import provenance
 from tests.fakes.context import context
-from tests.fakes.sbom_images import CREATED, installed
+from tests.fakes.sbom_images import CREATED, plan_and_image
 
 HOME = "/home/zoe"
 
 
 def fake_image(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> tuple[Plan, BuiltImage]:
-    return installed(context(tmp_path / "cache"), table=table, **facts)
+    return plan_and_image(context(tmp_path / "cache"), table=table, **facts)
 
 
 def valid_statement(plan: Plan, built: BuiltImage, **more: Any) -> dict[str, Any]:

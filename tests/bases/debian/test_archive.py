@@ -14,7 +14,7 @@ from hatch_docker.bases.debian.archive import KEYRING, RELEASE_LIMIT, read_packa
 from hatch_docker.core.errors import BaseImageError, HatchDockerError, RegistryError
 from tests.conftest import need
 from tests.fakes.context import context
-from tests.fakes.debian_archive import FakeArchive, fetched, serving, suite_of
+from tests.fakes.debian_archive import FakeArchive, fetch, serving, suite_of
 
 
 def test_verify_returns_signed_text(fake: FakeArchive) -> None:
@@ -108,7 +108,7 @@ def test_highest_version_is_chosen_from_all_suites(fake: FakeArchive, tmp_path: 
     fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
     fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
     ctx = context(tmp_path / "cache")
-    found = fetched(suite_of(fake.write(), ctx), "tool")
+    found = fetch(suite_of(fake.write(), ctx), "tool")
     assert found["lib"][0].version == "1.0-10"
     assert found["lib"][0].archive == "security"
     assert "sha256:" + hashlib.sha256(found["lib"][1]).hexdigest() == found["lib"][0].digest
@@ -123,13 +123,13 @@ def test_second_build_sends_no_request(fake: FakeArchive, tmp_path: Path, by_has
     ctx = context(tmp_path / "cache")
     with serving(fake.root) as (url, requests):
         suite = suite_of(fake, ctx, f"{url}/debian")
-        first = fetched(suite, "tool")
+        first = fetch(suite, "tool")
         assert any("by-hash" in path for path in requests) == by_hash
         assert sum(path.endswith("InRelease") for path in requests) == 3
         requests.clear()
-        assert fetched(suite, "tool") == first
+        assert fetch(suite, "tool") == first
         assert requests == []
-        fetched(suite, "lib")  # other packages from the same Packages files, which are stored
+        fetch(suite, "lib")  # other packages from the same Packages files, which are stored
         assert requests == []
 
 
@@ -140,15 +140,15 @@ def test_cached_packages_are_used_offline(fake: FakeArchive, tmp_path: Path, mon
     ctx = context(tmp_path / "cache", lines)
     with serving(fake.root) as (url, requests):
         suite = suite_of(fake, ctx, f"{url}/debian")
-        first = fetched(suite, "tool")
+        first = fetch(suite, "tool")
         requests.clear()
         now = time.time()
         monkeypatch.setattr("time.time", lambda: now + base_cache.LIFETIME + 1)
-        assert fetched(suite, "tool") == first
+        assert fetch(suite, "tool") == first
         assert len(requests) == 3  # only the three releases, because they are unchanged
         monkeypatch.setattr("time.time", lambda: now + 3 * base_cache.LIFETIME)
     lines.clear()
-    assert fetched(suite, "tool") == first
+    assert fetch(suite, "tool") == first
     assert any(line.startswith("warning: ") and "continuing with debian:trixie (amd64) as of" in line for line in lines)
 
 
@@ -156,45 +156,45 @@ def test_refresh_requests_new_indexes(fake: FakeArchive, tmp_path: Path) -> None
     """Builds without HATCH_DOCKER_REFRESH do this a day later."""
     fake.write()
     ctx = context(tmp_path / "cache")
-    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
+    assert fetch(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.write()
-    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
+    assert fetch(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     ctx = context(tmp_path / "cache", HATCH_DOCKER_REFRESH="1")
-    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    assert fetch(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
 
 
 def test_superseded_package_is_replaced_unless_stored(fake: FakeArchive, tmp_path: Path) -> None:
     """A .deb that is in the store is used, although the mirror has only a newer version."""
     fake.write()
     ctx = context(tmp_path / "cache")
-    fetched(suite_of(fake, ctx), "lib")
+    fetch(suite_of(fake, ctx), "lib")
     for old in (fake.root / "debian/pool").rglob("*_1.0_*.deb"):
         old.unlink()
     fake.packages[""].clear()
     fake.add("tool", "1.1", {"usr/bin/tool": b"two"})
     fake.write()
-    assert fetched(suite_of(fake, ctx), "lib")["lib"][0].version == "1.0"
-    assert fetched(suite_of(fake, ctx), "tool")["tool"][0].version == "1.1"
+    assert fetch(suite_of(fake, ctx), "lib")["lib"][0].version == "1.0"
+    assert fetch(suite_of(fake, ctx), "tool")["tool"][0].version == "1.1"
 
 
 def test_missing_updates_warns_and_missing_security_fails(fake: FakeArchive, tmp_path: Path) -> None:
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
     fake.write(["", "-security"])
-    assert fetched(suite_of(fake, ctx), "lib")
+    assert fetch(suite_of(fake, ctx), "lib")
     assert any("trixie-updates/InRelease does not exist" in line for line in lines)
     (fake.root / "debian-security/dists/trixie-security/InRelease").unlink()
     ctx = context(tmp_path / "other" / "cache")
     with pytest.raises(BaseImageError, match=r"security-mirror` or HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"):
-        fetched(suite_of(fake, ctx), "lib")
+        fetch(suite_of(fake, ctx), "lib")
 
 
 def test_sid_needs_no_updates_and_no_security(tmp_path: Path) -> None:
     fake = FakeArchive(tmp_path / "mirror", suite="sid")
     fake.add("lib", "1.0")
     lines: list[str] = []
-    assert fetched(suite_of(fake.write([""]), context(tmp_path / "cache", lines)), "lib")
+    assert fetch(suite_of(fake.write([""]), context(tmp_path / "cache", lines)), "lib")
     assert not [line for line in lines if line.startswith("warning: ")]
 
 
@@ -203,9 +203,9 @@ def test_expired_release_is_rejected_unless_check_is_disabled(tmp_path: Path) ->
     fake.add("lib", "1.0")
     suite, ctx = suite_of(fake.write(), context(tmp_path / "cache")), context(tmp_path / "cache")
     with pytest.raises(BaseImageError, match=r"expired on Sat, 15 Nov 2025.*a snapshot needs `check-valid-until ="):
-        fetched(suite, "lib")
+        fetch(suite, "lib")
     unchecked = replace(suite, plan=replace(suite.plan, check_valid_until=False), ctx=ctx)
-    assert fetched(unchecked, "lib")
+    assert fetch(unchecked, "lib")
 
 
 @pytest.mark.parametrize("what", ["gone", "down", "huge", "not xz"])
@@ -227,7 +227,7 @@ def test_unusable_mirror_gives_one_line(fake: FakeArchive, tmp_path: Path, what:
     ctx = context(tmp_path / "cache")
     url = "http://127.0.0.1:9/debian" if what == "down" else ""
     with pytest.raises(HatchDockerError) as error:
-        fetched(suite_of(fake, ctx, url), "tool")
+        fetch(suite_of(fake, ctx, url), "tool")
     assert isinstance(error.value, (BaseImageError, RegistryError))
     assert "\n" not in str(error.value)
 
@@ -238,9 +238,9 @@ def test_mirror_passwords_are_not_printed_or_stored(fake: FakeArchive, tmp_path:
     ctx = context(tmp_path / "cache", lines)
     with serving(fake.root) as (url, _):
         secret = url.replace("http://", "http://me:swordfish@")
-        fetched(suite_of(fake, ctx, f"{secret}/debian"), "tool")
+        fetch(suite_of(fake, ctx, f"{secret}/debian"), "tool")
         with pytest.raises(HatchDockerError) as error:
-            fetched(suite_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
+            fetch(suite_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
     kept = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
     assert kept
     assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in kept)

@@ -19,7 +19,7 @@ from hatch_docker.core.errors import BaseImageError, RegistryError, StoreError
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.context import context, facts_of, sharing
+from tests.fakes.context import context, facts_of, with_shared_cache
 from tests.fakes.debian_archive import Content, FakeArchive, make_library, serving
 from tests.validate import validate
 
@@ -292,12 +292,12 @@ def test_builder_root_name_comes_from_shared_cache(fake: FakeArchive, tmp_path: 
         fake.add(name, "1", {})
     fake.write()
     plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
-    first, noted = sharing(context(tmp_path / "first"))
+    first, noted = with_shared_cache(context(tmp_path / "first"))
     root = builder_root(plan, AMD64, (), first, suite="trixie", keyring=fake.keyring, unpacked=False)
     facts = facts_of(noted)
     old = [(kind, key, {**value, "time": value["time"] - 86401} if kind == BUILDER else value)
            for kind, key, value in facts]  # fmt: skip
-    ctx, shared = sharing(context(tmp_path / "second"), facts)
+    ctx, shared = with_shared_cache(context(tmp_path / "second"), facts)
     assert find_builder(plan, AMD64, (), ctx, suite="trixie") == root
     assert ctx.materials == first.materials
     assert facts_of(shared) == facts
@@ -307,11 +307,11 @@ def test_builder_root_name_comes_from_shared_cache(fake: FakeArchive, tmp_path: 
     assert find_builder(plan, AMD64, (), ctx, suite="trixie") is None
     others = ((old, (), "trixie"), (facts, ("x",), "trixie"), (facts, (), "bookworm"), (facts, (), ""))
     for number, (known, packages, suite) in enumerate(others):
-        ctx, _ = sharing(context(tmp_path / f"{number}"), known)
+        ctx, _ = with_shared_cache(context(tmp_path / f"{number}"), known)
         assert find_builder(plan, AMD64, packages, ctx, suite=suite) is None
     lost = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=f"{fake.url}/lost")
     with pytest.raises(BaseImageError, match="lost/dists/trixie/InRelease does not exist"):
-        builder_root(lost, AMD64, (), sharing(context(tmp_path / "third"), facts)[0], suite="trixie")
+        builder_root(lost, AMD64, (), with_shared_cache(context(tmp_path / "third"), facts)[0], suite="trixie")
 
 
 @pytest.mark.parametrize("lost", [False, True])

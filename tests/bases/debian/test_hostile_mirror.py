@@ -15,7 +15,7 @@ import pytest
 from hatch_docker.bases.debian.archive import verify
 from hatch_docker.core.errors import BaseImageError, HatchDockerError
 from tests.fakes.context import context
-from tests.fakes.debian_archive import FakeArchive, fetched, suite_of
+from tests.fakes.debian_archive import FakeArchive, fetch, suite_of
 from tests.fakes.http_server import running
 
 SUITE = "dists/trixie"
@@ -123,15 +123,15 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
     change, expected = CHANGES[name]
     fake.write()
     ctx = context(tmp_path / "cache")
-    first = fetched(suite_of(fake, ctx), "tool")
+    first = fetch(suite_of(fake, ctx), "tool")
     kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.add("lib", "2.0", {"usr/lib/lib.so": b"fixed"})
     fake.add("tool", "2.0", {"usr/bin/tool": b"two"}, Depends="lib (>= 2)")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
     if name == "older release":
         fake.write()
-        assert fetched(suite_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
-        first = fetched(suite_of(fake, ctx), "tool")
+        assert fetch(suite_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
+        first = fetch(suite_of(fake, ctx), "tool")
         kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.write()
     change(fake)
@@ -139,7 +139,7 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
     refreshing = context(tmp_path / "cache", lines, **REFRESH)
     message = ""
     try:
-        assert fetched(suite_of(fake, refreshing), "tool") == first
+        assert fetch(suite_of(fake, refreshing), "tool") == first
     except HatchDockerError as error:
         message = str(error)
         assert "\n" not in message
@@ -148,11 +148,11 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
     for path in (ctx.store.root / "blobs").iterdir():
         assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     if name not in ("altered index", "altered package", "outdated index", "missing index"):
-        assert fetched(suite_of(fake, ctx), "tool") == first, "the cached packages are still used"
+        assert fetch(suite_of(fake, ctx), "tool") == first, "the cached packages are still used"
     fresh = context(tmp_path / "fresh" / "cache")
     if name != "older release":  # a new cache has no newer release to compare it with
         with pytest.raises(HatchDockerError):
-            fetched(suite_of(fake, fresh), "tool")
+            fetch(suite_of(fake, fresh), "tool")
 
 
 class _RedirectToSelf(BaseHTTPRequestHandler):
@@ -167,15 +167,15 @@ class _RedirectToSelf(BaseHTTPRequestHandler):
 
 def test_redirect_loop_is_an_error(fake: FakeArchive, tmp_path: Path) -> None:
     fake.write()
-    first = fetched(suite_of(fake, context(tmp_path / "cache")), "tool")
+    first = fetch(suite_of(fake, context(tmp_path / "cache")), "tool")
     with running(ThreadingHTTPServer(("127.0.0.1", 0), _RedirectToSelf)) as server:
         url = f"http://127.0.0.1:{server.server_port}/debian"
         lines: list[str] = []
         ctx = context(tmp_path / "cache", lines, **REFRESH)
-        assert fetched(suite_of(fake, ctx, url), "tool") == first
+        assert fetch(suite_of(fake, ctx, url), "tool") == first
         assert any("redirect" in line and "continuing with debian:trixie" in line for line in lines)
         with pytest.raises(HatchDockerError, match="redirect"):
-            fetched(suite_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
+            fetch(suite_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
 
 
 # An Ed25519 key, and text that it signed with SHA-1: gpg --digest-algo SHA1 --clearsign

@@ -15,10 +15,10 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
 from hatch_docker.wheels.target import target_of
-from tests.fakes.bases import opened, publish, python_base
+from tests.fakes.bases import open_registry_base, publish, python_base
 from tests.fakes.images import layer_of
-from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
+from tests.fakes.plans import project_with_wheel
 from tests.fakes.registry import FakeRegistry
 
 
@@ -56,9 +56,9 @@ def blob(name: str, size: int) -> Layer:
 
 
 def image_of_layers(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
-    base = opened(plan.base.name, ctx)
+    base = open_registry_base(plan.base.name, ctx)
     notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
-    return finish(Inputs(plan, given_project(), base, target_of(base), ctx), (), notes, [WheelInfo("x", "y")])
+    return finish(Inputs(plan, project_with_wheel(), base, target_of(base), ctx), (), notes, [WheelInfo("x", "y")])
 
 
 def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import file
 from tests.fakes.elf import make_elf
-from tests.fakes.library_images import built, plan, record, sealed
+from tests.fakes.library_images import built_image, plan, record, unreadable
 from tests.fakes.receipts import RECEIPT
 from tests.fakes.sbom_images import SITE
 
@@ -33,7 +33,7 @@ def pin(name: str) -> Pin:
 
 def with_gpu_packages(ctx: Context, title: str, *pins: str, env: dict[str, str] | None = None) -> BuiltImage:
     """Return an image with one package, `title`, in the layer of dependencies."""
-    image = built(ctx, [file(f"{SITE}/x.bin", BIG)], env=env, pins=tuple(map(pin, pins)))
+    image = built_image(ctx, [file(f"{SITE}/x.bin", BIG)], env=env, pins=tuple(map(pin, pins)))
     *below, _, own = image.notes
     return replace(image, notes=(*below, LayerInfo("dependencies", (title,), True), own))
 
@@ -46,17 +46,17 @@ def test_library_in_two_wheels_is_hinted_with_sizes(ctx: Context) -> None:
                 bundled("scipy.libs/libonly-0352e75f.so.5.0.0"), bundled("scipy.libs/libsmall-0352e75f.so", 10)),
         *record("other", "1", bundled("other.libs/libsmall-040039e1-0352e75f.so.1", 10)),
     ]  # fmt: skip
-    (line,) = find_hints(plan(), [built(ctx, wheels)], ctx)
+    (line,) = find_hints(plan(), [built_image(ctx, wheels)], ctx)
     assert line.startswith("libscipy_openblas is in the image 2 times: numpy 2.5 (1.50 MB), scipy 1.17 (3.00 MB). ")
-    assert find_hints(plan("off"), [built(ctx, wheels)], ctx) == ()
+    assert find_hints(plan("off"), [built_image(ctx, wheels)], ctx) == ()
 
 
 def test_layers_of_an_unchanged_image_are_not_read_again(ctx: Context) -> None:
     wheels = record("a", "1", bundled("a.libs/libx.so")) + record("b", "1", bundled("b.libs/libx.so"))
-    image = built(ctx, wheels)
+    image = built_image(ctx, wheels)
     lines = find_hints(plan(), [image, image], ctx)
     assert len(lines) == 1
-    assert find_hints(plan(), [sealed(image)], ctx) == lines
+    assert find_hints(plan(), [unreadable(image)], ctx) == lines
 
 
 @pytest.mark.parametrize(("title", "pins", "advice"), [
@@ -86,7 +86,7 @@ def test_cpu_packages_and_gpu_images_get_no_hint(title: str, env: dict[str, str]
 ])  # fmt: skip
 def test_wheel_without_module_is_hinted(files: list[str], expected: bool, ctx: Context) -> None:
     """Build backends silently leave out code that they do not find. Without a cached file list there is no hint."""
-    image = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    image = replace(built_image(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(image.base.interpreter)
     if files:
         remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
@@ -102,7 +102,7 @@ def test_wheel_without_module_is_hinted(files: list[str], expected: bool, ctx: C
 def test_static_files_without_a_server_are_hinted(
     entrypoint: tuple[str, ...], pins: tuple[str, ...], expected: bool, ctx: Context
 ) -> None:
-    image = replace(built(ctx, [], pins=tuple(map(pin, pins))), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    image = replace(built_image(ctx, [], pins=tuple(map(pin, pins))), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(image.base.interpreter)
     files = {f"{venv.site_packages}/{name}": "0" for name in ("a/wsgi.py", "a/static.py", "a/static/b/c.css")}
     remember_files(venv, f"sha256:{'0' * 64}", files, ctx)
@@ -114,7 +114,7 @@ def test_static_files_without_a_server_are_hinted(
 
 def test_module_with_syntax_of_another_python_is_hinted(ctx: Context) -> None:
     """Such a module has no .pyc. Tests have none either, and modules of dependencies may be templates: no hint."""
-    image = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
+    image = replace(built_image(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(image.base.interpreter)
     entries = [file(f"{venv.site_packages}/{name}", b"") for name in ("a/b.py", "a/c.py", "a/tests/d.py")]
     compiled = {bytecode_path(f"{venv.site_packages}/a/c.py", image.base.interpreter)}

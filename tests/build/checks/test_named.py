@@ -18,7 +18,7 @@ from hatch_docker.plan.model import BasePlan
 from tests.fakes.bases import file, python_image
 from tests.fakes.context import context
 from tests.fakes.images import layer_of
-from tests.fakes.library_images import sealed
+from tests.fakes.library_images import unreadable
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE
 
@@ -64,7 +64,7 @@ def error_of(tmp_path: Path, command: str, **more: Mapping[str, str]) -> str:
         check_references(plan, [built], ctx)
     except ConfigError as error:
         return str(error)
-    check_references(plan, [sealed(built)], ctx)
+    check_references(plan, [unreadable(built)], ctx)
     return ""
 
 

@@ -25,7 +25,7 @@ from tests.fakes.context import context
 from tests.fakes.debian_archive import library_archive, suite_of
 from tests.fakes.elf import make_elf
 from tests.fakes.images import image_of, layer_of
-from tests.fakes.library_images import LIB, built, plan, record, sealed, so
+from tests.fakes.library_images import LIB, built_image, plan, record, so, unreadable
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE
 
@@ -83,7 +83,7 @@ def warnings_of(tmp_path: Path, *arguments: Any, value: str = "warn", **options:
     """Return the warnings of a check. `value`: the option native-libraries."""
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines)
-    check_native(plan(value), [built(ctx, *arguments, **options)], ctx)
+    check_native(plan(value), [built_image(ctx, *arguments, **options)], ctx)
     return [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
 
 
@@ -175,7 +175,7 @@ def test_drivers_and_foreign_elf_files_are_not_checked(tmp_path: Path) -> None:
 
 
 def test_library_removed_by_a_layer_is_missing(ctx: Context, lines: list[str]) -> None:
-    whole = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), system=LIBPQ)
+    whole = built_image(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), system=LIBPQ)
     gone = layer_of([file(f"{LIB}/.wh.libpq.so.5.17")])
     image = image_of(*whole.image.layers[:3], gone, *whole.image.layers[3:])
     notes = (*whole.notes[:3], LayerInfo("dependencies", (), True), *whole.notes[3:])
@@ -206,7 +206,7 @@ def test_missing_library_is_error_hint_or_warning(tmp_path: Path, ctx: Context) 
     wheel = record("Some_Pkg", "1", so("pkg/a.so", "libx.so.1"))
     own = record("app", "1", so("app/a.so", "libx.so.1"))
     assert warnings_of(tmp_path, wheel, value="auto") == []
-    (hint,) = check_native(plan(), [built(ctx, wheel)], ctx)
+    (hint,) = check_native(plan(), [built_image(ctx, wheel)], ctx)
     assert re.fullmatch(r"libx\.so\.1: .*; pkg/a\.so of Some-Pkg 1 needs it; only where that is imported", hint)
     module = file(f"{SITE}/pkg/__init__.py", "from .b import x\n")
     sure = [so("pkg/a.so", "libx.so.1"), so("pkg/b.so", "libx.so.1"), module]
@@ -223,8 +223,8 @@ def test_missing_library_is_error_hint_or_warning(tmp_path: Path, ctx: Context) 
 
 
 def test_layers_of_an_unchanged_image_are_not_read_again(ctx: Context, lines: list[str]) -> None:
-    image = built(ctx, record("pkg", "1", so("pkg/a.so", "libx.so.1")))
-    for again in (image, sealed(image)):
+    image = built_image(ctx, record("pkg", "1", so("pkg/a.so", "libx.so.1")))
+    for again in (image, unreadable(image)):
         check_native(plan("warn"), [again], ctx)
     assert [line for line in lines if line.startswith("warning")] == 2 * [lines[-1]]
 
@@ -239,7 +239,7 @@ def test_advice_depends_on_engine_and_base(tmp_path: Path) -> None:
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines, HATCH_DOCKER_DEBIAN_MIRROR=mirror.url)
     find_providers(["libpq.so.5", "libother.so.3", "libz.so.1"], suite_of(mirror, ctx))
-    image = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
+    image = built_image(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
     for engine, kind, advice in (
         ("embedded", "debian", 'add "libpq5" to runtime.packages'),
         ("buildkit", "registry", 'add "libpq5" to runtime.packages'),
@@ -250,7 +250,7 @@ def test_advice_depends_on_engine_and_base(tmp_path: Path) -> None:
         assert lines[-1].startswith(f"warning: libpq.so.5: {advice}")
     base = replace(image.base, plan=replace(image.base.plan, kind="debian"))
     several = record("pkg", "1", so("pkg/pq.so", "libpq.so.5", "libother.so.3", "libz.so.1", "libno.so.1"))
-    other = built(ctx, several, suite="trixie")
+    other = built_image(ctx, several, suite="trixie")
     first, second = check_native(plan(), [replace(other, base=replace(base, image=other.base.image))], ctx)
     assert first.startswith("libno.so.1: no Debian package of it is known")
     assert first.endswith("; pkg/pq.so of pkg 1 needs it; only where that is imported")

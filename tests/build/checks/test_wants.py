@@ -15,7 +15,7 @@ from tests.fakes.bases import file, python_image
 from tests.fakes.context import context
 from tests.fakes.debian_archive import library_archive, suite_of
 from tests.fakes.elf import make_elf
-from tests.fakes.library_images import LIB, built, sealed
+from tests.fakes.library_images import LIB, built_image, unreadable
 
 PYTHON = file("opt/venv/bin/tool", "#!/opt/venv/bin/python\n", 0o755)
 
@@ -24,7 +24,7 @@ def image(tmp_path: Path, *own: Entry, system: tuple[Entry, ...] = (), requires:
     """Return an image with packages and files, on a base without a Debian suite."""
     pins = tuple(Pin(name, "1", f"{name}-1-py3-none-any.whl", "", "00", 1, None) for name in requires)
     python = file("opt/venv/bin/python", "", 0o755)
-    return built(context(tmp_path / "cache"), [python], own, system=system, pins=pins)
+    return built_image(context(tmp_path / "cache"), [python], own, system=system, pins=pins)
 
 
 def test_script_with_missing_interpreter_is_hinted(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_package_with_missing_program_or_library_is_hinted(tmp_path: Path) -> No
     found = image(tmp_path, requires=("GitPython", "python-magic", "psycopg", "psycopg-binary"))
     lines = find_missing_runtime_files(found, ctx)
     assert [line.partition(",")[0] for line in lines] == ["gitpython runs git", "python-magic opens libmagic.so.1"]
-    assert find_missing_runtime_files(sealed(found), ctx) == lines
+    assert find_missing_runtime_files(unreadable(found), ctx) == lines
     system = (file("usr/bin/git", "", 0o755), file(f"{LIB}/libmagic.so.1", make_elf("libmagic.so.1")))
     assert find_missing_runtime_files(image(tmp_path, system=system, requires=("gitpython", "python-magic")), ctx) == []
     assert all(name == name.lower() for name in RUNTIME_FILES)

@@ -21,10 +21,10 @@ from tests.conftest import need, need_docker
 from tests.fakes.bases import directory, file, link
 from tests.fakes.context import context
 from tests.fakes.images import image_of, layer_of
-from tests.fakes.inspected_images import EVIL, NAME, archived, configured, dist, others
+from tests.fakes.inspected_images import EVIL, NAME, dist, foreign_image, with_valid_config, write_image_archive
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.resource_use import measured
-from tests.fakes.sbom_images import SITE, installed, metadata
+from tests.fakes.resource_use import measure
+from tests.fakes.sbom_images import SITE, metadata, plan_and_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -46,13 +46,13 @@ def inspected(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_sizes_add_up(tmp_path: Path) -> None:
     """In our images each layer is of one kind, and sizes of packages and of the project are exact."""
-    image = installed(context(tmp_path / "cache"))[1].image
+    image = plan_and_image(context(tmp_path / "cache"))[1].image
     history = [
         {"created_by": "hatch-docker: debian:trixie"}, {"created_by": "x"}, {"created_by": "y"},
         {"created_by": "hatch-docker dependencies", "comment": "alpha 1.0"},
         {"created_by": "hatch-docker project", "comment": "my_app 1.2.3"},
     ]  # fmt: skip
-    contents = read_contents(configured(image, history=history))
+    contents = read_contents(with_valid_config(image, history=history))
     assert contents.by_hatch_docker
     assert [layer.kind for layer in contents.layers] == ["base", "other", "other", "dependencies", "project"]
     for layer, made in zip(contents.layers, image.layers, strict=True):
@@ -79,7 +79,7 @@ def test_owners_of_files() -> None:
         file("opt/venv/bin/tool", bytes(30)), file(f"{SITE}/alpha/__pycache__/a.cpython-313.opt-2.pyc", bytes(5)),
         file(f"{SITE}/stray.py", b"1234"),
     ])  # fmt: skip
-    contents = read_contents(others(system, wheel, User="app"))
+    contents = read_contents(foreign_image(system, wheel, User="app"))
     alpha, ssl = package(contents, "alpha"), package(contents, "libssl3")
     listed = [file.path for file in contents.files if file.package >= 0 and contents.packages[file.package] == alpha]
     assert {"opt/venv/bin/tool", f"{SITE}/alpha/__pycache__/a.cpython-313.opt-2.pyc"} <= {*listed}
@@ -94,7 +94,7 @@ def test_a_record_that_csv_does_not_take() -> None:
     wheel = dist("alpha", "1", {"alpha.py": 10})
     record = f'alpha.py,,\n"{"x" * 200_000}",,\nbeta.py,,\n'
     strange = [file(entry.path, record) if entry.path.endswith("RECORD") else entry for entry in wheel]
-    contents = read_contents(others(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
+    contents = read_contents(foreign_image(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
     assert package(contents, "alpha").size == 10 + the_file(contents, metadata("alpha", "1").path).size + len(record)
 
 
@@ -102,7 +102,7 @@ def test_removed_files_count() -> None:
     """Removed and replaced files are in the image, but not in its file system."""
     lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])
     upper = layer_of([file(".wh.a"), file("b", bytes(10)), file("d/.wh..wh..opq"), file("d/y", bytes(20))])
-    contents = read_contents(others(lower, upper))
+    contents = read_contents(foreign_image(lower, upper))
     assert {item.path: item.size for item in contents.files if not item.present} == {"a": 1000, "b": 2000, "d/x": 3000}
     assert contents.layers[0].removed_size == 6000
     assert [kind.unpacked_size for kind in contents.kinds if kind.kind == "removed"] == [6000]
@@ -112,7 +112,7 @@ def test_removed_files_count() -> None:
 def test_hard_links_have_no_size() -> None:
     lower = layer_of([file("a", bytes(1000)), Entry("b", "hardlink", 0o644, 0, target="a")])
     upper = layer_of([link("s", "a")])
-    contents = read_contents(others(lower, upper))
+    contents = read_contents(foreign_image(lower, upper))
     assert {(item.path, item.size, item.link) for item in contents.files} == {
         ("a", 1000, False), ("b", 0, True), ("s", 0, True),
     }  # fmt: skip
@@ -136,7 +136,7 @@ def test_images_of_dockerfiles() -> None:
         "/bin/sh -c #(nop) ADD file:1 in / ", "RUN |1 A=b /bin/sh -c pip install . # buildkit",
         "COPY . /srv # buildkit",
     ]  # fmt: skip
-    contents = read_contents(others(base, wheels, copied, commands=commands, Env=["PYTHON_VERSION=3.12.9"]))
+    contents = read_contents(foreign_image(base, wheels, copied, commands=commands, Env=["PYTHON_VERSION=3.12.9"]))
     assert not contents.by_hatch_docker
     assert (contents.python, contents.system) == ("3.12.9", "Debian 13")
     assert [layer.title for layer in contents.layers] == ["ADD file:1 in /", "RUN pip install .", "COPY . /srv"]
@@ -154,12 +154,12 @@ def test_alpine_and_an_empty_image() -> None:
     """apk's database names the files; an image without packages is read as well."""
     musl = "P:musl\nV:1.2\nA:x86_64\nF:lib\nR:ld-musl.so\nZ:Q1\n"
     database = f"{musl}\nP:zlib\nV:1\nA:x86_64\nD:musl\nF:usr/lib\nR:libz.so\n"
-    contents = read_contents(others(layer_of([
+    contents = read_contents(foreign_image(layer_of([
         file("lib/apk/db/installed", database), file("lib/ld-musl.so", bytes(11)), file("usr/lib/libz.so", bytes(12)),
     ])))  # fmt: skip
     found = [(item.name, item.type, item.size) for item in contents.packages]
     assert found == [("musl", "apk", 11), ("zlib", "apk", 12)]
-    empty = read_contents(others())
+    empty = read_contents(foreign_image())
     assert (empty.packages, empty.unpacked_size, empty.yours) == ((), 0, 0)
 
 
@@ -170,13 +170,13 @@ def test_permissions() -> None:
         replace(directory("data"), uid=7), replace(file("log", b"12", 0o664), gid=8),
         replace(file("own", b"", 0o400), uid=7),
     ])  # fmt: skip
-    facts = read_contents(others(layer, User="7:8")).permissions
+    facts = read_contents(foreign_image(layer, User="7:8")).permissions
     assert facts.setuid == ("/bin/su", "/bin/wall")
     assert facts.writable_by_everybody == ("/open (not sticky)", "/tmp")
     assert facts.writable == ("/data", "/log")
     assert facts.owners == {"0:0": OwnedFiles(2, 0), "0:8": OwnedFiles(1, 2), "7:0": OwnedFiles(1, 0)}
-    assert read_contents(others(layer)).permissions.user == 0
-    assert read_contents(others(layer, User="nobody-knows")).permissions.user is None
+    assert read_contents(foreign_image(layer)).permissions.user == 0
+    assert read_contents(foreign_image(layer, User="nobody-knows")).permissions.user is None
 
 
 def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,9 +184,10 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"p{number:02}" for number in range(25)]
     layer = layer_of([entry for number, name in enumerate(names)
                       for entry in dist(name, "1", {f"{name}.py": 1000 * (number + 1)})])  # fmt: skip
-    image = configured(others(layer, User="65532", Cmd=["serve", "a b"], ExposedPorts={"80/tcp": {}}, Env=["A=b c"],
-                              Labels={"x": "y" * 99}), created="2024-01-01T00:00:00Z")  # fmt: skip
-    path = archived(image, tmp_path / "dist")
+    image = foreign_image(layer, User="65532", Cmd=["serve", "a b"], ExposedPorts={"80/tcp": {}}, Env=["A=b c"],
+                          Labels={"x": "y" * 99})  # fmt: skip
+    image = with_valid_config(image, created="2024-01-01T00:00:00Z")
+    path = write_image_archive(image, tmp_path / "dist")
     lines = inspected(capsys, str(path)).splitlines()
     assert lines[0] == f"{NAME}:1.0  linux/amd64  2024-01-01T00:00:00Z"
     assert lines[1] == image.digest
@@ -205,8 +206,8 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The keys of `--json` stay: programs rely on them."""
     layer = layer_of([*dist("a", "1", {"a.py": 5}, "Requires-Dist: b"), *dist("b", "2", {"b.py": 7})])
-    image = configured(others(layer, Entrypoint=["a"]), created="2024-01-01T00:00:00Z")
-    path = archived(image, tmp_path / "dist")
+    image = with_valid_config(foreign_image(layer, Entrypoint=["a"]), created="2024-01-01T00:00:00Z")
+    path = write_image_archive(image, tmp_path / "dist")
     value = json.loads(inspected(capsys, str(path), "--json", "--files"))
     assert [*value] == [
         "schema", "name", "digest", "platforms", "image", "made_by_hatch_docker", "size", "unpacked_size", "yours",
@@ -228,8 +229,8 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An image may be the only archive of dist/, an archive, a layout with or without its scheme, or in a registry."""
-    image = others(layer_of([file("x", b"1")]))
-    archived(image, tmp_path / "dist")
+    image = foreign_image(layer_of([file("x", b"1")]))
+    write_image_archive(image, tmp_path / "dist")
     write_layout(image, tmp_path / "layout")
     monkeypatch.chdir(tmp_path)
     with FakeRegistry() as registry:
@@ -250,7 +251,7 @@ def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     """All platforms are named; the contents are those of this machine's, or of --platform."""
     images = [image_of(layer_of([file("x", b"1")]), architecture=name) for name in ("s390x", "riscv64")]
     index = make_index(images, {})
-    path = str(archived(index, tmp_path / "dist"))
+    path = str(write_image_archive(index, tmp_path / "dist"))
     text = inspected(capsys, path, "--platform", "linux/riscv64")
     assert f"one of linux/riscv64, linux/s390x; together {index.digest}" in text
     assert images[1].digest in text
@@ -283,8 +284,8 @@ def test_names_with_control_characters(tmp_path: Path, capsys: pytest.CaptureFix
     """Control characters in names are escaped in text and JSON."""
     layer = layer_of([file(f"srv/{EVIL}", bytes(999)), *dist(f"evil{EVIL[-6:]}", f"1{EVIL}".replace("/", ""), {})])
     settings = {"Labels": {EVIL: EVIL}, "User": EVIL, "Entrypoint": [EVIL], "Env": [f"A={EVIL}"]}
-    image = others(layer, commands=[f"RUN {EVIL}"], **settings)
-    path = str(archived(image, tmp_path / "dist"))
+    image = foreign_image(layer, commands=[f"RUN {EVIL}"], **settings)
+    path = str(write_image_archive(image, tmp_path / "dist"))
     for arguments in (["--files", "--all"], ["--json", "--files"]):
         text = inspected(capsys, path, *arguments)
         assert "\x1b" not in text
@@ -312,7 +313,7 @@ def test_many_files_and_a_large_one(tmp_path: Path) -> None:
     names = (f"srv/data/{number % 200:03}/a-file-with-some-name-{number:06}.txt" for number in range(20_000))
     large = os.urandom(2 << 20) + bytes(198 << 20)  # of nothing but zeros it would be a bomb
     layer = layer_of([*map(file, names), file("srv/large", large)])
-    found = measured(inspect, str(archived(image_of(layer), tmp_path / "dist")))
+    found = measure(inspect, str(write_image_archive(image_of(layer), tmp_path / "dist")))
     assert (found.said, found.peak < 150 << 20, found.seconds < 10) == ("", True, True), found
 
 
@@ -347,8 +348,8 @@ def test_podman_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     storage = tmp_path / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
-    image = others(layer_of([file("app/x", bytes(5000))]), Cmd=["/app/x"])
-    assert main(["load", str(archived(image, tmp_path / "dist")), "--into", "podman"]) == 0
+    image = foreign_image(layer_of([file("app/x", bytes(5000))]), Cmd=["/app/x"])
+    assert main(["load", str(write_image_archive(image, tmp_path / "dist")), "--into", "podman"]) == 0
     assert "5.00 kB of it yours" in inspected(capsys, f"podman:{NAME}:1.0")
     assert main(["inspect", "podman:missing"]) == 1
     assert "podman cannot save missing: " in capsys.readouterr().err

@@ -13,13 +13,13 @@ from hatch_docker.cli.main import main
 from hatch_docker.core.text import megabytes
 from tests.fakes.bases import file, link
 from tests.fakes.images import layer_of
-from tests.fakes.inspected_images import EVIL, PROJECT, WHEELS, archived, dist, others, ours
+from tests.fakes.inspected_images import EVIL, PROJECT, WHEELS, dist, foreign_image, project_image, write_image_archive
 from tests.fakes.sbom_images import SITE, metadata, system_layer
 
 
 @pytest.fixture(scope="module")
 def contents() -> ImageContents:
-    return read_contents(ours())
+    return read_contents(project_image())
 
 
 def answer(contents: ImageContents, name: str) -> list[str]:
@@ -74,14 +74,14 @@ def test_debian_by_depends(contents: ImageContents) -> None:
 def test_cycles() -> None:
     """If packages only require each other, one of them is the root."""
     wheels = dist("a", "1", {}, "Requires-Dist: b") + dist("b", "1", {}, "Requires-Dist: a")
-    contents = read_contents(others(layer_of(wheels)))
+    contents = read_contents(foreign_image(layer_of(wheels)))
     assert answer(contents, "b")[1] == "  a 1  requires  b"
     assert answer(contents, "a")[-1].endswith("  b 1")
 
 
 def test_a_name_of_two_packages() -> None:
     """The answer has Python's and the system's package of a name."""
-    contents = read_contents(others(layer_of([
+    contents = read_contents(foreign_image(layer_of([
         file("var/lib/dpkg/status", "Package: tzdata\nVersion: 1\nArchitecture: all\n"), *dist("tzdata", "2", {}),
     ])))  # fmt: skip
     numbers = [reasons.package for reasons in find_reasons(contents, "tzdata")]
@@ -94,7 +94,7 @@ def test_a_name_of_two_packages() -> None:
     (EVIL, "; `hatch-docker inspect --all` lists all"),
 ])  # fmt: skip
 def test_unknown_packages(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(archived(ours(), tmp_path / "dist"))
+    path = str(write_image_archive(project_image(), tmp_path / "dist"))
     assert main(["why", name, path]) == 1
     error = capsys.readouterr().err
     assert says in error
@@ -102,7 +102,7 @@ def test_unknown_packages(name: str, says: str, tmp_path: Path, capsys: pytest.C
 
 
 def test_why_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(archived(ours(), tmp_path / "dist"))
+    path = str(write_image_archive(project_image(), tmp_path / "dist"))
     assert main(["why", "fast", path, "--json"]) == 0
     (fast,) = json.loads(capsys.readouterr().out)["packages"]
     assert fast["chains"] == [[
@@ -126,9 +126,10 @@ def two(tmp_path: Path) -> tuple[str, str]:
                file("srv/same", b"1")]  # fmt: skip
     wheels = [entry for entry in WHEELS if "loose" not in entry.path and "/web" not in entry.path]
     wheels += dist("web", "3", {"web.py": 1000, "more.py": 5000}, "Requires-Dist: core>=1")
-    old = ours(project=[*PROJECT, *shared], User="1", Env=["A=1", "B=2"], Labels={"x": "1"})
-    new = ours(wheels, [*edited, *changed], User="2", Env=["A=1", "B=3"], Labels={"y": "1"}, Cmd=["a", "b"])
-    return str(archived(old, tmp_path / "dist", "old")), str(archived(new, tmp_path / "dist", "new"))
+    old = project_image(project=[*PROJECT, *shared], User="1", Env=["A=1", "B=2"], Labels={"x": "1"})
+    new = project_image(wheels, [*edited, *changed], User="2", Env=["A=1", "B=3"], Labels={"y": "1"}, Cmd=["a", "b"])
+    directory = tmp_path / "dist"
+    return str(write_image_archive(old, directory, "old")), str(write_image_archive(new, directory, "new"))
 
 
 def test_the_text_of_a_difference(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,8 +164,8 @@ def test_the_difference_for_programs(two: tuple[str, str], capsys: pytest.Captur
 
 def test_invisible_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Other times of the same files are named, since they change the digest."""
-    old, new = (others(layer_of([replace(file("a", b"1"), mtime=mtime)])) for mtime in (1, 2))
-    paths = [str(archived(image, tmp_path / "dist", f"{number}")) for number, image in enumerate((old, new))]
+    old, new = (foreign_image(layer_of([replace(file("a", b"1"), mtime=mtime)])) for mtime in (1, 2))
+    paths = [str(write_image_archive(image, tmp_path / "dist", f"{number}")) for number, image in enumerate((old, new))]
     text = diff(capsys, *paths, "--exit-code", status=1)
     assert "the same packages, files and settings" in text
     assert "a: mtime 1 -> 2" in text
@@ -175,5 +176,5 @@ def test_invalid_metadata() -> None:
     strange = ("???", f"b; {'(' * 3000}", "b; a b", "b[x,,]; extra == 'y' or extra")
     wheels = [metadata("a", "1", *(f"Requires-Dist: {line}" for line in strange)),
               metadata("b", "", "Requires-Dist: b")]  # fmt: skip
-    contents = read_contents(others(system_layer(), layer_of(wheels)))
+    contents = read_contents(foreign_image(system_layer(), layer_of(wheels)))
     assert "no package of the image requires it" in answer(contents, "b")[1]

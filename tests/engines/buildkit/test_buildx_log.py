@@ -8,7 +8,7 @@ import pytest
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.terminal import Screen
 from hatch_docker.engines.buildkit.buildx_log import Log
-from tests.fakes.docker_programs import DONE, STEP, log_of, said
+from tests.fakes.docker_programs import DONE, STEP, log_event, log_of
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -86,8 +86,8 @@ def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
     log = Log(Progress(lines.append, 1), [SECRET])
     error = {**STEP, "error": f'process "{SECRET}" did not complete successfully: exit code: 1'}
     for value in (
-        {"vertexes": [{**STEP, "started": DONE["started"]}]}, said(f"a {SECRET[:7]}"), said(f"{SECRET[7:]} b\nc"),
-        said(f"error: {SECRET}"), {"vertexes": [error]},
+        {"vertexes": [{**STEP, "started": DONE["started"]}]}, log_event(f"a {SECRET[:7]}"),
+        log_event(f"{SECRET[7:]} b\nc"), log_event(f"error: {SECRET}"), {"vertexes": [error]},
     ):  # fmt: skip
         log.feed(json.dumps(value))
     log.feed(f"ERROR: {SECRET}")
@@ -108,7 +108,7 @@ def test_a_letter_in_two_pieces_stays_one() -> None:
     [("", "exit code: 137"), ("g++: fatal error: Killed signal terminated program cc1plus\n", "exit code: 1")],
 )
 def test_a_builder_without_memory_is_suspected(text: str, error: str) -> None:
-    log, _ = log_of(said(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
+    log, _ = log_of(log_event(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
     assert "; something killed it; perhaps the memory ran out" in log.explain()
 
 

@@ -21,7 +21,7 @@ from hatch_docker.engines.common import image_settings, slim_rules
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.context import context
-from tests.fakes.docker_programs import order
+from tests.fakes.docker_programs import build_request
 from tests.fakes.images import AMD64
 from tests.fakes.plans import plan
 
@@ -87,7 +87,7 @@ def test_an_option_is_refused_or_is_data(option: str, tmp_path: Path, monkeypatc
                 system=Packages(("libpq5", *made.base.packages), given=False),
             )  # fmt: skip
             texts = render(stages, image_settings(made, BASE, 0)), render_export(stages)
-            request = order(tmp_path)
+            request = build_request(tmp_path)
             request = replace(request, secrets=made.build.secrets, ssh=made.build.ssh, cache=made.cache)
             Buildx("docker", made.builder or "b", "remote").build(request, context(tmp_path / "cache"))
         except ConfigError as error:

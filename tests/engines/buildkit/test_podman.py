@@ -7,7 +7,7 @@ import pytest
 from hatch_docker.core.errors import LostError
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.engines.buildkit.podman import Podman, PodmanLog
-from tests.fakes.docker_programs import UNPULLED, order, shims
+from tests.fakes.docker_programs import UNPULLED, build_request, context_with_programs
 
 PODMAN = """\
 [1/3] STEP 1/1: FROM hatch-docker/base:1 AS base
@@ -55,6 +55,6 @@ def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -
 
 
 def test_a_podman_that_is_killed_may_be_tried_again(tmp_path: Path) -> None:
-    ctx = shims(tmp_path, podman="echo 'STEP 1/1: RUN cc'; echo compiling; kill -9 $$")
+    ctx = context_with_programs(tmp_path, podman="echo 'STEP 1/1: RUN cc'; echo compiling; kill -9 $$")
     with pytest.raises(LostError, match=r"failed \(podman ended with status -9\):\ncompiling$"):
-        Podman(str(tmp_path / "bin/podman")).build(order(tmp_path), ctx)
+        Podman(str(tmp_path / "bin/podman")).build(build_request(tmp_path), ctx)

@@ -25,7 +25,7 @@ from hatch_docker.release.sbom.model import Component, Sbom, make_sbom
 from tests.fakes.bases import file
 from tests.fakes.context import context
 from tests.fakes.images import layer_of
-from tests.fakes.sbom_images import DEPENDENCIES, SITE, bundled, installed, metadata, system_layer
+from tests.fakes.sbom_images import DEPENDENCIES, SITE, embedded_sbom, metadata, plan_and_image, system_layer
 
 CARGO = {
     "bomFormat": "CycloneDX", "specVersion": "1.5",
@@ -67,7 +67,7 @@ def valid_sbom(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
 
 def sbom_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Sbom:
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx, dependencies or DEPENDENCIES, **options)
+    plan, built = plan_and_image(ctx, dependencies or DEPENDENCIES, **options)
     return valid_sbom(plan, built, ctx)
 
 
@@ -135,7 +135,7 @@ def test_documents_are_valid_for_any_metadata(tmp_path: Path) -> None:
 def test_workspace_members_have_hashes(tmp_path: Path) -> None:
     """Their wheels are built together with the project's wheel."""
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx)
+    plan, built = plan_and_image(ctx)
     built = replace(built, pins=(), members=(WheelInfo("alpha-1.0-py3-none-any.whl", "f" * 64),))
     sbom = valid_sbom(plan, built, ctx)
     assert components(sbom)["alpha"].hashes == {"SHA-256": "f" * 64}
@@ -145,7 +145,7 @@ def test_workspace_members_have_hashes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", [CARGO, SPDX], ids=["CycloneDX", "SPDX"])
 def test_embedded_sbom_is_merged_below_its_wheel(document: dict[str, Any], tmp_path: Path) -> None:
     """No path of the machine on which the wheel was built is kept."""
-    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
+    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), embedded_sbom("alpha", "1.0", document))
     alpha = components(sbom)["alpha"]
     if document is SPDX:
         (zlib,) = alpha.inside
@@ -171,7 +171,7 @@ STRANGE = {
 @pytest.mark.parametrize("document", [text.encode() for text in STRANGE.values()], ids=STRANGE)
 def test_unreadable_embedded_sbom_is_referenced(document: bytes, tmp_path: Path) -> None:
     """The reference has path and hash."""
-    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
+    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), embedded_sbom("alpha", "1.0", document))
     ((path, digest),) = components(sbom)["alpha"].documents
     assert path == f"{SITE}/alpha-1.0.dist-info/sboms/sbom.json"
     assert digest == hashlib.sha256(document).hexdigest()
@@ -182,8 +182,8 @@ def test_embedded_sboms_of_a_wheel_are_merged(tmp_path: Path) -> None:
     hashes = [{"alg": "MD5", "content": "0" * 32}]
     part = {"name": "inner", "version": "0.1", "purl": "pkg:cargo/inner@0.1", "hashes": hashes}
     other = {**CARGO, "components": [part]}
-    entries = [metadata("alpha", "1.0"), bundled("alpha", "1.0", CARGO, "a"), bundled("alpha", "1.0", other, "b")]
-    sbom = sbom_of(tmp_path, *entries)
+    embedded = [embedded_sbom("alpha", "1.0", document, name) for document, name in ((CARGO, "a"), (other, "b"))]
+    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), *embedded)
     inner, deep = components(sbom)["alpha"].inside
     assert inner.hashes == {"SHA-256": "d" * 64, "MD5": "0" * 32}
     assert inner.requires == (deep.ref,)
@@ -267,7 +267,7 @@ def test_sbom_has_minimum_elements(tmp_path: Path) -> None:
 
 def test_sbom_has_no_path_of_a_layout(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx)
+    plan, built = plan_and_image(ctx)
     path = "oci:/home/ann/secret/base.tar"
     built = replace(built, base=replace(built.base, name=path, plan=BasePlan("oci", path, path[4:])))
     sbom = valid_sbom(plan, built, ctx)

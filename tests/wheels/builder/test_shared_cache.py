@@ -16,7 +16,7 @@ from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, make_builder_stage
 from hatch_docker.wheels.builder.sdist import read_sdist
 from tests.fakes.builder_stages import PYPROJECT, TARGET, VERSION, demo_text, make_base
-from tests.fakes.context import context, facts_of, sharing
+from tests.fakes.context import context, facts_of, with_shared_cache
 from tests.fakes.package_index import FakeIndex, make_wheel, write_sdist
 
 BACKEND = """
@@ -53,7 +53,7 @@ def machine(
         own = context(
             tmp_path / name, PATH=os.environ["PATH"], UV_DEFAULT_INDEX=index.url, UV_CACHE_DIR=str(tmp_path / "uv")
         )
-        ctx, shared = sharing(own, facts)
+        ctx, shared = with_shared_cache(own, facts)
         index.requests.clear()
         return find_wheel(sdist, builder.plan, builder.base, TARGET, ctx, tmp_path), ctx, shared
 

@@ -22,10 +22,10 @@ from hatch_docker.wheels.install.archive import RecordError, wheel_error
 from hatch_docker.wheels.install.compatibility import check_fits, check_prebuilt
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
 from hatch_docker.wheels.locks.pin import pin_requirements
-from tests.fakes.lock_files import AMD64, using
+from tests.fakes.lock_files import AMD64, with_index
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sbom_images import SITE
-from tests.fakes.wheels import INFO, VENV, Wheel, install, read, record_hash, with_file
+from tests.fakes.wheels import INFO, VENV, Wheel, install, read_entries, record_hash, with_file
 
 
 def mismatched() -> Wheel:
@@ -139,12 +139,12 @@ def test_wrong_record_is_repaired_if_faults_are_collected(
     wheel: Wheel, fault: str, tmp_path: Path
 ) -> None:
     """The wheel is then installed like a valid one. Callers do this if they verified the wheel's own hash."""
-    sound = read(wheel_entries(Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl"), VENV))
+    sound = read_entries(wheel_entries(Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl"), VENV))
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
     with pytest.raises(RecordError, match=re.escape(fault)):
-        read(wheel_entries(path, VENV))
+        read_entries(wheel_entries(path, VENV))
     faults: list[str] = []
-    assert read(wheel_entries(path, VENV, faults=faults)) == sound
+    assert read_entries(wheel_entries(path, VENV, faults=faults)) == sound
     assert fault in faults[0]
 
 
@@ -154,7 +154,7 @@ def test_build_requirement_with_wrong_record_is_installed(
     """Its hash from the index is verified, and its RECORD is never in an image."""
     path = mismatched().write(root / "demo-1.0-py3-none-any.whl")
     index.add("demo", (path.name, path.read_bytes()))
-    installed = install_pure(pin_requirements(["demo"], root, AMD64, ctx := using(ctx, index)), root, ctx)
+    installed = install_pure(pin_requirements(["demo"], root, AMD64, ctx := with_index(ctx, index)), root, ctx)
     assert (installed / "demo/__init__.py").read_bytes() == Wheel().files["demo/__init__.py"]
     assert "build requirement demo-1.0-py3-none-any.whl has a wrong RECORD: demo/__init__.py differs" in str(lines)
 
@@ -182,13 +182,13 @@ def test_damaged_wheel_gives_wheel_error_or_same_files(place: float, new: bytes,
     """For changes of any bytes; the error is one line."""
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
-    sound = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
+    sound = {name: entry.content for name, entry in read_entries(wheel_entries(path, VENV)).items()}
     data = bytearray(path.read_bytes())
     start = int(place * len(data))
     data[start : start + len(new)] = new
     path.write_bytes(data)
     try:
-        found = read(wheel_entries(path, VENV, warn=lambda _line: None))
+        found = read_entries(wheel_entries(path, VENV, warn=lambda _line: None))
     except WheelError as error:
         assert "\n" not in str(error)
     else:
@@ -254,10 +254,10 @@ AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
 def test_ambiguous_archive_is_rejected_or_unchanged(case: str, tmp_path: Path) -> None:
     """The error is one line, or the same files are installed."""
     path = Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl")
-    sound = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
+    sound = {name: entry.content for name, entry in read_entries(wheel_entries(path, VENV)).items()}
     path.write_bytes(AMBIGUOUS[case](path.read_bytes()))
     try:
-        found = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
+        found = {name: entry.content for name, entry in read_entries(wheel_entries(path, VENV)).items()}
     except WheelError as error:
         assert "\n" not in str(error)
         assert "demo-1.0-py3-none-any.whl" in str(error)

@@ -26,7 +26,7 @@ from tests.conftest import need
 from tests.fakes.compiled import compile_library, strip_bytes
 from tests.fakes.plans import project
 from tests.fakes.sbom_images import SITE
-from tests.fakes.wheels import VENV, Wheel, read
+from tests.fakes.wheels import VENV, Wheel, read_entries
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_record_matches_the_remaining_files(library: bytes, tmp_path: Path) -> N
     wheel = Wheel(files=files).write(tmp_path / "demo-1.0-py3-none-any.whl")
     tally: dict[str, list[int]] = {}
     entries = wheel_entries(wheel, VENV, rules=Rules(KINDS), tally=tally)
-    found = read(entries)
+    found = read_entries(entries)
     record = next(entry.content for path, entry in found.items() if path.endswith("/RECORD"))
     assert isinstance(record, bytes)
     rows = {row[0]: (row[1], row[2]) for row in csv.reader(io.StringIO(record.decode()))}
@@ -221,7 +221,7 @@ def test_stripped_library_is_compared_with_record(library: bytes, tmp_path: Path
     wheel.records["demo/x.so"] = f"demo/x.so,sha256={'A' * 43},{len(library)}\n"
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
     with pytest.raises(WheelError, match="differs from what RECORD says"):
-        read(wheel_entries(path, VENV, rules=Rules(("symbols",))))
+        read_entries(wheel_entries(path, VENV, rules=Rules(("symbols",))))
 
 
 def plan_of(**slim: tuple[str, ...]) -> Plan:

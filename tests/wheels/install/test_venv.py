@@ -29,7 +29,7 @@ from hatch_docker.wheels.install.venv import (
 )
 from hatch_docker.wheels.target import Target
 from tests.fakes.sbom_images import SITE
-from tests.fakes.wheels import INFO, VENV, Wheel, content, install, read, record_hash, with_file
+from tests.fakes.wheels import INFO, VENV, Wheel, content, install, read_entries, record_hash, with_file
 
 
 def test_paths_of_installation_schemes(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_installed_environment_runs(tmp_path: Path) -> None:
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     wheel.files["demo/__init__.py"] = b"import sys\ndef main():\n    print(sys.prefix)\n"
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
-    for entry in [*venv_entries(venv), *read(wheel_entries(path, venv)).values()]:
+    for entry in [*venv_entries(venv), *read_entries(wheel_entries(path, venv)).values()]:
         place = Path("/", entry.path)
         if entry.kind == "directory":
             place.mkdir(exist_ok=True)

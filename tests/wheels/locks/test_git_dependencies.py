@@ -14,7 +14,7 @@ from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin
 from tests.conftest import need, run
-from tests.fakes.lock_files import FOREIGN, HOST, names, resolving, using
+from tests.fakes.lock_files import FOREIGN, HOST, names, resolve_plan, with_index
 from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
 from tests.fakes.repositories import STATIC, commit_all, make_repository
 
@@ -70,14 +70,14 @@ def test_locked_commit(kind: str, repository: Path, ctx: Context, index: FakeInd
     lock = LockPlan(kind.partition(".")[0], kind, ("below",))
     (repository / "sub/pyproject.toml").write_text(STATIC.replace("3.1", "4.0"))
     commit_all(repository)
-    found, = pin(lock, root, HOST, using(ctx, index))
+    found, = pin(lock, root, HOST, with_index(ctx, index))
     assert (found.title, found.filename, found.subdirectory) == ("below 3.1", "below-3.1.tar.gz", "sub")
     assert found.commit == (f"git+{repository.as_uri()}@{commit}", commit)
     ctx.store.discard(ctx.store.blob_path(f"sha256:{found.sha256}"))
-    assert fetch([found], using(ctx, index), root=root)[0].is_file()
+    assert fetch([found], with_index(ctx, index), root=root)[0].is_file()
     assert not index.paths("below")
     with pytest.raises(WheelError, match=r"below 3.1 has no wheel for .*, and its sdist cannot be compiled"):
-        pin(lock, root, FOREIGN, using(ctx, index))
+        pin(lock, root, FOREIGN, with_index(ctx, index))
 
 
 @pytest.mark.parametrize(("kind", "ref", "stale"), [
@@ -97,9 +97,9 @@ def test_lock_of_another_commit_than_the_projects_is_stale(
     ):
         if stale:
             with pytest.raises(WheelError, match=f"{kind} is stale: the project takes below from git .*, it has below"):
-                pin(lock, root, HOST, using(ctx, index))
+                pin(lock, root, HOST, with_index(ctx, index))
         else:
-            assert pin(lock, root, HOST, using(ctx, index))
+            assert pin(lock, root, HOST, with_index(ctx, index))
 
 
 @pytest.mark.parametrize("kind", ["reference", "source"])
@@ -109,19 +109,19 @@ def test_branch_without_lock_becomes_a_commit(
     """The commit is reported and cached like a resolution; no index is requested for the package."""
     url = repository.as_uri()
     addresses = {"below": git_address(url, "main", "sub"), "top-dep": git_address(url, "main")}
-    lock = resolving(*(f"{name} @ {address}" for name, address in addresses.items()))
+    lock = resolve_plan(*(f"{name} @ {address}" for name, address in addresses.items()))
     if kind == "source":
         found = (Source(name, "git", address, f"[tool.uv.sources] {name}") for name, address in addresses.items())
         lock = LockPlan("resolve", requirements=("below", "top-dep"), sources=tuple(found))
     commit = run("git", "rev-parse", "HEAD", cwd=repository).strip()
-    pins = pin(lock, root, HOST, using(ctx, index), metadata=built_metadata)
+    pins = pin(lock, root, HOST, with_index(ctx, index), metadata=built_metadata)
     assert names(pins) == ["below-3.1.tar.gz", "six-1.0-py3-none-any.whl", "top-dep.source.tar.gz"]
     assert [found.version for found in pins] == ["3.1", "1.0", "1.6.dev1"]
     assert pins[0].commit[1] == pins[2].commit[1] == commit
     assert f"below: main of {repository.as_uri()} is commit {commit[:12]}" in lines
     (repository / "more").touch()
     commit_all(repository)
-    assert pin(lock, root, HOST, using(ctx, index)) == pins
+    assert pin(lock, root, HOST, with_index(ctx, index)) == pins
     assert not index.paths("below")
 
 
@@ -133,8 +133,8 @@ def test_git_dependency_may_require_another(repository: Path, ctx: Context, inde
     text = STATIC.replace('"six"', f'"six", "top-dep @ {needs} ; python_version > \'3\'"')
     (repository / "sub/pyproject.toml").write_text(text)
     commit_all(repository)
-    lock = resolving(f"below @ {git_address(repository.as_uri(), 'main', 'sub')}")
-    found = names(pin(lock, root, HOST, using(ctx, index), metadata=built_metadata))
+    lock = resolve_plan(f"below @ {git_address(repository.as_uri(), 'main', 'sub')}")
+    found = names(pin(lock, root, HOST, with_index(ctx, index), metadata=built_metadata))
     assert found == ["below-3.1.tar.gz", "six-1.0-py3-none-any.whl", "top-dep.source.tar.gz"]
 
 
@@ -146,8 +146,8 @@ def test_sdist_at_url_or_path(place: str, ctx: Context, index: FakeIndex, root: 
     index.add("gamma", (name, data))
     url = f"http://127.0.0.1:{index.port}/files/gamma/{name}" if place == "url" else (root / name).as_uri()
     source = Source("gamma", place, url if place == "url" else name, "[tool.uv.sources] gamma")
-    for lock in (resolving(f"gamma @ {url}"), LockPlan("resolve", requirements=("gamma",), sources=(source,))):
-        pins = pin(lock, root, HOST, using(ctx, index))
+    for lock in (resolve_plan(f"gamma @ {url}"), LockPlan("resolve", requirements=("gamma",), sources=(source,))):
+        pins = pin(lock, root, HOST, with_index(ctx, index))
         assert names(pins) == ["gamma-2.0.tar.gz", "six-1.0-py3-none-any.whl"]
         assert pins[0].sha256 == index.sha256(name)
         assert pins[0].url == url
@@ -172,13 +172,13 @@ def test_hash_of_local_file_is_computed(
     digests = []
     for content in (data, make_wheel("below", "3.1", requires=["six"])[1]):
         (root / "links" / name).write_bytes(content)
-        pins = pin(lock, root, HOST, using(ctx, index))
+        pins = pin(lock, root, HOST, with_index(ctx, index))
         assert fetch(pins, ctx, root=root)[0].read_bytes() == content
         digests.append(pins[0].sha256)
     assert digests[0] != digests[1]
     (root / "links" / name).unlink()
     with pytest.raises(WheelError, match=r"there is no file .*; lock the project again"):
-        pin(lock, root, HOST, using(ctx, index))
+        pin(lock, root, HOST, with_index(ctx, index))
 
 
 @pytest.mark.parametrize(("kind", "text", "message"), [
@@ -192,10 +192,11 @@ def test_unsupported_git_dependency_is_rejected(
 ) -> None:
     (root / kind).write_text(text)
     with pytest.raises(WheelError, match=message) as caught:
-        pin(LockPlan(kind.partition(".")[0], kind, ("below",)), root, HOST, using(ctx, index))
+        pin(LockPlan(kind.partition(".")[0], kind, ("below",)), root, HOST, with_index(ctx, index))
     assert "\n" not in str(caught.value)
 
 
 def test_git_dependency_with_wrong_name(repository: Path, ctx: Context, index: FakeIndex, root: Path) -> None:
+    lock = resolve_plan(f"other @ {git_address(repository.as_uri(), 'main', 'sub')}")
     with pytest.raises(WheelError, match=r"other at .* is below: correct the dependency's name"):
-        pin(resolving(f"other @ {git_address(repository.as_uri(), 'main', 'sub')}"), root, HOST, using(ctx, index))
+        pin(lock, root, HOST, with_index(ctx, index))

@@ -9,7 +9,7 @@ from hatch_docker.core.errors import WheelError
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Target
-from tests.fakes.lock_files import AMD64, PDM, POETRY, names, using
+from tests.fakes.lock_files import AMD64, PDM, POETRY, names, with_index
 from tests.fakes.package_index import FakeIndex, make_wheel
 
 WHEELS = {("app", "1.0"), ("tool", "1.0"), ("tool", "2.0"), ("deep-dep", "3.0"), ("fast_path", "1.5"), ("wide", "0.1")}
@@ -40,14 +40,14 @@ def lock(root: Path, index: FakeIndex, kind: str, *requirements: str, text: str 
 def test_needed_packages_are_pinned(kind: str, ctx: Context, index: FakeIndex, root: Path) -> None:
     """With normalised names, markers of the target, extras of dependencies, and one of two versions."""
     with index.serving() as serving:
-        pins = pin(lock(root, serving, kind, "app", "tool>=1"), root, AMD64, using(ctx, serving))
+        pins = pin(lock(root, serving, kind, "app", "tool>=1"), root, AMD64, with_index(ctx, serving))
         assert [(found.name, found.version) for found in pins] == [
             ("app", "1.0"), ("deep-dep", "3.0"), ("tool", "2.0"), ("wide", "0.1")
         ]
         older = Target("3.11.2", AMD64.platform, AMD64.libc)
-        old = pin(lock(root, serving, kind, "tool"), root, older, using(ctx, serving))
+        old = pin(lock(root, serving, kind, "tool"), root, older, with_index(ctx, serving))
         assert names(old) == ["tool-1.0-py3-none-any.whl"]
-        fast = pin(lock(root, serving, kind, "app[fast]"), root, AMD64, using(ctx, serving))
+        fast = pin(lock(root, serving, kind, "app[fast]"), root, AMD64, with_index(ctx, serving))
         assert "fast_path-1.5-py3-none-any.whl" in names(fast)
 
 
@@ -55,7 +55,7 @@ def test_extra_of_an_already_pinned_package(ctx: Context, index: FakeIndex, root
     """The extra's dependencies are pinned too."""
     with index.serving() as serving:
         for kind in ("poetry", "pdm"):
-            pins = pin(lock(root, serving, kind, "app", "app[fast]"), root, AMD64, using(ctx, serving))
+            pins = pin(lock(root, serving, kind, "app", "app[fast]"), root, AMD64, with_index(ctx, serving))
             assert "fast_path-1.5-py3-none-any.whl" in names(pins)
 
 
@@ -84,4 +84,4 @@ def test_invalid_or_stale_lock(
     text = TEXTS[kind].replace(old, new) if old else TEXTS[kind]
     assert not old or text != TEXTS[kind]
     with index.serving() as serving, pytest.raises(WheelError, match=message):
-        pin(lock(root, serving, kind, requirements, text=text), root, AMD64, using(ctx, serving))
+        pin(lock(root, serving, kind, requirements, text=text), root, AMD64, with_index(ctx, serving))

@@ -11,7 +11,7 @@ from hatch_docker.plan.model import LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.locks.requirements_txt import requirements_files
-from tests.fakes.lock_files import AMD64, FOREIGN, HOST, names, using
+from tests.fakes.lock_files import AMD64, FOREIGN, HOST, names, with_index
 from tests.fakes.package_index import EVIL, FakeIndex, make_sdist, make_wheel
 from tests.fakes.workspaces import write_member
 
@@ -31,7 +31,7 @@ def test_file_is_selected_by_hash(ctx: Context, index: FakeIndex, root: Path, li
         f"app==1.0 ; python_version > '3' --hash=sha256:{index.sha256(plain[0])}  # why\n"
         f"gone==1 ; sys_platform == 'win32' --hash=sha256:{'0' * 64}\n-e .\n"
     ), "app", "dep>=2")
-    pins = pin(lock, root, AMD64, using(ctx, index))
+    pins = pin(lock, root, AMD64, with_index(ctx, index))
     assert names(pins) == ["app-1.0-py3-none-any.whl", "dep-2.0-py3-none-any.whl"]
     assert any("requirements.txt:1: --index-url" in line for line in lines)
 
@@ -54,7 +54,7 @@ def test_invalid_requirements_file(ctx: Context, index: FakeIndex, root: Path, t
     """Most errors have the file name and the line number."""
     index.add("app", make_wheel("app", "1.0"))
     with pytest.raises(WheelError, match=message):
-        pin(requirements(root, text), root, AMD64, using(ctx, index))
+        pin(requirements(root, text), root, AMD64, with_index(ctx, index))
 
 
 def test_included_path_with_nul_is_rejected(ctx: Context, root: Path) -> None:
@@ -81,10 +81,10 @@ def test_pinned_sdist_is_not_executed(ctx: Context, index: FakeIndex, root: Path
     sdist = make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark)))
     index.add("gamma", sdist)
     lock = requirements(root, f"gamma==1.0 --hash=sha256:{index.sha256(sdist[0])}\n", "gamma")
-    assert names(pin(lock, root, HOST, using(ctx, index))) == ["gamma-1.0.tar.gz"]
+    assert names(pin(lock, root, HOST, with_index(ctx, index))) == ["gamma-1.0.tar.gz"]
     assert not mark.exists()
     with pytest.raises(WheelError, match=f"gamma 1.0 has no wheel for {FOREIGN}"):
-        pin(lock, root, FOREIGN, using(ctx, index))
+        pin(lock, root, FOREIGN, with_index(ctx, index))
 
 
 def test_direct_url_needs_no_index(ctx: Context, root: Path) -> None:
@@ -99,7 +99,7 @@ def test_pins_without_hashes_are_constraints(ctx: Context, index: FakeIndex, roo
         index.add("app", make_wheel("app", version, requires=["dep"])).add("dep", make_wheel("dep", version))
     table = '[tool.hatch-docker]\nbase = "debian:trixie"\ncmd = ["python"]\n'
     write_member(root, "proj", dependencies=["app"], more=table)
-    ctx = using(ctx, index)
+    ctx = with_index(ctx, index)
     project = hatchling_project(open_hatchling(root), root)
     environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root / "cache")}
 

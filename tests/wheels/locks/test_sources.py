@@ -21,7 +21,7 @@ from hatch_docker.wheels.declared import declared_indexes
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.locks.pin import pin, pin_requirements
 from hatch_docker.wheels.locks.uv import find_uv
-from tests.fakes.lock_files import AMD64, names, using
+from tests.fakes.lock_files import AMD64, names, with_index
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.workspaces import UV_WORKSPACE, write_member
 
@@ -86,7 +86,7 @@ def pinned_files(root: Path, tables: str, ctx: Context, private: FakeIndex, *lin
 def test_package_comes_from_its_index(
     tables: str, expected: list[str], ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     assert pinned_files(root, tables, ctx, private) == expected
     assert fetch(pin(lock_plan(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
     if expected == PRIVATE:
@@ -96,7 +96,7 @@ def test_package_comes_from_its_index(
 def test_build_requirement_comes_from_its_index(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     lock_plan(root, f'{UV}inner = {{ index = "a" }}', ctx, private)
     assert names(pin_requirements(["inner"], root, AMD64, ctx)) == PRIVATE
 
@@ -105,7 +105,7 @@ def test_source_with_extra_or_group(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     """For example torch for CPU or GPU."""
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     tables = (
         f'{UV}inner = [{{ index = "a", extra = "cpu" }}, {{ index = "a", group = "prod" }}]\n'
         '[project.optional-dependencies]\ncpu = ["inner"]\ngpu = ["inner"]\n[dependency-groups]\nprod = ["inner"]\n'
@@ -120,7 +120,7 @@ def test_workspace_members_have_own_and_workspace_sources(
     ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
 ) -> None:
     """An index of the workspace or the member. The member's sources have priority over the workspace's."""
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     whole = UV.replace("INDEX", private.url_with_login)
     (tmp_path / "pyproject.toml").write_text(f'{UV_WORKSPACE}{whole}inner = {{ index = "a" }}\n')
     app = tmp_path / "packages/app"
@@ -137,7 +137,7 @@ def test_workspace_members_have_own_and_workspace_sources(
 def test_sources_are_part_of_the_resolution_key(
     ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
 ) -> None:
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     bound = f'{UV}inner = {{ index = "a" }}'
     for number, (tables, expected) in enumerate([(UV, FOREIGN), (bound, PRIVATE), (UV, FOREIGN)]):
         assert pinned_files(tmp_path / str(number), tables, ctx, private) == expected
@@ -151,9 +151,9 @@ def test_password_of_a_source_is_hidden(
 ) -> None:
     bound = f'{UV}inner = {{ index = "a" }}', f'{POETRY}inner = {{ source = "a" }}', f'{PDM}include_packages = ["*"]'
     for tables in bound:
-        lock = lock_plan(root, tables, using(ctx, public), private)
-        pins = pin(lock, root, AMD64, using(ctx, public))
-        fetch(pins, using(ctx, public), root=root)
+        lock = lock_plan(root, tables, with_index(ctx, public), private)
+        pins = pin(lock, root, AMD64, with_index(ctx, public))
+        fetch(pins, with_index(ctx, public), root=root)
         kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
         for text in (repr(lock), repr(pins), "\n".join(lines), *(path.read_text("latin-1") for path in kept)):
             assert "pass-mark" not in text
@@ -170,14 +170,14 @@ def test_login_of_variables_or_netrc(
     (root / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
     if "NETRC" in login:
         login = {"NETRC": str(root / "netrc")}
-    ctx = using(ctx, public, **login)
+    ctx = with_index(ctx, public, **login)
     tables = f'{POETRY}inner = {{ source = "a" }}'.replace("INDEX", private.url)
     assert pinned_files(root, tables, ctx, private) == PRIVATE
     assert fetch(pin(lock_plan(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
 
 
 def test_variables_in_logins_of_pdm(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
-    ctx = using(ctx, public, USER_NAME="user", TOKEN="pass-mark")
+    ctx = with_index(ctx, public, USER_NAME="user", TOKEN="pass-mark")
     url = private.url.replace("//", "//${USER_NAME}:${TOKEN}@")
     assert pinned_files(root, f'{PDM}include_packages = ["inner"]'.replace("INDEX", url), ctx, private) == PRIVATE
     source = f'{PDM}include_packages = ["inner"]\nusername = "user"\npassword = "${{TOKEN}}"'
@@ -203,7 +203,7 @@ def test_wheel_at_path_or_url(
     name, data = make_wheel("inner", "2.0")
     (root / "wheels").mkdir()
     (root / "wheels" / name).write_bytes(data)
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     assert pinned_files(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private) == [name]
     (root / "wheels" / name).write_bytes(make_wheel("inner", "2.0", requires=["six"])[1])
     pins = pin(lock_plan(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private), root, AMD64, ctx)
@@ -234,7 +234,7 @@ def test_unsupported_source_is_rejected(
     tables: str, message: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     with pytest.raises(HatchDockerError, match=message) as caught:
-        pinned_files(root, tables, using(ctx, public), private)
+        pinned_files(root, tables, with_index(ctx, public), private)
     assert "pass-mark" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not public.paths("inner")
@@ -251,12 +251,12 @@ def test_source_of_transitive_dependency(
     """For PDM's patterns, and uv's sources of constraints; the package may be on one index or on both."""
     if not known:
         del public.files["inner"]
-    assert pinned_files(root, tables, using(ctx, public), private, "app") == ["app-1.0-py3-none-any.whl", *PRIVATE]
+    assert pinned_files(root, tables, with_index(ctx, public), private, "app") == ["app-1.0-py3-none-any.whl", *PRIVATE]
 
 
 def test_uv_no_sources_disables_uvs_sources(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
     """As in uv. Poetry's sources are not affected."""
-    ctx = using(ctx, public, UV_NO_SOURCES="1")
+    ctx = with_index(ctx, public, UV_NO_SOURCES="1")
     assert pinned_files(root, f'{UV}inner = {{ index = "a" }}', ctx, private) == FOREIGN
     assert pinned_files(root, f'{POETRY}inner = {{ source = "a" }}', ctx, private) == PRIVATE
 
@@ -268,9 +268,9 @@ def test_sources_after_the_public_index_are_not_used(
     private.add("only", make_wheel("only", "1.0"))
     ordered = f"{PDM}[tool.pdm.resolution]\nrespect-source-order = true\n"
     for tool, tables in (("poetry", POETRY.replace("explicit", "supplemental")), ("pdm", ordered)):
-        assert pinned_files(root, tables, using(ctx, public), private) == FOREIGN
+        assert pinned_files(root, tables, with_index(ctx, public), private) == FOREIGN
         with pytest.raises(WheelError, match=f"only was not found .*source.. a comes after .*lock with `{tool} lock`"):
-            pinned_files(root, tables, using(ctx, public), private, "only")
+            pinned_files(root, tables, with_index(ctx, public), private, "only")
 
 
 def lock_of(kind: str, index: FakeIndex, version: str) -> str:
@@ -300,7 +300,7 @@ def test_locked_package_comes_from_the_locks_index(
         "poetry.lock": f'{POETRY}inner = {{ source = "a" }}', "pdm.lock": f'{PDM}include_packages = ["inner"]',
     }.get(kind, f'{UV}inner = {{ index = "a" }}')  # fmt: skip
     (root / kind).write_text(lock_of(kind, private, "1.0"))
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     lock = lock_plan(root, tables, ctx, private)
     assert lock.path == kind
     pins = pin(lock, root, AMD64, ctx)
@@ -315,7 +315,7 @@ def test_lock_with_another_index_than_the_source_is_stale(
 ) -> None:
     """The table was changed after the lock, and the tool would lock again."""
     (root / kind).write_text(lock_of(kind, public, "9.0"))
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     assert pinned_files(root, "", ctx, private) == FOREIGN
     tables = f'{POETRY}inner = {{ source = "a" }}' if kind == "poetry.lock" else f'{UV}inner = {{ index = "a" }}'
     message = f"{kind} is stale: the project takes inner from index a, it has inner from {public.url}; "
@@ -337,7 +337,7 @@ def test_uv_lock_and_resolution_agree(
     ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
     """uv writes the index's URL without login."""
-    ctx = using(ctx, public)
+    ctx = with_index(ctx, public)
     tables = f'[tool.uv]\nconstraint-dependencies = ["inner<99"]\n{UV}inner = {{ index = "a" }}'
     resolved = pin(lock_plan(root, tables, ctx, private, "app", "six"), root, AMD64, ctx)
     command = [find_uv(ctx.environ), "lock", "--quiet", "--python", sys.executable]

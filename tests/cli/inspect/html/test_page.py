@@ -20,7 +20,14 @@ from hatch_docker.oci.model import Image
 from tests.conftest import need
 from tests.fakes.bases import file
 from tests.fakes.images import layer_of
-from tests.fakes.inspected_images import EVIL, archived, configured, dist, others, ours
+from tests.fakes.inspected_images import (
+    EVIL,
+    dist,
+    foreign_image,
+    project_image,
+    with_valid_config,
+    write_image_archive,
+)
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -34,13 +41,13 @@ def example() -> Image:
         *dist("big", "2.0", {f"big/{name}": size for name, size in MODULES.items()} | {"big/lib.so": 90_000}),
         *dist("small", "1", {"small.py": 4000}, "Requires-Dist: big"),
     ]
-    return configured(ours(wheels, dist("my_app", "1", {"app.py": 700}, "Requires-Dist: small"), User="65532"),
-                      created="2024-01-01T00:00:00Z")  # fmt: skip
+    image = project_image(wheels, dist("my_app", "1", {"app.py": 700}, "Requires-Dist: small"), User="65532")
+    return with_valid_config(image, created="2024-01-01T00:00:00Z")
 
 
 def written(image: Image, directory: Path, receipt: dict[str, Any] | None = None) -> Path:
     """Write the page of an image in an archive, with a receipt beside it if one is given."""
-    archive = archived(image, directory)
+    archive = write_image_archive(image, directory)
     if receipt is not None:
         value = json.loads(bare_receipt(image, archive.name, "app", ["1"]).to_json())
         for layer, cached in zip(value["platforms"][0]["layers"], (True, False, False), strict=True):
@@ -261,7 +268,7 @@ def test_names_with_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """Names of files, packages, commands, labels and the image are text everywhere; no code in them runs."""
     evil = EVIL.replace("alert(1)", "document.title='owned'")
     package = dist("e'\"><img src=x onerror=document.title='owned'>", "1", {})
-    image = others(
+    image = foreign_image(
         layer_of([file(f"srv/{evil}", bytes(99999)), *package]),
         commands=[f"RUN {evil}"], Labels={"org.opencontainers.image.title": evil, evil: evil}, User=evil, Cmd=[evil],
     )  # fmt: skip
@@ -344,7 +351,7 @@ def test_every_step_of_a_build_has_words() -> None:
 
 def test_very_many_files_are_a_page() -> None:
     """The largest files have nodes, the rest share them; sizes add up and the page stays small."""
-    image = others(layer_of([file(f"srv/{n % 7}/{n % 300}/{n}", b"x" * (n % 50 + 1)) for n in range(15_000)]))
+    image = foreign_image(layer_of([file(f"srv/{n % 7}/{n % 300}/{n}", b"x" * (n % 50 + 1)) for n in range(15_000)]))
     contents = read_contents(image)
     whole = tree("x", contents)
 
@@ -365,7 +372,7 @@ def test_very_many_files_are_a_page() -> None:
 def test_deep_directories() -> None:
     """Directories may be as deep as archives allow."""
     paths = ["/".join(["d"] * depth + ["f"]) for depth in range(1, 250)]
-    contents = read_contents(others(layer_of([file(path, bytes(100)) for path in paths])))
+    contents = read_contents(foreign_image(layer_of([file(path, bytes(100)) for path in paths])))
     assert json.loads(json.dumps(tree("x", contents)))["f"] == 249
 
 
