@@ -441,6 +441,6 @@ def test_large_input_is_read_within_limits(case: str, tmp_path: Path) -> None:
     path = tmp_path / "it"
     write(path)
     found: Measured = measure(read, str(path))
-    assert said in found.said if said else not found.said, found
+    assert said in found.error if said else not found.error, found
     assert found.peak < MEMORY, found
     assert found.seconds < seconds, found

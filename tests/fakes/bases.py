@@ -1,4 +1,4 @@
-"""Base images with files that look like a Python and a C library, and do not run."""
+"""Base images with fake files of a Python and a C library, which cannot be executed."""
 
 import struct
 from typing import Any
@@ -20,7 +20,7 @@ GLIBC = b"\0GNU C Library (Debian GLIBC 2.41-12) stable release version 2.41.\n\
 
 
 def program(architecture: str, *texts: str) -> bytes:
-    """Return the head of an ELF program, and some texts between NULs."""
+    """Return an ELF header, followed by some strings between NULs."""
     head = b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 3, MACHINES[architecture]) + bytes(44)
     return head + b"\0" + b"".join(text.encode() + b"\0" for text in texts)
 
@@ -39,7 +39,7 @@ def directory(path: str, mode: int = 0o755) -> Entry:
 
 
 def debian_layer(architecture: str = "amd64") -> Layer:
-    """Return the layer below Python in python:slim: a usr-merged Debian."""
+    """Return a layer like the lowest layer of python:slim: a Debian with merged /usr."""
     return layer_of([
         link("bin", "usr/bin"), link("lib", "usr/lib"), directory("usr"), directory("usr/bin"), directory("usr/lib"),
         directory("etc"), directory("tmp", 0o1777), directory("opt"), file("etc/passwd", PASSWD),
@@ -49,7 +49,7 @@ def debian_layer(architecture: str = "amd64") -> Layer:
 
 
 def python_layer(architecture: str = "amd64", version: str = "3.13.5", prefix: str = "usr/local") -> Layer:
-    """Return a layer with Python as in the official images: a small program and a library."""
+    """Return a layer with a Python as in the official images: a small program and libpython."""
     short = version.rpartition(".")[0]
     return layer_of([
         directory(prefix), directory(f"{prefix}/bin"), directory(f"{prefix}/lib"),
@@ -80,7 +80,7 @@ BOTH = small_index(python_image("amd64"), python_image("arm64"))
 
 def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin:/bin", extra: str = "",
                 architecture: str = "amd64", prefix: str = "usr/local", glibc: str = "2.41", **config: Any) -> Image:
-    """Return an image like python:3.13-slim, with its variables."""
+    """Return an image like python:3.13-slim, with its variables. `extra`: the path of a file in a third layer."""
     system = debian_layer(architecture)
     if glibc != "2.41":
         text = program(architecture) + GLIBC.replace(b"2.41", glibc.encode())

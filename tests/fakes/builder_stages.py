@@ -1,4 +1,4 @@
-"""Parts that tests of the builder stage share: target and base, the table of an in-tree backend, a wheel's text."""
+"""Helpers for tests of the builder stage: a target, a base, a pyproject.toml with an in-tree backend."""
 
 import os
 import sys
@@ -27,5 +27,6 @@ def make_base(suite: str = "trixie") -> Base:
 
 
 def demo_text(wheel: Path) -> str:
+    """Return the text of demo.txt in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return archive.read("demo.txt").decode()

@@ -1,7 +1,7 @@
-"""A BuildKit far away: a second Docker daemon, empty, in a network of its own, spoken to over TCP.
+"""A remote BuildKit: a second Docker daemon with an empty store, in a separate network, reached over TCP.
 
-Debian has no buildkitd, and Docker's daemon is one: a request that it upgrades at /grpc is BuildKit's own
-protocol from there on.
+Debian has no package of buildkitd, but Docker's daemon contains BuildKit: after an HTTP upgrade at /grpc, the
+connection uses BuildKit's protocol.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrad
 
 @contextlib.contextmanager
 def network() -> Iterator[list[str]]:
-    """A network with a loopback and nothing else; the words before a command that put it there. Needs root.
+    """Make a network namespace with only a loopback. Yield the start of a command line that runs in it. Needs root.
 
-    What is mounted there is nobody else's, and gone with it, also where a daemon was killed.
+    It has its own mount namespace, so mounts disappear with it, even if a daemon was killed.
     """
     command = ["unshare", "--net", "--mount", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -37,9 +37,9 @@ def network() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def bridge() -> Iterator[str]:
-    """A bridge for a daemon in the machine's network: one without a bridge would remove that of the machine's daemon.
+    """Make a bridge in the machine's network for a daemon, and yield its name. Needs root.
 
-    Needs root.
+    A daemon without a bridge of its own would remove the bridge of the machine's daemon.
     """
     name = f"hatch{os.getpid()}"
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
@@ -52,10 +52,11 @@ def bridge() -> Iterator[str]:
 
 @contextlib.contextmanager
 def buildkitd(directory: Path, inside: Sequence[str], bridge: str = "none") -> Iterator[tuple[str, str]]:
-    """Start one with its files in a directory; its address for buildx's remote driver, and the daemon's own.
+    """Start a daemon. Yield its address for buildx's remote driver, and its Docker address. Needs root.
 
-    It has the containerd store, which can export caches, and the network `inside`, which keeps it from the bridge of
-    the machine's own daemon, or a `bridge`. Needs root.
+    `directory`: for the daemon's files. `inside`: the start of the command line from `network`, so that the daemon
+    does not change the bridge of the machine's daemon; else `bridge`. The daemon has the containerd store, which is
+    needed to export caches.
     """
     features = {"features": {"containerd-snapshotter": True}, "bridge": bridge, "iptables": False, "ip6tables": False}
     (directory / "daemon.json").write_text(json.dumps(features))
@@ -104,7 +105,8 @@ def _upgraded(path: Path) -> socket.socket:
 
 @contextlib.contextmanager
 def relay(path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The address of a port that leads to the BuildKit of a daemon's socket, and what cuts all of its connections."""
+    """Forward a TCP port to the BuildKit of a daemon's socket. Yield its address, and a function that cuts connections.
+    """
     open_ends: list[socket.socket] = []
 
     def cut() -> None:
@@ -124,12 +126,12 @@ def _serve(server: socket.socket, path: Path, open_ends: list[socket.socket]) ->
             client, _ = server.accept()
             try:
                 daemon = _upgraded(path)
-            except OSError:  # it was killed
+            except OSError:  # the daemon was killed
                 client.close()
                 continue
             open_ends += [client, daemon]
-            for one, other in ((client, daemon), (daemon, client)):
-                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+            for source, target in ((client, daemon), (daemon, client)):
+                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

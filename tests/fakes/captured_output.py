@@ -1,6 +1,6 @@
-"""Everything that a test makes us print, at the highest verbosity, and a search for secrets in it.
+"""Capturing all output of hatch-docker in a test, at the highest verbosity, and searching it for secrets.
 
-Passwords, tokens, upload sessions and signed URLs of these tests hold the MARK.
+The passwords, tokens, upload sessions and signed URLs in these tests contain MARK.
 """
 
 import base64
@@ -14,7 +14,7 @@ from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.progress import Progress, Task
 
 MARK = "s3cret"
-# As base64 writes it, whatever stands before and after it: the signs that are its own, in each of three places.
+# MARK itself, and its base64 forms: for each of the three alignments, the characters that depend only on MARK.
 FORMS = [MARK, *(
     base64.b64encode(bytes(before) + MARK.encode()).decode()[-(-before * 8 // 6) : (before + len(MARK)) * 8 // 6]
     for before in range(3)
@@ -22,7 +22,7 @@ FORMS = [MARK, *(
 
 
 class RecordedOutput:
-    """All lines, titles of tasks and errors that were raised, caught or not."""
+    """Recorder of all lines, titles of tasks, and raised errors, including errors that were caught."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lines: list[str] = []
@@ -40,7 +40,7 @@ class RecordedOutput:
         monkeypatch.setattr(HatchDockerError, "__new__", remembered)
 
     def recording(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method, whose first argument is remembered."""
+        """Return a method that records its first argument and calls `method`."""
 
         def called(progress: Progress, text: str, *more: Any, **named: Any) -> Task | None:
             self.lines.append(text)
@@ -50,14 +50,11 @@ class RecordedOutput:
         return called
 
     def everything(self) -> list[str]:
-        """Return the lines, and each error as its traceback ends, with its causes.
-
-        Without the lines of code between: they are the same whatever the secrets are.
-        """
+        """Return the lines, and each error with its causes, as in a traceback without lines of code."""
         ends = ["".join(traceback.format_exception(error, limit=0)) + repr(error) for error in self.errors]
         return self.lines + ends
 
 
 def secrets_in(texts: list[str]) -> list[str]:
-    """Those of some texts that hold a secret."""
+    """Return the texts that contain a secret."""
     return [text for text in texts if any(form in text for form in FORMS)]

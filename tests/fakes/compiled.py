@@ -1,4 +1,4 @@
-"""A shared library that a real compiler makes, and what is left of it without symbols."""
+"""A shared library made by a real compiler, and stripping it."""
 
 import io
 import subprocess
@@ -14,7 +14,7 @@ SOURCE += f"int sum(int a) {{ return {SUM}; }}\n"
 
 
 def compile_library(directory: Path, *options: str) -> bytes:
-    """A shared library with symbols and debug information, by a real compiler."""
+    """Return a compiled shared library with symbols and debug information."""
     compiler = need("gcc")
     (directory / "library.c").write_text(SOURCE)
     command = [compiler, "-g", "-O0", "-shared", "-fPIC", *options, "-o", "library.so", "library.c"]
@@ -23,6 +23,6 @@ def compile_library(directory: Path, *options: str) -> bytes:
 
 
 def strip_bytes(data: bytes) -> bytes:
-    """Return a file without symbols and debug information, or as it is."""
+    """Return a file without symbols and debug information, or unchanged if it cannot be stripped."""
     pieces = strip_plan(io.BytesIO(data), len(data))
     return b"".join(strip_parts(io.BytesIO(data), pieces)) if pieces else data

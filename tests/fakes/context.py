@@ -1,4 +1,4 @@
-"""Build contexts whose cache is a directory of the test, whose lines are kept and whose retries do not wait."""
+"""Build contexts for tests: the cache is a directory of the test, output is recorded, and retries do not wait."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,21 @@ from hatch_docker.release.cache_artifact import COSTLY, KINDS
 
 
 def context(cache: Path, lines: list[str] | None = None, /, *, verbosity: int = 1, **environ: str) -> Context:
-    """Return a context with a cache and an environment; what the user reads goes to `lines`."""
+    """Return a context with a cache directory and an environment. `lines`: gets the output."""
     progress = Progress((lines if lines is not None else []).append, verbosity)
     client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
     return Context(open_store(cache), progress, lambda: client, environ)
 
 
 def with_environ(ctx: Context, environ: Mapping[str, str]) -> Context:
-    """Return the context with another environment, its cache and its lines."""
+    """Return the same context with another environment."""
     return Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
 
 
 def with_shared_cache(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context, SharedCache]:
-    """Return the context of a build with a shared cache that has some facts, and that; it has used one if there is any.
+    """Return a context with a shared cache that has some facts, and the shared cache.
+
+    If there are facts, the build counts as having used the shared cache (`used`).
     """
     shared = SharedCache("a registry", lambda _: CacheData(facts, {}), KINDS, COSTLY, ctx.progress, used=bool(facts))
     shared.load(ctx.store)
@@ -36,7 +38,7 @@ def with_shared_cache(ctx: Context, facts: Sequence[Fact] = ()) -> tuple[Context
 
 
 def facts_of(shared: SharedCache) -> list[Fact]:
-    """Return the facts that a build leaves in its shared cache; their forms are those that are read."""
+    """Return the facts that a build writes to its shared cache, after checking their shapes with KINDS."""
     facts = [(kind, key, json.loads(json.dumps(value))) for (kind, key), value in sorted(shared.written_facts.items())]
     assert [kind for kind, _, value in facts if first_mismatch(KINDS[kind], value) is not None] == []
     return facts

@@ -1,4 +1,4 @@
-"""Sound documents, damaged at random, for the parsers of what strangers write."""
+"""Randomly damaged documents, for testing parsers of untrusted input."""
 
 import copy
 import random
@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Draw = Callable[[random.Random], Any]
-"""A function that makes a document, another one for each state of the generator of random numbers."""
+"""Function that makes a random document with a generator of random numbers."""
 
-# What has broken readers before: numbers too large, half of a character, orders to a terminal, depth, nothing.
+# Values that often break parsers: large numbers, half of a character, terminal escapes, deep nesting, nothing.
 TEXTS = ("", " ", "\0", "\n", "\x1b[2J", "\ud800", "..", "/", "%", "=", ":", "@", '"', "'", "٣", "e" * 300, "9" * 5000)
 VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 2**63, 10**30, -0.0, 1e308, [], {}, [[]], [None], {"": {}}, {"name": 3}, [{}], *TEXTS,
@@ -21,18 +21,18 @@ BYTES = (
 
 
 def damaged(documents: Sequence[bytes]) -> Draw:
-    """Some document with a few pieces changed, cut out, doubled or put elsewhere; now and then random bytes."""
-    return lambda dice: _spoil(dice, documents)
+    """Choose a document and change, delete, insert or repeat a few pieces; sometimes return random bytes."""
+    return lambda dice: _damage(dice, documents)
 
 
 def damaged_text(documents: Sequence[str]) -> Draw:
-    """The same of text; bytes that are not UTF-8 become lone surrogates, as in names of files."""
-    return lambda dice: _spoil_text(dice, documents)
+    """Damage text like `damaged`. Bytes that are not UTF-8 become lone surrogates, as in file names."""
+    return lambda dice: _damage_text(dice, documents)
 
 
 def wrong_values(documents: Sequence[Any]) -> Draw:
-    """Some value of JSON or TOML in which a few values are others, missing, or under another name."""
-    return lambda dice: _misfit(dice, documents)
+    """Choose a JSON or TOML value and replace, delete or rename a few values in it."""
+    return lambda dice: _replace_values(dice, documents)
 
 
 def mapped(draw: Draw, function: Callable[[Any], Any]) -> Draw:
@@ -47,7 +47,7 @@ def tuple_of(*draws: Draw) -> Draw:
     return lambda dice: tuple(draw(dice) for draw in draws)
 
 
-def _spoil(dice: random.Random, documents: Sequence[bytes]) -> bytes:
+def _damage(dice: random.Random, documents: Sequence[bytes]) -> bytes:
     if dice.random() < 0.05:
         return dice.randbytes(dice.randint(0, 200))
     data = bytearray(dice.choice(documents))
@@ -68,12 +68,12 @@ def _spoil(dice: random.Random, documents: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
-def _spoil_text(dice: random.Random, documents: Sequence[str]) -> str:
-    data = _spoil(dice, [text.encode(errors="surrogatepass") for text in documents])
+def _damage_text(dice: random.Random, documents: Sequence[str]) -> str:
+    data = _damage(dice, [text.encode(errors="surrogatepass") for text in documents])
     return data.decode(errors="surrogateescape")
 
 
-def _misfit(dice: random.Random, documents: Sequence[Any]) -> Any:
+def _replace_values(dice: random.Random, documents: Sequence[Any]) -> Any:
     value = copy.deepcopy(dice.choice(documents))
     for _ in range(dice.randint(1, 3)):
         places = list(_places(value))
@@ -86,7 +86,7 @@ def _misfit(dice: random.Random, documents: Sequence[Any]) -> Any:
         elif kind == 1 and isinstance(place, dict):
             place[dice.choice(TEXTS)] = place.pop(key)
         elif kind == 2 and isinstance(place[key], str):
-            place[key] = _spoil_text(dice, [place[key]])
+            place[key] = _damage_text(dice, [place[key]])
         elif kind == 3:
             other, name = dice.choice(places)
             if (isinstance(other, dict) and name in other) or (isinstance(other, list) and name < len(other)):
@@ -97,7 +97,7 @@ def _misfit(dice: random.Random, documents: Sequence[Any]) -> Any:
 
 
 def _places(value: Any) -> Any:
-    """Every place in a value that holds another: the container and the key."""
+    """Yield the container and the key of each value inside a value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in list(items):
         yield value, key

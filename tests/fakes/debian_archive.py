@@ -1,4 +1,4 @@
-"""A Debian archive for tests: .debs, Packages, an InRelease signed with a new key, a mirror on loopback."""
+"""A fake Debian archive: .debs, Packages, an InRelease file signed with a new key, and a mirror on loopback."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ Content = bytes | tuple[str, str] | None
 
 
 def make_tar(files: Mapping[str, Content], *, prefix: str = "./") -> bytes:
-    """Return a tar as dpkg-deb writes it: owned by root, names with "./"."""
+    """Return a tar like those of dpkg-deb: files are owned by root, and names begin with "./"."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path, content in files.items():
@@ -69,7 +69,7 @@ def make_deb(
     compression: str = "xz",
     architecture: str = "amd64",
 ) -> bytes:
-    """Return a .deb; its md5sums are right, except for those in `sums`."""
+    """Return a .deb. `sums`: wrong values for its md5sums, by path."""
     files = files or {}
     found = {path: hashlib.md5(data).hexdigest() for path, data in files.items() if isinstance(data, bytes)}
     found |= dict(sums or {})
@@ -89,13 +89,13 @@ def make_deb(
 
 
 def make_library(soname: str, *, machine: int = 62) -> bytes:
-    """Return a shared library with a SONAME."""
+    """Return a shared library with a soname."""
     return make_elf(soname, machine=machine)
 
 
 @dataclass
 class FakeArchive:
-    """An archive under a directory: `root/debian` and `root/debian-security`. Change it, then call `write`."""
+    """An archive in a directory: `root/debian` and `root/debian-security`. After changes, call `write`."""
 
     root: Path
     suite: str = "trixie"
@@ -106,12 +106,12 @@ class FakeArchive:
     codename: str = ""
     by_hash: bool = True
     contents: str = ""
-    """The text of `Contents-<architecture>.gz`; an empty one is not written."""
+    """The text of `Contents-<architecture>.gz`; the file is not written if it is empty."""
     key: Any = field(default_factory=lambda: pysequoia.Tsk.generate("A test's archive <archive@debian.example>"))
 
     @property
     def url(self) -> str:
-        """The URL of the archive's directory, which needs no server."""
+        """The file URL of the archive's directory."""
         return (self.root / "debian").as_uri()
 
     @property
@@ -132,7 +132,7 @@ class FakeArchive:
         postinst: str = "",
         **fields: str,
     ) -> None:
-        """Add a package to the suite, to "-updates" or "-security"; `fields` are of its stanza (Depends=...)."""
+        """Add a package. `where`: "" (the suite), "-updates" or "-security". `fields`: of the stanza (Depends=...)."""
         deb = make_deb(name, version, files, postinst=postinst, architecture=self.architecture)
         stem = version.partition(":")[2] or version
         path = f"pool/main/{name[0]}/{name}/{name}_{stem}_{self.architecture}.deb"
@@ -167,7 +167,7 @@ class FakeArchive:
         return self
 
     def _write_index(self, place: Path, data: bytes) -> str:
-        """Write an index, and return its hash and size as in a release."""
+        """Write an index, and return its hash and size in the format of a release."""
         digest = hashlib.sha256(data).hexdigest()
         place.parent.mkdir(parents=True, exist_ok=True)
         if self.by_hash:
@@ -177,11 +177,11 @@ class FakeArchive:
         return f" {digest} {len(data):8}"
 
     def sign(self, text: bytes) -> bytes:
-        """Return a cleartext signature by the archive's key."""
+        """Return a text with a cleartext signature by the archive's key."""
         return bytes(pysequoia.sign(self.key.signer(), text, mode=pysequoia.SignatureMode.CLEAR))
 
     def python(self) -> Self:
-        """Add the packages that a base of trixie needs, with files that do not run."""
+        """Add the packages that a base of trixie needs, with fake files."""
         triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[self.architecture]
         machine = {"amd64": 62, "arm64": 183}[self.architecture]
         licence = {"copyright": b"free\n", "changelog.gz": b"much"}
@@ -235,7 +235,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve `directory` on loopback; provide its URL and the list of requested paths, which grows."""
+    """Serve a directory on loopback. Yield its URL, and a list that gets the path of each request."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(directory)))
     server.daemon_threads = True
     server.requests = requests = []  # type: ignore[attr-defined]
@@ -244,7 +244,7 @@ def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def library_archive(root: Path) -> FakeArchive:
-    """Return a written archive with shared libraries, found by the package's name or in the Contents file."""
+    """Write and return an archive with shared libraries that are found by package name or in the Contents file."""
     directory = "usr/lib/x86_64-linux-gnu"
     fake = FakeArchive(root, contents=(
         f"{directory}/libz.so.1    libs/zlib1g\nusr/cross/lib/libz.so.1 devel/cross\n"
@@ -263,7 +263,7 @@ def suite_of(fake: FakeArchive, ctx: Context, url: str = "") -> Suite:
 
 
 def fetch(suite: Suite, *names: str) -> dict[str, tuple[Package, bytes]]:
-    """Return the packages that names need, with their .debs, as for a base."""
+    """Resolve names as for a base, and return the packages by name with the bytes of their .debs."""
 
     def use(indexes: tuple[ArchiveFile, ...]) -> dict[str, tuple[Package, bytes]]:
         (found,) = pin(suite, indexes, [Step(names)])

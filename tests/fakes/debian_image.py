@@ -1,5 +1,6 @@
-"""Images like python:3.13-slim, made without a registry: a minimal Debian with apt by mmdebstrap, and a Python in
-/usr/local, Debian's or one of this machine.
+"""Images like python:3.13-slim, made without a registry.
+
+mmdebstrap makes a minimal Debian with apt. The Python in /usr/local is Debian's, or one of this machine.
 """
 
 import os
@@ -22,7 +23,7 @@ from tests.conftest import need, run
 from tests.fakes.images import image_of, layer_of
 
 SUITE, PYTHON = "trixie", "python3.13"
-# What Python's modules load, as in the official images.
+# The libraries that Python's modules load, as in the official images.
 LIBRARIES = (
     "ca-certificates", "libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libncursesw6", "libreadline8t64",
     "libsqlite3-0", "libssl3t64", "libuuid1", "netbase", "tzdata", "zlib1g",
@@ -32,27 +33,27 @@ PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def slim_image(cache: Path, work: Path, python: Path | None = None) -> Image:
-    """Return the image for this machine's platform; it is kept beside the cache.
+    """Return the image for this machine's platform. It is made once, and kept in the cache.
 
-    `python` is a program of this machine, whose installation is put into the image in place of Debian's Python.
+    `python`: a program of this machine, whose installation is used instead of Debian's Python.
     """
-    kept = cache / "tests" / f"slim-2{f'-{python.name}' if python else ''}.oci.tar"
-    if not kept.exists():
+    archive = cache / "tests" / f"slim-2{f'-{python.name}' if python else ''}.oci.tar"
+    if not archive.exists():
         image = image_of(
             layer_of(list(_debian(work))), layer_of(list(installed_python(python) if python else _python(cache, work))),
             path=PATH, architecture=host_platform().architecture,
         )  # fmt: skip
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with kept.with_suffix(".new").open("wb") as stream:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with archive.with_suffix(".new").open("wb") as stream:
             write_archive(image, ["registry.example/python:3.13-slim"], stream, host=host_platform())
-        kept.with_suffix(".new").rename(kept)
-    image = read_archive(kept, Platform("linux", host_platform().architecture))
+        archive.with_suffix(".new").rename(archive)
+    image = read_archive(archive, Platform("linux", host_platform().architecture))
     assert isinstance(image, Image)
     return image
 
 
 def _debian(work: Path) -> Iterator[Entry]:
-    """Yield the entries that mmdebstrap makes, without devices and, as in slim images, without documentation."""
+    """Yield the entries that mmdebstrap makes, without devices and (as in slim images) without documentation."""
     plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
     mirrors = find_mirrors(plan, os.environ)
     suites = [(mirrors.main, SUITE), (mirrors.main, f"{SUITE}-updates"), (mirrors.security, f"{SUITE}-security")]
@@ -68,7 +69,7 @@ def _debian(work: Path) -> Iterator[Entry]:
 
 
 def _python(cache: Path, work: Path) -> Iterator[Entry]:
-    """Yield Debian's Python with its headers, in /usr/local, without libraries to link statically."""
+    """Yield the entries of Debian's Python with its headers, in /usr/local, without static libraries."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
     suite = Suite(plan, SUITE, host_platform().architecture, ctx)
@@ -88,9 +89,9 @@ def _python(cache: Path, work: Path) -> Iterator[Entry]:
 
 
 def installed_python(program: Path) -> Iterator[Entry]:
-    """Yield the Python of a program, such as `python3.12`, its headers too, without what is installed in it.
+    """Yield the entries of the installation of a program such as `python3.12`, with headers, without site-packages.
 
-    A shared libpython is linked to from where the loader looks, since nobody runs ldconfig.
+    For a shared libpython there is a link in a default directory of the loader, because ldconfig is not run.
     """
     code = "import sys, sysconfig as s; print(sys.base_prefix, s.get_config_var('MULTIARCH'), s.get_path('stdlib'))"
     prefix, machine, library_path = run(program, "-c", code).split()

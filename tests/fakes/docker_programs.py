@@ -1,4 +1,4 @@
-"""Programs named docker and podman, what BuildKit says, and what a builder is ordered."""
+"""Fake programs docker and podman, events of BuildKit's log, and a build request."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ UNPULLED = (
 
 
 def context_with_programs(directory: Path, **programs: str) -> Context:
-    """A machine whose PATH has these programs, each a shell script."""
+    """Return a context whose PATH has only these programs: name -> text of a shell script."""
     for name, text in programs.items():
         script(directory / "bin" / name, text)
     return open_context({"PATH": str(directory / "bin"), "HATCH_DOCKER_CACHE_DIR": str(directory / "cache")}, silent())
@@ -49,5 +49,5 @@ DONE = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00
 
 
 def log_event(text: str, vertex: str = "sha256:1") -> dict[str, object]:
-    """A piece of what a step says."""
+    """Return an event with output of a step."""
     return {"logs": [{"vertex": vertex, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]}

@@ -1,4 +1,4 @@
-"""ELF files made by hand: headers and a dynamic section that tell what a test wants, and nothing that runs."""
+"""Generated ELF files with a header and a dynamic section, but without code."""
 
 import struct
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ def make_elf(
     soname: str = "", needed: Sequence[str] = (), *, rpath: str = "", runpath: str = "", interpreter: str = "",
     machine: int = 62, bits: int = 64, order: str = "<", kind: int = 3, rest: bytes = b"",
 ) -> bytes:
-    """A shared library, or with `kind` 2 a program; `rest` is more bytes at its end."""
+    """Return a shared library, or with `kind` 2 a program. `rest`: bytes at its end."""
     wide = bits == 64
     strings = bytearray(b"\0")
 

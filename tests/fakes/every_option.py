@@ -1,4 +1,4 @@
-"""A table with every option, and values of any type."""
+"""A table with all options, and values of all types."""
 
 import tomllib
 from typing import Any

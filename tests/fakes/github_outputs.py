@@ -1,10 +1,10 @@
-"""GITHUB_OUTPUT as a runner reads it."""
+"""Parser of GITHUB_OUTPUT files, like that of GitHub's runner."""
 
 from pathlib import Path
 
 
 def read_outputs(path: Path) -> dict[str, str]:
-    """The outputs of a step by name, of which the last counts; each must be enclosed by a delimiter."""
+    """Return the outputs of a step by name; the last value of a name counts. Each must have a delimiter."""
     found = {}
     lines = iter(path.read_text("utf-8").splitlines())
     for line in lines:

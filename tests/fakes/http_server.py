@@ -1,4 +1,4 @@
-"""HTTP servers in a thread of the test."""
+"""Running an HTTP server in a thread of the test."""
 
 import contextlib
 import threading
@@ -11,7 +11,7 @@ Server = TypeVar("Server", bound=BaseServer)
 
 @contextlib.contextmanager
 def running(server: Server) -> Iterator[Server]:
-    """Answer until the block ends; the server is closed then."""
+    """Run a server until the block ends, then close it."""
     with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

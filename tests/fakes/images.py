@@ -1,4 +1,4 @@
-"""Small images made by hand, so that tests of one module need no other; and images as `build_image` makes them."""
+"""Small images that are made without `build_image`, so that tests do not depend on it, and images made by it."""
 
 import gzip
 import io
@@ -19,19 +19,19 @@ CREATED = 1_700_000_000
 
 
 def layer_of(entries: Iterable[Entry], compression: str = "gzip") -> Layer:
-    """Return a layer of some entries, held in memory."""
+    """Return a layer of some entries, in memory."""
     out = io.BytesIO()
     facts = write_layer(list(entries), out, Compression(compression))
     return make_layer(facts, Compression(compression), partial(io.BytesIO, out.getvalue()))
 
 
 def layer(path: str, content: bytes = b"x", compression: str = "gzip") -> Layer:
-    """Return a layer with one file, as we write it."""
+    """Return a layer with one file, written by hatch-docker."""
     return layer_of([Entry(path, "file", 0o644, 315532800, content=content)], compression)
 
 
 def small_layer(name: str, content: bytes) -> Layer:
-    """Return a gzip layer with one file, as others write it."""
+    """Return a gzip layer with one file, written by tarfile."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         item = tarfile.TarInfo(name)
@@ -44,7 +44,7 @@ def small_layer(name: str, content: bytes) -> Layer:
 
 
 def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
-    """Return a layer as an attacker writes it; each member is a name, a type of tar and the name that it links to."""
+    """Return a layer with any members: name, tar type and link target of each. For tests of attacks."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, kind, link in members:
@@ -58,7 +58,7 @@ def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
 
 
 def _manifest(config: bytes, layers: tuple[Layer, ...], platform: Platform, types: MediaTypes = OCI) -> Image:
-    """Return an image of a configuration and layers, whose media types are of one family."""
+    """Return an image with a configuration and layers. `types`: the media types, of the OCI or of Docker."""
     manifest = canonical_json({
         "schemaVersion": 2, "mediaType": types.manifest,
         "config": Descriptor(types.config, digest_of(config), len(config)).to_json(),
@@ -77,17 +77,17 @@ def _image(layers: tuple[Layer, ...], platform: Platform, config: Mapping[str, A
 
 
 def image_of(*layers: Layer, architecture: str = "amd64", path: str = "") -> Image:
-    """Return an image of some layers whose configuration has nothing, or PATH."""
+    """Return an image of some layers. The configuration has only PATH, if `path` is given."""
     return _image(layers, Platform("linux", architecture), {"Env": [f"PATH={path}"]} if path else {})
 
 
 def small_image(*layers: Layer, platform: Platform = AMD64) -> Image:
-    """Return an image of some layers, by default of one, that runs /hello."""
+    """Return an image of some layers, by default with one layer. Its command is /hello."""
     return _image(layers or (small_layer("hello", b"hello\n"),), platform, {"Cmd": ["/hello"]})
 
 
 def small_index(*images: Image) -> Index:
-    """Return an index of some images, by default of one for amd64 and one for arm64."""
+    """Return an index of some images, by default an image for amd64 and an image for arm64."""
     images = images or (small_image(), small_image(platform=ARM64))
     data = canonical_json({
         "schemaVersion": 2, "mediaType": OCI.index, "manifests": [image.descriptor.to_json() for image in images],
@@ -96,7 +96,7 @@ def small_index(*images: Image) -> Index:
 
 
 def with_config(image: Image, config: Any, **manifest: Any) -> Image:
-    """Return an image with another configuration, and other values of its manifest; its digests are right."""
+    """Return an image with another configuration and other values in the manifest, with correct digests."""
     data = canonical_json(config)
     described = {**image.manifest_json["config"], "digest": digest_of(data), "size": len(data)}
     document = canonical_json({**image.manifest_json, **manifest, "config": described})
@@ -105,19 +105,19 @@ def with_config(image: Image, config: Any, **manifest: Any) -> Image:
 
 
 def image(platform: Platform = AMD64, **settings: Any) -> Image:
-    """Return an image of two layers as `build_image` makes it."""
+    """Return an image of two layers, made by `build_image`."""
     additions = [(layer("a"), History("COPY a")), (layer("b", str(platform).encode()), History("COPY b"))]
     return build_image(scratch(platform), additions, Settings(**settings), CREATED, {"org.example.note": "1"})
 
 
 def docker_image(**config: Any) -> Image:
-    """Return an image with the media types and the configuration of an old Docker."""
-    brought = layer("etc")
-    brought = replace(brought, descriptor=replace(brought.descriptor, media_type=DOCKER.layer_type("gzip")))
+    """Return an image with the media types and the configuration of old versions of Docker."""
+    base = layer("etc")
+    base = replace(base, descriptor=replace(base.descriptor, media_type=DOCKER.layer_type("gzip")))
     data = canonical_json({
         "architecture": "amd64", "os": "linux", "created": "2020-01-01T00:00:00Z", "container": "abc",
         "container_config": {"Cmd": ["x"]}, "docker_version": "20", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [brought.diff_id]},
+        "rootfs": {"type": "layers", "diff_ids": [base.diff_id]},
         "history": [{"created_by": "ADD file"}, {"created_by": "CMD", "empty_layer": True}],
     })  # fmt: skip
-    return _manifest(data, (brought,), AMD64, DOCKER)
+    return _manifest(data, (base,), AMD64, DOCKER)

@@ -1,4 +1,4 @@
-"""Directories that `hatch-docker init` finds: files by their paths, and a mirror for the base it chooses."""
+"""Texts of files for tests of `hatch-docker init`, and an environment with a mirror for its base."""
 
 MIRROR = {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}
 FASTAPI = "from fastapi import FastAPI\n\napp = FastAPI()\n"

@@ -1,4 +1,4 @@
-"""Images with distributions and packages in them, as `hatch-docker inspect` reads them."""
+"""Images with installed distributions and packages, for tests of `hatch-docker inspect`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,20 +17,20 @@ EVIL = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
 
 
 def with_valid_config(image: Image, **changes: Any) -> Image:
-    """The image with another configuration."""
-    made = with_config(image, {**image.config_json, **changes})
-    validate(made)
-    return made
+    """Return the image with another configuration, after validating it."""
+    changed = with_config(image, {**image.config_json, **changes})
+    validate(changed)
+    return changed
 
 
 def foreign_image(*layers: Layer, commands: Iterable[str] = (), **config: Any) -> Image:
-    """An image that somebody else made of some layers."""
+    """Return an image of some layers that was not made by hatch-docker."""
     history = [{"created_by": command} for command in commands]
     return with_valid_config(image_of(*layers), config=config, **({"history": history} if history else {}))
 
 
 def dist(name: str, version: str, files: dict[str, int], *lines: str, site: str = SITE) -> list[Entry]:
-    """An installed distribution as pip leaves it: modules of some sizes, METADATA and RECORD."""
+    """Return the entries of an installed distribution: files with their sizes, METADATA and RECORD."""
     info = f"{name.replace('-', '_')}-{version}.dist-info"
     record = "".join(f"{path},,\n" for path in [*files, f"{info}/METADATA", f"{info}/RECORD"])
     return [
@@ -93,7 +93,7 @@ PROJECT = dist("my_app", "1", {"app.py": 50}, "Requires-Dist: web[speed]", "Requ
 
 
 def image_with_history(*layers: tuple[str, str, Layer], **config: Any) -> Image:
-    """An image of ours."""
+    """Return an image with a history entry for each layer: (created_by, comment, layer)."""
     history = [{"created_by": maker, "comment": comment} for maker, comment, _ in layers]
     return with_valid_config(foreign_image(*(layer for _, _, layer in layers), **config), history=history)
 

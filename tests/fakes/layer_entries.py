@@ -1,4 +1,4 @@
-"""Entries of layers, of the earliest time that zip knows."""
+"""Entries of layers, with the earliest time that zip files can represent."""
 
 import io
 from collections.abc import Callable

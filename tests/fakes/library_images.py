@@ -1,4 +1,4 @@
-"""Images whose wheels hold shared libraries."""
+"""Images whose wheels contain shared libraries."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,12 +23,12 @@ LIB = "usr/lib/x86_64-linux-gnu"
 
 
 def so(path: str, *needed: str, soname: str = "", **more: Any) -> Entry:
-    """A library of a wheel, below site-packages."""
+    """Return the entry of a shared library in site-packages."""
     return file(f"{SITE}/{path}", make_elf(soname, needed, **more), 0o755)
 
 
 def record(name: str, version: str, *entries: Entry) -> list[Entry]:
-    """The entries of a wheel, with the RECORD that names them."""
+    """Return the entries of a wheel, together with its RECORD."""
     rows = "".join(f"{entry.path.removeprefix(SITE + '/')},,\n" for entry in entries)
     return [*entries, file(f"{SITE}/{name}-{version}.dist-info/RECORD", rows)]
 
@@ -37,7 +37,7 @@ def built_image(
     ctx: Context, dependencies: Iterable[Entry], own: Iterable[Entry] = (), *, system: Iterable[Entry] = (),
     env: dict[str, str] | None = None, pins: tuple[Pin, ...] = (), libc: str = "glibc", suite: str = "",
 ) -> BuiltImage:
-    """An image on a base like python:slim; nobody knows its suite unless it is said."""
+    """Return an image on a base like python:slim. The base has no known suite by default."""
     python = python_image()
     base = base_of(BasePlan("registry", "python:x", "python:x"), image_of(*python.layers, layer_of(system)), ctx)
     base = replace(base, suite=suite, libc=(libc, base.libc[1]))
@@ -53,9 +53,10 @@ def plan(value: str = "auto", **changes: Any) -> Plan:
 
 
 def unreadable(image: BuiltImage) -> BuiltImage:
-    """The same image, whose layers cannot be opened: whoever looks at it again fails."""
-    def closed() -> Any:
+    """Return the same image with layers that raise an AssertionError if they are opened."""
+
+    def fail() -> Any:
         raise AssertionError("a layer was opened again")
 
-    layers = tuple(replace(layer, open=closed) for layer in image.image.layers)
+    layers = tuple(replace(layer, open=fail) for layer in image.image.layers)
     return replace(image, image=replace(image.image, layers=layers))

@@ -1,4 +1,4 @@
-"""Targets, and locks of the tools for Python."""
+"""Targets, and the texts of lock files of uv, Poetry and PDM."""
 
 from hatch_docker.core.context import Context
 from hatch_docker.oci.model import Platform

@@ -1,4 +1,4 @@
-"""The network as a test sees it: waits are counted and not waited, and every line for the user is kept."""
+"""Clients for tests of the network: waits are recorded and skipped, and all output is recorded."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from hatch_docker.oci.registry import Remote
 from tests.fakes.registry import FakeRegistry
 
 PASSWORD = "pass-s3cret-word"
-# The steps of a push and a pull, by method and a part of the path.
+# The requests of a push and a pull: method and a part of the path.
 STEPS = [
     ("HEAD", "/blobs/"), ("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("HEAD", "/manifests/"),
     ("PUT", "/manifests/"), ("GET", "/manifests/"), ("GET", "/blobs/"),
@@ -24,7 +24,7 @@ STEPS = [
 
 
 class Recording:
-    """A remote whose sleeps are counted and not slept, and all that the user reads at the highest verbosity."""
+    """A Remote with recorded waits (which are skipped) and recorded output at the highest verbosity."""
 
     def __init__(self, environ: Mapping[str, str] | None = None, idle: float = 20.0) -> None:
         self.lines: list[str] = []
@@ -35,12 +35,12 @@ class Recording:
 
 
 def name(registry: FakeRegistry, text: str = "team/app:1") -> Reference:
-    """A name in the registry."""
+    """Return a reference to the registry."""
     return parse_reference(f"{registry.host}/{text}")
 
 
 def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) -> dict[str, str]:
-    """An environment whose Docker configuration knows the password of some registries."""
+    """Write a Docker configuration with the password of some registries, and return its environment."""
     auth = {"auth": base64.b64encode(f"user:{password}".encode()).decode()}
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps({"auths": {registry.host: auth for registry in registries}}))
@@ -48,14 +48,14 @@ def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) 
 
 
 def serve_tls(registry: FakeRegistry, authority: trustme.CA, name: str = "registry.example") -> None:
-    """Let it speak TLS under a name, before it serves; by default one that is not this machine's."""
+    """Have a registry use TLS with a certificate for `name`. Call it before the registry starts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
     registry.server.socket = context.wrap_socket(registry.server.socket, server_side=True)
 
 
 def login_for_example(directory: Path, registry: FakeRegistry) -> dict[str, str]:
-    """An environment that knows the password under that name."""
+    """Return an environment with the password of the registry under the name registry.example."""
     environ = login(directory, registry)
     path = directory / "config.json"
     path.write_text(path.read_text().replace("127.0.0.1", "registry.example"))

@@ -1,4 +1,4 @@
-"""A package index on loopback: PEP 503 pages, PEP 691 and 700 documents, generated files, faults, a password."""
+"""A fake package index on loopback: PEP 503 pages, PEP 691 and 700 documents, generated files, faults, a login."""
 
 import base64
 import gzip
@@ -22,7 +22,7 @@ from tests.fakes.http_server import running
 UPLOADED = "2024-05-06T07:08:09.123456Z"
 UPLOADED_SECONDS = 1714979289
 
-# A setup.py that leaves a mark where it is run.
+# A setup.py that creates a file if it is executed.
 EVIL = "import pathlib; pathlib.Path({mark!r}).touch(); import setuptools; setuptools.setup(name='gamma')"
 
 
@@ -30,7 +30,7 @@ def make_wheel(
     name: str, version: str, *, requires: Sequence[str] = (), tag: str = "py3-none-any",
     files: Mapping[str, bytes] | None = None, extras: Sequence[str] = (),
 ) -> tuple[str, bytes]:
-    """The file name and the bytes of a wheel with a correct RECORD."""
+    """Return the file name and the bytes of a wheel with a correct RECORD."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.3\nName: {name}\nVersion: {version}\n"
@@ -56,7 +56,7 @@ def make_wheel(
 def make_sdist(
     name: str, version: str, *, requires: Sequence[str] = (), dynamic: bool = False, setup: str = "",
 ) -> tuple[str, bytes]:
-    """The file name and the bytes of an sdist, its metadata static (2.2) or, with `dynamic`, not to be trusted."""
+    """Return the file name and the bytes of an sdist with static metadata (2.2), or with dynamic Requires-Dist."""
     module = name.replace("-", "_")
     metadata = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n"
     metadata += "Dynamic: Requires-Dist\n" if dynamic else "".join(f"Requires-Dist: {line}\n" for line in requires)
@@ -70,7 +70,7 @@ def make_sdist(
 
 
 def as_zip(sdist: tuple[str, bytes]) -> tuple[str, bytes]:
-    """The file name and the bytes of an sdist as a .zip, as old releases have it."""
+    """Return the file name and the bytes of an sdist as a .zip, the format of old releases."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(sdist[1])) as tar, zipfile.ZipFile(buffer, "w") as archive:
         for member in tar:
@@ -83,7 +83,7 @@ def as_zip(sdist: tuple[str, bytes]) -> tuple[str, bytes]:
 def write_sdist(
     path: Path, files: Mapping[str, str], *, mtime: int = 0, links: Mapping[str, str] | None = None
 ) -> Path:
-    """An sdist demo-1.0.tar.gz in the directory `path`."""
+    """Write an sdist demo-1.0.tar.gz into the directory `path`, and return its path."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, text in files.items():
@@ -100,7 +100,7 @@ def write_sdist(
     return sdist
 
 
-# A backend that stands in its own sdist; what the package needs is known only to who runs it.
+# An in-tree backend. The dependencies of the package are only known after it has run.
 BACKEND = """
 import base64, hashlib, zipfile
 
@@ -126,7 +126,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 
 def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes]:
-    """An sdist with that backend and some change of it, its metadata as old as to be no promise."""
+    """Return an sdist with BACKEND, followed by the code `change`. Its metadata (2.1) does not count as static."""
     buffer = io.BytesIO()
     backend = (BACKEND + change).replace("only_source", name).replace("only-source", name.replace("_", "-"))
     files = {
@@ -144,9 +144,11 @@ def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes
 
 @dataclass
 class FakeIndex:
-    """Files by package and name. A fault is [part of the path, what, how often]; what is a status, "cut", "flip",
-    "short" (consistently), "close" (no answer) or the address of a redirect. Links to files begin with `place`. `notes`
-    are more fields of a file, by its name: "yanked", "requires-python".
+    """A package index.
+
+    `files`: package -> file name -> bytes. `faults`: lists of a part of the path, the action, and a number of times.
+    An action is a status, "cut", "flip", "short" (with a matching Content-Length), "close" (no response), or the URL of
+    a redirect. `place`: the start of links to files. `notes`: file name -> more fields ("yanked", "requires-python").
     """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -160,31 +162,31 @@ class FakeIndex:
 
     @property
     def url(self) -> str:
-        """The address of the index, without its password."""
+        """The URL of the index, without the login."""
         return f"http://127.0.0.1:{self.port}/simple"
 
     @property
     def url_with_login(self) -> str:
-        """The address with user name and password in it."""
+        """The URL of the index with user name and password."""
         assert self.login
         return self.url.replace("//", f"//{self.login[0]}:{self.login[1]}@")
 
     def add(self, name: str, *made: tuple[str, bytes]) -> Self:
-        """Offer some files of a package."""
+        """Add some files of a package."""
         self.files.setdefault(name, {}).update(made)
         return self
 
     def paths(self, part: str) -> list[str]:
-        """The paths that were asked for and hold `part`."""
+        """Return the requested paths that contain `part`."""
         return [path for path, _login in self.requests if part in path]
 
     def sha256(self, filename: str) -> str:
-        """The digest of an offered file."""
+        """Return the digest of a file."""
         return next(hashlib.sha256(files[filename]).hexdigest() for files in self.files.values() if filename in files)
 
     @contextmanager
     def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[Self]:
-        """Answer on a free port until the block ends, by https with `tls`."""
+        """Serve on a free port until the block ends, with HTTPS if `tls` is given."""
         index = self
 
         class Handler(_Handler):

@@ -1,4 +1,4 @@
-"""The metadata of a project without files, and the plan that its options give."""
+"""Metadata of a project that has no files, and plans made from options."""
 
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,15 @@ def project(**facts: Any) -> Metadata:
 
 
 def plan(table: dict[str, Any] | None = None, **facts: Any) -> Plan:
-    """Return the plan that some options of a project give, for linux/amd64."""
+    """Return the plan for some options, on linux/amd64."""
     return make_plan(project(**facts), load_config(table or {}, {}, None), HOST)
 
 
 def project_with_wheel(root: Path = Path("/nowhere")) -> Project:
-    """Return a project whose wheel exists."""
+    """Return a project with a built wheel. Building an sdist fails."""
     wheel = root / "x.whl"
     return Project(root, wheel=lambda: wheel, sdist=fail)
 
 
 def fail() -> Path:
-    raise AssertionError("nobody may make it")
+    raise AssertionError("the sdist must not be built")

@@ -1,4 +1,4 @@
-"""The receipt of a build that was delivered twice."""
+"""The receipt of a build that was pushed to two registries."""
 
 from hatch_docker.build.receipt import LayerReceipt, PlatformReceipt, Receipt
 from hatch_docker.release.push import PushResult

@@ -1,4 +1,4 @@
-"""A registry in this process that misbehaves on request (distribution-spec 1.1 on loopback).
+"""A fake registry in this process (distribution-spec 1.1 on loopback), which can inject faults.
 
     with FakeRegistry() as registry:
         registry.fault("PUT", "/blobs/uploads/", 503, times=2)
@@ -6,11 +6,12 @@
         ...
         assert registry.count("PUT", "/blobs/uploads/") == 3
 
-A fault is a status, or one of: `reset` (RST before an answer), `close` (FIN before an answer), `midway` (FIN after
-half of the request's body), `cut` (half of the answer's body), `lost` (the work is done, the answer is not sent),
-`hang`, `drip` (a byte of the body now and then), `drip-head` (the same from the first byte on), `flip` (one bit of the
-body), `short`, `long` (a body of another length, consistently), `early` (an error while the body is still coming), or
-a function of the handler that answers itself. `tests.fakes.registry_proxy` has the same before a real registry.
+The action of a fault is a status, a function of the handler that sends the response, or one of: `reset` (RST before
+the response), `close` (FIN before the response), `midway` (FIN after half of the request's body), `cut` (half of the
+response's body), `lost` (the request is processed, but no response is sent), `hang`, `drip` (the body is sent slowly),
+`drip-head` (the whole response is sent slowly), `flip` (one wrong bit in the body), `short` and `long` (a body of
+another length, with a matching Content-Length), `early` (an error before the request's body was read).
+`tests.fakes.registry_proxy` injects the same faults into the connection to a real registry.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tests.fakes.captured_output import MARK
 
 @dataclass
 class Fault:
-    """A fault: the requests that it concerns, what happens to them, and how many times still."""
+    """A fault: the requests that it applies to, its action, and the remaining number of times."""
 
     method: str
     part: str
@@ -51,7 +52,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A line of the request log; header names are in lower case."""
+    """An entry of the request log. Header names are in lower case."""
 
     method: str
     path: str
@@ -60,14 +61,14 @@ class Request:
 
 @dataclass
 class Repository:
-    """The contents of a repository; `manifests` by tag and by digest: media type and bytes."""
+    """The contents of a repository. `manifests`: tag or digest -> (media type, bytes)."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
 
 
 class FakeRegistry:
-    """The registry. `password` turns on Bearer tokens (or Basic), which live `token_lifetime` seconds."""
+    """A registry. With `password` it requires Bearer tokens (or Basic), which expire after `token_lifetime` seconds."""
 
     handler: type[Handler]
 
@@ -83,12 +84,12 @@ class FakeRegistry:
         self.tokens: dict[str, tuple[float, str]] = {}
         self.password, self.scheme, self.token_lifetime = password, scheme, token_lifetime
         self.anonymous_pull, self.referrers, self.upload_headers = anonymous_pull, referrers, upload_headers
-        self.page = 100  # referrers in one answer
-        self.conditions = False  # ETag and If-Match of manifests
-        self.slowness = 0.0  # seconds before a manifest is kept
-        self.redirect_blobs = ""  # an origin that blobs are redirected to
+        self.page = 100  # referrers in one response
+        self.conditions = False  # support of ETag and If-Match for manifests
+        self.slowness = 0.0  # seconds before a manifest is stored
+        self.redirect_blobs = ""  # an origin to which requests for blobs are redirected
         self.upload_origin = ""  # "relative", or the origin of upload locations
-        self.realm = ""  # instead of our own
+        self.realm = ""  # the realm of tokens, if it is another server
         self.guard = threading.Lock()
         self.released = threading.Event()
         self.server = _Server((address, port), self.handler)
@@ -116,15 +117,15 @@ class FakeRegistry:
         return f"http://{self.host}"
 
     def repository(self, name: str) -> Repository:
-        """A repository, made if missing."""
+        """Return a repository, after making it if necessary."""
         return self.repositories.setdefault(name, Repository())
 
     def fault(self, method: str, part: str, action: Any, *, times: int = 1, headers: Mapping[str, str] = {}) -> None:
-        """The next `times` requests of that method (or of several: "PATCH|PUT") whose path has that part go wrong."""
+        """Inject a fault into the next `times` requests with a method ("PATCH|PUT" for two) and a part of the path."""
         self.faults.append(Fault(method, part, action, times, headers))
 
     def take_fault(self, method: str, path: str) -> Fault | None:
-        """The fault of a request, if any."""
+        """Return the fault for a request, or None."""
         with self.guard:
             for fault in self.faults:
                 if fault.times > 0 and method in fault.method.split("|") and fault.part in path:
@@ -133,17 +134,17 @@ class FakeRegistry:
         return None
 
     def count(self, method: str, part: str) -> int:
-        """Return the number of requests of a method whose path has a part."""
+        """Return the number of requests with a method and a part of the path."""
         return sum(request.method == method and part in request.path for request in self.requests)
 
     def put_blob(self, repository: str, data: bytes) -> str:
-        """Keep a blob as if it had been pushed."""
+        """Add a blob, and return its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self.repository(repository).blobs[digest] = data
         return digest
 
     def put_manifest(self, repository: str, tag: str, media_type: str, data: bytes) -> str:
-        """Keep a manifest under its digest and a tag as if it had been pushed."""
+        """Add a manifest under its digest and a tag ("" for none), and return its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         manifests = self.repository(repository).manifests
         manifests[digest] = (media_type, data)
@@ -153,7 +154,7 @@ class FakeRegistry:
 
 
 class _Drips(io.RawIOBase):
-    """Writes byte by byte, slowly, until it is released."""
+    """Stream that writes slowly, byte by byte, until `released` is set."""
 
     def __init__(self, stream: Any, released: threading.Event) -> None:
         self.stream, self.released = stream, released
@@ -167,7 +168,7 @@ class _Drips(io.RawIOBase):
 
 
 def digest_of(data: bytes) -> str:
-    """The digest of some bytes."""
+    """Return the digest of some bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -177,18 +178,18 @@ class _Server(ThreadingHTTPServer):
     registry: FakeRegistry
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up in these tests; nothing to report."""
+        """Ignore errors, because clients close connections in these tests."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """Handler of one connection."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
     mode: str | Fault = ""
 
     def log_message(self, *_arguments: object) -> None:
-        """The request log is the registry's."""
+        """Print nothing."""
 
     def setup(self) -> None:
         super().setup()
@@ -202,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def serve(self) -> None:
-        """Log the request, then go wrong or answer."""
+        """Log the request, then apply a fault or send the response."""
         registry = self.registry
         headers = {name.lower(): value for name, value in self.headers.items()}
         registry.requests.append(Request(self.command, self.path, headers))
@@ -214,14 +215,14 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if action == "midway":
-            self.take_half(headers)
+            self.read_half(headers)
             self.close_connection = True
             return
         self.body = self.read_body(headers)
         if fault and isinstance(action, int):
             self.reply(action, b"", dict(fault.headers))
         elif action in ("reset", "close"):
-            self.hang_up(reset=action == "reset")
+            self.disconnect(reset=action == "reset")
         elif action == "hang":
             registry.released.wait(60)
             self.close_connection = True
@@ -234,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
 
     def read_body(self, headers: Mapping[str, str]) -> bytes:
-        """The request's body, of a known length or in chunks (RFC 9112 §7.1)."""
+        """Return the request's body, of a known length or in chunks (RFC 9112 §7.1)."""
         if headers.get("transfer-encoding", "") != "chunked":
             return self.rfile.read(int(headers.get("content-length", 0)))
         found = b""
@@ -244,22 +245,22 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return found
 
-    def take_half(self, headers: Mapping[str, str]) -> bytes:
-        """Read half of the request's body as it is sent, or of its first chunk; nothing becomes of it."""
+    def read_half(self, headers: Mapping[str, str]) -> bytes:
+        """Read and return half of the request's raw body, or half of its first chunk."""
         if headers.get("transfer-encoding", "") != "chunked":
             return self.rfile.read(int(headers.get("content-length", 0)) // 2)
         head = self.rfile.readline()
         return head + self.rfile.read(int(head.partition(b";")[0], 16) // 2)
 
-    def hang_up(self, *, reset: bool) -> None:
-        """End the connection, with RST where asked."""
+    def disconnect(self, *, reset: bool) -> None:
+        """Close the connection, with RST if `reset`."""
         if reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
         self.close_connection = True
 
     def reply(self, status: int, body: bytes, headers: Mapping[str, str] = {}) -> None:
-        """Answer, in the way that the fault asks for."""
+        """Send the response, as changed by the fault in `mode`."""
         mode = self.mode
         if mode == "lost":
             self.close_connection = True
@@ -284,12 +285,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def error(self, status: int, code: str, message: str, headers: Mapping[str, str] = {}) -> None:
-        """Answer with an error document."""
+        """Send a response with an error document."""
         document = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
         self.reply(status, document, {"content-type": "application/json", **headers})
 
     def route(self) -> None:
-        """The end-points of the distribution-spec."""
+        """Call the end-point of the distribution-spec."""
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/token":
@@ -312,7 +313,7 @@ class Handler(BaseHTTPRequestHandler):
             answer[kind](name, rest, query)
 
     def allowed(self, name: str) -> bool:
-        """Return whether the request may go on; answer with a challenge if not."""
+        """Return whether the request is authorized; if not, send a challenge."""
         registry = self.registry
         reading = self.command in ("GET", "HEAD")
         action = "pull" if reading else "push"
@@ -334,7 +335,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def token(self, query: Mapping[str, str]) -> None:
-        """Give a token for the scopes asked for."""
+        """Send a token for the requested scopes."""
         registry = self.registry
         scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
         form = parse_qs(self.body.decode())
@@ -354,7 +355,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps({name: value, "expires_in": registry.token_lifetime}).encode())
 
     def blob(self, name: str, digest: str, _query: Mapping[str, str]) -> None:
-        """HEAD and GET of a blob."""
+        """Process HEAD and GET of a blob."""
         data = self.registry.repository(name).blobs.get(digest)
         if data is None:
             self.error(404, "BLOB_UNKNOWN", "no such blob")
@@ -364,7 +365,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, data, {"docker-content-digest": digest})
 
     def upload(self, name: str, session: str, query: Mapping[str, str]) -> None:
-        """Mounts and uploads."""
+        """Process mounts and uploads."""
         registry = self.registry
         blobs = registry.repository(name).blobs
         if self.command == "POST":
@@ -400,7 +401,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(201, b"", {"docker-content-digest": digest})
 
     def manifest(self, name: str, tag: str, _query: Mapping[str, str]) -> None:
-        """HEAD, GET and PUT of a manifest."""
+        """Process HEAD, GET and PUT of a manifest."""
         repository = self.registry.repository(name)
         if self.command == "PUT":
             value = json.loads(self.body)
@@ -438,7 +439,7 @@ class Handler(BaseHTTPRequestHandler):
             self.error(404, "MANIFEST_UNKNOWN", "manifest unknown")
 
     def list_referrers(self, name: str, digest: str) -> None:
-        """The referrers API, where it is on."""
+        """Process the referrers API, if the registry has it."""
         if not self.registry.referrers:
             self.error(404, "NOT_FOUND", "no referrers here")
             return
@@ -463,7 +464,7 @@ FakeRegistry.handler = Handler
 def push(
     remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: FindRepository = lambda _digest: ""
 ) -> Pushed:
-    """Push an image or index to the repository of some references: first blobs, then manifests, then tags."""
+    """Push an image or index to the repository of some references: blobs, then manifests, then tags."""
     (name,) = {replace(reference, tag="", digest="") for reference in references}
     target = Target(remote, name, find)
     pushed = push_blobs(target, item, remote.client.progress.task(""))

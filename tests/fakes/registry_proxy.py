@@ -1,11 +1,11 @@
-"""The fake registry's faults before a real registry.
+"""A proxy before a real registry, which injects the faults of the fake registry.
 
     with docker_registry(directory) as server, FaultProxy(server.host) as proxy:
         proxy.fault("PUT", "/blobs/uploads/", "lost")
         ...
 
-Whatever goes not wrong is passed on as it came, `Host` included, so that the registry's own links lead through the
-proxy. With `password` the proxy asks for tokens, and gives them.
+Other requests are forwarded unchanged, including `Host`, so that the registry's links lead to the proxy. With
+`password` the proxy requires tokens, and issues them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 from tests.fakes.registry import FakeRegistry, Handler
 
-_OWN = {"connection", "date", "keep-alive", "server", "transfer-encoding"}  # what belongs to one connection
+_PER_CONNECTION = {"connection", "date", "keep-alive", "server", "transfer-encoding"}  # headers that are not forwarded
 
 
-# The seven steps of a journey there and back: method and a part of the path. A blob's bytes may come either way.
+# The seven requests of a push and a pull: method and a part of the path. A blob may be sent by PATCH or by PUT.
 STEPS = {
     "HEAD blob": ("HEAD", "/blobs/sha256:"),
     "POST": ("POST", "/blobs/uploads/"),
@@ -38,7 +38,7 @@ SINGLE = [
     *((step, "cut") for step in ("GET manifest", "GET blob")),
     *((step, "lost") for step in ("PUT blob", "PUT manifest")),
 ]
-# Sixteen single bad answers: what registries and the boxes before them say on a bad day, and bytes that are wrong.
+# Sixteen single bad responses: statuses of overloaded registries and proxies, and wrong bytes.
 ANSWERS: list[tuple[str, int | str]] = [
     *((step, 503) for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
     *((step, 429) for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
@@ -58,30 +58,31 @@ class _Forwarding(Handler):
             self.forward()
 
     def forward(self) -> None:
-        """Pass the request on, and the answer back."""
+        """Forward the request, and send back the response."""
         connection = http.client.HTTPConnection(self.registry.upstream, timeout=60)
         try:
-            headers = {**self.passed(), "content-length": str(len(self.body))}
+            headers = {**self.forwarded(), "content-length": str(len(self.body))}
             connection.request(self.command, self.path, self.body, headers)
             answer = connection.getresponse()
             body = answer.read()
         finally:
             connection.close()
-        kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in _OWN}
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        kept = {name: value for name, value in found.items() if name not in _PER_CONNECTION}
         if self.command != "HEAD":
             kept.pop("content-length", None)
         self.reply(answer.status, body, kept)
 
-    def passed(self) -> dict[str, str]:
-        """The request's headers without those of one connection, and without the proxy's own tokens."""
-        mine = _OWN | ({"authorization"} if self.registry.password else set())
-        names = {name.lower() for name in self.headers} - mine
+    def forwarded(self) -> dict[str, str]:
+        """Return the request's headers without those of the connection and without the proxy's tokens."""
+        dropped = _PER_CONNECTION | ({"authorization"} if self.registry.password else set())
+        names = {name.lower() for name in self.headers} - dropped
         return {name: ", ".join(self.headers.get_all(name, [])) for name in names}
 
-    def take_half(self, headers: Mapping[str, str]) -> bytes:
-        """Pass half of the body on, so that the registry has a part of it in its session."""
-        part = super().take_half(headers)
-        sent = self.passed() | {name: value for name, value in headers.items() if name == "transfer-encoding"}
+    def read_half(self, headers: Mapping[str, str]) -> bytes:
+        """Forward half of the body, so that the registry's upload session has a part of it."""
+        part = super().read_half(headers)
+        sent = self.forwarded() | {name: value for name, value in headers.items() if name == "transfer-encoding"}
         head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         host, _, port = self.registry.upstream.partition(":")
         with socket.create_connection((host, int(port)), 60) as upstream:
@@ -90,7 +91,7 @@ class _Forwarding(Handler):
 
 
 class FaultProxy(FakeRegistry):
-    """A proxy before `upstream` (host:port), whose faults are those of the fake registry."""
+    """A proxy before `upstream` (host:port) with the faults of the fake registry."""
 
     handler = _Forwarding
 

@@ -1,4 +1,4 @@
-"""Git repositories of packages, for dependencies that come from them, and a server of them on loopback."""
+"""Git repositories with packages, for tests of git dependencies, and an HTTP server for them on loopback."""
 
 import functools
 import threading
@@ -31,9 +31,9 @@ packages = ["top_dep"]
 
 
 def make_repository(place: Path) -> str:
-    """Write a repository with two packages, `top-dep`, whose version is its tag v1.5, and `below` in sub/; its commit.
+    """Write a repository with two packages and two commits, and return the last commit.
 
-    A commit without a tag follows the tagged one.
+    `top-dep` gets its version from the tag v1.5 of the first commit. `below` is in sub/.
     """
     files = {
         "pyproject.toml": VERSIONED, "top_dep/__init__.py": "VALUE = 1\n", "top_dep/data.txt": "data\n",
@@ -59,7 +59,8 @@ def commit_all(place: Path) -> str:
 
 @contextmanager
 def serving_files(directory: Path, paths: list[str]) -> Iterator[str]:
-    """Serve the files of a directory, as git's dumb protocol needs them; yield the address, note each path."""
+    """Serve a directory for git's dumb HTTP protocol, and yield the URL. `paths`: gets path and login of each request.
+    """
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_arguments: object) -> None:

@@ -1,8 +1,8 @@
-"""Measurement of some work in a process of its own: seconds of CPU, the peak of memory, the error.
+"""Measuring a function in a separate process: CPU time, peak memory, and the error.
 
-The peak is the kernel's VmHWM (proc(5)), reset before the work: getrusage's ru_maxrss of a child begins with what its
-parent had. The process is a fork of one that has many more modules than a program of ours: not they are counted, but
-what a program of ours has.
+The peak is the kernel's VmHWM (proc(5)), which is reset before the function runs, because the ru_maxrss of getrusage
+starts with the parent's value. The process is a fork with many more modules than hatch-docker loads. Their memory is
+not counted; instead OWN is added.
 """
 
 import importlib
@@ -17,20 +17,20 @@ from typing import Any
 
 from tests.integration.forked_python import run_module
 
-OWN = 40 << 20  # bytes that a Python with our modules has, before it works
+OWN = 40 << 20  # bytes of a Python that has loaded hatch-docker's modules
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`seconds` of CPU, the peak of resident memory in bytes, and the error that ended the work, "" for none."""
+    """CPU time in seconds, peak of resident memory in bytes, and the text of a HatchDockerError, "" without one."""
 
     seconds: float
     peak: int
-    said: str
+    error: str
 
 
 def measure(work: Callable[..., object], *arguments: str, timeout: float = 120.0) -> Measured:
-    """Do some work, a function of a module of the tests, in a process that has nothing but our modules."""
+    """Run `work`, a function of a test module, in a separate process, and return its use of resources."""
     command = [sys.executable, "-m", "tests.fakes.resource_use", f"{work.__module__}:{work.__name__}", *arguments]
     status, output = run_module(command, Path(__file__).parent.parent.parent, os.environ, timeout)
     assert status == 0, output
@@ -38,7 +38,7 @@ def measure(work: Callable[..., object], *arguments: str, timeout: float = 120.0
 
 
 def quickest(work: Callable[[], object], times: int = 10) -> float:
-    """The shortest time that some work takes, in seconds: whatever else the machine does disturbs some, not all."""
+    """Return the shortest time of several runs of `work`, in seconds. Other programs disturb only some of the runs."""
 
     def once() -> float:
         start = time.perf_counter()
@@ -49,31 +49,31 @@ def quickest(work: Callable[[], object], times: int = 10) -> float:
 
 
 def peak_of(pid: int | str = "self") -> int:
-    """The most memory that a process had at once, in bytes."""
+    """Return the peak of resident memory of a process, in bytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM:"))
 
 
 def reset_peak() -> int:
-    """From now on this process's peak is what it has from here on; what it has now, in bytes."""
+    """Reset the peak of this process to its present memory, and return that in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_of()
 
 
 def main() -> None:
-    """Import the work and all it needs, then measure it."""
+    """Import the function with its modules, then measure it."""
     from hatch_docker.core.errors import HatchDockerError
 
     module, _, name = sys.argv[1].partition(":")
     work: Any = getattr(importlib.import_module(module), name)
     before = reset_peak()
-    said, start = "", time.process_time()
+    message, start = "", time.process_time()
     try:
         work(*sys.argv[2:])
     except HatchDockerError as error:
-        said = str(error)
+        message = str(error)
     seconds = time.process_time() - start
-    print(json.dumps({"seconds": seconds, "peak": peak_of() - before + OWN, "said": said}))
+    print(json.dumps({"seconds": seconds, "peak": peak_of() - before + OWN, "error": message}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Roots for the sandbox out of the host's own files: some programs, or a Python."""
+"""Root directories for the sandbox, made of the host's files: some programs, or a Python."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ UNSHARE = {"x86_64": 272, "aarch64": 97}  # the number of the system call
 
 
 def need_sandbox() -> None:
-    """Where the kernel refuses the sandbox the test is skipped, and fails where CI=true."""
+    """Skip the test if the kernel does not allow a sandbox. With CI=true the test fails."""
     reason = sandbox_error(os.environ)
     if reason is not None:
         missing(reason)
@@ -27,7 +27,7 @@ def need_sandbox() -> None:
 
 @contextlib.contextmanager
 def readable_root(fill: Callable[[Path], Path]) -> Iterator[Path]:
-    """Yield a new root that `fill` makes and every user can read; without a sandbox the test is skipped, not in CI."""
+    """Yield a new root, filled by `fill`, that all users can read. Without a sandbox, see `need_sandbox`."""
     need_sandbox()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
@@ -35,7 +35,7 @@ def readable_root(fill: Callable[[Path], Path]) -> Iterator[Path]:
 
 
 def program_root(root: Path, programs: Iterable[str] = PROGRAMS) -> Path:
-    """Some of the host's programs in /bin, and the libraries they need."""
+    """Copy some of the host's programs to bin, with the libraries that they need, and return the root."""
     (root / "bin").mkdir()
     for program in programs:
         found = Path(need(program)).resolve()
@@ -47,7 +47,7 @@ def program_root(root: Path, programs: Iterable[str] = PROGRAMS) -> Path:
 
 
 def python_root(root: Path) -> Path:
-    """The Python that runs the tests in /usr, without what its packages brought."""
+    """Copy the Python that runs the tests to usr, without site-packages, and return the root."""
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     library = Path(sysconfig.get_path("stdlib"))
     skipped = ("test", "tests", "idlelib", "site-packages", "dist-packages", "config-*", "*.a")
@@ -67,12 +67,12 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)  # its time, too, which compiled modules are valid for
+        shutil.copy2(source, target, follow_symlinks=False)  # with the time, because .pyc files contain it
 
 
 @functools.cache
 def _loaded(program: str) -> list[str]:
-    """Return the words of ldd about a program of the host."""
+    """Return the words in ldd's output for a program of the host."""
     return subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout.split()
 
 
@@ -85,7 +85,7 @@ def _libraries(program: Path, root: Path) -> None:
 
 
 def tree(root: Path) -> dict[str, tuple[str, int]]:
-    """Return what is below a directory, by its path: kind or contents, and mode."""
+    """Return the files below a directory: path -> (kind or contents, mode)."""
     found = {}
     for path in sorted(root.rglob("*")):
         kind = f"link {path.readlink()}" if path.is_symlink() else "dir" if path.is_dir() else path.read_text()

@@ -1,4 +1,4 @@
-"""Images with things installed in them, as far as files tell: distributions, packages, their own SBOMs."""
+"""Images with the metadata of installed distributions and packages, and with embedded SBOMs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -66,18 +66,18 @@ def project(**facts: Any) -> Metadata:
 
 
 def plan(table: Mapping[str, Any] | None = None, **facts: Any) -> Plan:
-    """Return the plan that some options of that project give."""
+    """Return the plan for some options of this project."""
     return make_plan(project(**facts), load_config(table or {}, {}, None), plans.HOST)
 
 
 def metadata(name: str, version: str, *lines: str, site: str = SITE) -> Entry:
-    """The METADATA of an installed distribution."""
+    """Return the entry of an installed distribution's METADATA."""
     text = "\n".join(("Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *lines, "", "Name: not this"))
     return file(f"{site}/{name.replace('-', '_')}-{version}.dist-info/METADATA", text)
 
 
 def embedded_sbom(name: str, version: str, document: Mapping[str, Any] | bytes, file_name: str = "sbom.json") -> Entry:
-    """A distribution's own SBOM (PEP 770)."""
+    """Return the entry of an SBOM in a distribution (PEP 770)."""
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
     return file(f"{SITE}/{name}-{version}.dist-info/sboms/{file_name}", data)
 
@@ -107,8 +107,8 @@ def plan_and_image(
     ctx: Context, dependencies: Sequence[Entry] = DEPENDENCIES, own: Sequence[Entry] = (OWN,),
     table: Mapping[str, Any] | None = None, system: Layer | None = None, **facts: Any,
 ) -> tuple[Plan, BuiltImage]:
-    """A plan and the image that it could have made, on a base like python:3.13-slim."""
-    made = plan(table, **facts)
+    """Return a plan and an image that fits it, on a base like python:3.13-slim."""
+    own_plan = plan(table, **facts)
     python = python_image()
     base = base_of(
         BasePlan("registry", "python:3.13-slim", "python:3.13-slim"),
@@ -124,7 +124,7 @@ def plan_and_image(
         )
     )
     wheel = WheelInfo("my_app-1.2.3-py3-none-any.whl", "c" * 64)
-    return made, BuiltImage(image, base, tuple(notes), wheel, pins)
+    return own_plan, BuiltImage(image, base, tuple(notes), wheel, pins)
 
 
 def _history() -> Any:

@@ -1,4 +1,4 @@
-"""A terminal: a program runs in a pseudo-terminal, and what its user would see is read off a screen (pyte)."""
+"""Running a program in a pseudo-terminal, with a screen emulator (pyte) that shows what the user would see."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ import pyte
 
 @dataclass
 class Terminal:
-    """A program at work, and its screen. `seen` are all the different screens, each as its lines."""
+    """A running program and its screen. `seen`: all different screens so far, each as a list of lines."""
 
     process: subprocess.Popen[bytes]
     master: int
@@ -30,11 +30,11 @@ class Terminal:
         self.stream: Any = pyte.ByteStream(self.screen)
 
     def lines(self) -> list[str]:
-        """Return the lines of the screen, without the empty ones."""
+        """Return the lines of the screen that are not empty."""
         return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def read(self, until: Callable[[list[str]], bool] = lambda _lines: False, timeout: float = 60) -> list[str]:
-        """Read until the screen is as wanted, or the program has gone; returns what it shows then."""
+        """Read until `until` is true for the screen, or the program has ended. Return the lines of the screen."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             try:
@@ -53,7 +53,7 @@ class Terminal:
         return self.lines()
 
     def end(self, timeout: float = 30) -> int:
-        """Read to the end; returns the program's status."""
+        """Read until the program ends, and return its exit status."""
         self.read(timeout=timeout)
         os.close(self.master)
         return self.process.wait(timeout)
@@ -68,13 +68,13 @@ def start(
     command: Sequence[str], *, columns: int = 80, cwd: Path | None = None,
     variables: Mapping[str, str | None] | None = None, piped: bool = False,
 ) -> Terminal:
-    """Start a program in a terminal of its own, in a session of its own; `piped` has its standard output elsewhere."""
+    """Start a program in a new terminal and a new session. `piped`: its standard output is a pipe, not the terminal."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    given: dict[str, str | None] = {"TERM": "xterm-256color", **dict.fromkeys(("CI", "NO_COLOR", "COLUMNS", "LINES"))}
-    given |= variables or {}
-    environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
-    for name in [name for name, value in given.items() if value is None]:
+    changes: dict[str, str | None] = {"TERM": "xterm-256color", **dict.fromkeys(("CI", "NO_COLOR", "COLUMNS", "LINES"))}
+    changes |= variables or {}
+    environment = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
+    for name in [name for name, value in changes.items() if value is None]:
         environment.pop(name, None)
     process = subprocess.Popen(
         list(command), stdin=slave, stdout=subprocess.PIPE if piped else slave, stderr=slave, cwd=cwd, env=environment,

@@ -1,4 +1,4 @@
-"""Wheels that are written as a test wants them, and what is installed of them."""
+"""Wheels with any contents, and the entries that their installation makes."""
 
 import base64
 import csv
@@ -23,13 +23,13 @@ INFO = "demo-1.0.dist-info"
 
 @dataclass
 class Wheel:
-    """A wheel to be written, sound unless a test spoils it."""
+    """A wheel to be written. It is valid, unless a test changes the defaults."""
 
     files: dict[str, bytes] = field(default_factory=lambda: {"demo/__init__.py": b"name = 'demo'\n"})
     modes: dict[str, int] = field(default_factory=dict)
     scripts: str = ""
     unrecorded: set[str] = field(default_factory=set)
-    records: dict[str, str] = field(default_factory=dict)  # path -> the line that RECORD has for it
+    records: dict[str, str] = field(default_factory=dict)  # path -> its line in RECORD
     metadata: str = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
     record: bool = True
     twice: tuple[str, bytes] | None = None
@@ -64,7 +64,7 @@ def record_hash(data: bytes) -> str:
 
 
 def read_entries(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """By their paths, their contents read, as a layer's writer reads them: that is where RECORD is compared."""
+    """Return entries by path with their contents. Reading the contents compares the files with RECORD."""
     return {entry.path: replace(entry, content=content(entry) if entry.kind == "file" else None) for entry in entries}
 
 

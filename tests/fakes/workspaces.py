@@ -1,4 +1,4 @@
-"""Projects of a workspace, written where a test wants them."""
+"""Writing the projects of a workspace."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ def write_member(
     directory: Path, name: str, *, version: str = "1.0", dependencies: Sequence[str] = (), more: str = "",
     system: str = BUILD_SYSTEM, code: str = "",
 ) -> Path:
-    """A project with one module of its name; returns its directory."""
+    """Write a project with one module that has the project's name, and return its directory."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = ", ".join(f'"{line}"' for line in dependencies)
     (directory / "pyproject.toml").write_text(

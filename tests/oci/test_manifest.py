@@ -223,7 +223,7 @@ def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> N
     else:
         registry.put_manifest("team/app", "1", OCI.manifest, data)
     found = measure(read_large, registry.host, str(tmp_path / "cache"))
-    assert said in found.said
+    assert said in found.error
     assert found.peak < 200 << 20, found
     assert found.seconds < 4, found
     assert sum(sent) < 20_000_000

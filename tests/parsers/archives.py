@@ -1,4 +1,4 @@
-"""Archives: layers, packages of Debian, archives of images, sdists."""
+"""Parsers of archives: layers, .debs, archives of images, sdists."""
 
 import gzip
 import io
@@ -44,8 +44,8 @@ def tar_of(form: int) -> bytes:
 TARS = [tar_of(form) for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)]
 
 
-def summed(data: bytes) -> bytes:
-    """With the sums of headers set right, damage gets further."""
+def with_checksums(data: bytes) -> bytes:
+    """Correct the checksums of tar headers. Otherwise parsers would reject all damaged headers at once."""
     raw = bytearray(data)
     for start in range(0, len(raw) - 511, 512):
         if raw[start + 257 : start + 262] == b"ustar":
@@ -54,12 +54,12 @@ def summed(data: bytes) -> bytes:
     return bytes(raw)
 
 
-@parses((one_of(mapped(damaged(TARS), summed), damaged([TARS[1]])), TARS[0]))
+@parses((one_of(mapped(damaged(TARS), with_checksums), damaged([TARS[1]])), TARS[0]))
 def layer(data: bytes, directory: Path) -> None:
     descriptor = replace(IMAGE.layers[0].descriptor, digest=digest_of(data), media_type=OCI.layer)
-    made = Layer(descriptor, digest_of(data), None, lambda: io.BytesIO(data))
-    merge_layers([made], lambda _path, stream: stream.read())
-    extract([made], directory)
+    damaged_layer = Layer(descriptor, digest_of(data), None, lambda: io.BytesIO(data))
+    merge_layers([damaged_layer], lambda _path, stream: stream.read())
+    extract([damaged_layer], directory)
 
 
 def packed(compression: str) -> bytes:
@@ -93,7 +93,7 @@ def oci_archive() -> bytes:
     return out.getvalue()
 
 
-@parses((mapped(damaged([oci_archive()]), summed), oci_archive()))
+@parses((mapped(damaged([oci_archive()]), with_checksums), oci_archive()))
 def archive(data: bytes, directory: Path) -> None:
     found = read_archive(written(directory, "a.tar", data), AMD64)
     assert isinstance(found, Image)
@@ -104,7 +104,10 @@ SDISTS = [make_sdist("gadget", "1.0", requires=["a; extra == 'x'"])[1], make_sdi
 
 
 @parses((
-    one_of(damaged(SDISTS), mapped(damaged([gzip.decompress(SDISTS[0])]), lambda data: gzip.compress(summed(data)))),
+    one_of(
+        damaged(SDISTS),
+        mapped(damaged([gzip.decompress(SDISTS[0])]), lambda data: gzip.compress(with_checksums(data))),
+    ),
     SDISTS[0],
 ))
 def sdist(data: bytes, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Debian's archive, and what is in a base."""
+"""Parsers of files from Debian's archive and in base images."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Locks, and the settings of pip and uv."""
+"""Parsers of lock files, and of the settings of pip, uv, Poetry and PDM."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Registration of the parsers of untrusted input, with sound documents and damaged ones, for test_fuzz."""
+"""Registration of parsers of untrusted input, with valid and damaged documents, for test_fuzz."""
 
 import json
 import tomllib
@@ -10,13 +10,13 @@ from tests.fakes.damaged_documents import Draw, damaged, damaged_text, mapped, o
 
 Parse = Callable[[Any, Path], object]
 Documents = tuple[Draw, Any]
-"""Damaged documents, and a sound one."""
+"""Damaged documents, and a valid document."""
 
 PARSERS: dict[str, tuple[Parse, Draw, Any]] = {}
 
 
 def parses(documents: Documents) -> Callable[[Parse], Parse]:
-    """Register a function that lets a parser read a document; it may use a directory."""
+    """Register a function that parses a document. Its second argument is a directory for files."""
 
     def register(parse: Parse) -> Parse:
         PARSERS[parse.__name__] = (parse, *documents)
@@ -34,7 +34,7 @@ def of_text(*documents: str) -> Documents:
 
 
 def of_json(*values: Any) -> Documents:
-    """Documents in which values or bytes are others."""
+    """Return documents with wrong values or damaged bytes."""
     texts = [json.dumps(value).encode() for value in values]
     return one_of(mapped(wrong_values(values), lambda value: json.dumps(value).encode()), damaged(texts)), texts[0]
 
@@ -46,9 +46,9 @@ def of_toml(text: str) -> Documents:
 
 
 def toml(value: Any, top: bool = True) -> str:
-    """A value as TOML writes it inline; what TOML cannot say is left out."""
+    """Return a value as TOML. Nested tables are inline. None, which TOML does not have, is left out."""
     if isinstance(value, dict):
-        rows = [f"{toml(name, False)} = {toml(one, False)}" for name, one in value.items() if one is not None]
+        rows = [f"{toml(name, False)} = {toml(item, False)}" for name, item in value.items() if item is not None]
         return "\n".join(rows) if top else "{" + ", ".join(rows) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(toml(item, False) for item in value if item is not None) + "]"

@@ -1,4 +1,4 @@
-"""Parsers of the answers of registries, and of their names."""
+"""Parsers of references, of responses of registries, and of Docker's configuration."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def retry_after_header(texts: tuple[str, str], _directory: Path) -> None:
 
 
 @parses(of_bytes(b'{"errors": [{"code": "DENIED", "message": "no\\u001b[2J"}]}', b"plain text", b'{"errors": [[]]}'))
-def refusal(data: bytes, _directory: Path) -> None:
+def registry_error(data: bytes, _directory: Path) -> None:
     assert explain(Response(400, {"content-type": "text/plain"}, data, "")).isprintable()
 
 

@@ -1,4 +1,4 @@
-"""Wheels, and the documents in them."""
+"""Parsers of wheels, of the documents in them, and of index pages."""
 
 import base64
 import functools
@@ -32,14 +32,14 @@ def record_of(files: Mapping[str, bytes]) -> bytes:
 
 
 def wheel_of(name: str = "", data: bytes = b"") -> bytes:
-    """A wheel, one of whose documents is another; RECORD knows of it, unless it is RECORD."""
+    """Return a wheel in which the document `name` is replaced by `data`. RECORD has the new hash, or is replaced."""
     files = {"gadget/__init__.py": b"x = 1\n", "gadget-1.0.data/scripts/tool": b"#!python\n"}
     files |= {f"{INFO}/{text}": TEXTS[text] for text in TEXTS} | ({f"{INFO}/{name}": data} if name in TEXTS else {})
     files[f"{INFO}/RECORD"] = data if name == "RECORD" else record_of(files)
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as made:
+    with zipfile.ZipFile(out, "w") as archive:
         for path, content in files.items():
-            made.writestr(zipfile.ZipInfo(path), content)
+            archive.writestr(zipfile.ZipInfo(path), content)
     return out.getvalue()
 
 
@@ -76,7 +76,7 @@ def index_page_html(data: bytes, _directory: Path) -> None:
         file.fits("3.13.5")
 
 
-with zipfile.ZipFile(io.BytesIO(wheel_of())) as _sound:
+with zipfile.ZipFile(io.BytesIO(wheel_of())) as _valid:
     for _name in (*TEXTS, "RECORD"):
-        _damaged = mapped(damaged([_sound.read(f"{INFO}/{_name}")]), functools.partial(wheel_of, _name))
+        _damaged = mapped(damaged([_valid.read(f"{INFO}/{_name}")]), functools.partial(wheel_of, _name))
         PARSERS[f"wheel_{_name}"] = (wheel, _damaged, wheel_of())

@@ -1,4 +1,4 @@
-"""Parsers of options, variables and BuildKit's log."""
+"""Parsers of options, of variables, and of BuildKit's log."""
 
 import json
 import tomllib
