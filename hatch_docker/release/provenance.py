@@ -36,7 +36,7 @@ def provenance(
     """Return the statement about an image or index, as parsed JSON.
 
     `locks`: the digests of the lock files, by file name. `documents`: the digests of the SBOMs, by file name. `used`:
-    the packages with which wheels were built, as in `Context.used`.
+    the packages with which wheels were built, as in `Context.materials`.
     """
     images = item.images if isinstance(item, Index) else ()
     name = plan.image
