@@ -1,4 +1,4 @@
-"""Projects of other build backends than hatchling, their files by name; and how one is built."""
+"""Projects with other build backends than hatchling (file name -> content), and functions that build them."""
 
 import json
 import sys
@@ -85,7 +85,7 @@ flit-demo = "flit_demo:main"
 """,
     "flit_demo.py": '"""A demonstration."""\n__version__ = "2.1"\n\ndef main():\n    print("flit")\n',
 }
-FILES = {
+SCRIPTS = {
     "setup.py": """
 from setuptools import setup
 setup(name="old-demo", version="0.1", scripts=["bin/old-demo"])
@@ -120,7 +120,7 @@ version = "5"
 uv-demo = "uv_demo.build.main:main"
 """,
     "src/uv_demo/__init__.py": "",
-    "src/uv_demo/build/__init__.py": "",  # no output of a tool, whatever its name
+    "src/uv_demo/build/__init__.py": "",  # a package, though the name is that of a directory with build output
     "src/uv_demo/build/main.py": "def main():\n    print('uv')\n",
 }
 MESON = {
@@ -219,20 +219,20 @@ end subroutine
 
 
 def write(directory: Path, files: dict[str, str], *, tag: str = "") -> Path:
-    """A project's files; with `tag` in a repository with one commit of that tag."""
+    """Write a project's files; with `tag`, commit them in a new git repository and tag the commit."""
     write_files(directory, files)
     if tag:
         commit(directory, tag)
     return directory
 
 
-def says(command: str, words: str) -> str:
-    """A check of the image that holds where a program of it says some words."""
+def output_check(command: str, words: str) -> str:
+    """Return the option `check.command`: it succeeds if a program of the image prints `words`."""
     code = f"import subprocess as s; o = s.check_output([{command!r}], text=True); assert o.strip() == {words!r}, o"
     return json.dumps(["python", "-c", code])
 
 
 def make(project: Path, cache: Path, *command: str, prefix: Sequence[str] = (), **variables: str) -> Outcome:
-    """Run `hatch-docker build PROJECT`, or another command, within the program of a prefix."""
+    """Run `hatch-docker build PROJECT`, or another command; `prefix`: a program that starts it, with its arguments."""
     program = [*prefix, sys.executable, "-m", "hatch_docker", *(command or ("build",)), str(project)]
     return run_in(project, cache, *program, variables={"HATCH_DOCKER_BASE": "debian:trixie", **variables})

@@ -1,4 +1,4 @@
-"""Whole builds as a user starts them: a process of hatchling in a project's directory."""
+"""Functions that run whole builds as a user does: a process of hatchling in the project's directory."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from tests.validate import validate
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a program: its status, its output, dist/, and the receipts that it left there."""
+    """The exit status and the output of a program, the path of dist/, and the receipts in it."""
 
     status: int
     output: str
     directory: Path
 
     def __post_init__(self) -> None:
-        """Read the receipts, before the next build writes others."""
+        """Read the receipts now: the next build overwrites them."""
         files = [path for path in self.directory.glob("*.image.json") if path.is_file()]
         object.__setattr__(self, "receipts", [path.read_bytes() for path in files])
 
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        """The receipt's layers of the first platform."""
+        """Return the layers of the first platform in the receipt."""
         found: list[dict[str, Any]] = self.receipt["platforms"][0]["layers"]
         return found
 
@@ -55,7 +55,7 @@ class Outcome:
         return str(self.receipt["digest"])
 
     def item(self) -> Image | Index:
-        """Return the image or index in the archive; it is valid and has the digest of the receipt."""
+        """Return the image or index in the archive, after checks of its structure and its digest."""
         item = read_archive(self.archive)
         validate(item)
         assert item.digest == self.digest
@@ -66,23 +66,23 @@ class Outcome:
         assert isinstance(item, Image)
         return item
 
-    def made(self) -> list[str]:
-        """The kinds of the layers that this build had to make."""
+    def new_layers(self) -> list[str]:
+        """Return the kinds of the layers that did not come from the cache."""
         (platform,) = self.receipt["platforms"]
         return [layer["kind"] for layer in platform["layers"] if not layer["cached"]]
 
 
 def environment(cache: Path, variables: Mapping[str, str] = {}) -> dict[str, str]:
-    """Return this process's environment with a cache; nothing is loaded into a daemon unless `variables` ask for it."""
+    """Return the environment with a cache directory, without loading into a daemon, and with `variables` added."""
     return {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables}
 
 
 def run_in(
     project: Path, cache: Path, *command: str, variables: Mapping[str, str] = {}, timeout: float = 600, **options: Any
 ) -> Outcome:
-    """Run a program in a project's directory; return what it printed and what is in dist/.
+    """Run a program in a project's directory; return its outcome.
 
-    `options` are for `subprocess.run`; without any, a command of hatchling or hatch_docker is a fork.
+    `options` are passed to `subprocess.run`. Without them, `python -m hatchling` and `hatch_docker` run in a fork.
     """
     environ = environment(cache, variables)
     if not options and is_forkable(command, environ):
@@ -110,7 +110,7 @@ def start(project: Path, cache: Path, *command: str, variables: Mapping[str, str
 
 
 def other_python() -> str:
-    """A Python that any user can run, of another version than this one where there is one: Debian's own."""
+    """Return the path of a Python of Debian, which every user can run; preferably of another version than this one."""
     found = [path for minor in (13, 11, 12, 14) if (path := Path(f"/usr/bin/python3.{minor}")).exists()]
     if not found:
         need("/usr/bin/python3")
@@ -119,52 +119,52 @@ def other_python() -> str:
 
 
 def install_elsewhere(python: str, venv: Path) -> None:
-    """Install this project into a new virtual environment of another Python, as its users would."""
+    """Install hatch-docker into a new virtual environment of another Python, as a user would."""
     root = Path(__file__).parent.parent.parent
     uv("venv", "-q", "--python", python, str(venv))
     uv("pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]")
 
 
 def build(project: Path, cache: Path, **options: Any) -> Outcome:
-    """A build that must succeed."""
+    """Run `hatchling build`, which must succeed; return its outcome."""
     outcome = run_build(project, cache, **options)
     assert outcome.status == 0, outcome.output
     return outcome
 
 
 def check_failed(outcome: Outcome, *words: str, last_line: bool = False) -> None:
-    """Check that a program ended with status 1, some words, in its last line perhaps, and no traceback."""
+    """Check that a program failed with status 1, without a traceback, and printed `words` (in its last line)."""
     assert outcome.status == 1, outcome.output
     text = outcome.output.strip().splitlines()[-1] if last_line else outcome.output
     assert [word for word in words if word not in text] == [], outcome.output
     assert "Traceback" not in outcome.output
 
 
-def written(outcome: Outcome) -> list[Path]:
-    """Return what is in dist/, which a failed build leaves empty."""
+def files_in_dist(outcome: Outcome) -> list[Path]:
+    """Return the files in dist/; after a first build that failed there are none."""
     return list(outcome.directory.iterdir()) if outcome.directory.exists() else []
 
 
 def paths(image: Image, *, above_base: bool = False) -> list[str]:
-    """The path of every entry, base first."""
+    """Return the path of every entry of every layer, the base's layer first."""
     layers = image.layers[1:] if above_base else image.layers
     return [entry.path for layer in layers for entry, _ in layer_entries(layer)]
 
 
 def check_option(kind: str) -> str:
-    """A check that runs the project's own command."""
+    """Return the table `check` with the command of the project."""
     command = ", ".join(f'"{word}"' for word in KINDS[kind].command)
     return f"[tool.hatch-docker.check]\ncommand = [{command}]"
 
 
-def command(project: Path, cache: Path, *arguments: str, **variables: str) -> Outcome:
+def run_command(project: Path, cache: Path, *arguments: str, **variables: str) -> Outcome:
     """Run `hatch-docker ARGUMENTS` in a project's directory."""
     return run_in(project, cache, sys.executable, "-m", "hatch_docker", *arguments, variables=variables)
 
 
-def done(project: Path, cache: Path, *arguments: str, **variables: str) -> str:
+def output_of(project: Path, cache: Path, *arguments: str, **variables: str) -> str:
     """Run a `hatch-docker` command that must succeed; return what it printed."""
-    found = command(project, cache, *arguments, **variables)
+    found = run_command(project, cache, *arguments, **variables)
     assert found.status == 0, found.output
     return found.output
 
@@ -180,7 +180,7 @@ def uv(*arguments: str, cwd: Path | None = None) -> None:
 
 
 def edit(project: Path, old: str, new: str) -> None:
-    """Replace some words of a project's pyproject.toml, which must have them."""
+    """Replace a text in a project's pyproject.toml, which must contain it."""
     path = project / "pyproject.toml"
     text = path.read_text("utf-8")
     assert old in text
@@ -188,13 +188,13 @@ def edit(project: Path, old: str, new: str) -> None:
 
 
 def require(project: Path, *requirements: str) -> Path:
-    """Give a project that has no dependencies some; return its directory."""
+    """Add dependencies to a project that has none; return its directory."""
     edit(project, "requires-python", f"dependencies = {list(requirements)}\nrequires-python")
     return project
 
 
 def write_program(directory: Path, name: str, code: str, options: str, *, dependencies: Sequence[str] = ()) -> Path:
-    """A project of one module, whose `main` is its command; the options are those behind its base."""
+    """Write a project of one module, whose function `main` is its command; `options` follow the base in the table."""
     project = (
         f'{BUILD_SYSTEM}[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
         f'dependencies = {list(dependencies)}\nscripts.{name} = "{name}:main"\n'

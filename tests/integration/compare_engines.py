@@ -1,4 +1,4 @@
-"""Projects that no cache has seen, and how what different builders make of them is compared."""
+"""Projects that are in no cache, and comparisons of the images that the engines and `docker build` make of them."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from tests.conftest import run
 from tests.integration.builds import Outcome, build, check_option
 from tests.projects import KINDS, write_project
 
-SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
-NAME = "hatch-docker/tested"  # no image of whoever runs the tests
-# Two steps, the second on what the first wrote: a program, a link, an empty directory, files beside those of a wheel.
+COMPARED_KINDS = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
+NAME = "hatch-docker/tested"  # a name that a developer's own image does not have
+# The second step reads a file of the first. Outputs: a program, a link, an empty directory, a module in site-packages.
 STEPS = """
 [[tool.hatch-docker.steps]]
 command = ["python", "-c", '''import os, pathlib
@@ -43,39 +43,42 @@ OPTIONS = {
     "extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]',
     "c-extension": 'volumes = ["/data", "/data/cache", "/var/lib/app/store", "/var/run/app", "/var/tmp"]',
 }
-# A daemon's bridge is not there on every machine, and no build here asks for the network.
+# Some machines have no Docker bridge network, and no build of the tests needs the network.
 PLAIN = {"HATCH_DOCKER_BUILD_NETWORK": "false"}
 BUILDKIT = {**PLAIN, "HATCH_DOCKER_ENGINE": "buildkit"}
 
-DIFFERENT: Mapping[str, str] = {
-    "opt": "COPY makes the directories above a tree, which the embedded engine leaves to whoever unpacks it",
-    "w $y": "WORKDIR makes its directory, which a runtime makes when a container starts",
+ONLY_IN_DOCKER_BUILD: Mapping[str, str] = {
+    "opt": "COPY adds entries for the parents of a copied tree; the embedded engine does not, as unpacking makes them",
+    "w $y": "WORKDIR adds an entry for its directory; otherwise the runtime makes it when a container starts",
 }
-"""Paths that only the image of `docker build` has, and why. Of the configuration nothing but Podman's label."""
+"""Paths that only the image of `docker build` has, each with the reason."""
 
 
 def project(kind: str, directory: Path, **options: str) -> Path:
-    """A project that no cache has seen."""
+    """Write a project with a unique module, so that no cache contains its wheel."""
     made = write_project(kind, directory, options=options.get("options", OPTIONS.get(kind, "")))
     edit_module(made)
     return made
 
 
 def edit_module(made: Path) -> None:
-    """Change a module to what it never was before."""
+    """Append a random comment to a module, so that no cache contains the project's wheel."""
     module = next(path for path in sorted(made.rglob("*.py")) if path.name != "hatch_build.py")
     module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")
 
 
 def materials(outcome: Outcome) -> list[str]:
-    """Return the materials of an image and of the wheels in it, as the provenance states them."""
+    """Return the names of the materials in the provenance (`resolvedDependencies`) that have a digest."""
     statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
     found = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     return [material.get("uri", material.get("name")) for material in found if material["digest"]]
 
 
 def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, *, more: str = "") -> None:
-    """Build a project that no cache has seen, with `more` tables, with both engines, and compare everything."""
+    """Build a new project with both engines and compare digest, receipt, provenance and the running container.
+
+    `more`: tables that are appended to pyproject.toml.
+    """
     options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}\n{more}'
     made = project(kind, work / "p", options=options)
     plain = {"SOURCE_DATE_EPOCH": "1700000000", "HATCH_DOCKER_BASE": base}
@@ -83,25 +86,25 @@ def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, 
     embedded.directory.rename(work / "embedded")
     embedded = replace(embedded, directory=work / "embedded")
     other = build(made, cache, variables={**BUILDKIT, **plain, "HATCH_DOCKER_TAGS": "buildkit"})
-    assert "install-project" in other.output, "it came from a cache: nothing was compared"
+    assert "install-project" in other.output, "the image came from a cache: nothing was compared"
     assert other.digest == embedded.digest
     (there,), (here,) = other.receipt["platforms"], embedded.receipt["platforms"]
     assert [layer["contents"] for layer in there["layers"]] == [layer["contents"] for layer in here["layers"]]
     assert abs(there["unpacked_size"] - here["unpacked_size"]) <= 0.03 * here["unpacked_size"]
     assert other.receipt["wheel"] == embedded.receipt["wheel"]
-    if base.startswith("debian:"):  # else that base's own apt brings the compiler, and not all of it is new
+    if base.startswith("debian:"):  # on another base its own apt installs the compiler, so that the materials differ
         assert materials(other) == materials(embedded)
         assert kind != "c-extension" or any("/gcc@" in uri for uri in materials(embedded))
     found, expected = behaviours(docker, {"buildkit": other, "embedded": embedded})
     assert found == expected
     assert (found.status, found.user, found.group) == (0, 65532, 65532 if base.startswith("debian:") else 0)
-    if kind not in ("extras-and-groups", "vcs-version"):  # there it depends on the options, and on the edit
+    if kind not in ("extras-and-groups", "vcs-version"):  # their output depends on the options and on the edit
         assert found.output == KINDS[kind].output
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A container's output and status, user and group, variables, directory and Python."""
+    """The output and exit status of a container, and its user, group, variables, working directory and Python."""
 
     output: str
     status: int
@@ -121,7 +124,7 @@ print(json.dumps([os.getuid(), os.getgid(), env, os.getcwd(), sys.version, sys.p
 
 
 def behaviours(docker: str, outcomes: Mapping[str, Outcome]) -> list[Behaviour]:
-    """Run the images of some builds, by their tags, in Docker: read-only and without capabilities."""
+    """Run the images of several builds (tag -> outcome) in Docker, read-only and without capabilities."""
     start = [docker, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
     names = [f"{NAME}:{tag}" for tag in outcomes]
     found = []
@@ -137,19 +140,20 @@ def behaviours(docker: str, outcomes: Mapping[str, Outcome]) -> list[Behaviour]:
 
 
 def stages(outcome: Outcome) -> list[str]:
-    """The stages that a build had to run."""
+    """Return the names of the stages that a build ran, instead of taking them from BuildKit's cache."""
     return re.findall(r"^  ((?:install|build|environment)-\S+) ", outcome.output, re.MULTILINE)
 
 
 def written_dockerfile(made: Path, cache: Path) -> tuple[Outcome, Path]:
-    """The image by the embedded engine, and the Dockerfile that was written."""
+    """Build an image with the embedded engine and write the Dockerfile; return the outcome and the Dockerfile."""
     outcome = build(made, cache, verb="docker:image,dockerfile", variables={**PLAIN, "HATCH_DOCKER_IMAGE": NAME})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     return outcome, dockerfile
 
 
 def tree(image: Image) -> dict[str, tuple[object, ...]]:
-    """Every path: type, mode, owner, target and content; of the upper layer where two have it."""
+    """Return type, mode, owner, link target and SHA-256 of each path after all layers, whiteouts included, are applied.
+    """
     found: dict[str, tuple[object, ...]] = {}
     for layer in image.layers:
         gone = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]
@@ -165,23 +169,23 @@ def tree(image: Image) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def settled(image: Image) -> dict[str, Any]:
-    """The configuration, empty values left out as they mean the same."""
+def comparable_config(image: Image) -> dict[str, Any]:
+    """Return the configuration without empty values, which mean the same as absent ones."""
     config = {key: value for key, value in image.config_json["config"].items() if value}
     config.pop("ArgsEscaped", None)  # for Windows
-    config["Labels"].pop("io.buildah.version", None)  # Podman signs what it builds
+    config["Labels"].pop("io.buildah.version", None)  # added by Podman
     return {**config, "Env": sorted(config["Env"])}
 
 
 def assert_same(by_hand: Image, ours: Image) -> None:
     here, there = tree(ours), tree(by_hand)
     extra = set(there) - set(here)
-    assert extra <= set(DIFFERENT)
+    assert extra <= set(ONLY_IN_DOCKER_BUILD)
     assert {path: there.get(path) for path in here} == here
-    assert settled(by_hand) == settled(ours)
+    assert comparable_config(by_hand) == comparable_config(ours)
     assert abs(size(by_hand) - size(ours)) <= 0.03 * size(ours)
 
 
 def size(image: Image) -> int:
-    """The bytes of all files of all layers."""
+    """Return the sum of the sizes of all files in all layers, in bytes."""
     return sum(entry.size for layer in image.layers for entry, _ in layer_entries(layer))

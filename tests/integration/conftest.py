@@ -1,4 +1,4 @@
-"""Fixtures of whole builds: one cache for the session, so that each base is made once; registries and engines."""
+"""Fixtures for whole builds: a cache that all tests share, so that each base is made once; registries; engines."""
 
 import contextlib
 import fcntl
@@ -20,32 +20,33 @@ from tests.conftest import need, need_docker
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build
 from tests.integration.docker_registry import Server, docker_registry
-from tests.integration.prepared_build import serve_base
+from tests.integration.prepared_build import push_base
 from tests.projects import write_project
 
-# What many files of tests need, made by one worker for all: kinds of projects, their bases and platforms.
+# Builds that many test files need: kind of project, base, platform. One worker makes them for all workers.
 COMMON = (
     ("hello", "debian:trixie", ""), ("c-extension", "debian:trixie", ""),
     ("hello", "debian:trixie", "linux/arm64"), ("hello", "debian:bookworm", ""),
 )  # fmt: skip
-KEPT = "hatch-docker-tests/kept"
+SHARED_IMAGE = "hatch-docker-tests/shared"
 
 
 @contextlib.contextmanager
-def loaded(archive: Path) -> Iterator[None]:
-    """Where there is Docker, it has the layers of an image: what is loaded or built on them need not bring them."""
+def layers_in_docker(archive: Path) -> Iterator[None]:
+    """Load an image into Docker, if there is Docker, so that later loads and builds find its layers there."""
     with contextlib.suppress(FileNotFoundError):
         subprocess.run(["docker", "load", "--quiet", "--input", archive], capture_output=True, check=False)
     yield
     with contextlib.suppress(FileNotFoundError):
-        subprocess.run(["docker", "rmi", f"{KEPT}:1.0.0", f"{KEPT}:latest"], capture_output=True, check=False)
+        names = [f"{SHARED_IMAGE}:1.0.0", f"{SHARED_IMAGE}:latest"]
+        subprocess.run(["docker", "rmi", *names], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory with `hello`, the cache after the first build of COMMON, and `cache`, that after all of them.
+    """Return a directory with two caches: `hello` after the first build of COMMON, `cache` after all of them.
 
-    A single process, whose cache grows as its tests ask for it, does the first build alone.
+    Without xdist only the first build is done: the single process makes the rest when a test needs it.
     """
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
@@ -54,7 +55,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     def make(number: int) -> None:
         kind, base, platforms = COMMON[number]
-        project = write_project(kind, shared / f"{number}", base=base, options=f'image = "{KEPT}"')
+        project = write_project(kind, shared / f"{number}", base=base, options=f'image = "{SHARED_IMAGE}"')
         for source in (*project.rglob("*.py"), *project.rglob("*.c")):
             source.write_text(f"{source.read_text()}\n#define NO_OTHER_PROJECT\n")  # a comment in Python
         build(project, shared / "made", variables={"HATCH_DOCKER_PLATFORMS": platforms} if platforms else {})
@@ -67,15 +68,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 shutil.copytree(shared / "made", shared / "hello", symlinks=True)
                 list(pool.map(make, range(1, len(COMMON) if parallel else 1)))
                 (shared / "made").rename(shared / "cache")
-                stack.enter_context(loaded(shared / "0/dist/hello-1.0.0.oci.tar"))
+                stack.enter_context(layers_in_docker(shared / "0/dist/hello-1.0.0.oci.tar"))
         yield shared
 
 
 @pytest.fixture(scope="session")
 def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of all builds of a worker, which begins with what is shared.
+    """Return the cache of a worker, which starts as a copy of the shared cache.
 
-    TEST_CACHE_DIR keeps one cache for all workers, over sessions, to save a developer's time.
+    With TEST_CACHE_DIR all workers and all sessions use that directory, which saves a developer's time.
     """
     if kept := os.environ.get("TEST_CACHE_DIR"):
         return Path(kept)
@@ -87,13 +88,13 @@ def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def docker() -> Iterator[str]:
     program = need_docker()
     yield program
-    # The daemon is its user's: only what is beyond a bound goes.
+    # The build cache belongs to the user of the daemon: only what exceeds a limit is removed.
     subprocess.run([program, "builder", "prune", "-af", "--keep-storage=2GB"], capture_output=True, check=False)
 
 
 @pytest.fixture
 def podman(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Variables that give Podman a storage of the test's own, and what it needs without systemd."""
+    """Return environment variables that give Podman a new storage, and a configuration that needs no systemd."""
     need("podman"), need("runc")
     processes = "{}:{}".format(*resource.getrlimit(resource.RLIMIT_NPROC))
     places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
@@ -124,7 +125,7 @@ def remote() -> Remote:
 
 @pytest.fixture(scope="session")
 def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a wheel of this project, for the environments that frontends make."""
+    """Return a directory with a wheel of hatch-docker, for `--find-links` of isolated build environments."""
     directory = tmp_path_factory.mktemp("links")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
     subprocess.run(command, cwd=Path(__file__).parent.parent.parent, check=True, capture_output=True)
@@ -133,7 +134,7 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def skopeo(tmp_path: Path) -> list[str]:
-    """skopeo, which reads no login of the user's: without a login session it may not."""
+    """Return the command of skopeo with an empty file of logins; the user's own file may be unreadable."""
     path = tmp_path / "auth.json"
     path.write_text("{}")
     return ["env", f"REGISTRY_AUTH_FILE={path}", need("skopeo")]
@@ -141,12 +142,12 @@ def skopeo(tmp_path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[str]:
-    """The name of a base in a registry."""
+    """Return the name of a base image in a registry."""
     with FakeRegistry() as registry:
-        yield serve_base(registry, cache, tmp_path_factory.mktemp("base") / "p")
+        yield push_base(registry, cache, tmp_path_factory.mktemp("base") / "p")
 
 
 @pytest.fixture(scope="module")
-def made_before(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The base is there, so that no line tells of its making."""
+def base_in_cache(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Put the base into the cache, so that later builds print no lines about making it."""
     build(write_project("hello", tmp_path_factory.mktemp("first")), cache)

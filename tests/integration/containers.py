@@ -1,4 +1,4 @@
-"""Containers of images that serve on port 8000."""
+"""Containers that serve HTTP on port 8000."""
 
 import subprocess
 import time
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def served(docker: str, image: str) -> Iterator[str]:
-    """A container of an image, at the address of its port 8000; read-only, but for /tmp."""
+def serving_container(docker: str, image: str) -> Iterator[str]:
+    """Run a container with a read-only root file system and a tmpfs on /tmp; yield the URL of its port 8000."""
     options = ["--detach", "--rm", "--read-only", "--tmpfs=/tmp", "--publish=127.0.0.1::8000"]
     container = subprocess.check_output([docker, "run", *options, image], text=True).strip()
     try:
@@ -21,8 +21,8 @@ def served(docker: str, image: str) -> Iterator[str]:
         subprocess.run([docker, "rmi", "--force", *names], check=False, capture_output=True)
 
 
-def answer(url: str) -> str:
-    """Return the answer, once there is one: a container takes a moment to start."""
+def wait_for_response(url: str) -> str:
+    """Return the body of the response; retry for a minute, as a container takes a moment to start."""
     end = time.monotonic() + 60
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Real registries on this machine: Debian's docker-registry, each on a free port, its data in a directory."""
+"""Real registries on this machine: Debian's docker-registry on a free port, with its data in a directory."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from tests.conftest import need
 
 @dataclass(frozen=True)
 class Server:
-    """A registry that runs, and where its data are."""
+    """A running registry: its host and port, and the directory of its data."""
 
     host: str
     data: Path
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def docker_registry(directory: Path, logins: str = "") -> Iterator[Server]:
-    """A docker-registry with its data in a directory, ended with the block; `logins` are those of an .htpasswd."""
+    """Run docker-registry with its data in a directory until the block ends; `logins`: the content of an .htpasswd."""
     program = need("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
     host = f"127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""A project with the output of an earlier build, and the one line that a failed build says."""
+"""A project with the output of an earlier build, and checks of the error line of a failed build."""
 
 import ctypes
 import re
@@ -9,22 +9,22 @@ from tests.integration.builds import Outcome, require
 from tests.projects import write_files, write_project
 
 PACKAGE = '[tool.hatch.build.targets.wheel]\npackages = ["hello"]\n'
-OLD = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
+EARLIER_OUTPUT = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
 
 
 def project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
-    """The hello project, with a package and the output of an earlier build."""
+    """Write the hello project, as a package, with the output of an earlier build in dist/."""
     made = write_project("hello", directory / "p", options=f"{options}\n{PACKAGE}", base=base)
-    write_files(made / "dist", OLD)
+    write_files(made / "dist", EARLIER_OUTPUT)
     (made / "hello").mkdir()
     (made / "hello.py").rename(made / "hello/__init__.py")
     return made
 
 
 def check_error(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
-    """The one line of a failure, after some lines of progress; it has the parts, and dist/ is as it was.
+    """Check a failed build: its last line has `parts`, `steps` lines of progress come before it, dist/ is unchanged.
 
-    The lines that tell how long something took are not counted: a quick machine has none.
+    Return the last line. Lines with a duration are not counted: a fast machine prints none.
     """
     assert outcome.status == status, outcome.output
     assert "Traceback" not in outcome.output
@@ -32,19 +32,19 @@ def check_error(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) 
     assert len(lines) == steps + 1, outcome.output
     for part in parts:
         assert part in lines[-1], lines[-1]
-    assert {path.name: path.read_bytes() for path in outcome.directory.iterdir()} == OLD
+    assert {path.name: path.read_bytes() for path in outcome.directory.iterdir()} == EARLIER_OUTPUT
     return lines[-1]
 
 
-def without_privileges() -> None:
-    """Root becomes a user to whom permissions apply: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH go (capabilities(7))."""
+def drop_capabilities() -> None:
+    """Drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (capabilities(7)), so that file permissions apply to root too."""
     library = ctypes.CDLL(None)
     for capability in (1, 2):
         library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
-def lock(made: Path, index: FakeIndex, filename: str, *, sha256: str = "") -> None:
-    """A pylock.toml that names one wheel of the index."""
+def write_pylock(made: Path, index: FakeIndex, filename: str, *, sha256: str = "") -> None:
+    """Write a pylock.toml that names one wheel of the index, and require its package."""
     name, version = filename.split("-")[:2]
     require(made, name)
     url = f"{index.url.removesuffix('/simple')}/files/{name}/{filename}"

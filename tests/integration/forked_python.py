@@ -1,7 +1,7 @@
-"""Builds in processes that begin with all modules imported: imports take more than half of the time of most builds.
+"""Builds in forks of a process that has imported all modules: imports take over half of the time of most builds.
 
-`run_module` asks a server, which is this module as a program, to fork, and so does the program of `write_program`. The
-fork has a directory, variables and streams like those of a new process. Tests of what is imported start a process.
+This module, run as a program, is the fork server. `run_module` and the program of `write_program` request forks from
+it. A fork gets the directory, the variables and the streams of the request. Tests of imports need a new process.
 """
 
 import atexit
@@ -33,23 +33,23 @@ LIBRARIES = (
     "pydantic.functional_validators", "pydantic.json_schema", "pydantic.types", "pytest", "trove_classifiers",
     "urllib3", "zlib_ng.gzip_ng",
 )  # fmt: skip
-AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")  # variables that are read when a process starts
+AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")  # prefixes of variables that are read when a process starts
 
 
-def _read_at_start(environ: Mapping[str, str]) -> dict[str, str]:
+def _start_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(AT_START)}
 
 
 def is_forkable(command: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Return whether a command is one of this Python's modules, with nothing special when its process starts."""
+    """Return whether a command is `python -m hatchling` or `hatch_docker` with the server's start-up variables."""
     own = tuple(command[:2]) == (sys.executable, "-m") and command[2] in ("hatchling", "hatch_docker")
-    return own and _read_at_start(environ) == _server().at_start
+    return own and _start_variables(environ) == _server().at_start
 
 
 def run_module(command: Sequence[str], directory: Path, environ: Mapping[str, str], timeout: float) -> tuple[int, str]:
     """Run `python -m MODULE ...` in a fork of the server; return its status and its output, both streams in one."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        with _ask(_server().requests, command[2:], str(directory), environ, output) as answers:
+        with _request_fork(_server().requests, command[2:], str(directory), environ, output) as answers:
             process = int(answers.read(10))
             if not select.select([answers], [], [], timeout)[0]:
                 os.kill(process, signal.SIGKILL)
@@ -64,18 +64,19 @@ def write_program(directory: Path) -> int:
     """Write a program `hatch-docker`, for shells, that runs in a fork; return the descriptor that it has to inherit."""
     number = _server().requests.fileno()
     path = directory / "hatch-docker"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" ask {number} hatch_docker "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" request {number} hatch_docker "$@"\n')
     path.chmod(0o755)
     return number
 
 
-def _ask(
+def _request_fork(
     requests: socket.socket, words: Sequence[str], directory: str, environ: Mapping[str, str], output: IO[str],
     streams: Sequence[int] = (),
 ) -> IO[bytes]:
-    """Ask for a fork with three streams, or with a file for its output; return the pipe with its ID, then its status.
+    """Request a fork; return a pipe that contains its process ID, and its exit status when it has ended.
 
-    The file holds the request until the fork has read it.
+    `streams`: descriptors for stdin, stdout and stderr; by default the last two are `output`. The file `output` first
+    transfers the request.
     """
     json.dump({"words": words, "directory": directory, "environ": dict(environ)}, output)
     output.flush()
@@ -89,7 +90,7 @@ def _ask(
 
 @dataclass(frozen=True)
 class _Server:
-    """The socket that it takes requests from, and the variables that it read when it started."""
+    """The socket for requests to the server, and the variables that were read when the server started."""
 
     requests: socket.socket
     at_start: Mapping[str, str]
@@ -97,7 +98,7 @@ class _Server:
 
 @functools.cache
 def _server() -> _Server:
-    """Return the server of this process, which is started once."""
+    """Start the server, once for this process, and return it."""
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other:
         process = subprocess.Popen([sys.executable, __file__, "serve", str(other.fileno())], pass_fds=[other.fileno()])
@@ -107,11 +108,11 @@ def _server() -> _Server:
         process.wait()
 
     atexit.register(end)
-    return _Server(own, _read_at_start(os.environ))
+    return _Server(own, _start_variables(os.environ))
 
 
 def _own_modules() -> list[str]:
-    """Return the names of our modules but those that run when they are imported, or note then when a build began."""
+    """Return the names of hatch-docker's modules, except those that run on import or record the start of a build."""
     import hatch_docker
 
     found = [module.name for module in pkgutil.walk_packages(hatch_docker.__path__, "hatch_docker.")]
@@ -119,8 +120,7 @@ def _own_modules() -> list[str]:
 
 
 def _serve(requests: socket.socket) -> list[str]:
-    """Fork for each request, and tell who asked how the fork ended; return in the fork, with the words of its command.
-    """
+    """Fork for each request and write each fork's exit status to its pipe; return only in a fork, with its command."""
     del sys.path[0]  # this file's directory
     for name in (*LIBRARIES, *_own_modules()):
         importlib.import_module(name)
@@ -138,8 +138,8 @@ def _serve(requests: socket.socket) -> list[str]:
 
     signal.signal(signal.SIGCHLD, reap)
     while True:
-        asked, files, _, _ = socket.recv_fds(requests, 10, 5)
-        if not asked:
+        received, files, _, _ = socket.recv_fds(requests, 10, 5)
+        if not received:
             sys.exit()
         output, answers, *streams = files
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
@@ -174,9 +174,9 @@ def _serve(requests: socket.socket) -> list[str]:
 
 
 def _run(module: str) -> None:
-    """Run a module as a program, and end as Python does but for the objects, which are not freed one by one.
+    """Run a module as a program and exit without freeing the objects.
 
-    That would copy all memory that a fork shares with the server, and takes a quarter of the time of a build.
+    Freeing them would copy the memory that a fork shares with the server: a quarter of the time of a build.
     """
     status: object = None
     try:
@@ -195,10 +195,10 @@ def _run(module: str) -> None:
 
 
 if __name__ == "__main__":
-    what, number, *words = sys.argv[1:]
+    mode, number, *words = sys.argv[1:]
     requests = socket.socket(fileno=int(number))
-    if what == "ask":
-        with tempfile.TemporaryFile("w+") as request, _ask(
+    if mode == "request":
+        with tempfile.TemporaryFile("w+") as request, _request_fork(
             requests, words, str(Path.cwd()), os.environ, request, (0, 1, 2)
         ) as answers:  # fmt: skip
             answers.read(10)

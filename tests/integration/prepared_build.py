@@ -1,4 +1,4 @@
-"""A prepared for builds that are disturbed: a project, a cache of its own, and the digest that is to come."""
+"""Prepared builds for tests of interruptions and faults: a project, its own cache, and the expected digest."""
 
 import hashlib
 import os
@@ -22,13 +22,13 @@ from tests.integration.builds import Outcome, build, start
 from tests.projects import write_project
 from tests.validate import validate
 
-FETCHED = ("debian-snapshot", "debian-resolution")  # what the store remembers of Debian's archive
+FETCHED_FACTS = ("debian-snapshot", "debian-resolution")  # facts that the store keeps about Debian's archive
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A project, a cache of its own with Debian's packages and nothing made of them, and the digest to come."""
+    """A project, its own cache, a directory for temporary files, and the digest that the build must have."""
 
     project: Path
     cache: Path
@@ -42,24 +42,24 @@ class Prepared:
     def start(
         self, *arguments: str, variables: Mapping[str, str] = {}, wrapped: tuple[str, ...] = ()
     ) -> subprocess.Popen[str]:
-        """Start a build, or another module of Python; `wrapped` are the words of a program that runs it."""
+        """Start a build, or another Python module; `wrapped`: a program that runs it, with its arguments."""
         program = [*wrapped, sys.executable, "-m", *(arguments or ("hatchling", "build", "-t", "docker"))]
         return start(self.project, self.cache, *program, variables={"TMPDIR": str(self.temporary), **variables})
 
     def build(self) -> Outcome:
-        """A build that must succeed, with the digest that is to come."""
+        """Run the build, which must succeed with the expected digest."""
         outcome = build(self.project, self.cache)
         outcome.item()
         assert outcome.digest == self.digest
         return outcome
 
-    def left(self) -> list[str]:
-        """Temporary files anywhere."""
+    def temporary_files(self) -> list[str]:
+        """Return the temporary files in dist/, in TMPDIR and in the cache."""
         places = (self.project / "dist", self.temporary, self.cache / "v1/tmp")
         return [str(path) for place in places if place.exists() for path in place.iterdir() if is_temporary(path)]
 
-    def sound(self) -> None:
-        """No entry of the cache has other bytes than its name says, and an archive is whole or not there."""
+    def check_files(self) -> None:
+        """Check that each blob of the cache has the SHA-256 in its name, and that an archive, if present, is valid."""
         for path in (self.cache / "v1/blobs").glob("*"):
             with path.open("rb") as stream:
                 assert hashlib.file_digest(stream, "sha256").hexdigest() == path.name
@@ -68,8 +68,9 @@ class Prepared:
 
 
 def is_temporary(path: Path) -> bool:
-    """Tell temporary files of ours from the probe by which Python's `tempfile` tries a directory, and from the pipes of
-    a fork below fiu-run, which ends without removing them.
+    """Return whether hatch-docker made a temporary file.
+
+    Excluded: the file with which Python's `tempfile` tests a directory, and the FIFOs that a fork below fiu-run leaves.
     """
     if path.parent.name == "dist":
         return path.name.startswith(".")
@@ -80,7 +81,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Prepared:
-    """A prepared for a project of a kind, with a copy of a cache; a `warm` one's has everything."""
+    """Write a project and copy the cache for it; `warm`: keep all entries, else only Debian packages and wheels."""
     project = write_project(kind, directory / "p", options=options)
     own = shutil.copytree(cache, directory / "cache", symlinks=True)
     digest = build(project, own).digest
@@ -89,39 +90,39 @@ def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hell
     if not warm:
         shutil.rmtree(own / "v1/trees")
         for path in (own / "v1/facts").iterdir():
-            if path.name not in FETCHED:
+            if path.name not in FETCHED_FACTS:
                 shutil.rmtree(path)
         for path in (own / "v1/blobs").iterdir():
-            with path.open("rb") as stream:  # only a .deb, a Packages.xz and a wheel were fetched
+            with path.open("rb") as stream:  # files that were fetched: .deb, Packages.xz and wheels
                 if not stream.read(8).startswith((b"!<arch>\n", b"\xfd7zXZ\0", b"PK\3\4")):
                     path.unlink()
     return Prepared(project, own, directory / "tmp", digest)
 
 
-def base_of(archive: Path) -> Image:
-    """The base of an image of ours, as an image that somebody else could have made."""
+def base_image(archive: Path) -> Image:
+    """Return the lowest layer of an archive of hatch-docker as a base image without hatch-docker's labels."""
     image = read_archive(archive)
     assert isinstance(image, Image)
     return image_of(image.layers[0], architecture=host_platform().architecture, path=PATH)
 
 
-def serve_base(registry: FakeRegistry, cache: Path, directory: Path) -> str:
-    """Push a base to a registry; its name."""
+def push_base(registry: FakeRegistry, cache: Path, directory: Path) -> str:
+    """Build a project and push its base to a registry; return the name of the base."""
     outcome = build(write_project("hello", directory), cache)
     name = f"{registry.host}/base:1"
-    push_image(base_of(outcome.archive), name)
+    push_image(base_image(outcome.archive), name)
     registry.requests.clear()
     return name
 
 
 def push_image(image: Image, name: str) -> None:
-    """Push an image as a build would."""
+    """Push an image with the code that a build uses."""
     progress = silent()
     push(Remote(Client(os.environ, progress), os.environ), image, [parse_reference(name)])
 
 
-def pushed(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str:
-    """The digest of an index of both bases in a registry."""
+def push_index(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str:
+    """Push an index of both bases to a registry; return its digest."""
     environ = {"PATH": os.environ["PATH"]}
     index = make_index(bases, {})
     reference = parse_reference(f"{registry.host}/{name}")

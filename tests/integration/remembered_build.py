@@ -1,4 +1,4 @@
-"""A build in this process that is remembered as it is, and single edits of its project."""
+"""A build in this process that is remembered (`build/unchanged.py`), and single edits of its project."""
 
 import os
 import shutil
@@ -24,10 +24,10 @@ Edit = Callable[[Path], Undo]
 
 
 @dataclass
-class Bench:
+class RememberedBuild:
     """A project whose build in this process is remembered.
 
-    `remember` remembers it as it is now, or as it is after a function that is called while the build runs.
+    `remember` records the present state; it can call a function first, which plays a change during the build.
     """
 
     root: Path
@@ -38,11 +38,11 @@ class Bench:
     pushes: bool = False
 
     def is_recalled(self, variables: Mapping[str, str] = {}) -> bool:
-        asked = command(self.root, {**self.environ, **variables}, pushes=self.pushes)
+        asked = command_of(self.root, {**self.environ, **variables}, pushes=self.pushes)
         return recall(asked, lambda _line: None, 0) is not None
 
-    def notices(self, edit: Edit) -> bool:
-        """Return whether a build after an edit is an ordinary one; without the edit it is not."""
+    def is_noticed(self, edit: Edit) -> bool:
+        """Return whether the remembered build is no longer used after an edit; before the edit it must be used."""
         time.sleep(2 * RECENT)
         self.remember()
         assert self.is_recalled()
@@ -52,32 +52,32 @@ class Bench:
         return noticed
 
 
-def command(root: Path, environ: Mapping[str, str], *, pushes: bool = False) -> Command:
+def command_of(root: Path, environ: Mapping[str, str], *, pushes: bool = False) -> Command:
     return Command(root, ("test",), environ, pushes)
 
 
-def remembered(
+def build_and_remember(
     root: Path, environ: Mapping[str, str], place: Path, registry: FakeRegistry, *, pushes: bool = False
-) -> Bench:
-    """Build a project in this process, with a directory for its own files; return it as it is remembered."""
+) -> RememberedBuild:
+    """Build a project in this process; return the remembered build. `place`: a directory for temporary files."""
     time.sleep(2 * RECENT)
-    notes = Notes(command(root, environ, pushes=pushes))
+    notes = Notes(command_of(root, environ, pushes=pushes))
     project = open_project(root, environ, place)
     plans, ctx = open_plans(project, environ, push=pushes, notes=notes)
     make_images(project, plans, root / "dist", ctx, {}, notes)
-    slow = (Step("downloading", 1.5),)  # a build's, which the receipt of the next one does not have
+    slow = (Step("downloading", 1.5),)  # a step of the first build, which must not be in the next build's receipt
     notes.made = [(names_made, path, replace(made, steps=slow), names) for names_made, path, made, names in notes.made]
 
     def again(meanwhile: Callable[[], object] = lambda: None) -> None:
-        notes.command = command(root, environ, pushes=pushes)
+        notes.command = command_of(root, environ, pushes=pushes)
         meanwhile()
         remember(notes, project, plans, root / "dist", ctx)
 
-    return Bench(root, dict(environ), again, ctx, registry, pushes)
+    return RememberedBuild(root, dict(environ), again, ctx, registry, pushes)
 
 
 def restorer(path: Path) -> Undo:
-    """Return a function that brings a file or a link back as it is now, or removes it where there is none."""
+    """Return a function that restores the present state of a path: a file, a symlink, or absence."""
     link = path.readlink() if path.is_symlink() else None
     data, mode = (path.read_bytes(), path.stat().st_mode) if link is None and path.exists() else (None, 0)
     above = [parent for parent in path.parents if not parent.exists()]
@@ -103,7 +103,7 @@ def append(path: Path) -> None:
 
 
 def swap_a_byte(path: Path) -> None:
-    """Change a byte; size and time of the last change stay."""
+    """Change one byte; size and mtime stay the same."""
     status = path.stat()
     data = path.read_bytes()
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
@@ -126,7 +126,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 
 
-def changed(name: str, change: Callable[[Path], object]) -> Edit:
+def edit_file(name: str, change: Callable[[Path], object]) -> Edit:
     def edit(root: Path) -> Undo:
         path = root / name
         others = [restorer(path.with_name(other)) for other in ("moved", f"{path.name}.old")]
@@ -138,7 +138,7 @@ def changed(name: str, change: Callable[[Path], object]) -> Edit:
     return edit
 
 
-def added(name: str) -> Edit:
+def add_file(name: str) -> Edit:
     def edit(root: Path) -> Undo:
         undo = restorer(root / name)
         write_files(root, {name: "new"})

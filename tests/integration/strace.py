@@ -1,4 +1,4 @@
-"""The files that a program, and all that it starts, create, change or remove, as strace sees them."""
+"""The files that a program and its child processes create, change or remove, from a trace of strace."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.conftest import need
 
-# What changes a file system, and what tells where a process is.
+# System calls that change a file system.
 CHANGES = (
     "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "link", "linkat",
     "symlink", "symlinkat", "chmod", "fchmodat", "chown", "lchown", "fchownat", "utimensat", "truncate", "mknod",
@@ -22,18 +22,18 @@ TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class _Process:
-    """Where a process is: the tmpfs that it mounted for itself, and whether it has another root by now."""
+    """The ID of a process, the tmpfs that it has mounted, and whether it has called pivot_root."""
 
     number: int
     mounts: tuple[str, ...] = ()
-    inside: bool = False
+    has_new_root: bool = False
 
 
 def changed_by(command: Sequence[str | Path], directory: Path, traces: Path, environ: Mapping[str, str]) -> set[str]:
-    """Run a program in a directory to a good end; the absolute paths that were changed.
+    """Run a program in a directory, which must succeed; return the absolute paths that it changed.
 
-    What a process does once it has a root of its own (pivot_root) is not counted, as it sees nothing else; nor is what
-    it does on a tmpfs that it mounted for itself.
+    Changes after pivot_root are not counted, as they cannot reach the old root; nor are changes on a tmpfs that the
+    process mounted.
     """
     traces.mkdir()
     calls = ",".join(("open", "openat", "mount", "pivot_root", *CHANGES, *STARTS))
@@ -51,26 +51,26 @@ def changed_by(command: Sequence[str | Path], directory: Path, traces: Path, env
         process = waiting.pop()
         numbers.remove(process.number)
         waiting += _read(traces / f"of.{process.number}", process, changed)
-    assert not numbers, "each was started by one that we saw"
+    assert not numbers, "a traced process has no traced parent"
     return changed
 
 
 def _read(trace: Path, process: _Process, changed: set[str]) -> list[_Process]:
-    """Add what a process changed; the processes that it started."""
+    """Add the paths that a process changed to `changed`; return the processes that it started."""
     started = []
     for line in trace.read_text(errors="surrogateescape").splitlines():
         match = CALL.match(line)
-        if not match:  # it failed, or is no call
+        if not match:  # a failed call, or no call
             continue
         name, arguments = match[1], match[2]
         if name == "pivot_root":
-            process = replace(process, inside=True)
+            process = replace(process, has_new_root=True)
         elif name == "mount":
             if '"tmpfs"' in arguments:
                 process = replace(process, mounts=(*process.mounts, TEXT.findall(arguments)[1]))
         elif name in STARTS:
             started.append(replace(process, number=int(match[4] or match[3])))
-        elif not process.inside:
+        elif not process.has_new_root:
             paths = set(_changes(name, arguments, line))
             changed |= {path for path in paths if not any(path.startswith(f"{mount}/") for mount in process.mounts)}
     return started
@@ -84,7 +84,7 @@ def _changes(name: str, arguments: str, line: str) -> Iterator[str]:
             yield opened[1] if opened else paths[0]
         return
     if name.startswith(("link", "symlink")):
-        paths = paths[-1:]  # the new name; what it leads to stays as it is
+        paths = paths[-1:]  # the new name; the target of the link does not change
     places = re.findall(r"(?:AT_FDCWD|\d+)<(/[^>]*)>", arguments) or [""]
     for number, path in enumerate(paths or places):
         yield f"{places[min(number, len(places) - 1)]}/{path}" if not path.startswith("/") else path

@@ -1,4 +1,4 @@
-"""A FastAPI application on Pythons that no released suite of Debian has, by both engines, run in a container."""
+"""A FastAPI application on Pythons that no released Debian has: both engines build it, and a container runs it."""
 
 import io
 import json
@@ -54,23 +54,23 @@ def library_of(path: str) -> str:
     return path.rpartition("/")[2].partition(".so")[0].removeprefix("lib")
 
 
-def forkys_python(python: str, platform: Platform, cache: Path) -> tuple[str, list[Entry]]:
-    """Return the version of forky's Python and what an archive of it has, its libraries too."""
+def python_of_forky(python: str, platform: Platform, cache: Path) -> tuple[str, list[Entry]]:
+    """Return the version of Debian forky's Python, and the entries of an archive with it and its libraries."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     plan = BasePlan("debian", "debian:forky", "forky", python=python)
     base = make_debian_base(plan, platform, ctx, compression=Compression())
     where = f"{MACHINES[base.platform.architecture]}-linux-gnu/"
     found = []
     for entry, content in layer_entries(base.image.layers[0]):
-        mine = entry.path == f"usr/bin/python{python}" or entry.path.startswith(f"usr/lib/python{python}/")
-        if mine or (f"{where}lib" in entry.path and library_of(entry.path) in LIBRARIES):
+        of_python = entry.path == f"usr/bin/python{python}" or entry.path.startswith(f"usr/lib/python{python}/")
+        if of_python or (f"{where}lib" in entry.path and library_of(entry.path) in LIBRARIES):
             path = entry.path.replace(where, "").removeprefix("usr/")
             found.append(replace(entry, path=path, content=content.read() if content else None))
     return base.interpreter.version, found
 
 
-def installed_here(program: Path) -> tuple[str, list[Entry]]:
-    """Return the version of a Python of this machine and what an archive of it has, with the libraries it needs."""
+def python_of_host(program: Path) -> tuple[str, list[Entry]]:
+    """Return the version of a Python of this machine, and the entries of an archive with it and its libraries."""
     files = (entry for entry in installed_python(program) if entry.path.startswith("usr/local/"))
     found = [replace(entry, path=entry.path.removeprefix("usr/local/")) for entry in files]
     code = "import _ctypes, platform; print(platform.python_version(), _ctypes.__file__)"
@@ -82,10 +82,11 @@ def installed_here(program: Path) -> tuple[str, list[Entry]]:
 
 
 def write_archive(directory: Path, python: str, cache: Path, architecture: str = "") -> None:
-    """Write an archive of python-build-standalone's layout; a free-threaded one is of a Python on PATH."""
+    """Write an archive with the layout of python-build-standalone; a free-threaded Python is taken from PATH."""
     free = python.endswith("t")
     platform = Platform.parse(f"linux/{architecture}") if architecture else host_platform()
-    version, entries = installed_here(Path(need(f"python{python}"))) if free else forkys_python(python, platform, cache)
+    program = Path(need(f"python{python}")) if free else None
+    version, entries = python_of_host(program) if program else python_of_forky(python, platform, cache)
     kind = f"unknown-linux-gnu{'-freethreaded' if free else ''}-install_only_stripped.tar.gz"
     directory.mkdir(exist_ok=True)
     archive = directory / f"cpython-{version}+20261003-{MACHINES[platform.architecture]}-{kind}"
@@ -109,8 +110,8 @@ def write_app(directory: Path, table: str, dependencies: str = '"fastapi"') -> P
     })  # fmt: skip
 
 
-def test_a_standalone_python_for_another_architecture(tmp_path: Path, cache: Path) -> None:
-    """Its image is made here, .pyc too, by this machine's archive of the same Python; QEMU runs it."""
+def test_standalone_python_of_another_architecture(tmp_path: Path, cache: Path) -> None:
+    """This machine's archive of the same Python compiles the .pyc files; QEMU runs the Python of the image."""
     other = {"amd64": "arm64", "arm64": "amd64"}[host_platform().architecture]
     for architecture in MACHINES:
         write_archive(tmp_path / "pythons", "3.14", cache, architecture)
@@ -132,11 +133,11 @@ def test_a_standalone_python_for_another_architecture(tmp_path: Path, cache: Pat
     assert compiled > 500
     code = "import fastapi, platform, sqlite3, ssl, sys; print(platform.machine(), sys.version_info[:2])"
     emulator = need(f"qemu-{MACHINES[other]}")
-    said = run(emulator, "-L", root, root / "usr/local/bin/python3.14", "-B", "-c", code, variables={
+    output = run(emulator, "-L", root, root / "usr/local/bin/python3.14", "-B", "-c", code, variables={
         "PYTHONPATH": str(root / "opt/venv/lib/python3.14/site-packages"),
         "LD_LIBRARY_PATH": f"{root}/usr/local/lib",
     })  # fmt: skip
-    assert said == f"{MACHINES[other]} (3, 14)\n"
+    assert output == f"{MACHINES[other]} (3, 14)\n"
 
 
 @pytest.mark.parametrize(("base", "python"), [
@@ -146,7 +147,7 @@ def test_a_standalone_python_for_another_architecture(tmp_path: Path, cache: Pat
 def test_fastapi_on_any_python(
     base: str, python: str, docker: str, server: Server, tmp_path: Path, cache: Path
 ) -> None:
-    """Both engines make one digest; the container has that Python, which our document and scanners name.
+    """Both engines make one digest; the container has that Python; the SBOM and syft list it.
 
     `python3.12` and `python3.13t` must be on PATH: neither is in Debian 13. A `python3.13t` is made of the source
     package of python3.13, by `./configure --disable-gil --enable-shared`.
@@ -173,7 +174,7 @@ def test_fastapi_on_any_python(
     version = found["python"]
     assert any("python" in item["name"] and item["version"].startswith(version) for item in document["components"])
     if python in ("3.12", "3.13t"):
-        return  # syft knows no free-threaded one, and no 3.12 whose prefix ends with its version, as pyenv's does
+        return  # syft finds neither a free-threaded Python nor pyenv's 3.12, whose prefix ends with the version
     program = str(Path(sys.executable).with_name("syft"))
     scan = [program, "scan", "--quiet", "--output", "json", f"oci-archive:{first.archive}"]
     done = subprocess.run(scan, check=True, capture_output=True, text=True, timeout=300)

@@ -1,4 +1,4 @@
-"""Any user, with a read-only root and a tmpfs on /tmp: a home to write to, a name, and caches of libraries."""
+"""Containers of any user with a read-only root and a tmpfs on /tmp: home directory, user name, libraries' caches."""
 
 import secrets
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 USERS = ("65532", "12345", "1000710000:0", "0")
 CHECK = "import getpass, pathlib; (pathlib.Path.home() / 'x').write_text('x'); print('user', getpass.getuser());"
-# Each uses a directory that it keeps files in.
+# Libraries that write to a cache directory.
 LIBRARIES = {
     "matplotlib": "import matplotlib, os; assert os.access(matplotlib.get_cachedir(), os.W_OK); "
     "assert not matplotlib.get_cachedir().startswith('/tmp/matplotlib-')",
@@ -37,46 +37,46 @@ WHEELS = ("matplotlib", "numba", "huggingface-hub", "platformdirs", "pooch", "ip
 
 
 @pytest.fixture
-def loaded(docker: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name for an image, which is removed from the daemon in the end."""
+def image_name(docker: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return a name for an image; after the test it is removed from the daemon."""
     name = f"hatch-docker-tests/user-{secrets.token_hex(4)}"
     yield name
     subprocess.run([docker, "rmi", "--force", f"{name}:user"], capture_output=True, check=False)
 
 
 def outputs(docker: str, outcome: Outcome, name: str, codes: Sequence[str]) -> list[str]:
-    """Return the output of pieces of code for each user in turn; one container each."""
+    """Run each piece of code as each user, in a container of its own; return the outputs."""
     run(docker, "load", "--quiet", "--input", outcome.archive)
-    careful = ["--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/tmp"]
+    options = ["--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/tmp"]
     return [
-        run(docker, "run", *careful, f"--user={user}", "--entrypoint=python", f"{name}:user", "-c", CHECK + code)
+        run(docker, "run", *options, f"--user={user}", "--entrypoint=python", f"{name}:user", "-c", CHECK + code)
         for user in USERS for code in codes
     ]  # fmt: skip
 
 
 def check_modes(outcome: Outcome) -> None:
-    """Only its owner may write to a file of the image; /tmp and its like are sticky."""
+    """Check that others may write to no file of the image, except in sticky directories such as /tmp."""
     entries = [entry for layer in outcome.image().layers for entry, _ in layer_entries(layer)]
     assert [entry.path for entry in entries if entry.kind != "symlink" and entry.mode & 0o1002 == 0o002] == []
 
 
-def test_any_user_has_a_home_and_a_name(docker: str, loaded: str, tmp_path: Path, cache: Path) -> None:
-    made = write_project("hello", tmp_path / "p", options=f'image = "{loaded}"\ntags = ["user"]')
+def test_any_user_has_a_home_and_a_name(docker: str, image_name: str, tmp_path: Path, cache: Path) -> None:
+    made = write_project("hello", tmp_path / "p", options=f'image = "{image_name}"\ntags = ["user"]')
     outcome = build(made, cache, variables=PLAIN)
     check_modes(outcome)
-    assert outputs(docker, outcome, loaded, [""]) == ["user nonroot\n"] * len(USERS)
+    assert outputs(docker, outcome, image_name, [""]) == ["user nonroot\n"] * len(USERS)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["debian", "registry"])
-def test_libraries_find_their_caches(
-    kind: str, docker: str, loaded: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
+def test_libraries_write_to_their_caches(
+    kind: str, docker: str, image_name: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
 ) -> None:
-    """Six libraries that keep files, by four users, on a base of each kind."""
-    made = write_project("hello", tmp_path / "p", options=f'image = "{loaded}"\ntags = ["user"]')
+    """Six libraries, four users, a base of each kind."""
+    made = write_project("hello", tmp_path / "p", options=f'image = "{image_name}"\ntags = ["user"]')
     project = made / "pyproject.toml"
-    listed = ", ".join(f'"{name}"' for name in WHEELS)
-    project.write_text(project.read_text().replace("[project]\n", f"[project]\ndependencies = [{listed}]\n", 1))
+    dependencies = ", ".join(f'"{name}"' for name in WHEELS)
+    project.write_text(project.read_text().replace("[project]\n", f"[project]\ndependencies = [{dependencies}]\n", 1))
     module = next(made.rglob("hello.py"), made / "hello/__init__.py")
     module.write_text(f"{module.read_text()}\n\ndef add(x):\n    return x + 1\n")
     base = {}
@@ -87,4 +87,4 @@ def test_libraries_find_their_caches(
         base = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
     outcome = build(made, cache, variables={**PLAIN, **base})
     check_modes(outcome)
-    assert set(outputs(docker, outcome, loaded, list(LIBRARIES.values()))) == {"user nonroot\n"}
+    assert set(outputs(docker, outcome, image_name, list(LIBRARIES.values()))) == {"user nonroot\n"}

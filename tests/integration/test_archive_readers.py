@@ -1,4 +1,4 @@
-"""Every engine reads the one archive, and finds in it the image that was put in."""
+"""skopeo, umoci, Docker and Podman read the archive and find the image that was written to it."""
 
 import json
 import os
@@ -37,7 +37,7 @@ UPPER = [
 ]  # fmt: skip
 
 
-def made(compression: str, platform: Platform = AMD64) -> Image:
+def make_test_image(compression: str, platform: Platform = AMD64) -> Image:
     lower, upper = (layer_of(entries, compression) for entries in (ENTRIES, UPPER))
     layers = [(lower, History("COPY lower")), (upper, History("COPY upper"))]
     settings = Settings(("/etc/a",), user="65532", env={"A": "ő"}, ports=("80/tcp",), labels={"x": "1"})
@@ -46,7 +46,7 @@ def made(compression: str, platform: Platform = AMD64) -> Image:
 
 @pytest.fixture(params=["gzip", "zstd", "none"])
 def image(request: pytest.FixtureRequest) -> Image:
-    return made(request.param)
+    return make_test_image(request.param)
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def archive(image: Image, tmp_path: Path) -> Path:
     return path
 
 
-def test_skopeo_reads_both_faces(image: Image, archive: Path) -> None:
-    """As an OCI archive under the same digest, as a docker-archive with the same layers."""
+def test_skopeo_reads_both_formats_of_the_archive(image: Image, archive: Path) -> None:
+    """As an OCI archive it has the same digest; as a docker-archive it has the same layers."""
     skopeo = need("skopeo")
     assert json.loads(run(skopeo, "inspect", f"oci-archive:{archive}"))["Digest"] == image.digest
     config = json.loads(run(skopeo, "inspect", "--config", f"docker-archive:{archive}"))
@@ -67,8 +67,8 @@ def test_skopeo_reads_both_faces(image: Image, archive: Path) -> None:
     run(skopeo, "copy", "--insecure-policy", f"docker-archive:{archive}", f"dir:{archive.parent / 'copy2'}")
 
 
-def test_skopeo_is_told_which_of_several_names(image: Image, tmp_path: Path) -> None:
-    """In full, as docs/quickstart.md says; without one it asks to choose."""
+def test_skopeo_selects_an_image_by_its_full_name(image: Image, tmp_path: Path) -> None:
+    """As in docs/quickstart.md. Without a name skopeo rejects an archive with several names."""
     skopeo, archive = need("skopeo"), tmp_path / "image.oci.tar"
     with archive.open("wb") as out:
         write_archive(image, [f"{NAME}:1", f"{NAME}:latest"], out, host=AMD64)
@@ -78,10 +78,10 @@ def test_skopeo_is_told_which_of_several_names(image: Image, tmp_path: Path) -> 
         run(skopeo, "inspect", f"oci-archive:{archive}")
 
 
-def test_umoci_unpacks_the_tree_that_we_unpack(tmp_path: Path) -> None:
-    """Whiteouts, opaque directories, modes and long names mean the same to both."""
+def test_umoci_unpacks_the_same_tree(tmp_path: Path) -> None:
+    """umoci and `extract` agree on whiteouts, opaque directories, modes and long names."""
     umoci = need("umoci")
-    image = made("gzip")
+    image = make_test_image("gzip")
     write_layout(image, tmp_path / "layout", [f"{NAME}:1"])
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
     run(umoci, "unpack", *rootless, "--image", f"{tmp_path / 'layout'}:{NAME}:1", tmp_path / "bundle")
@@ -97,8 +97,7 @@ def docker() -> Iterator[str]:
     subprocess.run([program, "rmi", "-f", f"{NAME}:1"], capture_output=True, check=False)
 
 
-def test_docker_loads(image: Image, archive: Path, docker: str) -> None:
-    """With its name, layers and settings."""
+def test_docker_load_keeps_name_layers_and_config(image: Image, archive: Path, docker: str) -> None:
     assert f"Loaded image: {NAME}:1" in run(docker, "load", "-i", archive)
     (loaded,) = json.loads(run(docker, "image", "inspect", f"{NAME}:1"))
     assert loaded["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
@@ -107,9 +106,8 @@ def test_docker_loads(image: Image, archive: Path, docker: str) -> None:
     assert loaded["Config"]["Env"] == ["A=ő"]
 
 
-def test_docker_loads_the_hosts_child_of_an_index(docker: str, tmp_path: Path) -> None:
-    """Out of an archive with two platforms."""
-    index = make_index([made("gzip"), made("gzip", Platform("linux", "arm64"))], {})
+def test_docker_loads_the_hosts_platform_of_an_index(docker: str, tmp_path: Path) -> None:
+    index = make_index([make_test_image("gzip"), make_test_image("gzip", Platform("linux", "arm64"))], {})
     with (tmp_path / "index.tar").open("wb") as out:
         write_archive(index, [f"{NAME}:1"], out, host=AMD64)
     run(docker, "load", "-i", tmp_path / "index.tar")
@@ -123,8 +121,7 @@ def podman(tmp_path: Path) -> list[str]:
     return [program, *root]
 
 
-def test_podman_loads(image: Image, archive: Path, podman: list[str]) -> None:
-    """Under its name, with the digest that it has everywhere."""
+def test_podman_load_keeps_name_layers_and_digest(image: Image, archive: Path, podman: list[str]) -> None:
     run(*podman, "load", "-i", archive)
     (loaded,) = json.loads(run(*podman, "image", "inspect", f"{NAME}:1"))
     assert loaded["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
@@ -132,12 +129,11 @@ def test_podman_loads(image: Image, archive: Path, podman: list[str]) -> None:
 
 
 def _without_id(value: dict[str, object]) -> dict[str, object]:
-    """The schemas refer to each other by file name, whatever their ids say."""
+    """Remove the `id` of a schema, so that references by file name resolve."""
     return {key: part for key, part in value.items() if key != "id" or not isinstance(part, str)}
 
 
-def test_documents_pass_the_specifications_schemas(tmp_path: Path) -> None:
-    """Manifest, configuration, index and layout, by the JSON schemas of the image-spec."""
+def test_documents_conform_to_image_spec_schemas(tmp_path: Path) -> None:
     if not SCHEMAS.is_dir():
         need("/golang-github-opencontainers-image-spec-dev")
     import jsonschema
@@ -151,8 +147,8 @@ def test_documents_pass_the_specifications_schemas(tmp_path: Path) -> None:
     def check(schema: str, data: bytes) -> None:
         jsonschema.Draft4Validator(documents[schema], registry=registry).validate(json.loads(data))
 
-    image = made("gzip")
-    index = make_index([image, made("zstd", Platform("linux", "arm64", "v8"))], {"n": "1"})
+    image = make_test_image("gzip")
+    index = make_index([image, make_test_image("zstd", Platform("linux", "arm64", "v8"))], {"n": "1"})
     write_layout(index, tmp_path, [f"{NAME}:1"])
     check("image-manifest-schema.json", image.manifest)
     check("config-schema.json", image.config)

@@ -1,4 +1,5 @@
-"""`hatch-docker build`: projects of other backends than hatchling, through their own hooks, in the builder stage."""
+"""`hatch-docker build` for projects with other backends than hatchling: their PEP 517 hooks run in the builder stage.
+"""
 
 import secrets
 import shutil
@@ -13,7 +14,6 @@ from hatch_docker.oci.model import Image, Index
 from tests.conftest import need, need_docker
 from tests.integration.backend_projects import (
     EXTENSION,
-    FILES,
     FLIT,
     LEGACY,
     MESON,
@@ -21,12 +21,13 @@ from tests.integration.backend_projects import (
     PLUGIN,
     POETRY,
     SCM,
+    SCRIPTS,
     UV_BUILD,
     make,
-    says,
+    output_check,
     write,
 )
-from tests.integration.builds import Outcome, build, check_failed, done, edit, run_in
+from tests.integration.builds import Outcome, build, check_failed, edit, output_of, run_in
 from tests.projects import BUILD_SYSTEM, git, write_project
 
 pytestmark = pytest.mark.network
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.network
     [
         (SCM, "v1.2.3", "scm-demo", "42 1.2.3", "1.2.3"),
         (LEGACY, "", "legacy-demo", "legacy b'a'", "0.3"),
-        (FILES, "", "old-demo", "old", "0.1"),
+        (SCRIPTS, "", "old-demo", "old", "0.1"),
         (POETRY, "", "poetry-demo", "poetry b'a'", "4.5"),
         (FLIT, "", "flit-demo", "flit", "2.1"),
         (PDM, "", "pdm-demo", "pdm", "0.4"),
@@ -47,23 +48,23 @@ pytestmark = pytest.mark.network
     ],
     ids=["setuptools-scm", "setup.py", "scripts", "poetry", "flit", "pdm", "uv_build", "meson", "hatchling-plugin"],
 )
-def test_a_project_of_any_backend(
+def test_image_of_a_project_with_any_backend(
     files: dict[str, str], tag: str, command: str, said: str, version: str, tmp_path: Path, cache: Path
 ) -> None:
-    """Its name, version, needs and scripts come from its own backend; its image runs; nothing new is made twice."""
+    """Metadata and scripts come from the project's backend; the image runs; a second build makes no layer."""
     project = write(tmp_path / "p", files, tag=tag)
-    first = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says(command, said))
+    first = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check(command, said))
     assert first.status == 0, first.output
     image = first.image()
     assert first.receipt["version"] == version
     assert [layer["kind"] for layer in first.layers][-1] == "project"
     again = make(project, cache)
-    assert (again.status, again.made(), again.image().digest) == (0, [], image.digest)
+    assert (again.status, again.new_layers(), again.image().digest) == (0, [], image.digest)
     assert "in the builder" not in again.output
 
 
-def test_a_build_finds_no_login_of_git(tmp_path: Path, cache: Path) -> None:
-    """Not in any file of the repository that it gets, and the version comes from that all the same."""
+def test_git_logins_are_not_in_the_builder(tmp_path: Path, cache: Path) -> None:
+    """The builder's copy of the repository has no credentials; setuptools-scm still finds the version in it."""
     look = """
         import pathlib, subprocess
         from setuptools import setup
@@ -86,28 +87,28 @@ def test_a_build_finds_no_login_of_git(tmp_path: Path, cache: Path) -> None:
 
 
 def generator(image: Image) -> str:
-    """Return the generator of the project's wheel."""
+    """Return the line `Generator` of the project's WHEEL file."""
     for entry, content in layer_entries(image.layers[-1]):
         if entry.path.endswith(".dist-info/WHEEL") and content is not None:
             return next(line for line in content.read().decode().splitlines() if line.startswith("Generator"))
     raise AssertionError
 
 
-def test_the_wheel_is_made_by_the_locked_hatchling(tmp_path: Path, cache: Path) -> None:
-    """Whichever hatchling runs the build: its version is in every wheel, and would be another image.
+def test_locked_hatchling_makes_the_wheel(tmp_path: Path, cache: Path) -> None:
+    """The version of hatchling is in the WHEEL file: the hatchling that runs the build would change the image.
 
-    It is here for its builder, which has git as that of setuptools-scm.
+    The test is in this module because its builder has git, as that of setuptools-scm.
     """
     project = write_project("vcs-version", tmp_path / "p")
     edit(project, "hatchling>=1.27", "hatchling==1.27.0")
-    done(project, cache, "lock")
+    output_of(project, cache, "lock")
     assert generator(build(project, cache).image()) == "Generator: hatchling 1.27.0"
     here = build(project, cache, variables={"HATCH_DOCKER_PINS": "none"})
     assert generator(here.image()) != "Generator: hatchling 1.27.0"
 
 
-def test_both_doors_make_one_image(tmp_path: Path, cache: Path) -> None:
-    """`hatch build -t docker` and `hatch-docker build`, also into the directory that hatch is told."""
+def test_hatch_and_hatch_docker_make_the_same_image(tmp_path: Path, cache: Path) -> None:
+    """`hatch build -t docker` and `hatch-docker build`, with the output directory from [tool.hatch.build]."""
     files = {name: text.replace("plugin", "plain") for name, text in PLUGIN.items()}
     head, _, _hook = files.pop("pyproject.toml").partition("[tool.hatch.metadata")
     files["pyproject.toml"] = head.replace(', "hatch-fancy-pypi-readme"', "").replace('"readme", ', "")
@@ -122,7 +123,7 @@ def test_both_doors_make_one_image(tmp_path: Path, cache: Path) -> None:
     assert ours.digest == digest
 
 
-def test_a_change_of_the_tree_is_seen_and_what_tools_leave_is_not(tmp_path: Path, cache: Path) -> None:
+def test_edit_changes_the_digest_files_of_tools_do_not(tmp_path: Path, cache: Path) -> None:
     project = write(tmp_path / "p", FLIT)
     first = make(project, cache)
     assert first.status == 0, first.output
@@ -130,51 +131,50 @@ def test_a_change_of_the_tree_is_seen_and_what_tools_leave_is_not(tmp_path: Path
     write(project, {"__pycache__/x.pyc": "x", "dist/other.txt": "x", ".venv/bin/python": "x"})
     assert make(project, cache).digest == digest
     write(project, {"flit_demo.py": FLIT["flit_demo.py"].replace('print("flit")', 'print("other")')})
-    changed = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("flit-demo", "other"))
+    changed = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check("flit-demo", "other"))
     assert changed.status == 0, changed.output
     assert changed.digest != digest
 
 
-def test_another_directory_gives_the_same_digest(tmp_path: Path, cache: Path) -> None:
-    """The directory's name is in nothing, though the project's tree is built in it."""
+def test_digest_does_not_depend_on_the_directory(tmp_path: Path, cache: Path) -> None:
     one, other = write(tmp_path / "one", SCM, tag="v2.0"), write(tmp_path / "other/deep", SCM, tag="v2.0")
     variables = {"SOURCE_DATE_EPOCH": "1700000000"}
     digests = {make(project, cache, **variables).digest for project in (one, other)}
     assert len(digests) == 1
 
 
-def test_meson_takes_what_is_not_committed(tmp_path: Path, cache: Path) -> None:
-    """meson-python's own sdist holds commits alone: an edit would be in the image after the next commit only."""
+def test_meson_project_with_uncommitted_edit(tmp_path: Path, cache: Path) -> None:
+    """The image has the edit, although the sdist of meson-python contains committed files only."""
     project = write(tmp_path / "p", MESON, tag="v1")
     write(project, {"src/target/_c.c": EXTENSION.replace("42", "43")})
-    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("meson-demo", "43"))
+    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check("meson-demo", "43"))
     assert outcome.status == 0, outcome.output
 
 
-def test_mesons_sdist_is_taken_where_the_project_writes_files_of_it(tmp_path: Path, cache: Path) -> None:
-    """And what it lacks is told."""
+def test_meson_dist_script_needs_mesons_sdist(tmp_path: Path, cache: Path) -> None:
+    """A project with `add_dist_script` is built from its sdist, with a warning about uncommitted changes."""
     script = MESON["meson.build"] + "meson.add_dist_script(py, '-c', 'pass')\n"
     project = write(tmp_path / "p", {**MESON, "meson.build": script}, tag="v1")
     write(project, {"src/target/_c.c": EXTENSION.replace("42", "43")})
-    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("meson-demo", "42"))
+    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check("meson-demo", "42"))
     assert outcome.status == 0, outcome.output
     assert "made of the last commit: the image lacks uncommitted changes" in outcome.output
 
 
-def test_an_unpacked_sdist_needs_no_other(tmp_path: Path, cache: Path) -> None:
-    """As it came from an index, where nothing tells git's tags any more: its metadata are in it."""
+def test_unpacked_sdist_is_built_without_another_sdist(tmp_path: Path, cache: Path) -> None:
+    """An sdist has no git tags: the version comes from its PKG-INFO."""
     facts = "Metadata-Version: 2.1\nName: scm-demo\nVersion: 8.1\n"
     project = write(tmp_path / "p", {**SCM, "PKG-INFO": facts})
-    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("scm-demo", "42 8.1"))
+    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check("scm-demo", "42 8.1"))
     assert outcome.status == 0, outcome.output
     assert "building the sdist" not in outcome.output
 
 
-def test_without_the_builder_stage_uv_makes_the_wheel(tmp_path: Path, cache: Path) -> None:
+def test_uv_makes_the_wheel_if_isolation_is_off(tmp_path: Path, cache: Path) -> None:
     project = write(tmp_path / "p", {**FLIT, "pyproject.toml": FLIT["pyproject.toml"].replace(
         'dynamic = ["version", "description"]', 'version = "2.1"\ndescription = "A demonstration."'
     )})
-    check = says("flit-demo", "flit")
+    check = output_check("flit-demo", "flit")
     outcome = make(project, cache, HATCH_DOCKER_BUILD_ISOLATED="never", HATCH_DOCKER_CHECK_COMMAND=check)
     assert outcome.status == 0, outcome.output
     assert "in the builder" not in outcome.output
@@ -192,14 +192,14 @@ def test_without_the_builder_stage_uv_makes_the_wheel(tmp_path: Path, cache: Pat
           '[project]\nname = "gone"\ndynamic = ["version"]'}, "building the sdist of p failed"),
     ],
 )
-def test_bad_projects_are_named(files: dict[str, str], expected: str, tmp_path: Path, cache: Path) -> None:
+def test_broken_project_is_reported(files: dict[str, str], expected: str, tmp_path: Path, cache: Path) -> None:
     outcome = make(write(tmp_path / "p", files), cache)
     assert outcome.status == 1
     assert expected in outcome.output
     assert "hatch_docker/" not in outcome.output  # no traceback of ours
 
 
-def test_a_pure_wheel_is_for_every_platform_and_compiled_code_for_its_own(tmp_path: Path, cache: Path) -> None:
+def test_pure_wheel_serves_all_platforms_compiled_code_one(tmp_path: Path, cache: Path) -> None:
     both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64"}
     outcome = make(write(tmp_path / "p", FLIT), cache, **both)
     assert outcome.status == 0, outcome.output
@@ -245,8 +245,8 @@ def get_metadata_hook():
 }
 
 
-def test_no_code_of_the_project_runs_on_this_machine(tmp_path: Path, cache: Path) -> None:
-    """Neither its version's module nor its hooks, whatever the command; all of them run in the builder stage."""
+def test_project_code_runs_only_in_the_builder(tmp_path: Path, cache: Path) -> None:
+    """No command executes the module of the version or the hooks on this machine."""
     project, mark = write(tmp_path / "p", HOOKED), tmp_path / "mark"
     for command in ("doctor --offline", "init --dry-run", "plan", "dockerfile", "build"):
         program = [sys.executable, "-m", "hatch_docker", *command.split()]
@@ -260,8 +260,8 @@ def test_no_code_of_the_project_runs_on_this_machine(tmp_path: Path, cache: Path
     assert any(entry.path.endswith("/made.py") for layer in outcome.image().layers for entry, _ in layer_entries(layer))
 
 
-def test_a_build_hook_runs_in_the_builder_alone(tmp_path: Path, cache: Path) -> None:
-    """With `hatch build` too: the sdist is made without it. (hatchling itself has read the metadata before.)"""
+def test_build_hook_runs_only_in_the_builder(tmp_path: Path, cache: Path) -> None:
+    """`hatch build` makes the sdist without the hook. (hatchling has read the metadata before.)"""
     text = HOOKED["pyproject.toml"].replace('dynamic = ["version", "description"]', 'version = "3"')
     text = text.replace('[tool.hatch.version]\nsource = "code"\npath = "hooked.py"\n', "")
     files = {**HOOKED, "pyproject.toml": text.replace("[tool.hatch.metadata.hooks.custom]\n", "")}
@@ -273,13 +273,13 @@ def test_a_build_hook_runs_in_the_builder_alone(tmp_path: Path, cache: Path) -> 
 
 
 @pytest.mark.engine
-def test_buildkit_makes_them_where_the_sandbox_is_refused(tmp_path: Path, cache: Path) -> None:
-    """Of the project's files, to the same digest; what only a backend knows has to be written down there."""
+def test_buildkit_builds_other_backends_without_a_sandbox(tmp_path: Path, cache: Path) -> None:
+    """BuildKit makes the wheel from the project's files, with the same digest. Dynamic metadata are rejected."""
     need_docker(), need("unshare")
     limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
     refused = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
     buildkit = {"HATCH_DOCKER_ENGINE": "buildkit", "HATCH_DOCKER_BUILD_NETWORK": "false"}
-    new = f"# {secrets.token_hex()}\n"  # no cache has seen it
+    new = f"# {secrets.token_hex()}\n"  # not in any cache
     project = write(tmp_path / "uv", {**UV_BUILD, "src/uv_demo/__init__.py": new})
     made = make(project, cache, prefix=refused, **buildkit)
     assert made.status == 0, made.output

@@ -1,4 +1,4 @@
-"""Where the base and the versions come from: registries, layouts and every lock that we read."""
+"""Whole builds with bases from registries and OCI layouts, and with versions from each kind of lock."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from hatch_docker.oci.model import Image
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, require, run_build, uv
-from tests.integration.prepared_build import pushed
+from tests.integration.prepared_build import push_index
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.network
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Image, Image]:
-    """A Debian base with Python for amd64 and arm64: the lowest layer of an image made here, as an image."""
+    """Return a Debian base with Python for amd64 and one for arm64."""
     found = []
     for platform in ("linux/amd64", "linux/arm64"):
         project = write_project("hello", tmp_path_factory.mktemp("base") / "p", options="entrypoint = []\ncmd = ['x']")
@@ -35,9 +35,9 @@ def wheels_above(outcome: Outcome) -> list[str]:
     return [layer["diff_id"] for layer in outcome.layers if layer["kind"] != "base"]
 
 
-def test_base_from_a_registry(registry: FakeRegistry, bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
-    """By tag and by digest, the child for the platform; built in the builder where it compiles; it runs."""
-    digest = pushed(registry, bases, "python:3.13-slim")
+def test_base_from_registry(registry: FakeRegistry, bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
+    """By tag and by digest; the manifest of the platform is used; compiled code is built in the base and runs."""
+    digest = push_index(registry, bases, "python:3.13-slim")
     check = '[tool.hatch-docker.check]\ncommand = ["c-extension"]'
     by_tag = write_project("c-extension", tmp_path / "tag", base=f"{registry.host}/python:3.13-slim", options=check)
     tagged = build(by_tag, cache)
@@ -55,16 +55,16 @@ def test_base_from_a_registry(registry: FakeRegistry, bases: tuple[Image, Image]
     assert str(arm.image().platform) == "linux/arm64"
 
 
-def test_a_known_base_by_digest_needs_no_registry(bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
+def test_cached_base_by_digest_needs_no_registry(bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
     with FakeRegistry() as registry:
-        digest = pushed(registry, bases, "pinned")
+        digest = push_index(registry, bases, "pinned")
         project = write_project("hello", tmp_path / "p", base=f"{registry.host}/pinned@{digest}")
         first = build(project, cache)
     assert build(project, cache).digest == first.digest
 
 
-def test_a_base_from_a_layout(bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
-    """A path relative to the project; the image is the one that the same base gives from anywhere."""
+def test_base_from_layout(bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
+    """The path of the layout is relative to the project."""
     project = write_project("hello", tmp_path / "p", base="oci:bases/python")
     write_layout(make_index(bases, {}), project / "bases/python")
     outcome = build(project, cache)
@@ -72,8 +72,7 @@ def test_a_base_from_a_layout(bases: tuple[Image, Image], tmp_path: Path, cache:
     assert outcome.receipt["base"]["name"] == "oci:bases/python"
 
 
-def test_no_registry_is_no_dead_end(tmp_path: Path, cache: Path) -> None:
-    """Nobody listens: one line, and the way out is in it."""
+def test_unreachable_registry_suggests_debian_base(tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p", base="127.0.0.1:9/python:3.13-slim")
     outcome = run_build(project, cache)
     assert outcome.status in (1, 75)
@@ -90,8 +89,8 @@ LOCKS = {
 
 
 @pytest.mark.parametrize("name", list(LOCKS))
-def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path) -> None:
-    """uv.lock, and what is exported of it: the versions are the lock's, not the newest; the time is the variable's."""
+def test_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path) -> None:
+    """uv.lock and files exported from it: locked versions, not the newest; `created` is SOURCE_DATE_EPOCH."""
     options = 'extras = ["colour"]'
     project = write_project("extras-and-groups", tmp_path / "p", options=options)
     text = (project / "pyproject.toml").read_text()
@@ -112,8 +111,8 @@ def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path)
     assert read_archive(outcome.archive).digest == outcome.digest
 
 
-def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path: Path, cache: Path) -> None:
-    """Its own dependency is known once it is built, in the sandbox; both wheels are installed."""
+def test_sdist_dependency_is_built_in_the_builder(tmp_path: Path, cache: Path) -> None:
+    """The requirements of the sdist are known after its build in the sandbox; both wheels are installed."""
     index = FakeIndex()
     index.add("only-source", only_source())
     index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))

@@ -1,4 +1,4 @@
-"""Two bases that belong together: one with a compiler, in which the wheel is made, and one that runs it."""
+"""`build.base`: the wheel is made in one image, which has a compiler, and runs in another."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from hatch_docker.oci.model import History, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.images import layer
-from tests.integration.builds import Outcome, build, check_failed, check_option, done, lock_of, run_build
+from tests.integration.builds import Outcome, build, check_failed, check_option, lock_of, output_of, run_build
 from tests.integration.compare_engines import BUILDKIT, PLAIN, project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -30,7 +30,8 @@ RELEASE = b'ID=hardened\nVERSION_ID="1"\n'
 
 @pytest.fixture(scope="module")
 def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of two layouts of no known distribution: `run` without a compiler, `build` with one and a user."""
+    """Return a directory of two layouts of an unknown distribution: `build` with a compiler and a user, `run` without.
+    """
     place = tmp_path_factory.mktemp("pair")
     ctx: Context = open_context({"HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     base = open_base(PLAN, host_platform(), ctx, compression=Compression("gzip"))
@@ -44,12 +45,12 @@ def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_both_engines_compile_in_it(pair: Path, docker: str, tmp_path: Path, cache: Path) -> None:
-    """The same image by both engines, on a base of a distribution without a compiler of ours."""
+def test_both_engines_compile_in_build_base(pair: Path, docker: str, tmp_path: Path, cache: Path) -> None:
+    """The digests agree, for a distribution whose compiler hatch-docker cannot install."""
     made = project("c-extension", tmp_path / "p", options=check_option("c-extension"))
-    alone = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run"}
-    check_failed(run_build(made, cache, variables=alone), "name an image with a compiler: build.base")
-    variables = {**alone, "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
+    run_base_only = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run"}
+    check_failed(run_build(made, cache, variables=run_base_only), "name an image with a compiler: build.base")
+    variables = {**run_base_only, "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
     embedded = build(made, cache, variables=variables)
     assert "oci:build" in [row.get("name") for row in materials(embedded)]
     assert "nothing changed" in build(made, cache, variables=variables).output
@@ -59,20 +60,20 @@ def test_both_engines_compile_in_it(pair: Path, docker: str, tmp_path: Path, cac
     assert other.digest == digest
 
 
-def test_the_lock_has_both(pair: Path, tmp_path: Path, cache: Path) -> None:
+def test_image_lock_contains_base_and_build_base(pair: Path, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     variables = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run", "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
-    done(made, cache, "lock", **variables)
+    output_of(made, cache, "lock", **variables)
     assert [entry["name"] for entry in lock_of(made)["base"]] == [f"oci:{pair}/build", f"oci:{pair}/run"]
     assert "debian" not in lock_of(made)
-    done(made, cache, "lock", "--check", **variables)
+    output_of(made, cache, "lock", "--check", **variables)
     build(made, cache, variables=variables)
     stale = {**variables, "HATCH_DOCKER_BUILD_BASE": "debian:trixie"}
     check_failed(run_build(made, cache, variables=stale), "hatch-docker.lock is out of date")
 
 
 def materials(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return what an image was made of, as its provenance states it."""
+    """Return `resolvedDependencies` of the image's provenance."""
     statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
     found: list[dict[str, Any]] = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     return found

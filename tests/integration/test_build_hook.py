@@ -1,4 +1,4 @@
-"""The image of the very wheel that hatch, build and uv made, and none of those that pip and uv install."""
+"""The wheel hook: it makes an image of the wheel that hatch, build or uv builds, but none when pip or uv installs."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ enable-by-default = false
 """
 ENABLE = {"HATCH_BUILD_HOOK_ENABLE_DOCKER": "1"}
 
-# In an environment of the frontend's own, where the hook's dependencies are installed; or in this one.
+# ISOLATED frontends make an environment and install the hook's dependencies there; those in HERE use this environment.
 ISOLATED = {
     "hatch": [PYTHON, "-m", "hatch", "build", "-t", "wheel"],
     "build": [PYTHON, "-m", "build", "--installer", "uv"],
@@ -49,7 +49,7 @@ def run(command: Sequence[str], project: Path, cache: Path, variables: Mapping[s
 
 
 def check_agreement(outcome: Outcome) -> None:
-    """Wheel and image agree: the receipt names the wheel that is beside it, and its files are in the last layer."""
+    """Check that the receipt names the wheel in dist/, and that the last layer has the wheel's files."""
     assert outcome.status == 0, outcome.output
     (wheel,) = outcome.directory.glob("*.whl")
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -60,14 +60,14 @@ def check_agreement(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_the_image_is_of_the_wheel_that_was_built(name: str, tmp_path: Path, cache: Path) -> None:
+def test_image_contains_the_built_wheel(name: str, tmp_path: Path, cache: Path) -> None:
     outcome = run(HERE[name], write("hello", tmp_path / "p", options=check_option("hello")), cache)
     check_agreement(outcome)
     assert "dist/hello-1.0.0.oci.tar" in outcome.output
 
 
 @pytest.mark.parametrize("name", ISOLATED)
-def test_a_frontend_installs_the_hook_where_it_builds(name: str, tmp_path: Path, cache: Path, links: Path) -> None:
+def test_isolated_frontend_installs_the_hook(name: str, tmp_path: Path, cache: Path, links: Path) -> None:
     found = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(links)]))
     variables = {
         **ENABLE, "UV_FIND_LINKS": str(links), "PIP_FIND_LINKS": found, "HATCH_DATA_DIR": str(tmp_path / "data"),
@@ -76,8 +76,8 @@ def test_a_frontend_installs_the_hook_where_it_builds(name: str, tmp_path: Path,
     check_agreement(outcome)
 
 
-def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
-    """The target's own wheel is the same file, so the hook changes nothing of a pure project's image."""
+def test_hook_and_target_make_the_same_digest(tmp_path: Path, cache: Path) -> None:
+    """The target makes the same wheel of a pure project."""
     hook = run(BUILD, write("hello", tmp_path / "p"), cache)
     target = run([*HATCHLING[:-1], "docker"], write("hello", tmp_path / "q"), cache, {})
     assert hook.digest == target.digest
@@ -89,12 +89,14 @@ def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
     ("kind", "command"), [("hello", HATCHLING), ("c-extension", BUILD), ("hello", UV_BUILD)],
     ids=["hatch", "build", "uv"],
 )
-def test_docker_uses_that_wheel(kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path) -> None:
-    """The hook's wheel is installed in a stage, never built in one: the same hash, the same digest."""
+def test_buildkit_installs_the_hooks_wheel(
+    kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path
+) -> None:
+    """No stage builds the wheel; hash and digest are those of the embedded engine."""
     base = f"debian:{own_suite()}" if kind == "c-extension" else "debian:trixie"
     project = write(kind, tmp_path / "p", options=check_option(kind), base=base)
     module = next(path for path in sorted(project.rglob("*.py")) if path.name != "hatch_build.py")
-    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # no cache has seen it
+    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # not in any cache
     outcome = run(command, project, cache, {**ENABLE, "HATCH_DOCKER_ENGINE": "buildkit"})
     check_agreement(outcome)
     assert "install-project" in outcome.output
@@ -104,21 +106,21 @@ def test_docker_uses_that_wheel(kind: str, command: Sequence[str], docker: str, 
     assert (again.digest, again.receipt["wheel"]) == (digest, wheel)
 
 
-def test_off_unless_enabled(tmp_path: Path, cache: Path) -> None:
-    """Without the variable the hook's dependencies are not even asked for, so that nobody who builds needs them."""
+def test_disabled_hook_installs_no_dependencies(tmp_path: Path, cache: Path) -> None:
+    """Without the variable the frontend does not install the hook's dependencies."""
     project = write("hello", tmp_path / "p", hook=HOOK.replace("hatch-docker[uv]", "no-such-package-anywhere"))
     outcome = run([PYTHON, "-m", "uv", "build", "--python", PYTHON], project, cache, {})
     assert outcome.status == 0, outcome.output
     assert not list(outcome.directory.glob("*.oci.tar"))
 
 
-def test_without_a_variable_where_it_is_enabled_by_default(tmp_path: Path, cache: Path) -> None:
+def test_hook_enabled_by_default_needs_no_variable(tmp_path: Path, cache: Path) -> None:
     project = write("hello", tmp_path / "p", hook=HOOK.replace("enable-by-default = false", ""))
     check_agreement(run(HATCHLING, project, cache, {}))
 
 
 @pytest.mark.parametrize("targets", [("wheel", "docker"), ("docker", "wheel")])
-def test_one_build_makes_one_image(targets: tuple[str, str], tmp_path: Path, cache: Path) -> None:
+def test_hook_and_target_in_one_build_make_one_image(targets: tuple[str, str], tmp_path: Path, cache: Path) -> None:
     command = [PYTHON, "-m", "hatchling", "build", *(word for target in targets for word in ("-t", target))]
     outcome = run(command, write("hello", tmp_path / "p"), cache)
     check_agreement(outcome)
@@ -137,8 +139,8 @@ def installs(target: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", installs(Path()))
-def test_no_image_of_a_wheel_that_is_only_installed(name: str, tmp_path: Path, cache: Path) -> None:
-    """The temporary builds of pip and uv say why there is none, to those who ask for details."""
+def test_installing_a_wheel_makes_no_image(name: str, tmp_path: Path, cache: Path) -> None:
+    """With -v the temporary builds of pip and uv print the reason."""
     project = write("hello", tmp_path / "p")
     variables = {**ENABLE, "UV_CACHE_DIR": str(tmp_path / "uv")}
     outcome = run(installs(tmp_path / "target")[name], project, cache, variables)
@@ -149,7 +151,7 @@ def test_no_image_of_a_wheel_that_is_only_installed(name: str, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("installer", [["pip", "install"], ["uv", "pip", "install", "--python", PYTHON]])
-def test_no_image_of_an_editable_install(installer: list[str], tmp_path: Path, cache: Path) -> None:
+def test_editable_install_makes_no_image(installer: list[str], tmp_path: Path, cache: Path) -> None:
     project = write("hello", tmp_path / "p", hook=f'{HOOK}[tool.hatch.build]\ndev-mode-dirs = ["."]\n')
     own = ["-v", "--no-build-isolation", "--no-deps", "--prefix", str(tmp_path / "prefix"), "-e", "."]
     outcome = run([PYTHON, "-m", *installer, *own], project, cache)
@@ -159,7 +161,7 @@ def test_no_image_of_an_editable_install(installer: list[str], tmp_path: Path, c
     assert [str(project)] == [path.read_text().strip() for path in tmp_path.rglob("_hello.pth")]
 
 
-def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
+def test_hook_makes_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
     outcome = run(HATCHLING, write("hello", tmp_path / "p"), cache, {**ENABLE, "HATCH_DOCKER_BUILDER_STAGE": "1"})
     assert outcome.status == 0, outcome.output
     assert not list(outcome.directory.glob("*.oci.tar"))
@@ -167,13 +169,13 @@ def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
-def test_an_enabled_hook_in_the_image_s_build(
+def test_builder_stage_installs_the_enabled_hook(
     engine: str, docker: str, tmp_path: Path, cache: Path, links: Path
 ) -> None:
-    """The builder stage gets hatch-docker, as the hook's table asks, whose hook says there why it does nothing."""
+    """The builder stage installs hatch-docker, which the hook's table requires; the hook does nothing there."""
     project = write("c-extension", tmp_path / "p", hook=HOOK.replace("enable-by-default = false", ""))
     module = project / "c_extension/__init__.py"
-    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # no cache has seen it
+    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # not in any cache
     variables = {"UV_FIND_LINKS": str(links), "HATCH_DOCKER_ENGINE": engine, "HATCH_DOCKER_BUILD_NETWORK": "false"}
     outcome = run([*HATCHLING[:-1], "docker"], project, cache, {**variables, "HATCH_VERBOSE": "1"})
     assert outcome.status == 0, outcome.output
@@ -183,8 +185,8 @@ def test_an_enabled_hook_in_the_image_s_build(
 
 
 @pytest.mark.parametrize("command", [BUILD, UV_BUILD], ids=["build", "uv"])
-def test_what_an_sdist_lacks_comes_from_the_checkout(command: list[str], tmp_path: Path, cache: Path) -> None:
-    """build and uv make the wheel from an unpacked sdist: lock, files and commit are the checkout's all the same."""
+def test_files_missing_in_the_sdist_come_from_the_checkout(command: list[str], tmp_path: Path, cache: Path) -> None:
+    """build and uv make the wheel from an unpacked sdist; lock, `files` and commit come from the checkout."""
     options = (
         'tags = ["{revision}"]\n[[tool.hatch-docker.files]]\nsource = "conf"\ntarget = "/etc/app.conf"\n'
         '[tool.hatch.build.targets.sdist]\nexclude = ["conf"]\n'
@@ -203,7 +205,7 @@ SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 
 
 def own_suite() -> str:
-    """The suite of Debian whose Python is the one that runs the tests, so that a wheel of this machine fits."""
+    """Return the Debian suite that has the Python version of the tests: a wheel built on this machine fits it."""
     need("cc")
     suite = SUITES.get(sys.version_info[:2])
     if suite is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
@@ -211,8 +213,8 @@ def own_suite() -> str:
     return suite
 
 
-def test_code_that_this_machine_compiled_runs_in_the_image(tmp_path: Path, cache: Path) -> None:
-    """The wheel is the host's, not one of the builder stage; its extension is imported in the finished image."""
+def test_hosts_compiled_wheel_runs_in_the_image(tmp_path: Path, cache: Path) -> None:
+    """The image contains the wheel that the host compiled, not a wheel of the builder stage."""
     options = check_option("c-extension")
     project = write("c-extension", tmp_path / "p", options=options, base=f"debian:{own_suite()}")
     outcome = run(HATCHLING, project, cache)
@@ -222,8 +224,8 @@ def test_code_that_this_machine_compiled_runs_in_the_image(tmp_path: Path, cache
 
 
 @pytest.mark.parametrize("targets", [("wheel", "docker"), ("docker", "wheel")])
-def test_both_targets_share_the_wheel_in_dist(targets: tuple[str, str], tmp_path: Path, cache: Path) -> None:
-    """The target alone would take the builder stage's wheel; the hook has the last word in either order."""
+def test_hook_and_target_use_the_wheel_in_dist(targets: tuple[str, str], tmp_path: Path, cache: Path) -> None:
+    """In either order the image has the hook's wheel, not the wheel of the builder stage."""
     project = write("c-extension", tmp_path / "p", base=f"debian:{own_suite()}")
     command = [PYTHON, "-m", "hatchling", "build", *(word for target in targets for word in ("-t", target))]
     outcome = run(command, project, cache)
@@ -233,7 +235,7 @@ def test_both_targets_share_the_wheel_in_dist(targets: tuple[str, str], tmp_path
     outcome.item()
 
 
-def test_code_compiled_for_another_python_is_refused_and_the_wheel_stays(tmp_path: Path, cache: Path) -> None:
+def test_wheel_of_another_python_makes_no_image(tmp_path: Path, cache: Path) -> None:
     (other,) = set(SUITES.values()) - {own_suite()}
     outcome = run(HATCHLING, write("c-extension", tmp_path / "p", base=f"debian:{other}"), cache)
     check_failed(outcome, f"does not fit the base debian:{other}, which is Python 3.", "`hatch build -t docker`")

@@ -1,4 +1,4 @@
-"""The builder stage as it is: Debian's compiler, the index's build backends, C, C++ and hooks."""
+"""The real builder stage: Debian's compiler, build backends from the index, C, C++ and build hooks."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ HATCHLING = {
 
 @pytest.fixture(scope="module")
 def ctx(cache: Path) -> Context:
-    """The user's environment, and the cache of the session."""
+    """Return a context with the user's environment and the cache of the session."""
     need_sandbox()
     return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, Progress(print, 1))
 
@@ -91,8 +91,9 @@ def build(
     return find_wheel(sdist, plan, base, target, ctx, directory).open()
 
 
-def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: Path) -> None:
-    """build.packages bring the header; without them the error says where to add it. No debug information, no path."""
+def test_c_and_cpp_extensions_with_a_system_library(ctx: Context, tmp_path: Path) -> None:
+    """Without build.packages the error names the package of the header. The result has no debug information, no path.
+    """
     with pytest.raises(BuildError, match=r"(?s)lz4\.h is missing:.*\n  packages = \[\"liblz4-dev\"\]$"):
         build(SETUPTOOLS, tmp_path / "a", ctx)
     wheel = build(SETUPTOOLS, tmp_path / "a", ctx, packages=("liblz4-dev",))
@@ -105,15 +106,14 @@ def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: P
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_a_backend_that_asks_for_more(ctx: Context, tmp_path: Path) -> None:
-    """get_requires_for_build_wheel is asked inside; what it names is fetched outside and installed."""
+def test_requirements_of_a_build_hook_are_installed(ctx: Context, tmp_path: Path) -> None:
+    """`get_requires_for_build_wheel` runs inside the sandbox; its requirements are fetched outside and installed."""
     wheel = build(HATCHLING, tmp_path / "a", ctx)
     assert "demo.so" in zipfile.ZipFile(wheel).namelist()
     assert build(HATCHLING, tmp_path / "b", ctx) == wheel
 
 
-def test_debian_bookworm_builds_for_its_python(ctx: Context, tmp_path: Path) -> None:
-    """The suite decides compiler, C library and Python."""
+def test_bookworm_builder_uses_its_own_python(ctx: Context, tmp_path: Path) -> None:
     files = {**HATCHLING, "hatch_build.py": HATCHLING["hatch_build.py"].replace("import cffi, ", "import ")}
     wheel = build(files, tmp_path / "a", ctx, suite="bookworm", python="3.11.2")
     assert wheel.name == f"demo-1.0-cp311-cp311-linux_{os.uname().machine}.whl"
@@ -122,8 +122,8 @@ def test_debian_bookworm_builds_for_its_python(ctx: Context, tmp_path: Path) -> 
 @pytest.mark.parametrize(("suite", "python", "packages"), [
     ("trixie", "3.13", ("liblz4-dev",)), ("bookworm", "3.11", ()),
 ])  # fmt: skip
-def test_builder_has_a_compiler(ctx: Context, suite: str, python: str, packages: tuple[str, ...]) -> None:
-    """The builder's tree has a compiler that runs here, Python's headers, make, pkgconf, a shell, and what is added."""
+def test_builder_tree_has_a_working_compiler(ctx: Context, suite: str, python: str, packages: tuple[str, ...]) -> None:
+    """It also has Python's headers, make, pkgconf, a shell and the added packages."""
     root = builder_root(BasePlan("debian", f"debian:{suite}", suite), PLATFORM, packages, ctx, suite=suite)
     for path in ("usr/bin/cc", "usr/bin/c++", "usr/bin/awk", "usr/bin/make", "usr/bin/pkg-config", "bin/sh",
                  "usr/bin/ar",
@@ -132,15 +132,15 @@ def test_builder_has_a_compiler(ctx: Context, suite: str, python: str, packages:
     assert bool(packages) == bool(list(root.glob("usr/include/lz4.h")))
     program = root / os.fspath((root / "usr/bin/cc").readlink()).lstrip("/")
     assert program.exists()
-    # The compiler itself is a program of the tree: its own loader starts it anywhere.
+    # The tree's own dynamic loader starts the compiler, whatever the distribution of this machine.
     compiler = next(root.glob(f"usr/bin/*-linux-gnu-gcc-{'14' if suite == 'trixie' else '12'}"))
     loader = next(root.glob("usr/lib/*/ld-linux-*.so.*"))
     command = [str(loader), "--library-path", str(loader.parent), str(compiler), "-dumpmachine"]
     assert "linux-gnu" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def test_the_same_bytes_again(ctx: Context, tmp_path: Path) -> None:
-    """Another directory, another umask, another day: the wheel is the same when it is built once more."""
+def test_wheel_does_not_depend_on_directory_or_umask(ctx: Context, tmp_path: Path) -> None:
+    """Nor on the time: the wheel is built twice."""
     built = set()
     for name, umask in (("one", 0o022), ("two", 0o077)):
         before = os.umask(umask)
@@ -153,8 +153,8 @@ def test_the_same_bytes_again(ctx: Context, tmp_path: Path) -> None:
     assert len(built) == 1
 
 
-def test_an_edit_compiles_what_changed(ctx: Context, tmp_path: Path) -> None:
-    """A project's compiler cache gives the wheel that a build without it gives; only its own builds see it."""
+def test_compiler_cache_compiles_only_changed_files(ctx: Context, tmp_path: Path) -> None:
+    """The wheel is the same as without the cache; only the project's own builds use the cache."""
     top = ctx.store.root / "compilers"
     before = set(top.glob("*"))
     files = {**SETUPTOOLS, "demo.c": HATCHLING["demo.c"], "more.py": ""}
@@ -167,7 +167,7 @@ def test_an_edit_compiles_what_changed(ctx: Context, tmp_path: Path) -> None:
         shutil.rmtree(wheel.parent)
         (place,) = set(top.glob("*")) - before
         results.append(len(list(place.iterdir())))
-    assert results == [5, 5, 6]  # bytecode, two results, and two calls that are known without preprocessing
+    assert results == [5, 5, 6]  # the bytecode, two results, and two calls that are found without preprocessing
     without = build(files, tmp_path / "a", ctx)
     assert without.read_bytes() == made
     shutil.rmtree(without.parent)
@@ -191,8 +191,8 @@ setup()
 WITHOUT = "import os\nassert not os.path.exists('/compiler-cache')\nfrom setuptools import setup\nsetup()\n"
 
 
-def test_a_build_leaves_what_it_likes_in_its_compiler_cache(ctx: Context, tmp_path: Path) -> None:
-    """It is removed, and the next build of the project finds an empty cache; a build without one finds none."""
+def test_hostile_files_in_a_compiler_cache_are_removed(ctx: Context, tmp_path: Path) -> None:
+    """The next build of the project finds an empty cache; a build without a cache finds no directory."""
     files = {"pyproject.toml": SETUPTOOLS["pyproject.toml"], "setup.py": HOSTILE}
     top = ctx.store.root / "compilers"
     before = set(top.glob("*"))

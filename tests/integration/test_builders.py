@@ -1,4 +1,4 @@
-"""Builders that are not this machine's daemon, what they share through caches, and platforms that are not theirs."""
+"""Remote BuildKit builders, caches that builders share, and builds for other platforms."""
 
 import json
 import os
@@ -24,25 +24,25 @@ from tests.integration.docker_registry import Server
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 VERBOSE = {"HATCH_VERBOSE": "1"}
-REGISTRY = "127.0.0.1:5000"  # in a network of its own, where every port is free
+REGISTRY = "127.0.0.1:5000"  # in a separate network namespace, where every port is free
 
 
 @dataclass(frozen=True)
-class Far:
-    """A BuildKit far away: the variables of a build that takes place there, and its daemon."""
+class Builder:
+    """A remote BuildKit: the variables of a build that uses it, and the address and socket of its daemon."""
 
     variables: Mapping[str, str]
     daemon: str
     socket: Path
-    pid: Path                                 # the file that has the daemon's
+    pid: Path                                 # the daemon's PID file
 
     def prune(self) -> None:
         run("docker", "--host", self.daemon, "builder", "prune", "--all", "--force")
 
 
 @pytest.fixture(scope="module")
-def fars(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Far, Far]]:
-    """Two of them, each empty, in a network with a registry and nothing else."""
+def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Builder, Builder]]:
+    """Return two empty remote builders in a network namespace that has a registry only."""
     for program in ("dockerd", "docker", "docker-registry", "unshare", "nsenter", "ip"):
         need(program)
     if os.geteuid() != 0:
@@ -65,40 +65,40 @@ def fars(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Far, Far]]:
             for name, (address, daemon) in (("one", one), ("two", two)):
                 run("docker", "buildx", "create", "--name", name, "--driver", "remote", address, variables=settings)
                 variables = {**BUILDKIT, **settings, **VERBOSE, "HATCH_DOCKER_BUILDER": name}
-                made.append(Far(variables, daemon, place / name / "docker.sock", place / name / "pid"))
+                made.append(Builder(variables, daemon, place / name / "docker.sock", place / name / "pid"))
             yield made[0], made[1]
         finally:
             process.terminate()
             process.wait(10)
 
 
-def ran(outcome: Outcome) -> list[str]:
-    """The stages that a build had to run."""
+def stages_run(outcome: Outcome) -> list[str]:
+    """Return the names of the stages that a build ran."""
     return re.findall(r"^  ([a-z]+-\S+)  [\d.]+ s$", outcome.output, re.MULTILINE)
 
 
-def cached(outcome: Outcome) -> list[str]:
-    """Those that it took out of a cache."""
+def stages_cached(outcome: Outcome) -> list[str]:
+    """Return the names of the stages that a build took from a cache."""
     return re.findall(r"^  ([a-z]+-\S+)  cached", outcome.output, re.MULTILINE)
 
 
-def forget(cache: Path) -> None:
-    """Make it the cache of a machine that has the same packages and bases, and never built a stage."""
+def forget_stages(cache: Path) -> None:
+    """Remove the results of stages from the cache; packages and bases stay."""
     shutil.rmtree(cache / "v1/facts/stage tree")
 
 
-def test_a_far_builder_makes_it(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
-    """By the driver `remote`; the base is handed over as a layout."""
+def test_remote_builder_makes_the_same_digest(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
+    """The driver is `remote`; the base is sent as an OCI layout."""
     made = project("extras-and-groups", tmp_path / "p")
     digest = build(made, cache, variables=PLAIN).digest
-    other = build(made, cache, variables=fars[0].variables)
+    other = build(made, cache, variables=builders[0].variables)
     assert "building in one" in other.output
     assert other.digest == digest
 
 
-def test_an_empty_builder_uses_a_cache_in_a_registry(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
-    """Dependencies and builder stages too: of compiled code only what an edit touches is compiled again."""
-    one, two = fars
+def test_builder_uses_a_cache_in_a_registry(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
+    """All stages come from the cache; after an edit only the project's wheel is built and installed again."""
+    one, two = builders
     made = project("c-extension", tmp_path / "p")
     require(made, "idna")
     shared = {"HATCH_DOCKER_CACHE_FROM": f"{REGISTRY}/c-extension:cache"}
@@ -106,44 +106,44 @@ def test_an_empty_builder_uses_a_cache_in_a_registry(fars: tuple[Far, Far], tmp_
     to = {"HATCH_DOCKER_CACHE_TO": f"type=registry,ref={REGISTRY}/c-extension:cache,compression=uncompressed"}
     first = build(made, cache, variables={**one.variables, **shared, **to})
     assert f"nothing in the cache {REGISTRY}/c-extension:cache yet" in first.output
-    assert {"environment-project", "build-project", "install-project"} <= set(ran(first))
-    forget(cache)
+    assert {"environment-project", "build-project", "install-project"} <= set(stages_run(first))
+    forget_stages(cache)
     second = build(made, cache, variables={**two.variables, **shared})
-    assert ran(second) == []
-    assert {"install-packages", "environment-project", "build-project", "install-project"} <= set(cached(second))
+    assert stages_run(second) == []
+    assert {"install-packages", "environment-project", "build-project", "install-project"} <= set(stages_cached(second))
     assert second.digest == first.digest
     edit_module(made)
     edited = build(made, cache, variables={**two.variables, **shared})
-    assert ran(edited) == ["build-project", "install-project"]
+    assert stages_run(edited) == ["build-project", "install-project"]
 
 
-def test_an_empty_builder_uses_a_cache_in_a_directory(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
-    """And with `cache.to` every stage is asked for, also those whose trees we know: a shared cache must be whole."""
-    far = replace(fars[1], variables={**BUILDKIT, **VERBOSE, "DOCKER_HOST": fars[1].daemon})
+def test_builder_uses_a_cache_in_a_directory(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
+    """With `cache.to` every stage is requested, known results too, because the exported cache must be complete."""
+    far = replace(builders[1], variables={**BUILDKIT, **VERBOSE, "DOCKER_HOST": builders[1].daemon})
     made = project("extras-and-groups", tmp_path / "p")
     to = {"HATCH_DOCKER_CACHE_TO": "type=local,dest=kept"}
     first = build(made, cache, variables={**far.variables, **to})
-    assert "install-project" in ran(first)
+    assert "install-project" in stages_run(first)
     far.prune()
     edit_module(made)
     edited = build(made, cache, variables={**far.variables, **to, "HATCH_DOCKER_CACHE_FROM": "type=local,src=kept"})
-    assert ran(edited) == ["install-project"]
-    assert "install-packages" in cached(edited)
+    assert stages_run(edited) == ["install-project"]
+    assert "install-packages" in stages_cached(edited)
     unknown = build(made, cache, variables={**far.variables, **to})
-    assert ran(unknown) == []
+    assert stages_run(unknown) == []
 
 
-def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:
-    """The embedded engine's, digest and all: wheels are installed by the same base for the builder's own platform."""
+def test_buildkit_index_of_two_platforms_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:
+    """The digest is the embedded engine's. The base for the builder's own platform installs the wheels of both."""
     made = project("hello", tmp_path / "p")
     require(made, "markupsafe")
     both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64", "SOURCE_DATE_EPOCH": "1700000000"}
     digest = build(made, cache, variables={**PLAIN, **both}).digest
-    forget(cache)
+    forget_stages(cache)
     other = build(made, cache, variables={**BUILDKIT, **VERBOSE, **both})
-    # Compiled wheels differ, the project's pure one is the same tree for both.
-    assert sorted([*ran(other), *cached(other)])[:2] == ["install-packages", "install-packages"]
-    assert "install-project" in ran(other)
+    # Compiled wheels differ; the project's pure wheel gives the same tree for both.
+    assert sorted([*stages_run(other), *stages_cached(other)])[:2] == ["install-packages", "install-packages"]
+    assert "install-project" in stages_run(other)
     assert other.digest == digest
     item = other.item()
     assert isinstance(item, Index)
@@ -151,7 +151,7 @@ def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Pa
     assert item.images[0].layers[-1].diff_id == item.images[1].layers[-1].diff_id
 
 
-def test_code_cannot_be_compiled_for_a_platform_without_a_builder(docker: str, tmp_path: Path, cache: Path) -> None:
+def test_compiling_for_another_platform_is_rejected(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     refused = run_build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_PLATFORMS": "linux/arm64"})
     assert refused.status == 1
@@ -159,8 +159,8 @@ def test_code_cannot_be_compiled_for_a_platform_without_a_builder(docker: str, t
     assert "Traceback" not in refused.output
 
 
-def test_podman_shares_by_a_registry(podman: dict[str, str], server: Server, tmp_path: Path, cache: Path) -> None:
-    """In a repository of their own; the digest is the embedded engine's; stages have their times, as with buildx."""
+def test_podman_uses_a_cache_in_a_registry(podman: dict[str, str], server: Server, tmp_path: Path, cache: Path) -> None:
+    """In a separate repository. The digest is the embedded engine's; stages have durations, as with buildx."""
     registries = f'[[registry]]\nlocation = "{server.host}"\ninsecure = true\n'
     (tmp_path / "registries.conf").write_text(registries)
     variables = {
@@ -172,15 +172,15 @@ def test_podman_shares_by_a_registry(podman: dict[str, str], server: Server, tmp
     digest = build(made, cache, variables=PLAIN).digest
     first = build(made, cache, variables=variables)
     assert "building in Podman" in first.output
-    assert (ran(first), first.digest) == (["install-project"], digest)
+    assert (stages_run(first), first.digest) == (["install-project"], digest)
     run("podman", "rmi", "--all", "--force", variables=podman)
-    forget(cache)
+    forget_stages(cache)
     again = build(made, cache, variables=variables)
-    assert ran(again) == []
-    assert "install-project" in cached(again)
+    assert stages_run(again) == []
+    assert "install-project" in stages_cached(again)
 
 
-TALKS = """
+PRINTING_HOOK = """
 import time
 for number in range(1, 31):
     print("line", number, flush=True)
@@ -188,9 +188,9 @@ time.sleep(300)
 """
 
 
-def interrupted(made: Path, cache: Path, variables: Mapping[str, str], action: Callable[[], None], work: Path) -> None:
-    """Run `action` during a step: the build ends with its last lines and status 75, and earlier output stays."""
-    (made / "hatch_build.py").write_text(f"{TALKS}# {secrets.token_hex()}\n")
+def lose_builder(made: Path, cache: Path, variables: Mapping[str, str], action: Callable[[], None], work: Path) -> None:
+    """Run `action` during a step: the build exits with 75 and prints the step's last lines; earlier output stays."""
+    (made / "hatch_build.py").write_text(f"{PRINTING_HOOK}# {secrets.token_hex()}\n")
     (made / "dist").mkdir()
     (made / "dist/c_extension-1.0.0.oci.tar").write_text("of an earlier build")
     (work / "temporary").mkdir()
@@ -198,34 +198,34 @@ def interrupted(made: Path, cache: Path, variables: Mapping[str, str], action: C
     process = start(made, cache, *command, variables={**variables, "TMPDIR": str(work / "temporary")})
     assert process.stdout is not None
     with process.stdout as stream:
-        said = []
+        lines = []
         for line in stream:
-            said.append(line.rstrip())
-            if line == "line 30\n" and said.count("line 30") == 1:
+            lines.append(line.rstrip())
+            if line == "line 30\n" and lines.count("line 30") == 1:
                 action()
-    assert process.wait() == 75, said
-    (place,) = [number for number, line in enumerate(said) if "the builder was lost in stage build-project (" in line]
-    assert said[place].endswith("; build again:")
-    assert said[place + 1 :] == [f"line {number}" for number in range(11, 31)]
+    assert process.wait() == 75, lines
+    (place,) = [number for number, line in enumerate(lines) if "the builder was lost in stage build-project (" in line]
+    assert lines[place].endswith("; build again:")
+    assert lines[place + 1 :] == [f"line {number}" for number in range(11, 31)]
     assert [path.name for path in (made / "dist").iterdir()] == ["c_extension-1.0.0.oci.tar"]
     assert (made / "dist/c_extension-1.0.0.oci.tar").read_text() == "of an earlier build"
     assert not list((work / "temporary").iterdir())
 
 
-def test_the_build_after_a_cut_stream_succeeds(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
+def test_build_succeeds_after_a_cut_connection(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     hook = (made / "hatch_build.py").read_text()
-    variables = {**fars[0].variables, "HATCH_DOCKER_BUILDER": "cut"}
+    variables = {**builders[0].variables, "HATCH_DOCKER_BUILDER": "cut"}
     create = ["docker", "buildx", "create", "--name", "cut", "--driver", "remote"]
-    with relay(fars[0].socket) as (address, cut):
+    with relay(builders[0].socket) as (address, cut):
         run(*create, address, variables=variables)
-        interrupted(made, cache, variables, cut, tmp_path)
+        lose_builder(made, cache, variables, cut, tmp_path)
     (made / "hatch_build.py").write_text(hook)
-    build(made, cache, variables=fars[0].variables)
+    build(made, cache, variables=builders[0].variables)
 
 
-def test_a_daemon_that_is_killed_ends_a_build(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
-    """The last of this module's tests: the far builder is gone."""
+def test_killed_daemon_fails_the_build(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
+    """This must be the last test of the module: the first remote builder is gone afterwards."""
     made = project("c-extension", tmp_path / "p")
-    daemon = int(fars[0].pid.read_text())
-    interrupted(made, cache, fars[0].variables, lambda: os.kill(daemon, signal.SIGKILL), tmp_path)
+    daemon = int(builders[0].pid.read_text())
+    lose_builder(made, cache, builders[0].variables, lambda: os.kill(daemon, signal.SIGKILL), tmp_path)

@@ -1,4 +1,4 @@
-"""The stages of a build in BuildKit: what they are lent, what of them runs again, what a failed one says."""
+"""The stages of a build in BuildKit: SSH agent and variables, stages that run again, errors of failed stages."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, proj
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
-# What a build finds in its variables, written into the package.
-LENT = '''
+# Writes to the package: the number of keys of the SSH agent, whether the CA bundle is the user's, and three variables.
+FINDINGS_HOOK = '''
 import os, pathlib, socket, struct
 
 def identities():
@@ -45,7 +45,7 @@ env = { MORE = "3\\n4" }
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A real agent with one key; the variables that lead to it."""
+    """Start an SSH agent with one key; return its environment variables."""
     need("ssh-agent"), need("ssh-add"), need("ssh-keygen")
     where = Path(f"/tmp/hatch-docker-agent-{secrets.token_hex(4)}")  # a socket's path is short
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(where)], stdout=subprocess.DEVNULL)
@@ -65,43 +65,43 @@ def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
         where.unlink(missing_ok=True)
 
 
-def found_by(outcome: Outcome) -> str:
-    """Return what the build wrote into the file."""
+def findings(outcome: Outcome) -> str:
+    """Return the content of found.py, which FINDINGS_HOOK wrote."""
     for entry, stream in layer_entries(outcome.image().layers[-1]):
         if entry.path.endswith("/found.py") and stream is not None:
             return stream.read().decode()
     raise AssertionError("found.py is in no layer")
 
 
-def test_both_engines_lend_agent_and_arguments(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    """Whatever the values hold, and trust what this machine trusts; without an agent the error says so."""
+def test_build_gets_agent_and_variables(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """In both engines, with special characters, and with the CA bundle of the machine. A missing agent is an error."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS)
     hook = made / "hatch_build.py"
-    hook.write_text(LENT + hook.read_text())
+    hook.write_text(FINDINGS_HOOK + hook.read_text())
     bundle = tmp_path / "bundle.pem"
     own = next(path for path in (os.environ.get("SSL_CERT_FILE"), *CA_FILES) if path and Path(path).is_file())
     bundle.write_text(f"{Path(own).read_text()}\n# this machine's own\n")
     agent |= {"SSL_CERT_FILE": str(bundle), "HATCH_DOCKER_CA_BUNDLE": str(bundle)}
     one = build(made, cache, variables=agent)
     expected = [1, True, '$a "b"', "1\n2", "3\n4"]
-    assert found_by(one) == f"FOUND = {expected!r}\n"
+    assert findings(one) == f"FOUND = {expected!r}\n"
     digest = one.digest
-    # BuildKit's own network is not on every machine; the agent needs none.
+    # Some machines have no network for BuildKit; the agent needs none.
     other = build(made, cache, variables={**agent, "HATCH_DOCKER_ENGINE": "buildkit"})
     assert other.digest == digest
     other_edition = {**agent, "HATCH_DOCKER_BUILD_ARGS": "EDITION=small,LINES=1", "HATCH_DOCKER_ENGINE": "buildkit"}
-    assert "'small'" in found_by(build(made, cache, variables=other_edition))
+    assert "'small'" in findings(build(made, cache, variables=other_edition))
     hook.write_text(hook.read_text() + "# edited\n")
     for engine in ("embedded", "buildkit"):
         failed = run_build(made, cache, variables={"SSH_AUTH_SOCK": "", "HATCH_DOCKER_ENGINE": engine})
         check_failed(failed, "ssh needs an SSH agent, and SSH_AUTH_SOCK is not set")
 
 
-def test_the_dockerfile_takes_what_was_lent(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    """As its first lines say, with an argument set anew."""
+def test_dockerfile_takes_secret_ssh_and_args(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """The command is that of the Dockerfile's first lines, with another value for an argument."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS + 'secrets = ["TOKEN"]\n')
     hook = made / "hatch_build.py"
-    hook.write_text(LENT + 'assert os.environ["TOKEN"] == "s3"\n' + hook.read_text())
+    hook.write_text(FINDINGS_HOOK + 'assert os.environ["TOKEN"] == "s3"\n' + hook.read_text())
     outcome = build(made, cache, verb="docker:dockerfile")
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     lines = [line.removeprefix("# ") for line in dockerfile.read_text().splitlines() if line.startswith("# docker")]
@@ -118,8 +118,8 @@ def test_the_dockerfile_takes_what_was_lent(docker: str, agent: dict[str, str], 
         run(docker, "rmi", "--force", name)
 
 
-def test_an_edit_compiles_what_changed(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Python is edited, and cc1 finds all in the builder's cache; the image is the embedded engine's without one."""
+def test_compiler_cache_of_buildkit_compiles_only_changed_files(docker: str, tmp_path: Path, cache: Path) -> None:
+    """After an edit of a Python file cc1 is not run. The layer is that of a build without a compiler cache."""
     made = project("c-extension", tmp_path / "p")
     hook = made / "hatch_build.py"
     count = "import os\nprint('kept', len(os.listdir('/compiler-cache')))\n"
@@ -137,7 +137,7 @@ def test_an_edit_compiles_what_changed(docker: str, tmp_path: Path, cache: Path)
     assert plain.layers[-1]["digest"] == with_cache["digest"]
 
 
-ASKS_FOR_MORE = """
+MORE_REQUIREMENTS = """
 def get_requires_for_build_wheel(config_settings=None):
     return ["asked-for"]
 
@@ -147,14 +147,14 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
     import asked_for
     return _build_wheel(directory)
 """
-VENDORS = """
+VENDORED_METADATA = """
 FILES |= {
     "only_source/_vendor/needed_by_it-1.0.dist-info/METADATA":
         "Metadata-Version: 2.1\\nName: needed-by-it\\nVersion: 1.0\\n",
     "only_source/_vendor/needed_by_it-1.0.dist-info/RECORD": "needed_by_it/__init__.py,sha256=another,1\\n",
 }
 """
-LIES = """
+OTHER_WHEEL = """
 _build = build_wheel
 
 def build_wheel(directory, config_settings=None, metadata_directory=None):
@@ -164,17 +164,17 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 """
 
 
-def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Both ask for a build requirement that no file names, and what they need shows when they are built.
+def test_metadata_of_sdists_come_from_a_stage(docker: str, tmp_path: Path, cache: Path) -> None:
+    """Their build requirements come from a hook, and their dependencies are known after the build only.
 
-    What they vendor is not installed: the metadata and RECORD of that say nothing of the image.
+    Metadata and RECORD of a vendored package are ignored.
     """
     made = project("hello", tmp_path / "p")
     require(made, "one-more", "another")
     index = FakeIndex()
-    # No cache has seen them: the builds are asked, in either engine.
-    index.add("one-more", only_source("one_more", f"{VENDORS}{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
-    index.add("another", only_source("another", f"{VENDORS}{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    # The random comments keep them out of any cache, so that both engines run the hooks.
+    index.add("one-more", only_source("one_more", f"{VENDORED_METADATA}{MORE_REQUIREMENTS}# {secrets.token_hex()}\n"))
+    index.add("another", only_source("another", f"{VENDORED_METADATA}{MORE_REQUIREMENTS}# {secrets.token_hex()}\n"))
     index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
     index.add("asked-for", make_wheel("asked-for", "1.0"))
     with index.serving() as serving:
@@ -187,20 +187,20 @@ def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(docker: str, tm
 
 
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
-def test_an_sdist_that_gives_another_package_is_refused(engine: str, docker: str, tmp_path: Path, cache: Path) -> None:
+def test_sdist_that_builds_another_package_is_rejected(engine: str, docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("hello", tmp_path / "p")
     require(made, "one-more")
     index = FakeIndex()
-    index.add("one-more", only_source("one_more", LIES))
+    index.add("one-more", only_source("one_more", OTHER_WHEEL))
     with index.serving() as serving:
         asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
         failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
     check_failed(failed, "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, another package or version")
 
 
-def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:
+def test_failed_stage_prints_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
-    # All to one stream: BuildKit keeps no order between the two.
+    # Only standard error, because BuildKit does not keep the order of the two streams.
     talk = (
         'import sys\nfor number in range(1, 31):\n    print("line", number, file=sys.stderr)\n'
         'raise SystemExit("no luck today")\n'
@@ -212,8 +212,8 @@ def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cach
     assert lines == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
 
 
-def test_a_step_that_is_killed_is_suspected_of_too_little_memory(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Its status is that of SIGKILL, which the kernel's own judge sends."""
+def test_killed_stage_suggests_lack_of_memory(docker: str, tmp_path: Path, cache: Path) -> None:
+    """Exit status 137 is that of SIGKILL, which the kernel's OOM killer sends."""
     made = project("c-extension", tmp_path / "p")
     (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
     failed = run_build(made, cache, variables=BUILDKIT)
@@ -223,7 +223,7 @@ def test_a_step_that_is_killed_is_suspected_of_too_little_memory(docker: str, tm
 
 
 def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
-    """The steps of a build by `stage: instruction`, and whether BuildKit took each from its cache."""
+    """Return the steps of a build (`stage: instruction`), and for each whether BuildKit took it from its cache."""
     command = [
         docker, "buildx", "build", "--progress=rawjson", "--output=type=cacheonly", f"--file={dockerfile}",
         str(dockerfile.with_suffix(".context")),
@@ -242,8 +242,8 @@ def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
     return found
 
 
-def test_an_edit_and_a_version_bump_rerun_two_stages(docker: str, tmp_path: Path, cache: Path) -> None:
-    """As BuildKit itself tells, in a build that asks for every stage: what is compiled with and depended on stays."""
+def test_edit_or_new_version_runs_only_the_wheels_stages(docker: str, tmp_path: Path, cache: Path) -> None:
+    """According to BuildKit's log of a build of all stages. Build requirements and dependencies stay cached."""
     made = project("c-extension", tmp_path / "p")
     require(made, "idna>=3")
 
@@ -256,7 +256,7 @@ def test_an_edit_and_a_version_bump_rerun_two_stages(docker: str, tmp_path: Path
     assert {"build-project: RUN", "install-project: RUN"} <= run_first
     assert not again()[1]
     wheel = {"sdist-project: COPY", "build-project: RUN", "install-project: RUN", "runtime: COPY"}
-    for change in (edit_module, bump):
+    for change in (edit_module, raise_version):
         change(made)
         kept, rerun = again()
         assert rerun <= wheel
@@ -264,7 +264,7 @@ def test_an_edit_and_a_version_bump_rerun_two_stages(docker: str, tmp_path: Path
         assert {"environment-project: RUN", "install-packages: RUN"} <= kept
 
 
-def bump(made: Path) -> None:
-    """The next version."""
+def raise_version(made: Path) -> None:
+    """Change the project's version from 1.0.0 to 1.0.1."""
     source = made / "pyproject.toml"
     source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))

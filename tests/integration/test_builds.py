@@ -1,4 +1,5 @@
-"""`hatch build -t docker` on real projects, Debian's archive and the package index, without Docker."""
+"""`hatch build -t docker` for several kinds of projects, with Debian's archive and the package index, without Docker.
+"""
 
 import os
 import shutil
@@ -28,13 +29,13 @@ pytestmark = pytest.mark.network
 EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
 
 
-# The bytes that the README promises at most, unpacked and compressed.
-MOST = {"hello": (52_000_000, 22_000_000), "fastapi-numpy": (132_000_000, 50_000_000)}
+# Maximum sizes that the README promises, in bytes: unpacked, compressed.
+MAX_SIZES = {"hello": (52_000_000, 22_000_000), "fastapi-numpy": (132_000_000, 50_000_000)}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: Path, cache: Path) -> None:
-    """Built, validated from the archive, and its command run in the finished file system."""
+def test_image_of_each_kind_of_project_runs(kind: str, tmp_path: Path, cache: Path) -> None:
+    """The archive is valid, and the project's command runs in the finished file system."""
     project = write_project(kind, tmp_path / kind, options=check_option(kind))
     outcome = build(project, cache)
     image = outcome.image()
@@ -42,18 +43,18 @@ def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: P
     assert config["User"] == "65532"
     (platform,) = outcome.receipt["platforms"]
     assert platform["layers"][0]["kind"] == "base"
-    unpacked, compressed = MOST.get(kind, (200_000_000, 100_000_000))
+    unpacked, compressed = MAX_SIZES.get(kind, (200_000_000, 100_000_000))
     assert (platform["unpacked_size"] <= unpacked, platform["size"] <= compressed) == (True, True)
     ours = paths(image, above_base=True)
     assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in ours)
     assert not [path for path in ours if path.endswith(".whl") or "/.git/" in path]
-    for layer in image.layers[1:]:  # all is root's, and nobody else may write to it
+    for layer in image.layers[1:]:  # all files belong to root, and others may not write to them
         for entry, _ in layer_entries(layer):
             assert (entry.uid, entry.gid) == (0, 0)
             assert entry.kind == "symlink" or not entry.mode & 0o6022, entry.path
 
 
-def test_extras_and_groups_bring_what_they_name_and_no_more(tmp_path: Path, cache: Path) -> None:
+def test_extras_and_groups_add_only_their_packages(tmp_path: Path, cache: Path) -> None:
     options = 'extras = ["all"]\ndependency-groups = ["production"]'
     outcome = build(write_project("extras-and-groups", tmp_path / "p", options=options), cache)
     contents = [item for layer in outcome.layers for item in layer["contents"]]
@@ -62,8 +63,8 @@ def test_extras_and_groups_bring_what_they_name_and_no_more(tmp_path: Path, cach
     outcome.item()
 
 
-def test_the_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache: Path) -> None:
-    """numpy has a layer to itself, the small wheels are together, the project is apart and small."""
+def test_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache: Path) -> None:
+    """numpy has its own layer, the small wheels share one, and the project's layer is small."""
     found = []
     for project in (
         write_project("fastapi-numpy", tmp_path / "one"),
@@ -78,39 +79,39 @@ def test_the_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache:
     assert found[0] == found[1]
 
 
-def test_after_an_edit_only_the_project_is_made_again(tmp_path: Path, cache: Path) -> None:
+def test_edit_remakes_only_the_projects_layer(tmp_path: Path, cache: Path) -> None:
     project = write_project("fastapi-numpy", tmp_path / "p")
     first = build(project, cache).digest
     again = build(project, cache)
-    assert (again.digest, again.made()) == (first, [])
+    assert (again.digest, again.new_layers()) == (first, [])
     source = project / "fastapi_numpy" / "app.py"
     source.write_text(source.read_text() + "\n# edited\n")
     edited = build(project, cache)
-    assert edited.made() == ["project"]
+    assert edited.new_layers() == ["project"]
     assert edited.digest != first
     edited.item()
 
 
-def test_an_edit_of_the_c_file_only_recompiles_the_wheel(tmp_path: Path, cache: Path) -> None:
+def test_edit_of_a_c_file_remakes_only_the_projects_layer(tmp_path: Path, cache: Path) -> None:
     project = write_project("c-extension", tmp_path / "p", options=check_option("c-extension"))
     build(project, cache)
     source = project / "c_extension" / "_answer.c"
     source.write_text(source.read_text().replace("42", "43"))
     edited = build(project, cache)
-    assert edited.made() == ["project"]
+    assert edited.new_layers() == ["project"]
     assert "building c_extension-1.0.0.tar.gz" in edited.output
     assert "downloading" not in edited.output
 
 
-def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, public_dir: Path) -> None:
-    """Another Python, user, path, umask, locale, time zone, hash seed, a cold cache; compiled as root and as a user."""
+def test_digest_does_not_depend_on_the_host(tmp_path: Path, cache: Path, public_dir: Path) -> None:
+    """Nor on Python, user, path, umask, locale, time zone, hash seed or cache. The project has compiled code."""
     venv = public_dir / "venv"
     install_elsewhere(other_python(), venv)
     project = write_project("c-extension", tmp_path / "p", options='tags = ["x"]')
     twin = public_dir / "another name"
     shutil.copytree(project, twin)
     (public_dir / "cache").mkdir()
-    closed = tmp_path / "closed"  # to the plain user; whatever configuration is in it does not concern that one
+    closed = tmp_path / "closed"  # the ordinary user may not read it, and configuration in it must not matter
     (closed / "inner").mkdir(parents=True, mode=0o700)
     options: dict[str, object] = {"umask": 0o077}
     if os.getuid() == 0:
@@ -122,13 +123,13 @@ def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, public_
     }
     here = build(project, cache, variables={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, umask=0o022)
     other = build(twin, public_dir / "cache", python=str(venv / "bin/python"), variables=variables, **options)
-    assert other.made()
+    assert other.new_layers()
     assert here.digest == other.digest
     other.item()
 
 
-def test_arm64_is_built_here_without_emulation(tmp_path: Path, cache: Path) -> None:
-    """Every ELF file is for arm64, and so says the configuration; .pyc are there all the same."""
+def test_arm64_image_is_built_without_emulation(tmp_path: Path, cache: Path) -> None:
+    """Every ELF file is for arm64, and the image has .pyc files."""
     project = require(write_project("hello", tmp_path / "p"), "fastapi")
     image = build(project, cache, variables={"HATCH_DOCKER_PLATFORMS": "linux/arm64"}).image()
     assert image.config_json["architecture"] == "arm64"
@@ -144,14 +145,14 @@ def test_arm64_is_built_here_without_emulation(tmp_path: Path, cache: Path) -> N
     assert compiled > 500
 
 
-def test_compiled_code_for_another_architecture_is_refused_by_name(tmp_path: Path, cache: Path) -> None:
+def test_compiling_for_arm64_on_amd64_is_rejected(tmp_path: Path, cache: Path) -> None:
     project = write_project("c-extension", tmp_path / "p")
     outcome = run_build(project, cache, variables={"HATCH_DOCKER_PLATFORMS": "linux/arm64"})
     check_failed(outcome, "arm64")
 
 
-def test_without_a_network_everything_comes_from_the_cache(tmp_path: Path, cache: Path) -> None:
-    """A known project is built again with every remote out of reach; offline an empty cache fails in one line."""
+def test_cached_build_needs_no_network(tmp_path: Path, cache: Path) -> None:
+    """With an unreachable proxy and with HATCH_DOCKER_OFFLINE. An empty cache offline is an error."""
     first = build(write_project("fastapi-numpy", tmp_path / "p"), cache)
     project = write_project("fastapi-numpy", tmp_path / "q")
     dead = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -161,7 +162,7 @@ def test_without_a_network_everything_comes_from_the_cache(tmp_path: Path, cache
     check_failed(run_build(project, tmp_path / "cold", variables=offline), "HATCH_DOCKER_OFFLINE")
 
 
-def test_system_packages_are_a_layer_of_their_own(tmp_path: Path, cache: Path) -> None:
+def test_system_packages_have_their_own_layer(tmp_path: Path, cache: Path) -> None:
     options = (
         '[tool.hatch-docker.runtime]\npackages = ["libpq5"]\n[tool.hatch-docker.check]\n'
         'command = ["python", "-c", "import ctypes; ctypes.CDLL(\'libpq.so.5\').PQlibVersion()"]'
@@ -173,14 +174,14 @@ def test_system_packages_are_a_layer_of_their_own(tmp_path: Path, cache: Path) -
     assert "var/lib/dpkg/status.d/libpq5" in paths(image)
 
 
-def test_bookworm_brings_python_3_11(tmp_path: Path, cache: Path) -> None:
+def test_bookworm_image_has_python_3_11(tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p", base="debian:bookworm", options=check_option("hello"))
     outcome = build(project, cache)
     assert outcome.receipt["python"].startswith("3.11.")
     outcome.item()
 
 
-def test_files_of_the_project_are_copied_as_told(tmp_path: Path, cache: Path) -> None:
+def test_files_option_copies_files_with_modes(tmp_path: Path, cache: Path) -> None:
     options = (
         '[[tool.hatch-docker.files]]\nsource = "conf"\ntarget = "/etc/hello"\n'
         '[[tool.hatch-docker.files]]\nsource = "run.py"\ntarget = "/bin/run"\nmode = "0755"\n'
@@ -196,7 +197,7 @@ def test_files_of_the_project_are_copied_as_told(tmp_path: Path, cache: Path) ->
     assert (entries["usr/bin/run"].mode, entries["etc/hello/sub/a.toml"].mode) == (0o755, 0o644)
 
 
-def test_the_plan_is_written_and_nothing_is_built(tmp_path: Path, cache: Path) -> None:
+def test_docker_plan_writes_only_the_plan(tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p")
     outcome = build(project, cache, verb="docker:plan")
     assert [path.name for path in outcome.directory.iterdir()] == ["hello-1.0.0.plan.json"]
@@ -205,8 +206,8 @@ def test_the_plan_is_written_and_nothing_is_built(tmp_path: Path, cache: Path) -
     assert str(tmp_path) not in text
 
 
-def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: Path) -> None:
-    """A release pipeline reads it; all else is on standard error."""
+def test_standard_output_is_only_the_archive_path(tmp_path: Path, cache: Path) -> None:
+    """Release pipelines read it; other messages go to standard error."""
     project = write_project("hello", tmp_path / "p")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "docker"], cwd=project, capture_output=True, text=True,
@@ -216,12 +217,12 @@ def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: 
     assert "your code" in done.stderr
 
 
-@pytest.mark.parametrize("door", [("hatchling", "build", "-t", "docker"), ("hatch_docker", "build")])
+@pytest.mark.parametrize("program", [("hatchling", "build", "-t", "docker"), ("hatch_docker", "build")])
 @pytest.mark.parametrize("quiet", ["0", "1"])
-def test_a_log_of_all_that_is_said_has_it_once(door: tuple[str, ...], quiet: str, tmp_path: Path, cache: Path) -> None:
-    """Where one file has standard output and standard error, as in a pipeline; the last line it is there, too."""
+def test_merged_output_has_the_path_once(program: tuple[str, ...], quiet: str, tmp_path: Path, cache: Path) -> None:
+    """It is the last line, also if standard output and standard error are one file, as in the log of a pipeline."""
     project = write_project("hello", tmp_path / "p")
-    made = run_in(project, cache, sys.executable, "-m", *door, variables={"HATCH_QUIET": quiet})
+    made = run_in(project, cache, sys.executable, "-m", *program, variables={"HATCH_QUIET": quiet})
     assert made.status == 0
     lines = made.output.splitlines()
     assert lines[-1] == "dist/hello-1.0.0.oci.tar"

@@ -1,4 +1,4 @@
-"""The example's image in real engines: read by all, and run as a careful cluster would run it."""
+"""The example project's image in real engines, which run it with the restrictions of a hardened cluster."""
 
 import contextlib
 import json
@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.network]
 
 EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
 NAME = "hatch-docker-tests/mandelbrot"
-# What a careful cluster asks for. The image serves on a port of the container's own loopback.
-CAREFUL = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]
-# Writes into each of its volumes, and says whose they are and what it found there.
+# Restrictions of a hardened cluster. Without a network the image serves on the loopback interface of the container.
+RESTRICTED = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]
+# Prints for each volume: its path, the files in it, the user and the owner; writes a file into it.
 WRITE = (
     "import os\nfor path in ('/data', '/var/lib/app/store'):\n    found = os.listdir(path)\n"
     "    open(path + '/x', 'a').close()\n    print(path, *found, os.getuid(), os.stat(path).st_uid)"
@@ -41,7 +41,7 @@ TILE = (
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Outcome:
-    """The example project, built from a copy: C extension, dependencies, check and all."""
+    """Build a copy of the example project: C extension, dependencies, check of the image."""
     project = tmp_path_factory.mktemp("example") / "example_project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("dist", "build", "__pycache__", "*.so"))
     return build(project, cache, variables={
@@ -59,7 +59,7 @@ def docker(example: Outcome) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def podman(example: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Podman with a store of its own, and what it needs on a machine without systemd."""
+    """Return a Podman command with its own storage and a configuration that needs no systemd; it has the image."""
     program = need("podman")
     need("runc")
     place = tmp_path_factory.mktemp("podman")
@@ -80,8 +80,8 @@ def podman(example: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @contextlib.contextmanager
 def serving(engine: list[str], *options: str) -> Iterator[tuple[str, str]]:
-    """A container of the image that has answered, and what it says from within: its user, and the size of a tile."""
-    container = run(*engine, "run", "-d", *CAREFUL, *options, f"{NAME}:tested").strip()
+    """Run a container until it serves a tile; yield its ID and the output of TILE: user ID and size of the tile."""
+    container = run(*engine, "run", "-d", *RESTRICTED, *options, f"{NAME}:tested").strip()
     try:
         for _ in range(60):
             done = subprocess.run(
@@ -98,8 +98,8 @@ def serving(engine: list[str], *options: str) -> Iterator[tuple[str, str]]:
         subprocess.run([*engine, "rm", "-f", container], capture_output=True, check=False)
 
 
-def test_130_large_wheels_load_and_run(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    """Docker's overlay takes fewer layers than that: the smallest wheels share one."""
+def test_image_of_130_large_wheels_runs(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """Docker's overlay driver supports fewer layers, so that the smallest wheels share a layer."""
     program, name = need_docker(), "hatch-docker-tests/many:tested"
     for number in range(130):
         files = {f"heavy_{number}/__init__.py": b"", f"heavy_{number}/data.bin": bytes(1_100_000 + number)}
@@ -113,13 +113,13 @@ def test_130_large_wheels_load_and_run(index: FakeIndex, tmp_path: Path, cache: 
     run(program, "load", "-i", outcome.archive)
     try:
         code = "import importlib; print(len([importlib.import_module(f'heavy_{n}') for n in range(130)]))"
-        assert run(program, "run", "--rm", *CAREFUL, "--entrypoint", "python", name, "-c", code) == "130\n"
+        assert run(program, "run", "--rm", *RESTRICTED, "--entrypoint", "python", name, "-c", code) == "130\n"
     finally:
         run(program, "rmi", "--force", name)
 
 
-def test_docker_builds_it_too(example: Outcome, docker: list[str], tmp_path: Path, cache: Path) -> None:
-    """C extension, dependencies and check: the same digest, of a source that no cache has seen."""
+def test_buildkit_image_of_the_example(example: Outcome, docker: list[str], tmp_path: Path, cache: Path) -> None:
+    """It has the digest of the embedded engine's. A random edit of the C file keeps the wheel out of any cache."""
     project = Path(shutil.copytree(example.directory.parent, tmp_path / "p", ignore=shutil.ignore_patterns("dist")))
     with (project / "src/mandelbrot_tiles/_mandelbrot.c").open("a") as stream:
         stream.write(f'const char edit[] = "{secrets.token_hex()}";\n')
@@ -132,25 +132,24 @@ def test_docker_builds_it_too(example: Outcome, docker: list[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize(("options", "user"), [((), "65532"), (("--user", "12345"), "12345")])
-def test_docker_runs_it_with_nothing_granted(docker: list[str], options: tuple[str, ...], user: str) -> None:
-    """As 65532 and as any user: read-only root, no capability, no network."""
-    with serving(docker, *options) as (_, said):
-        assert said.split()[0] == user
+def test_docker_runs_the_restricted_container(docker: list[str], options: tuple[str, ...], user: str) -> None:
+    """As the image's user and as another one: read-only root, no capability, no network."""
+    with serving(docker, *options) as (_, output):
+        assert output.split()[0] == user
 
 
 @pytest.mark.parametrize(("options", "user"), [((), "65532"), (("--user", "12345"), "12345")])
-def test_podman_runs_it_with_nothing_granted(podman: list[str], options: tuple[str, ...], user: str) -> None:
-    """The same image in the other engine."""
-    with serving(podman, *options) as (_, said):
-        assert said.split()[0] == user
+def test_podman_runs_the_restricted_container(podman: list[str], options: tuple[str, ...], user: str) -> None:
+    with serving(podman, *options) as (_, output):
+        assert output.split()[0] == user
 
 
 def check_volumes(engine: list[str]) -> None:
-    """Two containers, one after the other, on new volumes with names; and one on volumes without."""
+    """Run two containers in turn on new named volumes, and one on anonymous volumes; each must write to them."""
     volumes = {f"hatch-docker-tests-{secrets.token_hex(4)}": path for path in ("/data", "/var/lib/app/store")}
     mounts = [word for name, path in volumes.items() for word in ("-v", f"{name}:{path}")]
     command = [f"{NAME}:tested", "-c", WRITE]
-    start = [*engine, "run", "--rm", *CAREFUL, "--entrypoint", "python"]
+    start = [*engine, "run", "--rm", *RESTRICTED, "--entrypoint", "python"]
     try:
         new, again = (run(*start, *mounts, *command).splitlines() for _ in range(2))
     finally:
@@ -159,23 +158,23 @@ def check_volumes(engine: list[str]) -> None:
     assert again == [f"{path} x 65532 65532" for path in volumes.values()]
 
 
-def test_a_new_volume_can_be_written_to_in_docker(docker: list[str]) -> None:
+def test_new_volume_is_writable_in_docker(docker: list[str]) -> None:
     check_volumes(docker)
 
 
-def test_a_new_volume_can_be_written_to_in_podman(podman: list[str]) -> None:
+def test_new_volume_is_writable_in_podman(podman: list[str]) -> None:
     check_volumes(podman)
 
 
-def test_it_stops_when_told_to(docker: list[str]) -> None:
-    """SIGTERM reaches the service itself, no shell stands between: it ends before it is killed, which has a status."""
+def test_docker_stop_ends_the_service(docker: list[str]) -> None:
+    """No shell runs between: the service gets SIGTERM and exits with 0, and Docker need not kill it."""
     with serving(docker) as (container, _):
         run(*docker, "stop", "-t", "30", container)
         assert run(*docker, "inspect", "-f", "{{.State.ExitCode}}", container).strip() == "0"
 
 
-def test_nothing_that_built_it_is_in_it(example: Outcome) -> None:
-    """No compiler, pip, uv, wheel, shell, VCS directory or source tree; nothing setuid or writable by the user."""
+def test_image_has_no_build_tools_and_no_sources(example: Outcome) -> None:
+    """Nor pip, uv, wheels, a shell, a VCS directory, setuid files or files that the user can write to."""
     unwanted = {"gcc", "cc", "ld", "as", "make", "pip", "pip3", "uv", "sh", "bash", "dash", "apt", "dpkg", "wheel"}
     seen = set()
     for layer in example.image().layers:
@@ -194,8 +193,8 @@ def test_nothing_that_built_it_is_in_it(example: Outcome) -> None:
     assert not [path for path in seen if path.startswith(("var/lib/apt", "var/cache/apt", "etc/shadow", "etc/gshadow"))]
 
 
-def test_its_users_are_one_each_and_nobody_logs_in(example: Outcome) -> None:
-    """As CIS and dockle ask: no id twice, no password, no shell to log in to; and the user is a number."""
+def test_users_of_the_image_are_unique_and_cannot_log_in(example: Outcome) -> None:
+    """CIS benchmark and dockle: unique names and IDs, no password, no login shell, a numeric user."""
     image = example.image()
     names = ("etc/passwd", "etc/group")
     files = merge_layers(image.layers, lambda path, stream: stream.read() if path in names else None)
@@ -209,18 +208,18 @@ def test_its_users_are_one_each_and_nobody_logs_in(example: Outcome) -> None:
     assert image.config_json["config"]["User"] == "65532"
 
 
-def test_the_code_is_roots_and_a_wheels_layer_never_touches_the_base(example: Outcome) -> None:
-    """But for the directories of its volumes."""
+def test_layers_belong_to_root_and_keep_the_base(example: Outcome) -> None:
+    """Only the directories of volumes have another owner; no layer has a path of the base."""
     base, *ours = example.image().layers
-    brought = {entry.path for entry, _ in layer_entries(base)}
+    base_paths = {entry.path for entry, _ in layer_entries(base)}
     for layer in ours:
         for entry, _ in layer_entries(layer):
             assert (entry.uid == entry.gid == 0) != (entry.path in ("data", "var/lib/app/store"))
-            assert entry.path not in brought
+            assert entry.path not in base_paths
 
 
-def test_every_tool_reads_the_archive_and_the_layout(example: Outcome, tmp_path: Path) -> None:
-    """skopeo as OCI and as Docker archive, umoci the layout; the digest is the receipt's."""
+def test_skopeo_and_umoci_read_archive_and_layout(example: Outcome, tmp_path: Path) -> None:
+    """skopeo reads the archive as OCI and as Docker archive, with the receipt's digest; umoci reads the layout."""
     image = example.image()
     skopeo = need("skopeo")
     assert json.loads(run(skopeo, "inspect", f"oci-archive:{example.archive}"))["Digest"] == example.digest
@@ -233,10 +232,8 @@ def test_every_tool_reads_the_archive_and_the_layout(example: Outcome, tmp_path:
     assert (tmp_path / "bundle/rootfs/opt/venv/bin/python").readlink() == Path("/usr/bin/python3.13")
 
 
-def test_a_build_loads_the_image_where_docker_answers(docker: list[str], cache: Path, tmp_path: Path) -> None:
-    """Under its tags; the receipt names them; a second build sends nothing and says the same."""
-    from tests.projects import write_project
-
+def test_build_loads_the_image_into_docker(docker: list[str], cache: Path, tmp_path: Path) -> None:
+    """With its tags, which the receipt contains. The receipt of a second build, which sends nothing, is the same."""
     project = write_project("hello", tmp_path / "p", options='image = "hatch-docker-tests/hello"\ntags = ["a", "b"]')
     names = ["hatch-docker-tests/hello:a", "hatch-docker-tests/hello:b"]
     try:

@@ -1,4 +1,4 @@
-"""The variant to debug, in a real container: a debugger attaches, stops the program, reads a variable, lets it go."""
+"""The debug variant in a container: a debugger attaches, stops at a breakpoint, reads a variable and disconnects."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ LINE = 7  # time.sleep
 
 @pytest.fixture
 def container(tmp_path: Path, cache: Path) -> Iterator[tuple[str, int]]:
-    """A container of the variant with a read-only root: its name, and the port of the debugger on this machine."""
+    """Run a container of the debug variant with a read-only root; yield its ID and the debugger's port on the host."""
     docker = need_docker()
     options = f'image = "{NAME}"\ndebug = true\ndebug-shell = true\n'
     project = write_program(tmp_path / "p", "debugged", MODULE, options)
@@ -46,16 +46,16 @@ def container(tmp_path: Path, cache: Path) -> Iterator[tuple[str, int]]:
 
 
 class Client:
-    """The Debug Adapter Protocol, as editors speak it: JSON behind a header with its length."""
+    """A client of the Debug Adapter Protocol: JSON messages after a header with their length."""
 
     def __init__(self, port: int) -> None:
         deadline = time.monotonic() + 60
-        while True:  # the daemon answers for a container that does not listen yet
+        while True:  # Docker's proxy accepts the connection before the debugger listens
             self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
             self.stream = self.socket.makefile("rb")
             self.number = 0
             try:
-                self.ask("initialize", adapterID="debugpy", linesStartAt1=True, pathFormat="path")
+                self.request("initialize", adapterID="debugpy", linesStartAt1=True, pathFormat="path")
                 return
             except (OSError, EOFError):
                 self.close()
@@ -71,8 +71,8 @@ class Client:
         body = json.dumps({"seq": self.number, "type": "request", "command": command, "arguments": arguments}).encode()
         self.socket.sendall(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    def until(self, kind: str, name: str) -> dict[str, Any]:
-        """The next message of a kind ("event", "response") and name."""
+    def read_until(self, kind: str, name: str) -> dict[str, Any]:
+        """Read messages up to the next one of a kind ("event", "response") and name; return its body."""
         while True:
             header = self.stream.readline()
             if not header:
@@ -83,30 +83,30 @@ class Client:
                 assert message.get("success", True), message
                 return message.get("body") or {}
 
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+    def request(self, command: str, **arguments: Any) -> dict[str, Any]:
         self.send(command, **arguments)
-        return self.until("response", command)
+        return self.read_until("response", command)
 
 
-def test_a_debugger_attaches_and_there_is_a_shell(container: tuple[str, int]) -> None:
+def test_debug_variant_has_debugger_and_shell(container: tuple[str, int]) -> None:
     name, port = container
     with contextlib.closing(Client(port)) as client:
-        stop_it(client)
+        check_breakpoint(client)
     shell = "id -u; ls /opt/venv/bin/debugged; echo $((6 * 7))"
     lines = run(need_docker(), "exec", name, "sh", "-c", shell)
     assert lines.split() == ["65532", "/opt/venv/bin/debugged", "42"]
 
 
-def stop_it(client: Client) -> None:
-    """At a breakpoint, whose frame tells what the program computed."""
+def check_breakpoint(client: Client) -> None:
+    """Stop the program at a breakpoint and read a variable of its frame."""
     client.send("attach", justMyCode=False)
-    client.until("event", "initialized")
+    client.read_until("event", "initialized")
     path = "/opt/venv/lib/python3.13/site-packages/debugged.py"
-    (point,) = client.ask("setBreakpoints", source={"path": path}, breakpoints=[{"line": LINE}])["breakpoints"]
+    (point,) = client.request("setBreakpoints", source={"path": path}, breakpoints=[{"line": LINE}])["breakpoints"]
     assert point["verified"]
-    client.ask("configurationDone")
-    thread = client.until("event", "stopped")["threadId"]
-    frame = client.ask("stackTrace", threadId=thread)["stackFrames"][0]
+    client.request("configurationDone")
+    thread = client.read_until("event", "stopped")["threadId"]
+    frame = client.request("stackTrace", threadId=thread)["stackFrames"][0]
     assert (frame["name"], frame["line"]) == ("main", LINE)
-    assert int(client.ask("evaluate", expression="number", frameId=frame["id"])["result"]) > 41
-    client.ask("disconnect")
+    assert int(client.request("evaluate", expression="number", frameId=frame["id"])["result"]) > 41
+    client.request("disconnect")

@@ -1,4 +1,4 @@
-"""Full and broken disks: there is a whole image, or one line and no output."""
+"""Builds on full and on broken disks: either a complete image, or an error line and no output."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.network
 
 @contextlib.contextmanager
 def disk(place: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of that size; only root may mount one."""
+    """Mount a file system of a size in MB until the block ends; this needs root."""
     if os.geteuid() != 0:
         missing("mounting a file system needs root")
     place.mkdir()
@@ -31,7 +31,7 @@ def disk(place: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
-def left(*places: Path) -> list[Path]:
+def files_in(*places: Path) -> list[Path]:
     return [path for place in places if place.exists() for path in place.iterdir()]
 
 
@@ -40,8 +40,8 @@ SIZES = [pytest.param(size, marks=() if size == 20 else pytest.mark.long) for si
 
 
 @pytest.mark.parametrize("megabytes", [*SIZES, 120])
-def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None:
-    """Cache, output and temporary files on a small disk: told what is free, or a good image."""
+def test_full_disk_of_any_size(megabytes: int, base: str, tmp_path: Path) -> None:
+    """Cache, output and temporary files are on a small disk: the error has the free space, or the image is complete."""
     with disk(tmp_path / "disk", megabytes) as small:
         project = write_project("hello", small / "p", base=base)
         (small / "tmp").mkdir()
@@ -52,14 +52,13 @@ def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None
         else:
             check_failed(outcome, "cannot write", str(small), *FULL, last_line=True)
             assert megabytes < 120
-        kept = left(project / "dist", small / "tmp", small / "cache/v1/tmp")
+        kept = files_in(project / "dist", small / "tmp", small / "cache/v1/tmp")
         assert (kept == []) == (outcome.status != 0)
         assert not [path for path in kept if path.suffix == ".tmp"]
-        Prepared(project, small / "cache", small / "tmp", "").sound()
+        Prepared(project, small / "cache", small / "tmp", "").check_files()
 
 
-def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path: Path, cache: Path) -> None:
-    """A build that fails leaves the earlier image, and nothing of its own."""
+def test_full_disk_keeps_the_earlier_output(base: str, tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base)
     with disk(project / "dist", 30) as small:
         build(project, cache)
@@ -71,18 +70,18 @@ def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path:
 
 
 FAULTS = {
-    "writes fail, the disk being full": ("posix/io/rw/write", 28, 0.02, "No space left on device"),
-    "writes fail now and then, the disk being full": ("posix/io/rw/write", 28, 0.002, "No space left on device"),
-    "writes fail, the disk being broken": ("posix/io/rw/write", 5, 0.005, "Input/output error"),
-    "what is written does not reach the disk": ("posix/io/sync/fsync", 5, 0.5, "Input/output error"),
+    "write: ENOSPC, often": ("posix/io/rw/write", 28, 0.02, "No space left on device"),
+    "write: ENOSPC, rarely": ("posix/io/rw/write", 28, 0.002, "No space left on device"),
+    "write: EIO": ("posix/io/rw/write", 5, 0.005, "Input/output error"),
+    "fsync: EIO": ("posix/io/sync/fsync", 5, 0.5, "Input/output error"),
 }
 
 
 @pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(25, id="25", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path: Path) -> None:
-    """In ours or a thread's: as fiu-run makes the C library say it, at random."""
-    where, number, probability, said = FAULTS[name]
+def test_random_write_errors(name: str, times: int, base: str, tmp_path: Path) -> None:
+    """fiu-run makes functions of the C library fail at random, in every thread."""
+    where, number, probability, message = FAULTS[name]
     wrapped = (need("fiu-run"), "-x", "-c", f"enable_random name={where},probability={probability},failinfo={number}")
     project = write_project("hello", tmp_path / "p", base=base)
     (tmp_path / "tmp").mkdir()
@@ -93,13 +92,13 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
         shutil.rmtree(prepared.cache, ignore_errors=True)
         process = prepared.start(wrapped=wrapped)
         output, _none = process.communicate(timeout=120)
-        prepared.sound()
-        assert prepared.left() == [], output
+        prepared.check_files()
+        assert prepared.temporary_files() == [], output
         if process.returncode:
             failed += 1
-            check_failed(Outcome(process.returncode, output, project / "dist"), "cannot ", said, last_line=True)
+            check_failed(Outcome(process.returncode, output, project / "dist"), "cannot ", message, last_line=True)
             for path in (project / "dist").glob("*.json"):
-                json.loads(path.read_bytes())  # what was finished before is whole, as the archive is
+                json.loads(path.read_bytes())  # files that were finished before the error are complete
     print(f"{failed} of {times} failed")
     assert times == 1 or failed > times / 2
     build(project, prepared.cache)

@@ -1,4 +1,4 @@
-"""Our images in a real registry: Debian's docker-registry on a free port of this machine, read back by skopeo too."""
+"""Push to and pull from a real registry: Debian's docker-registry on a free port; skopeo reads and writes it too."""
 
 import io
 import os
@@ -21,8 +21,8 @@ from tests.integration.docker_registry import Server
 pytestmark = pytest.mark.engine
 
 
-def test_image_survives_the_journey(server: Server, remote: Remote, tmp_path: Path) -> None:
-    """The registry keeps our digest and gives our bytes back; pushing again sends nothing."""
+def test_pulled_image_equals_the_pushed_one(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """Digest and bytes are the same; pushing again sends nothing."""
     image = small_image(small_layer("a", bytes(300_000)), small_layer("b", b"b"))
     names = [server.name("team/app:1"), server.name("team/app:latest")]
     assert push(remote, image, names).sent == image.size + len(image.config) + 3 * len(image.manifest)
@@ -34,8 +34,8 @@ def test_image_survives_the_journey(server: Server, remote: Remote, tmp_path: Pa
             assert one.read() == two.read()
 
 
-def test_index_survives_the_journey(server: Server, remote: Remote, tmp_path: Path) -> None:
-    """An index and its images keep their digests."""
+def test_pulled_index_equals_the_pushed_one(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """The index and its images keep their digests."""
     index = small_index()
     push(remote, index, [server.name("team/both:1")])
     back = pull_index(remote, server.name("team/both:1"), open_store(tmp_path))
@@ -45,8 +45,8 @@ def test_index_survives_the_journey(server: Server, remote: Remote, tmp_path: Pa
     assert pull(remote, server.name("team/both:1"), ARM64, open_store(tmp_path)).platform == ARM64
 
 
-def test_base_is_mounted(server: Server, remote: Remote) -> None:
-    """A layer of the base's repository is mounted and never opened."""
+def test_layer_of_the_base_is_mounted(server: Server, remote: Remote) -> None:
+    """A layer that the base's repository has is mounted and its file is not opened."""
     base = small_layer("base", b"base" * 5000)
     push(remote, small_image(base), [server.name("base:1")])
 
@@ -59,12 +59,12 @@ def test_base_is_mounted(server: Server, remote: Remote) -> None:
     assert pushed.sent == ours.descriptor.size + len(image.config) + 2 * len(image.manifest)
 
 
-def test_skopeo_agrees(server: Server, remote: Remote, tmp_path: Path) -> None:
-    """skopeo reads what we push, and we read what skopeo copies."""
+def test_skopeo_pulls_pushed_and_pushes_pulled_images(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """skopeo reads a pushed image, and `pull` reads an image that skopeo copied."""
     skopeo = need("skopeo")
     image = small_image(small_layer("s", b"skopeo"))
     push(remote, image, [server.name("team/ours:1")])
-    (tmp_path / "auth.json").write_text("{}")  # without a login session skopeo may not read its own
+    (tmp_path / "auth.json").write_text("{}")  # the user's own file of logins may be unreadable
     environ = {**os.environ, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
     command = [skopeo, "inspect", "--raw", "--tls-verify=false", f"docker://{server.host}/team/ours:1"]
     assert subprocess.run(command, check=True, capture_output=True, env=environ).stdout == image.manifest
@@ -76,14 +76,13 @@ def test_skopeo_agrees(server: Server, remote: Remote, tmp_path: Path) -> None:
         assert stream.read() == ours.read()
 
 
-def test_refusals_have_its_words(server: Server, remote: Remote, tmp_path: Path) -> None:
-    """The user reads the registry's words about an unknown image."""
+def test_error_contains_the_registrys_message(server: Server, remote: Remote, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"team/none:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN"):
         pull(remote, server.name("team/none:1"), AMD64, open_store(tmp_path))
 
 
-def test_a_lie_is_refused(server: Server, remote: Remote, tmp_path: Path) -> None:
-    """Bytes that are not what their digest says are refused by the registry, after a second look, untagged."""
+def test_blob_with_a_wrong_digest_is_rejected(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """The registry rejects the blob, also at the second attempt, and no tag is written."""
     layer = small_layer("lie", b"truth")
     image = small_image(replace(layer, open=lambda: io.BytesIO(bytes(layer.descriptor.size))))
     with pytest.raises(RegistryError, match=r"DIGEST_INVALID.*nothing is tagged"):

@@ -1,7 +1,6 @@
-"""The documentation's commands as a reader types them: one project from `init` to a container, each line out of a page.
+"""The commands of docs/ as a reader types them: one project from `init` to a container, with the lines of the pages.
 
-What is changed in a line is where it leads: the registry, and the names of images and containers, which are this
-test's own. Left out are the lines that need a cloud, or an image that nobody has here.
+Registries and the names of images and containers are replaced. Lines that need a cloud or another image are left out.
 """
 
 import json
@@ -37,8 +36,8 @@ from tests.validate import validate
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
-# Lines for other machines, images that are not here, and what the tests' environment has by now.
-ELSEWHERE = re.compile(r"busybox|kubectl|python:3\.13-slim|^pip install|imagetools|linux/arm64|^hatch |^docker load")
+# Lines for other machines, for images that are not here, and for programs that the test environment already has.
+SKIPPED = re.compile(r"busybox|kubectl|python:3\.13-slim|^pip install|imagetools|linux/arm64|^hatch |^docker load")
 FILES = {
     "pyproject.toml": """\
 [build-system]
@@ -76,7 +75,7 @@ def main():
 
 @dataclass
 class Reader:
-    """Somebody in a project's directory with a page open."""
+    """A reader who types the commands of a page in a project's directory."""
 
     root: Path
     registry: str
@@ -88,7 +87,7 @@ class Reader:
         return f"{self.container}:1.0"
 
     def names(self, script: str) -> str:
-        """Some lines with the names of this test, a container in the background, and nobody at a terminal."""
+        """Replace names by those of this test, start containers in the background, and disable terminal prompts."""
         for pattern, own in (
             (r"registry\.example", self.registry),
             (r"(?<![/\w])app:1\.0\b", self.image),
@@ -102,7 +101,7 @@ class Reader:
         return script
 
     def run(self, script: str, **variables: str) -> str:
-        """Run some lines in a shell, which must succeed; return its output."""
+        """Run lines in a shell, which must succeed; return the output."""
         inherited = write_program(self.root.parent)
         path = f"{self.root.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {
@@ -117,15 +116,15 @@ class Reader:
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         return done.stdout
 
-    def types(self, page: str, heading: str, **variables: str) -> str:
+    def run_section(self, page: str, heading: str, **variables: str) -> str:
         """Run the commands below a heading of a page, block by block; return their output."""
-        said = []
+        output = []
         for block in blocks("console", "sh", page=f"docs/{page}", heading=heading):
-            lines = [line for line in block.script().splitlines() if not ELSEWHERE.search(line)]
+            lines = [line for line in block.script().splitlines() if not SKIPPED.search(line)]
             if lines:
-                said.append(self.run(self.names("\n".join(lines)), **variables))
-        assert said, f"{page} has no commands below {heading!r}"
-        return "".join(said)
+                output.append(self.run(self.names("\n".join(lines)), **variables))
+        assert output, f"{page} has no commands below {heading!r}"
+        return "".join(output)
 
 
 @pytest.fixture
@@ -155,13 +154,13 @@ def receipt(reader: Reader, version: str = "1.0") -> dict[str, Any]:
     return value
 
 
-def answer(reader: Reader) -> bytes:
-    """Return the answer of the container, once it has started."""
+def get_from_container(reader: Reader) -> bytes:
+    """Return the response of the reader's container, once it has started."""
     return get(reader.run(f"docker port {reader.container} 8000").split()[0])
 
 
 def get(address: str) -> bytes:
-    """Return the answer at an address, once there is one."""
+    """Return the response of a server; retry for 30 seconds."""
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as response:
@@ -171,74 +170,74 @@ def get(address: str) -> bytes:
     raise AssertionError(f"nothing answers at {address}")
 
 
-def test_a_project_goes_through_the_pages(reader: Reader) -> None:
-    """From quickstart to container, lock, registry and Dockerfile: the pages' own lines, one after the other."""
+def test_commands_of_the_pages_in_order(reader: Reader) -> None:
+    """One project: quickstart, container, lock, registry, `inspect`, `why` and `diff`."""
     variables = {"HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_VOLUMES": "/data"}
-    said = reader.types("quickstart.md", "A project of any other backend", **variables)
-    assert "written: pyproject.toml" in said
-    assert f"docker run --rm {reader.image}" in said
+    output = reader.run_section("quickstart.md", "A project of any other backend", **variables)
+    assert "written: pyproject.toml" in output
+    assert f"docker run --rm {reader.image}" in output
     validate(read_archive(reader.root / "dist/app-1.0.oci.tar"))
 
-    reader.types("deploy.md", "Deploy")
-    assert answer(reader) == b"h11"
-    assert "/app/__init__.py" in reader.types("debugging.md", "Before it runs")
-    said = reader.types("debugging.md", "While it runs")
-    assert "\n200\n" in said
-    assert "site-packages/h11/" in said
-    reader.types("deploy.md", "OpenShift")
-    reader.types("deploy.md", "What the image says itself")
+    reader.run_section("deploy.md", "Deploy")
+    assert get_from_container(reader) == b"h11"
+    assert "/app/__init__.py" in reader.run_section("debugging.md", "Before it runs")
+    output = reader.run_section("debugging.md", "While it runs")
+    assert "\n200\n" in output
+    assert "site-packages/h11/" in output
+    reader.run_section("deploy.md", "OpenShift")
+    reader.run_section("deploy.md", "What the image says itself")
 
-    reader.types("pins.md", "Pins")
+    reader.run_section("pins.md", "Pins")
     commit(reader)
     reader.run("hatch-docker build")
     digest = receipt(reader)["digest"]
-    assert f"yes, {digest}" in reader.types("pins.md", "The same digest again")
+    assert f"yes, {digest}" in reader.run_section("pins.md", "The same digest again")
 
-    reader.types("pins.md", "A newer base")
+    reader.run_section("pins.md", "A newer base")
     assert receipt(reader)["digest"] == digest
-    assert "hatch-docker.lock: " in reader.types("pins.md", "What is outdated")
+    assert "hatch-docker.lock: " in reader.run_section("pins.md", "What is outdated")
 
-    said = reader.types("pipelines.md", "A plain shell")
-    assert f"{reader.registry}/team/app@{digest}" in said
+    output = reader.run_section("pipelines.md", "A plain shell")
+    assert f"{reader.registry}/team/app@{digest}" in output
     (delivery,) = receipt(reader)["deliveries"]
     assert delivery["sent"] > 1_000_000, delivery
-    reader.types("pipelines.md", "A plain shell")
+    reader.run_section("pipelines.md", "A plain shell")
     (delivery,) = receipt(reader)["deliveries"]
     assert not delivery["sent"], delivery
 
     reader.run("hatch-docker build")
-    assert "of it yours" in reader.types("inspect.md", "`inspect`")
-    assert "requires  h11" in reader.types("inspect.md", "`why`")
-    keys("inspect", reader.run("hatch-docker inspect --files --json"))
-    keys("why", reader.run("hatch-docker why h11 --json"))
-    bump(reader)
+    assert "of it yours" in reader.run_section("inspect.md", "`inspect`")
+    assert "requires  h11" in reader.run_section("inspect.md", "`why`")
+    check_documented_keys("inspect", reader.run("hatch-docker inspect --files --json"))
+    check_documented_keys("why", reader.run("hatch-docker why h11 --json"))
+    raise_version(reader)
     reader.run("hatch-docker build")
-    assert "app 1.0 -> 1.1" in reader.types("inspect.md", "`diff`")
-    keys("diff", reader.run("hatch-docker diff --json dist/app-1.0.oci.tar dist/app-1.1.oci.tar"))
+    assert "app 1.0 -> 1.1" in reader.run_section("inspect.md", "`diff`")
+    check_documented_keys("diff", reader.run("hatch-docker diff --json dist/app-1.0.oci.tar dist/app-1.1.oci.tar"))
 
 
-def keys(command: str, said: str) -> None:
-    """The page names every key of a document."""
+def check_documented_keys(command: str, output: str) -> None:
+    """Check that inspect.md lists every key of a command's JSON."""
     page = (DOCS / "inspect.md").read_text("utf-8")
     (row,) = (line for line in page.splitlines() if line.startswith(f"| `{command}` | `schema`"))
-    assert set(json.loads(said)) <= set(re.findall(r"`(\w+)`", row))
+    assert set(json.loads(output)) <= set(re.findall(r"`(\w+)`", row))
 
 
-def bump(reader: Reader) -> None:
+def raise_version(reader: Reader) -> None:
     path = reader.root / "pyproject.toml"
     path.write_text(path.read_text().replace('version = "1.0"', 'version = "1.1"'))
     commit(reader)
 
 
-def test_the_dockerfile_is_built_as_the_page_says(reader: Reader) -> None:
+def test_dockerfile_of_engines_page(reader: Reader) -> None:
     reader.run("hatch-docker init --yes")
-    reader.types("engines.md", "To a Dockerfile, and away")
-    said = reader.run(f"docker run --rm --entrypoint python {reader.image} -c 'import app; print(app.__file__)'")
-    assert said.startswith("/opt/venv/")
+    reader.run_section("engines.md", "To a Dockerfile, and away")
+    output = reader.run(f"docker run --rm --entrypoint python {reader.image} -c 'import app; print(app.__file__)'")
+    assert output.startswith("/opt/venv/")
 
 
 def job(heading: str, name: str) -> dict[str, Any]:
-    """A job of pipelines.md, step by step: the last recipe below a heading."""
+    """Return a job of the last YAML block below a heading of pipelines.md."""
     from ruamel.yaml import YAML
 
     *_, block = blocks("yaml", page="docs/pipelines.md", heading=heading)
@@ -247,21 +246,21 @@ def job(heading: str, name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_job_of_gitlab(reader: Reader, tmp_path: Path) -> None:
-    """Its own lines, in a checkout that has the cache in it: nothing of the cache is in the image, or in git's way."""
+def test_gitlab_job_of_pipelines_page(reader: Reader, tmp_path: Path) -> None:
+    """The checkout contains the cache: no file of the cache is in the image, and the working tree is not dirty."""
     reader.run("hatch-docker init --yes")
     commit(reader)
     open_store(reader.root / ".image-cache")
     reader.run(f"mkdir -p {reader.cache}/v1 && cp -alf {reader.cache}/v1/. .image-cache/v1")
     recipe = job("GitLab", "build-image")
-    given = {
+    predefined = {
         "CI_PROJECT_DIR": str(reader.root), "CI_REGISTRY": reader.registry, "CI_REGISTRY_USER": "ci",
         "CI_REGISTRY_IMAGE": f"{reader.registry}/team/app", "CI_REGISTRY_PASSWORD": "of-the-job",
     }  # fmt: skip
-    said = {name: Template(text).substitute(given) for name, text in recipe["variables"].items()}
+    variables = {name: Template(text).substitute(predefined) for name, text in recipe["variables"].items()}
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))}
-    lines = [line for line in (*recipe["before_script"], *recipe["script"]) if not ELSEWHERE.search(line)]
-    reader.run("\n".join(lines), HATCH_DOCKER_REGISTRIES="", **home, **given, **said)
+    lines = [line for line in (*recipe["before_script"], *recipe["script"]) if not SKIPPED.search(line)]
+    reader.run("\n".join(lines), HATCH_DOCKER_REGISTRIES="", **home, **predefined, **variables)
     credential = credential_for(reader.registry, home)
     assert credential is not None
     assert (credential.username, credential.password) == ("ci", "of-the-job")
@@ -271,8 +270,8 @@ def test_the_job_of_gitlab(reader: Reader, tmp_path: Path) -> None:
     assert (reader.root / ".image-cache/v1/blobs").is_dir()
 
 
-def test_the_job_of_github(reader: Reader, tmp_path: Path) -> None:
-    """Its build's own line; what the next job reads is among the outputs."""
+def test_github_job_of_pipelines_page(reader: Reader, tmp_path: Path) -> None:
+    """The step of the build writes the output that the job passes on."""
     reader.run("hatch-docker init --yes")
     commit(reader)
     recipe = job("GitHub", "image")
@@ -282,19 +281,19 @@ def test_the_job_of_github(reader: Reader, tmp_path: Path) -> None:
     assert read_outputs(tmp_path / "outputs")[name].startswith(f"{reader.registry}/team/app@sha256:")
 
 
-def test_an_image_is_signed_as_the_page_says(reader: Reader) -> None:
+def test_signature_of_signing_page(reader: Reader) -> None:
     reader.run("hatch-docker init --yes")
     (block,) = blocks("toml", page="docs/signing.md", heading="Signatures")
     with (reader.root / "pyproject.toml").open("a") as stream:
         stream.write(block.text)
     commit(reader)
-    said = reader.types("signing.md", "Signatures", COSIGN_PASSWORD="of-the-key")
-    assert "The signatures were verified against the specified public key" in said
+    output = reader.run_section("signing.md", "Signatures", COSIGN_PASSWORD="of-the-key")
+    assert "The signatures were verified against the specified public key" in output
 
 
 @pytest.mark.long
-def test_the_pod_of_the_page_answers(reader: Reader, tmp_path: Path) -> None:
-    """By `podman kube play`, which does what kubelet does: read-only, without capabilities, as the image's user."""
+def test_pod_of_deploy_page(reader: Reader, tmp_path: Path) -> None:
+    """Run with `podman kube play`, which applies the pod's restrictions as kubelet does."""
     need("catatonit")
     podman = f"{need('podman')} --runtime runc"
     reader.run("hatch-docker init --yes")
@@ -308,28 +307,28 @@ def test_the_pod_of_the_page_answers(reader: Reader, tmp_path: Path) -> None:
     try:
         assert get("127.0.0.1:8000") == b"h11"
         shown = "{{.HostConfig.ReadonlyRootfs}} {{.Config.User}} {{.EffectiveCaps}}"
-        said = reader.run(f"{podman} inspect {reader.container}-pod-app --format '{shown}'")
-        assert "true 65532 []" in said
+        output = reader.run(f"{podman} inspect {reader.container}-pod-app --format '{shown}'")
+        assert "true 65532 []" in output
     finally:
         (image,) = (delivery["reference"] for delivery in receipt(reader)["deliveries"])
         reader.run(f"{podman} kube down {tmp_path}/pod.yaml && {podman} rmi --force {image}")
 
 
-def test_a_program_that_handles_no_signal_ends_as_the_page_says(reader: Reader) -> None:
-    """Process 1 is spared SIGTERM, not SIGINT: the container ends by itself, and is not killed (status 137)."""
+def test_stop_signal_ends_a_program_without_handlers(reader: Reader) -> None:
+    """The kernel ignores SIGTERM for process 1 without a handler; Python handles SIGINT. Status 137 would be a kill."""
     reader.run("hatch-docker init --yes")
     reader.run("hatch-docker build", HATCH_DOCKER_LOAD="always", HATCH_DOCKER_STOP_SIGNAL="SIGINT")
     reader.run(f"docker run --detach --name {reader.container} -p 127.0.0.1::8000 {reader.image}")
-    assert answer(reader) == b"h11"
+    assert get_from_container(reader) == b"h11"
     reader.run(f"docker stop --time 120 {reader.container}")
-    said = reader.run(f"docker wait {reader.container} && docker logs {reader.container}")
-    assert not said.startswith("137")
-    assert "KeyboardInterrupt" in said
+    output = reader.run(f"docker wait {reader.container} && docker logs {reader.container}")
+    assert not output.startswith("137")
+    assert "KeyboardInterrupt" in output
 
 
 @pytest.mark.long
-def test_images_of_two_machines_are_joined(reader: Reader) -> None:
-    """Each with its tag, as two machines would push them, and one index of both."""
+def test_index_of_images_from_two_machines(reader: Reader) -> None:
+    """Two images with their own tags are pushed, then one index of both."""
     reader.run("hatch-docker init --yes")
     commit(reader)
     (block,) = blocks("console", page="docs/pipelines.md", heading="arm64")
@@ -337,8 +336,8 @@ def test_images_of_two_machines_are_joined(reader: Reader) -> None:
     for line, platform in zip(builds, ("linux/amd64", "linux/arm64"), strict=True):
         reader.run(line, HATCH_DOCKER_PLATFORMS=platform)
     reader.run(join)
-    said = json.loads(reader.run(f"hatch-docker inspect --json {reader.registry}/team/app:1.0 --platform linux/arm64"))
-    assert [platform["platform"] for platform in said["platforms"]] == ["linux/amd64", "linux/arm64"]
+    output = reader.run(f"hatch-docker inspect --json {reader.registry}/team/app:1.0 --platform linux/arm64")
+    assert [row["platform"] for row in json.loads(output)["platforms"]] == ["linux/amd64", "linux/arm64"]
 
 
 COMPILED = {
@@ -386,9 +385,9 @@ PyMODINIT_FUNC PyInit__waves(void) { return PyModule_Create(&module); }
 
 @pytest.mark.long
 @pytest.mark.parametrize("language", COMPILED)
-def test_a_compiled_project_of_the_page_runs(language: str, reader: Reader) -> None:
-    """The page's pyproject.toml as it is, with code that needs what it asks for."""
-    says, files = COMPILED[language]
+def test_project_of_compiled_page_runs(language: str, reader: Reader) -> None:
+    """The page's unchanged pyproject.toml, with code that needs the packages in it."""
+    expected, files = COMPILED[language]
     (block,) = blocks("toml", page="docs/compiled.md", heading=language)
     reader.run("rm -r app .git pyproject.toml")
     write_files(reader.root, {**files, "pyproject.toml": block.text})
@@ -397,5 +396,5 @@ def test_a_compiled_project_of_the_page_runs(language: str, reader: Reader) -> N
     reader.run("hatch-docker build", HATCH_DOCKER_LOAD="always")
     version = tomllib.loads(block.text)["project"]["version"]
     image = f"{reader.container}:{version}"
-    said = reader.run(f"docker run --rm --network none {image} && docker rmi -f {image}")
-    assert said.splitlines()[0] == says
+    output = reader.run(f"docker run --rm --network none {image} && docker rmi -f {image}")
+    assert output.splitlines()[0] == expected

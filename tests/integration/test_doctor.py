@@ -1,4 +1,4 @@
-"""Doctor on real machines: as root, as a plain user, and where namespaces are refused."""
+"""`hatch-docker doctor` on this machine: as root, as an ordinary user, and without namespaces."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def doctor(
     project: Path, cache: Path, *options: str, python: str = sys.executable, prefix: tuple[str, ...] = (),
     variables: Mapping[str, str] | None = None, **run: Any,
 ) -> tuple[int, dict[str, list[str]]]:
-    """The command's status, and its lines by topic."""
+    """Run the command; return its exit status and its lines by topic."""
     environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), **(variables or {})}
     done = subprocess.run(
         [*prefix, python, "-m", "hatch_docker", "doctor", str(project), *options], env=environment, text=True,
@@ -33,8 +33,8 @@ def doctor(
 
 @pytest.mark.network
 @pytest.mark.engine
-def test_a_machine_that_can(tmp_path: Path, cache: Path) -> None:
-    """Namespaces, Docker, its builder, Debian's mirror, the index: each was asked."""
+def test_doctor_on_a_working_machine(tmp_path: Path, cache: Path) -> None:
+    """It checks namespaces, Docker, buildx, Debian's mirror and the package index."""
     need_docker()
     project = write_project("c-extension", tmp_path / "p")
     status, lines = doctor(project, cache)
@@ -44,8 +44,8 @@ def test_a_machine_that_can(tmp_path: Path, cache: Path) -> None:
     assert lines["debian"][0].endswith("trixie, trixie-updates, trixie-security signed by Debian")
 
 
-def test_refused_namespaces(tmp_path: Path) -> None:
-    """Nothing can be compiled: the status is that of a build, and the line names the sysctl."""
+def test_doctor_without_namespaces(tmp_path: Path) -> None:
+    """Compiled code cannot be built: exit status 1, and the line names the sysctl. For pure code it is a note."""
     need("unshare")
     limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
     prefix = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
@@ -60,14 +60,14 @@ def test_refused_namespaces(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
-def test_a_plain_user(tmp_path: Path, public_dir: Path) -> None:
-    """A user who may not talk to Docker reads the group to join; without a cache, the variable to set."""
+def test_doctor_as_ordinary_user(tmp_path: Path, public_dir: Path) -> None:
+    """Without access to Docker the line names the group; without a writable cache, the variable."""
     need_docker()
     install_elsewhere(other_python(), public_dir / "venv")
     project = write_project("hello", public_dir / "p")
     cache = public_dir / "cache"
     cache.mkdir()
-    os.chown(project, 65534, 65534)  # where the builds of this user would write
+    os.chown(project, 65534, 65534)  # builds of this user write to it
     user = {"user": 65534, "group": 65534, "extra_groups": []}
     variables = {"HOME": str(cache), "TMPDIR": "/tmp", "DOCKER_HOST": "unix:///var/run/docker.sock"}
     python = str(public_dir / "venv/bin/python")

@@ -1,4 +1,4 @@
-"""Both engines make the same image of the same plan, to the digest: layers, configuration, labels, annotations."""
+"""Both engines make the same image of a plan: the digest and so layers, configuration, labels and annotations agree."""
 
 import re
 import secrets
@@ -16,8 +16,8 @@ from tests.fakes.workspaces import write_member
 from tests.integration.builds import build, check_failed, run_build, uv
 from tests.integration.compare_engines import (
     BUILDKIT,
+    COMPARED_KINDS,
     PLAIN,
-    SIX,
     check_agreement,
     materials,
     project,
@@ -30,17 +30,17 @@ from tests.projects import write_project
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 
-@pytest.mark.parametrize("kind", SIX)
+@pytest.mark.parametrize("kind", COMPARED_KINDS)
 def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path, cache: Path) -> None:
-    """The same digest and receipt, and containers that do the same; the check of the finished image runs with both."""
+    """The same digest, receipt and container; both engines run the check of the finished image."""
     check_agreement(kind, "debian:trixie", docker, tmp_path, cache)
 
 
 @pytest.mark.parametrize("kind", ["hello", "extras-and-groups"])
-def test_base_from_a_registry(
+def test_base_from_registry_in_both_engines(
     kind: str, docker: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
 ) -> None:
-    """The daemon pulls it itself, by its digest."""
+    """With BuildKit the daemon pulls the base by its digest."""
     _, dockerfile = written_dockerfile(write_project("hello", tmp_path / "base"), cache)
     base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar", foreign=True)  # without names
     push(remote, base, [server.name("python:3.13-slim")])
@@ -53,8 +53,11 @@ def test_base_from_a_registry(
     assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
 
 
-def test_commits_of_git_and_a_directory_of_poetrys(docker: str, tmp_path: Path, cache: Path) -> None:
-    """By uv's own lock: one whose version its tags tell, one in a subdirectory; the branch has moved since."""
+def test_git_and_path_dependencies_in_both_engines(docker: str, tmp_path: Path, cache: Path) -> None:
+    """uv.lock: a package with its version from git tags, and one in a subdirectory. The branch has a newer commit.
+
+    A path dependency comes from Poetry's table.
+    """
     commit = make_repository(tmp_path / "there")
     write_member(tmp_path / "beside", "beside", code="VALUE = 3")
     where = f'{{ git = "{(tmp_path / "there").as_uri()}", branch = "main"'
@@ -71,7 +74,7 @@ def test_commits_of_git_and_a_directory_of_poetrys(docker: str, tmp_path: Path, 
     commit_all(tmp_path / "there")
     embedded, other = (build(made, cache, variables=engine) for engine in (PLAIN, BUILDKIT))
     assert other.digest == embedded.digest
-    # uv fetches two packages of a repository at once, and sometimes asks the backend before it has the tags.
+    # uv fetches two packages of a repository at once, and sometimes runs the backend before it has the tags.
     lock = (made / "uv.lock").read_text()
     known = re.search(rf'"top-dep"\nversion = "((1\.6\.dev1|0\.1\.dev2)\+g{commit[:9]})"', lock)
     assert known
@@ -79,19 +82,18 @@ def test_commits_of_git_and_a_directory_of_poetrys(docker: str, tmp_path: Path, 
     assert f"%40{commit}" in "".join(materials(embedded))
 
 
-def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_path: Path, cache: Path) -> None:
-    """And a version bump leaves the dependencies alone."""
+def test_new_version_runs_only_install_project(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("extras-and-groups", tmp_path / "p")
     build(made, cache, variables=BUILDKIT)
     source = made / "pyproject.toml"
     source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))
     (made / "dist").rename(tmp_path / "before")
     bumped = build(made, cache, variables=BUILDKIT)
-    assert bumped.made() == ["project"]
+    assert bumped.new_layers() == ["project"]
     assert stages(bumped) == ["install-project"]
 
 
-def test_a_failed_build_shows_its_end_and_leaves_earlier_output(docker: str, tmp_path: Path, cache: Path) -> None:
+def test_failed_stage_keeps_the_earlier_output(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     first = build(made, cache, variables=BUILDKIT)
     before = first.archive.read_bytes()
@@ -105,8 +107,8 @@ def test_a_failed_build_shows_its_end_and_leaves_earlier_output(docker: str, tmp
     assert first.archive.read_bytes() == before
 
 
-def test_secrets_reach_the_build_and_nothing_else(docker: str, tmp_path: Path, cache: Path) -> None:
-    """As a variable of the build; neither Dockerfile, image nor history has its value."""
+def test_build_secret_is_only_in_the_build(docker: str, tmp_path: Path, cache: Path) -> None:
+    """The hook has it as a variable; Dockerfile, context, image and output do not contain its value."""
     secret = f"s3cret{secrets.token_hex()}"
     made = project("c-extension", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["TOKEN"]')
     hook = made / "hatch_build.py"

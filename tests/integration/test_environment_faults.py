@@ -1,4 +1,4 @@
-"""Clocks that are wrong, files that change while they are read, no home: a good image or one line."""
+"""Wrong clocks, files that change during the build, unusable home directories: a valid image or an error line."""
 
 import os
 import threading
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need
-from tests.integration.builds import Outcome, build, check_failed, run_build, written
+from tests.integration.builds import Outcome, build, check_failed, files_in_dist, run_build
 from tests.integration.prepared_build import Prepared
 from tests.projects import write_project
 
@@ -16,22 +16,22 @@ pytestmark = pytest.mark.network
 FILES = '[[tool.hatch-docker.files]]\nsource = "data"\ntarget = "/srv/data"\n'
 
 
-def wrapped(project: Path, cache: Path, *command: str) -> Outcome:
-    """A build in another program."""
+def run_wrapped(project: Path, cache: Path, *command: str) -> Outcome:
+    """Run a build within another program (`command`)."""
     (project.parent / "tmp").mkdir(exist_ok=True)
-    variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # what measures time is another clock, which nobody sets
-    process = Prepared(project, cache, project.parent / "tmp", "").start(wrapped=command, variables=variables)
+    variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # durations use the monotonic clock, which is never set
+    process = Prepared(project, cache, project.parent / "tmp", "").start(run_wrapped=command, variables=variables)
     output, _ = process.communicate(timeout=300)
     return Outcome(process.returncode, output, project / "dist")
 
 
-def check_error(outcome: Outcome, *said: str) -> None:
-    """Check that one line names it, and that nothing is written."""
-    check_failed(outcome, *said, last_line=True)
-    assert written(outcome) == []
+def check_error(outcome: Outcome, *words: str) -> None:
+    """Check that the last line has `words`, and that no file is written."""
+    check_failed(outcome, *words, last_line=True)
+    assert files_in_dist(outcome) == []
 
 
-# The clock decides nothing.
+# The clock does not change the digest.
 
 CLOCKS = {
     "1970": ("1970-01-02 00:00:00",), "2106": ("2106-02-09 00:00:00",),
@@ -44,18 +44,18 @@ SLOW = ("back by ten years", "runs three times as fast", "stands still")
 
 
 @pytest.mark.parametrize("clock", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in CLOCKS])
-def test_a_clock_that_is_wrong(clock: str, base: str, tmp_path: Path) -> None:
-    """With an empty cache; and then a right one with what the wrong one left: the same digest."""
+def test_wrong_clock_gives_the_same_digest(clock: str, base: str, tmp_path: Path) -> None:
+    """The first build has an empty cache; the second, with a correct clock, uses its cache."""
     project = write_project("hello", tmp_path / "p", base=base)
-    wrong = wrapped(project, tmp_path / "cache", need("faketime"), *CLOCKS[clock])
+    wrong = run_wrapped(project, tmp_path / "cache", need("faketime"), *CLOCKS[clock])
     assert wrong.status == 0, wrong.output
     digest = wrong.digest
     wrong.item()
     assert build(project, tmp_path / "cache").digest == digest
 
 
-def test_files_of_other_centuries(base: str, tmp_path: Path, cache: Path) -> None:
-    """Of 1969, 1970, 2106 and later: those of a wheel, and others."""
+def test_mtimes_of_files_do_not_change_the_digest(base: str, tmp_path: Path, cache: Path) -> None:
+    """Times of 1969, 1970, 2106 and later, of the wheel's files and of others."""
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_text("x")
     digest = build(project, cache).digest
@@ -63,13 +63,13 @@ def test_files_of_other_centuries(base: str, tmp_path: Path, cache: Path) -> Non
         for path in project.iterdir():
             os.utime(path, (seconds, seconds))
         outcome = build(project, cache)
-        assert (outcome.digest, outcome.made()) == (digest, [])
+        assert (outcome.digest, outcome.new_layers()) == (digest, [])
 
 
-# Files that change while they are read; odd files are in test_errors.
+# Files that change during the build; special files are in test_errors.
 
 
-def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path, cache: Path) -> None:
+def test_file_that_changes_during_the_build(base: str, tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     data = project / "data"
     data.write_bytes(bytes(50 << 20))
@@ -96,20 +96,20 @@ def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path, cache: 
 
 
 @pytest.mark.parametrize("name", ["data", "hello.py"])
-def test_a_file_that_is_gone_when_it_is_read(name: str, base: str, tmp_path: Path, cache: Path) -> None:
-    """Listed and looked at, and then no more."""
+def test_file_that_disappears_during_the_build(name: str, base: str, tmp_path: Path, cache: Path) -> None:
+    """strace makes a later open() of the file fail with ENOENT."""
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_text("x")
     nth = {"data": "2+", "hello.py": "1+"}[name]
-    outcome = wrapped(
+    outcome = run_wrapped(
         project, cache, need("strace"), "-f", "-qq", "-o", "/dev/null", "-P", str(project / name),
         "-e", "trace=openat", "-e", f"inject=openat:error=ENOENT:when={nth}",
     )  # fmt: skip
     check_error(outcome, name, "No such file or directory")
 
 
-def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path, cache: Path) -> None:
-    """Before it is read: no layer of that size would be."""
+def test_file_over_4_gb_is_rejected(base: str, tmp_path: Path, cache: Path) -> None:
+    """The error comes before the file is read."""
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_bytes(b"x")
     os.truncate(project / "data", (4 << 30) + 5)
@@ -120,7 +120,7 @@ def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("home", ["/proc", "/dev/null"])
-def test_a_home_that_cannot_be_written_names_the_variable(home: str, base: str, tmp_path: Path) -> None:
+def test_unwritable_home_suggests_cache_variable(home: str, base: str, tmp_path: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base)
     variables = {"HOME": home, "HATCH_DOCKER_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
     outcome = run_build(project, tmp_path / "unused", variables=variables, umask=0o022)

@@ -1,4 +1,4 @@
-"""Mistakes and failures: one line that says what, where and what to try, and dist/ as it was."""
+"""Mistakes and failures: each is an error line with cause, place and solution; dist/ stays unchanged."""
 
 import os
 import socket
@@ -14,15 +14,15 @@ from tests.fakes.bases import python_image
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
 from tests.integration.builds import Outcome, edit, require, run_build
-from tests.integration.failures import OLD, check_error, lock, project, without_privileges
+from tests.integration.failures import EARLIER_OUTPUT, check_error, drop_capabilities, project, write_pylock
 from tests.projects import write_project
 
-pytestmark = [pytest.mark.network, pytest.mark.usefixtures("made_before")]
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("base_in_cache")]
 
 FILES = '[[tool.hatch-docker.files]]\nsource = "data"\ntarget = "/srv"\n'
 
 
-# What is wrong in pyproject.toml: what is replaced there, the options, and what the line tells.
+# Mistakes in pyproject.toml: a replacement in the text, lines for the table, and parts of the error line.
 MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
     "unknown option": (("", ""), 'entrypint = ["hello"]', ("toml:16", "entrypint", 'did you mean "entrypoint"')),
     "wrong type": (("", ""), "tags = 3", ("pyproject.toml:16", "tool.hatch-docker.tags", "must be a list, not 3")),
@@ -51,14 +51,14 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
-def test_a_mistake_in_pyproject_toml_is_one_line(name: str, tmp_path: Path, cache: Path) -> None:
+def test_mistake_in_pyproject_toml(name: str, tmp_path: Path, cache: Path) -> None:
     (old, new), options, parts = MISTAKES[name]
     made = project(tmp_path, options=options)
     edit(made, old, new)
     check_error(run_build(made, cache), *parts)
 
 
-def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
+def test_two_mistakes_are_reported_together(tmp_path: Path, cache: Path) -> None:
     outcome = run_build(project(tmp_path, options='tags = 3\nport = ["80"]'), cache)
     check_error(outcome, "pyproject.toml:1", steps=1)
     assert "pyproject.toml:16" in outcome.output
@@ -75,16 +75,16 @@ def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
         ("mirror.invalid", "does not resolve"),
     ),
 ])  # fmt: skip
-def test_a_wrong_variable_is_one_line(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_wrong_variable(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
     check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), *parts)
 
 
-def test_an_unknown_verb_is_one_line(tmp_path: Path, cache: Path) -> None:
+def test_unknown_target_version(tmp_path: Path, cache: Path) -> None:
     check_error(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
 
 
-def test_code_that_is_no_python_is_pointed_out_every_time(tmp_path: Path, cache: Path) -> None:
-    """It is the user's, and may be there on purpose: the image is made, and says so also when nothing changed."""
+def test_module_with_syntax_error_gives_a_hint(tmp_path: Path, cache: Path) -> None:
+    """The image is made, as the file may be there on purpose. An unchanged build prints the hint again."""
     made = project(tmp_path)
     (made / "hello/broken.py").write_text("def (\n")
     line = "hint: Python 3.13 does not accept hello/broken.py: an import fails with a SyntaxError"
@@ -95,8 +95,8 @@ def test_code_that_is_no_python_is_pointed_out_every_time(tmp_path: Path, cache:
 
 
 @pytest.mark.parametrize(("load", "status"), [("auto", 0), ("always", 1)])
-def test_a_broken_podman_is_told_and_the_image_is_there(load: str, status: int, tmp_path: Path, cache: Path) -> None:
-    """Its program is on many machines where it never ran, for want of subordinate ids, say."""
+def test_broken_podman_does_not_prevent_the_image(load: str, status: int, tmp_path: Path, cache: Path) -> None:
+    """Many machines have Podman installed but not set up, for example without subordinate IDs."""
     if Path(PODMAN_SOCKET).exists():
         pytest.skip("a Podman that works answers here")
     program = script(tmp_path / "bin/podman", "echo no such ids >&2\nexit 125")
@@ -119,94 +119,94 @@ def pipe(path: Path) -> None:
 
 
 def unix_socket(path: Path) -> None:
-    where = os.open(path, os.O_RDONLY)  # the name of a socket is short, the path of a test is not
+    where = os.open(path, os.O_RDONLY)  # the address of a socket is limited to 107 bytes; a test's path is longer
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(f"/proc/self/fd/{where}/it")
     os.close(where)
 
 
-def dangling(path: Path) -> None:
+def dangling_link(path: Path) -> None:
     (path / "it").symlink_to("nowhere")
 
 
-def going_round(path: Path) -> None:
+def looping_link(path: Path) -> None:
     (path / "it").symlink_to("it")
 
 
-def no_text(path: Path) -> None:
+def undecodable_name(path: Path) -> None:
     Path(os.fsdecode(bytes(path) + b"/it\xff")).write_text("x")
 
 
-ODDITIES = (pipe, unix_socket, dangling, going_round, no_text)
+SPECIAL_FILES = (pipe, unix_socket, dangling_link, looping_link, undecodable_name)
 
 
-@pytest.mark.parametrize("oddity", ODDITIES)
-def test_an_odd_file_in_a_package_is_named(oddity: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
-    """A pipe is not waited for."""
+@pytest.mark.parametrize("make_special_file", SPECIAL_FILES)
+def test_special_file_in_a_package(make_special_file: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
+    """The build does not wait for a FIFO."""
     made = project(tmp_path)
-    oddity(made / "hello")
+    make_special_file(made / "hello")
     check_error(run_build(made, cache), "hello/it")
 
 
-@pytest.mark.parametrize("oddity", [pipe, unix_socket, no_text])
-def test_an_odd_file_among_files_is_named(oddity: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("make_special_file", [pipe, unix_socket, undecodable_name])
+def test_special_file_in_files_option(make_special_file: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path, options=FILES)
     (made / "data").mkdir()
-    oddity(made / "data")
+    make_special_file(made / "data")
     check_error(run_build(made, cache), "tool.hatch-docker.files", "it")
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../outside", "data"])
-def test_files_do_not_lead_out_of_the_project_or_in_circles(target: str, tmp_path: Path, cache: Path) -> None:
+def test_link_out_of_the_project_in_files_option(target: str, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "outside").mkdir()
     made = project(tmp_path, options=FILES)
     (made / "data").symlink_to(target)
     check_error(run_build(made, cache), "tool.hatch-docker.files", "data")
 
 
-def test_a_link_to_no_lock_is_not_the_lack_of_a_lock(tmp_path: Path, cache: Path) -> None:
+def test_dangling_link_to_a_lock(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "pylock.toml").symlink_to("gone")
     check_error(run_build(made, cache), "pylock.toml", "does not exist")
 
 
 @pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])
-def test_a_file_that_may_not_be_read_is_named(where: str, tmp_path: Path, cache: Path) -> None:
+def test_unreadable_file(where: str, tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path, options=FILES)
     (made / "data").mkdir()
     if where != "data":
         with (made / where).open("a") as stream:
             stream.write("# x\n")
     (made / where).chmod(0)
-    outcome = run_build(made, cache, preexec_fn=without_privileges)
+    outcome = run_build(made, cache, preexec_fn=drop_capabilities)
     (made / where).chmod(0o700)
-    if where == "pyproject.toml":  # hatchling reads it before it finds us
+    if where == "pyproject.toml":  # hatchling reads it before it imports hatch-docker
         assert outcome.status == 1
     else:
         check_error(outcome, where.rpartition("/")[2], "Permission denied")
 
 
-# Where output goes.
+# Output files and the cache.
 
 
 @pytest.mark.parametrize("name", ["hello-1.0.0.oci.tar", "hello-1.0.0.image.json"])
-def test_a_directory_in_the_place_of_an_output_is_told_first(name: str, tmp_path: Path, cache: Path) -> None:
+def test_directory_in_place_of_an_output_file(name: str, tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist" / name).unlink()
     (made / "dist" / name).mkdir()
     outcome = run_build(made, cache)
     (made / "dist" / name).rmdir()
-    (made / "dist" / name).write_bytes(OLD[name])
+    (made / "dist" / name).write_bytes(EARLIER_OUTPUT[name])
     check_error(outcome, f"dist/{name}", "a directory is in the way")
 
 
-def test_a_dist_that_may_not_be_written_is_told(tmp_path: Path, cache: Path) -> None:
+def test_unwritable_dist(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist").chmod(0o555)
-    check_error(run_build(made, cache, preexec_fn=without_privileges), "dist/hello-1.0.0.oci.tar", "Permission denied")
+    check_error(run_build(made, cache, preexec_fn=drop_capabilities), "dist/hello-1.0.0.oci.tar", "Permission denied")
 
 
-def test_a_file_in_the_place_of_dist_is_told(tmp_path: Path, cache: Path) -> None:
+def test_file_in_place_of_dist(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist").rename(made / "old")
     (made / "dist").write_text("x")
@@ -215,36 +215,36 @@ def test_a_file_in_the_place_of_dist_is_told(tmp_path: Path, cache: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["file", "read-only"])
-def test_a_cache_that_cannot_be_used_is_told(kind: str, tmp_path: Path) -> None:
+def test_unusable_cache(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "cache"
     if kind == "file":
         place.write_text("x")
     else:
         place.mkdir(mode=0o555)
-    outcome = run_build(project(tmp_path), place, preexec_fn=without_privileges)
+    outcome = run_build(project(tmp_path), place, preexec_fn=drop_capabilities)
     check_error(outcome, str(place), "HATCH_DOCKER_CACHE_DIR")
 
 
 # Mirrors and registries.
 
 
-def test_a_mirror_that_does_not_answer_is_tried_again_and_the_failure_may_pass(tmp_path: Path) -> None:
-    """Every retry is a line; the status is 75 (EX_TEMPFAIL), for whoever wants to try later."""
+def test_unreachable_mirror_is_retried_and_exits_with_75(tmp_path: Path) -> None:
+    """Each retry is a line. Exit status 75 (EX_TEMPFAIL) marks a temporary failure."""
     dead = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://127.0.0.1:9/debian", "no_proxy": "*"}
     outcome = run_build(project(tmp_path), tmp_path / "c", variables=dead)
     retries = outcome.output.count("; again in ")
     check_error(outcome, "http://127.0.0.1:9/debian", "refused", "gave up after 6 tries", status=75, steps=retries)
 
 
-def test_a_mirror_that_is_no_mirror_is_named(tmp_path: Path) -> None:
+def test_mirror_without_inrelease(tmp_path: Path) -> None:
     (tmp_path / "debian").mkdir()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": (tmp_path / "debian").as_uri()}
     line = check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), "InRelease does not exist")
     assert "named by HATCH_DOCKER_DEBIAN_MIRROR" in line
 
 
-def test_a_mirror_that_lies_is_not_believed(tmp_path: Path) -> None:
-    """Everything is in order there, but for who signed it."""
+def test_mirror_with_a_foreign_signature_is_rejected(tmp_path: Path) -> None:
+    """The mirror is valid, but another key has signed it."""
     archive = FakeArchive(tmp_path / "mirror").python().write()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url}
     outcome = run_build(project(tmp_path), tmp_path / "c", variables=variables)
@@ -255,61 +255,62 @@ def test_a_mirror_that_lies_is_not_believed(tmp_path: Path) -> None:
 # Dependencies.
 
 
-def using(index: FakeIndex, **variables: str) -> dict[str, str]:
+def using_index(index: FakeIndex, **variables: str) -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": index.url, "no_proxy": "*", "NO_PROXY": "*", **variables}
 
 
 @pytest.mark.parametrize(("requirements", "parts"), [
     (("unknown-to-all",), ("unknown-to-all was not found",)), (("one>=1", "one<1"), ("one<1", "one>=1")),
 ])  # fmt: skip
-def test_requirements_without_a_solution_are_named(
+def test_unsatisfiable_requirements(
     requirements: tuple[str, ...], parts: tuple[str, ...], index: FakeIndex, tmp_path: Path, cache: Path
 ) -> None:
     index.add("one", make_wheel("one", "1.0"))
     made = require(project(tmp_path), *requirements)
-    check_error(run_build(made, cache, variables=using(index)), *parts, steps=1)
+    check_error(run_build(made, cache, variables=using_index(index)), *parts, steps=1)
 
 
-def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, tmp_path: Path) -> None:
-    """Before anything is downloaded, if the cache has no resolution."""
+def test_no_lock_and_no_uv(index: FakeIndex, tmp_path: Path) -> None:
+    """The error comes before any download, if the cache has no resolution; it names both solutions."""
     index.add("one", make_wheel("one", "1.0"))
     made = project(tmp_path)
     require(made, "one")
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/uv.py").write_text("raise ImportError\n")
-    without = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
-    outcome = run_build(made, tmp_path / "cache", variables=using(index, **without))
+    without_uv = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
+    outcome = run_build(made, tmp_path / "cache", variables=using_index(index, **without_uv))
     check_error(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml")
 
 
-def test_an_sdist_for_a_foreign_platform_is_refused_by_name(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+def test_sdist_for_another_platform_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
     index.add("source-only", make_sdist("source-only", "1.0"))
     write_layout(python_image("arm64"), tmp_path / "layout")
     made = project(tmp_path, base=f"oci:{tmp_path / 'layout'}")
     require(made, "source-only")
-    outcome = run_build(made, cache, variables=using(index, HATCH_DOCKER_PLATFORMS="linux/arm64"))
+    outcome = run_build(made, cache, variables=using_index(index, HATCH_DOCKER_PLATFORMS="linux/arm64"))
     check_error(outcome, "source-only", "linux/arm64", steps=1)
 
 
-def test_a_wheel_that_is_not_what_the_lock_says_is_refused(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+def test_wheel_with_another_hash_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
     index.add("one", make_wheel("one", "1.0"))
     made = project(tmp_path)
-    lock(made, index, "one-1.0-py3-none-any.whl", sha256="0" * 64)
-    outcome = run_build(made, cache, variables=using(index))
+    write_pylock(made, index, "one-1.0-py3-none-any.whl", sha256="0" * 64)
+    outcome = run_build(made, cache, variables=using_index(index))
     check_error(outcome, "one-1.0-py3-none-any.whl", "sha256:0000", "instead of", "gave up after 2 tries", steps=2)
     assert not (cache / "v1/blobs" / ("0" * 64)).exists()
 
 
-def test_a_wheel_that_is_not_sound_is_refused(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    """It is what the lock says, and its files are not what its directory says."""
+def test_corrupt_wheel_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """The hash is that of the lock, but the content of a file does not have the CRC of the ZIP directory."""
     filename, data = make_wheel("one", "1.0", files={"one.py": b"x = 1\n"})
     index.add("one", (filename, data.replace(b"x = 1\n", b"x = 2\n")))
     made = project(tmp_path)
-    lock(made, index, filename)
-    check_error(run_build(made, cache, variables=using(index)), filename, "one.py", "pin another version", steps=1)
+    write_pylock(made, index, filename)
+    outcome = run_build(made, cache, variables=using_index(index))
+    check_error(outcome, filename, "one.py", "pin another version", steps=1)
 
 
-def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
+def test_invalid_lock_file(tmp_path: Path, cache: Path) -> None:
     locks = {"pylock.toml": "x = [", "uv.lock": "version = 1\n[[package]]\nname = 3"}
     for name, text in locks.items():
         made = project(tmp_path / name)
@@ -317,8 +318,8 @@ def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
         check_error(run_build(made, cache), name)
 
 
-def test_a_failed_compile_shows_what_the_compiler_said(tmp_path: Path, cache: Path) -> None:
-    """The compiler's own line, with file and place, is among the last lines; the exit status is 1."""
+def test_compiler_error_is_shown(tmp_path: Path, cache: Path) -> None:
+    """The compiler's line with file and position is printed; the exit status is 1."""
     made = write_project("c-extension", tmp_path / "p")
     source = made / "c_extension" / "_answer.c"
     source.write_text(source.read_text().replace("PyLong_FromLong(42);", "PyLong_FromLong(42)"))

@@ -1,4 +1,4 @@
-"""Forks, in which whole builds run, are like new processes."""
+"""The forks in which the tests run builds behave like new processes."""
 
 import os
 import subprocess
@@ -18,8 +18,8 @@ from tests.projects import write_project
     ("hatch_docker", "--version"), ("hatch_docker", "no-such-command"), ("hatch_docker", "build", "no-such-directory"),
     ("hatchling", "build", "-t", "docker"),
 ])  # fmt: skip
-def test_a_fork_says_what_a_process_says(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Status and output; in the directory and with the variables that it is given."""
+def test_fork_has_status_and_output_of_a_process(words: tuple[str, ...], tmp_path: Path) -> None:
+    """In the given directory and with the given variables."""
     command, environ = (sys.executable, "-m", *words), {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
     assert is_forkable(command, environ)
     process = subprocess.run(
@@ -28,8 +28,8 @@ def test_a_fork_says_what_a_process_says(words: tuple[str, ...], tmp_path: Path)
     assert run_module(command, tmp_path, environ, 60) == (process.returncode, process.stdout)
 
 
-def test_a_program_of_shells_has_its_own_streams(tmp_path: Path) -> None:
-    """Its words, its directory, its variables and its status, too."""
+def test_program_for_shells_has_its_own_streams(tmp_path: Path) -> None:
+    """It also has its own arguments, directory, variables and exit status."""
     number = write_program(tmp_path)
     script = "./hatch-docker build 'no such' 2>&1 >/dev/null | sed s/such/dir/; ./hatch-docker nothing"
     done = subprocess.run(
@@ -39,22 +39,22 @@ def test_a_program_of_shells_has_its_own_streams(tmp_path: Path) -> None:
     assert (done.returncode, "nothing" in done.stderr) == (2, True)
 
 
-def test_what_a_process_reads_when_it_starts_is_for_no_fork() -> None:
+def test_start_up_variables_and_other_code_are_not_forked() -> None:
     command = (sys.executable, "-m", "hatch_docker")
     assert not is_forkable(command, {**os.environ, "PYTHONHASHSEED": "7"})
     assert not is_forkable((sys.executable, "-c", "pass"), os.environ)
 
 
-def test_a_fork_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+def test_fork_is_killed_after_the_timeout(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run_module((sys.executable, "-m", "timeit", "-n", "1", "while True: pass"), tmp_path, os.environ, 0.5)
 
 
 @pytest.mark.network
-def test_a_fork_notes_itself_when_it_begins(tmp_path: Path, cache: Path) -> None:
-    """A build remembers nothing of files that are newer: they may have changed while it ran."""
-    build(write_project("hello", tmp_path / "other"), cache)  # the server runs now
+def test_fork_records_its_own_start(tmp_path: Path, cache: Path) -> None:
+    """A build that is older than a file is not remembered, as the file may have changed while the build ran."""
+    build(write_project("hello", tmp_path / "other"), cache)  # starts the fork server
     project = write_project("hello", tmp_path / "p")
     time.sleep(2 * RECENT)
     build(project, cache)
-    assert list(build(project, cache).receipt["timings"]) == ["build"]  # as a memory says
+    assert list(build(project, cache).receipt["timings"]) == ["build"]  # the remembered build

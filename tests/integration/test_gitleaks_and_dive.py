@@ -1,4 +1,4 @@
-"""Images seen by other tools: gitleaks finds no secret in them, dive no file that is there twice."""
+"""Images checked by other tools: gitleaks finds no secret in them, and dive finds no file in two layers."""
 
 import json
 import random
@@ -19,38 +19,41 @@ pytestmark = [pytest.mark.engine, pytest.mark.network]
 
 
 def tool(name: str) -> str:
-    """A program that pip installs beside Python."""
+    """Return the path of a program that pip installs beside Python."""
     return shutil.which(name, path=str(Path(sys.executable).parent)) or need(name)
 
 
 def leaks(directory: Path) -> list[str]:
-    """The files in which gitleaks sees secrets."""
+    """Return the files in which gitleaks finds secrets."""
     command = [tool("gitleaks"), "dir", directory, "--no-banner", "--exit-code", "0", "--report-format", "json"]
     done = subprocess.run([*command, "--report-path", "-"], capture_output=True, text=True, timeout=300, check=True)
     return sorted({str(Path(finding["File"]).relative_to(directory)) for finding in json.loads(done.stdout)})
 
 
-def word(dice: random.Random, length: int, letters: str = string.ascii_letters + string.digits) -> str:
-    return "".join(dice.choice(letters) for _ in range(length))
+BASE32 = string.ascii_uppercase + "234567"
 
 
-def plant(project: Path) -> None:
-    """Secrets of the shapes that scanners know, where people have them, made up here."""
-    dice = random.Random(7)
-    key = "\n".join(word(dice, 64) for _ in range(24))
+def text(generator: random.Random, length: int, letters: str = string.ascii_letters + string.digits) -> str:
+    return "".join(generator.choice(letters) for _ in range(length))
+
+
+def write_secrets(project: Path) -> None:
+    """Write invented secrets, in formats that scanners detect, to the files in which people keep them."""
+    generator = random.Random(7)
+    key = "\n".join(text(generator, 64) for _ in range(24))
     write_files(project, {
-        ".env": f"GITHUB_TOKEN=ghp_{word(dice, 36)}\n",
-        ".pypirc": f"[pypi]\npassword = pypi-AgEIcHlwaS5vcmc{word(dice, 120)}\n",
+        ".env": f"GITHUB_TOKEN=ghp_{text(generator, 36)}\n",
+        ".pypirc": f"[pypi]\npassword = pypi-AgEIcHlwaS5vcmc{text(generator, 120)}\n",
         "id_rsa": f"-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----\n",
-        ".aws/credentials": f"[default]\naws_access_key_id = AKIA{word(dice, 16, string.ascii_uppercase + '234567')}\n",
+        ".aws/credentials": f"[default]\naws_access_key_id = AKIA{text(generator, 16, BASE32)}\n",
         ".gitignore": ".env\n.pypirc\nid_rsa\n.aws\ndist\n",
     })  # fmt: skip
 
 
-def test_gitleaks_finds_the_secrets_of_the_project_and_none_in_its_image(tmp_path: Path, cache: Path) -> None:
-    """In no file of any layer, nor in manifest, configuration, receipt, SBOM and provenance."""
+def test_gitleaks_finds_no_secret_of_the_project_in_its_image(tmp_path: Path, cache: Path) -> None:
+    """It checks all layers, manifest, configuration, receipt, SBOM and provenance."""
     project = write_project("c-extension", tmp_path / "p")
-    plant(project)
+    write_secrets(project)
     assert leaks(project) == [".aws/credentials", ".env", ".pypirc", "id_rsa"]
     outcome = build(project, cache)
     image = outcome.image()
@@ -66,8 +69,8 @@ def test_gitleaks_finds_the_secrets_of_the_project_and_none_in_its_image(tmp_pat
 
 
 @pytest.mark.parametrize("packages", ["[]", '["libgomp1"]'])
-def test_dive_finds_nothing_twice(packages: str, tmp_path: Path, cache: Path) -> None:
-    """No layer brings what a lower one has brought: an efficiency of 0.99 and more."""
+def test_dive_finds_no_file_in_two_layers(packages: str, tmp_path: Path, cache: Path) -> None:
+    """dive reports an efficiency above 0.99."""
     options = f"[tool.hatch-docker.runtime]\npackages = {packages}"
     outcome = build(write_project("c-extension", tmp_path / "p", options=options), cache)
     done = subprocess.run(

@@ -1,13 +1,13 @@
-"""Golden digests: the images of fixed projects, wheels and bases stay as they are.
+"""Golden digests: the images of fixed projects, wheels and bases must not change by accident.
 
-A change of the code that means to change no image leaves golden.json as it is: the manifest digests, the diff-ids of
-layers, the Dockerfile, and the kinds and keys of what the cache keeps, so that a cache filled before is still good.
+golden.json holds the manifest digests, the diff-ids of layers, the Dockerfile, and the kinds and keys of cache entries.
+It stays the same unless a change is meant to change images or to invalidate caches.
 
-Nothing here depends on the host. The build backend stands in the project and hands out a finished wheel; dependencies
-are files beside a pylock.toml; the base is an OCI layout made by hand, for arm64 alone, so that no program of it runs
-here and nothing is compiled. What a real Python compiles is compared with the network only.
+The results do not depend on the host. The build backend is part of the project and returns a finished wheel;
+dependencies are files beside a pylock.toml; the base is a synthetic OCI layout for arm64, so that no program of it runs
+and no module is compiled. The bytecode of a real Python is compared only if there is a network.
 
-    GOLDEN=write python -m pytest -n 0 tests/integration/test_golden.py    writes golden.json anew
+    GOLDEN=write python -m pytest -n 0 tests/integration/test_golden.py    rewrites golden.json
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.elf import make_elf
 from tests.fakes.images import small_index
 from tests.fakes.package_index import make_wheel
-from tests.integration.builds import command
+from tests.integration.builds import run_command
 from tests.projects import commit, write_files
 from tests.validate import validate
 
@@ -73,7 +73,7 @@ ARM64, AMD64 = ("manylinux_2_17_aarch64", 183), ("manylinux_2_17_x86_64", 62)
 
 @dataclass(frozen=True)
 class Wheel:
-    """A dependency; `requires` and `marker` as pylock.toml and METADATA have them."""
+    """A dependency; `marker` is for pylock.toml, `requires` for METADATA."""
 
     name: str
     files: Mapping[str, bytes]
@@ -108,7 +108,7 @@ DATA = {
 
 @dataclass(frozen=True)
 class Case:
-    """A project: the files of its wheel, its dependencies, lines of [project] and of [tool.hatch-docker]."""
+    """A project: the files of its wheel (`own`), its dependencies, lines of [project] and of [tool.hatch-docker]."""
 
     own: Mapping[str, bytes] = field(default_factory=lambda: HELLO)
     wheels: tuple[Wheel, ...] = ()
@@ -164,7 +164,7 @@ CASES = {
     ),
     "options": Case(options=OPTIONS),
     "git": Case(git="v1.2.3", options='tags = ["{revision}", "{branch}", "{date}"]'),
-    "platforms": Case(  # nothing to be compiled: for amd64 it would be
+    "platforms": Case(  # without modules: those for amd64 would be compiled
         {"golden/data.txt": b""}, (LARGE, *COMPILED), platforms=("linux/amd64", "linux/arm64")
     ),
     "images": Case(
@@ -189,7 +189,7 @@ def write_case(case: Case, root: Path) -> Path:
         "pyproject.toml": f"{PROJECT}dependencies = {dependencies}\n{scripts}{case.project}{table}",
         "backend/finished.py": BACKEND, f"backend/{own}": wheel, "conf/a.toml": "x = 1\n", "conf/run": "#!/bin/sh\n",
     })  # fmt: skip
-    lock(case.wheels, root)
+    write_lock(case.wheels, root)
     (root / "conf/run").chmod(0o755)
     (root / "conf/link").symlink_to("a.toml")
     if case.git:
@@ -200,8 +200,8 @@ def write_case(case: Case, root: Path) -> Path:
     return root
 
 
-def lock(wheels: Sequence[Wheel], root: Path) -> None:
-    """Write some wheels, and the pylock.toml that names them."""
+def write_lock(wheels: Sequence[Wheel], root: Path) -> None:
+    """Write wheels and a pylock.toml that names them."""
     text = 'lock-version = "1.0"\ncreated-by = "a test"\nextras = ["fast", "slow"]\n'
     for name, group in itertools.groupby(wheels, lambda wheel: wheel.name):
         files, marker = [], ""
@@ -217,19 +217,19 @@ def lock(wheels: Sequence[Wheel], root: Path) -> None:
 
 
 def run(case: Case, root: Path, **variables: str) -> Path:
-    """Write and build a project below a directory; return the directory of what was made."""
+    """Write and build a project below `root`; return its directory dist/."""
     write_case(case, root / "p")
-    outcome = command(root / "p", root / "cache", case.command, **variables)
+    outcome = run_command(root / "p", root / "cache", case.command, **variables)
     assert outcome.status == 0, outcome.output
     return outcome.directory
 
 
 def record(case: Case, root: Path) -> dict[str, Any]:
-    """Build a project; return what is golden of it."""
+    """Build a project; return its digests, and the keys of its cache, as they are in golden.json."""
     dist = run(case, root, HATCH_DOCKER_OFFLINE="1")
     if case.command == "plan":
         plan = json.loads((dist / "golden-1.2.3.plan.json").read_bytes())
-        return {key: value for key, value in plan.items() if key not in ("guesses", "notes")}  # words for users
+        return {key: value for key, value in plan.items() if key not in ("guesses", "notes")}  # texts for users
     if case.command == "dockerfile":
         lines = (dist / "golden-1.2.3.Dockerfile").read_text().splitlines()
         context = dist / "golden-1.2.3.context"
@@ -243,12 +243,12 @@ def record(case: Case, root: Path) -> dict[str, Any]:
 
 
 def sha256(data: bytes) -> str:
-    """Return the digest of some bytes in hexadecimal digits."""
+    """Return the SHA-256 of `data` in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def image(archive: Path) -> dict[str, Any]:
-    """Return the digest of what an archive holds and the diff-ids of each platform's layers."""
+    """Return the digest of an archive's image or index, and the diff-ids of the layers by platform."""
     item = read_archive(archive)
     validate(item)
     platforms = {str(image.platform): [layer.diff_id for layer in image.layers] for image in images_of(item)}
@@ -256,14 +256,14 @@ def image(archive: Path) -> dict[str, Any]:
 
 
 def keys(cache: Path) -> dict[str, list[str]]:
-    """Return the first digits of each key in the cache, by kind; without those that hold our version or a path."""
-    apart = ("sbom", "unchanged", "config", "sandbox")
-    facts = [path for path in (cache / "v1/facts").iterdir() if path.name not in apart]
+    """Return the first 16 digits of each key in the cache, by kind; except kinds whose key has a version or a path."""
+    excluded = ("sbom", "unchanged", "config", "sandbox")
+    facts = [path for path in (cache / "v1/facts").iterdir() if path.name not in excluded]
     return {kind.name: sorted(path.name[:16] for path in kind.iterdir()) for kind in facts}
 
 
 def as_text(golden: Mapping[str, Any]) -> str:
-    """Return the JSON of golden.json, a line for each of a project's values."""
+    """Return the JSON text of golden.json, with one line for each value of a project."""
     rows = []
     for name, found in sorted(golden.items()):
         lines = [f"  {json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(found.items())]
@@ -272,7 +272,7 @@ def as_text(golden: Mapping[str, Any]) -> str:
 
 
 def check(name: str, found: Mapping[str, Any]) -> None:
-    """Compare with golden.json, or write it there."""
+    """Compare `found` with golden.json, or write it there."""
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if WRITE:
         GOLDEN.write_text(as_text({**golden, name: found}))
@@ -281,13 +281,13 @@ def check(name: str, found: Mapping[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_image_is_as_it_was(name: str, tmp_path: Path) -> None:
+def test_image_has_the_golden_digest(name: str, tmp_path: Path) -> None:
     if host_platform().architecture == "arm64":
         missing("a base for arm64 would run here")
     check(name, record(CASES[name], tmp_path))
 
 
-def test_a_base_of_debian_packages_is_as_it_was(tmp_path: Path) -> None:
+def test_debian_base_has_the_golden_digest(tmp_path: Path) -> None:
     fake = FakeArchive(tmp_path / "mirror").python()
     fake.add("libadded1", "2.0", {"usr/lib/x86_64-linux-gnu/libadded.so.1": make_elf("libadded.so.1")})
     plan = BasePlan("debian", "debian:trixie", "trixie", mirror=fake.write().url, packages=("libadded1",))
@@ -298,8 +298,8 @@ def test_a_base_of_debian_packages_is_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.network
-def test_what_python_compiles_is_as_it_was(tmp_path: Path, cache: Path) -> None:
-    """The layers above a real base, which moves on: the same bytecode of each of its releases."""
+def test_bytecode_of_a_real_python_has_the_golden_digest(tmp_path: Path, cache: Path) -> None:
+    """The real base changes with Debian's updates, but its bytecode, and so the layers above it, must not."""
     case = Case(wheels=(PURE, SECOND), base="debian:trixie", platforms=("linux/amd64",))
     dist = run(case, tmp_path, HATCH_DOCKER_CACHE_DIR=str(cache))
     (_base, *layers) = image(dist / "golden-1.2.3.oci.tar")["linux/amd64"]

@@ -1,7 +1,7 @@
-"""Hostile input of whole builds: one line that names it, status 1, nothing written, nothing touched.
+"""Hostile input of whole builds: exit status 1, an error that names the input, and no file written or changed.
 
-A wheel and an sdist from an index, a base image, a build. What each of them may hold is tested piece by piece
-elsewhere (test_install, test_tree, test_registry, test_builder); here a user's command has to end well.
+The input is a wheel or an sdist from an index, a base image, or the code of a build. The parsers have their own tests
+in tests/wheels, tests/bases and tests/oci.
 """
 
 import gzip
@@ -25,29 +25,29 @@ from tests.fakes.images import image_of, layer_of, raw_layer, with_config
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
 from tests.fakes.wheels import record_hash
-from tests.integration.builds import Outcome, build, check_failed, require, run_build, written
+from tests.integration.builds import Outcome, build, check_failed, files_in_dist, require, run_build
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
 
-MEMORY = 300 << 20  # bytes that a build takes at the most, with whatever it judges
+MEMORY = 300 << 20  # the maximum memory of a build, in bytes
 
 
-def refused(outcome: Outcome, *said: str) -> None:
-    """Check that a build fails with some words, without orders to the terminal, and writes nothing."""
-    check_failed(outcome, *said)
+def check_rejected(outcome: Outcome, *words: str) -> None:
+    """Check that a build fails with `words` in its output, without terminal escape sequences, and writes no file."""
+    check_failed(outcome, *words)
     assert "\x1b" not in outcome.output
-    assert written(outcome) == []
+    assert files_in_dist(outcome) == []
 
 
-def needing(name: str, directory: Path) -> Path:
-    """A project that needs a package; asked as nobody did before, since another index had the same port perhaps."""
+def requiring(name: str, directory: Path) -> Path:
+    """Write a project that requires a package; the unique specifier avoids a cached page of another test's index."""
     return require(write_project("hello", directory), f"{name}!=0.{time.time_ns()}")
 
 
-def edited(change: Callable[[dict[str, bytes]], object]) -> tuple[str, bytes]:
-    """A sound wheel whose files are changed after RECORD was written."""
+def edited_wheel(change: Callable[[dict[str, bytes]], object]) -> tuple[str, bytes]:
+    """Return a wheel whose files are changed after RECORD was written."""
     name, data = make_wheel("gadget", "1.0")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         files = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -64,37 +64,38 @@ def with_files(files: Mapping[str, bytes]) -> tuple[str, bytes]:
 
 
 WHEELS: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
-    "climbs": (lambda: with_files({"../../../../../../evil.py": b""}), "evil.py"),
-    "takes the interpreter": (lambda: with_files({"gadget-1.0.data/scripts/python3": b"#!python\n"}), "bin/python3"),
-    "speaks for another package": (
+    "path with ..": (lambda: with_files({"../../../../../../evil.py": b""}), "evil.py"),
+    "replaces the interpreter": (lambda: with_files({"gadget-1.0.data/scripts/python3": b"#!python\n"}), "bin/python3"),
+    "metadata of another package": (
         lambda: with_files({"gadget-1.0.data/purelib/hello-9.dist-info/METADATA": b"Name: hello\n"}),
         "hello-9.dist-info",
     ),
-    "a bomb": (lambda: edited(lambda files: files.update({"gadget/zeros": bytes(80 << 20)})), "unpacks to"),
-    "too deep": (lambda: with_files({"a/" * 400 + "x.py": b""}), "deep"),
-    "orders to a terminal": (lambda: with_files({"gadget/\x1b[2J\x1b]0;owned\x07\\x.py": b""}), "unsafe path"),
-    "takes a file of the project": (lambda: with_files({"hello.py": b"import os\n"}), "both bring"),
+    "ZIP bomb": (lambda: edited_wheel(lambda files: files.update({"gadget/zeros": bytes(80 << 20)})), "unpacks to"),
+    "deep directories": (lambda: with_files({"a/" * 400 + "x.py": b""}), "deep"),
+    "escape sequences in a path": (lambda: with_files({"gadget/\x1b[2J\x1b]0;owned\x07\\x.py": b""}), "unsafe path"),
+    "file of the project": (lambda: with_files({"hello.py": b"import os\n"}), "both bring"),
 }
 
 
-@pytest.mark.parametrize("what", WHEELS)
-def test_a_bad_wheel(what: str, tmp_path: Path, cache: Path) -> None:
-    make, said = WHEELS[what]
+@pytest.mark.parametrize("case", WHEELS)
+def test_hostile_wheel_is_rejected(case: str, tmp_path: Path, cache: Path) -> None:
+    make, words = WHEELS[case]
     index = FakeIndex().add("gadget", make())
     with index.serving():
-        outcome = run_build(needing("gadget", tmp_path / "p"), cache, variables={"UV_DEFAULT_INDEX": index.url})
-    refused(outcome, "gadget", said)
+        outcome = run_build(requiring("gadget", tmp_path / "p"), cache, variables={"UV_DEFAULT_INDEX": index.url})
+    check_rejected(outcome, "gadget", words)
 
 
-def test_a_wheel_with_a_wrong_record_is_installed_with_a_right_one(tmp_path: Path, cache: Path) -> None:
-    """Its own hash is the index's, so it is what its makers published; also when its layer is known already."""
-    stamp = str(time.time_ns()).encode()  # a wheel that no cache knows
-    index = FakeIndex().add("gadget", edited(lambda files: files.update({"gadget/__init__.py": stamp})))
-    project = needing("gadget", tmp_path / "p")
+def test_wrong_record_of_a_wheel_is_corrected(tmp_path: Path, cache: Path) -> None:
+    """The wheel's hash is that of the index, so it is what was published. The warning is printed in each build."""
+    stamp = str(time.time_ns()).encode()  # for a wheel that is in no cache
+    index = FakeIndex().add("gadget", edited_wheel(lambda files: files.update({"gadget/__init__.py": stamp})))
+    project = requiring("gadget", tmp_path / "p")
     with index.serving():
         variables = {"UV_DEFAULT_INDEX": index.url}
         strict = {**variables, "HATCH_DOCKER_WHEEL_RECORDS": "refuse"}
-        refused(run_build(project, cache, variables=strict), "has a wrong RECORD: gadget/__init__.py differs", "refuse")
+        outcome = run_build(project, cache, variables=strict)
+        check_rejected(outcome, "has a wrong RECORD: gadget/__init__.py differs", "refuse")
         for _ in range(2):
             outcome = build(project, cache, variables=variables)
             assert "wheel gadget-1.0-py3-none-any.whl has a wrong RECORD: gadget/__init__.py" in outcome.output
@@ -119,35 +120,36 @@ OLD = ("PKG-INFO", b"Metadata-Version: 2.1\nName: gadget\nVersion: 1.0\n")
 STATIC = ("PKG-INFO", b"Metadata-Version: 2.2\nName: gadget\nVersion: 1.0\n")
 
 
-def system(requires: str) -> tuple[str, bytes]:
-    return "pyproject.toml", f'[build-system]\nrequires = [{requires}]\nbuild-backend = "x"\n'.encode()
+def system(requirements: str) -> tuple[str, bytes]:
+    return "pyproject.toml", f'[build-system]\nrequires = [{requirements}]\nbuild-backend = "x"\n'.encode()
 
 
 SDISTS: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
-    "a header too large": (lambda: sdist(OLD, headers={"comment": "x" * (2 << 20)}), "extended header"),
-    "a table that never ends": (lambda: sdist(OLD, ("pyproject.toml", b"a = " + b"[" * 50_000)), "pyproject.toml"),
-    "dependencies that are none": (
+    "large PAX header": (lambda: sdist(OLD, headers={"comment": "x" * (2 << 20)}), "extended header"),
+    "deeply nested TOML": (lambda: sdist(OLD, ("pyproject.toml", b"a = " + b"[" * 50_000)), "pyproject.toml"),
+    "dependencies of a wrong type": (
         lambda: sdist(OLD, ("pyproject.toml", b"[project]\nname='x'\ndependencies = 7\n")), "setuptools"),
-    "an option for uv": (lambda: sdist(STATIC, system('"--index-url=http://127.0.0.1:1/evil"')), "gadget-1.0.tar.gz: "),
-    "a file for uv": (lambda: sdist(STATIC, system('"-r /etc/group"')), "gadget-1.0.tar.gz: "),
-    "names that climb": (lambda: sdist(STATIC, ("../../evil", b"")), "climbs out"),
+    "requirement is an option": (
+        lambda: sdist(STATIC, system('"--index-url=http://127.0.0.1:1/evil"')), "gadget-1.0.tar.gz: "),
+    "requirement names a file": (lambda: sdist(STATIC, system('"-r /etc/group"')), "gadget-1.0.tar.gz: "),
+    "path with ..": (lambda: sdist(STATIC, ("../../evil", b"")), "climbs out"),
 }
 
 
-@pytest.mark.parametrize("what", SDISTS)
-def test_a_bad_sdist(what: str, tmp_path: Path, cache: Path) -> None:
-    """Judged out here, before anything of it runs: within bounds, and its requirements are only requirements."""
+@pytest.mark.parametrize("case", SDISTS)
+def test_hostile_sdist_is_rejected(case: str, tmp_path: Path, cache: Path) -> None:
+    """Before any code of the sdist runs. Its build requirements cannot be options of uv or paths."""
     need_sandbox()
-    make, said = SDISTS[what]
+    make, words = SDISTS[case]
     index = FakeIndex().add("gadget", make())
     with index.serving():
-        outcome = run_build(needing("gadget", tmp_path / "p"), cache, variables={"UV_DEFAULT_INDEX": index.url})
-    refused(outcome, said)
+        outcome = run_build(requiring("gadget", tmp_path / "p"), cache, variables={"UV_DEFAULT_INDEX": index.url})
+    check_rejected(outcome, words)
     assert not index.paths("evil")
 
 
-def test_what_a_build_leaves_is_removed(tmp_path: Path, cache: Path) -> None:
-    """A tree that is deeper than any recursion, and closed: gone after the build, which ends as it would."""
+def test_hostile_build_directory_is_removed(tmp_path: Path, cache: Path) -> None:
+    """The directories are deeper than the recursion limit and unreadable; the build succeeds."""
     need_sandbox()
     project = write_project("hello", tmp_path / "p")
     (project / "hatch_build.py").write_text(
@@ -172,12 +174,12 @@ def test_what_a_build_leaves_is_removed(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Image:
-    """A Debian base with Python, as an image of somebody's."""
+def debian_base(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Image:
+    """Return a Debian base with Python as an ordinary base image."""
     return image_of(build(write_project("hello", tmp_path_factory.mktemp("base") / "p"), cache).image().layers[0])
 
 
-def on(base: Image, directory: Path) -> Path:
+def on_base(base: Image, directory: Path) -> Path:
     project = write_project("hello", directory, base="oci:base")
     write_layout(base, project / "base")
     return project
@@ -185,17 +187,18 @@ def on(base: Image, directory: Path) -> Path:
 
 CONFIGS: dict[str, tuple[dict[str, object], str]] = {
     "Env without =": ({"config": {"Env": ["PATH"]}}, "config.Env"),
-    "no object": ({"config": []}, ""),
-    "a list": ({"config": ["x"]}, "config.config"),
+    "config is an empty list": ({"config": []}, ""),
+    "config is a list": ({"config": ["x"]}, "config.config"),
 }
 
 
-@pytest.mark.parametrize("what", CONFIGS)
-def test_a_base_with_a_bad_configuration(what: str, sound: Image, tmp_path: Path, cache: Path) -> None:
-    settings, said = CONFIGS[what]
-    outcome = run_build(on(with_config(sound, {**sound.config_json, **settings}), tmp_path / "p"), cache)
-    if said:
-        refused(outcome, "base oci:base", said)
+@pytest.mark.parametrize("case", CONFIGS)
+def test_base_with_an_invalid_configuration(case: str, debian_base: Image, tmp_path: Path, cache: Path) -> None:
+    settings, words = CONFIGS[case]
+    base = with_config(debian_base, {**debian_base.config_json, **settings})
+    outcome = run_build(on_base(base, tmp_path / "p"), cache)
+    if words:
+        check_rejected(outcome, "base oci:base", words)
     else:
         assert outcome.status == 0, outcome.output
 
@@ -203,33 +206,33 @@ def test_a_base_with_a_bad_configuration(what: str, sound: Image, tmp_path: Path
 def layers() -> dict[str, tuple[Layer, str]]:
     out = "../" * 12
     return {
-        "climbs": (raw_layer(("../../evil", tarfile.REGTYPE, "")), "climbs out"),
-        "loops": (raw_layer(("a", tarfile.SYMTYPE, "a"), ("a/x", tarfile.REGTYPE, "")), "too many symlinks"),
-        "a hard link out": (raw_layer(("evil", tarfile.LNKTYPE, f"{out}etc/passwd")), "climbs out"),
-        "a C library from the future": (
+        "path with ..": (raw_layer(("../../evil", tarfile.REGTYPE, "")), "climbs out"),
+        "symlink loop": (raw_layer(("a", tarfile.SYMTYPE, "a"), ("a/x", tarfile.REGTYPE, "")), "too many symlinks"),
+        "hard link out of the layer": (raw_layer(("evil", tarfile.LNKTYPE, f"{out}etc/passwd")), "climbs out"),
+        "unknown C library": (
             layer_of([file("usr/lib/x86_64-linux-gnu/libc.so.6", b"\0GNU C Library version 2.99999999.\0")]),
             "C library",
         ),
         "no Python": (raw_layer(("usr/bin/.wh..wh..opq", tarfile.REGTYPE, "")), "no Python 3"),
-        "zeros": (layer_of([file("etc/passwd", bytes(2 << 20))]), "too many to read"),
+        "large etc/passwd": (layer_of([file("etc/passwd", bytes(2 << 20))]), "too many to read"),
     }
 
 
-@pytest.mark.parametrize("what", [
-    "climbs", "loops", "a hard link out", "a C library from the future", "no Python", "zeros",
+@pytest.mark.parametrize("case", [
+    "path with ..", "symlink loop", "hard link out of the layer", "unknown C library", "no Python", "large etc/passwd",
 ])
-def test_a_base_with_a_bad_layer(what: str, sound: Image, tmp_path: Path, cache: Path) -> None:
-    """Read as data, within bounds: it says what is wrong and leaves nothing anywhere."""
-    layer, said = layers()[what]
-    project = on(image_of(*sound.layers, layer), tmp_path / "p")
+def test_base_with_a_hostile_layer_is_rejected(case: str, debian_base: Image, tmp_path: Path, cache: Path) -> None:
+    """The layer is only read, within a limit of memory, and no file of it is written."""
+    layer, words = layers()[case]
+    project = on_base(image_of(*debian_base.layers, layer), tmp_path / "p")
     outcome, peak = run_measured(project, cache, "hatchling", "build", "-t", "docker", HATCH_DOCKER_LOAD="never")
-    refused(outcome, "base oci:base", said)
+    check_rejected(outcome, "base oci:base", words)
     assert not list(tmp_path.rglob("evil"))
     assert peak < MEMORY
 
 
-def test_a_base_whose_python_is_hostile(sound: Image, tmp_path: Path, cache: Path) -> None:
-    """It compiles in the sandbox, where it meets nothing of ours; what it makes is in no other image."""
+def test_base_with_a_hostile_python(debian_base: Image, tmp_path: Path, cache: Path) -> None:
+    """It runs only in the sandbox, without the user's files; its bytecode is in no image of another base."""
     need_sandbox()
     canary = tmp_path / "canary"
     canary.write_text("alive")
@@ -245,16 +248,16 @@ def test_a_base_whose_python_is_hostile(sound: Image, tmp_path: Path, cache: Pat
     )
     where = "usr/lib/python3.13/encodings/__init__.py"
     source = next(
-        stream.read().decode() for entry, stream in layer_entries(sound.layers[0])
+        stream.read().decode() for entry, stream in layer_entries(debian_base.layers[0])
         if entry.path == where and stream is not None
     )
     hostile = layer_of([
         file(where, source.replace("import codecs\n", "import codecs\n" + evil, 1)),
         file("usr/lib/python3.13/encodings/__pycache__/.wh.__init__.cpython-313.pyc"),
     ])  # fmt: skip
-    marked = f"\nMARK = {str(tmp_path)!r}\n"  # a wheel that nobody compiled before
+    marked = f"\nMARK = {str(tmp_path)!r}\n"  # for a wheel that no cache has compiled
 
-    def made(project: Path) -> bytes:
+    def bytecode(project: Path) -> bytes:
         (project / "hello.py").write_text((project / "hello.py").read_text() + marked)
         (layer,) = build(project, cache).image().layers[-1:]
         found = [
@@ -264,17 +267,17 @@ def test_a_base_whose_python_is_hostile(sound: Image, tmp_path: Path, cache: Pat
         assert len(found) == 1
         return found[0]
 
-    bad = made(on(image_of(*sound.layers, hostile), tmp_path / "bad"))
-    assert bad[8:16] == b"hostile!"  # so it did run
-    good = made(write_project("hello", tmp_path / "good"))
+    bad = bytecode(on_base(image_of(*debian_base.layers, hostile), tmp_path / "bad"))
+    assert bad[8:16] == b"hostile!"  # the hostile code has run
+    good = bytecode(write_project("hello", tmp_path / "good"))
     assert good[8:16] != b"hostile!"
-    assert good == made(on(sound, tmp_path / "same"))
+    assert good == bytecode(on_base(debian_base, tmp_path / "same"))
     assert canary.read_text() == "alive"
     assert not (tmp_path / "new").exists()
 
 
-def test_leftovers_that_are_traps(tmp_path: Path, cache: Path) -> None:
-    """Pipes and links in dist/ that look like what a killed build left: not opened, not followed."""
+def test_pipes_and_links_in_dist_are_not_opened(tmp_path: Path, cache: Path) -> None:
+    """They have the names of outputs and of a killed build's temporary files."""
     project = write_project("hello", tmp_path / "p")
     precious = tmp_path / "precious"
     precious.write_text("mine")

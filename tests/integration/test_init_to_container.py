@@ -1,4 +1,4 @@
-"""From somebody's application to an image that answers: `init`, `build`, `docker run`; every line of it real."""
+"""From an application to a running container: `hatch-docker init`, `hatch-docker build`, `docker run`."""
 
 import os
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_docker
-from tests.integration.builds import command, done
-from tests.integration.containers import answer, served
+from tests.integration.builds import output_of, run_command
+from tests.integration.containers import serving_container, wait_for_response
 from tests.projects import write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -78,30 +78,30 @@ app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello from
 }
 
 
-def answer_of(project: Path, files: Mapping[str, str], cache: Path) -> str:
-    """Run `init` and `build` for an application; return the answer of a container of its image."""
+def response_of(project: Path, files: Mapping[str, str], cache: Path) -> str:
+    """Run `init` and `build` for an application; return the response of a container of its image."""
     docker = need_docker()
     write_files(project, files)
     name = f"newcomer-{os.getpid()}-{project.name.replace('.', '-')}"
     variables = {"HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_LOAD": "auto"}
-    done(project, cache, "init", "--yes")
-    outcome = command(project, cache, "build", **variables)
+    output_of(project, cache, "init", "--yes")
+    outcome = run_command(project, cache, "build", **variables)
     assert outcome.status == 0, outcome.output
     outcome.item()
     tag = outcome.receipt["tags"][0]
-    # The very command that the build's last lines tell, but for the port, which may be taken on this machine.
+    # The build prints this command. The test uses another port, as 8000 may be in use.
     assert f"  docker run --rm -p 8000:8000 {name}:{tag}" in outcome.output.splitlines()
-    with served(docker, f"{name}:{tag}") as url:
-        return answer(url)
+    with serving_container(docker, f"{name}:{tag}") as url:
+        return wait_for_response(url)
 
 
-def test_a_fastapi_application_without_a_project(tmp_path: Path, cache: Path) -> None:
-    """main.py, requirements.txt and a template that it reads by a relative path: two commands to an answer."""
-    assert answer_of(tmp_path / "fastapi", FASTAPI, cache) == '"hello from FastAPI"'
+def test_fastapi_application_without_pyproject_toml(tmp_path: Path, cache: Path) -> None:
+    """The application is main.py, requirements.txt and a template that is opened by a relative path."""
+    assert response_of(tmp_path / "fastapi", FASTAPI, cache) == '"hello from FastAPI"'
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_applications(kind: str, tmp_path: Path, cache: Path) -> None:
-    """A factory, Django's settings, setup.py alone; the server that each needs comes along."""
-    assert answer_of(tmp_path / kind, OTHERS[kind], cache).startswith("hello from ")
+    """An application factory, Django settings, only setup.py. `init` adds the server that each needs."""
+    assert response_of(tmp_path / kind, OTHERS[kind], cache).startswith("hello from ")

@@ -1,4 +1,4 @@
-"""Builds that are killed, stopped, run at once or find a damaged cache: the next one is right, and nothing is lost."""
+"""Builds that are killed or stopped, run in parallel, or find a damaged cache: the next build is right."""
 
 import contextlib
 import fcntl
@@ -20,8 +20,8 @@ from hatch_docker.oci.archive import read_archive
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import run_build
-from tests.integration.failures import lock
-from tests.integration.prepared_build import FETCHED, Prepared, prepare_build, serve_base
+from tests.integration.failures import write_pylock
+from tests.integration.prepared_build import FETCHED_FACTS, Prepared, prepare_build, push_base
 from tests.projects import write_project
 from tests.validate import validate
 
@@ -35,24 +35,24 @@ def prepared(tmp_path: Path, shared: Path) -> Prepared:
 
 @pytest.fixture
 def warm(tmp_path: Path, shared: Path) -> Prepared:
-    """A prepared whose cache has everything."""
+    """Return a prepared build with a complete cache."""
     return prepare_build(tmp_path, shared / "hello", warm=True)
 
 
-def test_what_a_killed_build_left_beside_its_output_is_removed_by_the_next(warm: Prepared) -> None:
-    """Unless somebody is still writing it."""
+def test_temporary_files_of_a_killed_build_are_removed(warm: Prepared) -> None:
+    """Files with a lock, which a running build holds, and files of other projects stay."""
     warm.build()
-    abandoned, held, other = (warm.project / "dist" / name for name in (
+    abandoned, locked, other = (warm.project / "dist" / name for name in (
         ".hello-1.0.0.oci.tar.abcd.tmp", ".hello-1.0.0.image.json.abcd.tmp", ".other-1.0.0.oci.tar.abcd.tmp",
     ))
-    for path in (abandoned, held, other):
+    for path in (abandoned, locked, other):
         path.write_text("half")
         os.utime(path, (1, 1))
-    with held.open("rb") as stream:
+    with locked.open("rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         warm.build()
     assert not abandoned.exists()
-    assert held.exists()
+    assert locked.exists()
     assert other.exists()
 
 
@@ -61,22 +61,22 @@ STOPS = [pytest.param(2, id="2"), pytest.param(25, id="25", marks=pytest.mark.lo
 
 @pytest.mark.parametrize("times", STOPS)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_build_leaves_nothing(prepared: Prepared, number: signal.Signals, status: int, times: int) -> None:
-    """Within two seconds, also while much is written: of its CPU, for whatever else the machine does has no bound."""
+def test_stopped_build_leaves_no_files(prepared: Prepared, number: signal.Signals, status: int, times: int) -> None:
+    """It ends within 2.5 s of CPU time; elapsed time would depend on the load of the machine."""
     moments, stopped, slowest = random.Random(int(number)), 0, 0.0
     cold = prepared.cache.rename(prepared.cache.with_name("cold"))
     for _ in range(times * 4):
         shutil.rmtree(prepared.cache, ignore_errors=True)
         shutil.copytree(cold, prepared.cache, copy_function=os.link)
         process = prepared.start()
-        wait_until_it_hears(process.pid)
+        wait_for_signal_handler(process.pid)
         time.sleep(moments.uniform(0, 1))
         before = cpu_of(os.getpid())
         process.send_signal(number)
         output, _none = process.communicate(timeout=30)
         assert "Traceback" not in output or process.returncode == -signal.SIGINT
-        assert prepared.left() == []
-        if process.returncode in (0, -number):  # it was faster, or hatchling had its turn
+        assert prepared.temporary_files() == []
+        if process.returncode in (0, -number):  # it ended before, or hatchling handled the signal
             continue
         assert process.returncode == status, output
         slowest = max(slowest, cpu_of(os.getpid()) - before)
@@ -89,17 +89,17 @@ def test_a_stopped_build_leaves_nothing(prepared: Prepared, number: signal.Signa
 
 
 def cpu_of(pid: int) -> float:
-    """Return the seconds of CPU of a process and of those that it started, ended or not."""
+    """Return the CPU seconds of a process and of its descendants, also of those that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         started = [word for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+    except (FileNotFoundError, ProcessLookupError):  # the process has just ended
         return 0.0
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(cpu_of(int(word)) for word in started)
 
 
-def wait_until_it_hears(pid: int) -> None:
-    """Until a program catches SIGTERM, which Python does not by itself: from then on it is in our hands."""
+def wait_for_signal_handler(pid: int) -> None:
+    """Wait until a process has a handler for SIGTERM: then hatch-docker runs, as Python itself installs none."""
     for _ in range(1000):
         with contextlib.suppress(FileNotFoundError):
             caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
@@ -108,12 +108,12 @@ def wait_until_it_hears(pid: int) -> None:
         time.sleep(0.01)
 
 
-def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Prepared) -> None:
+def test_stopped_build_keeps_the_earlier_output(warm: Prepared) -> None:
     warm.build()
     before = warm.archive.read_bytes()
     (warm.project / "hello.py").write_text("def main():\n    print('other')\n")
     process = warm.start()
-    wait_until_it_hears(process.pid)
+    wait_for_signal_handler(process.pid)
     time.sleep(0.05)
     process.terminate()
     process.communicate()
@@ -121,17 +121,17 @@ def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Prepared) -
     validate(read_archive(warm.archive))
 
 
-def test_eight_builds_fetch_everything_once(
+def test_eight_parallel_builds_fetch_each_file_once(
     index: FakeIndex, registry: FakeRegistry, tmp_path: Path, cache: Path
 ) -> None:
-    """Four of one project in four places, four of others on the same base and wheel, and a cold cache."""
+    """Four copies of a project and four other projects, with the same base and wheel, and an empty cache."""
     index.add("shared", make_wheel("shared", "1.0"))
     filename = "shared-1.0-py3-none-any.whl"
-    base = serve_base(registry, cache, tmp_path / "base")
+    base = push_base(registry, cache, tmp_path / "base")
     projects = []
     for number in range(8):
         made = write_project("hello", tmp_path / f"p{number}", base=base)
-        lock(made, index, filename)
+        write_pylock(made, index, filename)
         if number >= 4:
             (made / "hello.py").write_text(f"def main():\n    print({number})\n")
         projects.append(made)
@@ -145,13 +145,13 @@ def test_eight_builds_fetch_everything_once(
     assert len({outcome.digest for outcome in outcomes[:4]}) == 1
     assert len({outcome.digest for outcome in outcomes}) == 5
     assert index.paths(".whl") == [f"/files/shared/{filename}"]
-    got = [request.path for request in registry.requests if request.method == "GET"]
-    fetched = Counter(path for path in got if "/blobs/" in path)
+    requests = [request.path for request in registry.requests if request.method == "GET"]
+    fetched = Counter(path for path in requests if "/blobs/" in path)
     assert set(fetched.values()) == {1}, fetched
     assert len(fetched) == 2  # the configuration and the layer
 
 
-# Somebody, or a disk, damages the cache.
+# Damage to the cache, by a user or a disk.
 
 
 def flip(path: Path) -> None:
@@ -179,7 +179,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def belong_to_another(path: Path) -> None:
+def change_owner(path: Path) -> None:
     os.chown(path, 12345, 12345)
 
 
@@ -191,10 +191,10 @@ def become_a_pipe(path: Path) -> None:
 @pytest.mark.parametrize(("base", "own", "again"), [
     (become_a_directory, become_a_link, truncate), (become_a_pipe, empty, flip),
 ])  # fmt: skip
-def test_a_damaged_cache_is_mended(
+def test_damaged_cache_is_repaired(
     warm: Prepared, base: Callable[[Path], None], own: Callable[[Path], None], again: Callable[[Path], None]
 ) -> None:
-    """Both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
+    """Damaged: both layers, the Python that compiles, every second fact. Symlinks are not followed; v2 stays."""
     (warm.cache / "v2").mkdir()
     names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().layers]
     warm.archive.unlink()
@@ -204,7 +204,7 @@ def test_a_damaged_cache_is_mended(
     pythons = list(warm.cache.glob("v1/trees/base/*/usr/bin/python3.13"))
     for python in pythons:
         python.write_text("#!/bin/sh\nexit 7\n")
-    facts = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
+    facts = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED_FACTS]
     damages = (flip, truncate, empty, become_a_directory, become_a_pipe)
     for path, damage in zip(facts[::2], cycle(damages), strict=False):
         damage(path)
@@ -214,7 +214,7 @@ def test_a_damaged_cache_is_mended(
     again(layers[1])
     warm.archive.unlink()
     warm.build()
-    warm.sound()
+    warm.check_files()
     assert (warm.cache / "v2").is_dir()
 
 
@@ -222,10 +222,10 @@ DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pi
 
 
 @pytest.mark.parametrize("damage", [pytest.param(how, marks=[pytest.mark.long] * (how is not flip)) for how in DAMAGES])
-def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Prepared) -> None:
-    """Each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
+def test_cache_with_all_entries_damaged_is_repaired(damage: Callable[[Path], None], warm: Prepared) -> None:
+    """Each blob, each fact and each file of each tree, except facts about Debian's archive."""
     blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().layers}
-    paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
+    paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED_FACTS]
     paths += [warm.cache / "v1/blobs" / name for name in blobs]
     paths += [path for path in (warm.cache / "v1/trees").rglob("*") if path.is_file() and not path.is_symlink()]
     paths = [path for path in paths if path.stat().st_size]
@@ -234,14 +234,14 @@ def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Prepared) 
     print(f"{len(paths)} entries: {damage.__name__}")
     assert len(paths) > 20
     warm.build()
-    warm.sound()
-    assert warm.build().made() == []
+    warm.check_files()
+    assert warm.build().new_layers() == []
 
 
-def test_whose_an_entry_is_does_not_matter(warm: Prepared) -> None:
-    """A cache that root copied, or another machine made, is used: its bytes count."""
+def test_cache_entries_of_another_owner_are_used(warm: Prepared) -> None:
+    """The cache may have been copied by root or from another machine."""
     if os.getuid() == 0:
         for path in [*warm.cache.glob("v1/blobs/*"), *warm.cache.glob("v1/facts/*/*")]:
-            belong_to_another(path)
+            change_owner(path)
     outcome = warm.build()
-    assert outcome.made() == []
+    assert outcome.new_layers() == []

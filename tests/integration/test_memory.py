@@ -1,4 +1,4 @@
-"""An image of a wheel that is larger than the memory we may take: built, loaded, pushed, never held."""
+"""An image of a wheel that is larger than the allowed memory is built, loaded and pushed."""
 
 import base64
 import hashlib
@@ -15,19 +15,19 @@ from tests.conftest import need_docker
 from tests.fakes.package_index import FakeIndex
 from tests.integration.builds import Outcome
 from tests.integration.docker_registry import docker_registry
-from tests.integration.failures import lock
+from tests.integration.failures import write_pylock
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
-TEMPORARY = 100 << 20     # bytes of memory that a build and what follows it may take; a build of nothing takes 40
-LARGEST = 300 << 20  # bytes, where the wheel has 2 GB
+BOUND = 100 << 20        # the maximum memory in bytes; an empty build takes 40 MB
+LARGE_BOUND = 300 << 20  # the maximum memory in bytes for a wheel of 2 GB
 
 
 def make_large_wheel(path: Path, large: int, small: int, modules: int) -> None:
-    """A wheel of large files, of many small ones and of modules, so many MB of each, that nobody saw before."""
-    dice = random.Random(os.urandom(8))
+    """Write a wheel of random large files, small files and modules; `large`, `small`, `modules`: their sizes in MB."""
+    generator = random.Random(os.urandom(8))
     files = {f"gadget/lib{n}.so": 100 << 20 for n in range(large // 100)}
     files |= {f"gadget/data/{n}.bin": 1_000_000 for n in range(small)}
     record = []
@@ -44,7 +44,7 @@ def make_large_wheel(path: Path, large: int, small: int, modules: int) -> None:
             record.append(f"{name},sha256={digest},{size}\n")
 
         for name, size in files.items():
-            add(name, (dice.randbytes(min(1 << 20, size - start)) for start in range(0, size, 1 << 20)))
+            add(name, (generator.randbytes(min(1 << 20, size - start)) for start in range(0, size, 1 << 20)))
         for n in range(modules * 40):
             rows = (f"def function_{row}(): return {row} + {n}\n".encode() for row in range(650))
             add(f"gadget/module_{n}.py", rows)
@@ -57,25 +57,25 @@ def make_large_wheel(path: Path, large: int, small: int, modules: int) -> None:
 INFO = "gadget-1.0.dist-info"
 FILENAME = "gadget-1.0-py3-none-any.whl"
 SIZES = [
-    pytest.param(100, 30, 1, TEMPORARY, id="131 MB"),
-    pytest.param(1100, 850, 50, LARGEST, id="2 GB", marks=pytest.mark.long),
+    pytest.param(100, 30, 1, BOUND, id="131 MB"),
+    pytest.param(1100, 850, 50, LARGE_BOUND, id="2 GB", marks=pytest.mark.long),
 ]
 
 
 def peak_of(project: Path, cache: Path, *command: str) -> int:
-    """The most memory that a program that must succeed had at once, in bytes."""
+    """Run a program, which must succeed; return its peak memory in bytes."""
     done, peak = run_measured(project, cache, *command, HATCH_DOCKER_LOAD="always", no_proxy="*")
     assert done.status == 0, done.output
     return peak
 
 
 @pytest.mark.parametrize(("large", "small", "modules", "bound"), SIZES)
-def test_a_wheel_is_not_in_memory(
-    large: int, small: int, modules: int, bound: int, tmp_path: Path, cache: Path, made_before: None
+def test_memory_is_smaller_than_the_wheel(
+    large: int, small: int, modules: int, bound: int, tmp_path: Path, cache: Path, base_in_cache: None
 ) -> None:
-    """Fetched, checked, compiled, compressed, written, loaded, pushed: with less memory than it has bytes.
+    """The wheel is fetched, checked, compiled, compressed, written, loaded and pushed.
 
-    The base is there: to make one takes more memory than that.
+    The base is in the cache, because making a base takes more memory.
     """
     docker = need_docker()
     wheel = tmp_path / FILENAME
@@ -85,7 +85,7 @@ def test_a_wheel_is_not_in_memory(
     image = f"hatch-docker-tests/large-{large}"
     project = write_project("hello", tmp_path / "p", options=f'image = "{image}"\ntags = ["1"]')
     with index.serving(), docker_registry(tmp_path / "registry") as registry:
-        lock(project, index, FILENAME)
+        write_pylock(project, index, FILENAME)
         try:
             built = peak_of(project, cache, "hatchling", "build", "-t", "docker")
             asked = [docker, "inspect", "-f", "{{.Size}}", f"{image}:1"]

@@ -1,4 +1,4 @@
-"""The action for GitHub and the component for GitLab: their scripts, run as the pipelines run them."""
+"""The scripts of the GitHub action and of the GitLab component, run as a pipeline runs them."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def step(steps: list[dict[str, Any]], name: str, inputs: Mapping[str, str]) -> t
                           for key, text in texts}  # fmt: skip
 
 
-def test_the_action_builds_and_has_its_outputs(tmp_path: Path, cache: Path) -> None:
+def test_github_action_builds_and_sets_its_outputs(tmp_path: Path, cache: Path) -> None:
     (action,) = documents((ROOT / "action.yml").read_text("utf-8"))
     steps, defaults = action["runs"]["steps"], {name: entry["default"] for name, entry in action["inputs"].items()}
     inputs = {**defaults, "tag": "shop:7", "arguments": "--no-load --quiet", "cache-size": "20"}
@@ -51,7 +51,7 @@ def test_the_action_builds_and_has_its_outputs(tmp_path: Path, cache: Path) -> N
     run_script(*step(steps, "Limit the cache", inputs)[:1], project, cache, {"CACHE_SIZE": "20"})
 
 
-def test_the_component_builds_and_writes_its_report(tmp_path: Path, cache: Path) -> None:
+def test_gitlab_component_builds_and_writes_its_report(tmp_path: Path, cache: Path) -> None:
     text = (ROOT / "templates/image.yml").read_text("utf-8")
     inputs = {name: entry["default"] for name, entry in documents(text)[0]["spec"]["inputs"].items()}
     inputs |= {"options": "--no-load", "image": "registry.example/shop", "cache-size": "20"}

@@ -1,4 +1,4 @@
-"""Provenance of a whole build and push: all materials, each by its hash, and nothing else."""
+"""Provenance of a whole build and push: it names all materials with their hashes, and no path or name of the host."""
 
 import hashlib
 import json
@@ -10,24 +10,25 @@ import pytest
 
 from tests.conftest import run
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import done, run_build
+from tests.integration.builds import output_of, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
 
 
 def git(project: Path, *arguments: str) -> str:
-    who = {f"GIT_{role}_{what}": "a@example.invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    return run("git", *arguments, cwd=project, variables={**who, "GIT_CONFIG_GLOBAL": os.devnull}).strip()
+    names = [f"GIT_{role}_{part}" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")]
+    identity = dict.fromkeys(names, "a@example.invalid")
+    return run("git", *arguments, cwd=project, variables={**identity, "GIT_CONFIG_GLOBAL": os.devnull}).strip()
 
 
-def test_what_was_built_of_what(tmp_path: Path, cache: Path) -> None:
-    """The digest that was pushed, the base's, those of lock, packages and wheels, the commit and whether it is all."""
+def test_provenance_names_all_materials(tmp_path: Path, cache: Path) -> None:
+    """Subject: the pushed digest. Materials: base, lock, packages, wheels, and the commit, which is not dirty."""
     home = tmp_path / "home-of-zoe-xyzzy"
     home.mkdir()
     project = write_project("extras-and-groups", tmp_path / "p", options=f'# {tmp_path.name}\nextras = ["colour"]')
     (project / ".gitignore").write_text("dist/\n")
-    done(project, cache, "lock")
+    output_of(project, cache, "lock")
     git(project, "init", "-q")
     git(project, "add", ".")
     git(project, "commit", "-q", "-m", "all")

@@ -1,4 +1,4 @@
-"""Build and push as a pipeline does: to two real registries, pulled by digest, run, and what it costs."""
+"""Build and push as a pipeline does: two real registries, pull by digest, number of bytes and requests."""
 
 import json
 import os
@@ -30,7 +30,7 @@ BOTH = '["linux/amd64", "linux/arm64"]'
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """Two registries."""
+    """Start two registries."""
     directory = tmp_path_factory.mktemp("registries")
     with docker_registry(directory / "one") as one, docker_registry(directory / "two") as two:
         yield one, two
@@ -45,7 +45,7 @@ def deliveries(outcome: Outcome) -> list[dict[str, Any]]:
     return found
 
 
-def sent(outcome: Outcome) -> int:
+def bytes_sent(outcome: Outcome) -> int:
     return sum(delivery["sent"] for delivery in deliveries(outcome))
 
 
@@ -54,10 +54,10 @@ def docker() -> list[str]:
     return [need_docker()]
 
 
-def test_pushed_to_two_registries_pulled_by_digest_and_run(
+def test_image_is_pushed_to_two_registries_and_runs(
     servers: tuple[Server, Server], docker: list[str], skopeo: list[str], tmp_path: Path, cache: Path
 ) -> None:
-    """Both have the image under all its tags; what standard output names is what a cluster pulls."""
+    """Both have all tags; standard output has the references with digests, which Docker can pull."""
     made = project(tmp_path / "p", servers[0].host, f"{servers[1].host}/team/hi")
     outcome = build(made, cache, verb="docker:push", variables={"HATCH_QUIET": "1"})
     names = [f"{servers[0].host}/hello@{outcome.digest}", f"{servers[1].host}/team/hi@{outcome.digest}"]
@@ -74,11 +74,11 @@ def test_pushed_to_two_registries_pulled_by_digest_and_run(
         run(*docker, "rmi", "--force", name)
 
 
-def test_only_what_changed_is_pushed_again(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
-    """An unchanged push is some questions; an edited line is less than a hundredth of the image."""
+def test_push_sends_only_changes(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
+    """An unchanged image sends no byte; after an edit less than 1 % of the image is sent."""
     made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
     build(made, cache, verb="docker:push")
-    assert sent(build(made, cache, verb="docker:push")) == 0
+    assert bytes_sent(build(made, cache, verb="docker:push")) == 0
     (made / "hello.py").write_text((made / "hello.py").read_text().replace("hello, world", f"hello, {tmp_path.name}"))
     edited = build(made, cache, verb="docker:push")
     (own,) = [layer["size"] for layer in edited.layers if layer["kind"] == "project"]
@@ -86,10 +86,10 @@ def test_only_what_changed_is_pushed_again(servers: tuple[Server, Server], tmp_p
         assert own < delivery["sent"] < 0.01 * edited.receipt["platforms"][0]["size"]
 
 
-def test_one_index_for_two_platforms_in_archive_registry_and_daemon(
+def test_index_of_two_platforms_in_all_destinations(
     servers: tuple[Server, Server], docker: list[str], skopeo: list[str], tmp_path: Path, cache: Path
 ) -> None:
-    """Made without emulation; skopeo reads the very index, and `docker load` gets this machine's child."""
+    """Archive, registry, daemon. skopeo reads the same bytes; `docker load` loads the image of this platform."""
     made = project(tmp_path / "p", f"{servers[0].host}/both", options=f"platforms = {BOTH}\npush = true")
     outcome = build(made, cache)
     index = outcome.item()
@@ -105,8 +105,8 @@ def test_one_index_for_two_platforms_in_archive_registry_and_daemon(
     run(*docker, "rmi", "--force", "hello:1.0.0", "hello:latest")
 
 
-def test_the_other_platform_s_image_runs_on_its_machine(tmp_path: Path, cache: Path) -> None:
-    """The arm64 child, compiled code of its wheels included, under QEMU's user emulation; nothing else is emulated."""
+def test_arm64_image_runs_under_qemu(tmp_path: Path, cache: Path) -> None:
+    """With the compiled code of a wheel; the build itself uses no emulation."""
     emulator = need("qemu-aarch64")
     if os.uname().machine != "x86_64":
         pytest.skip("arm64 is this machine's own")
@@ -129,8 +129,8 @@ def test_the_other_platform_s_image_runs_on_its_machine(tmp_path: Path, cache: P
     assert re.fullmatch(r"aarch64 /opt/venv/\S+/_speedups\.\S+aarch64\S+\.so\n", said), said
 
 
-def test_base_layers_that_the_registry_has_are_neither_downloaded_nor_sent(tmp_path: Path, cache: Path) -> None:
-    """A pipeline whose cache lost all layers, but not what it knows of them, edits a line and pushes."""
+def test_base_layers_in_the_registry_are_not_transferred(tmp_path: Path, cache: Path) -> None:
+    """The cache has the facts about the base but no layers; a build after an edit neither downloads nor sends them."""
     with FakeRegistry() as registry:
         seed = build(write_project("hello", tmp_path / "seed"), cache, variables={"HATCH_DOCKER_PUSH": "1"} | {
             "HATCH_DOCKER_REGISTRIES": f"{registry.host}/library/python", "HATCH_DOCKER_TAGS": "3.13",
@@ -148,33 +148,33 @@ def test_base_layers_that_the_registry_has_are_neither_downloaded_nor_sent(tmp_p
         edited = build(made, own, verb="docker:push", variables=variables)
         assert edited.digest != digest
         assert registry.count("GET", "/blobs/") == 0
-        assert 0 < sent(edited) < 0.01 * edited.receipt["platforms"][0]["size"]
+        assert 0 < bytes_sent(edited) < 0.01 * edited.receipt["platforms"][0]["size"]
 
 
-def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cache: Path) -> None:
-    """Known by its key, absent from the cache: nothing makes it, until a registry wants it."""
+def test_layer_in_the_registry_is_not_made_again(tmp_path: Path, cache: Path) -> None:
+    """The cache has the layer's key and digest but not its file: it is made only for a registry without the layer."""
     with FakeRegistry() as one, FakeRegistry() as two:
         made = project(tmp_path / "p", f"{one.host}/app")
-        (made / "hello.py").write_text(f"def main(): print({str(tmp_path)!r})\n")  # a layer that nobody else has
+        (made / "hello.py").write_text(f"def main(): print({str(tmp_path)!r})\n")  # a unique layer
         first = build(made, cache, verb="docker:push")
         digest = first.digest
         (layer,) = [layer for layer in first.layers if layer["kind"] == "project"]
         blob = cache / "v1/blobs" / layer["digest"].removeprefix("sha256:")
         blob.unlink()
         one.requests.clear()
-        again = build(made, cache, verb="docker:push", variables={"OTHER": "1"})  # another one has another memory
-        assert (again.digest, sent(again), blob.exists()) == (digest, 0, False)
-        # The manifest by its digest, what is attached (the API that is not there, the tag instead), two tags.
-        asked = [(request.method, request.path.rpartition("/")[2]) for request in one.requests]
+        again = build(made, cache, verb="docker:push", variables={"OTHER": "1"})  # is not remembered
+        assert (again.digest, bytes_sent(again), blob.exists()) == (digest, 0, False)
+        # The manifest by digest, the list of attachments (referrers API, then the fallback tag), two tags.
+        requests = [(request.method, request.path.rpartition("/")[2]) for request in one.requests]
         tag = digest.replace(":", "-")
-        assert asked == [("HEAD", digest), ("GET", digest), ("GET", tag), ("HEAD", "1.0.0"), ("HEAD", "latest")]
+        assert requests == [("HEAD", digest), ("GET", digest), ("GET", tag), ("HEAD", "1.0.0"), ("HEAD", "latest")]
         elsewhere = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_REGISTRIES": f"{two.host}/app"})
         assert (elsewhere.digest, blob.exists()) == (digest, True)
         assert len(two.repository("app").blobs) == len(one.repository("app").blobs)
 
 
-def test_a_run_after_a_failed_registry_goes_on(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
-    """The receipt says which registry has the image, the status says to try again, and no blob is sent twice."""
+def test_push_after_a_failed_registry_continues(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
+    """The receipt lists the registries that have the image, the exit status is 75, and no blob is sent twice."""
     with FakeRegistry() as flaky:
         flaky.fault("PUT", "/manifests/", 503, times=6)
         made = project(tmp_path / "p", f"{servers[0].host}/partial", f"{flaky.host}/partial")
@@ -187,15 +187,15 @@ def test_a_run_after_a_failed_registry_goes_on(servers: tuple[Server, Server], t
         assert [bool(delivery["error"]) for delivery in deliveries(failed)] == [False, True]
         flaky.requests.clear()
         again = build(made, cache, verb="docker:push")
-        assert flaky.count("PUT", "/blobs/") == 3  # the SBOM and the provenance, which were not there
+        assert flaky.count("PUT", "/blobs/") == 3  # SBOM and provenance, which were missing
         assert deliveries(again)[0]["sent"] == 0
 
 
 PUSH = (sys.executable, "-m", "hatchling", "build", "-t", "docker:push")
 
 
-def test_a_push_that_was_killed_goes_on(tmp_path: Path, cache: Path) -> None:
-    """When the blobs were there and the manifest was not: no blob is sent a second time."""
+def test_push_after_a_killed_push_continues(tmp_path: Path, cache: Path) -> None:
+    """The registry has the blobs but not the manifest: no blob is sent again."""
     with FakeRegistry() as registry:
         registry.fault("PUT", "/manifests/", "hang")
         made = project(tmp_path / "p", f"{registry.host}/killed")
@@ -206,15 +206,15 @@ def test_a_push_that_was_killed_goes_on(tmp_path: Path, cache: Path) -> None:
             time.sleep(0.05)
         process.kill()
         process.communicate()
-        there = set(registry.repository("killed").blobs)
+        sent_before = set(registry.repository("killed").blobs)
         registry.requests.clear()
         again = build(made, cache, verb="docker:push")
-        assert registry.count("PUT", "/blobs/") == len(blobs) - len(there) == 1  # the shared cache
-        assert {layer["digest"] for layer in again.layers} < there
+        assert registry.count("PUT", "/blobs/") == len(blobs) - len(sent_before) == 1  # the shared cache
+        assert {layer["digest"] for layer in again.layers} < sent_before
 
 
-def test_two_pushes_of_one_project_at_once(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
-    """Two jobs of one pipeline: both succeed, and everything is there once."""
+def test_two_parallel_pushes_of_a_project(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
+    """Both succeed, and each attachment is listed once."""
     made = project(tmp_path / "p", f"{servers[0].host}/twice", f"{servers[1].host}/twice")
     (made / "hello.py").write_text(f"def main(): print({str(tmp_path)!r})\n")
     both = [start(made, cache, *PUSH) for _ in range(2)]
@@ -229,8 +229,8 @@ def test_two_pushes_of_one_project_at_once(servers: tuple[Server, Server], tmp_p
         ]  # fmt: skip
 
 
-def test_what_hatch_itself_says_and_returns(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
-    """`hatch build`, then `hatch publish`, as users type them: quiet, with outputs, and with the status of failures."""
+def test_hatch_publish_output_and_exit_status(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
+    """`hatch -q publish`: the reference on standard output, files for pipelines, and exit statuses of failures."""
     need("git")
     made = project(tmp_path / "p", f"{servers[0].host}/by-hatch", options='dotenv = "image.env"')
     hatch = [Path(sys.executable).with_name("hatch")]
@@ -262,13 +262,13 @@ def test_what_hatch_itself_says_and_returns(servers: tuple[Server, Server], tmp_
         assert "Traceback" not in refused.stderr
 
 
-def test_what_no_commit_has_is_pushed_by_nobody(tmp_path: Path, cache: Path) -> None:
-    """Before anything is built, unless it is allowed; then the image says so itself."""
+def test_uncommitted_changes_are_not_pushed(tmp_path: Path, cache: Path) -> None:
+    """The push fails before the build. With allow-dirty the revision of the image ends with `-dirty`."""
     need("git")
     with FakeRegistry() as registry:
         made = write_project("vcs-version", tmp_path / "p", options=f'registries = ["{registry.host}"]')
         clean = build(made, cache, verb="docker:push").receipt
-        shutil.rmtree(made / "dist")  # the next version is another: it is git's
+        shutil.rmtree(made / "dist")  # the version comes from git and will change
         (made / "vcs_version/__init__.py").write_text("def main(): print('other')\n")
         registry.requests.clear()
         refused = run_build(made, cache, verb="docker:push")
@@ -282,10 +282,10 @@ def test_what_no_commit_has_is_pushed_by_nobody(tmp_path: Path, cache: Path) -> 
         assert revision == f"{dirty['revision']}-dirty"
 
 
-def test_what_buildkit_builds_is_pushed_under_the_digest_that_is_told(
+def test_pushed_digest_of_a_buildkit_image(
     servers: tuple[Server, Server], docker: list[str], skopeo: list[str], tmp_path: Path, cache: Path
 ) -> None:
-    """It is pushed by us and not by the daemon, which would compress it anew: both engines' digests are one."""
+    """hatch-docker pushes the image; the daemon would compress the layers again and change the digest."""
     made = project(tmp_path / "p", f"{servers[0].host}/stages")
     ours = build(made, cache, verb="docker:push").digest
     stages = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_ENGINE": "buildkit"})
@@ -296,8 +296,8 @@ def test_what_buildkit_builds_is_pushed_under_the_digest_that_is_told(
     assert json.loads(run(*skopeo, "inspect", "--tls-verify=false", f"docker://{name}"))["Digest"] == ours
 
 
-def test_an_archive_and_a_push_in_one_command(tmp_path: Path, cache: Path) -> None:
-    """Both verbs, in either order, and the option: there is an archive, and the image was pushed once."""
+def test_archive_and_push_in_one_command(tmp_path: Path, cache: Path) -> None:
+    """Both verbs in either order, and the option `push`: the archive is written and the image is pushed once."""
     for verb, options in (("docker:image,push", ""), ("docker:push,image", ""), ("docker", "push = true")):
         with FakeRegistry() as registry:
             made = project(tmp_path / verb / options, f"{registry.host}/app", options=options)
@@ -308,8 +308,8 @@ def test_an_archive_and_a_push_in_one_command(tmp_path: Path, cache: Path) -> No
 
 
 @pytest.mark.parametrize("referrers", [True, False], ids=["with the API", "without"])
-def test_an_edit_is_pushed_in_few_requests(tmp_path: Path, cache: Path, *, referrers: bool) -> None:
-    """No request asks for a blob that is known to be there or that cannot be; the tags come last."""
+def test_number_of_requests_to_push_an_edit(tmp_path: Path, cache: Path, *, referrers: bool) -> None:
+    """No request for blobs that are known to exist or that cannot exist; the tags are written last."""
     with FakeRegistry(referrers=referrers) as registry:
         made = project(tmp_path / "p", f"{registry.host}/edited")
         variables = {"HATCH_DOCKER_CACHE_TO": "none"}
@@ -317,9 +317,11 @@ def test_an_edit_is_pushed_in_few_requests(tmp_path: Path, cache: Path, *, refer
             registry.requests.clear()
             (made / "hello.py").write_text(f"def main(): print({text + str(tmp_path)!r})\n")
             build(made, cache, verb="docker:push", variables=variables)
-        asked = [request.method for request in registry.requests]
-        # Layer, configuration and two documents: POST and PUT; two manifests; two tags. The list without the API.
-        assert sorted(asked) == sorted(["POST", "PUT"] * 4 + ["PUT"] * 4 + ([] if referrers else ["GET"] * 2 + ["PUT"]))
+        methods = [request.method for request in registry.requests]
+        # POST and PUT of layer, configuration and two documents; PUT of two manifests and two tags.
+        # Without the referrers API also the list of referrers under its fallback tag.
+        fallback = [] if referrers else ["GET", "GET", "PUT"]
+        assert sorted(methods) == sorted(["POST", "PUT"] * 4 + ["PUT"] * 4 + fallback)
         put = [request.path.rpartition("/")[2] for request in registry.requests if request.method == "PUT"]
         assert put[-2:] == ["1.0.0", "latest"]
         registry.repository("edited").blobs.clear()  # as a clean-up job may

@@ -1,7 +1,7 @@
-"""The same digest whatever differs around a build: one difference at a time, all at once, and fifty times over.
+"""The digest does not depend on the environment: one difference at a time, all at once, and fifty builds.
 
-The everyday half is in test_builds (another host), test_locking (a new release upstream), test_verify and
-test_compile. These take minutes: `pytest -m long`, with Debian's `reprotest` and `disorderfs`.
+These tests take minutes (`pytest -m long`) and need Debian's `reprotest` and `disorderfs`. The quicker ones are in
+test_builds (another host), test_lock_command (a new release), test_verify and tests/bases/test_bytecode.py.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import need, script
-from tests.integration.builds import build, done, install_elsewhere, other_python
+from tests.integration.builds import build, install_elsewhere, other_python, output_of
 from tests.integration.prepared_build import Prepared, prepare_build
 
 pytestmark = [pytest.mark.network, pytest.mark.long]
@@ -26,20 +26,20 @@ pytestmark = [pytest.mark.network, pytest.mark.long]
 
 @pytest.fixture
 def prepared(public_dir: Path, cache: Path, shared: Path) -> Prepared:
-    """A locked project with two wheels, and a cache that has what is downloaded and nothing that is made."""
+    """Return a locked project with two wheels, and a cache that has downloads only."""
     options = 'extras = ["colour"]'
     made = prepare_build(public_dir, shared / "hello", warm=False, kind="extras-and-groups", options=options)
-    done(made.project, cache, "lock")
+    output_of(made.project, cache, "lock")
     return made
 
 
-def fresh(prepared: Prepared, name: str) -> Path:
-    """The prepared's cache as it was in the beginning."""
+def copy_cache(prepared: Prepared, name: str) -> Path:
+    """Copy the initial cache of a prepared build; return the copy."""
     return shutil.copytree(prepared.cache, prepared.project.parent / name, symlinks=True)
 
 
 def test_reprotest(prepared: Prepared) -> None:
-    """All that reprotest varies: clock, locale, path, order of files, number of CPUs, home and more."""
+    """reprotest varies clock, locale, path, order of files, number of CPUs, home and more."""
     need("disorderfs")
     command = script(
         prepared.project.parent / "build.sh",
@@ -60,7 +60,7 @@ def test_reprotest(prepared: Prepared) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences of a build: variables, options of the process, place, order of files, Python and user."""
+    """Differences of a build: variables, options of the process, directory, order of files, Python and user."""
 
     variables: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -86,30 +86,31 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_one_difference(name: str, prepared: Prepared) -> None:
-    """The same digest where one thing differs, everything made anew."""
-    differs, root = DIFFERENCES[name], prepared.project.parent
-    own, python = fresh(prepared, "own"), sys.executable
-    project = shutil.copytree(prepared.project, root / differs.place / "p") if differs.place else prepared.project
-    if differs.other_python:
+def test_one_difference_keeps_the_digest(name: str, prepared: Prepared) -> None:
+    """All layers are made again."""
+    difference, root = DIFFERENCES[name], prepared.project.parent
+    own, python = copy_cache(prepared, "own"), sys.executable
+    project = shutil.copytree(prepared.project, root / difference.place / "p") if difference.place else prepared.project
+    if difference.other_python:
         install_elsewhere(other_python(), root / "venv")
         python = str(root / "venv/bin/python")
-    options, variables = dict(differs.options), dict(differs.variables)
-    if differs.plain_user:
-        assert os.getuid() == 0, "only root can be somebody else"
+    options, variables = dict(difference.options), dict(difference.variables)
+    if difference.plain_user:
+        assert os.getuid() == 0, "only root can switch to another user"
         subprocess.run(["chown", "-R", "65534:65534", str(project), str(own)], check=True)
         options |= {"user": 65534, "group": 65534, "extra_groups": []}
         variables |= {"HOME": str(own), "TMPDIR": str(own)}
-    with disordered(project, root / "mount", differs.disordered) as place:
+    with disordered(project, root / "mount", difference.disordered) as place:
         made = build(place, own, python=python, variables=variables, **options)
-        assert len(made.made()) == 3
+        assert len(made.new_layers()) == 3
         assert made.digest == prepared.digest
         made.item()
 
 
 @contextlib.contextmanager
 def disordered(directory: Path, mount: Path, option: str) -> Iterator[Path]:
-    """The directory by way of a file system that lists it in another order; itself without an option."""
+    """Mount a directory with disorderfs, which lists it in another order; without `option` yield the directory itself.
+    """
     if not option:
         yield directory
         return
@@ -121,22 +122,22 @@ def disordered(directory: Path, mount: Path, option: str) -> Iterator[Path]:
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_fifty_builds(prepared: Prepared) -> None:
-    """Without a cache, with one, and in between; on one CPU and on all; by any hash seed: one digest."""
-    dice, found = random.Random(5), []
-    own = fresh(prepared, "own")
+def test_fifty_builds_have_the_same_digest(prepared: Prepared) -> None:
+    """With an empty, a complete and a partial cache; on one CPU and on all; with random hash seeds."""
+    generator, found = random.Random(5), []
+    own = copy_cache(prepared, "own")
     for number in range(50):
-        if dice.random() < 0.4:  # a cache as on a machine that made nothing yet
+        if generator.random() < 0.4:  # the initial cache
             shutil.rmtree(own)
-            own = fresh(prepared, f"own-{number}")
-        elif dice.random() < 0.5:  # and one out of which something was swept
+            own = copy_cache(prepared, f"own-{number}")
+        elif generator.random() < 0.5:  # a cache from which half of the blobs were removed
             blobs = sorted((own / "v1/blobs").iterdir())
-            for path in dice.sample(blobs, len(blobs) // 2):
+            for path in generator.sample(blobs, len(blobs) // 2):
                 path.unlink()
-        single = dice.random() < 0.5
+        single = generator.random() < 0.5
         cpus = {min(os.sched_getaffinity(0))} if single else os.sched_getaffinity(0)
         made = build(
-            prepared.project, own, variables={"PYTHONHASHSEED": str(dice.randrange(1 << 32))},
+            prepared.project, own, variables={"PYTHONHASHSEED": str(generator.randrange(1 << 32))},
             preexec_fn=lambda cpus=cpus: os.sched_setaffinity(0, cpus),
         )  # fmt: skip
         found.append(made.digest)

@@ -1,4 +1,4 @@
-"""Scanners on our images: syft names the packages that our SBOM names, no more and no less."""
+"""Scanners on the images: syft finds exactly the packages that the SBOM lists."""
 
 import json
 import os
@@ -37,7 +37,7 @@ KINDS = ("python", "deb", "apk")
 
 
 def syft(archive: Path) -> set[str]:
-    """The purls of the packages of Python and of the system that syft finds; pip installs it beside Python."""
+    """Return the purls of the Python and system packages that syft finds in an archive."""
     program = shutil.which("syft", path=str(Path(sys.executable).parent)) or need("syft")
     environ = {**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"}
     command = [program, "scan", "--quiet", "--output", "json", f"oci-archive:{archive}"]
@@ -46,24 +46,25 @@ def syft(archive: Path) -> set[str]:
     return {artifact["purl"] for artifact in json.loads(done.stdout)["artifacts"] if artifact["type"] in KINDS}
 
 
-def ours(document: dict[str, Any]) -> set[str]:
-    """Those of our document, without what is compiled into a package: no scanner sees that."""
+def purls_of(document: dict[str, Any]) -> set[str]:
+    """Return the purls of a document, without the parts that are compiled into packages, which no scanner finds."""
     purls = (component.get("purl", "") for component in document["components"])
     return {purl for purl in purls if purl.startswith(("pkg:pypi/", "pkg:deb/", "pkg:apk/"))}
 
 
 def documents(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    """The SBOMs by their format, found valid."""
+    """Return the SBOMs by format, after checks that they are valid."""
     files = {sbom["format"]: outcome.directory / sbom["file"] for sbom in outcome.receipt["sbom"]}
     found = {name: json.loads(path.read_bytes()) for name, path in files.items()}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found["cyclonedx"])) is None
     assert validate_full_spdx_document(JsonLikeDictParser().parse(found["spdx"])) == []
-    stated_in_full(found["cyclonedx"])
+    check_required_fields(found["cyclonedx"])
     return found
 
 
-def stated_in_full(document: dict[str, Any]) -> None:
-    """NTIA's seven and CISA's fields, of each component: who, what, which version, by which name, what needs what."""
+def check_required_fields(document: dict[str, Any]) -> None:
+    """Check the minimum elements of NTIA and CISA: author, time, supplier, name, version, identifiers, relationships.
+    """
     assert document["metadata"]["authors"]
     assert document["metadata"]["timestamp"]
     assert document["metadata"]["tools"]
@@ -80,8 +81,8 @@ def stated_in_full(document: dict[str, Any]) -> None:
             assert component["hashes"]
 
 
-def all_told(image: Image, document: dict[str, Any]) -> set[str]:
-    """The distributions that brought an SBOM of their own (PEP 770): all of them have parts in ours, and no others."""
+def embedded_sboms(image: Image, document: dict[str, Any]) -> set[str]:
+    """Return the distributions with an embedded SBOM (PEP 770), after a check that exactly these list parts."""
     paths = [entry.path for layer in image.layers for entry, _ in layer_entries(layer)]
     found = {re.search(r"([\w.]+)-[^/]+\.dist-info/sboms/.+\.json$", path) for path in paths}
     brought = {canonicalize_name(match[1]) for match in found if match}
@@ -91,15 +92,15 @@ def all_told(image: Image, document: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.network
-def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
-    """The same purls, architecture and source package, each with its hash; the provenance states the same files."""
+def test_syft_finds_the_packages_of_the_sbom(tmp_path: Path, cache: Path) -> None:
+    """The purls agree, each with its hash; the provenance lists the same Debian packages."""
     project = write_project("hello", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
     outcome = build(require(project, "fastapi"), cache)
     found = documents(outcome)
-    named = ours(found["cyclonedx"])
+    named = purls_of(found["cyclonedx"])
     assert syft(outcome.archive) == named
     assert {purl for purl in named if purl.startswith("pkg:pypi/fastapi@")}
-    assert all_told(outcome.image(), found["cyclonedx"]) >= {"pydantic-core"}
+    assert embedded_sboms(outcome.image(), found["cyclonedx"]) >= {"pydantic-core"}
     in_spdx = {
         ref["referenceLocator"] for package in found["spdx"]["packages"] for ref in package.get("externalRefs", ())
     }
@@ -114,23 +115,23 @@ def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.network
-def test_what_is_compiled_into_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
-    """PEP 770: cryptography says which OpenSSL it brings, which no scanner shows."""
+def test_sbom_lists_code_compiled_into_a_wheel(tmp_path: Path, cache: Path) -> None:
+    """PEP 770: the SBOM in cryptography's wheel lists OpenSSL, which no scanner finds."""
     project = write_project("hello", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
     outcome = build(require(project, "cryptography"), cache)
     found = documents(outcome)
     (wheel,) = [component for component in found["cyclonedx"]["components"] if component["name"] == "cryptography"]
-    inside = {part["name"]: part for part in wheel["components"]}
-    assert all_told(outcome.image(), found["cyclonedx"]) == {"cryptography"}
-    assert inside["openssl"]["version"]
-    assert {"pyo3", "openssl-sys"} <= set(inside)
+    parts = {part["name"]: part for part in wheel["components"]}
+    assert embedded_sboms(outcome.image(), found["cyclonedx"]) == {"cryptography"}
+    assert parts["openssl"]["version"]
+    assert {"pyo3", "openssl-sys"} <= set(parts)
     assert "openssl" in {package["name"] for package in found["spdx"]["packages"]}
     assert not any("openssl" in purl and "generic" in purl for purl in syft(outcome.archive))
 
 
 @pytest.mark.parametrize("system", ["debian", "alpine"])
-def test_syft_on_a_base_of_somebody_else(system: str, tmp_path: Path) -> None:
-    """A database of packages as Debian or Alpine write it, and the base's own pip."""
+def test_syft_on_a_foreign_base(system: str, tmp_path: Path) -> None:
+    """A package database of Debian or Alpine, and the base's own pip."""
     ctx = context(tmp_path / "cache")
     musl = "C:Q1qKcZ+j23xssAXmgQhkOO8dHnbWw=\nP:musl\nV:1.2.5-r9\nA:x86_64\nT:libc\nL:MIT\no:musl\n\n"
     alpine = layer_of([
@@ -143,6 +144,6 @@ def test_syft_on_a_base_of_somebody_else(system: str, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     with archive.open("wb") as stream:
         write_archive(built.image, ["app:1"], stream, host=AMD64)
-    # Of a package that was removed, and whose configuration stayed, syft makes no difference.
+    # syft also lists packages that are removed but not purged (dpkg status "config-files").
     removed = {"pkg:deb/debian/gone@1?arch=amd64&distro=debian-13"} if system == "debian" else set()
-    assert syft(archive) == ours(document) | removed
+    assert syft(archive) == purls_of(document) | removed

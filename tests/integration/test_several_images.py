@@ -1,4 +1,4 @@
-"""Several images of one project, as users build them: files and names of their own, and the same layers."""
+"""Several images of one project (`images`): each has its own files and names; they share layers."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 from hatch_docker.oci.archive import archive_names, read_archive
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, check_failed, command, done, lock_of, run_build, run_in
+from tests.integration.builds import build, check_failed, lock_of, output_of, run_build, run_command, run_in
 from tests.projects import write_project
 from tests.validate import validate
 
@@ -34,8 +34,8 @@ def receipt(project: Path, part: str = "") -> dict[str, Any]:
     return value
 
 
-def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path, cache: Path) -> None:
-    """One build makes both; the base and what both hold are the same bytes; nothing is made twice."""
+def test_images_have_own_names_and_share_layers(tmp_path: Path, cache: Path) -> None:
+    """One build makes both; they share the base's and the project's layer; a build of one image is cached."""
     project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
     outcome = build(project, cache, variables={"GITHUB_OUTPUT": str(tmp_path / "github")})
     archives = [project / f"dist/extras_and_groups-1.0.0{part}.oci.tar" for part in ("", ".worker")]
@@ -65,27 +65,27 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     ("docker:dockerfile", 'volumes = ["/etc/passwd"]', "tool.hatch-docker.volumes: /etc/passwd cannot be"),
     ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is not a user of base"),
 ])  # fmt: skip
-def test_a_mistake_says_whose_it_is(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:
+def test_error_names_the_image(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:
     options = f'[tool.hatch-docker.images.worker]\n{option}\n'
     made = write_project("hello", tmp_path / "p", options=options)
     wrong = run_build(made, cache, verb=verb)
     check_failed(wrong, f"image 'worker': {words}")
 
 
-def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
-    """docker:plan, lock, rebase and --clean; one that is mistyped is told."""
+def test_several_images_in_other_commands(tmp_path: Path, cache: Path) -> None:
+    """docker:plan, lock, rebase and --clean; an unknown image name is an error."""
     project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
     build(project, cache, verb="docker:plan")
     for part in ("", ".worker"):
         assert (project / f"dist/extras_and_groups-1.0.0{part}.plan.json").is_file()
-    done(project, cache, "lock")
-    asked = [entry["asked"] for entry in lock_of(project)["requirements"]]
-    assert any("colorama>=0.4" in lines for lines in asked)
+    output_of(project, cache, "lock")
+    requirements = [entry["asked"] for entry in lock_of(project)["requirements"]]
+    assert any("colorama>=0.4" in lines for lines in requirements)
     assert {entry["for"] for entry in lock_of(project)["debian"]} == {"base", "runtime"}
-    done(project, cache, "lock", "--check")
+    output_of(project, cache, "lock", "--check")
     build(project, cache)
     before = receipt(project, ".worker")["digest"]
-    assert "worker.oci.tar" in done(project, cache, "rebase", "dist/extras_and_groups-1.0.0.worker.oci.tar",
+    assert "worker.oci.tar" in output_of(project, cache, "rebase", "dist/extras_and_groups-1.0.0.worker.oci.tar",
                                     HATCH_DOCKER_LOAD="never")  # fmt: skip
     assert receipt(project, ".worker")["digest"] == before
     wrong = run_build(project, cache, variables={"HATCH_DOCKER_IMAGES": "wroker"})
@@ -95,8 +95,8 @@ def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
     assert list((project / "dist").iterdir()) == []
 
 
-def test_a_push_brings_each_where_it_belongs(tmp_path: Path, cache: Path) -> None:
-    """A registry alone, and a repository: the image's name goes behind; also when an archive is pushed later."""
+def test_each_image_is_pushed_to_its_repository(tmp_path: Path, cache: Path) -> None:
+    """The image's name is appended to a registry or a repository; a later push of an archive uses the given one."""
     project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
     with FakeRegistry() as registry:
         variables = {"HATCH_DOCKER_REGISTRIES": f"{registry.host},{registry.host}/team/app"}
@@ -109,5 +109,5 @@ def test_a_push_brings_each_where_it_belongs(tmp_path: Path, cache: Path) -> Non
         ]
         build(project, cache)
         archive = "dist/extras_and_groups-1.0.0.worker.oci.tar"
-        found = command(project, cache, "push", "--registry", f"{registry.host}/other", archive)
+        found = run_command(project, cache, "push", "--registry", f"{registry.host}/other", archive)
         assert found.output.splitlines()[-1] == f"{registry.host}/other@{digests[1]}", found.output

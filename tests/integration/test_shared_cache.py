@@ -1,4 +1,4 @@
-"""The registry as the cache: a machine without a cache takes what another machine pushed, and makes the same image."""
+"""The registry as a shared cache: a machine with an empty cache uses the results that another machine pushed."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, command, require
+from tests.integration.builds import Outcome, build, require, run_command
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -18,43 +18,43 @@ TAG = "hatch-docker-cache-linux-amd64"
 
 
 def image_in(registry: FakeRegistry) -> str:
-    """The option that names an image in a registry."""
+    """Return the option `image` for a registry."""
     return f'image = "{registry.host}/app"'
 
 
-def source(registry: FakeRegistry) -> dict[str, str]:
-    """Variables of a build that reads the shared cache and pushes nothing."""
+def reading_variables(registry: FakeRegistry) -> dict[str, str]:
+    """Return the variables of a build that reads the shared cache without pushing."""
     return {"HATCH_DOCKER_CACHE_FROM": f"type=registry,ref={registry.host}/app:{TAG}"}
 
 
 def push(project: Path, cache: Path, **variables: str) -> Outcome:
-    outcome = command(project, cache, "build", "--push", "-v", **variables)
+    outcome = run_command(project, cache, "build", "--push", "-v", **variables)
     assert outcome.status == 0, outcome.output
     return outcome
 
 
-def test_an_empty_machine_makes_nothing(registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
-    """No package is unpacked, nothing compiled or resolved, no layer downloaded: a few kB say what the registry has."""
+def test_build_with_an_empty_cache_makes_no_layer(registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
+    """It downloads a list of the shared results, but no layer; no package is unpacked, and no code is compiled."""
     project = write_project("c-extension", tmp_path / "p", options=image_in(registry))
     digest = push(project, cache).digest
     start, empty = len(registry.requests), tmp_path / "cache"
     outcome = push(project, empty)
-    assert (outcome.digest, outcome.made()) == (digest, [])
+    assert (outcome.digest, outcome.new_layers()) == (digest, [])
     assert "resolving" not in outcome.output
     assert not list(empty.glob("v1/trees/*/*"))  # no compiler, no build environment, no wheel
     requests = [(request.method, request.path) for request in registry.requests[start:]]
-    # It is asked whether we may push; nothing is sent.
+    # One upload is started to test the permission to push; no data are sent.
     assert [row for row in requests if row[0] in ("PUT", "POST")] == [("POST", "/v2/app/blobs/uploads/")]
     assert sum(method == "GET" and "/blobs/" in path for method, path in requests) == 1
     assert sum(path.stat().st_size for path in empty.rglob("*") if path.is_file()) < 1_000_000
-    # Its archive needs the layers, which are downloaded; a build by another name knows nothing of all that.
-    archived = build(project, empty, variables=source(registry))
+    # An archive needs the layers, which are downloaded.
+    archived = build(project, empty, variables=reading_variables(registry))
     assert archived.image().digest == digest
     assert not list(empty.glob("v1/trees/*/*"))
 
 
-def test_what_is_not_as_it_should_be_is_not_used(registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
-    """Facts of a wrong form and a layer of other bytes are named in a warning, and the image is made without them."""
+def test_invalid_shared_cache_entries_are_ignored(registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
+    """Malformed facts and a layer with a wrong digest cause warnings, and the image is made without them."""
     project = require(write_project("hello", tmp_path / "p", options=image_in(registry)), "idna")
     outcome = push(project, cache)
     digest = outcome.digest
@@ -69,8 +69,8 @@ def test_what_is_not_as_it_should_be_is_not_used(registry: FakeRegistry, tmp_pat
     value["layers"][0] |= {"digest": registry.put_blob("app", data), "size": len(data)}
     registry.put_manifest("app", TAG, media_type, json.dumps(value).encode())
     repository.blobs[dependency["digest"]] = bytes(dependency["size"])
-    shutil.rmtree(project / "dist")  # an archive that is there is not written again
-    outcome = build(project, tmp_path / "cache", variables=source(registry))
+    shutil.rmtree(project / "dist")  # an existing archive would not be written again
+    outcome = build(project, tmp_path / "cache", variables=reading_variables(registry))
     assert outcome.image().digest == digest
     assert "4 of its records are not valid" in outcome.output
     assert "a layer of the shared cache is made here instead" in outcome.output
@@ -83,35 +83,34 @@ def test_what_is_not_as_it_should_be_is_not_used(registry: FakeRegistry, tmp_pat
         pytest.param("_answer.c", "#include <sys/quota.h>", True, marks=pytest.mark.long),  # downloads the compiler
     ],
 )
-def test_an_edit_on_an_empty_machine(edited: str, line: str, whole: bool, tmp_path: Path, cache: Path) -> None:
-    """It is built in the files that builds opened before, or else in the whole system, to the same digest.
+def test_build_of_an_edit_with_an_empty_cache(edited: str, line: str, whole: bool, tmp_path: Path, cache: Path) -> None:
+    """The builder's tree has the files that earlier builds opened; if that fails, the whole system. The digest agrees.
 
-    A directory serves as well as a registry.
+    The shared cache is a directory.
     """
     place = tmp_path / "shared"
     project = write_project("c-extension", tmp_path / "p")
     source = project / "c_extension" / edited
     comment = "#" if edited.endswith("py") else "//"
-    source.write_text(f"{source.read_text()}\n{comment} {tmp_path}\n")  # no cache knows it
+    source.write_text(f"{reading_variables.read_text()}\n{comment} {tmp_path}\n")  # not in any cache
     variables = {"HATCH_DOCKER_CACHE_TO": f"type=local,dest={place}", "HATCH_DOCKER_CACHE_FROM": "none", "CI": "true"}
     build(project, cache, variables=variables)
-    source.write_text(f"{source.read_text()}\n{line}\n")
+    source.write_text(f"{reading_variables.read_text()}\n{line}\n")
     empty = tmp_path / "cache"
     outcome = build(project, empty, variables={"HATCH_DOCKER_CACHE_FROM": f"type=local,src={place}"})
-    assert outcome.made() == ["project"]
+    assert outcome.new_layers() == ["project"]
     assert outcome.digest == build(project, cache).digest
     assert [kind for kind in ("builder", "base") if (empty / "v1/trees" / kind).exists()] == ["builder"] * whole
     names = [{path.name for path in where.glob("v1/facts/layer/*")} for where in (empty, cache)]
     assert names[0]
-    assert not names[0] & names[1]  # what it took, and what it made of that, is for builds with this cache alone
+    assert not names[0] & names[1]  # results that use the shared cache have other keys
 
 
-def test_a_push_after_an_edit_takes_few_round_trips(tmp_path: Path, cache: Path) -> None:
-    """At most 12 requests until the tags are there, 6 of them one after the other; each is held, so that some overlap.
-    """
+def test_round_trips_to_push_an_edit(tmp_path: Path, cache: Path) -> None:
+    """At most 12 requests until the tags are written, in at most 6 sequential rounds; each response is delayed."""
     spans: list[tuple[float, float]] = []
 
-    def hold(handler: Any) -> None:
+    def delay(handler: Any) -> None:
         began = time.monotonic()
         time.sleep(0.3)
         spans.append((began, time.monotonic()))
@@ -121,15 +120,15 @@ def test_a_push_after_an_edit_takes_few_round_trips(tmp_path: Path, cache: Path)
         project = write_project("hello", tmp_path / "p", options=image_in(registry))
         push(project, cache)
         source = project / "hello.py"
-        source.write_text(f"{source.read_text()}\n# {time.time()}\n")  # no other build made that layer
+        source.write_text(f"{reading_variables.read_text()}\n# {time.time()}\n")  # a unique layer
         start = len(registry.requests)
-        registry.fault("GET|HEAD|POST|PUT|PATCH|DELETE", "", hold, times=99)
+        registry.fault("GET|HEAD|POST|PUT|PATCH|DELETE", "", delay, times=99)
         push(project, cache)
         requests = [(request.method, request.path.partition("?")[0]) for request in registry.requests[start:]]
-    tagged = len(requests) - requests[::-1].index(("PUT", "/v2/app/manifests/latest"))
+    until_tagged = len(requests) - requests[::-1].index(("PUT", "/v2/app/manifests/latest"))
     rounds, ended = 0, 0.0
-    for began, end in sorted(sorted(spans)[:tagged], key=lambda span: span[1]):
+    for began, end in sorted(sorted(spans)[:until_tagged], key=lambda span: span[1]):
         if began >= ended:
             rounds, ended = rounds + 1, end
-    assert tagged <= 12, requests
+    assert until_tagged <= 12, requests
     assert rounds <= 6, (spans, requests)

@@ -1,4 +1,4 @@
-"""A library that a compiled project needs and its image lacks, by real compilers, loaders and Debian's archive."""
+"""A shared library that compiled code needs and the image lacks, with real compilers and Debian's archive."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
-def test_a_missing_library_is_named_with_its_package_and_added(engine: str, tmp_path: Path, cache: Path) -> None:
-    """Nothing is written before; with the package that the error names, the very same module is loaded and runs."""
+def test_missing_library_is_reported_with_its_package(engine: str, tmp_path: Path, cache: Path) -> None:
+    """No file is written. With the package that the error names the module loads and runs."""
     if engine == "buildkit":
         need_docker()
     project = write_project("c-extension", tmp_path / "p", options=check_option("c-extension"))

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a build, a pull, a push; whatever it left, the next run is right."""
+"""SIGKILL at any moment of a build, a pull or a push: the next run is right."""
 
 import hashlib
 import json
@@ -14,37 +14,37 @@ import pytest
 
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build
-from tests.integration.prepared_build import Prepared, prepare_build, serve_base
+from tests.integration.prepared_build import Prepared, prepare_build, push_base
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
 
-EARLIEST = 0.15  # seconds: before that there is nothing of ours
+EARLIEST = 0.15  # seconds; before, hatch-docker has not started to work
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A program that is killed; `sound` checks what is left, `done` what a run to the end made, `reset` begins anew."""
+    """A program to kill. `check_files` runs after each kill, `check_result` after a full run; `reset` starts again."""
 
     prepared: Prepared
     program: tuple[str, ...]
-    sound: Callable[[], None]
-    done: Callable[[], None]
+    check_files: Callable[[], None]
+    check_result: Callable[[], None]
     reset: Callable[[], None]
 
     def run(self) -> float:
-        """Run to the end; how many seconds it took."""
+        """Run the program to its end; return the duration in seconds."""
         start = time.monotonic()
         process = self.prepared.start(*self.program)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
-        self.sound()
-        self.done()
+        self.check_files()
+        self.check_result()
         return time.monotonic() - start
 
 
 def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
-    """A build with Debian's packages at hand, and all else to be made."""
+    """Prepare a build with Debian's packages in the cache; everything else has to be made."""
     prepared = prepare_build(tmp_path, cache, warm=False)
     cold = tmp_path / "cold"
     prepared.cache.rename(cold)
@@ -52,7 +52,7 @@ def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
 
 
 def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
-    """A build after an edit, with the base at hand and the project's layer to be made."""
+    """Prepare a build after an edit: the base is in the cache, the project's layer has to be made."""
     prepared = prepare_build(tmp_path, cache, warm=True)
     (prepared.project / "hello.py").write_text("def main():\n    print('edited')\n")
     warm = tmp_path / "warm"
@@ -66,8 +66,8 @@ def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
 
 
 def pulled(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
-    """A build on a base that is in a registry, with an empty cache."""
-    base = serve_base(registry, cache, tmp_path / "base")
+    """Prepare a build with an empty cache and a base in a registry."""
+    base = push_base(registry, cache, tmp_path / "base")
     project = write_project("hello", tmp_path / "p", base=base)
     digest = build(project, tmp_path / "undisturbed").digest
     (tmp_path / "tmp").mkdir()
@@ -80,21 +80,21 @@ def _building(prepared: Prepared, fill: Callable[[], object]) -> Scene:
             shutil.rmtree(path, ignore_errors=True)
         fill()
 
-    def done() -> None:
+    def check_result() -> None:
         (receipt,) = (prepared.project / "dist").glob("*.image.json")
         assert json.loads(receipt.read_bytes())["digest"] == prepared.digest
         assert prepared.archive.exists()
 
-    return Scene(prepared, (), prepared.sound, done, reset)
+    return Scene(prepared, (), prepared.check_files, check_result, reset)
 
 
 def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
-    """A push of an archive to a registry without anything of it."""
+    """Prepare a push of an archive to an empty registry."""
     project = write_project("hello", tmp_path / "p")
     digest = build(project, cache).digest
     (tmp_path / "tmp").mkdir()
 
-    def sound() -> None:
+    def check_files() -> None:
         for repository in registry.repositories.values():
             for name, data in repository.blobs.items():
                 assert hashlib.sha256(data).hexdigest() == name.removeprefix("sha256:")
@@ -104,22 +104,22 @@ def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
                     assert item["digest"] in repository.blobs
                 assert all(item["digest"] in repository.manifests for item in found.get("manifests", []))
 
-    def done() -> None:
+    def check_result() -> None:
         assert digest in registry.repositories["hello"].manifests
         assert "1.0.0" in registry.repositories["hello"].manifests
 
     program = ("hatch_docker", "push", "--registry", registry.host)
     prepared = Prepared(project, cache, tmp_path / "tmp", digest)
-    return Scene(prepared, program, sound, done, registry.repositories.clear)
+    return Scene(prepared, program, check_files, check_result, registry.repositories.clear)
 
 
 def kill(scene: Scene, moment: float) -> bool:
-    """Kill a run, unless it was faster; whether it was killed."""
+    """Start a run and kill it after `moment` seconds; return False if it had ended before."""
     process = scene.prepared.start(*scene.program)
     time.sleep(moment)
     process.kill()
     process.communicate()
-    scene.sound()
+    scene.check_files()
     return process.returncode != 0
 
 
@@ -127,33 +127,33 @@ Make = Callable[[Path, Path, FakeRegistry], Scene]
 
 
 @pytest.mark.parametrize(("make", "kills", "within"), [(built, 8, 1.6), (pulled, 5, 1.2), (pushed, 5, 0.5)])
-def test_after_many_kills(
+def test_run_after_several_kills(
     make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, shared: Path
 ) -> None:
-    """Each run finds what those before it left."""
+    """All runs use the same cache and output directory."""
     scene = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
     scene.reset()
     moments = random.Random(kills)
     killed = sum(kill(scene, moments.uniform(EARLIEST, within)) for _ in range(kills))
     assert killed > 1
     scene.run()
-    for path in map(Path, scene.prepared.left()):
-        os.utime(path, (1000, 1000))  # what was begun within five seconds may be somebody's
+    for path in map(Path, scene.prepared.temporary_files()):
+        os.utime(path, (1000, 1000))  # files younger than five seconds may belong to a running build
     scene.run()
-    assert scene.prepared.left() == []
+    assert scene.prepared.temporary_files() == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("make", "kills"), [(built, 20), (rebuilt, 60), (pulled, 60), (pushed, 60)])
-def test_two_hundred_are_killed(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, shared: Path) -> None:
-    """Each from the start, each run to the end after it."""
+def test_run_after_each_kill(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, shared: Path) -> None:
+    """Each killed run starts from a new state and is followed by a full run."""
     scene = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
     scene.reset()
-    takes = scene.run()
+    duration = scene.run()
     killed = 0
     moments = random.Random(kills)
     while killed < kills:
         scene.reset()
-        killed += kill(scene, moments.uniform(EARLIEST, takes))
-        takes = min(takes, scene.run())  # or most would end before they are killed, once a busy machine is so no more
-    print(f"{killed} of {killed} {make.__name__}, killed within {takes:.1f} s")
+        killed += kill(scene, moments.uniform(EARLIEST, duration))
+        duration = min(duration, scene.run())  # else most runs would end before the kill when the machine is less busy
+    print(f"{killed} of {killed} {make.__name__}, killed within {duration:.1f} s")

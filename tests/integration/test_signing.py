@@ -1,4 +1,4 @@
-"""Build, push, sign, look: with cosign, oras and a registry as they are, on this machine alone."""
+"""Build, push and sign, and check the result, with real programs: cosign, oras and docker-registry."""
 
 import base64
 import io
@@ -47,7 +47,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Keys:
-    """A directory with a pair of keys, and a cosign on a PATH of its own that counts."""
+    """A directory with a key pair and with a program `cosign` for PATH, which counts its calls."""
 
     directory: Path
 
@@ -60,8 +60,8 @@ class Keys:
         path = self.directory / "calls"
         return path.read_text().count("\n") if path.exists() else 0
 
-    def environ(self, **more: str) -> dict[str, str]:
-        return {"COSIGN_PASSWORD": PASSWORD, "PATH": f"{self.directory}:{os.environ['PATH']}", **more}
+    def environ(self, **others: str) -> dict[str, str]:
+        return {"COSIGN_PASSWORD": PASSWORD, "PATH": f"{self.directory}:{os.environ['PATH']}", **others}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def copy(skopeo: list[str], source: str, target: str) -> None:
-    """Copy an image or what is attached to one, by its names in registries."""
+    """Copy an image or an attachment between repositories."""
     names = (f"docker://{source}", f"docker://{target}")
     done = run(*skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false", *names)
     assert done.returncode == 0, done.stderr
@@ -96,10 +96,10 @@ def cosign_verify(key: Path, name: str) -> int:
     return run(need("cosign"), "verify", "--key", str(key), "--insecure-ignore-tlog=true", name).returncode
 
 
-def verify_signature(key: Path, name: str, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def verify_signature(key: Path, name: str, *others: str, **variables: str) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as directory:
         inherited = write_program(Path(directory))
-        command = [f"{directory}/hatch-docker", "verify-signature", name, "--key", str(key), *more]
+        command = [f"{directory}/hatch-docker", "verify-signature", name, "--key", str(key), *others]
         environ = {**os.environ, **variables}
         return subprocess.run(command, capture_output=True, text=True, env=environ, pass_fds=[inherited])
 
@@ -113,7 +113,7 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def pushed(server: Server, keys: Keys, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
-    """A signed image with both SBOMs in two repositories of a registry."""
+    """Push a signed image with both SBOMs to a registry."""
     options = f'image = "{server.host}/team/hello"\nsbom = ["cyclonedx", "spdx"]\n{SIGN}'
     project = write_project("hello", tmp_path_factory.mktemp("p") / "hello", options=options)
     (project / "cosign.key").write_bytes((keys.directory / "cosign.key").read_bytes())
@@ -126,8 +126,8 @@ def push_project(project: Path, cache: Path, keys: Keys, **variables: str) -> Ou
     return run_build(project, cache, verb="docker:push", variables=keys.environ(**variables))
 
 
-def test_everything_is_found_beside_the_image(pushed: Pushed, skopeo: list[str]) -> None:
-    """`oras discover` lists SBOMs, provenance, signature and attestations, each once; skopeo sees the same image."""
+def test_oras_lists_all_attachments(pushed: Pushed, skopeo: list[str]) -> None:
+    """SBOMs, provenance, signature and attestations, each once."""
     found = run(need("oras"), "discover", "--plain-http", "--format", "json", pushed.name)
     assert found.returncode == 0, found.stderr
     kinds = [manifest["artifactType"] for manifest in json.loads(found.stdout)["manifests"]]
@@ -136,8 +136,8 @@ def test_everything_is_found_beside_the_image(pushed: Pushed, skopeo: list[str])
     assert digest.stdout.strip() == pushed.outcome.digest
 
 
-def test_what_is_attached_is_what_was_written(pushed: Pushed, tmp_path: Path) -> None:
-    """`oras pull` brings the files of dist/ back, under their names."""
+def test_attachments_equal_the_files_in_dist(pushed: Pushed, tmp_path: Path) -> None:
+    """`oras pull` writes the files of dist/, with their names."""
     host = pushed.name.partition("@")[0]
     found = run(need("oras"), "discover", "--plain-http", "--format", "json", pushed.name)
     for manifest in json.loads(found.stdout)["manifests"]:
@@ -153,8 +153,8 @@ def test_what_is_attached_is_what_was_written(pushed: Pushed, tmp_path: Path) ->
         assert digest_of(data) == file["digest"]
 
 
-def test_a_second_push_moves_nothing(pushed: Pushed, cache: Path, keys: Keys) -> None:
-    """Nothing is sent, attached or signed, and cosign is not even started."""
+def test_second_push_sends_and_signs_nothing(pushed: Pushed, cache: Path, keys: Keys) -> None:
+    """cosign is not started."""
     before = keys.calls
     again = push_project(pushed.project, cache, keys)
     assert again.status == 0, again.output
@@ -163,8 +163,8 @@ def test_a_second_push_moves_nothing(pushed: Pushed, cache: Path, keys: Keys) ->
     assert keys.calls == before
 
 
-def test_cosign_agrees(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
-    """It accepts our signature and the attestations with our key, and nothing with another."""
+def test_cosign_verifies_with_the_right_key_only(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
+    """Signature and attestations."""
     new_pair(tmp_path, "other")
     assert cosign_verify(keys.public, pushed.name) == 0
     assert cosign_verify(tmp_path / "other.pub", pushed.name) != 0
@@ -175,7 +175,7 @@ def test_cosign_agrees(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
 
 
 def test_verify_signature(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
-    """By tag or digest, with the documents that are signed as well; another key is refused in one line."""
+    """By tag or digest; the output lists the signed documents. With another key there is one error line."""
     new_pair(tmp_path, "other")
     for name in (pushed.name, pushed.name.partition("@")[0] + ":latest"):
         done = verify_signature(keys.public, name)
@@ -190,8 +190,8 @@ def remote() -> Remote:
     return Remote(Client({}, silent()), {})
 
 
-def test_an_altered_image_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
-    """Another image under the same tag has no signature; that of the first does not become its own by a copy."""
+def test_signature_of_another_image_is_rejected(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
+    """An image without a signature is rejected, also with a copy of the signature of another image."""
     altered = small_image(small_layer("evil", b"evil"))
     push(remote(), altered, [server.name("team/hello:altered")])
     name = f"{server.host}/team/hello@{altered.digest}"
@@ -202,22 +202,22 @@ def test_an_altered_image_is_refused(pushed: Pushed, server: Server, keys: Keys,
     assert verify_signature(keys.public, name).returncode == 1
 
 
-def test_a_signature_of_another_name_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
-    """Copied with its image, cosign alone accepts it; we do not, unless the repository is said to be a mirror."""
+def test_copied_signature_is_rejected(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
+    """cosign accepts a copy of image and signature; `verify-signature` needs `--signed-as` for such a mirror."""
     source = pushed.name.partition("@")[0]
     tag = f"{pushed.outcome.digest.replace(':', '-')}.sig"
     for name in ("latest", tag):
         copy(skopeo, f"{source}:{name}", f"{server.host}/thief/hello:{name}")
-    stolen = f"{server.host}/thief/hello@{pushed.outcome.digest}"
-    assert cosign_verify(keys.public, stolen) == 0
-    refused = verify_signature(keys.public, stolen)
+    copied = f"{server.host}/thief/hello@{pushed.outcome.digest}"
+    assert cosign_verify(keys.public, copied) == 0
+    refused = verify_signature(keys.public, copied)
     assert refused.returncode == 1
     assert f"is signed, but for {source}, not for {server.host}/thief/hello" in refused.stderr
-    assert verify_signature(keys.public, stolen, "--signed-as", source).returncode == 0
+    assert verify_signature(keys.public, copied, "--signed-as", source).returncode == 0
 
 
-def test_a_wrong_password(pushed: Pushed, cache: Path, keys: Keys, server: Server) -> None:
-    """The image is pushed and the failure told, with neither password in it; the right one goes on from there."""
+def test_wrong_password_of_the_key(pushed: Pushed, cache: Path, keys: Keys, server: Server) -> None:
+    """The image is pushed, the error contains no password, and a push with the right password signs the image."""
     image = f"{server.host}/team/other"
     missing = push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image, COSIGN_PASSWORD="")
     check_failed(missing, "set COSIGN_PASSWORD to the key's password")
@@ -229,8 +229,8 @@ def test_a_wrong_password(pushed: Pushed, cache: Path, keys: Keys, server: Serve
     assert cosign_verify(keys.public, f"{image}:latest") == 0
 
 
-def test_a_key_in_a_variable(pushed: Pushed, cache: Path, keys: Keys, server: Server, tmp_path: Path) -> None:
-    """As pipelines have it; its file is not there, and it is in no output."""
+def test_key_in_a_variable(pushed: Pushed, cache: Path, keys: Keys, server: Server, tmp_path: Path) -> None:
+    """Pipelines pass keys in variables. There is no file of the key, and the key is not printed."""
     project = write_project("hello", tmp_path / "p", options=f'image = "{server.host}/team/variable"')
     key = (keys.directory / "cosign.key").read_text()
     done = push_project(project, cache, keys, HATCH_DOCKER_SIGN_KEY="env://MY_KEY", MY_KEY=key)
@@ -244,8 +244,8 @@ HASHED = "user:$2b$04$OnQrBIJthp360dGyOAt9t.9Efz/DDR1vq3PDkmQdVPKbXIpwT2g.q\n"
 
 
 @pytest.mark.parametrize("where", ["docker", "podman"])
-def test_a_registry_that_wants_a_password(where: str, pushed: Pushed, cache: Path, keys: Keys, tmp_path: Path) -> None:
-    """One login, Docker's or Podman's, is cosign's too: pushed, attached, signed and verified, and it shows nowhere."""
+def test_registry_with_password(where: str, pushed: Pushed, cache: Path, keys: Keys, tmp_path: Path) -> None:
+    """cosign gets the login of Docker or Podman too: push, attachments, signature, verification. It is not printed."""
     with docker_registry(tmp_path / "registry", HASHED) as closed:
         login = {"auths": {closed.host: {"auth": base64.b64encode(f"user:{LOGIN}".encode()).decode()}}}
         path = tmp_path / "config.json"
@@ -262,8 +262,8 @@ def test_a_registry_that_wants_a_password(where: str, pushed: Pushed, cache: Pat
         assert LOGIN not in done.output + json.dumps(done.receipt) + found.stderr
 
 
-def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> None:
-    """Each is signed, with the documents that are about it: by any digest it can be verified."""
+def test_index_and_images_are_signed(server: Server, keys: Keys, tmp_path: Path) -> None:
+    """Each has its own signature and its own documents, so that each digest can be verified."""
     index = small_index()
     push(remote(), index, [server.name("team/both:1")])
     documents = {
@@ -274,8 +274,8 @@ def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> 
     }  # fmt: skip
     ctx = context(tmp_path / "cache", **keys.environ(HOME=str(tmp_path)))
     to = Target(remote(), replace(server.name("team/both"), tag=""), lambda _digest: "")
-    who = Signer(Cosign(keys.directory, ctx), SignPlan("cosign.key", False), to)
-    sign_item(who, index, tuple(documents), documents.__getitem__)
+    signer = Signer(Cosign(keys.directory, ctx), SignPlan("cosign.key", False), to)
+    sign_item(signer, index, tuple(documents), documents.__getitem__)
     names = [f"{server.host}/team/both@{item.digest}" for item in (index, *index.images)]
     signed = [verify_signature(keys.public, name).stdout for name in names]
     assert signed == [
@@ -285,7 +285,7 @@ def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> 
     ]
 
 
-TEN = """
+ATTACH_SCRIPT = """
 import sys
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
@@ -303,9 +303,9 @@ attach(target, small_image().descriptor, [Artifact("application/x-ten", number.e
 """
 
 
-def test_ten_pushes_of_attachments_at_once(server: Server) -> None:
-    """Ten processes against a registry without the API, nor conditions: 10 of 10 are listed (oras: 6)."""
-    command = [sys.executable, "-c", TEN, server.host]
+def test_ten_parallel_attachments(server: Server) -> None:
+    """The registry has neither the referrers API nor conditional requests: 10 of 10 are listed (with oras 6)."""
+    command = [sys.executable, "-c", ATTACH_SCRIPT, server.host]
     started = [
         subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for number in range(10)
@@ -328,8 +328,8 @@ def test_ten_pushes_of_attachments_at_once(server: Server) -> None:
     assert len(json.loads(listed.stdout)["manifests"]) == 10
 
 
-def test_an_altered_attestation_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
-    """One word of the SBOM that cosign's envelope holds is another: cosign refuses it, and it counts as not signed."""
+def test_altered_attestation_is_rejected(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
+    """A word of the SBOM in cosign's envelope is changed: cosign rejects it, and the SBOM is reported as unsigned."""
     source = pushed.name.partition("@")[0]
     tag = pushed.outcome.digest.replace(":", "-")
     altered_name = server.name("altered/hello")

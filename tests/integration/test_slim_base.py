@@ -1,4 +1,4 @@
-"""A base like python:3.13-slim from a registry: both engines, with compilers and Debian packages."""
+"""A base like python:3.13-slim from a registry, in both engines, with compilers and Debian packages."""
 
 import hashlib
 import re
@@ -21,8 +21,16 @@ from tests.fakes.bases import file
 from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.registry import push
-from tests.integration.builds import Outcome, build, check_failed, command, done, lock_of, require, run_build
-from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
+from tests.integration.builds import Outcome, build, check_failed, lock_of, output_of, require, run_build, run_command
+from tests.integration.compare_engines import (
+    BUILDKIT,
+    COMPARED_KINDS,
+    NAME,
+    PLAIN,
+    assert_same,
+    check_agreement,
+    project,
+)
 from tests.integration.docker_registry import Server
 from tests.projects import write_files
 
@@ -31,7 +39,8 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 @pytest.fixture(scope="module")
 def slim(docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The reference of such a base in a registry of this machine; Docker has it, so that it loads less each time."""
+    """Return the reference of the base in a registry of this machine. It is also loaded into Docker, which saves time.
+    """
     image = slim_image(cache, tmp_path_factory.mktemp("slim"))
     push(Remote(Client({}, silent()), {}), image, [server.name("python:3.13-slim")])
     with (tmp_path_factory.mktemp("base") / "base.tar").open("wb") as stream:
@@ -41,30 +50,32 @@ def slim(docker: str, server: Server, cache: Path, tmp_path_factory: pytest.Temp
     run(docker, "rmi", "--force", f"{NAME}:base")
 
 
-# What all compiled projects of this module ask for: the base gets a compiler once.
+# All compiled projects of this module use the same build packages, so that the compiler is installed once.
 COMPILER = '[tool.hatch-docker.build]\npackages = ["libpq-dev"]\n'
 
 
-# Those whose wheel is made as another one's is; all are compared on Debian's base.
+# Kinds whose wheel is made in the same way as that of another kind; test_engine_equality compares all of them.
 ALIKE = ("hello", "namespace", "vcs-version")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in ALIKE)) for kind in SIX])
-def test_both_engines_make_the_same_image_on_it(kind: str, docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
-    """The same digest, compiled code included: one compiles in a Debian root, the other in the base itself."""
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, marks=[pytest.mark.long] * (kind in ALIKE)) for kind in COMPARED_KINDS
+])  # fmt: skip
+def test_both_engines_agree_on_a_slim_base(kind: str, docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
+    """Also for compiled code: the embedded engine compiles in a tree of Debian packages, BuildKit in the base."""
     check_agreement(kind, slim, docker, tmp_path, cache, more=COMPILER if kind == "c-extension" else "")
 
 
 def saved(docker: str, name: str, work: Path) -> Image:
-    """Return an image that Docker has."""
+    """Return an image from Docker (`docker save`)."""
     run(docker, "save", "--output", work / "saved.tar", name)
     image = read_archive(work / "saved.tar", Platform("linux", "amd64"), foreign=True)
     assert isinstance(image, Image)
     return image
 
 
-def test_runtime_packages_are_installed_with_their_scripts(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
-    """By the base's own apt, a layer of them and nothing more; `docker build` of the Dockerfile makes the same."""
+def test_runtime_packages_with_maintainer_scripts(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
+    """The base's apt installs them into one layer without caches or logs; `docker build` makes the same image."""
     options = '''
 image = "hatch-docker/tested"
 [tool.hatch-docker.runtime]
@@ -83,11 +94,11 @@ command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1'
     assert layers[2]["contents"][-1].startswith("netcat-openbsd 1.")
     found = [entry for entry, _ in layer_entries(outcome.image().layers[2])]
     entries = {entry.path: entry for entry in found if entry.kind not in ("whiteout", "opaque")}
-    assert entries["etc/alternatives/nc"].target == "/bin/nc.openbsd"  # which a script of the package made
+    assert entries["etc/alternatives/nc"].target == "/bin/nc.openbsd"  # made by postinst
     assert {entry.mtime for entry in entries.values()} == {315532800}
-    left = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "usr/share/man/", "tmp/", "packages")
-    assert not [path for path in entries if path.startswith(left) or path.endswith((".deb", "-old"))]
-    assert build(made, cache, variables={**BUILDKIT, **named}).made() == []
+    unwanted = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "usr/share/man/", "tmp/", "packages")
+    assert not [path for path in entries if path.startswith(unwanted) or path.endswith((".deb", "-old"))]
+    assert build(made, cache, variables={**BUILDKIT, **named}).new_layers() == []
 
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     (line,) = [line for line in dockerfile.read_text().splitlines() if line.startswith("# docker build")]
@@ -118,8 +129,8 @@ packages = ["libpq5"]
 '''
 
 
-def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
-    """Both engines compile the same code for `debian:` and a registry's base: the library is there, a compiler not."""
+def test_psycopg_is_compiled_and_runs(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
+    """Both engines make the same layer for both bases; the image has libpq and no compiler. There is no server."""
     made = project("hello", tmp_path / "p", options=PSYCOPG)
     require(made, "psycopg2>=2.9")
     (made / "hello.py").write_text(DATABASE)
@@ -128,15 +139,15 @@ def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_pa
     without = build(made, cache, variables={**named, "HATCH_DOCKER_NATIVE_LIBRARIES": "warn"})
     assert "warning: libpq.so.5: take a base with Debian's \"libpq5\", or engine" in without.output
     expected = without.layers
-    slimmer = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
-    layers = slimmer.layers
+    on_slim = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
+    layers = on_slim.layers
     assert [layer["kind"] for layer in layers] == ["base", "base", "system", "dependencies", "project"]
     assert [layer["digest"] for layer in layers[:2] + layers[3:]] == [layer["digest"] for layer in expected]
-    assert_connects(docker, slimmer)
+    assert_connects(docker, on_slim)
 
 
 def assert_connects(docker: str, outcome: Outcome) -> None:
-    """Check that the library is loaded and tries to connect; there is no server."""
+    """Check that libpq is loaded and tries to connect."""
     run(docker, "load", "--quiet", "--input", outcome.archive)
     name = f"{NAME}:1.0.0"
     try:
@@ -149,12 +160,12 @@ def assert_connects(docker: str, outcome: Outcome) -> None:
     assert "Connection refused" in ended.stderr
 
 
-def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> None:
-    """All that `runtime.packages` need, whatever the base has of it, and the compiler's packages."""
+def test_lock_pins_debian_packages(slim: str, tmp_path: Path, cache: Path) -> None:
+    """The lock has all dependencies of `runtime.packages`, also those in the base, and the compiler's packages."""
     made = project("c-extension", tmp_path / "p", options=PSYCOPG)
     variables = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_ENGINE": "buildkit"}
-    done(made, cache, "lock", **variables)
-    done(made, cache, "lock", "--check", **variables)
+    output_of(made, cache, "lock", **variables)
+    output_of(made, cache, "lock", "--check", **variables)
     entries = {entry["for"]: entry for entry in lock_of(made)["debian"]}
     assert set(entries) == {"system", "builder"}
     names = {package["name"] for package in entries["system"]["packages"]}
@@ -169,10 +180,10 @@ def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> Non
     assert run(need("hadolint"), "--no-color", "--failure-threshold", "info", dockerfile) == ""
 
 
-def test_another_distribution_has_its_own_archives(
+def test_apt_sources_of_another_distribution(
     docker: str, slim: str, server: Server, cache: Path, tmp_path: Path
 ) -> None:
-    """A mirror may be a directory with a single package, whose script adds a user."""
+    """The archive is a directory with one package, whose postinst adds a user."""
     control = "Package: demo\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: demo\n"
     demo = {
         "DEBIAN/control": control,
@@ -200,17 +211,17 @@ def test_another_distribution_has_its_own_archives(
     outcome = build(made, cache, variables=variables)
     assert outcome.layers[3]["contents"] == ["demo"]
     assert outcome.image().config_json["config"]["User"] == "1234:1234"
-    refused = command(made, cache, "lock", **variables)
+    refused = run_command(made, cache, "lock", **variables)
     assert "cannot pin demo, ... for base" in refused.output
 
 
-def test_podman_installs_the_same_on_a_layout(docker: str, podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    """Its layer is Docker's, to the digest: nothing hangs on the day, the builder or its store."""
+def test_podman_makes_the_same_layer(docker: str, podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """The base is an OCI layout; the digest does not depend on the time, the builder or its storage."""
     made = project("hello", tmp_path / "p", options='[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n')
     write_layout(slim_image(cache, tmp_path), made / "base")
     named = {"HATCH_DOCKER_BASE": "oci:base"}
     receipt = build(made, cache, variables={**BUILDKIT, **named}).receipt
-    for kind in ("stage tree", "layer"):  # as if no builder had made anything
+    for kind in ("stage tree", "layer"):  # remove the results of stages
         shutil.rmtree(cache / "v1/facts" / kind)
     other = build(made, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
     assert re.search(r"^  system  ", other.output, re.MULTILINE)

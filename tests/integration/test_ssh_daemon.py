@@ -1,4 +1,4 @@
-"""A daemon on another machine: what Docker's own program reaches by ssh, we do; here by an sshd of the test's own."""
+"""A Docker daemon that is reached by ssh (`DOCKER_HOST=ssh://...`), with an sshd that the tests start."""
 
 import getpass
 import os
@@ -22,7 +22,7 @@ from tests.projects import KINDS, write_project
 
 pytestmark = pytest.mark.engine
 
-# `far` is where Docker is, `bare` has no program, and what `closed` offers is no key of the server's.
+# Host names: `far` has Docker, `bare` has no docker program on its PATH, `closed` offers a key that is not authorized.
 CONFIG = """\
 Host far bare closed
 HostName 127.0.0.1
@@ -45,8 +45,8 @@ UsePAM no
 
 
 @dataclass(frozen=True)
-class Far:
-    """Where an sshd listens, and a PATH whose `ssh` has the test's configuration: its own reads the user's alone."""
+class Sshd:
+    """The port of an sshd, and a PATH with a program `ssh` that uses the test's configuration, not the user's."""
 
     port: int
     path: str
@@ -56,13 +56,13 @@ class Far:
 
 
 @pytest.fixture(scope="module")
-def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     need_docker(), need("ssh-keygen")
     ssh, place = need("ssh"), tmp_path_factory.mktemp("ssh")
-    sshd = Path("/usr/sbin/sshd")
-    if not sshd.exists() or os.geteuid() != 0:
-        missing("an sshd of one's own needs openssh-server and root")
-    Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself up
+    program = Path("/usr/sbin/sshd")
+    if not program.exists() or os.geteuid() != 0:
+        missing("starting sshd needs openssh-server and root")
+    Path("/run/sshd").mkdir(exist_ok=True)  # sshd's directory for privilege separation
     for name in ("host", "far", "bare", "closed"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
     keys = {name: (place / f"{name}.pub").read_text() for name in ("host", "far", "bare")}
@@ -74,60 +74,60 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     (place / "sshd_config").write_text(SERVER.format(place=place))
     script(place / "bin/ssh", f'exec {ssh} -F {place}/config "$@"')
     with (place / "log").open("wb") as log:
-        process = subprocess.Popen([sshd, "-D", "-e", "-p", str(port), "-f", place / "sshd_config"], stderr=log)
+        process = subprocess.Popen([program, "-D", "-e", "-p", str(port), "-f", place / "sshd_config"], stderr=log)
     try:
         deadline = time.monotonic() + 30
         while "listening" not in (place / "log").read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
-        yield Far(port, f"{place}/bin:{os.environ['PATH']}")
+        yield Sshd(port, f"{place}/bin:{os.environ['PATH']}")
     finally:
         process.terminate()
         process.wait(10)
 
 
 @pytest.mark.network
-def test_a_build_is_loaded_by_ssh(far: Far, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With DOCKER_HOST alone; it runs there, is saved from there, is not sent twice, and runs a check there."""
-    monkeypatch.setenv("PATH", far.path)
+def test_image_is_loaded_over_ssh(sshd: Sshd, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only DOCKER_HOST is set. The image is loaded once; `save` and `run_once` also use the connection."""
+    monkeypatch.setenv("PATH", sshd.path)
     project = write_project("hello", tmp_path / "p", options='image = "localhost/by-ssh"\ntags = ["by-ssh"]')
-    variables = {"DOCKER_HOST": far.daemon().url, "HATCH_DOCKER_LOAD": "auto"}
+    variables = {"DOCKER_HOST": sshd.daemon().url, "HATCH_DOCKER_LOAD": "auto"}
     name = "localhost/by-ssh:by-ssh"
     try:
         first = build(project, cache, variables=variables)
-        assert f"Docker at ssh://far:{far.port}: {name}" in first.output
+        assert f"Docker at ssh://far:{sshd.port}: {name}" in first.output
         done = subprocess.run(["docker", "run", "--rm", name], capture_output=True, text=True, check=True)
         assert done.stdout == KINDS["hello"].output
         again = build(project, cache, variables=variables)
-        assert f"Docker at ssh://far:{far.port}: {name}" in again.output
-        save(far.daemon(), name, tmp_path / "saved.tar")
+        assert f"Docker at ssh://far:{sshd.port}: {name}" in again.output
+        save(sshd.daemon(), name, tmp_path / "saved.tar")
         assert (tmp_path / "saved.tar").stat().st_size > first.archive.stat().st_size / 2
         image, command = first.image(), ["python3", "-c", "print('there'); raise SystemExit(3)"]
-        assert run_once(far.daemon(), image, command, print, timeout=120) == (3, "there")
+        assert run_once(sshd.daemon(), image, command, print, timeout=120) == (3, "there")
         sleep = ["python3", "-c", "import time; time.sleep(600)"]
         with pytest.raises(TimedOut):
-            run_once(far.daemon(), image, sleep, print, timeout=2)
+            run_once(sshd.daemon(), image, sleep, print, timeout=2)
         left = ["docker", "ps", "--all", "--quiet", f"--filter=ancestor={name}"]
         assert subprocess.run(left, capture_output=True, text=True, check=True).stdout == ""
     finally:
         subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
 
 
-@pytest.mark.parametrize(("host", "path", "said"), [
+@pytest.mark.parametrize(("host", "path", "words"), [
     ("closed", "", r"Permission denied \(publickey\)\."),
     ("bare", "", r".*docker: (command )?not found"),
     ("far", "/no/such.sock", r".*dial unix /no/such\.sock: connect: no such file or directory"),
 ])  # fmt: skip
-def test_a_refusal_has_ssh_s_words(host: str, path: str, said: str, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one line, where and why, and what to try; nothing is asked, and nothing waits."""
-    monkeypatch.setenv("PATH", far.path)
-    wanted = rf"^cannot talk to Docker at ssh://{host}:{far.port}{path}: .*{said}; check that ssh connects without"
-    with pytest.raises(DaemonError, match=wanted) as error, open_client(far.daemon(host, path)) as client:
+def test_failed_connection(host: str, path: str, words: str, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line with address, ssh's message and advice; ssh does not prompt."""
+    monkeypatch.setenv("PATH", sshd.path)
+    pattern = rf"^cannot talk to Docker at ssh://{host}:{sshd.port}{path}: .*{words}; check that ssh connects without"
+    with pytest.raises(DaemonError, match=pattern) as error, open_client(sshd.daemon(host, path)) as client:
         client.info()
     assert "\n" not in str(error.value)
 
 
-def test_a_socket_of_the_other_machine_can_be_named(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker's by a path in the address, as Docker's program has it."""
-    monkeypatch.setenv("PATH", far.path)
-    with open_client(far.daemon(path="/var/run/docker.sock")) as client, open_client(far.daemon()) as usual:
-        assert client.info()["ID"] == usual.info()["ID"] != ""
+def test_path_of_the_remote_socket(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address can contain the path of the socket, as Docker's command allows."""
+    monkeypatch.setenv("PATH", sshd.path)
+    with open_client(sshd.daemon(path="/var/run/docker.sock")) as client, open_client(sshd.daemon()) as default:
+        assert client.info()["ID"] == default.info()["ID"] != ""

@@ -1,7 +1,6 @@
-"""Commands in the finished image: the page's Django site served read-only, and what a step may not do, by both engines.
+"""Commands that run in the finished image (`steps`): the Django site of docs/steps.md, and forbidden actions.
 
-That both engines and the written Dockerfile make the same layers, `test_engine_equality` and `test_written_dockerfile`
-compare for two of their projects.
+`test_engine_equality` and `test_written_dockerfile` compare the layers of both engines and of the Dockerfile.
 """
 
 import json
@@ -14,7 +13,7 @@ import pytest
 from hatch_docker.oci.model import host_platform
 from tests.integration.builds import Outcome, build, check_failed, run_build
 from tests.integration.compare_engines import BUILDKIT, PLAIN
-from tests.integration.containers import answer, served
+from tests.integration.containers import serving_container, wait_for_response
 from tests.pages import blocks
 from tests.projects import write_files, write_project
 
@@ -54,7 +53,7 @@ urlpatterns = [path("", lambda request: render(request, "home.html"))]
 
 
 def digests(outcome: Outcome) -> dict[str, list[str]]:
-    """The digests of an image's layers by their kinds."""
+    """Return the digests of an image's layers by kind."""
     found: dict[str, list[str]] = {}
     for layer in outcome.layers:
         found.setdefault(layer["kind"], []).append(layer["digest"])
@@ -64,8 +63,8 @@ def digests(outcome: Outcome) -> dict[str, list[str]]:
 @pytest.mark.parametrize("engines", [
     [PLAIN], pytest.param([PLAIN, BUILDKIT], marks=pytest.mark.long),
 ], ids=["embedded", "both"])  # fmt: skip
-def test_the_site_of_the_page(engines: list[dict[str, str]], docker: str, tmp_path: Path, cache: Path) -> None:
-    """Its static files are served by any user from a read-only root; an edited template remakes its layer alone."""
+def test_django_site_of_steps_page(engines: list[dict[str, str]], docker: str, tmp_path: Path, cache: Path) -> None:
+    """Any user serves the static files from a read-only root; an edited template changes only its own layer."""
     made = write_files(tmp_path / "shop", SITE)
     name = f"hatch-docker-tests/shop-{secrets.token_hex(4)}"
     options = next(iter(blocks("toml", page="docs/steps.md"))).text
@@ -80,14 +79,14 @@ def test_the_site_of_the_page(engines: list[dict[str, str]], docker: str, tmp_pa
     (sbom,) = (json.loads(path.read_bytes()) for path in outcomes[0].directory.glob("*.cdx.json"))
     assert "/srv/static" in [component["name"] for component in sbom["components"]]
     (statement,) = (json.loads(path.read_bytes()) for path in outcomes[0].directory.glob("*.provenance.json"))
-    (stated,) = statement["predicate"]["buildDefinition"]["externalParameters"]["options"]["steps"]
-    assert stated["command"][:2] == ["django-admin", "collectstatic"]
+    (recorded,) = statement["predicate"]["buildDefinition"]["externalParameters"]["options"]["steps"]
+    assert recorded["command"][:2] == ["django-admin", "collectstatic"]
     subprocess.run([docker, "load", "--quiet", "--input", outcomes[0].archive], check=True, capture_output=True)
-    with served(docker, f"{name}:1.0") as url:
-        css, _, shown = answer(url).partition(" ")
-        assert shown == name
+    with serving_container(docker, f"{name}:1.0") as url:
+        css, _, text = wait_for_response(url).partition(" ")
+        assert text == name
         assert css.startswith("/static/shop.")
-        assert answer(f"{url.removesuffix('/')}{css}").startswith("body { color: red }")
+        assert wait_for_response(f"{url.removesuffix('/')}{css}").startswith("body { color: red }")
     template.write_text(f"{template.read_text()}!")
     edited = build(made, cache, variables={**engines[-1], **variables})
     before, after = digests(outcomes[-1]), digests(edited)
@@ -116,7 +115,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_a_step_may_not_do(mistake: str, tmp_path: Path, cache: Path) -> None:
+def test_forbidden_action_of_a_step(mistake: str, tmp_path: Path, cache: Path) -> None:
     options, words = MISTAKES[mistake]
     made = write_project("hello", tmp_path / "p", options=options)
     value = secrets.token_hex()
@@ -129,8 +128,8 @@ def test_what_a_step_may_not_do(mistake: str, tmp_path: Path, cache: Path) -> No
 @pytest.mark.parametrize("engine", [
     PLAIN, pytest.param(BUILDKIT, marks=pytest.mark.long),
 ], ids=["embedded", "buildkit"])  # fmt: skip
-def test_a_step_for_another_architecture(engine: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    """It runs in the image of this machine's, and its layer is the same; machine code of it is refused by name."""
+def test_step_for_another_architecture(engine: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """It runs in an image of this machine's architecture and gives the same layer; machine code is rejected."""
     other = {"amd64": "arm64", "arm64": "amd64"}[host_platform().architecture]
     text = step("open('/srv/x/made', 'w').write('made')")
     made = write_project("hello", tmp_path / "text", options=f'platforms = ["linux/amd64", "linux/arm64"]\n{text}')
@@ -143,10 +142,11 @@ def test_a_step_for_another_architecture(engine: dict[str, str], tmp_path: Path,
     check_failed(run_build(made, cache, variables=engine), "wrote machine code, /srv/x/program")
 
 
-def test_a_stage_finds_what_root_wrote_elsewhere(docker: str, tmp_path: Path, cache: Path) -> None:
-    """The stage, where nothing is read-only, and the message for a command that takes too long."""
-    late = step("import time; time.sleep(60)", 'timeout = "300ms"')
-    stray = step("open('/etc/made', 'w'); open('/srv/x/y', 'w')")
-    for options, words in ((late, "did not finish within 0.3 s"), (stray, "wrote /etc/made, which is not below")):
+def test_stage_rejects_files_outside_of_outputs(docker: str, tmp_path: Path, cache: Path) -> None:
+    """In a stage of BuildKit the file system is writable for root. A command with a timeout has the same message."""
+    slow_step = step("import time; time.sleep(60)", 'timeout = "300ms"')
+    stray_step = step("open('/etc/made', 'w'); open('/srv/x/y', 'w')")
+    cases = (slow_step, "did not finish within 0.3 s"), (stray_step, "wrote /etc/made, which is not below")
+    for options, words in cases:
         made = write_project("hello", tmp_path / words[:3], options=f'user = "0"\n{options}')
         check_failed(run_build(made, cache, variables=BUILDKIT), words)

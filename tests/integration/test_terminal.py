@@ -1,4 +1,4 @@
-"""Real builds in a real terminal: what their user sees, and that nothing of it stays behind."""
+"""Whole builds in a pseudo-terminal: the screens during the build and the lines after it."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.network
 
 
 def build_in(project: Path, cache: Path, columns: int, **variables: str | None) -> Terminal:
-    """A build in a terminal, to its end."""
+    """Run a build in a terminal to its end; return the terminal."""
     terminal = start(
         [sys.executable, "-m", "hatchling", "build", "-t", "docker"], columns=columns, cwd=project,
         variables={"HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables},
@@ -24,13 +24,13 @@ def build_in(project: Path, cache: Path, columns: int, **variables: str | None) 
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_a_build_on_a_terminal(columns: int, tmp_path: Path, cache: Path) -> None:
-    """The stages while they last; then what it is, why, and how to run it, with the archive in the last line."""
+def test_build_on_a_terminal(columns: int, tmp_path: Path, cache: Path) -> None:
+    """Running steps during the build; then changes and commands; the last line is the path of the archive."""
     options = f'[tool.hatch-docker.env]\nCOLUMNS_OF_TEST = "{columns}"'
     project = write_project("c-extension", tmp_path / "p", options=options)
     build(project, cache)
     source = project / "c_extension" / "_answer.c"
-    source.write_text(source.read_text() + f"/* {columns} {tmp_path} */\n")  # no build has had it before
+    source.write_text(source.read_text() + f"/* {columns} {tmp_path} */\n")  # not in any cache
     (project / "c_extension" / "new.py").write_text(f"{columns}\n")
     terminal = build_in(project, cache, columns)
     assert any("building c_extension" in line for screen in terminal.seen for line in screen)
@@ -45,6 +45,6 @@ def test_a_build_on_a_terminal(columns: int, tmp_path: Path, cache: Path) -> Non
     assert lines[at + 2 : -1] == ["run it:", f"  docker load -i {archive}", "  docker run --rm c-extension:1.0.0"]
 
     unchanged = build_in(project, cache, columns, PYTHONPROFILEIMPORTTIME="1")
-    assert b"\x1b" not in re.sub(rb"\x1b\[[0-9;]*m", b"", unchanged.raw)  # colours alone
+    assert b"\x1b" not in re.sub(rb"\x1b\[[0-9;]*m", b"", unchanged.raw)  # colours only
     assert "rich" not in [line.rpartition(b"|")[2].strip().decode() for line in unchanged.raw.splitlines()]
     assert "nothing changed since the previous build" in unchanged.lines()

@@ -1,7 +1,6 @@
-"""Faults on the way to a registry and back are retried, or reported; Debian's docker-registry behind a proxy.
+"""Faults of connections to a registry are retried or reported; the registry is docker-registry behind a proxy.
 
-What this registry cannot play (Retry-After, hanging, upload sessions of all kinds, TLS) is in test_registry and
-test_transport, with the fake one.
+tests/oci/test_registry_faults.py has the faults that need a fake registry: Retry-After, hanging, upload sessions.
 """
 
 import re
@@ -32,12 +31,12 @@ pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("check_no_secret_leaks
 
 
 def image(*words: object) -> Image:
-    """An image of two layers that no other test has."""
+    """Return an image with two unique layers."""
     return small_image(*(small_layer(part, f"{part} {words}".encode() * 300) for part in ("one", "two")))
 
 
-def journey(proxy: FaultProxy, recorded: Recording, repository: str, directory: Path) -> None:
-    """Push an image and pull it into an empty cache: the same digest, every invariant computed anew."""
+def push_and_pull(proxy: FaultProxy, recorded: Recording, repository: str, directory: Path) -> None:
+    """Push an image and pull it into an empty cache; check the digest and the structure."""
     made = image(repository)
     push(recorded.remote, made, [name(proxy, repository)])
     back = pull(recorded.remote, name(proxy, repository), AMD64, open_store(directory / "cache"))
@@ -45,8 +44,8 @@ def journey(proxy: FaultProxy, recorded: Recording, repository: str, directory: 
     validate(back)
 
 
-def blobs(server: Server, repository: str) -> int:
-    """Return the number of blobs of a repository, as the registry's own files tell."""
+def count_blobs(server: Server, repository: str) -> int:
+    """Count the blobs of a repository in the registry's data directory."""
     links = server.data / "docker/registry/v2/repositories" / repository / "_layers/sha256"
     return len(list(links.iterdir()))
 
@@ -54,44 +53,44 @@ def blobs(server: Server, repository: str) -> int:
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("step", STEPS)
-def test_bad_answers_pass(step: str, status: int, times: int, server: Server, tmp_path: Path) -> None:
-    """Up to three bad answers on each step are survived, with a line for each retry, in five seconds at most."""
+def test_error_responses_are_retried(step: str, status: int, times: int, server: Server, tmp_path: Path) -> None:
+    """Up to three errors in each step, with one line for each retry; the waits sum up to at most five seconds."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
         recorded = Recording(login(tmp_path, proxy))
         proxy.fault(*STEPS[step], status, times=times)
-        journey(proxy, recorded, f"a1/{step.replace(' ', '-').lower()}-{status}-{times}", tmp_path)
+        push_and_pull(proxy, recorded, f"a1/{step.replace(' ', '-').lower()}-{status}-{times}", tmp_path)
         assert len(recorded.lines) == len(recorded.sleeps) == times
         assert all(f"{status} " in line and "again in" in line and "/6)" in line for line in recorded.lines)
         assert sum(recorded.sleeps) <= 5
 
 
 @pytest.mark.parametrize(("step", "fault"), SINGLE)
-def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path: Path) -> None:
-    """A connection that breaks before, in and after an answer is survived, and nothing is there twice."""
+def test_broken_connections_are_retried(step: str, fault: str, server: Server, tmp_path: Path) -> None:
+    """The connection breaks before, during or after a response; no blob is stored twice."""
     with FaultProxy(server.host) as proxy:
         recorded = Recording()
         proxy.fault(*STEPS[step], fault)
         repository = f"a3/{step.replace(' ', '-').lower()}-{fault}"
-        journey(proxy, recorded, repository, tmp_path)
+        push_and_pull(proxy, recorded, repository, tmp_path)
         assert proxy.faults[0].times == 0
         assert len(recorded.lines) == 1
-        assert blobs(server, repository) == 3
+        assert count_blobs(server, repository) == 3
 
 
 @pytest.mark.parametrize(("step", "answer"), ANSWERS)
-def test_single_bad_answers_pass(step: str, answer: int | str, server: Server, tmp_path: Path) -> None:
-    """Sixteen that benchmarks/registry_faults.py shows to other tools as well, wrong bytes among them."""
+def test_single_faulty_response_is_retried(step: str, answer: int | str, server: Server, tmp_path: Path) -> None:
+    """The sixteen faults with which benchmarks/registry_faults.py tests other tools too, also wrong content."""
     with FaultProxy(server.host) as proxy:
         recorded = Recording()
         proxy.fault(*STEPS[step], answer)
-        journey(proxy, recorded, f"a16/{step.replace(' ', '-').lower()}-{answer}", tmp_path)
+        push_and_pull(proxy, recorded, f"a16/{step.replace(' ', '-').lower()}-{answer}", tmp_path)
         assert proxy.faults[0].times == 0
         assert len(recorded.lines) == 1
 
 
 @pytest.mark.parametrize("step", ["HEAD blob", "POST", "PUT blob", "PUT manifest"])
-def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Server) -> None:
-    """One line has the step, the registry's status and what is there already; the tag does not exist."""
+def test_permanent_push_failure_leaves_no_tag(step: str, server: Server) -> None:
+    """The error line has the step, the registry's status and the number of uploaded blobs."""
     with FaultProxy(server.host) as proxy:
         recorded = Recording()
         proxy.fault(*STEPS[step], 500, times=999)
@@ -107,8 +106,8 @@ def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Serv
 
 
 @pytest.mark.parametrize("step", ["GET manifest", "GET blob", "token"])
-def test_what_stays_broken_on_the_way_back_is_told(step: str, server: Server, tmp_path: Path) -> None:
-    """The same of a pull, and the cache has nothing of it."""
+def test_permanent_pull_failure_leaves_no_layer(step: str, server: Server, tmp_path: Path) -> None:
+    """The cache contains at most the manifest."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
         made = image("a5 back", step)
         push(Recording(login(tmp_path, proxy)).remote, made, [name(proxy, "a5/back:1")])
@@ -124,8 +123,8 @@ def test_what_stays_broken_on_the_way_back_is_told(step: str, server: Server, tm
         assert set(kept) <= {made.digest.removeprefix("sha256:")}
 
 
-def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> None:
-    """While no server listens a push fails; run again, it sends each blob once."""
+def test_push_after_an_unreachable_registry(server: Server, tmp_path: Path) -> None:
+    """A push fails while no server listens; the next push sends each blob once."""
     with FaultProxy(server.host) as proxy:
         port = int(proxy.host.rpartition(":")[2])
     recorded, made = Recording(), image("a11", tmp_path)
@@ -134,71 +133,71 @@ def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> Non
         push(recorded.remote, made, names)
     with FaultProxy(server.host, port=port) as proxy:
         push(recorded.remote, made, names)
-        assert sent(proxy) == 3
+        assert count_sent_blobs(proxy) == 3
 
 
-def test_the_network_is_cut_in_a_push(server: Server, tmp_path: Path) -> None:
-    """Once a blob is there, all connections break; what arrived is not sent again, not even in part."""
+def test_push_after_a_lost_network_continues(server: Server, tmp_path: Path) -> None:
+    """After the first blob all connections break; the next push does not send uploaded blobs again."""
     with FaultProxy(server.host) as proxy:
         recorded = Recording()
         made = small_image(*(small_layer(f"{number}", f"{tmp_path} {number}".encode()) for number in range(9)))
 
-        def last(handler: Handler) -> None:
+        def break_connections(handler: Handler) -> None:
             for method in ("HEAD", "POST", "PUT"):
                 proxy.fault(method, "", "reset", times=999)
             handler.route()
 
-        proxy.fault("PUT", "/blobs/", last)
+        proxy.fault("PUT", "/blobs/", break_connections)
         with pytest.raises(TransientError, match=r"gave up after 6 tries \(\d of 10 blobs are there"):
             push(recorded.remote, made, [name(proxy, "a11/in:1")])
-        arrived = blobs(server, "a11/in")
+        arrived = count_blobs(server, "a11/in")
         proxy.faults.clear()
         proxy.requests.clear()
         pushed = push(recorded.remote, made, [name(proxy, "a11/in:1")])
-        assert len(pushed.arrived) == sent(proxy) == 10 - arrived
-        assert blobs(server, "a11/in") == 10
+        assert len(pushed.arrived) == count_sent_blobs(proxy) == 10 - arrived
+        assert count_blobs(server, "a11/in") == 10
 
 
-def sent(proxy: FaultProxy) -> int:
-    """Return the number of blobs that were sent; each of them once."""
+def count_sent_blobs(proxy: FaultProxy) -> int:
+    """Count the blobs that were sent, after a check that none was sent twice."""
     paths = [request.path for request in proxy.requests if (request.method, "/blobs/" in request.path) == ("PUT", True)]
     digests = [path.rpartition("digest=")[2] for path in paths]
     assert len(digests) == len(set(digests))
     return len(digests)
 
 
-def test_twenty_pushes_at_once(server: Server) -> None:
-    """20 of 20 are there, though this registry answers 500 now and then when several bring it the same blob."""
+def test_twenty_parallel_pushes(server: Server) -> None:
+    """All succeed, though docker-registry sometimes returns 500 for parallel uploads of the same blob."""
     with FaultProxy(server.host) as proxy:
         allowed = re.compile(r"(500 Internal Server Error|400 Bad Request \(DIGEST_INVALID .*\)); again in")
-        assert all(allowed.search(line) for line in twenty(proxy, Policy()))
-        assert blobs(server, "a10") == 41
-        assert len(pulled(proxy)) == 20
+        assert all(allowed.search(line) for line in push_twenty(proxy, Policy()))
+        assert count_blobs(server, "a10") == 41
+        assert len(pull_digests(proxy)) == 20
 
 
-def test_twenty_pushes_at_once_to_a_registry_with_a_limit(server: Server) -> None:
-    """It takes ten manifests a second and answers 429 without a hint to more, as ECR does: 20 of 20."""
-    tenth = 0.1  # all waits are a tenth of what they are
+def test_twenty_parallel_pushes_with_a_rate_limit(server: Server) -> None:
+    """The registry accepts ten manifests a second, then returns 429 without Retry-After, as ECR does. All succeed."""
+    scale = 0.1  # the test runs ten times faster
     with FaultProxy(server.host) as proxy:
-        taken: list[float] = []
+        accepted: list[float] = []
 
-        def limited(handler: Handler) -> None:
+        def limit_rate(handler: Handler) -> None:
             with proxy.guard:
                 now = time.monotonic()
-                taken[:] = [then for then in taken if now - then < tenth]
-                allowed = len(taken) < 10
-                taken.extend([now] * allowed)
+                accepted[:] = [then for then in accepted if now - then < scale]
+                allowed = len(accepted) < 10
+                accepted.extend([now] * allowed)
             handler.route() if allowed else handler.error(429, "TOOMANYREQUESTS", "Rate exceeded")
 
-        proxy.fault("PUT", "/manifests/", limited, times=9999)
-        lines = twenty(proxy, Policy(sleep=lambda seconds: time.sleep(seconds * tenth)))
+        proxy.fault("PUT", "/manifests/", limit_rate, times=9999)
+        lines = push_twenty(proxy, Policy(sleep=lambda seconds: time.sleep(seconds * scale)))
         assert lines
         assert all("429 Too Many Requests (TOOMANYREQUESTS Rate exceeded); again in" in line for line in lines)
-        assert len(pulled(proxy)) == 20
+        assert len(pull_digests(proxy)) == 20
 
 
-def twenty(proxy: FaultProxy, policy: Policy) -> list[str]:
-    """Twenty pushes that begin at once; what they told."""
+def push_twenty(proxy: FaultProxy, policy: Policy) -> list[str]:
+    """Run twenty pushes in parallel; return their log lines."""
     start, lines = Barrier(20), list[str]()
     shared = small_layer("shared", b"shared by all" * 5000)
 
@@ -213,8 +212,8 @@ def twenty(proxy: FaultProxy, policy: Policy) -> list[str]:
     return lines
 
 
-def pulled(proxy: FaultProxy) -> set[str]:
-    """The digests under the twenty tags."""
+def pull_digests(proxy: FaultProxy) -> set[str]:
+    """Return the digests of the twenty tags."""
     with tempfile.TemporaryDirectory() as directory:
         store = open_store(Path(directory))
         return {pull(Recording().remote, name(proxy, f"a10:{number}"), AMD64, store).digest for number in range(20)}

@@ -1,4 +1,4 @@
-"""Builds of which nothing changed: what they leave out, and that any single change is noticed."""
+"""Unchanged builds: a remembered result is used, and any single change of the input is noticed."""
 
 import os
 import shutil
@@ -19,17 +19,17 @@ from tests.conftest import run as run_program
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, environment, run_in
-from tests.integration.prepared_build import push_image, serve_base
+from tests.integration.prepared_build import push_base, push_image
 from tests.integration.remembered_build import (
     CHANGES,
-    Bench,
     Edit,
+    RememberedBuild,
     Undo,
-    added,
+    add_file,
     append,
-    changed,
-    command,
-    remembered,
+    build_and_remember,
+    command_of,
+    edit_file,
     restorer,
     swap_a_byte,
 )
@@ -83,12 +83,12 @@ ENTRIES = {"hatchling": ("hatchling.cli", "hatchling"), "hatch-docker": ("hatch_
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Bench]:
-    """A project in a repository: a base's tag, `files` with a link, an ignored file in its wheel, a dotenv report."""
+def remembered(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[RememberedBuild]:
+    """Remember a build of a project in git: a base by tag, `files` with a link, an ignored file, a dotenv report."""
     place = tmp_path_factory.mktemp("unchanged")
     root, imported = place / "above/project", place / "imported"
     with FakeRegistry() as registry, pytest.MonkeyPatch.context() as patch:
-        base = serve_base(registry, cache, place / "base")
+        base = push_base(registry, cache, place / "base")
         write_files(write_project("hello", root, base=base, options=OPTIONS), FILES)
         pyproject = root / "pyproject.toml"
         pyproject.write_text(pyproject.read_text().replace("[project]", f"[project]\n{LICENCE}"))
@@ -97,56 +97,57 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Ben
         imported.mkdir()
         patch.syspath_prepend(str(imported))
         home = {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")}
-        environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})  # so that it says why there is no memory
-        yield remembered(root, environ, place, registry)
+        environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})  # prints why a build is not remembered
+        yield build_and_remember(root, environ, place, registry)
 
 
-def committed(root: Path) -> Undo:
+def add_commit(root: Path) -> Undo:
     git(root, "commit", "--allow-empty", "-qm", "more")
     return lambda: git(root, "reset", "-q", "--soft", "HEAD~1")
 
 
-def branched(root: Path) -> Undo:
+def switch_branch(root: Path) -> Undo:
     git(root, "checkout", "-q", "-b", "other")
     return lambda: (git(root, "checkout", "-q", "main"), git(root, "branch", "-qD", "other"))
 
 
-def unversioned(root: Path) -> Undo:
+def remove_repository(root: Path) -> Undo:
     (root / ".git").rename(root / "../../git")
     return lambda: (root / "../../git").rename(root / ".git")
 
 
-def made_directory(root: Path) -> Undo:
+def make_directory(root: Path) -> Undo:
     (root / "data/empty").mkdir()
     return (root / "data/empty").rmdir
 
 
 EDITS: dict[str, Edit] = {
-    **{f"{name} is {title}": changed(name, change) for name in EXISTING for title, change in CHANGES.items()},
-    **{f"{name} is new": added(name) for name in NEW},
-    "a commit": committed, "a branch": branched, "no repository": unversioned, "an empty directory": made_directory,
+    **{f"{name} is {title}": edit_file(name, change) for name in EXISTING for title, change in CHANGES.items()},
+    **{f"{name} is new": add_file(name) for name in NEW},
+    "a commit": add_commit, "a branch": switch_branch, "no repository": remove_repository,
+    "an empty directory": make_directory,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("names", [list(EDITS)[start::8] for start in range(8)], ids=str)
-def test_a_single_edit_is_noticed(names: list[str], bench: Bench) -> None:
-    """Sources, ignored files of the wheel, locks, tables, files in dist/, configuration of the user, commits."""
-    assert [name for name in names if not bench.notices(EDITS[name])] == []
+def test_single_edit_is_noticed(names: list[str], remembered: RememberedBuild) -> None:
+    """Of sources, ignored files in the wheel, locks, tables, dist/, the user's configuration, or the repository."""
+    assert [name for name in names if not remembered.is_noticed(EDITS[name])] == []
 
 
-def moved_away(root: Path) -> Undo:
+def move_away(root: Path) -> Undo:
     (root / "data/sub").rename(root / "../sub")
     return lambda: (root / "../sub").rename(root / "data/sub")
 
 
-def set_back(_root: Path) -> Undo:
+def set_clock_back(_root: Path) -> Undo:
     patch, now = pytest.MonkeyPatch(), time.monotonic
     patch.setattr(time, "monotonic", lambda: now() + 1)
     return patch.undo
 
 
-def of_another_build(root: Path) -> Undo:
-    """Give the image another name, as a build of other variables does that writes the same files."""
+def write_another_receipt(root: Path) -> Undo:
+    """Change the tags in the receipt, as a parallel build with other variables would."""
     undo = restorer(root / DIST[1])
     receipt = replace(read_receipt(root / DIST[1]), tags=("other",))
     receipt.write(root / DIST[1])
@@ -154,139 +155,140 @@ def of_another_build(root: Path) -> Undo:
 
 
 @pytest.mark.parametrize("edit", [
-    changed("data/sub/b", Path.unlink), changed("hello.py", Path.unlink), added("data/sub/new"), moved_away, set_back,
-    of_another_build, changed(DIST[0], swap_a_byte), changed(DIST[2], append),
+    edit_file("data/sub/b", Path.unlink), edit_file("hello.py", Path.unlink), add_file("data/sub/new"), move_away,
+    set_clock_back, write_another_receipt, edit_file(DIST[0], swap_a_byte), edit_file(DIST[2], append),
 ])  # fmt: skip
-def test_what_happens_while_the_build_runs_leaves_no_memory(edit: Edit, bench: Bench) -> None:
-    """Files that go or come, a clock set back, another build: no memory is left, as the build read something else."""
+def test_changes_during_the_build_prevent_remembering(edit: Edit, remembered: RememberedBuild) -> None:
+    """The build may have read other input: files are removed or added, the clock is set back, another build runs."""
     time.sleep(2 * RECENT)
-    (bench.ctx.store.root / "facts" / KIND / command(bench.root, bench.environ).key).unlink(missing_ok=True)
+    key = command_of(remembered.root, remembered.environ).key
+    (remembered.ctx.store.root / "facts" / KIND / key).unlink(missing_ok=True)
     undo: list[Undo] = []
-    bench.remember(lambda: undo.append(edit(bench.root)))
-    recalled = bench.is_recalled()
+    remembered.remember(lambda: undo.append(edit(remembered.root)))
+    recalled = remembered.is_recalled()
     undo[0]()
     assert not recalled
 
 
-def test_another_environment_of_python_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have another hatchling, which writes its version into the wheel; its variables may be the same."""
+def test_change_of_sys_path_is_noticed(remembered: RememberedBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another environment may have another hatchling, which writes its version into the wheel."""
 
-    def other(_root: Path) -> Undo:
+    def change_path(_root: Path) -> Undo:
         monkeypatch.setattr(sys, "path", [*sys.path, "/other/site-packages"])
         return monkeypatch.undo
 
-    assert bench.notices(other)
+    assert remembered.is_noticed(change_path)
 
 
-def test_a_pipeline_that_cannot_be_told_is_an_ordinary_build_without_lines(bench: Bench, tmp_path: Path) -> None:
+def test_unwritable_pipeline_output_is_an_ordinary_build(remembered: RememberedBuild, tmp_path: Path) -> None:
     time.sleep(2 * RECENT)
-    bench.remember()
+    remembered.remember()
     lines: list[str] = []
-    environ = {**bench.environ, "GITHUB_OUTPUT": str(tmp_path / "none/output")}
-    assert recall(command(bench.root, environ), lines.append, 0) is None
+    environ = {**remembered.environ, "GITHUB_OUTPUT": str(tmp_path / "none/output")}
+    assert recall(command_of(remembered.root, environ), lines.append, 0) is None
     assert lines == []
 
 
-def test_two_hundred_inputs_are_tried() -> None:
+def test_at_least_200_inputs_are_changed() -> None:
     assert len(EDITS) + len(VARIABLES) >= 200
 
 
-def test_a_variable_is_noticed(bench: Bench) -> None:
+def test_change_of_a_variable_is_noticed(remembered: RememberedBuild) -> None:
     time.sleep(2 * RECENT)
-    bench.remember()
-    assert bench.is_recalled({"PWD": "/", "SHLVL": "7", "_": "x"})
-    lines: list[str] = []  # -q shows none and -v all, whichever build is remembered
+    remembered.remember()
+    assert remembered.is_recalled({"PWD": "/", "SHLVL": "7", "_": "x"})
+    lines: list[str] = []  # the remembered build prints none with -q; -v needs an ordinary build
     for verbosity, variables in ((-1, {"HATCH_QUIET": "1"}), (1, {"HATCH_VERBOSE": "1"})):
-        found = recall(command(bench.root, {**bench.environ, **variables}), lines.append, verbosity)
+        found = recall(command_of(remembered.root, {**remembered.environ, **variables}), lines.append, verbosity)
         assert (found is not None, lines) == (verbosity < 0, [])
-    assert [name for name in VARIABLES if bench.is_recalled({name: "1"})] == []
+    assert [name for name in VARIABLES if remembered.is_recalled({name: "1"})] == []
 
 
-def test_a_tag_that_names_another_base_is_noticed(bench: Bench) -> None:
-    name = f"{bench.registry.host}/base:1"
+def test_moved_tag_of_the_base_is_noticed(remembered: RememberedBuild) -> None:
+    name = f"{remembered.registry.host}/base:1"
 
-    def pushed(_root: Path) -> Undo:
-        manifests = bench.registry.repositories["base"].manifests
+    def push_another_base(_root: Path) -> Undo:
+        manifests = remembered.registry.repositories["base"].manifests
         before = manifests["1"]
         push_image(small_image(), name)
         return lambda: manifests.update({"1": before})
 
-    assert bench.notices(pushed)
+    assert remembered.is_noticed(push_another_base)
 
 
-def test_a_memory_that_is_damaged_or_a_day_old_is_an_ordinary_build(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_damaged_or_old_record_is_not_used(
+    remembered: RememberedBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = bench.ctx.store.root / "facts" / KIND / command(bench.root, bench.environ).key
-    assert bench.notices(lambda _root: (append(path), restorer(path))[1])
+    path = remembered.ctx.store.root / "facts" / KIND / command_of(remembered.root, remembered.environ).key
+    assert remembered.is_noticed(lambda _root: (append(path), restorer(path))[1])
     now = time.time()
 
     def later(_root: Path) -> Undo:
         monkeypatch.setattr(time, "time", lambda: now + 2 * LIFETIME)
         return monkeypatch.undo
 
-    assert bench.notices(later)
+    assert remembered.is_noticed(later)
 
 
 @pytest.mark.parametrize("place", [".", "..", "../.."])
-def test_a_memory_that_others_may_write_is_not_read(place: str, bench: Bench) -> None:
-    """A forged one names files to write."""
-    path = bench.ctx.store.root / "facts" / KIND / place
+def test_record_that_others_can_write_is_not_used(place: str, remembered: RememberedBuild) -> None:
+    """A forged record could name files to write."""
+    path = remembered.ctx.store.root / "facts" / KIND / place
     mode = path.stat().st_mode
 
-    def opened(_root: Path) -> Undo:
+    def make_writable(_root: Path) -> Undo:
         path.chmod(0o777)
         return lambda: path.chmod(mode)
 
-    assert bench.notices(opened)
+    assert remembered.is_noticed(make_writable)
 
 
 @pytest.mark.parametrize(("words", "imported"), [
     (["hatchling", "build", "-t", "docker"], []), (["hatchling", "build", "-t", "docker:push"], ["urllib3"]),
     (["hatch-docker", "build"], []), (["hatch-docker", "build", "--push"], ["urllib3"]),
 ], ids=" ".join)
-def test_an_unchanged_build_says_and_writes_the_same_and_imports_no_library(
-    words: list[str], imported: list[str], tmp_path: Path, cache: Path, bench: Bench
+def test_remembered_build_equals_an_ordinary_one(
+    words: list[str], imported: list[str], tmp_path: Path, cache: Path, remembered: RememberedBuild
 ) -> None:
-    """The same as an ordinary build without changes: its lines, its receipt, and the outputs of a pipeline.
+    """Its lines, its receipt and the outputs for pipelines are those of an ordinary build without changes.
 
-    The ordinary one imports neither pydantic nor, unless it pushes, a client of a server.
+    It imports neither pydantic nor, unless it pushes, an HTTP client.
     """
-    name = f"{bench.registry.host}/{tmp_path.name.lower().replace('_', '-')}"
+    name = f"{remembered.registry.host}/{tmp_path.name.lower().replace('_', '-')}"
     project = write_project("hello", tmp_path / "p", options=f'image = "{name}"\ndotenv = "image.env"')
     module, entry = ENTRIES[words[0]]
     program = BUILD.format(words=words, module=module, name=entry)
 
     def run(name: str = "", **variables: str) -> tuple[str, list[Any]]:
-        told = tmp_path / (name or "untold")
-        variables |= {"GITHUB_OUTPUT": str(told)} if name else {}
+        outputs = tmp_path / (name or "untold")
+        variables |= {"GITHUB_OUTPUT": str(outputs)} if name else {}
         outcome = run_in(project, cache, sys.executable, "-c", program, variables=variables)
         assert outcome.status == 0, outcome.output
-        *lines, modules = outcome.output.splitlines()
-        texts = [path.read_text() for path in (told, project / "image.env") if path.exists()]
+        *lines, imports = outcome.output.splitlines()
+        texts = [path.read_text() for path in (outputs, project / "image.env") if path.exists()]
         done = [{**delivery, "seconds": 0} for delivery in outcome.receipt["deliveries"]]
-        return modules, [lines, {**outcome.receipt, "timings": {}, "steps": [], "deliveries": done}, *texts]
+        return imports, [lines, {**outcome.receipt, "timings": {}, "steps": [], "deliveries": done}, *texts]
 
     run()
-    modules, ordinary = run("ordinary", OTHER="1")  # another variable is another memory
-    assert modules == str(["packaging", *imported])  # the options are remembered by themselves
+    imports, ordinary = run("ordinary", OTHER="1")  # with another variable the build is not remembered
+    assert imports == str(["packaging", *imported])  # the options have a cache of their own
     run()
-    modules, unchanged = run()
-    assert modules == str(imported)
+    imports, unchanged = run()
+    assert imports == str(imported)
     assert "nothing changed since the previous build" in unchanged[0]
     assert run("unchanged")[1] == ordinary
 
 
-def test_options_of_the_command_line_are_noticed(tmp_path: Path, cache: Path) -> None:
-    """Each set of them has its own memory; with --no-cache everything is made again, and the user's cache stays."""
+def test_command_line_options_are_noticed(tmp_path: Path, cache: Path) -> None:
+    """Each set of options is remembered separately. With --no-cache the layers are made again; the cache stays."""
     with FakeRegistry() as registry:
-        project = write_project("hello", tmp_path / "p", base=serve_base(registry, cache, tmp_path / "base"))
-        time.sleep(2 * RECENT)  # a file that was just written leaves no memory
+        project = write_project("hello", tmp_path / "p", base=push_base(registry, cache, tmp_path / "base"))
+        time.sleep(2 * RECENT)  # a build is not remembered if a file was written a moment before
 
         def run(*words: str) -> tuple[bool, Outcome]:
             outcome = run_in(project, cache, sys.executable, "-m", "hatch_docker", "build", *words)
             assert outcome.status == 0, outcome.output
-            return list(outcome.receipt["timings"]) == ["build"], outcome  # as a memory says
+            return list(outcome.receipt["timings"]) == ["build"], outcome  # the remembered build
 
         run("-t", "shop:1")
         unchanged, first = run("-t", "shop:1")
@@ -295,18 +297,18 @@ def test_options_of_the_command_line_are_noticed(tmp_path: Path, cache: Path) ->
         for tag in ("2", "1"):
             unchanged, other = run("-t", f"shop:{tag}")
             assert not unchanged
-            assert (other.receipt["tags"], other.digest, other.made()) == ([tag], first.digest, [])
+            assert (other.receipt["tags"], other.digest, other.new_layers()) == ([tag], first.digest, [])
         before = len(registry.requests)
         unchanged, again = run("-t", "shop:1", "--no-cache")
         assert not unchanged
-        assert (again.digest, again.made()) == (first.digest, ["project"])
+        assert (again.digest, again.new_layers()) == (first.digest, ["project"])
         assert len(registry.requests) > before
         assert list((cache / "v1/tmp").iterdir()) == []
-        assert run("-t", "shop:1")[1].made() == []
+        assert run("-t", "shop:1")[1].new_layers() == []
 
 
-def test_an_edited_project_is_another_image(tmp_path: Path, cache: Path) -> None:
-    """Whole builds, each after an unchanged one: the digest is that of a build in another directory."""
+def test_edited_project_has_another_digest(tmp_path: Path, cache: Path) -> None:
+    """Three builds after each edit: all have the digest of a build in another directory."""
     project = write_project("hello", tmp_path / "p")
     digests = set()
     edits = {"hello.py": "EDIT = 1\n", "pyproject.toml": 'user = "1000"\n', "hatch.toml": "[build]\nexclude = ['x']\n"}
@@ -318,10 +320,10 @@ def test_an_edited_project_is_another_image(tmp_path: Path, cache: Path) -> None
         other = shutil.copytree(project, tmp_path / f"other-{name}", ignore=shutil.ignore_patterns("dist"))
         assert {*found} == {build(other, cache).digest}
         digests |= {*found}
-    assert len(digests) == 3  # hatch.toml excludes nothing that there is
+    assert len(digests) == 3  # hatch.toml excludes a file that does not exist
 
 
-LATE = """
+EDIT_AFTER_READING = """
 import os, sys, time
 from pathlib import Path
 from hatchling.bridge.app import Application
@@ -329,7 +331,7 @@ from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 plugins, root = PluginManager(), os.getcwd()
 metadata, builder = ProjectMetadata(root, plugins), plugins.builder.get("docker")
-metadata.config, metadata.core.name  # as a target before does
+metadata.config, metadata.core.name  # an earlier target reads them
 if "user" not in metadata.config["tool"]["hatch-docker"]:
     with open("pyproject.toml", "a") as stream:
         stream.write('user = "1000"\\n')
@@ -338,17 +340,17 @@ list(builder(root, plugin_manager=plugins, metadata=metadata, app=Application())
 """
 
 
-def test_an_edit_while_another_target_is_built_is_noticed(tmp_path: Path, cache: Path) -> None:
-    """All targets of `hatch build -t wheel -t docker` share the pyproject.toml that the first one read."""
+def test_edit_while_another_target_is_built_is_noticed(tmp_path: Path, cache: Path) -> None:
+    """All targets of `hatch build -t wheel -t docker` use the pyproject.toml that the first target has read."""
     project = write_project("hello", tmp_path / "p")
     for _ in range(2):
-        outcome = run_in(project, cache, sys.executable, "-c", LATE)
+        outcome = run_in(project, cache, sys.executable, "-c", EDIT_AFTER_READING)
         assert outcome.status == 0, outcome.output
     assert outcome.image().config_json["config"]["User"] == "1000"
 
 
 @pytest.mark.engine
-def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Path, cache: Path) -> None:
+def test_image_missing_in_the_daemon_is_loaded_again(docker: str, tmp_path: Path, cache: Path) -> None:
     project = write_project("hello", tmp_path / "p")
     name = "hatch-docker-unchanged"
     variables = {
@@ -372,18 +374,18 @@ def test_an_image_that_left_the_daemon_is_loaded_again(docker: str, tmp_path: Pa
 
 
 @pytest.mark.engine
-def test_podman_is_asked_only_when_its_images_change(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+def test_podman_runs_only_if_its_images_have_changed(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
     project, log = write_project("hello", tmp_path / "p"), tmp_path / "log"
     script = f'#!/bin/sh\necho "$@" >> {log}\nexec {need("podman")} "$@"\n'
     wrapper = write_files(tmp_path / "bin", {"podman": script})
     (wrapper / "podman").chmod(0o755)
     path = {"PATH": f"{wrapper}:{os.environ['PATH']}", "DOCKER_HOST": f"unix://{tmp_path}/none"}
     variables = {**podman, **path, "HATCH_DOCKER_LOAD": "always", "XDG_RUNTIME_DIR": str(tmp_path)}
-    time.sleep(2 * RECENT)  # a file that was just written leaves no memory
+    time.sleep(2 * RECENT)  # a build is not remembered if a file was written a moment before
     build(project, cache, variables=variables)
-    asked = log.read_text()
+    calls = log.read_text()
     build(project, cache, variables=variables)
-    assert log.read_text() == asked
+    assert log.read_text() == calls
     run_program("podman", "rmi", "--all", "--force", variables=podman)
     assert "hello:1.0.0" in build(project, cache, variables=variables).output
-    assert {"load", "pull"} & {*log.read_text().removeprefix(asked).split()}
+    assert {"load", "pull"} & {*log.read_text().removeprefix(calls).split()}

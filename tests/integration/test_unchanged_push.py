@@ -1,4 +1,4 @@
-"""Builds that push, of which nothing changed: what they ask the registries, and what any other answer does."""
+"""Unchanged builds that push: their requests to the registries, and the effect of other responses."""
 
 import json
 import time
@@ -14,7 +14,15 @@ from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build, environment
 from tests.integration.prepared_build import push_image
-from tests.integration.remembered_build import Bench, Undo, added, append, changed, command, remembered
+from tests.integration.remembered_build import (
+    RememberedBuild,
+    Undo,
+    add_file,
+    append,
+    build_and_remember,
+    command_of,
+    edit_file,
+)
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -23,8 +31,8 @@ PUSHED = ("pushed", "other/copy")
 
 
 @pytest.fixture(scope="module")
-def pushing(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Bench]:
-    """A project that is pushed to two repositories under two tags; the registry's list of referrers is a tag."""
+def pushing(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[RememberedBuild]:
+    """Remember a push to two repositories with two tags; the registry has no referrers API."""
     place = tmp_path_factory.mktemp("pushing")
     with FakeRegistry() as registry:
         names = [f"{registry.host}/{name}" for name in PUSHED]
@@ -32,19 +40,19 @@ def pushing(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[B
         root = write_project("hello", place / "project", options=options)
         home = {"HOME": str(place / "home"), "XDG_CONFIG_HOME": str(place / "home/config")}
         environ = environment(cache, {**home, "HATCH_VERBOSE": "1"})
-        yield remembered(root, environ, place, registry, pushes=True)
+        yield build_and_remember(root, environ, place, registry, pushes=True)
 
 
 Remote = Callable[[FakeRegistry], Undo]
 
 
-def lost(repository: str, of: Callable[[str], bool]) -> Remote:
-    """Remove manifests of a repository by their names."""
+def remove_manifests(repository: str, selects: Callable[[str], bool]) -> Remote:
+    """Return an edit that removes the manifests of a repository whose name (tag or digest) `selects` accepts."""
 
     def edit(registry: FakeRegistry) -> Undo:
         manifests = registry.repository(repository).manifests
         before = dict(manifests)
-        for name in filter(of, before):
+        for name in filter(selects, before):
             del manifests[name]
         assert manifests != before
         return lambda: manifests.update(before)
@@ -52,15 +60,15 @@ def lost(repository: str, of: Callable[[str], bool]) -> Remote:
     return edit
 
 
-def moved(registry: FakeRegistry) -> Undo:
+def move_tag(registry: FakeRegistry) -> Undo:
     manifests = registry.repositories["other/copy"].manifests
     before = manifests["latest"]
     push_image(small_image(), f"{registry.host}/other/copy:latest")
     return lambda: manifests.update({"latest": before})
 
 
-def unlisted(registry: FakeRegistry) -> Undo:
-    """Take a document out of the list of what is attached, as another client does that writes it at the same time."""
+def remove_referrer(registry: FakeRegistry) -> Undo:
+    """Remove a document from the list of referrers, as a parallel write of another client can."""
     manifests = registry.repositories["pushed"].manifests
     (tag,) = (name for name in manifests if name.startswith("sha256-"))
     before = manifests[tag]
@@ -69,7 +77,7 @@ def unlisted(registry: FakeRegistry) -> Undo:
     return lambda: manifests.update({tag: before})
 
 
-def failing(action: object, method: str = "HEAD", part: str = "/manifests/latest") -> Remote:
+def fail_requests(action: object, method: str = "HEAD", part: str = "/manifests/latest") -> Remote:
     def edit(registry: FakeRegistry) -> Undo:
         registry.fault(method, part, action)
         return registry.faults.clear
@@ -77,58 +85,58 @@ def failing(action: object, method: str = "HEAD", part: str = "/manifests/latest
     return edit
 
 
-def login_wanted(registry: FakeRegistry) -> Undo:
+def require_login(registry: FakeRegistry) -> Undo:
     registry.password = "secret"
     return lambda: setattr(registry, "password", "")
 
 
 REMOTE: dict[str, Remote] = {
-    "a tag is gone": lost("pushed", lambda name: name == "latest"), "a tag has moved": moved,
-    "nothing is left": lost("other/copy", bool), "the list of documents is gone": lost(
-        "pushed", lambda name: name.startswith("sha256-")), "a document is not listed": unlisted,
-    "no digest": failing(200), "an error": failing(503), "no answer": failing("reset"), "refused": failing(403),
-    "a list of documents that cannot be read": failing(500, "GET", "/manifests/sha256-"),
-    "a login is wanted": login_wanted,
+    "tag removed": remove_manifests("pushed", lambda name: name == "latest"), "tag moved": move_tag,
+    "all manifests removed": remove_manifests("other/copy", bool), "list of referrers removed": remove_manifests(
+        "pushed", lambda name: name.startswith("sha256-")), "document not listed": remove_referrer,
+    "response without digest": fail_requests(200), "503": fail_requests(503), "reset": fail_requests("reset"),
+    "403": fail_requests(403), "list of referrers fails": fail_requests(500, "GET", "/manifests/sha256-"),
+    "login required": require_login,
 }  # fmt: skip
 
 
-def test_what_left_a_registry_is_pushed_again(pushing: Bench) -> None:
-    """Whatever the registry answers but the same digests is an ordinary build."""
+def test_change_in_a_registry_is_noticed(pushing: RememberedBuild) -> None:
+    """Any response without the expected digests causes an ordinary build."""
     edits = [(name, partial(lambda edit, _root: edit(pushing.registry), edit)) for name, edit in REMOTE.items()]
-    assert [name for name, edit in edits if not pushing.notices(edit)] == []
+    assert [name for name, edit in edits if not pushing.is_noticed(edit)] == []
 
 
-def test_a_pushing_build_looks_at_what_decides_the_push(pushing: Bench) -> None:
-    """The variables of the push, the user's logins, and the receipt."""
+def test_change_of_the_pushs_settings_is_noticed(pushing: RememberedBuild) -> None:
+    """Variables, logins of the user, and the receipt. The remembered build sends eight requests."""
     variables = ("REGISTRIES", "TAGS", "IMAGE", "SIGN_KEY", "PUSH", "ALLOW_DIRTY", "CACHE_TO", "SBOM")
     time.sleep(2 * RECENT)
     pushing.remember()
-    asked = len(pushing.registry.requests)
+    first = len(pushing.registry.requests)
     assert pushing.is_recalled()
-    found = [(request.method, request.path.partition("sha256")[0]) for request in pushing.registry.requests[asked:]]
-    places = [f"/v2/{name}" for name in PUSHED]
+    found = [(request.method, request.path.partition("sha256")[0]) for request in pushing.registry.requests[first:]]
+    repositories = [f"/v2/{name}" for name in PUSHED]
     assert sorted(found) == sorted(
-        item for place in places for item in (
+        item for place in repositories for item in (
             ("HEAD", f"{place}/manifests/1"), ("HEAD", f"{place}/manifests/latest"),
             ("GET", f"{place}/referrers/"), ("GET", f"{place}/manifests/"),
         )
     )  # fmt: skip
     assert [name for name in variables if pushing.is_recalled({f"HATCH_DOCKER_{name}": "1"})] == []
-    assert recall(command(pushing.root, pushing.environ), lambda _line: None, 0) is None  # without the push
+    assert recall(command_of(pushing.root, pushing.environ), lambda _line: None, 0) is None  # without the push
     files = ("../home/.docker/config.json", "../home/config/containers/auth.json")
-    assert [name for name in files if not pushing.notices(added(name))] == []
-    assert pushing.notices(changed("dist/hello-1.0.0.image.json", append))
+    assert [name for name in files if not pushing.is_noticed(add_file(name))] == []
+    assert pushing.is_noticed(edit_file("dist/hello-1.0.0.image.json", append))
 
 
-def test_a_pushed_index_has_all_its_images(pushing: Bench, tmp_path: Path, cache: Path) -> None:
-    """Jobs that clean a registry remove manifests without a tag; the next build brings them back."""
+def test_missing_image_of_a_pushed_index_is_pushed_again(pushing: RememberedBuild, tmp_path: Path, cache: Path) -> None:
+    """Clean-up jobs of registries remove manifests without a tag."""
     name = f"{pushing.registry.host}/index"
     options = f'image = "{name}"\nplatforms = ["linux/amd64", "linux/arm64"]\nsbom = []\nprovenance = false'
     project = write_project("hello", tmp_path / "p", options=options)
     build(project, cache, verb="docker:push")
-    asked = len(pushing.registry.requests)
+    first = len(pushing.registry.requests)
     assert "nothing changed" in build(project, cache, verb="docker:push").output
-    assert {request.method for request in pushing.registry.requests[asked:]} == {"HEAD"}
+    assert {request.method for request in pushing.registry.requests[first:]} == {"HEAD"}
     manifests = pushing.registry.repositories["index"].manifests
     image = next(digest for digest in manifests if digest != build(project, cache, verb="docker:push").digest)
     del manifests[image]

@@ -1,4 +1,4 @@
-"""No daemon, no network, no root, and no file touched but those of the build: each observed from outside."""
+"""Builds without a daemon, a network and root rights, which change only their own files: observed with strace."""
 
 import os
 import re
@@ -20,7 +20,7 @@ PREPARE = 'ip link set lo up && mount -t tmpfs tmpfs /run && exec "$@"'
 
 
 def programs_without_engines(directory: Path) -> Path:
-    """A directory of all programs of this machine, but those that run containers."""
+    """Return a directory with links to all programs of this machine except container engines."""
     directory.mkdir()
     for place in ("/bin", "/usr/bin", "/usr/sbin", "/sbin"):
         for path in Path(place).iterdir():
@@ -30,14 +30,14 @@ def programs_without_engines(directory: Path) -> Path:
 
 
 def edit(project: Path) -> None:
-    """Other C code than anybody compiled before."""
+    """Change the C code, so that no cache has the compiled result."""
     (source,) = project.rglob("*.c")
     source.write_text(f'{source.read_text()}\nconst char mark[] = "{project}";\n')
 
 
 @pytest.mark.engine
-def test_without_daemon_and_network_an_image_is_made_pushed_and_built_upon(tmp_path: Path, cache: Path) -> None:
-    """In a network namespace of its own, with the cache of a build before: C code is compiled, too."""
+def test_build_and_push_without_daemon_and_network(tmp_path: Path, cache: Path) -> None:
+    """In a separate network namespace, with the cache of an earlier build. C code is compiled."""
     need("docker-registry")
     project = write_project("c-extension", tmp_path / "p")
     first = build(project, cache).digest
@@ -52,11 +52,11 @@ def test_without_daemon_and_network_an_image_is_made_pushed_and_built_upon(tmp_p
     assert done.returncode == 0, done.stdout
     again = build(project, cache)
     assert again.digest == done.stdout.split()[-1] != first
-    assert again.made() == []
+    assert again.new_layers() == []
 
 
-def test_no_file_is_touched_but_in_cache_output_and_temporary_directory(tmp_path: Path, cache: Path) -> None:
-    """By any process of a build that compiles, as strace sees them; the home directory stays empty."""
+def test_build_writes_only_to_cache_dist_and_tmpdir(tmp_path: Path, cache: Path) -> None:
+    """Checked for all processes of a build that compiles. The home directory stays empty."""
     project = write_project("c-extension", tmp_path / "p")
     edit(project)
     for name in ("home", "tmp"):
@@ -72,13 +72,14 @@ def test_no_file_is_touched_but_in_cache_output_and_temporary_directory(tmp_path
     allowed = [str(cache), str(tmp_path / "tmp"), str(project / "dist")]
     outside = {path for path in changed if not any(path == place or path.startswith(f"{place}/") for place in allowed)}
     assert {path for path in outside if not path.startswith(("/proc/", "/dev/null"))} == set()
-    assert any(path.endswith(".oci.tar") for path in changed), "so changes are seen"
+    assert any(path.endswith(".oci.tar") for path in changed), "strace reports changes"
     assert any("/v1/blobs/" in path for path in changed)
     assert list((tmp_path / "home").iterdir()) == []
 
 
-def test_no_program_of_the_cache_runs_outside_of_the_sandbox(tmp_path: Path, cache: Path) -> None:
-    """Inside, programs have paths of another root; the Python that makes .pyc, and the compiler, are programs too."""
+def test_programs_of_the_cache_run_only_in_the_sandbox(tmp_path: Path, cache: Path) -> None:
+    """In the sandbox programs have paths of another root. Python, which makes .pyc files, and the compiler are traced.
+    """
     project = write_project("c-extension", tmp_path / "p")
     build(project, cache)
     edit(project)

@@ -1,4 +1,4 @@
-"""The user's own package index: what uv resolves and locks there, read by us, is what uv says."""
+"""Locks and resolutions of a real uv with the user's package index: hatch-docker reads the same files as uv."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ conflicts = [[{extra = "a"}, {extra = "b"}]]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with forks, extras that conflict and groups, locked by uv."""
+    """Write a project with forked resolution, conflicting extras and groups, and lock it with uv."""
     root = tmp_path_factory.mktemp("proj")
     (root / "pyproject.toml").write_text(PROJECT)
     uv(root, "lock", "--python", "3.11")
@@ -62,10 +62,10 @@ def ctx(tmp_path: Path) -> Context:
 @pytest.mark.parametrize(
     ("extras", "groups"), [((), ()), (("a", "cli"), ("web",)), (("b",), ())], ids=["plain", "cli", "b"]
 )
-def test_uv_lock_is_read_as_uv_exports_it(
+def test_uv_lock_equals_uv_export(
     project: Path, ctx: Context, target: Target, extras: tuple[str, ...], groups: tuple[str, ...]
 ) -> None:
-    """Our reading of uv.lock and uv's own export select the same files for every target."""
+    """The reader of uv.lock and uv's export select the same files for every target."""
     flags = [*(f"--extra={extra}" for extra in extras), *(f"--group={group}" for group in groups)]
     exported = uv(project, "export", "--frozen", "--format", "pylock.toml", "--no-dev", "--no-header", *flags)
     expected = pins_of(tomllib.loads(exported), LockFile("export", project, project), target)
@@ -73,16 +73,16 @@ def test_uv_lock_is_read_as_uv_exports_it(
     assert len(expected) > 5
 
 
-def test_hashed_requirements(project: Path, ctx: Context) -> None:
-    """A file that uv writes with hashes gives the files that uv.lock gives."""
+def test_requirements_txt_with_hashes(project: Path, ctx: Context) -> None:
+    """A requirements.txt that uv exports with hashes selects the same files as uv.lock."""
     text = uv(project, "export", "--frozen", "--format", "requirements.txt", "--no-dev")
     (project / "requirements.txt").write_text(text)
     pins = pin(LockPlan("requirements", "requirements.txt"), project, AMD64, ctx)
     assert pins == pin(LockPlan("uv", "uv.lock"), project, AMD64, ctx)
 
 
-def test_resolved_and_fetched(tmp_path: Path, ctx: Context) -> None:
-    """Without a lock: wheels for a foreign platform, fetched and verified, and the same the second time."""
+def test_resolution_for_another_platform(tmp_path: Path, ctx: Context) -> None:
+    """Without a lock: the wheels are fetched and verified; a second resolution gives the same result."""
     lock = LockPlan("resolve", requirements=("markupsafe", "idna"))
     pins = pin(lock, tmp_path, TARGETS[1], ctx)
     assert [pin.name for pin in pins] == ["idna", "markupsafe"]

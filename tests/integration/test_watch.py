@@ -1,4 +1,4 @@
-"""A real edit becomes another image in the daemon, and another container, without anybody asking."""
+"""`hatch-docker build --watch --run`: after an edit a new image is built and a new container runs."""
 
 import os
 import signal
@@ -25,14 +25,14 @@ def main():
 """
 
 
-def until(true: Callable[[], object], log: Path) -> None:
+def wait_until(condition: Callable[[], object], log: Path) -> None:
     deadline = time.monotonic() + 120
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
 
 
-def test_an_edit_runs_in_a_new_container_and_an_error_ends_nothing(tmp_path: Path, cache: Path) -> None:
+def test_watch_runs_edits_and_continues_after_an_error(tmp_path: Path, cache: Path) -> None:
     docker = need_docker()
     options = f'image = "{NAME}"\n[tool.hatch.build]\ndirectory = "out"\n'
     project, log = write_program(tmp_path / "p", "watched", MODULE, options), tmp_path / "log"
@@ -42,21 +42,21 @@ def test_an_edit_runs_in_a_new_container_and_an_error_ends_nothing(tmp_path: Pat
         command, stdout=stream, stderr=stream, env=environment, start_new_session=True
     ) as process:
         try:
-            until(lambda: "it says one" in log.read_text(), log)
+            wait_until(lambda: "it says one" in log.read_text(), log)
             first = image(docker)
             (project / "watched.py").write_text(MODULE.replace("one", "two"))
-            until(lambda: "it says two" in log.read_text(), log)
+            wait_until(lambda: "it says two" in log.read_text(), log)
             assert image(docker) != first
             edit(project, 'version = "1.0"', "version =")
-            until(lambda: "not built; watching 2 files" in log.read_text(), log)
+            wait_until(lambda: "not built; watching 2 files" in log.read_text(), log)
             edit(project, "version =\n", 'version = "1.0"\n')
-            until(lambda: log.read_text().rstrip().rpartition("changed: ")[2].count("watching 2 files"), log)
+            wait_until(lambda: log.read_text().rstrip().rpartition("changed: ")[2].count("watching 2 files"), log)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
             assert process.wait(60) == 130
         finally:
             process.kill()
     assert "Traceback" not in log.read_text()
-    until(lambda: not containers(docker), log)
+    wait_until(lambda: not containers(docker), log)
     subprocess.run([docker, "rmi", f"{NAME}:1.0", f"{NAME}:latest"], capture_output=True, check=True)
 
 

@@ -1,4 +1,4 @@
-"""Promises of docs/deploy.md about platforms: a port, signals, certificates, AWS Lambda, OpenShift, bake."""
+"""Statements of docs/deploy.md about platforms: ports, signals, certificates, AWS Lambda, OpenShift, bake."""
 
 import http.server
 import json
@@ -12,7 +12,7 @@ if not Path(__file__).parent.parent.parent.joinpath("docs").is_dir():
     pytest.skip("an sdist has no docs", allow_module_level=True)
 
 from tests.conftest import run
-from tests.integration.builds import command
+from tests.integration.builds import run_command
 from tests.pages import blocks
 from tests.projects import BUILD_SYSTEM, write_files
 
@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 
-if "SLEEP" in os.environ:  # modules that take their time
+if "SLEEP" in os.environ:  # plays modules whose import is slow
     print("importing", flush=True)
     time.sleep(600)
 
@@ -73,21 +73,21 @@ def certificate() -> trustme.CA:
 def image(
     docker: str, certificate: trustme.CA, tmp_path_factory: pytest.TempPathFactory, cache: Path
 ) -> Iterator[str]:
-    """An image by the page's lines and a company's certificate, which both engines and bake make."""
+    """Build an image with the page's options and a company's CA certificate, with both engines and with bake."""
     (block,) = blocks("toml", page="docs/deploy.md", heading="A port from the platform: Cloud Run")
     options = f'image = "{NAME}"\nca-certificates = ["company.crt"]\nhealthcheck.command = ["app"]\n'
     made = project(tmp_path_factory.mktemp("where"), block.text + options + 'healthcheck.start-interval = "1s"\n')
     certificate.cert_pem.write_to_path(str(made / "company.crt"))
     variables = {"SOURCE_DATE_EPOCH": "1700000000"}
-    other = command(made, cache, "build", HATCH_DOCKER_ENGINE="buildkit", **variables)
-    built = command(made, cache, "build", HATCH_DOCKER_LOAD="always", **variables)
+    other = run_command(made, cache, "build", HATCH_DOCKER_ENGINE="buildkit", **variables)
+    built = run_command(made, cache, "build", HATCH_DOCKER_LOAD="always", **variables)
     assert built.status == 0, built.output
     assert built.digest == other.digest, other.output
     settings = json.loads(run(docker, "image", "inspect", f"{NAME}:1.0"))[0]["Config"]
     assert settings["Healthcheck"]["StartInterval"] == 1_000_000_000
-    assert command(made, cache, "dockerfile", HATCH_DOCKER_TAGS="baked", **variables).status == 0
+    assert run_command(made, cache, "dockerfile", HATCH_DOCKER_TAGS="baked", **variables).status == 0
     (block,) = blocks("console", page="docs/deploy.md", heading="docker buildx bake")
-    run("sh", "-euc", block.script().partition("\n")[2], cwd=made)  # dist/ has them by the first line
+    run("sh", "-euc", block.script().partition("\n")[2], cwd=made)  # the first line has run already
     baked = json.loads(run(docker, "image", "inspect", f"{NAME}:baked"))[0]["Config"]
     assert {key: baked[key] for key in ("Entrypoint", "Cmd", "Env", "Healthcheck")} == {
         key: settings[key] for key in ("Entrypoint", "Cmd", "Env", "Healthcheck")
@@ -96,19 +96,19 @@ def image(
     run(docker, "rmi", "-f", f"{NAME}:1.0", f"{NAME}:latest", f"{NAME}:baked")
 
 
-STRICT = ("run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL")
+RESTRICTED = ("run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [((), ["--port", "8000"]), (("-e", "PORT=80"), ["--port", "80"]), (("--user", "1000710000:0"), ["--port", "8000"])],
 )
-def test_a_port_of_the_platform(options: tuple[str, ...], words: list[str], docker: str, image: str) -> None:
-    assert json.loads(run(docker, *STRICT, *options, image)) == [words, "/usr/bin/tini-static"]
+def test_port_from_the_platform(options: tuple[str, ...], words: list[str], docker: str, image: str) -> None:
+    assert json.loads(run(docker, *RESTRICTED, *options, image)) == [words, "/usr/bin/tini-static"]
 
 
-def test_it_ends_when_told_to_while_it_imports(docker: str, image: str) -> None:
-    """By the signal (status 143), and not when patience ends (137)."""
+def test_sigterm_during_imports_ends_the_container(docker: str, image: str) -> None:
+    """Status 143 is SIGTERM; 137 would be SIGKILL after the time limit."""
     name = run(docker, "run", "--detach", "--network=none", "-e", "SLEEP=1", image).strip()
     try:
         while "importing" not in run(docker, "logs", name):
@@ -119,26 +119,26 @@ def test_it_ends_when_told_to_while_it_imports(docker: str, image: str) -> None:
         run(docker, "rm", "--force", name)
 
 
-def test_a_companys_certificate_is_trusted_beside_the_public_ones(
+def test_ca_certificates_are_added_to_the_public_ones(
     docker: str, image: str, certificate: trustme.CA, tmp_path: Path
 ) -> None:
-    """By Python's ssl, and by requests, which has its own."""
+    """For Python's ssl, and for requests, which has its own list."""
     issued = certificate.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "tls.pem"))
     (tmp_path / "tls.pem").chmod(0o644)
     mount = f"{tmp_path}/tls.pem:/tls.pem:ro"
-    said = run(docker, *STRICT, "-v", mount, "--entrypoint", "python", image, "-c", "import app; app.trust()")
-    assert int(said) > 100
+    output = run(docker, *RESTRICTED, "-v", mount, "--entrypoint", "python", image, "-c", "import app; app.trust()")
+    assert int(output) > 100
 
 
 class Runtime(http.server.BaseHTTPRequestHandler):
-    """The Runtime API of AWS Lambda, with one event and no other."""
+    """The Runtime API of AWS Lambda with a single event."""
 
     protocol_version = "HTTP/1.1"
-    answers: list[bytes] = []  # noqa: RUF012
+    responses: list[bytes] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        if self.answers:
+        if self.responses:
             self.close_connection = True
             return
         event = b'{"number": 4}'
@@ -154,30 +154,30 @@ class Runtime(http.server.BaseHTTPRequestHandler):
         self.wfile.write(event)
 
     def do_POST(self) -> None:
-        self.answers.append(self.path.encode() + b" " + self.rfile.read(int(self.headers["Content-Length"])))
+        self.responses.append(self.path.encode() + b" " + self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(202)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
 
-def test_a_function_of_aws_lambda(docker: str, tmp_path: Path, cache: Path) -> None:
-    """By the page's table: one manifest, whose function answers an event of the Runtime API."""
+def test_aws_lambda_function(docker: str, tmp_path: Path, cache: Path) -> None:
+    """The page's table gives an image without an index, whose function handles an event of the Runtime API."""
     (block,) = blocks("toml", page="docs/deploy.md", heading="AWS Lambda")
     made = write_files(tmp_path, {"pyproject.toml": BUILD_SYSTEM + block.text, "app.py": APP})
-    built = command(made, cache, "build", "-t", f"{NAME}:lambda", "--load")
+    built = run_command(made, cache, "build", "-t", f"{NAME}:lambda", "--load")
     assert built.status == 0, built.output
-    built.image()  # and no index
-    server = http.server.HTTPServer(("127.0.0.1", 0), Runtime)  # whose client needs every header
+    built.image()  # fails for an index
+    server = http.server.HTTPServer(("127.0.0.1", 0), Runtime)  # the Lambda client needs all of its headers
     address = f"127.0.0.1:{server.server_address[1]}"
     options = "-e", f"AWS_LAMBDA_RUNTIME_API={address}", "-e", "AWS_LAMBDA_FUNCTION_NAME=twice"
     name = run(docker, "run", "--detach", "--network=host", "--read-only", *options, f"{NAME}:lambda").strip()
     try:
         server.timeout = 30
         for _ in range(3):
-            if not Runtime.answers:
+            if not Runtime.responses:
                 server.handle_request()
-        assert Runtime.answers, run(docker, "logs", name)
-        assert Runtime.answers[0] == b'/2018-06-01/runtime/invocation/1/response {"double": 8, "name": "twice"}'
+        assert Runtime.responses, run(docker, "logs", name)
+        assert Runtime.responses[0] == b'/2018-06-01/runtime/invocation/1/response {"double": 8, "name": "twice"}'
     finally:
         server.server_close()
         run(docker, "rm", "--force", name)

@@ -1,4 +1,4 @@
-"""Workspaces, as uv and hatch have them: an image holds the members that its project depends on, and no others."""
+"""Workspaces of uv and hatch: an image contains the members that its project depends on, and no others."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from hatch_docker.oci.model import Image
 from tests.conftest import need
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
-from tests.integration.builds import build, check_failed, command, done, lock_of, run_in, uv
+from tests.integration.builds import build, check_failed, lock_of, output_of, run_command, run_in, uv
 from tests.projects import write_project
 from tests.validate import validate
 
 pytestmark = pytest.mark.network
 
 TARGET = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker[uv]"]\n'
-TARGET += '[tool.hatch.envs.hatch-build]\ninstaller = "uv"\n'  # each member has its environment
+TARGET += '[tool.hatch.envs.hatch-build]\ninstaller = "uv"\n'  # each member has its own build environment
 TABLE = '[tool.hatch-docker]\nbase = "debian:trixie"\n[tool.hatch-docker.check]\ncommand = ["{name}"]\n'
 CODE = """
 def main():
@@ -36,11 +36,11 @@ def script(name: str) -> str:
 
 
 def workspace(root: Path, head: str = UV_WORKSPACE + UV_SOURCES) -> Path:
-    """app and tool -> lib -> core, and one that nobody needs."""
+    """Write a workspace: app and tool depend on lib, lib on core; no project depends on other."""
     root.mkdir(parents=True)
     (root / "pyproject.toml").write_text(head)
     write_member(root / "packages/core", "core", dependencies=["idna"], more=TARGET)
-    write_member(root / "packages/lib", "lib", version="0.2", dependencies=["core"], more=TARGET)
+    write_member(root / "packages/lib", "lib", idna_version="0.2", dependencies=["core"], more=TARGET)
     write_member(root / "packages/other", "other", dependencies=["h11"], more=TARGET)
     for name in ("app", "tool"):
         write_member(root / "packages" / name, name, dependencies=["lib"], more=TARGET + script(name), code=CODE)
@@ -64,11 +64,11 @@ def paths(found: Image) -> set[str]:
     return {entry.path for layer in found.layers[1:] for entry, _ in layer_entries(layer)}
 
 
-def test_members_are_installed_as_their_wheels_and_others_are_not(tmp_path: Path, cache: Path) -> None:
-    """By uv.lock of the workspace, by what uv exports of it, by hatch-docker.lock, and by none: the same wheels."""
+def test_required_members_are_installed(tmp_path: Path, cache: Path) -> None:
+    """uv.lock, its exports, hatch-docker.lock and no lock give the same wheels."""
     app = workspace(tmp_path / "w")
     first = build(app, cache)
-    assert contents(app / "dist", "app-1.0") == [["idna " + version(app)], ["core 1.0"], ["lib 0.2"], ["app 1.0"]]
+    assert contents(app / "dist", "app-1.0") == [["idna " + idna_version(app)], ["core 1.0"], ["lib 0.2"], ["app 1.0"]]
     installed = paths(first.image())
     site = "opt/venv/lib/python3.13/site-packages"
     assert {f"{site}/core.py", f"{site}/lib.py", f"{site}/lib-0.2.dist-info/METADATA"} <= installed
@@ -86,18 +86,18 @@ def test_members_are_installed_as_their_wheels_and_others_are_not(tmp_path: Path
         assert [layer.diff_id for layer in outcome.image().layers[1:]] == above
         (app / lock).unlink(missing_ok=True)
     (tmp_path / "w/uv.lock").unlink()
-    done(app, cache, "lock")
-    done(app, cache, "lock", "--check")
+    output_of(app, cache, "lock")
+    output_of(app, cache, "lock", "--check")
     assert lock_of(app)["requirements"]
     assert [layer.diff_id for layer in build(app, cache).image().layers[1:]] == above
 
 
-def version(app: Path) -> str:
-    """The idna that was resolved."""
+def idna_version(app: Path) -> str:
+    """Return the resolved version of idna."""
     return contents(app / "dist", "app-1.0")[0][0].partition(" ")[2]
 
 
-def test_an_edit_of_a_member_makes_its_layer_only(tmp_path: Path, cache: Path) -> None:
+def test_edit_of_a_member_remakes_only_its_layer(tmp_path: Path, cache: Path) -> None:
     app = workspace(tmp_path / "w")
     build(app, cache)
     (tmp_path / "w/packages/core/core.py").write_text(f"NAME = 'core'\n# {tmp_path.name} {os.getpid()}\n")
@@ -106,8 +106,8 @@ def test_an_edit_of_a_member_makes_its_layer_only(tmp_path: Path, cache: Path) -
     assert [layer["contents"] for layer in platform["layers"] if not layer["cached"]] == [["core 1.0"]]
 
 
-def test_members_that_compile_and_of_another_backend(tmp_path: Path, cache: Path) -> None:
-    """Each is built as the project itself would be: with its hooks, by its own backend, in the builder stage."""
+def test_members_with_c_code_and_another_backend(tmp_path: Path, cache: Path) -> None:
+    """Each is built with its own backend and hooks in the builder stage."""
     app = workspace(tmp_path / "w")
     write_project("c-extension", tmp_path / "w/packages/native")
     system = '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
@@ -117,24 +117,24 @@ def test_members_that_compile_and_of_another_backend(tmp_path: Path, cache: Path
     write_member(app, "app", dependencies=["c-extension", "old"], more=script("app"), code=code)
     build(app, cache)
     assert contents(app / "dist", "app-1.0") == [["c-extension 1.0.0"], ["old 1.0"], ["app 1.0"]]
-    done(app, cache, "lock")
+    output_of(app, cache, "lock")
     names = {file["name"] for entry in lock_of(app)["requirements"] for file in entry["files"]}
     assert {"hatchling", "setuptools"} <= names
     build(app, cache)
 
 
-def test_a_version_that_does_not_fit_is_told(tmp_path: Path, cache: Path) -> None:
+def test_unsuitable_version_of_a_member_is_rejected(tmp_path: Path, cache: Path) -> None:
     app = workspace(tmp_path / "w")
     write_member(app, "app", dependencies=["lib>=7"], more=script("app"), code=CODE)
-    found = command(app, cache, "build")
+    found = run_command(app, cache, "build")
     check_failed(found, "app requires lib>=7, but lib of its workspace is 0.2")
 
 
 HATCH = '[tool.hatch.envs.default.workspace]\nmembers = ["packages/*"]\n'
 
 
-def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, links: Path) -> None:
-    """`hatch build --all`: members with a program have an image, with the same shared layers; others have none."""
+def test_hatch_build_all_makes_an_image_of_each_application(tmp_path: Path, cache: Path, links: Path) -> None:
+    """Members with a script get an image, and the images share layers; other members get none."""
     app = workspace(tmp_path / "w", HATCH)
     outputs = tmp_path / "output"
     variables = {
@@ -150,15 +150,15 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
         assert f"no image: {name} is a part of a workspace" in found.output
     one, other = (image(dist, f"{name}-1.0") for name in ("app", "tool"))
     shared = {layer.diff_id for layer in one.layers} & {layer.diff_id for layer in other.layers}
-    assert len(shared) == len(one.layers) - 1  # all but the project's own
+    assert len(shared) == len(one.layers) - 1  # all layers except the project's
     assert contents(dist, "app-1.0")[1:3] == [["core 1.0"], ["lib 0.2"]]
     lines = read_outputs(outputs)
     assert [lines[f"{name}-digest"] for name in ("app", "tool")] == [one.digest, other.digest]
 
 
 @pytest.mark.engine
-def test_the_stages_of_a_dockerfile_have_them_too(tmp_path: Path, cache: Path) -> None:
-    """`docker:dockerfile` and engine = "buildkit": the same digest as without Docker."""
+def test_members_in_buildkit_and_dockerfile(tmp_path: Path, cache: Path) -> None:
+    """BuildKit makes the same digest; the context of the Dockerfile has the members' wheels."""
     need("docker")
     app = workspace(tmp_path / "w")
     digest = build(app, cache).digest
@@ -171,8 +171,8 @@ def test_the_stages_of_a_dockerfile_have_them_too(tmp_path: Path, cache: Path) -
     assert not [name for name in wheels if name.startswith("other")]
 
 
-def test_the_image_of_a_wheel_takes_them_along(tmp_path: Path, cache: Path) -> None:
-    """The build hook: the project's wheel is given, the members' are made."""
+def test_wheel_hook_adds_the_members(tmp_path: Path, cache: Path) -> None:
+    """The hook uses the project's wheel and builds those of the members."""
     app = workspace(tmp_path / "w")
     text = (app / "pyproject.toml").read_text() + "[tool.hatch.build.targets.wheel.hooks.docker]\n"
     (app / "pyproject.toml").write_text(text)

@@ -1,7 +1,7 @@
-"""Whoever builds the written Dockerfile by hand has our image, whatever the options hold.
+"""The written Dockerfile gives the image of hatch-docker, for all options and values.
 
-What `docker build` and `podman build` make of it agrees in every file, mode, owner and setting; what differs there,
-and why, is DIFFERENT.
+The images of `docker build` and `podman build` have the same files, modes, owners and settings. The exceptions and
+their reasons are in ONLY_IN_DOCKER_BUILD.
 """
 
 import json
@@ -36,7 +36,7 @@ from tests.projects import KINDS, write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
-WILD = r"""
+SPECIAL_CHARACTERS = r"""
 env = { A = "q\"u'o$te $HOME ${X:-y} \\ # ő", "W#1" = "" }
 labels."org.example.$x" = "a \\\" b\t c"
 volumes = ["/da ta$x", "/etc/hello", "/etc/hello/own", "/srv/seed"]
@@ -51,7 +51,7 @@ interval = "1500ms"
 retries = 2
 """
 
-# Directories of the base among the targets: /tmp and /root have modes that no builder makes of itself.
+# Some targets are directories of the base: /tmp and /root have modes that differ from a builder's default.
 FILES = """
 [[tool.hatch-docker.files]]
 source = "conf"
@@ -74,15 +74,15 @@ mode = "0600"
 
 
 def add_files(made: Path) -> None:
-    """Write the files that FILES names, among them a link, a pattern as a name, an empty directory and a program."""
+    """Write the sources of FILES: a link, a directory whose name is a pattern, an empty directory and a program."""
     (made / "conf" / "[a-c]*$x").mkdir(parents=True)
     (made / "conf" / "a.toml").write_text("x = 1\n")
     (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
     (made / "conf" / "link").symlink_to("a.toml")
 
 
-# What hadolint can read: it takes the quote of \\" for an end, as no builder does, and warns of odd names of labels.
-WORDS = """
+# Without \\", whose quote hadolint misreads as the end of the string, and without labels that hadolint warns about.
+FOR_HADOLINT = """
 env = { A = "q\\"u'o$te $HOME ${X:-y} \\\\ # ő" }
 labels."org.example.x" = "a $b"
 volumes = ["/da ta$x"]
@@ -98,10 +98,10 @@ start-period = "5s"
 
 
 @pytest.mark.parametrize(("kind", "options"), [
-    ("hello", WILD + FILES + STEPS), ("c-extension", ""), ("extras-and-groups", ""),
+    ("hello", SPECIAL_CHARACTERS + FILES + STEPS), ("c-extension", ""), ("extras-and-groups", ""),
 ])
 def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_path: Path, cache: Path) -> None:
-    """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
+    """With the command in its first lines, and with every option that a Dockerfile can express."""
     made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
     add_files(made)
     outcome, dockerfile = written_dockerfile(made, cache)
@@ -118,7 +118,6 @@ def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_
 
 
 def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    """The very same file."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS["c-extension"] + FILES)
     add_files(made)
     outcome, dockerfile = written_dockerfile(made, cache)
@@ -131,7 +130,7 @@ def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: 
     assert_same(saved, outcome.image())
 
 
-LENT = """
+SECRETS_AND_ARGS = """
 [tool.hatch-docker.build]
 ssh = true
 network = true
@@ -142,13 +141,13 @@ env = { LINES = "1\\n2", FLAGS = "-D'x' #" }
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [*((kind, "") for kind in KINDS), ("c-extension", LENT), ("hello", WORDS)]
+    ("kind", "options"), [*((kind, "") for kind in KINDS), ("c-extension", SECRETS_AND_ARGS), ("hello", FOR_HADOLINT)]
 )
-def test_hadolint_finds_nothing(kind: str, options: str, tmp_path: Path, cache: Path) -> None:
-    """Not even at `info`."""
+def test_hadolint_reports_nothing(kind: str, options: str, tmp_path: Path, cache: Path) -> None:
+    """The threshold is `info`."""
     program = need("hadolint")
     made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
-    variables = {} if options == LENT else PLAIN
+    variables = {} if options == SECRETS_AND_ARGS else PLAIN
     outcome = build(made, cache, verb="docker:dockerfile", variables={**variables, "TOKEN": "s3cret"})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     assert ("podman (and --format docker" in dockerfile.read_text()) == ("healthcheck" in options)  # OCI has none
@@ -159,12 +158,12 @@ NAMED = '[tool.hatch.build.targets.sdist.force-include]\n".npmrc" = ".npmrc"\n'
 PRIVATE = (".env", "deploy/.env.prod", ".netrc", ".pypirc", "vcs_version/id_rsa", ".git/notes", "kept.local")
 
 
-def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Also where the wheel is built in a stage, which still knows the version that git told."""
+def test_ignored_files_and_secrets_are_not_in_the_context(docker: str, tmp_path: Path, cache: Path) -> None:
+    """The wheel is built in a stage, with the version from git."""
     made = project("vcs-version", tmp_path / "p", options=f'[tool.hatch-docker.build]\nisolated = "always"\n{NAMED}')
     (made / ".npmrc").write_text("loglevel=silent")
     (made / ".gitignore").write_text("*.local\n")
-    write_files(made, dict.fromkeys(PRIVATE, "for nobody else"))
+    write_files(made, dict.fromkeys(PRIVATE, "private"))
     outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
     assert "build-project" in stages(outcome)
     names = ".env, .netrc, .pypirc, deploy/.env.prod, vcs_version/id_rsa"
@@ -180,12 +179,12 @@ def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_pa
     assert outcome.receipt["wheel"]["filename"].startswith(f"{sdist.name.removesuffix('.tar.gz')}-py3-")
 
 
-# What an option may hold.
+# Text that an option may contain.
 TEXT = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
 
 
-def read_back(docker: str, work: Path, *lines: str) -> Any:
-    """The configuration of the image that a real build of some instructions gives."""
+def built_config(docker: str, work: Path, *lines: str) -> Any:
+    """Build an image with these instructions; return its configuration."""
     (work / "Dockerfile").write_text("\n".join(["FROM scratch", "COPY Dockerfile /", *lines]) + "\n", newline="")
     name = "hatch-docker/quoting:test"
     run(docker, "build", "--quiet", "--tag", name, work)
@@ -196,13 +195,13 @@ def read_back(docker: str, work: Path, *lines: str) -> Any:
 
 
 def check_values(docker: str, work: Path, texts: Sequence[str]) -> None:
-    """Each text is a variable, a label, a volume, a word of a command and an argument, and comes back as it was."""
+    """Check that each text is unchanged as a variable, a label, a volume, a word of a command and an argument."""
 
     def pairs(letter: str) -> list[str]:
         return [pair(f"{letter}{number}", text) for number, text in enumerate(texts)]
 
-    # Variables last, and arguments apart: BuildKit takes minutes to look for 1000 of them in each later word.
-    found = read_back(
+    # ENV comes last and ARG is in another build, as BuildKit takes minutes to substitute 1000 variables in later words.
+    found = built_config(
         docker, work, f"VOLUME {words(*(quoted(f'/{text}') for text in texts))}", f"CMD {words(*texts)}",
         "LABEL " + " \\\n    ".join(pairs("l")), "ENV " + " \\\n    ".join(pairs("E")),
     )  # fmt: skip
@@ -212,13 +211,13 @@ def check_values(docker: str, work: Path, texts: Sequence[str]) -> None:
     }
     assert set(found["Volumes"]) == {f"/{text}" for text in texts}
     assert found["Cmd"] == list(texts)
-    taken = "ENV " + " ".join(f'E{number}="$A{number}"' for number in range(len(texts)))
-    found = read_back(docker, work, *(f"ARG {text}" for text in pairs("A")), taken)
+    from_args = "ENV " + " ".join(f'E{number}="$A{number}"' for number in range(len(texts)))
+    found = built_config(docker, work, *(f"ARG {text}" for text in pairs("A")), from_args)
     assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
 
 
-def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
-    """Five hundred wild texts through real builds, read back."""
+def test_special_characters_are_quoted(docker: str, tmp_path: Path) -> None:
+    """500 random texts in real builds."""
     alphabet = "\"'\\$`{}()#%<>|&;*?![]~^=: \t\r\x01\x7f\u0085\u2028őa0-+/@," + "EOF"
     generator = random.Random(1)
     texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(500)]
@@ -228,6 +227,6 @@ def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
 @pytest.mark.long
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXT, min_size=10, max_size=20))
-def test_whatever_unicode_has_arrives_as_it_is(docker: str, tmp_path: Path, texts: list[str]) -> None:
-    """More than a thousand texts of hypothesis's, which looks for the shortest that does not."""
+def test_unicode_is_quoted(docker: str, tmp_path: Path, texts: list[str]) -> None:
+    """More than a thousand texts from hypothesis."""
     check_values(docker, tmp_path, texts)

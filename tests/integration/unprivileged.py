@@ -1,4 +1,4 @@
-"""An image from nothing but a cache and a registry of one's own: run where there is no daemon and no network.
+"""Build, inspect and push images on a machine without a container engine and without a network.
 
 python -m tests.integration.unprivileged PROJECT CACHE DIRECTORY
 """
@@ -9,15 +9,15 @@ import socket
 import sys
 from pathlib import Path
 
-from tests.integration.builds import build, done
+from tests.integration.builds import build, output_of
 from tests.integration.docker_registry import docker_registry
 from tests.projects import write_project
 
 ENGINES = ("docker", "podman", "buildah", "nerdctl", "buildctl", "dockerd")
 
 
-def check_alone() -> None:
-    """Nothing answers that could do the work for us."""
+def check_isolation() -> None:
+    """Check that there is no container engine, no socket of a daemon and no network."""
     assert [name for name in ENGINES if shutil.which(name)] == []
     assert not Path("/var/run/docker.sock").exists()
     assert not Path("/run/podman/podman.sock").exists()
@@ -30,16 +30,16 @@ def check_alone() -> None:
 
 
 def main(project: Path, cache: Path, directory: Path) -> None:
-    """Compile, build, look at it, push it, and build another project on it with an empty cache."""
-    check_alone()
+    """Build an image with compiled code, inspect and push it, and build another project on it with an empty cache."""
+    check_isolation()
     variables = {"HATCH_DOCKER_LOAD": "auto"}
     outcome = build(project, cache, variables=variables)
-    assert "project" in outcome.made()
+    assert "project" in outcome.new_layers()
     assert outcome.receipt["references"] == []
     image = outcome.image()
     with docker_registry(directory / "registry") as registry:
-        done(project, cache, "inspect")
-        done(project, cache, "push", "--registry", registry.host)
+        output_of(project, cache, "inspect")
+        output_of(project, cache, "push", "--registry", registry.host)
         other = write_project("hello", directory / "other", base=f"{registry.host}/c-extension:1.0.0")
         on_top = build(other, directory / "cold", variables=variables)
         assert [layer.diff_id for layer in on_top.image().layers[: len(image.layers)]] == [
