@@ -92,10 +92,10 @@ def test_build_of_an_edit_with_an_empty_cache(edited: str, line: str, whole: boo
     project = write_project("c-extension", tmp_path / "p")
     source = project / "c_extension" / edited
     comment = "#" if edited.endswith("py") else "//"
-    source.write_text(f"{reading_variables.read_text()}\n{comment} {tmp_path}\n")  # not in any cache
+    source.write_text(f"{source.read_text()}\n{comment} {tmp_path}\n")  # not in any cache
     variables = {"HATCH_DOCKER_CACHE_TO": f"type=local,dest={place}", "HATCH_DOCKER_CACHE_FROM": "none", "CI": "true"}
     build(project, cache, variables=variables)
-    source.write_text(f"{reading_variables.read_text()}\n{line}\n")
+    source.write_text(f"{source.read_text()}\n{line}\n")
     empty = tmp_path / "cache"
     outcome = build(project, empty, variables={"HATCH_DOCKER_CACHE_FROM": f"type=local,src={place}"})
     assert outcome.new_layers() == ["project"]
@@ -120,7 +120,7 @@ def test_round_trips_to_push_an_edit(tmp_path: Path, cache: Path) -> None:
         project = write_project("hello", tmp_path / "p", options=image_in(registry))
         push(project, cache)
         source = project / "hello.py"
-        source.write_text(f"{reading_variables.read_text()}\n# {time.time()}\n")  # a unique layer
+        source.write_text(f"{source.read_text()}\n# {time.time()}\n")  # a unique layer
         start = len(registry.requests)
         registry.fault("GET|HEAD|POST|PUT|PATCH|DELETE", "", delay, times=99)
         push(project, cache)

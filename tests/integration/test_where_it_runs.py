@@ -135,10 +135,10 @@ class Runtime(http.server.BaseHTTPRequestHandler):
     """The Runtime API of AWS Lambda with a single event."""
 
     protocol_version = "HTTP/1.1"
-    responses: list[bytes] = []  # noqa: RUF012
+    received: list[bytes] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        if self.responses:
+        if self.received:
             self.close_connection = True
             return
         event = b'{"number": 4}'
@@ -154,7 +154,7 @@ class Runtime(http.server.BaseHTTPRequestHandler):
         self.wfile.write(event)
 
     def do_POST(self) -> None:
-        self.responses.append(self.path.encode() + b" " + self.rfile.read(int(self.headers["Content-Length"])))
+        self.received.append(self.path.encode() + b" " + self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(202)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -174,10 +174,10 @@ def test_aws_lambda_function(docker: str, tmp_path: Path, cache: Path) -> None:
     try:
         server.timeout = 30
         for _ in range(3):
-            if not Runtime.responses:
+            if not Runtime.received:
                 server.handle_request()
-        assert Runtime.responses, run(docker, "logs", name)
-        assert Runtime.responses[0] == b'/2018-06-01/runtime/invocation/1/response {"double": 8, "name": "twice"}'
+        assert Runtime.received, run(docker, "logs", name)
+        assert Runtime.received[0] == b'/2018-06-01/runtime/invocation/1/response {"double": 8, "name": "twice"}'
     finally:
         server.server_close()
         run(docker, "rm", "--force", name)

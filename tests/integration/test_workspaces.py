@@ -40,7 +40,7 @@ def workspace(root: Path, head: str = UV_WORKSPACE + UV_SOURCES) -> Path:
     root.mkdir(parents=True)
     (root / "pyproject.toml").write_text(head)
     write_member(root / "packages/core", "core", dependencies=["idna"], more=TARGET)
-    write_member(root / "packages/lib", "lib", idna_version="0.2", dependencies=["core"], more=TARGET)
+    write_member(root / "packages/lib", "lib", version="0.2", dependencies=["core"], more=TARGET)
     write_member(root / "packages/other", "other", dependencies=["h11"], more=TARGET)
     for name in ("app", "tool"):
         write_member(root / "packages" / name, name, dependencies=["lib"], more=TARGET + script(name), code=CODE)
