@@ -1,10 +1,10 @@
-"""The measured tables of docs/backends.md and docs/packages.md, and docs/newcomer.md, all anew: for a quiet machine.
+"""Measure all tables of docs/backends.md, docs/packages.md and docs/newcomer.md again. The machine must be idle.
 
     python benchmarks/all_tables.py
 
-Each script is a process of its own and measures all of its rows; their cache is a new one, so that every row has its
-downloads and its compiler, but for what an earlier row of the same table had. Needs docker, and the network for
-packages; it takes hours on two cores. What each measures is in its own words.
+Each script runs in its own process, with a new cache, and measures all of its rows. A row includes the downloads and
+the compiler, except those of earlier rows of the same table. Needs docker, and the network for packages; it takes hours
+on two cores. The docstring of each script describes its measurements.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCRIPTS = (
 
 
 def main() -> None:
-    """Run the scripts one after another; the status is that of the first that fails."""
+    """Run the scripts one after another; the first failure ends the program with its exit status."""
     for script, *options in SCRIPTS:
         with tempfile.TemporaryDirectory(prefix="tables-") as cache:
             variables = {**os.environ, "HATCH_DOCKER_CACHE_DIR": cache}

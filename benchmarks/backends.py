@@ -1,13 +1,13 @@
-"""A published project of each build backend, made into an image from its sdist, and run.
+"""Images of published projects, one for each build backend: built from the sdist, and run.
 
-    python benchmarks/backends.py                     measures all, writes backends.json and docs/backends.md
-    python benchmarks/backends.py --rows docutils     some rows only; the others keep their figures
-    python benchmarks/backends.py --render            the table again, of the figures that are there
+    python benchmarks/backends.py                     measure all; write backends.json and docs/backends.md
+    python benchmarks/backends.py --rows docutils     measure some rows; the others keep their figures
+    python benchmarks/backends.py --render            write the table from the existing figures
 
-Each sdist comes from the package index that uv or pip is configured for, by its hash. `hatch-docker build`, a process
-of its own, makes its image on debian:trixie; Docker runs it without network, capabilities and a writable root, where it
-has to do something of the project. Needs docker, and the network for packages. The cache is the user's own, unless
-HATCH_DOCKER_CACHE_DIR names another; maturin's row brings a compiler of 400 MB and compiles for minutes.
+Each sdist is downloaded from the package index of uv or pip, and its hash is verified. `hatch-docker build` makes the
+image on debian:trixie. Docker runs it without network, capabilities and a writable root; the project has to print an
+expected text. Needs docker, and the network for packages. The cache is the user's, or that of HATCH_DOCKER_CACHE_DIR.
+The row of maturin installs a compiler of 400 MB and compiles for minutes.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from hatch_docker.wheels.locks.uv import compile_lock  # noqa: E402
 from hatch_docker.wheels.target import Pin, Target  # noqa: E402
 
 BASE = "debian:trixie"
-IMAGES = "hatch-docker-backends"  # the repository of the images, which are removed again
-HARD = ("--rm", "--interactive", "--network", "none", "--read-only", "--cap-drop", "ALL")
+IMAGES = "hatch-docker-backends"  # the repository of the images, which are removed afterwards
+RESTRICTED = ("--rm", "--interactive", "--network", "none", "--read-only", "--cap-drop", "ALL")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A release of a project, what its image needs to be told, and what it has to do: `code` is Python's."""
+    """A release of a project, the options of its image, and the test of the image."""
 
     backend: str
     name: str
     version: str
-    run: tuple[str, ...]                  # arguments of its entrypoint
-    says: str                             # what it says then, among others
+    run: tuple[str, ...]                  # arguments for the entrypoint
+    prints: str                           # a text that the output must contain
     stdin: str = ""
     code: bool = False                    # a library: the entrypoint is python
-    language: str = ""                    # what it is compiled with
+    language: str = ""                    # the language of its compiled code
     build: tuple[str, ...] = ()           # build.packages
     runtime: tuple[str, ...] = ()         # runtime.packages
 
 
-def library(backend: str, name: str, version: str, code: str, says: str, **rest: Any) -> Subject:
-    """A project without a script: Python runs some code that imports it."""
-    return Subject(backend, name, version, ("-c", code), says, code=True, **rest)
+def library(backend: str, name: str, version: str, code: str, prints: str, **rest: Any) -> Subject:
+    """Return the subject for a project without a script: Python runs code that imports it."""
+    return Subject(backend, name, version, ("-c", code), prints, code=True, **rest)
 
 
 SUBJECTS = (
@@ -89,10 +89,10 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def released(name: str, version: str, directory: Path) -> tuple[Path, str]:
-    """Return the unpacked sdist of a release, of the newest without a version, and its version.
+def unpack_release(name: str, version: str, directory: Path) -> tuple[Path, str]:
+    """Download and unpack the sdist of a release (the newest if `version` is empty); return its directory and version.
 
-    It comes by its hash from the configured index; none of its code is run.
+    The sdist comes from the configured index and its hash is verified; none of its code is executed.
     """
     ctx = open_context(os.environ, Progress(lambda line: print(line, file=sys.stderr)))
     target = Target("3.13", host_platform(), ("glibc", "2.41"))
@@ -112,30 +112,30 @@ def released(name: str, version: str, directory: Path) -> tuple[Path, str]:
 
 
 def options(subject: Subject) -> dict[str, str]:
-    """What would be in the project's [tool.hatch-docker], as variables: the sdist stays as it is."""
-    said = {"BASE": BASE, "IMAGE": f"{IMAGES}/{subject.name}", "TAGS": "{version}", "LOAD": "always"}
-    said |= {"SBOM": "[]", "PROVENANCE": "false"}
+    """Return the options of the image as environment variables, so that the sdist stays unchanged."""
+    values = {"BASE": BASE, "IMAGE": f"{IMAGES}/{subject.name}", "TAGS": "{version}", "LOAD": "always"}
+    values |= {"SBOM": "[]", "PROVENANCE": "false"}
     lists = {"ENTRYPOINT": ["python"] if subject.code else [], "BUILD_PACKAGES": subject.build,
              "RUNTIME_PACKAGES": subject.runtime}  # fmt: skip
-    said |= {name: json.dumps(value) for name, value in lists.items() if value}
-    return {f"HATCH_DOCKER_{name}": value for name, value in said.items()}
+    values |= {name: json.dumps(value) for name, value in lists.items() if value}
+    return {f"HATCH_DOCKER_{name}": value for name, value in values.items()}
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Build and run the image of a release; raises SystemExit, saying what happened, where it does not work."""
+    """Build and run the image of a release; return its figures. Raises SystemExit with the output if it fails."""
     with tempfile.TemporaryDirectory(prefix="backends-") as temporary:
-        project, _ = released(subject.name, subject.version, Path(temporary))
+        project, _ = unpack_release(subject.name, subject.version, Path(temporary))
         build = [sys.executable, "-m", "hatch_docker", "build", str(project)]
         _run(build, {**os.environ, "PYTHONPATH": str(ROOT), **options(subject)})
         (path,) = (project / "dist").glob("*.image.json")
         receipt = json.loads(path.read_text("utf-8"))
     image = f"{IMAGES}/{subject.name}:{subject.version}"
     try:
-        said = _run(["docker", "run", *HARD, image, *subject.run], os.environ, subject.stdin)
+        output = _run(["docker", "run", *RESTRICTED, image, *subject.run], os.environ, subject.stdin)
     finally:
         subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
-    if subject.says not in said:
-        raise SystemExit(f"{image} {' '.join(subject.run)} does not say {subject.says!r}, but:\n{said}")
+    if subject.prints not in output:
+        raise SystemExit(f"{image} {' '.join(subject.run)} does not print {subject.prints!r}, but:\n{output}")
     (platform,) = receipt["platforms"]
     return {
         "size": platform["unpacked_size"], "compressed": platform["size"], "date": dt.date.today().isoformat(),  # noqa: DTZ011
@@ -154,21 +154,21 @@ def _run(command: Sequence[str], variables: Mapping[str, str], stdin: str = "") 
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures as Markdown."""
+    """Return the figures as a Markdown table."""
     heads = ("backend", "project", "compiled with", "`build.packages`", "`runtime.packages`", "image", "compressed",
              "your code", "measured")  # fmt: skip
     rows = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---:|---:|---:|---|"]
-    for one in SUBJECTS:
-        found = results[one.name]
-        packages = (", ".join(f"`{name}`" for name in names) for names in (one.build, one.runtime))
+    for subject in SUBJECTS:
+        found = results[subject.name]
+        packages = (", ".join(f"`{name}`" for name in names) for names in (subject.build, subject.runtime))
         sizes = (f"{found['size'] / 1e6:.1f} MB", f"{found['compressed'] / 1e6:.1f} MB",
                  f"{found['project'] / 1e3:.0f} kB")  # fmt: skip
-        cells = (one.backend, f"{one.name} {one.version}", one.language, *packages, *sizes, found["date"])
-        rows.append("| " + " | ".join(cells) + " |")
+        cells = (subject.backend, f"{subject.name} {subject.version}", subject.language, *packages, *sizes)
+        rows.append("| " + " | ".join([*cells, found["date"]]) + " |")
     return "\n".join(rows)
 
 
-TABLE = PageTable("backends", Path(__file__).with_suffix(".json"), {one.name: one for one in SUBJECTS}, measure, table)
+TABLE = PageTable("backends", Path(__file__).with_suffix(".json"), {row.name: row for row in SUBJECTS}, measure, table)
 
 if __name__ == "__main__":
     TABLE.main(__doc__)

@@ -1,16 +1,16 @@
-"""How long a build takes, and what it makes: the plugin against `hatchling build -t wheel`, as whole processes.
+"""Build times and image sizes: `hatchling build -t docker` compared with `hatchling build -t wheel`.
 
     python benchmarks/build_times.py --python .venv/bin/python --runs 5
 
-PYTHON is one that has hatch-docker installed, together with what the projects need to be built. The first build of
-every project, which is not counted, fills the package caches over the network; from then on four cases are timed:
+PYTHON must have hatch-docker and the build requirements of the projects. The first build of each project is not
+measured; it downloads the packages. Four cases are measured, each build in a new process:
 
-    cold         a store with nothing but the downloaded packages: indexes and versions are asked for anew
-    unchanged    the same build once more
-    .py edited   one line of one module is new
-    C edited     one line of the C extension is new (projects that have one)
+    cold         the store contains only downloaded packages; indexes and versions are requested again
+    unchanged    the same build again
+    .py edited   one new line in a module
+    C edited     one new line in the C extension (projects that have one)
 
-No image is loaded into a daemon. Results are medians, as Markdown; trust the ratios more than the seconds.
+No image is loaded into a daemon. Prints medians as Markdown. The ratios are more reliable than the seconds.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ sys.path.insert(0, str(ROOT))
 
 from tests.projects import write_project  # noqa: E402 - the script is run by its path
 
-PACKAGES = (b"PK\x03\x04", b"!<arch>\n")  # how wheels and Debian packages begin
+PACKAGES = (b"PK\x03\x04", b"!<arch>\n")  # the magic numbers of wheels and of Debian packages
 
 
 def copy_example(directory: Path) -> Path:
-    """The example project as it is committed: no compiled module, no earlier output."""
+    """Copy the example project without compiled modules and earlier output."""
     junk = shutil.ignore_patterns("*.so", "__pycache__", ".*", "dist", "build")
     return shutil.copytree(ROOT / "example_project", directory, ignore=junk)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A project to be built, and the files that an edit changes."""
+    """A project to build, and the files that edits change."""
 
     title: str
     write: Callable[[Path], Path]
@@ -66,14 +66,14 @@ SUBJECTS = {
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One project, written out, with a store of its own."""
+    """A written project, with its own store."""
 
     python: str
     project: Path
     store: Path
 
     def build(self, target: str) -> float:
-        """The seconds of one build in a process of its own; ends the program if it fails."""
+        """Run a build in a new process; return its duration in seconds. A failed build ends the program."""
         environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(self.store), "HATCH_DOCKER_LOAD": "never"}
         command = [self.python, "-m", "hatchling", "build", "-t", target]
         started = time.perf_counter()
@@ -84,13 +84,13 @@ class Bench:
         return seconds
 
     def receipt(self) -> dict[str, Any]:
-        """What the last build of the image made."""
+        """Return the receipt of the last build of the image."""
         (path,) = (self.project / "dist").glob("*.image.json")
         receipt: dict[str, Any] = json.loads(path.read_bytes())
         return receipt
 
-    def forget_all_but_packages(self) -> None:
-        """A store as on a machine that has downloaded the same packages but never built anything."""
+    def keep_only_packages(self) -> None:
+        """Remove everything from the store except downloaded packages."""
         old = self.store.with_name("old")
         self.store.rename(old)
         for blob in old.glob("*/blobs/*"):
@@ -103,27 +103,30 @@ class Bench:
         remove(old)
 
     def edit(self, name: str, line: str) -> None:
-        """Give a source file one more line."""
+        """Append a line to a source file."""
         with (self.project / name).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
 
 def remove(tree: Path) -> None:
-    """Remove a tree whose directories may be read-only."""
+    """Remove a directory tree, also if directories in it are read-only."""
     for directory, _, _ in os.walk(tree):
         Path(directory).chmod(0o700)
     shutil.rmtree(tree)
 
 
 def measure(bench: Bench, subject: Subject, runs: int) -> Iterator[tuple[str, list[float]]]:
-    """Each case with its times in seconds. Sees to it that what should change the image does, and nothing else."""
+    """Yield each case with its times in seconds.
+
+    Ends the program if an edit does not change the digest, or another case changes it.
+    """
     bench.build("wheel")
     yield "wheel only", [bench.build("wheel") for _ in range(runs)]
     bench.build("docker")
     digest = bench.receipt()["digest"]
 
     def cold(_number: int) -> None:
-        bench.forget_all_but_packages()
+        bench.keep_only_packages()
 
     def nothing(_number: int) -> None:
         pass
@@ -149,14 +152,14 @@ def measure(bench: Bench, subject: Subject, runs: int) -> Iterator[tuple[str, li
 
 
 def time_row(title: str, case: str, times: Sequence[float], wheel: float) -> str:
-    """One line of the first table."""
+    """Return a line of the first table."""
     median = statistics.median(times)
     spread = f"{min(times):.2f} to {max(times):.2f}"
     return f"| {title} | {case} | {median:.2f} s | {spread} | {median / wheel:.1f} |"
 
 
 def size_rows(title: str, receipt: dict[str, Any]) -> list[str]:
-    """Lines of the second table: each kind of layer, and the whole."""
+    """Return lines of the second table: one for each kind of layer, and one for the image."""
     (platform,) = receipt["platforms"]
     sizes: dict[str, list[int]] = {}
     for layer in platform["layers"]:
@@ -196,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure builds as whole processes; prints Markdown.")
     parser.add_argument("--python", default=sys.executable, help="a Python that has hatch-docker (default: this one)")
     parser.add_argument("--runs", type=int, default=5, help="builds per case (default: %(default)s)")
-    parser.add_argument("--directory", type=Path, help="where to work (default: the system's)")
+    parser.add_argument("--directory", type=Path, help="the working directory (default: the system's)")
     parser.add_argument(
         "projects", nargs="*", metavar="PROJECT", help=f"of {', '.join(SUBJECTS)} (default: all of them)"
     )
@@ -204,7 +207,7 @@ def main() -> None:
     unknown = set(options.projects) - set(SUBJECTS)
     if unknown or options.runs < 1:
         parser.error(f"no such project: {', '.join(sorted(unknown))}" if unknown else "--runs must be at least 1")
-    # Absolute but not resolved: the link is what makes a virtual environment's Python that one.
+    # Absolute but not resolved: a virtual environment's Python is found by its symlink.
     python = options.python if os.sep not in options.python else str(Path(options.python).absolute())
     directory = Path(tempfile.mkdtemp(dir=options.directory, prefix="build-times-"))
     try:

@@ -1,12 +1,12 @@
-"""An edit of a compiled project against the same edit of a pure one, with and without the compiler cache.
+"""Build times after edits of a compiled project, with and without the compiler cache, and of a pure project.
 
-    python benchmarks/compile_edits.py                       20 C files that take some 30 s, the embedded engine
+    python benchmarks/compile_edits.py                       20 C files that take about 30 s, the embedded engine
     python benchmarks/compile_edits.py --engine buildkit --functions 10 --edits 1
 
-Whole processes of `hatch-docker build`, in a cache that has the base and the builder. Prints seconds, and those of the
-processor in brackets (without BuildKit's): of the build with nothing compiled before, and medians of edits of a module
-and of a C file, beside the pure project's of a module. Exits with 1 if an edit of a module takes 2 s of the processor
-more than in the pure project. Needs a mirror of Debian and a package index.
+Runs `hatch-docker build` in new processes; the cache has the base and the builder. Prints elapsed seconds, with CPU
+seconds (without BuildKit's) in brackets: the first build, and medians after edits of a module and of a C file; for the
+pure project after edits of a module. Exits with 1 if an edit of a module takes 2 CPU seconds more than in the pure
+project. Needs a mirror of Debian and a package index.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-LIMIT = 2.0  # seconds of the processor that an edit of a module may take more than in a pure project
+LIMIT = 2.0  # the maximum difference in CPU seconds between edits of a module in the compiled and the pure project
 PYPROJECT = """
 [build-system]
 requires = ["setuptools>=77"]
@@ -62,14 +62,14 @@ PyMODINIT_FUNC PyInit__code(void) { return PyModule_Create(&module); }
 
 
 def write_project(root: Path, files: int, functions: int) -> Path:
-    """A project with that many C files of that many functions each."""
+    """Write a project with `files` C files of `functions` functions each."""
     package = root / "edited"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     names = [f"edited/code{number}.c" for number in range(files)]
     for number, name in enumerate(names):
         code = "".join(FUNCTION.format(number, function) for function in range(functions))
-        # Not the sources of another measurement: their wheel would be known.
+        # Unique sources: the wheel of an earlier measurement would be in the cache.
         head = f"#include <Python.h>\nint made_{os.urandom(4).hex()};\n"
         (root / name).write_text(head + code + ("" if number else MODULE))
     modules = f'{{name = "edited._code", sources = {names}}}' if files else ""
@@ -78,7 +78,7 @@ def write_project(root: Path, files: int, functions: int) -> Path:
 
 
 class Time(NamedTuple):
-    """The seconds of a build, and those of the processor."""
+    """The elapsed seconds and the CPU seconds of a build."""
 
     wall: float
     processor: float
@@ -87,26 +87,26 @@ class Time(NamedTuple):
         return f"{self.wall:6.2f} ({self.processor:5.2f}) s"
 
 
-def used() -> float:
-    """The seconds of the processor that all processes took that have ended."""
+def cpu_seconds() -> float:
+    """Return the CPU seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def build(project: Path, **variables: str) -> Time:
-    """Build, and return how long it took."""
-    time.sleep(0.1)  # a file that is this new leaves no memory of the build
-    started, before = time.perf_counter(), used()
+    """Run a build; return its duration."""
+    time.sleep(0.1)  # a build is not remembered if a file was written a moment before
+    started, before = time.perf_counter(), cpu_seconds()
     command = [sys.executable, "-m", "hatch_docker", "build"]
     environ = {**os.environ, **variables}
     done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(done.stdout + done.stderr)
-    return Time(time.perf_counter() - started, used() - before)
+    return Time(time.perf_counter() - started, cpu_seconds() - before)
 
 
 def edits(project: Path, name: str, count: int, **variables: str) -> Time:
-    """The medians of some edits of a file, each followed by a build."""
+    """Edit a file and build, `count` times; return the medians."""
     times = []
     for number in range(count):
         with (project / "edited" / name).open("a") as stream:

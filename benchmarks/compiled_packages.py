@@ -1,14 +1,14 @@
-"""Packages with compiled code, made into images by their names alone, imported there, and checked by pip.
+"""Images of packages with compiled code: each is built, the package is imported, and `pip check` runs.
 
-    python benchmarks/compiled_packages.py                   measures all, writes compiled_packages.json and the page
-    python benchmarks/compiled_packages.py --rows numpy,lxml  some rows only; the others keep their figures
-    python benchmarks/compiled_packages.py --missing         those without figures
+    python benchmarks/compiled_packages.py                    measure all; write compiled_packages.json and the page
+    python benchmarks/compiled_packages.py --rows numpy,lxml  measure some rows; the others keep their figures
+    python benchmarks/compiled_packages.py --missing          measure the rows without figures
 
-compiled_packages.toml lists them. Each is the only dependency of a project of one empty module, of which
-`hatch-docker init --yes` and `hatch-docker build` make an image: with the newest release that the configured index has
-a wheel of. Docker runs it without network, capabilities and a writable root (/tmp is a tmpfs): Python runs the
-package's code, libraries of the environment must be loaded or a program of it be run, and `pip check`, of the pip of
-this machine's Python, must find nothing. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the
+compiled_packages.toml lists the packages. Each is the only dependency of a project with one empty module, whose image
+`hatch-docker init --yes` and `hatch-docker build` make, with the newest release that has a wheel in the configured
+index. Docker runs it without network, capabilities and a writable root (/tmp is a tmpfs). Python runs the package's
+code, which must load a library of the environment or run a program of the package. `pip check`, with the pip of this
+machine's Python, must report no problem. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the
 cache.
 """
 
@@ -44,7 +44,7 @@ name = "one-dependency"
 version = "1.0"
 dependencies = {dependencies}
 """
-# Runs in the image. What is loaded is read before pip, which brings no extension module, is imported.
+# Runs in the image. The loaded libraries are counted before pip is imported.
 CHECK = """
 import importlib.metadata, re, runpy, sys
 version, maps = importlib.metadata.version(NAME), open("/proc/self/maps").read()
@@ -58,13 +58,13 @@ runpy.run_module("pip", run_name="__main__")
 
 
 def measure(package: Mapping[str, Any]) -> dict[str, Any]:
-    """Build and run the image of a package; the result tells whether it works, and if not, why."""
+    """Build and run the image of a package; return figures, `works`, and `why` if it fails."""
     pip = importlib.util.find_spec("pip")
     assert pip is not None
     assert pip.submodule_search_locations
     mounted = f"{pip.submodule_search_locations[0]}:/pip/pip:ro"
     code = f"NAME = {package['name']!r}\n{package['code']}\n{CHECK}"
-    subject = {**package, "code": code, "says": "No broken requirements found.", "options": ["--volume", mounted]}
+    subject = {**package, "code": code, "prints": "No broken requirements found.", "options": ["--volume", mounted]}
     with tempfile.TemporaryDirectory(prefix="compiled-") as temporary:
         project = Path(temporary, "project")
         project.mkdir()
@@ -72,12 +72,12 @@ def measure(package: Mapping[str, Any]) -> dict[str, Any]:
         (project / "pyproject.toml").write_text(PYPROJECT.format(dependencies=names), encoding="utf-8")
         (project / "one_dependency.py").touch()
         found = measure_in(project, subject)
-    said = re.search(r"^measured (\S+) (\d+) (\d+)$", found.pop("said", ""), re.MULTILINE)
-    return found | (dict(zip(("version", "loaded", "distributions"), said.groups(), strict=True)) if said else {})
+    line = re.search(r"^measured (\S+) (\d+) (\d+)$", found.pop("output", ""), re.MULTILINE)
+    return found | (dict(zip(("version", "loaded", "distributions"), line.groups(), strict=True)) if line else {})
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures as Markdown, with a line that sums them up."""
+    """Return the figures as a Markdown table, with a summary line."""
     heads = ("package", "lines", "distributions", "libraries loaded", "works, `pip check`", "image", "time", "measured")
     rows = [f"| {' | '.join(heads)} |", "|---|---:|---:|---:|---|---:|---:|---|"]
     measured = [(name, results[name]) for name in PACKAGES if name in results]

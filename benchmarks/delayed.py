@@ -1,4 +1,4 @@
-"""A registry far away: a port of this machine that delays and slows down what goes through it."""
+"""A proxy that plays a distant registry: it delays connections and responses, and limits the rate."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DELAY = 0.1  # seconds from a request to its answer
+DELAY = 0.1  # seconds from a request to its response
 
 
 @contextmanager
 def delayed(host: str, delay: float = DELAY, rate: float = 0.0) -> Iterator[str]:
-    """A port of this machine whose connections lead to a registry, and take `delay` to open and for each answer.
+    """Yield the address of a local port that forwards connections to a registry.
 
-    `rate` bounds the bytes a second of all connections.
+    `delay`: seconds to open a connection, and for each response. `rate`: the maximum bytes per second in total.
     """
     where, port = host.split(":")
 

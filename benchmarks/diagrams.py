@@ -1,8 +1,8 @@
-"""The diagrams of docs/: boxes and arrows as SVG, readable in light and dark and on a phone.
+"""The diagrams of docs/: boxes and arrows as SVG, for light and dark mode and for small screens.
 
     python benchmarks/diagrams.py
 
-A diagram is 520 pixels wide, so that its letters are legible on a small screen, and paints its own background.
+A diagram is 520 pixels wide, so that its text is legible on a phone, and has its own background.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle with a title and further lines below it; `edge` draws a dashed frame with its title at the top."""
+    """A rectangle with a title and lines below it; `edge` draws a dashed frame with the title at the top."""
 
     x: int
     y: int
@@ -59,7 +59,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A line through points to its head, with a word beside its beginning."""
+    """A line through points with an arrowhead at its end and a word beside its start."""
 
     points: tuple[tuple[int, int], ...]
     word: str = ""
@@ -74,7 +74,7 @@ class Arrow:
 
 
 def escaped(text: str) -> str:
-    """Return a text as it stands between tags."""
+    """Return a text with `&` and `<` escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
@@ -89,12 +89,12 @@ def diagram(title: str, high: int, shapes: Sequence[Box | Arrow]) -> str:
 
 
 def down(x: int, top: int, bottom: int, word: str = "") -> Arrow:
-    """Return an arrow straight down."""
+    """Return a vertical arrow."""
     return Arrow(((x, top), (x, bottom)), word)
 
 
 def decisions(title: str, questions: Sequence[tuple[str, Sequence[str]]], last: tuple[str, tuple[str, ...]]) -> str:
-    """Return a decision tree: answers, each with the lines of its question; "yes" to the right, "no" down."""
+    """Return a decision tree: each answer with the lines of its question; "yes" leads right, "no" down."""
     shapes: list[Box | Arrow] = []
     for number, (answer, (first, *lines)) in enumerate(questions):
         y = 20 + 100 * number
@@ -105,7 +105,7 @@ def decisions(title: str, questions: Sequence[tuple[str, Sequence[str]]], last: 
 
 
 def flow() -> str:
-    """Return the way from a project to an image."""
+    """Return the diagram of the steps from a project to an image."""
     return diagram("From a project to an image: plan, engine, image, results", 430, [
         Box(30, 20, 215, 56, "yellow", "project", ("metadata, locks, sources",)),
         Box(275, 20, 215, 56, "yellow", "[tool.hatch-docker]", ("and HATCH_DOCKER_* variables",)),
@@ -124,7 +124,7 @@ def flow() -> str:
 
 
 def layers() -> str:
-    """Return the layers of an image, and the builder stage that none of them holds."""
+    """Return the diagram of the layers of an image, and of the builder stage, which is in none of them."""
     return diagram("The layers of an image", 468, [
         Box(15, 15, 490, 118, "grey", "builder stage, deleted after the build", edge=True),
         Box(30, 52, 145, 64, "grey", "your sources", ("as an sdist",)),
@@ -142,7 +142,7 @@ def layers() -> str:
 
 
 def engine() -> str:
-    """Return the decision between the engines."""
+    """Return the decision tree for the engine."""
     return decisions("Which engine?", [
         ("buildkit", ("apt installs packages", "runtime.packages or build.packages,", "and the base is not debian:")),
         ("buildkit", ("a build farm", "you have a remote builder of Docker")),
@@ -151,7 +151,7 @@ def engine() -> str:
 
 
 def base() -> str:
-    """Return the decision between the bases."""
+    """Return the decision tree for the base."""
     return decisions("Which base?", [
         ("that image", ("a base is prescribed", "your company has its own image")),
         ("oci:PATH", ("another tool makes the base", "or this machine reaches no registry")),
@@ -161,7 +161,7 @@ def base() -> str:
 
 
 def pipeline() -> str:
-    """Return the steps of a pipeline."""
+    """Return the diagram of the steps of a pipeline."""
     steps = [
         ("yellow", "checkout", "a commit; no cache is needed"),
         ("grey", "ask the registry", "which layers does it have already?"),
@@ -181,7 +181,7 @@ def pipeline() -> str:
 
 
 def sandbox() -> str:
-    """Return the boundary of the sandbox."""
+    """Return the diagram of the sandbox's boundary."""
     return diagram("The boundary of the sandbox", 452, [
         Box(15, 15, 490, 422, "grey", "your machine", edge=True),
         Box(30, 52, 460, 56, "grey", "not visible in the sandbox",
@@ -200,7 +200,7 @@ def sandbox() -> str:
 
 
 def cold() -> str:
-    """Return the graph of a first build."""
+    """Return the dependency graph of a first build."""
     return diagram("A first build: an arrow leads from a result to what needs it", 512, [
         Box(15, 18, 150, 52, "grey", "Debian's index", ("signature verified",)),
         Box(185, 18, 150, 52, "yellow", "lock, or uv", ("versions, hashes",)),

@@ -1,28 +1,29 @@
-"""From an edit to an image in a registry that others can pull: ours, and uv's recommended Dockerfile with BuildKit.
+"""Time from an edit to an image in a registry: hatch-docker ("ours") and BuildKit with uv's Dockerfile ("theirs").
 
-    python benchmarks/end_to_end.py                       every row, printed
+    python benchmarks/end_to_end.py                       measure and print all rows
     python benchmarks/end_to_end.py --rows warm --pairs 5 --write
-                                                          rows whose names begin so; docs/comparison.md gets them
+                                                          measure rows by prefix; write docs/comparison.md
 
-A pair is two whole processes one after the other, in an order that alternates: `docker buildx build --push` of
-`benchmarks/seed/uv.Dockerfile`, and `hatch build -t docker:push`, of two copies of `example_project` (C extension,
-Pillow, Starlette, Uvicorn) to one registry on this machine. The base is in that registry, a stand-in for
-python:3.13-slim made of Debian's packages. Each figure is the median of the pairs' ratios, ours over the other's.
+A pair is two processes, one after the other in alternating order: `docker buildx build --push` of
+`benchmarks/seed/uv.Dockerfile`, and `hatch build -t docker:push`. Both build a copy of `example_project` (C extension,
+Pillow, Starlette, Uvicorn) and push to one registry on this machine. The base is in that registry: an image made of
+Debian packages in place of python:3.13-slim. A ratio is the median of the pairs' ratios, ours divided by theirs.
 
-    warm-...     both have built before: nothing changed, one line of Python, one of C, one dependency more
-    debian-...   the same edits of ours on `debian:trixie`, over those of ours on the registry's base
-    fresh-...    a machine without any cache, where the registry has the image and a cache: for BuildKit
-                 `type=registry,mode=max`, which containerd's image store can write; for ours what it pushes by itself
-                 on a runner (CI=true)
-    cold         nothing anywhere but the base in the registry
-    ten-...      ten services, of other names and code, with the same dependencies, one after the other, on an empty
-                 machine: time, and bytes that the registry needs for them
-    latency      a push of the image after an edit of Python to a registry 100 ms away, over `oras cp` of the same blobs
-    answer-...   from an edit of Python to a container on this machine that answers with it: a build, a load and a run,
-                 over `docker build` and a run; `hatch-docker build --watch --run` over `docker compose watch`
+    warm-...     both have built before: nothing changed, one new line of Python or C, one new dependency
+    debian-...   the same edits with hatch-docker on `debian:trixie`, compared with hatch-docker on the registry's base
+    fresh-...    a machine without caches; the registry has the image and a cache: for BuildKit
+                 `type=registry,mode=max`, which containerd's image store can write; for hatch-docker the shared cache
+                 that it pushes on a runner (CI=true)
+    cold         no caches; the registry has only the base
+    ten-...      ten services with the same dependencies and different names and code, one after the other, on an empty
+                 machine: time, and bytes in the registry
+    latency      a push after an edit of Python to a registry 100 ms away, compared with `oras cp` of the same blobs
+    answer-...   from an edit of Python until a container on this machine responds with the new text: build, load and
+                 run, compared with `docker build` and run; `hatch-docker build --watch --run`, compared with
+                 `docker compose watch`
 
 Needs root, docker with buildx and compose, mmdebstrap, docker-registry, oras, iptables, and the network for packages.
-The Docker daemon is the benchmark's own.
+The benchmark starts its own Docker daemon.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from benchmarks.page_table import PageTable, Results  # noqa: E402
 from benchmarks.seed import C_FILE, PYTHON_FILE, make_project  # noqa: E402
 from benchmarks.seed_place import HERE, Place, place_in, run, running  # noqa: E402
 
-FREED = 61.0  # seconds until a freed inode is as any other
+FREED = 61.0  # seconds until ext4 treats a freed inode like any other
 SERVICES = 10
 SERVE = ("mandelbrot-tiles", "--host", "0.0.0.0", "--port", "8000")
 COMPOSE = """
@@ -77,21 +78,21 @@ Pair = tuple[float, float]
 
 @dataclass(slots=True)
 class Bench:
-    """A copy of the project for each side, and the registry that both push to."""
+    """A copy of the project for each side, and the registry to which both push."""
 
     place: Place
     edits: int = 0
     warm: bool = False
-    cached: bool = False                      # a runner: theirs writes and reads a cache in the registry, too
+    cached: bool = False                      # as on a CI runner: BuildKit also uses a cache in the registry
     projects: dict[str, Path] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
-        """The registry."""
+        """Return the host and port of the registry."""
         return self.place.base.partition("/")[0]
 
     def project(self, side: str) -> Path:
-        """The copy of a side."""
+        """Return the copy of the project for a side."""
         if side not in self.projects:
             template = self.place.directory / "template"
             if not template.exists():
@@ -100,7 +101,7 @@ class Bench:
         return self.projects[side]
 
     def theirs(self, name: str = "uv") -> None:
-        """BuildKit with uv's file, and a push."""
+        """Build uv's Dockerfile with BuildKit and push the image."""
         cache = f"type=registry,ref={self.host}/cache"
         caches = [f"--cache-from={cache}", f"--cache-to={cache},mode=max"] if self.cached else []
         self.place.docker(
@@ -109,7 +110,7 @@ class Bench:
         )  # fmt: skip
 
     def ours(self, name: str = "ours", base: str = "", host: str = "") -> dict[str, Any]:
-        """A whole process of hatchling, which pushes; returns its receipt."""
+        """Build and push with hatchling in a new process; return the receipt."""
         project = self.project("debian" if base else "ours")
         variables = self.variables(REGISTRIES=f"{host or self.host}/{name}", TAGS="1", BASE=base or self.place.base)
         run(sys.executable, "-m", "hatchling", "build", "-t", "docker:push", cwd=project, variables=variables)
@@ -118,7 +119,7 @@ class Bench:
         return found
 
     def variables(self, **options: str) -> dict[str, str]:
-        """The environment of ours, with options of its table."""
+        """Return the environment for hatch-docker, with options for its table."""
         options |= {"ALLOW_DIRTY": "1", "CHECK_COMMAND": "[]", "CACHE_DIR": str(self.place.directory / "cache")}
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return {
@@ -127,23 +128,23 @@ class Bench:
         }  # fmt: skip
 
     def loading(self) -> dict[str, str]:
-        """The environment of ours, to load the image into the daemon."""
+        """Return the environment for hatch-docker that loads the image into the daemon."""
         return {**self.variables(BASE=self.place.base, TAGS="1", LOAD="always"), "DOCKER_HOST": self.place.host}
 
-    def forget(self) -> None:
-        """Leave nothing on this machine: no image, no base, no cache of either side."""
+    def remove_caches(self) -> None:
+        """Remove all images, the base, and the caches of both sides from this machine."""
         self.place.docker("system", "prune", "--all", "--force")
         self.place.docker("builder", "prune", "--all", "--force")
         if (self.place.directory / "cache").exists():
             remove(self.place.directory / "cache")
-            # ext4 without a journal compares each new inode with those that were freed within a minute: a new machine
-            # has none.
+            # ext4 without a journal compares each new inode with the inodes that were freed within the last minute. A
+            # new machine has none.
             os.sync()
             time.sleep(FREED)
         self.warm = False
 
     def edit(self, case: str) -> None:
-        """Change every copy in one way, unless the case is `unchanged`."""
+        """Edit all copies as the case says; `unchanged` edits none."""
         self.edits += 1
         for project in self.projects.values():
             if case in ("python", "c"):
@@ -163,10 +164,10 @@ class Bench:
                 path.write_text(named, "utf-8")
                 run("uv", "lock", "--quiet", cwd=project)
                 shutil.rmtree(project / "dist", ignore_errors=True)
-        time.sleep(0.1)  # files that were just written leave no memory of an unchanged build
+        time.sleep(0.1)  # a build is not remembered if a file was written a moment before
 
     def prepare(self, *sides: Callable[[], object]) -> None:
-        """Let each side build twice, so that what is new is made and remembered."""
+        """Build twice with each side, so that caches are filled and the build is remembered."""
         if not self.warm:
             for side in sides * 2:
                 side()
@@ -174,19 +175,19 @@ class Bench:
 
 
 def uv_directory() -> Path:
-    """Where uv is."""
+    """Return the directory of the program uv."""
     return Path(shutil.which("uv") or "uv").resolve().parent
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The wall time of a piece of work."""
+    """Return the elapsed seconds of a function call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def timed(number: int, ours: Callable[[], object], theirs: Callable[[], object]) -> Pair:
-    """The times of both sides; the first of them changes from pair to pair."""
+def time_pair(number: int, ours: Callable[[], object], theirs: Callable[[], object]) -> Pair:
+    """Return the times of both sides; the side that runs first alternates."""
     if number % 2:
         mine = seconds(ours)
         return mine, seconds(theirs)
@@ -195,64 +196,64 @@ def timed(number: int, ours: Callable[[], object], theirs: Callable[[], object])
 
 
 def warm(case: str, bench: Bench, number: int) -> Pair:
-    """One edit of both, which have built before."""
+    """Measure an edit after earlier builds of both sides."""
     bench.prepare(bench.theirs, bench.ours)
     bench.edit(case)
-    return timed(number, bench.ours, bench.theirs)
+    return time_pair(number, bench.ours, bench.theirs)
 
 
 def on_debian(case: str, bench: Bench, number: int) -> Pair:
-    """Ours on Debian's packages, and ours on the registry's base."""
+    """Measure hatch-docker on `debian:trixie` and on the registry's base."""
     debian = partial(bench.ours, "debian", DEBIAN)
     bench.prepare(debian, bench.ours)
     bench.edit(case)
-    return timed(number, debian, bench.ours)
+    return time_pair(number, debian, bench.ours)
 
 
 def fresh(case: str, bench: Bench, number: int) -> Pair:
-    """One edit on a machine without caches; the registry has both."""
+    """Measure an edit on a machine without caches; the registry has the images and caches of both sides."""
     bench.cached = True
     try:
         bench.project("uv"), bench.project("ours")
         if number == 0:
             bench.theirs(), bench.ours()
         bench.edit(case)
-        bench.forget()
-        return timed(number, bench.ours, bench.theirs)
+        bench.remove_caches()
+        return time_pair(number, bench.ours, bench.theirs)
     finally:
         bench.cached = False
 
 
 def cold(bench: Bench, number: int) -> Pair:
-    """Each builds with nothing anywhere; the repository is a new one."""
-    bench.forget()
-    return timed(number, partial(bench.ours, f"cold-{bench.edits}-{number}"), partial(bench.theirs, f"uv-{number}"))
+    """Measure builds without caches, pushed to a new repository."""
+    bench.remove_caches()
+    return time_pair(number, partial(bench.ours, f"cold-{bench.edits}-{number}"), partial(bench.theirs, f"uv-{number}"))
 
 
-def ten(what: str, bench: Bench, number: int) -> Pair:
-    """Ten services of each on an empty machine: the seconds, or the bytes that the registry has more."""
-    bench.forget()
+def ten_services(quantity: str, bench: Bench, number: int) -> Pair:
+    """Measure ten services on an empty machine: seconds (`time`), or the additional bytes in the registry."""
+    bench.remove_caches()
     bench.project("uv"), bench.project("ours")
 
     def services(side: Callable[[str], object], name: str) -> float:
-        before, took = stored(bench.place), 0.0
+        before, took = registry_size(bench.place), 0.0
         for service in range(SERVICES):
             bench.edit("python")
             bench.edit("name")
             took += seconds(lambda: side(f"{name}-{number}/service-{service}"))  # noqa: B023 - called at once
-        return took if what == "time" else float(stored(bench.place) - before)
+        return took if quantity == "time" else float(registry_size(bench.place) - before)
 
-    mine = services(bench.ours, f"{what}-ours")
-    return mine, services(bench.theirs, f"{what}-uv")
+    mine = services(bench.ours, f"{quantity}-ours")
+    return mine, services(bench.theirs, f"{quantity}-uv")
 
 
-def stored(place: Place) -> int:
-    """Bytes in the registry."""
+def registry_size(place: Place) -> int:
+    """Return the number of bytes in the registry."""
     return sum(path.stat().st_size for path in (place.directory / "registry").rglob("data") if path.is_file())
 
 
 def latency(bench: Bench, number: int) -> Pair:
-    """The push of ours through a delay, and `oras cp` of the same image and its documents, by oras's own clock."""
+    """Measure hatch-docker's push through a delay, and `oras cp` of the same image and its documents."""
     bench.prepare(bench.ours)
     target = f"{bench.host}/copy"
     copy = ["oras", "cp", "--recursive", "--from-plain-http", "--to-plain-http", "--no-tty"]
@@ -267,7 +268,7 @@ def latency(bench: Bench, number: int) -> Pair:
 
 
 def answer_run(bench: Bench, number: int) -> Pair:
-    """One edit of both, then a build and a container of each."""
+    """Measure build and start of a container after an edit."""
     image, docker = "answers-uv", bench.place.docker
 
     def run_container(*command: str) -> None:
@@ -289,13 +290,13 @@ def answer_run(bench: Bench, number: int) -> Pair:
         answer = edit_answer(bench, "ours", "uv")
         bench.prepare(ours, theirs)
         answer = edit_answer(bench, "ours", "uv")
-        return timed(number, ours, theirs)
+        return time_pair(number, ours, theirs)
     finally:
         docker("rm", "--force", "answers")
 
 
 def answer_watch(bench: Bench, number: int) -> Pair:
-    """One edit of each, while its own program watches the files and runs the container."""
+    """Measure an edit while a program of each side watches the files and runs the container."""
     compose = bench.project("uv") / "compose.yaml"
     compose.write_text(COMPOSE.format(
         file=HERE / "uv.Dockerfile", base=bench.place.base, uv=uv_directory(), command=json.dumps(SERVE),
@@ -311,7 +312,7 @@ def answer_watch(bench: Bench, number: int) -> Pair:
         log = bench.place.directory / f"{side}.log"
         with running(*commands[side], log=log, cwd=bench.project(side), variables=variables):
             wait_for(answer)
-            time.sleep(3)  # until it watches the files
+            time.sleep(3)  # until the program watches the files
             answer = edit_answer(bench, side)
             took[side] = seconds(partial(wait_for, answer))
         if side == "uv":
@@ -320,7 +321,7 @@ def answer_watch(bench: Bench, number: int) -> Pair:
 
 
 def edit_answer(bench: Bench, *sides: str) -> str:
-    """Let the health check of these copies give another answer, and return that."""
+    """Change the health check of these copies to another response; return the response."""
     bench.edits += 1
     answer = f"ok {bench.edits}"
     for side in sides:
@@ -330,7 +331,7 @@ def edit_answer(bench: Bench, *sides: str) -> str:
 
 
 def wait_for(answer: str) -> None:
-    """Wait until the container's server gives an answer."""
+    """Wait until the container's server gives this response."""
     for _ in range(6000):
         with suppress(OSError, HTTPException), urllib.request.urlopen("http://127.0.0.1:8000/healthz") as found:
             if found.read().strip() == answer.encode():
@@ -341,7 +342,7 @@ def wait_for(answer: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table: its title, the limit of its ratio, its number of pairs, and what measures one of them."""
+    """A row of the table: its title, the limit of its ratio, the number of pairs, and the function for a pair."""
 
     title: str
     limit: float
@@ -362,8 +363,8 @@ ROWS = {
         for case in ("python", "unchanged")
     },
     "cold": Row("cold, nothing anywhere", 0.6, 2, cold),
-    "ten-time": Row("ten services, time", 0.2, 1, partial(ten, "time")),
-    "ten-bytes": Row("ten services, bytes of the registry", 0.12, 1, partial(ten, "bytes")),
+    "ten-time": Row("ten services, time", 0.2, 1, partial(ten_services, "time")),
+    "ten-bytes": Row("ten services, bytes of the registry", 0.12, 1, partial(ten_services, "bytes")),
     "answer-run": Row("from a `.py` edit to a container that answers, over `docker build`", 1.0, 3, answer_run),
     "answer-watch": Row("the same, watching the files, over `docker compose watch`", 1.0, 3, answer_watch),
     "latency": Row("push after an edit at 100 ms, over `oras cp`", 1.0, 3, latency),
@@ -371,7 +372,7 @@ ROWS = {
 
 
 def figures(row: Row, bench: Bench, pairs: int) -> dict[str, Any]:
-    """The medians of some pairs."""
+    """Measure the pairs of a row; return the medians."""
     found = [row.pair(bench, number) for number in range(pairs or row.pairs)]
     ratio = statistics.median(mine / other for mine, other in found)
     medians = [statistics.median(column) for column in zip(*found, strict=True)]
@@ -382,7 +383,7 @@ def figures(row: Row, bench: Bench, pairs: int) -> dict[str, Any]:
 
 
 def table(results: Results) -> str:
-    """The Markdown table, and when it was measured."""
+    """Return the Markdown table and the dates of the measurements."""
 
     def text(value: float) -> str:
         return f"{value / 1e6:.1f} MB" if value > 10_000 else f"{value:.2f} s"
@@ -396,7 +397,7 @@ def table(results: Results) -> str:
 
 
 def short_table(results: Results) -> str:
-    """The table of ours beside the others, for README."""
+    """Return the table for the README, without the rows of `debian:trixie`."""
     return table({name: found for name, found in results.items() if not name.startswith("debian")})
 
 
@@ -407,12 +408,12 @@ TABLE, SHORT = (
 
 
 def main() -> None:
-    """Parse the arguments, measure in a temporary directory; exit with 1 where a ratio is beyond its limit."""
+    """Parse the arguments and measure in a temporary directory; exit with 1 if a ratio exceeds its limit."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", default="", help="how their names begin, between commas (default: all)")
+    parser.add_argument("--rows", default="", help="prefixes of row names, separated by commas (default: all)")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of each row (default: its own number)")
-    parser.add_argument("--base", type=Path, help="a tar of the base's files, to make none")
-    parser.add_argument("--write", action="store_true", help="keep the figures, in docs/comparison.md too")
+    parser.add_argument("--base", type=Path, help="a tar file of the base's files (default: make one)")
+    parser.add_argument("--write", action="store_true", help="save the figures and write docs/comparison.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
     chosen = [name for name in ROWS if name.startswith(tuple(options.rows.split(",")))]
@@ -422,7 +423,7 @@ def main() -> None:
         with place_in(directory, options.base, containerd=True) as place:
             for group in dict.fromkeys(name.partition("-")[0] for name in chosen):
                 bench = Bench(place)
-                bench.forget()
+                bench.remove_caches()
                 for name in (name for name in chosen if name.partition("-")[0] == group):
                     known[name] = figures(ROWS[name], bench, options.pairs)
                     slow += [name] if known[name]["ratio"] > ROWS[name].limit else []
@@ -432,7 +433,7 @@ def main() -> None:
                 for project in bench.projects.values():
                     remove(project)
     finally:
-        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves a mount
+        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves this mount
         remove(directory)
     if options.write:
         TABLE.write(), SHORT.write()

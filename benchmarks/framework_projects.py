@@ -1,4 +1,4 @@
-"""Applications as the tutorials of their frameworks have them, for benchmarks/frameworks.py: files by their paths."""
+"""Applications from the tutorials of their frameworks, for benchmarks/frameworks.py: path -> content."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Its files, and what it has to do: answer paths of its port with some texts, or say texts in its log."""
+    """An application, and the test of its image.
+
+    `responses`: for paths on its port, a text that the response must contain. `prints`: a text of its log.
+    """
 
     name: str
     files: Mapping[str, str]
     port: int = 0
-    answers: Mapping[str, str] = ()  # type: ignore[assignment]
-    says: str = ""
-    by_hand: Mapping[str, str] = ()  # type: ignore[assignment] - variables of the container that its tutorial sets
+    responses: Mapping[str, str] = ()  # type: ignore[assignment]
+    prints: str = ""
+    by_hand: Mapping[str, str] = ()  # type: ignore[assignment] - variables of the container that the tutorial sets
 
 
 PAGE = "<!doctype html><title>t</title><link rel=stylesheet href=/static/style.css><h1>Hello, {{ name }}!</h1>\n"
@@ -304,7 +307,7 @@ def add(x, y):
 """,
         "requirements.txt": "celery\n",
     },
-    says="ready.",
+    prints="ready.",
 )  # fmt: skip
 AIOHTTP = Application(
     "aiohttp, server", {
@@ -403,7 +406,7 @@ if __name__ == "__main__":
 """,
         "requirements.txt": "click\n",
     },
-    says="Hello!\nHello!",
+    prints="Hello!\nHello!",
 )  # fmt: skip
 
 APPLICATIONS = (

@@ -1,11 +1,11 @@
-"""Applications of a dozen frameworks, as their tutorials have them: `hatch-docker init`, `build`, and run.
+"""Images of tutorial applications of a dozen frameworks: `hatch-docker init` and `build`, then a run of the image.
 
-    python benchmarks/frameworks.py                    measures all, writes frameworks.json and docs/backends.md
-    python benchmarks/frameworks.py --rows Flask       some rows only; the others keep their figures
+    python benchmarks/frameworks.py                    measure all; write frameworks.json and docs/backends.md
+    python benchmarks/frameworks.py --rows Flask       measure some rows; the others keep their figures
 
-Each is written to an empty directory, where `hatch-docker init --yes` and `hatch-docker build` are all that happens.
-Docker runs its image without network, capabilities and a writable root (/tmp is a tmpfs); a process in the container
-asks it for pages. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the cache.
+Each application is written to an empty directory, in which `hatch-docker init --yes` and `hatch-docker build` run.
+Docker runs the image without network, capabilities and a writable root (/tmp is a tmpfs); a process in the container
+requests pages. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the cache.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from benchmarks.framework_projects import APPLICATIONS, Application  # noqa: E40
 from benchmarks.page_table import PageTable  # noqa: E402
 
 IMAGE = "hatch-docker-frameworks"
-HARD = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
-WAIT = 60  # seconds for an application to answer
-ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+RESTRICTED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
+WAIT = 60  # the maximum seconds until an application responds
+GET_PAGE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
 
 
 def measure(application: Application) -> dict[str, Any]:
-    """Build and run an application's image; the result tells whether it works, and if not, why."""
+    """Build and run an application's image; return figures, `built`, `works`, and `why` if it fails."""
     with tempfile.TemporaryDirectory(prefix="framework-") as temporary:
         project = Path(temporary) / "application"
         for name, text in application.files.items():
@@ -42,8 +42,8 @@ def measure(application: Application) -> dict[str, Any]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         program = [sys.executable, "-m", "hatch_docker"]
-        wanted = {"IMAGE": IMAGE, "TAGS": "tried", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), **{f"HATCH_DOCKER_{key}": wanted[key] for key in wanted}}
+        values = {"IMAGE": IMAGE, "TAGS": "tried", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), **{f"HATCH_DOCKER_{key}": values[key] for key in values}}
         started = time.monotonic()
         for words in (["init", "--yes", str(project)], ["build", str(project)]):
             done = subprocess.run([*program, *words], env=variables, text=True, capture_output=True, check=False)
@@ -63,8 +63,8 @@ def measure(application: Application) -> dict[str, Any]:
 
 
 def run(application: Application) -> str:
-    """Return what a container of the application does not do, "" if it does its job."""
-    docker = ["docker", "run", "--detach", *HARD, f"{IMAGE}:tried"]
+    """Run a container of the application; return the error, or "" if it works."""
+    docker = ["docker", "run", "--detach", *RESTRICTED, f"{IMAGE}:tried"]
     container = subprocess.run(docker, text=True, capture_output=True, check=True).stdout.strip()
     try:
         end = time.monotonic() + WAIT
@@ -79,39 +79,39 @@ def run(application: Application) -> str:
 
 
 def missing(application: Application, container: str) -> str:
-    """Return the first thing that a container has not said or answered yet."""
-    if application.says and application.says not in log(container):
-        return f"it does not say {application.says!r}"
-    for path, text in dict(application.answers).items():
+    """Return the first expected text that the log or a response does not contain yet, as a message; "" if none."""
+    if application.prints and application.prints not in log(container):
+        return f"it does not print {application.prints!r}"
+    for path, text in dict(application.responses).items():
         url = f"http://127.0.0.1:{application.port}{path}"
-        asked = subprocess.run(
-            ["docker", "exec", container, "python", "-c", ASK, url], text=True, capture_output=True, check=False
+        done = subprocess.run(
+            ["docker", "exec", container, "python", "-c", GET_PAGE, url], text=True, capture_output=True, check=False
         )
-        if text not in asked.stdout:
-            return f"{path} does not answer {text!r}: {(asked.stdout + asked.stderr)[-300:]}"
+        if text not in done.stdout:
+            return f"{path} does not contain {text!r}: {(done.stdout + done.stderr)[-300:]}"
     return ""
 
 
 def log(container: str) -> str:
-    """Return what a container has printed."""
+    """Return the log of a container."""
     done = subprocess.run(["docker", "logs", container], text=True, capture_output=True, check=False)
     return done.stdout + done.stderr
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures as Markdown."""
+    """Return the figures as a Markdown table."""
     heads = ("application", "first try", "does its job", "lines", "image", "compressed", "time", "measured")
     rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---:|---:|---:|---|"]
-    for name, found in ((one.name, results[one.name]) for one in APPLICATIONS if one.name in results):
-        said = ["yes" if found.get(key) else "no" for key in ("built", "works")]
+    for name, found in ((row.name, results[row.name]) for row in APPLICATIONS if row.name in results):
+        works = ["yes" if found.get(key) else "no" for key in ("built", "works")]
         sizes = [f"{found.get(key, 0) / 1e6:.1f} MB" for key in ("size", "compressed")]
-        cells = [name, *said, str(found.get("lines", "")), *sizes, f"{found.get('seconds', 0):.0f} s", found["date"]]
+        cells = [name, *works, str(found.get("lines", "")), *sizes, f"{found.get('seconds', 0):.0f} s", found["date"]]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 TABLE = PageTable(
-    "frameworks", Path(__file__).with_suffix(".json"), {one.name: one for one in APPLICATIONS}, measure, table
+    "frameworks", Path(__file__).with_suffix(".json"), {row.name: row for row in APPLICATIONS}, measure, table
 )
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Two images of one project, with torch for CPU and torch for CUDA: their size, what they share, what an edit pushes.
+"""Two images of a project, with torch for CPU and for CUDA: sizes, shared layers, and bytes pushed after an edit.
 
-    TORCH_CPU=... python benchmarks/gpu.py              measures both, writes gpu.json and docs/gpu.md
-    TORCH_CPU=... python benchmarks/gpu.py --rows cpu   one of them
+    TORCH_CPU=... python benchmarks/gpu.py              measure both; write gpu.json and docs/gpu.md
+    TORCH_CPU=... python benchmarks/gpu.py --rows cpu   measure one
 
-TORCH_CPU is an index with torch's CPU wheels, or a directory of them; the CUDA wheels come from the configured index.
-TORCH_BASE is the base, with a Python that both wheels are for. Each image is built and its program run in the sandbox,
-where a GPU is not found; both are pushed to one empty registry of this machine, and pushed again after an edit of the
-project's module. Needs docker-registry, 10 GB of disk, and the network for packages; HATCH_DOCKER_CACHE_DIR names the
-cache.
+TORCH_CPU is an index or a directory with torch's CPU wheels; the CUDA wheels come from the configured index.
+TORCH_BASE is the base; both wheels must be for its Python. Each image is built, and its program runs in the sandbox,
+without a GPU. Both are pushed to an empty registry on this machine, and pushed again after an edit of the project's
+module. Needs docker-registry, 10 GB of disk, and the network for packages; HATCH_DOCKER_CACHE_DIR names the cache.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def main() -> None:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Build, run and push an image, edit the project, and build and push again."""
+    """Build, run and push an image, then edit the project, build and push again; return the figures."""
     with (
         tempfile.TemporaryDirectory(prefix="gpu-") as temporary, docker_registry(Path(temporary, "registry")) as server,
     ):  # fmt: skip
@@ -105,7 +104,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def _push(project: Path, name: str, **variables: str) -> dict[str, Any]:
-    """Build and push one of the images; return its receipt, with the CPU seconds that it took."""
+    """Build and push one of the images; return its receipt, with the CPU seconds under `cpu`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "hatch_docker", "build", "--push", str(project)]
     environ = {**os.environ, "HATCH_DOCKER_IMAGES": name, "HATCH_DOCKER_LOAD": "never", **variables}
@@ -117,7 +116,7 @@ def _push(project: Path, name: str, **variables: str) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures as Markdown."""
+    """Return the figures as a Markdown table."""
     rows = ["| image | packages | download | unpacked | layers | shared | an edit pushes | its build | measured |",
             "|---|---:|---:|---:|---:|---:|---:|---:|---|"]  # fmt: skip
     shared = set.intersection(*(set(found["layers"]) for found in results.values()))

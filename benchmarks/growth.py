@@ -1,12 +1,12 @@
-"""Time and memory of builds by the number of wheels, images and files, and by the size of a wheel.
+"""CPU time and memory of builds by the number of wheels, images and files, and by the size of a wheel.
 
-    python benchmarks/growth.py                    every row; docs/how-it-works.md gets the table
+    python benchmarks/growth.py                    measure all rows; write the table of docs/how-it-works.md
     python benchmarks/growth.py --rows files,wheels-10
 
-Whole processes of `hatch-docker build` of a project on `debian:trixie` that writes the archive: the first build (the
-base is there already), one in which nothing changed, and one after an edit of one module. The wheels are made here, and
-`uv.lock` finds them in a directory. Each cell is the seconds of the processor, of all processes, and the largest memory
-of one process. Needs a mirror of Debian, and room for four times the largest wheel.
+Runs `hatch-docker build` in new processes, for a project on `debian:trixie`, and writes the archive: the first build
+(the base is in the cache), an unchanged build, and a build after an edit of a module. The script makes the wheels, and
+`uv.lock` finds them in a directory. A cell has the CPU seconds of all processes and the peak memory of the largest
+process. Needs a mirror of Debian, and disk space for four times the largest wheel.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ PIECE = 1 << 20
 
 
 def write_wheel(directory: Path, name: str, size: int = 0) -> str:
-    """Write a wheel of some modules, or of one file of `size` bytes that no compressor makes smaller."""
-    seed = random.Random(os.urandom(8))  # each is new to the cache
+    """Write a wheel of modules and, with `size`, a file of `size` random bytes; return its name."""
+    seed = random.Random(os.urandom(8))  # unique wheels, so that none is in the cache
     with zipfile.ZipFile(directory / f"{name}-1.0-py3-none-any.whl", "w", zipfile.ZIP_STORED) as wheel:
         def add(path: str, text: str) -> None:
             data = text.encode()
@@ -94,7 +94,7 @@ def _urlsafe(digest: Any) -> str:
 
 
 def write_project(root: Path, wheels: int = 1, images: int = 1, size: int = 0, files: int = 1) -> None:
-    """Write a project with so many wheels, images and files, or one wheel of `size` bytes."""
+    """Write a project with numbers of wheels, images and files; `size`: the bytes of each wheel's data file."""
     (root / "wheels").mkdir(parents=True)
     (root / "grown").mkdir()
     names = [write_wheel(root / "wheels", f"w{number}", size) for number in range(wheels)]
@@ -110,8 +110,8 @@ def write_project(root: Path, wheels: int = 1, images: int = 1, size: int = 0, f
 
 
 def build(root: Path) -> dict[str, float]:
-    """Build; return seconds, seconds of the processor, and the largest memory of a process, in bytes."""
-    time.sleep(0.1)  # a file that is this new leaves no memory of the build
+    """Run a build; return elapsed seconds, CPU seconds, and the peak memory of the largest process in bytes."""
+    time.sleep(0.1)  # a build is not remembered if a file was written a moment before
     command = [sys.executable, "-m", "hatch_docker", "build", "--quiet"]
     variables = {**os.environ, "HATCH_DOCKER_LOAD": "never", "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
@@ -128,7 +128,7 @@ def build(root: Path) -> dict[str, float]:
 
 @functools.cache
 def cache_with_base() -> Path:
-    """Return a cache in which a project on the same base was built, until the script ends."""
+    """Return a cache that contains the base; it is removed when the script ends."""
     place = Path(tempfile.mkdtemp(prefix="growth-base-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     os.environ["HATCH_DOCKER_CACHE_DIR"] = str(place / "cache")
@@ -138,7 +138,7 @@ def cache_with_base() -> Path:
 
 
 def measure(write: Callable[[Path], None]) -> dict[str, Any]:
-    """Measure the three builds of a project; its part of the cache is removed."""
+    """Measure the three builds of a project, with a temporary copy of the cache."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="growth-") as directory:
         project, cache = Path(directory, "project"), Path(directory, "cache")
@@ -149,21 +149,21 @@ def measure(write: Callable[[Path], None]) -> dict[str, Any]:
             if case == "edit":
                 (project / "grown" / "__init__.py").write_text("x = 2\n")
             elif case == "unchanged":
-                build(project)  # which leaves a memory of the build
+                build(project)  # so that the build is remembered
             found[case] = build(project)
     return {**found, "run": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: its title, and what writes its project."""
+    """A row: its title, and the function that writes its project."""
 
     title: str
     write: Callable[[Path], None]
 
 
 def rows(name: str, title: str, parameter: str, unit: int, *counts: int) -> dict[str, Row]:
-    """Return the rows of one parameter of `write_project`, in a unit."""
+    """Return the rows for values of a parameter of `write_project`: each count times `unit`."""
     return {
         f"{name}-{count}": Row(title.format(f"{count:,}"), partial(write_project, **{parameter: count * unit}))
         for count in counts
@@ -179,7 +179,7 @@ ROWS = {
 
 
 def table(results: Results) -> str:
-    """The Markdown table, and when it was measured."""
+    """Return the Markdown table and the dates of the measurements."""
 
     def text(found: dict[str, float]) -> str:
         return f"{found['cpu']:.1f} s, {found['rss'] / 1e6:.0f} MB"

@@ -1,12 +1,12 @@
-"""Bytes and time from a pull on an empty node to an application's first answer, and what a lazy pull could save.
+"""Bytes and time from a pull on an empty node to an application's first response, and the minimum of a lazy pull.
 
     python benchmarks/lazy_pull.py [--base base.tar]
 
-Two images of `example_project`: of uv's file, and ours on `debian:trixie`. The registry is 50 ms
-and 100 Mbit/s away: connections and bytes wait in a proxy (without TCP's slow start). Then the files that the first
-answer needs are counted: those that the processes opened until then, by strace in the image's own tree, each compressed
-on its own, as zstd:chunked and eStargz do. That is the least that a lazy pull fetches; each file or piece is a request,
-which the bound leaves out. Needs what `benchmarks/seed.py` needs, and strace. Prints a table.
+Two images of `example_project`: that of uv's Dockerfile, and hatch-docker's on `debian:trixie`. A proxy delays the
+registry by 50 ms and limits it to 100 Mbit/s (without TCP's slow start). Then strace in the image's tree lists the
+files that are opened until the first response. Their size, each file compressed alone as zstd:chunked and eStargz do,
+is the minimum that a lazy pull fetches, without the cost of its requests. Needs strace and the requirements of
+`benchmarks/seed.py`. Prints a table.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from benchmarks.end_to_end import DEBIAN, Bench  # noqa: E402
 from benchmarks.seed_place import Place, place_in, run  # noqa: E402
 
 ROUND_TRIP = 0.05
-RATE = 12.5e6  # bytes a second
+RATE = 12.5e6  # bytes per second
 OPENED = re.compile(r'(?:openat\([^,]*, |execve\()"([^"]+)".* = \d+$')
 IMAGES = {"uv": "uv's file", "debian": f"ours, `{DEBIAN}`"}
 PORT = 8917
 SERVE = ["--host", "0.0.0.0", "--port", "8000"]
 
 
-def answer(place: Place, container: str, before: str) -> str:
-    """Wait until another container of a name than `before` answers; return its ID."""
+def wait_for_response(place: Place, container: str, before: str) -> str:
+    """Wait until a container of this name, with another ID than `before`, responds; return its ID."""
     for _ in range(2000):
         shown = subprocess.run(
             ["docker", "inspect", "--format", "{{.Id}} {{.NetworkSettings.IPAddress}}", container],
@@ -59,14 +59,14 @@ def answer(place: Place, container: str, before: str) -> str:
 
 
 def start(place: Place, container: str, image: str, *command: str) -> None:
-    """Put a new container into the place of the old one."""
+    """Replace a container by a new one with the same name."""
     subprocess.run(["docker", "rm", "--force", container], env={**os.environ, "DOCKER_HOST": place.host},
                    capture_output=True, check=False)  # fmt: skip
     place.docker("run", "--detach", f"--name={container}", image, *command)
 
 
 def compressed_size(name: str) -> int:
-    """Bytes of an image's layers in the registry."""
+    """Return the size of an image's layers in the registry, in bytes."""
     host, _, path = name.partition("/")
     repository, _, tag = path.partition(":")
     kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -76,7 +76,10 @@ def compressed_size(name: str) -> int:
 
 
 def opened_files(place: Place, image: str, command: list[str], directory: Path) -> tuple[int, int]:
-    """The number of files that an image opens until its first answer, and their bytes, each compressed on its own."""
+    """Run an image's command in its tree until the first response; return the number of opened files and their bytes.
+
+    Each file is compressed alone.
+    """
     tree = directory / "tree"
     tree.mkdir()
     place.docker("create", "--name=tree", image)
@@ -113,7 +116,7 @@ def opened_files(place: Place, image: str, command: list[str], directory: Path) 
 
 
 def _inside(tree: Path, path: str) -> Path:
-    """The file of a tree that a path in it leads to."""
+    """Resolve a path in a tree, with symlinks relative to the tree."""
     place = tree / path.lstrip("/")
     for _ in range(40):
         for part in (*reversed(place.parents), place):
@@ -128,9 +131,9 @@ def _inside(tree: Path, path: str) -> Path:
 
 
 def main() -> None:
-    """Parse the arguments, measure in a temporary directory."""
+    """Parse the arguments and measure in a temporary directory."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--base", type=Path, help="a tar of the base's files, to make none")
+    parser.add_argument("--base", type=Path, help="a tar file of the base's files (default: make one)")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="lazy-pull-"))
     print("| image | fetched | pull | to the answer | read until then | files read |\n|---|--:|--:|--:|--:|--:|")
@@ -141,21 +144,21 @@ def main() -> None:
             for name, title in IMAGES.items():
                 command = ["mandelbrot-tiles", *SERVE] if name == "uv" else []
                 place.docker("system", "prune", "--all", "--force")
-                place.docker("builder", "prune", "--all", "--force")  # its cache has layers of uv's image
+                place.docker("builder", "prune", "--all", "--force")  # BuildKit's cache has layers of uv's image
                 size = compressed_size(f"{bench.host}/{name}:1")
                 with delayed(bench.host, ROUND_TRIP, RATE) as far:
                     started = time.perf_counter()
                     place.docker("pull", f"{far}/{name}:1")
                     pulled = time.perf_counter() - started
                     start(place, "app", f"{far}/{name}:1", *command)
-                    answer(place, "app", "")
+                    wait_for_response(place, "app", "")
                     took = time.perf_counter() - started
                     place.docker("rm", "--force", "app")
                     count, read = opened_files(place, f"{far}/{name}:1", command, directory)
                 cells = f"{size / 1e6:.1f} MB | {pulled:.1f} s | {took:.1f} s | {read / 1e6:.1f} MB | {count}"
                 print(f"| {title} | {cells} |", flush=True)
     finally:
-        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves a mount
+        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves this mount
         remove(directory)
 
 

@@ -1,11 +1,11 @@
-"""The first image of three newcomers, recorded: FastAPI with requirements.txt, setuptools with a C extension, hatch.
+"""Records of three newcomers' first image: FastAPI with requirements.txt, setuptools with a C extension, hatch.
 
     python benchmarks/newcomer.py [fastapi] [setuptools] [hatch] [--write]
 
-Every command runs in a terminal, and what stands there in the end is the record, with the number of commands, their
-seconds, and the lines that were written. All caches are new and empty: pip's, uv's, hatch's, ours. hatch-docker is a
-wheel of this checkout, made before. The project has a virtual environment, as it would; of the third it has hatch.
-Docker is asked for by the commands that run the image. `--write` puts the first record, and a table of all three, into
+Each command runs in a pseudo-terminal. A record has the final text of the terminal, the number of commands, their
+seconds, and the lines that the user wrote. All caches (pip, uv, hatch, hatch-docker) are new and empty. The wheel of
+hatch-docker is built from this checkout before. The project has a virtual environment; that of the third newcomer has
+hatch. The commands that run the image need Docker. `--write` writes the first record and a table of all three to
 docs/newcomer.md.
 """
 
@@ -31,20 +31,20 @@ from tests.fakes.terminal import Terminal, start  # noqa: E402
 
 PAGE = ROOT / "docs" / "newcomer.md"
 COLUMNS = 88
-PATIENCE = 600.0  # seconds for a command
+TIMEOUT = 600.0  # the maximum seconds of a command
 URL = "http://127.0.0.1:8000/"
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A newcomer: who that is, the files of the project, the commands up to the image, and lines typed by hand."""
+    """A newcomer: a description, the files of the project, the commands up to the image, and lines typed by hand."""
 
-    who: str
+    description: str
     files: Mapping[str, str]
     commands: tuple[str, ...] = ('pip install -q "hatch-docker[uv]"', "hatch-docker init", "hatch-docker build")
     typed: str = ""           # added to pyproject.toml before the first command
     tools: tuple[str, ...] = ()
-    says: str = ""            # what the container prints; "" if it serves
+    prints: str = ""          # the output of the container; "" if it serves HTTP
 
 
 PEOPLE = {
@@ -90,7 +90,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_sum", NULL, -1, met
 PyMODINIT_FUNC PyInit__sum(void) { return PyModule_Create(&module); }
 """,
         "shop/__init__.py": "from shop._sum import add\n\n\ndef main() -> None:\n    print(add(40, 2))\n",
-    }, says="42"),
+    }, prints="42"),
     "hatch": Person("a hatch project", {
         "pyproject.toml": """\
 [build-system]
@@ -112,7 +112,7 @@ scripts.shop = "shop:main"
 
 @dataclass(slots=True)
 class Record:
-    """The lines of a session, the screens of its build, seconds by command, and the lines that were written."""
+    """The lines of a session, a screen of its build, the seconds of each command, and the number of written lines."""
 
     lines: list[str] = field(default_factory=list)
     screen: list[str] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Record:
 
 
 def project(directory: Path, person: Person) -> Path:
-    """The application, and its virtual environment."""
+    """Write the application and its virtual environment."""
     for name, text in person.files.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
@@ -132,14 +132,14 @@ def project(directory: Path, person: Person) -> Path:
 
 
 def wheel(directory: Path) -> Path:
-    """A directory with hatch-docker's wheel, made of this checkout."""
+    """Build hatch-docker's wheel from this checkout into a directory."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(directory), str(ROOT)]
     subprocess.run(command, check=True)
     return directory
 
 
 def environment(root: Path, links: Path, place: Path) -> dict[str, str | None]:
-    """Of every command: the project's programs first, caches of its own, our wheel to be found."""
+    """Return the variables of all commands: PATH with the project's environment, new caches, hatch-docker's wheel."""
     found = f"{links} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
     return {
         "PATH": f"{root / '.venv/bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(root / ".venv"),
@@ -150,27 +150,27 @@ def environment(root: Path, links: Path, place: Path) -> dict[str, str | None]:
     }
 
 
-def say(command: Sequence[str], root: Path, variables: Mapping[str, str | None], answer: str = "") -> Terminal:
-    """Run a command to its end; `answer` is typed where it asks."""
+def type_in(command: Sequence[str], root: Path, variables: Mapping[str, str | None], answer: str = "") -> Terminal:
+    """Run a command to its end; type `answer` at its prompt."""
     terminal = start(command, columns=COLUMNS, cwd=root, variables=variables)
     if answer:
-        terminal.read(until=lambda lines: bool(lines) and lines[-1].endswith("[y/N]"), timeout=PATIENCE)
+        terminal.read(until=lambda lines: bool(lines) and lines[-1].endswith("[y/N]"), timeout=TIMEOUT)
         os.write(terminal.master, f"{answer}\n".encode())
-    status = terminal.end(timeout=PATIENCE)
+    status = terminal.end(timeout=TIMEOUT)
     if status:
         raise SystemExit("\n".join([f"{' '.join(command)}: status {status}", *terminal.lines()]))
     return terminal
 
 
 def record(directory: Path, links: Path, person: Person) -> Record:
-    """Play a newcomer, up to an answer of the container."""
+    """Run a newcomer's commands up to the first response of the container; return the record."""
     root = project(directory / "shop", person)
     variables = environment(root, links, directory)
     found = Record()
 
     def step(shown: str, command: Sequence[str], answer: str = "") -> Terminal:
         before = time.monotonic()
-        terminal = say(command, root, variables, answer)
+        terminal = type_in(command, root, variables, answer)
         found.seconds.append(time.monotonic() - before)
         found.lines.extend([f"{f'$ {shown}':{COLUMNS - 12}}# {found.seconds[-1]:4.1f} s", *terminal.lines(), ""])
         return terminal
@@ -184,24 +184,24 @@ def record(directory: Path, links: Path, person: Person) -> Record:
         built = step(shown, ["sh", "-c", f"exec {shown}"], answer="y" * shown.endswith("init"))
         if shown.endswith("init"):
             found.written += sum(line.startswith("+") and not line.startswith("+++") for line in built.lines())
-    found.screen = _middle(built)
-    made = len(found.seconds)
+    found.screen = _busiest_screen(built)
+    commands_for_image = len(found.seconds)
     run = next(line.strip() for line in built.lines() if "docker run" in line)
     image = run.split()[-1]
     try:
-        if person.says:
-            if step(run, run.split()).lines() != [person.says]:
-                raise SystemExit(f"{person.says!r} was expected")
+        if person.prints:
+            if step(run, run.split()).lines() != [person.prints]:
+                raise SystemExit(f"{person.prints!r} was expected")
         else:
-            _ask(run.replace("--rm", "--rm --detach"), step)
+            _request_page(run.replace("--rm", "--rm --detach"), step)
     finally:
         subprocess.run(["docker", "rmi", image, f"{image.rpartition(':')[0]}:latest"], check=False, capture_output=True)
-    found.seconds = found.seconds[:made]
+    found.seconds = found.seconds[:commands_for_image]
     return found
 
 
-def _ask(run: str, step: Callable[[str, Sequence[str]], Terminal]) -> None:
-    """Start a container, and have it answer a request."""
+def _request_page(run: str, step: Callable[[str, Sequence[str]], Terminal]) -> None:
+    """Start a container and request a page from it."""
     container = step(run, run.split()).lines()[-1]
     try:
         step(f"curl {URL}", ["curl", "-s", "--retry", "60", "--retry-delay", "1", "--retry-connrefused",
@@ -210,13 +210,13 @@ def _ask(run: str, step: Callable[[str, Sequence[str]], Terminal]) -> None:
         subprocess.run(["docker", "kill", container], check=False, capture_output=True)
 
 
-def _middle(built: Terminal) -> list[str]:
-    """A screen from the midst of a build: the one that tells most of what runs."""
+def _busiest_screen(built: Terminal) -> list[str]:
+    """Return the screen of a build that shows the most running steps."""
     return max(built.seen, key=lambda screen: sum(line[:1] in SPINNER for line in screen))
 
 
 def main() -> None:
-    """Record, and print or write it."""
+    """Record the newcomers, and print or write the records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("people", nargs="*", help=f"{', '.join(PEOPLE)}; all by default")
     parser.add_argument("--write", action="store_true", help=f"write it to {PAGE.relative_to(ROOT)}")
@@ -232,7 +232,8 @@ def main() -> None:
             found = record(Path(directory), wheel(Path(directory) / "wheels"), PEOPLE[name])
             found.lines = [line.replace(directory, "...") for line in found.lines]
         records.append(found)
-        table.append(f"| {PEOPLE[name].who} | {len(found.seconds)} | {sum(found.seconds):.0f} | {found.written} |")
+        cells = f"{len(found.seconds)} | {sum(found.seconds):.0f} | {found.written}"
+        table.append(f"| {PEOPLE[name].description} | {cells} |")
         print(*found.lines, sep="\n")
     when = f"{dt.datetime.now(dt.UTC):%Y-%m-%d at %H:%M} UTC"
     title = [f"Recorded on {when}, on {os.cpu_count()} cores, with empty caches; up to the image:", "", *table]

@@ -1,4 +1,4 @@
-"""A table of a page of docs/ between two comments: rows that are asked for are measured, the others keep figures."""
+"""A table of measured figures on a page of docs/, between two comments."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """The table `name`, which stands between `<!-- name -->` and `<!-- /name -->` of a `page` of docs/.
+    """The table between `<!-- name -->` and `<!-- /name -->` on a `page` of docs/.
 
-    `results` is the file of the figures, `rows` are the subjects by their names, `measure` returns the figures of one,
-    and `table` all figures as Markdown.
+    `results`: the JSON file of the figures. `rows`: the subjects by name. `measure` returns the figures of a subject.
+    `table` returns all figures as Markdown.
     """
 
     name: str
@@ -30,36 +30,36 @@ class PageTable:
     page: str = "backends.md"
 
     def read(self) -> dict[str, Any]:
-        """Return the figures that are there."""
+        """Return the saved figures."""
         found: dict[str, Any] = json.loads(self.results.read_text("utf-8")) if self.results.exists() else {}
         return found
 
     def rendered(self, text: str) -> str:
-        """Return the page's text with the table of the figures that are there."""
+        """Return the page's text with the table of the saved figures."""
         made = self.table(self.read())
         comments = rf"(?s)(<!-- {self.name} -->\n).*?(\n<!-- /{self.name} -->)"
         return re.sub(comments, lambda found: f"{found[1]}{made}{found[2]}", text)
 
     def keep(self, known: Results) -> None:
-        """Write the figures, in the order of the rows."""
+        """Save the figures, in the order of the rows."""
         ordered = {row: known[row] for row in self.rows if row in known}
         self.results.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
     def write(self) -> None:
-        """Write the table of the figures that are there into the page."""
+        """Write the table of the saved figures to the page."""
         page = DOCS / self.page
         page.write_text(self.rendered(page.read_text("utf-8")), encoding="utf-8")
 
     def main(self, description: str | None) -> None:
-        """Measure the rows that the command line asks for, and write the table."""
+        """Measure the rows that the command line selects, keep the figures of the others, and write the table."""
         parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-        parser.add_argument("--rows", help="how their names begin, between commas; default: all", default="")
-        parser.add_argument("--missing", action="store_true", help="only those without figures")
+        parser.add_argument("--rows", help="prefixes of row names, separated by commas (default: all)", default="")
+        parser.add_argument("--missing", action="store_true", help="measure only rows without figures")
         parser.add_argument("--render", action="store_true", help="measure nothing")
-        given = parser.parse_args()
+        options = parser.parse_args()
         known = self.read()
-        for name, subject in () if given.render else self.rows.items():
-            if name.startswith(tuple(given.rows.split(","))) and not (given.missing and name in known):
+        for name, subject in () if options.render else self.rows.items():
+            if name.startswith(tuple(options.rows.split(","))) and not (options.missing and name in known):
                 known[name] = self.measure(subject)
                 print(name, json.dumps(known[name]), flush=True)
                 self.keep(known)

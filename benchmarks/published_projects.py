@@ -1,12 +1,12 @@
-"""Published projects, made into images from their sdists as they are: `hatch-docker init`, `build`, and run.
+"""Images of published projects: `hatch-docker init` and `build` in the unchanged sdist, then a run of the image.
 
-    python benchmarks/published_projects.py                  measures all, writes published_projects.json and the page
-    python benchmarks/published_projects.py --rows nox,flask  some rows only; the others keep their figures
-    python benchmarks/published_projects.py --missing        those without figures
+    python benchmarks/published_projects.py                   measure all; write published_projects.json and the page
+    python benchmarks/published_projects.py --rows nox,flask  measure some rows; the others keep their figures
+    python benchmarks/published_projects.py --missing         measure the rows without figures
 
-published_projects.toml lists them. Each sdist of the newest release comes from the configured package index, by its
-hash. In its directory, `hatch-docker init --yes` and `hatch-docker build` are all that happens; where that fails and
-the list has lines for [tool.hatch-docker], both are tried again with these. Docker runs the image without network,
+published_projects.toml lists the projects. The sdist of the newest release is downloaded from the configured package
+index and its hash is verified. `hatch-docker init --yes` and `hatch-docker build` run in its directory. If this fails
+and the list has lines for [tool.hatch-docker], both run again with these lines. Docker runs the image without network,
 capabilities and a writable root. Needs docker, and the network for packages. HATCH_DOCKER_CACHE_DIR names the cache.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.backends import HARD, released  # noqa: E402 - the script is run by its path
+from benchmarks.backends import RESTRICTED, unpack_release  # noqa: E402 - the script is run by its path
 from benchmarks.page_table import PageTable  # noqa: E402
 
 PROJECTS = {
@@ -36,19 +36,19 @@ PROJECTS = {
     for name, project in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["projects"].items()
 }
 IMAGE = f"hatch-docker-published-{os.getpid()}"
-LIMIT = 900  # seconds of a build
+LIMIT = 900  # the maximum duration of a build, in seconds
 
 
 def measure(project: Mapping[str, Any]) -> dict[str, Any]:
-    """Build and run the image of a project's newest release; the result tells whether it works, and if not, why."""
+    """Build and run the image of a project's newest release; return figures, `works`, and `why` if it fails."""
     with tempfile.TemporaryDirectory(prefix="published-") as temporary:
-        place, version = released(project["name"], "", Path(temporary))
-        found = {"version": version} | measure_in(place, {"says": version, **project})
-        return {key: value for key, value in found.items() if key != "said"}
+        place, version = unpack_release(project["name"], "", Path(temporary))
+        found = {"version": version} | measure_in(place, {"prints": version, **project})
+        return {key: value for key, value in found.items() if key != "output"}
 
 
 def measure_in(place: Path, project: Mapping[str, Any]) -> dict[str, Any]:
-    """Build and run the image of a project in a directory: as it is, and again with its lines where that fails."""
+    """Build and run the image of a project in a directory; if it fails, try again with the project's lines."""
     found: dict[str, Any] = {"date": dt.date.today().isoformat(), "lines": 0}  # noqa: DTZ011
     for lines in ([], project.get("lines", [])):
         copy = place.with_name(f"with-{len(lines)}")
@@ -65,9 +65,9 @@ def measure_in(place: Path, project: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build(place: Path, lines: Sequence[str], *, code: bool) -> str:
-    """Make the image of a project with lines for its table; return the end of what was said where that failed.
+    """Build the image of a project with lines for its table; return the end of the output if it fails, else "".
 
-    A library has no program: its image is told to run Python.
+    A library (`code`) has no program: the entrypoint of its image is Python.
     """
     wanted = {"IMAGE": IMAGE, "TAGS": "tried", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
     wanted |= {"ENTRYPOINT": '["python"]'} if code else {}
@@ -91,25 +91,25 @@ def _build(place: Path, lines: Sequence[str], *, code: bool) -> str:
 
 
 def _run(project: Mapping[str, Any], found: dict[str, Any], place: Path) -> str:
-    """Run the image, note its size, and return what is wrong, "" if nothing is."""
+    """Run the image; add its size and its output to `found`; return the error, or ""."""
     (receipt,) = (place / "dist").glob("*.image.json")
     (platform,) = json.loads(receipt.read_text("utf-8"))["platforms"]
     found["size"] = platform["unpacked_size"]
     words = ["-c", project["code"]] if "code" in project else project["run"]
-    options = [*HARD, "--tmpfs", "/tmp", *project.get("options", [])]
+    options = [*RESTRICTED, "--tmpfs", "/tmp", *project.get("options", [])]
     command = ["docker", "run", *options, f"{IMAGE}:tried", *words]
     done = subprocess.run(
         command, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT
     )
     subprocess.run(["docker", "rmi", "--force", f"{IMAGE}:tried"], capture_output=True, check=False)
-    found["said"] = done.stdout[-500:]
-    if done.returncode or project["says"] not in done.stdout:
+    found["output"] = done.stdout[-500:]
+    if done.returncode or project["prints"] not in done.stdout:
         return f"run ended with status {done.returncode}: {done.stdout[-1500:]}"
     return ""
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures as Markdown, with a line that sums them up."""
+    """Return the figures as a Markdown table, with a summary line."""
     heads = ("project", "backend", "compiled", "lines", "first try", "does its job", "image", "time", "measured")
     rows = [f"| {' | '.join(heads)} |", "|---|---|---|---:|---|---|---:|---:|---|"]
     measured = {name: project for name, project in PROJECTS.items() if name in results}

@@ -1,11 +1,11 @@
-"""A recording of two builds as an animated picture, docs/recording.svg: the first of a project, and one after an edit.
+"""A recording of two builds as an animated SVG, docs/recording.svg: a project's first build, and one after an edit.
 
     python benchmarks/recording.py [--cache DIRECTORY]
 
-The commands run in a pseudo-terminal, and the picture has what a user would see there, with its colours. It plays SPEED
-times as fast as the session, and pauses of more than PAUSE seconds are shortened; the times in the lines are those of
-the session. Where pictures do not move (`prefers-reduced-motion`, or a reader without animations), the last screen is
-shown. Without `--cache` every download is made again.
+The commands run in a pseudo-terminal; the picture shows its screens with colours. The animation is SPEED times as fast
+as the session, and pauses of more than PAUSE seconds are shortened; the durations in the text are those of the session.
+Without animation (`prefers-reduced-motion`, or a viewer that does not support it) the last screen is shown. Without
+`--cache` all files are downloaded again.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SESSION = (
     ("hatch-docker build", ["hatch-docker", "build"]),
 )
 COLUMNS = 80
-PAUSE = 0.35  # seconds that nothing changes, at most
+PAUSE = 0.35  # the maximum seconds without a change
 SPEED = 5
-SAMPLE = 0.12  # seconds between two screens, at least
-HOLD = 6.0  # seconds that the last screen stays
-KEY = 0.035  # seconds for a typed letter
+SAMPLE = 0.12  # the minimum seconds between two screens
+HOLD = 6.0  # the seconds of the last screen
+KEY = 0.035  # the seconds of a typed letter
 
 Run = tuple[str, str]  # a text and its classes
 Row = tuple[Run, ...]
@@ -58,7 +58,7 @@ class Shown:
 
 
 def rows_of(screen: Any) -> Screen:
-    """Return the rows of a screen of pyte's as texts with their colours, without the empty ones at the end."""
+    """Return the rows of a pyte screen as texts with their colours, without empty rows at the end."""
     rows = []
     for number in range(screen.lines):
         runs: list[list[str]] = []
@@ -79,7 +79,7 @@ def rows_of(screen: Any) -> Screen:
 
 
 def record(project: Path, variables: dict[str, str | None]) -> Iterator[tuple[float, Screen]]:
-    """Yield the screens of the session, each with how many seconds after the one before it came."""
+    """Yield the screens of the session, each with the seconds since the screen before."""
     above: Screen = ()
     for shown, command in SESSION:
         for letters in range(0, len(shown) + 1, 2):
@@ -90,7 +90,7 @@ def record(project: Path, variables: dict[str, str | None]) -> Iterator[tuple[fl
         while True:
             try:
                 data = os.read(terminal.master, 65536)
-            except OSError:  # the program has gone
+            except OSError:  # the program has ended
                 break
             terminal.stream.feed(data)
             now, rows = time.monotonic(), rows_of(terminal.screen)
@@ -103,20 +103,20 @@ def record(project: Path, variables: dict[str, str | None]) -> Iterator[tuple[fl
 
 
 def timeline(screens: Iterator[tuple[float, Screen]]) -> tuple[list[Shown], float]:
-    """Return the rows of a picture, and for how many seconds it plays."""
+    """Return the rows of the picture and the duration of the animation in seconds."""
     clock = 0.0
-    taken: list[tuple[float, Screen]] = []
+    samples: list[tuple[float, Screen]] = []
     for pause, screen in screens:
         clock += min(pause, PAUSE)
-        if taken and clock - taken[-1][0] < SAMPLE:
-            taken[-1] = (taken[-1][0], screen)
-        elif not taken or taken[-1][1] != screen:
-            taken.append((clock, screen))
+        if samples and clock - samples[-1][0] < SAMPLE:
+            samples[-1] = (samples[-1][0], screen)
+        elif not samples or samples[-1][1] != screen:
+            samples.append((clock, screen))
     total = clock + HOLD
     shown = []
-    for number in range(max(len(screen) for _, screen in taken)):
+    for number in range(max(len(screen) for _, screen in samples)):
         begin, row = 0.0, ()
-        for when, screen in [*taken, (total, ())]:
+        for when, screen in [*samples, (total, ())]:
             now = screen[number] if number < len(screen) else ()
             if now != row or when == total:
                 if row and when > begin:
@@ -137,7 +137,7 @@ WIDTH, HEIGHT, MARGIN, BAR = 8.43, 20, 16, 34  # pixels of a letter and of a row
 
 
 def picture(shown: Sequence[Shown], total: float) -> str:
-    """Return the animated SVG of rows that are shown for some time."""
+    """Return the animated SVG of rows; `total` is its duration in seconds."""
     wide, high = round(COLUMNS * WIDTH + 2 * MARGIN), BAR + HEIGHT * (max(row.number for row in shown) + 1) + MARGIN
     times: dict[tuple[float, float], str] = {}
     groups, frames = [], []
@@ -164,14 +164,14 @@ def picture(shown: Sequence[Shown], total: float) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as it stands between tags."""
+    """Return a text with `&` and `<` escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def main() -> None:
     """Record a session and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, help="a cache of downloads that is kept")
+    parser.add_argument("--cache", type=Path, help="a cache directory that is kept")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="recording-") as directory:
         project = Path(directory) / "shop"

@@ -1,13 +1,12 @@
-"""What a push and a pull survive on the way to a real registry, for hatch-docker and its peers: 32 single faults.
+"""32 single faults of a registry: which of them do hatch-docker and other tools survive in a push and a pull?
 
     python benchmarks/registry_faults.py --python peers/bin/python
 
-Debian's docker-registry runs on loopback behind a proxy that breaks one connection of each journey (an image or a file
-there and back) in one of sixteen ways, or gives one of sixteen bad answers, and passes on all else. A peer survives
-where both commands end well and what came back is what was sent, to the byte. PYTHON is one with `oras` and
-`python-dxf` of PyPI. Docker's daemon must be running and the programs be installed; a peer that is missing, or that
-cannot make the journey without a fault, is told and left out. Prints Markdown. Trust the survivals; the seconds depend
-on the machine.
+Debian's docker-registry runs on loopback behind a proxy. In each round trip (push and pull of an image or a file) the
+proxy breaks one connection in one of sixteen ways, or sends one of sixteen faulty responses; it forwards everything
+else. A tool survives if both commands succeed and the pulled bytes equal the pushed ones. PYTHON must have `oras` and
+`python-dxf` from PyPI. Docker's daemon must run and the programs must be installed; a tool that is missing, or that
+fails without a fault, is reported and left out. Prints Markdown. The seconds depend on the machine.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy  # noq
 from tests.integration.docker_registry import docker_registry  # noqa: E402
 from tests.validate import validate  # noqa: E402
 
-PATIENCE = 120  # seconds for one command
+TIMEOUT = 120  # the maximum seconds of a command
 Fault = tuple[str, int | str]
-SAID: dict[int | str, str] = {
+FAULT_TITLES: dict[int | str, str] = {
     "reset": "RST before the answer", "close": "FIN before the answer", "midway": "FIN in the request's body",
     "cut": "FIN in the answer's body", "lost": "done, the answer lost", "flip": "one bit is wrong",
     "short": "a byte is missing", "long": "a byte too many", 404: "404, the session is forgotten",
 }  # fmt: skip
-OURS = """
+HATCH_DOCKER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -87,13 +86,13 @@ with open(f"{work}/back.bin", "wb") as out:
 
 
 class DamagedError(Exception):
-    """The commands ended well, and what came back is something else."""
+    """The commands succeeded, but the pulled content differs from the pushed content."""
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
-    """One image on its way to `name` and back, in a directory of its own: `image` as a layout, `image.tar` as an
-    archive for loading, `layer.bin` as a file.
+class RoundTrip:
+    """A push of an image to `name` and a pull, in a directory with the image as a layout (`image`) and as an archive
+    (`image.tar`), and with its layer (`layer.bin`).
     """
 
     image: Image
@@ -101,15 +100,15 @@ class Journey:
     work: Path
 
     def run(self, *command: str) -> str:
-        """The output of a command; raises CalledProcessError or TimeoutExpired."""
+        """Run a command; return its output. Raises CalledProcessError or TimeoutExpired."""
         environ = {**os.environ, "REGISTRY_AUTH_FILE": str(self.work / "auth.json"), "HOME": str(self.work)}
         done = subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=PATIENCE, cwd=self.work, env=environ
+            command, check=True, capture_output=True, text=True, timeout=TIMEOUT, cwd=self.work, env=environ
         )
         return done.stdout
 
     def expect_layout(self) -> None:
-        """What came back is a layout of the same image, every byte of it hashed anew."""
+        """Check that the pulled layout has the same image, with correct hashes; else raise DamagedError."""
         try:
             back = read_layout(self.work / "back", AMD64)
             validate(back)
@@ -119,109 +118,112 @@ class Journey:
             raise DamagedError(back.digest)
 
     def expect_file(self, path: str) -> None:
-        """What came back is the layer, byte by byte."""
+        """Check that the pulled file equals the layer; else raise DamagedError."""
         if (self.work / path).read_bytes() != (self.work / "layer.bin").read_bytes():
             raise DamagedError(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A tool: its version, and how it makes the journey."""
+    """A tool: its title, its version, and its round trip."""
 
     title: str
     version: Callable[[], str]
-    travel: Callable[[Journey], None]
+    travel: Callable[[RoundTrip], None]
 
 
-def told(*command: str) -> str:
-    """The last word that a program says of its version."""
+def version_in(*command: str) -> str:
+    """Run a command; return the last word of its output, the version."""
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout.split()[-1]
 
 
-def engine(*command: str) -> Callable[[Journey], None]:
-    """Docker or Podman: loaded, pushed, removed, pulled, and the same image as before."""
+def engine(*command: str) -> Callable[[RoundTrip], None]:
+    """Return the round trip of Docker or Podman: load, push, remove and pull the image, and compare its ID."""
 
-    def travel(journey: Journey) -> None:
-        called = [word.format(work=journey.work) for word in command]
+    def travel(round_trip: RoundTrip) -> None:
+        called = [word.format(work=round_trip.work) for word in command]
         plain = ["--tls-verify=false"] if "podman" in command else []
-        journey.run(*called, "load", "-i", str(journey.work / "image.tar"))
+        round_trip.run(*called, "load", "-i", str(round_trip.work / "image.tar"))
         started = time.monotonic()
         try:
-            journey.run(*called, "push", *plain, journey.name)
-            journey.run(*called, "rmi", journey.name)
-            journey.run(*called, "pull", *plain, journey.name)
-            found = journey.run(*called, "image", "inspect", "--format", "{{.Id}}", journey.name).strip()
+            round_trip.run(*called, "push", *plain, round_trip.name)
+            round_trip.run(*called, "rmi", round_trip.name)
+            round_trip.run(*called, "pull", *plain, round_trip.name)
+            found = round_trip.run(*called, "image", "inspect", "--format", "{{.Id}}", round_trip.name).strip()
         finally:
-            (journey.work / "seconds").write_text(str(time.monotonic() - started))
-            subprocess.run([*called, "rmi", "-f", journey.name], capture_output=True, check=False)
-        if found.removeprefix("sha256:") != journey.image.manifest_json["config"]["digest"].removeprefix("sha256:"):
+            (round_trip.work / "seconds").write_text(str(time.monotonic() - started))
+            subprocess.run([*called, "rmi", "-f", round_trip.name], capture_output=True, check=False)
+        if found.removeprefix("sha256:") != round_trip.image.manifest_json["config"]["digest"].removeprefix("sha256:"):
             raise DamagedError(found)
 
     return travel
 
 
-def skopeo(journey: Journey) -> None:
-    """Copied from a layout, and to another one."""
-    journey.run("skopeo", "copy", "--dest-tls-verify=false", "oci:image:1", f"docker://{journey.name}")
-    journey.run("skopeo", "copy", "--src-tls-verify=false", f"docker://{journey.name}", "oci:back:1")
-    journey.expect_layout()
+def skopeo(round_trip: RoundTrip) -> None:
+    """Copy from a layout, and to another layout."""
+    round_trip.run("skopeo", "copy", "--dest-tls-verify=false", "oci:image:1", f"docker://{round_trip.name}")
+    round_trip.run("skopeo", "copy", "--src-tls-verify=false", f"docker://{round_trip.name}", "oci:back:1")
+    round_trip.expect_layout()
 
 
-def oras(journey: Journey) -> None:
-    """Copied from a layout, and to another one."""
-    journey.run("oras", "cp", "--from-oci-layout", "image:1", "--to-plain-http", journey.name)
-    journey.run("oras", "cp", "--from-plain-http", journey.name, "--to-oci-layout", "back:1")
-    journey.expect_layout()
+def oras(round_trip: RoundTrip) -> None:
+    """Copy from a layout, and to another layout."""
+    round_trip.run("oras", "cp", "--from-oci-layout", "image:1", "--to-plain-http", round_trip.name)
+    round_trip.run("oras", "cp", "--from-plain-http", round_trip.name, "--to-oci-layout", "back:1")
+    round_trip.expect_layout()
 
 
-def script(python: str, text: str, check: Callable[[Journey], None]) -> Callable[[Journey], None]:
-    """A library: there and back by a few lines of Python."""
+def script(python: str, text: str, check: Callable[[RoundTrip], None]) -> Callable[[RoundTrip], None]:
+    """Return the round trip of a Python library: a script pushes and pulls."""
 
-    def travel(journey: Journey) -> None:
-        journey.run(python, "-c", text, journey.name, str(journey.work))
-        check(journey)
+    def travel(round_trip: RoundTrip) -> None:
+        round_trip.run(python, "-c", text, round_trip.name, str(round_trip.work))
+        check(round_trip)
 
     return travel
 
 
 def peers(python: str) -> list[Peer]:
-    """Everybody who is compared."""
+    """Return the tools to compare."""
     podman = ("podman", "--root", "{work}/podman", "--runroot", "{work}/run", "--storage-driver", "vfs")
     version = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
     return [
-        Peer("hatch-docker", lambda: told(sys.executable, "-c", version, "hatch-docker"),
-             script(sys.executable, OURS, Journey.expect_layout)),
-        Peer("docker", lambda: told("docker", "version", "--format", "{{.Server.Version}}"), engine("docker")),
-        Peer("skopeo", lambda: told("skopeo", "--version"), skopeo),
-        Peer("podman", lambda: told("podman", "--version"), engine(*podman)),
-        Peer("oras", lambda: told("sh", "-c", "oras version | head -n 1"), oras),
-        Peer("oras-py", lambda: told(python, "-c", version, "oras"),
-             script(python, ORAS_PY, lambda journey: journey.expect_file("back/layer.bin"))),
-        Peer("python-dxf", lambda: told(python, "-c", version, "python-dxf"),
-             script(python, DXF, lambda journey: journey.expect_file("back.bin"))),
+        Peer("hatch-docker", lambda: version_in(sys.executable, "-c", version, "hatch-docker"),
+             script(sys.executable, HATCH_DOCKER, RoundTrip.expect_layout)),
+        Peer("docker", lambda: version_in("docker", "version", "--format", "{{.Server.Version}}"), engine("docker")),
+        Peer("skopeo", lambda: version_in("skopeo", "--version"), skopeo),
+        Peer("podman", lambda: version_in("podman", "--version"), engine(*podman)),
+        Peer("oras", lambda: version_in("sh", "-c", "oras version | head -n 1"), oras),
+        Peer("oras-py", lambda: version_in(python, "-c", version, "oras"),
+             script(python, ORAS_PY, lambda round_trip: round_trip.expect_file("back/layer.bin"))),
+        Peer("python-dxf", lambda: version_in(python, "-c", version, "python-dxf"),
+             script(python, DXF, lambda round_trip: round_trip.expect_file("back.bin"))),
     ]  # fmt: skip
 
 
 def attempt(peer: Peer, upstream: str, directory: Path, fault: Fault | None) -> tuple[str, float]:
-    """How one journey ends ("survives", "fails", "hangs", "keeps damage", "never asks"), and its seconds."""
+    """Run a round trip; return its outcome and its seconds.
+
+    Outcomes: "survives", "fails", "hangs", "keeps damage", "never asks" (the request with the fault is not sent).
+    """
     work = directory / secrets.token_hex(8)
     work.mkdir()
-    image = small_image(small_layer("data", secrets.token_bytes(300_000)))  # that nobody has seen
+    image = small_image(small_layer("data", secrets.token_bytes(300_000)))  # a unique layer
     with FaultProxy(upstream) as proxy:
-        journey = Journey(image, f"{proxy.host}/{peer.title}/{work.name}:1", work)
+        round_trip = RoundTrip(image, f"{proxy.host}/{peer.title}/{work.name}:1", work)
         write_layout(image, work / "image", ["1"])
         with (work / "image.tar").open("wb") as out:
-            write_archive(image, [journey.name], out, host=AMD64)
+            write_archive(image, [round_trip.name], out, host=AMD64)
         with image.layers[0].open() as stream:
             (work / "layer.bin").write_bytes(stream.read())
         (work / "auth.json").write_text("{}")
         if fault:
             proxy.fault(*STEPS[fault[0]], fault[1])
         started = time.monotonic()
-        outcome = depart(peer, journey)
+        outcome = run_peer(peer, round_trip)
         seconds = time.monotonic() - started
-        if (work / "seconds").exists():  # an engine, which was given the image first
+        if (work / "seconds").exists():  # an engine, without the time to load the image
             seconds = float((work / "seconds").read_text())
         if fault and proxy.faults[0].times:
             outcome = "never asks"
@@ -229,10 +231,10 @@ def attempt(peer: Peer, upstream: str, directory: Path, fault: Fault | None) -> 
     return outcome, seconds
 
 
-def depart(peer: Peer, journey: Journey) -> str:
-    """How the journey ends."""
+def run_peer(peer: Peer, round_trip: RoundTrip) -> str:
+    """Run a tool's round trip; return its outcome."""
     try:
-        peer.travel(journey)
+        peer.travel(round_trip)
     except DamagedError:
         return "keeps damage"
     except subprocess.TimeoutExpired:
@@ -245,7 +247,7 @@ def depart(peer: Peer, journey: Journey) -> str:
 
 
 def compare(chosen: Sequence[Peer], upstream: str, directory: Path) -> None:
-    """All peers through all faults; prints the tables."""
+    """Run all tools with all faults and print the tables."""
     found: dict[str, dict[Fault, tuple[str, float]]] = {}
     versions = {}
     for peer in chosen:
@@ -265,20 +267,20 @@ def compare(chosen: Sequence[Peer], upstream: str, directory: Path) -> None:
     print(f"\n| fault | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
     for step, fault in (*SINGLE, *ANSWERS):
         cells = [results[step, fault][0] for results in found.values()]
-        print(f"| {step}: {SAID.get(fault, fault)} | {' | '.join(cells)} |")
+        print(f"| {step}: {FAULT_TITLES.get(fault, fault)} | {' | '.join(cells)} |")
 
 
 def summary(title: str, version: str, results: Mapping[Fault, tuple[str, float]]) -> str:
-    """One peer's line of the first table."""
-    lived = {fault: seconds for fault, (outcome, seconds) in results.items() if outcome == "survives"}
-    counts = [str(sum(fault in lived for fault in faults)) for faults in (SINGLE, ANSWERS)]
+    """Return a tool's line of the first table."""
+    survived = {fault: seconds for fault, (outcome, seconds) in results.items() if outcome == "survives"}
+    counts = [str(sum(fault in survived for fault in faults)) for faults in (SINGLE, ANSWERS)]
     damaged = sum(outcome == "keeps damage" for outcome, _seconds in results.values())
-    slowest = f"{max(lived.values()):.1f} s" if lived else "-"
+    slowest = f"{max(survived.values()):.1f} s" if survived else "-"
     return f"| {title} | {version} | {' | '.join(counts)} | {slowest} | {damaged} |"
 
 
 def main() -> None:
-    """Parse the arguments, compare in a temporary directory."""
+    """Parse the arguments and compare in a temporary directory."""
     parser = argparse.ArgumentParser(description="Show 32 faults of a registry to its clients; prints Markdown.")
     parser.add_argument("--python", default=sys.executable, help="a Python with oras and python-dxf")
     parser.add_argument("peers", nargs="*", metavar="PEER", help="those to compare (default: all of them)")

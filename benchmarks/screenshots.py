@@ -1,10 +1,10 @@
-"""Pictures of the site and of an image's report in Chromium, at two widths, light and dark, and what is wrong there.
+"""Screenshots and checks of the site and of an image's report in Chromium, in two widths, in light and dark mode.
 
     python benchmarks/screenshots.py DIRECTORY [--pages index,options] [--report page.html]
 
-Builds the site with mkdocs, writes `<page>-<width>-<light|dark>.png` of some pages, and visits all pages. Ends with
-status 1 if a page can be scrolled to the side, or if a text has a contrast below 4.5 : 1 (3 : 1 for large letters, as
-WCAG 2.2 has it in 1.4.3). It needs chromium and chromedriver.
+Builds the site with mkdocs, writes `<page>-<width>-<light|dark>.png` for some pages, and checks all pages. Exits with 1
+if a page can be scrolled horizontally, or if a text has a contrast below 4.5 : 1 (3 : 1 for large text; WCAG 2.2,
+1.4.3). It needs chromium and chromedriver.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = (1280, 390)
 SHOWN = ("index", "quickstart", "options", "troubleshooting", "how-it-works", "comparison")
 
-# Returns the texts whose contrast is too low: [ratio, text, colours]. A background is that of the next element above
-# which has one; texts over pictures and hidden texts are left out.
+# Returns the texts with a low contrast: [ratio, text, class, colours]. The background is blended from all parent
+# elements; hidden texts are left out.
 CONTRAST = """
 const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
 const rgba = color => {
@@ -69,7 +69,7 @@ while (walker.nextNode()) {
 }
 return Object.values(found);
 """
-# Returns the elements that reach beyond the right side, if the page can be scrolled there.
+# Returns the elements that are wider than the screen, if the page can be scrolled horizontally.
 WIDE = """
 const page = document.scrollingElement;
 if (page.scrollWidth <= innerWidth) return [];
@@ -93,15 +93,15 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A server of files that logs nothing."""
+    """A file server without a log."""
 
-    def log_message(self, format: str, *_arguments: Any) -> None:  # noqa: A002 - the name that the library has
+    def log_message(self, format: str, *_arguments: Any) -> None:  # noqa: A002 - the library's name
         del format
 
 
 @contextlib.contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve a directory on this machine and return its address."""
+def serve(directory: Path) -> Iterator[str]:
+    """Serve a directory on a local port; yield the URL."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(directory)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -111,19 +111,19 @@ def served(directory: Path) -> Iterator[str]:
         server.server_close()
 
 
-def show(driver: webdriver.Chrome, address: str, width: int, mode: str) -> None:
-    """Open a page at a width, in light or dark."""
+def open_page(driver: webdriver.Chrome, address: str, width: int, mode: str) -> None:
+    """Open a page with a width, in light or dark mode."""
     features = [{"name": "prefers-color-scheme", "value": mode}, {"name": "prefers-reduced-motion", "value": "reduce"}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get(address)
-    driver.execute_script("localStorage.clear()")  # which has the mode of the page before
+    driver.execute_script("localStorage.clear()")  # it has the mode of the page before
     driver.refresh()
 
 
 def problems(driver: webdriver.Chrome) -> list[str]:
-    """Return what is wrong with the page that is open."""
+    """Return the problems of the open page."""
     found = [f"contrast {ratio} : 1: {text!r} ({kind}; {colours})"
              for ratio, text, kind, colours in driver.execute_script(CONTRAST)]  # fmt: skip
     wide = driver.execute_script(WIDE)
@@ -131,11 +131,11 @@ def problems(driver: webdriver.Chrome) -> list[str]:
 
 
 def main() -> None:
-    """Write the pictures and print what is wrong."""
+    """Write the screenshots and print the problems."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--pages", help="pages that get pictures, between commas", default=",".join(SHOWN))
-    parser.add_argument("--report", type=Path, help="a page of `hatch-docker inspect --html`, to be looked at as well")
+    parser.add_argument("--pages", help="pages for screenshots, separated by commas", default=",".join(SHOWN))
+    parser.add_argument("--report", type=Path, help="a page of `hatch-docker inspect --html` to check too")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
     bad = 0
@@ -147,11 +147,11 @@ def main() -> None:
             shutil.copy(options.report, site / "report.html")
         pages = {path.parent.name: path for path in sorted(site.glob("*/index.html"))} | {"index": site / "index.html"}
         pages |= {"report": site / "report.html"} if options.report else {}
-        with served(site) as address:
+        with serve(site) as address:
             for name, path in pages.items():
                 for width in WIDTHS:
                     for mode in ("light", "dark"):
-                        show(driver, f"{address}/{path.relative_to(site)}", width, mode)
+                        open_page(driver, f"{address}/{path.relative_to(site)}", width, mode)
                         for problem in problems(driver):
                             bad += 1
                             print(f"{name}, {width}, {mode}: {problem}", flush=True)

@@ -1,4 +1,4 @@
-"""Where benchmarks/seed.py measures: a Docker daemon and a registry of its own, with the base in both."""
+"""A Docker daemon and a registry for benchmarks/seed.py and others, with the base in both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent / "seed"
 
 
 def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None) -> str:
-    """Run a program; its failure is the end."""
+    """Run a program and return its output; if it fails, end this program with its output."""
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, env={**os.environ, **(variables or {})}, capture_output=True,
         text=True, check=False,
@@ -33,18 +33,18 @@ def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, s
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it is measured: a directory, a daemon, the base in a registry."""
+    """The environment of a measurement: a directory, a daemon, and the name of the base in a registry."""
 
     directory: Path
-    host: str                                 # the daemon's
+    host: str                                 # the daemon's address
     base: str
 
     def docker(self, *arguments: str | Path) -> str:
-        """Run docker against our daemon."""
+        """Run docker with this daemon."""
         return run("docker", *arguments, variables={"DOCKER_HOST": self.host})
 
-    def forget(self) -> None:
-        """Leave the daemon with the base and nothing else."""
+    def keep_only_base(self) -> None:
+        """Remove all images except the base, and the build cache, from the daemon."""
         kept = self.docker("image", "inspect", "--format", "{{.Id}}", self.base).strip()
         others = sorted(set(self.docker("images", "--quiet", "--no-trunc").split()) - {kept})
         if others:
@@ -56,7 +56,7 @@ class Place:
 def running(
     *command: str | Path, log: Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A service, ended with the block."""
+    """Run a service until the block ends."""
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [str(word) for word in command], stdout=stream, stderr=stream, cwd=cwd,
@@ -69,20 +69,20 @@ def running(
         process.wait(timeout=60)
 
 
-def wait(what: str, ready: Callable[[], bool]) -> None:
-    """Until a service answers."""
+def wait(service: str, ready: Callable[[], bool]) -> None:
+    """Wait until a service is ready."""
     for _ in range(300):
         if ready():
             return
         time.sleep(0.1)
-    sys.exit(f"{what} does not answer")
+    sys.exit(f"{service} does not answer")
 
 
-def spread(*directories: Path) -> None:
-    """Let each directory that is made in one of these have inodes of its own on the disk, where it has that attribute.
+def spread_inodes(*directories: Path) -> None:
+    """Spread new subdirectories of these directories over the disk (`chattr +T`), if the file system supports it.
 
-    ext4 without a journal looks at all inodes near a new one that were freed within a minute. A build that begins right
-    after the files of another one were removed would take up to twice as long as on a new machine.
+    ext4 without a journal checks all inodes near a new one that were freed within the last minute. A build that starts
+    directly after the removal of another build's files would take up to twice as long as on a new machine.
     """
     for directory in filter(Path.is_dir, directories):
         subprocess.run(["chattr", "+T", directory], capture_output=True, check=False)
@@ -90,7 +90,7 @@ def spread(*directories: Path) -> None:
 
 @contextlib.contextmanager
 def bridge() -> Iterator[str]:
-    """A network for the daemon's builds that leads outside, and leaves the rules of other daemons alone."""
+    """Make a bridge network with access to the internet for the daemon's builds; rules of other daemons stay."""
     name, subnet = "seed0", "172.31.253.0/24"
     outwards = [
         ["nat", "POSTROUTING", "--source", subnet, "!", "--out-interface", name, "--jump", "MASQUERADE"],
@@ -112,7 +112,7 @@ def bridge() -> Iterator[str]:
 
 @contextlib.contextmanager
 def place_in(directory: Path, base: Path | None, *, containerd: bool = False) -> Iterator[Place]:
-    """A daemon and a registry of our own, with the base in both; with `containerd` images are in containerd's store."""
+    """Start a daemon and a registry with the base in both; `containerd`: use containerd's image store."""
     path = directory / "docker.sock"
     host = f"unix://{path}"
     (directory / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd}}))
@@ -129,17 +129,20 @@ def place_in(directory: Path, base: Path | None, *, containerd: bool = False) ->
         running(*command, f"--bridge={network}", f"--pidfile={directory / 'pid'}", log=directory / "dockerd.log"),
         running(*registry, log=directory / "registry.log"),
     ):
-        asked = ["docker", "--host", host, "version"]
-        wait("dockerd", lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0)
+        version = ["docker", "--host", host, "version"]
+        wait("dockerd", lambda: subprocess.run(version, capture_output=True, check=False).returncode == 0)
         data = directory / "data"
-        spread(directory, data / "overlay2", *data.glob("containerd/*/*/snapshots"))
+        spread_inodes(directory, data / "overlay2", *data.glob("containerd/*/*/snapshots"))
         place = Place(directory, host, f"{address}/python:3.13-slim")
         make_base(place, base)
         yield place
 
 
 def make_base(place: Place, ready: Path | None) -> None:
-    """Debian with Python, pip and apt, as a registry's image: what python:3.13-slim is, out of Debian's packages."""
+    """Build and push the base: Debian with Python, pip and apt, in place of python:3.13-slim.
+
+    `ready`: a tar file of the base's files; without it mmdebstrap makes one.
+    """
     context = place.directory / "base"
     context.mkdir()
     if ready:

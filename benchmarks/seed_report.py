@@ -1,6 +1,6 @@
-"""The figures of benchmarks/seed.py: the table of docs/comparison.md, its chart, and the shorter chart of the README.
+"""The report of benchmarks/seed.py: the table and the chart of docs/comparison.md, and the shorter chart of the README.
 
-Pure text out of `seed.json`, so that table and chart always say what was measured; a test holds them together.
+They are generated from `seed.json`; a test checks that they agree with it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TITLES = {
     "embedded-debian": "ours, without Docker, on `debian:trixie`",
 }
 OURS = ("buildkit", "embedded", "embedded-debian")
-UNIT = "embedded"         # the row that the others are told as multiples of
-ON_OTHER = ("embedded-debian",)  # on another base, so never the best of a column
+UNIT = "embedded"         # the other rows are multiples of this row
+ON_OTHER = ("embedded-debian",)  # rows on another base, which are never marked as the best of a column
 CASES = {
     "cold": "cold", "unchanged": "unchanged", "python": "`.py` edited", "c": "C edited", "dependency": "new dependency",
 }  # fmt: skip
@@ -37,10 +37,10 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One row: bytes, and seconds by case (medians). `pushed` is what a registry lacks after a .py was edited.
+    """The figures of a row: sizes in bytes, and medians in seconds by case.
 
-    `code` are the bytes of the project's own files, None where a run before those were counted was the last; `run`
-    says when, how often and where it was measured.
+    `pushed`: the bytes that a registry does not have after an edit of a .py file. `code`: the bytes of the project's
+    own files (None in old results). `run`: date, rounds and machine of the measurement.
     """
 
     unpacked: int
@@ -51,18 +51,18 @@ class Figures:
     run: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept."""
+        """Return the figures as they are saved in seed.json."""
         return {**asdict(self), "times": {case: round(seconds, 3) for case, seconds in self.times.items()}}
 
 
 def read_figures(path: Path = RESULTS) -> dict[str, Figures]:
-    """The rows that were measured, in the order of TITLES."""
+    """Return the measured rows, in the order of TITLES."""
     known = json.loads(path.read_text())
     return {name: Figures(**known[name]) for name in TITLES if name in known}
 
 
 def size(count: int) -> str:
-    """Bytes, with three figures."""
+    """Return bytes as a text with three significant digits."""
     for unit, scale in (("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:#.3g} {unit}".replace(". ", " ")
@@ -70,7 +70,7 @@ def size(count: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """Two figures, three from ten seconds on."""
+    """Return seconds as a text: two decimals, one from ten seconds on."""
     return f"{value:.1f} s" if value >= 9.95 else f"{value:.2f} s"
 
 
@@ -78,7 +78,7 @@ Column = tuple[str, Callable[[Figures], float], Callable[[float], str]]
 
 
 def columns(figures: Mapping[str, Figures]) -> list[Column]:
-    """What every row has: a title, the figure, and how it is written."""
+    """Return the columns of the table: title, function that returns the figure, function that formats it."""
     found: list[Column] = [
         ("size", lambda row: row.unpacked, lambda value: size(int(value))),
         ("compressed", lambda row: row.compressed, lambda value: size(int(value))),
@@ -91,7 +91,7 @@ def columns(figures: Mapping[str, Figures]) -> list[Column]:
 
 
 def table(figures: Mapping[str, Figures]) -> str:
-    """The Markdown table, and what is to be known of it; the best of each column on the same base is bold."""
+    """Return the Markdown table and a note about it; the best figure of each column on the same base is bold."""
     shown, same = columns(figures), [row for name, row in figures.items() if name not in ON_OTHER]
     counted = all(row.code is not None for row in figures.values())
     heads = [title for title, _, _ in shown]
@@ -112,7 +112,7 @@ def table(figures: Mapping[str, Figures]) -> str:
 
 
 def multiple(value: float, unit: float) -> str:
-    """How many times a unit, with two figures, three from a hundred on."""
+    """Return the ratio of a value to a unit as a text with about two significant digits."""
     ratio = value / unit if unit else 0.0
     return f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}" if ratio >= 0.995 else f"{ratio:.2f}"
 
@@ -125,18 +125,19 @@ STYLE = """\
       text { fill: #f0f6fc; } .s { fill: #c3cbd4; } .back { fill: #161b22; stroke: #3d444d; } .o { fill: #59636e; }
       .u { fill: #3fb950; }
     }"""
-# Pixels: the picture, its labels, the longest bar; the heights of a row and a title.
+# Pixels: width of the chart, width of the labels, length of the longest bar, height of a row and of a title.
 WIDTH, LEFT, LONGEST, LINE, HEAD = 520, 244, 190, 21, 38
 SIZE: Column = ("compressed size", lambda row: row.compressed, lambda value: size(int(value)))
 PUSHED: Column = ("sent to the registry after an edit", lambda row: row.pushed, lambda value: size(int(value)))
 EDITED: Column = ("build after an edit", lambda row: row.times["python"], seconds)
 COLD: Column = ("first build", lambda row: row.times["cold"], seconds)
 C_EDITED: Column = ("build after an edit of C", lambda row: row.times["c"], seconds)
-# The charts: the columns, the rows, and the names of the rows that differ from those of the table.
+# The charts: columns and rows.
 CHARTS: Mapping[str, tuple[tuple[Column, ...], tuple[str, ...]]] = {
     "seed.svg": ((SIZE, PUSHED, COLD, EDITED, C_EDITED), tuple(TITLES)),
     "why.svg": ((SIZE, PUSHED, EDITED), ("two-stage", "uv", "embedded", "embedded-debian")),
 }
+# Labels of rows in the charts, if they differ from those of the table.
 SHORT = {
     "two-stage": "Dockerfile, two stages", "uv": "Dockerfile, uv's guide", "embedded": "hatch-docker, same base",
     "embedded-debian": "hatch-docker, debian:trixie", "buildkit": "hatch-docker, buildkit",
@@ -144,7 +145,7 @@ SHORT = {
 
 
 def chart(figures: Mapping[str, Figures], shown: Sequence[Column], names: Sequence[str]) -> str:
-    """Return a chart: the columns one below the other, a bar for each row; ours are in another colour."""
+    """Return a chart: the columns below each other, with a bar for each row; hatch-docker's bars are green."""
     step = HEAD + LINE * len(names) + 6
     height = step * len(shown) + 10
     lines = [
@@ -168,7 +169,7 @@ def chart(figures: Mapping[str, Figures], shown: Sequence[Column], names: Sequen
 
 
 def escaped(text: str) -> str:
-    """Text between tags."""
+    """Return a text with `&` and `<` escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -1,13 +1,13 @@
-"""A build of which nothing changed, against `docker build` of uv's recommended Dockerfile on the same project.
+"""Unchanged builds: hatch-docker compared with `docker build` of uv's recommended Dockerfile.
 
     python benchmarks/unchanged.py                both projects, 15 pairs: with Docker, without a daemon, with Podman
     python benchmarks/unchanged.py --pairs 3 --cases docker hello
 
-Both are whole processes, one after the other in each pair, in an order that alternates. Ours is `hatchling build -t
-docker` in a virtual environment with hatch-docker alone, like the one that hatch makes; in the case "docker" it has the
-image in the same daemon. Prints medians, and the median of the pairs' ratios.
-Needs what `benchmarks/seed.py` needs: root, docker, mmdebstrap, docker-registry, iptables, the network for packages;
-and podman for its case. The Docker daemon is the benchmark's own.
+A pair is two processes, one after the other in alternating order. hatch-docker runs as `hatchling build -t docker` in a
+virtual environment that has only hatch-docker, like the one that hatch makes; in the case "docker" the image is in the
+same daemon. Prints medians, and the median of the pairs' ratios. Needs the requirements of `benchmarks/seed.py` (root,
+docker, mmdebstrap, docker-registry, iptables, the network for packages), and podman for its case. The benchmark starts
+its own Docker daemon.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from benchmarks.build_times import SUBJECTS, remove  # noqa: E402 - the script i
 from benchmarks.seed_place import HERE, Place, place_in, run  # noqa: E402
 
 CASES = ("docker", "none", "podman")
-LIMITS = {"example": 1.0, "hello": 0.8}  # of the time of `docker build`
+LIMITS = {"example": 1.0, "hello": 0.8}  # the maximum ratio to the time of `docker build`
 
 
 def docker_build(place: Place, project: Path, name: str) -> None:
-    """`docker build` of uv's file, for a project without compiled code too: its compiler is not new either."""
+    """Run `docker build` with uv's Dockerfile, also for a project without compiled code: its stages are cached too."""
     context = f"uv={Path(shutil.which('uv') or 'uv').resolve().parent}"
     place.docker("build", f"--build-arg=BASE={place.base}", f"--tag=uv/{name}:1", f"--file={HERE / 'uv.Dockerfile'}",
                  "--build-context", context, project)  # fmt: skip
 
 
 def our_variables(place: Place, case: str) -> dict[str, str]:
-    """The environment of our builds: which daemon there is."""
+    """Return the environment of hatch-docker's builds: with the daemon of the case."""
     directory = place.directory / case
     directory.mkdir(exist_ok=True)
     path = os.environ["PATH"].split(os.pathsep)
@@ -65,7 +65,7 @@ def our_variables(place: Place, case: str) -> dict[str, str]:
 
 
 def our_python(place: Place) -> Path:
-    """Make a virtual environment with hatch-docker and what it needs, and return its Python."""
+    """Make a virtual environment with hatch-docker; return its Python."""
     directory = place.directory / "venv"
     run("uv", "venv", "--quiet", "--python", sys.executable, directory)
     python = directory / "bin/python"
@@ -74,25 +74,25 @@ def our_python(place: Place) -> Path:
 
 
 def our_build(python: Path, project: Path, variables: Mapping[str, str]) -> None:
-    """A whole process of hatchling."""
+    """Run hatchling in a new process."""
     run(python, "-m", "hatchling", "build", "-t", "docker", cwd=project, variables=variables)
 
 
 def seconds(work: Callable[[], None]) -> float:
-    """The wall time of a piece of work."""
+    """Return the elapsed seconds of a function call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def measure(name: str, case: str, place: Place, python: Path, pairs: int) -> bool:
-    """Measure one project in one case, print a row; return whether the ratio is within its limit."""
+    """Measure a project in a case and print a row; return whether the ratio is within its limit."""
     project = SUBJECTS[name].write(place.directory / f"{name}-{case}")
     run("uv", "lock", "--quiet", cwd=project)
     variables = our_variables(place, case)
     theirs = functools.partial(docker_build, place, project, f"{name}-{case}")
     ours = functools.partial(our_build, python, project, variables)
-    for _ in range(3):  # what is new is made and remembered
+    for _ in range(3):  # fills the caches, and the build is remembered
         time.sleep(0.2)
         theirs(), ours()
     rows = []
@@ -107,11 +107,11 @@ def measure(name: str, case: str, place: Place, python: Path, pairs: int) -> boo
 
 
 def main() -> None:
-    """Parse the arguments, measure in a temporary directory; exit with 1 where a ratio is beyond its limit."""
+    """Parse the arguments and measure in a temporary directory; exit with 1 if a ratio exceeds its limit."""
     parser = argparse.ArgumentParser(description="Compare unchanged builds with `docker build`.")
     parser.add_argument("--pairs", type=int, default=15, help="pairs of builds (default: %(default)s)")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES, help="daemons (default: all)")
-    parser.add_argument("--base", type=Path, help="a tar of the base's files, to make none")
+    parser.add_argument("--base", type=Path, help="a tar file of the base's files (default: make one)")
     parser.add_argument("projects", nargs="*", choices=[*LIMITS, []], help=f"of {', '.join(LIMITS)} (default: all)")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="unchanged-"))
@@ -123,7 +123,7 @@ def main() -> None:
                 for name in options.projects or LIMITS for case in options.cases
             ]  # fmt: skip
     finally:
-        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves a mount
+        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)  # dockerd leaves this mount
         remove(directory)
     sys.exit(0 if all(found) else 1)
 

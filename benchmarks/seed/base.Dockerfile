@@ -1,5 +1,5 @@
-# A stand-in for python:3.13-slim out of Debian's packages, as an image of this machine's registry would be:
-# it knows the CAs and pip's configuration that this machine's downloads need.
+# An image made of Debian packages in place of python:3.13-slim. It has this machine's CA certificates and pip
+# configuration, which downloads need.
 FROM scratch
 ADD base.tar /
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -1,4 +1,4 @@
-# The compiler is installed, used, and stays.
+# The compiler is installed and used; it stays in the image.
 ARG BASE
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev

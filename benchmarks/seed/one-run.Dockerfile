@@ -1,4 +1,4 @@
-# One RUN installs the compiler, uses it and removes it: no layer holds it, and no layer of it is cached.
+# One RUN installs, uses and removes the compiler: it is in no layer, but no layer with it is cached either.
 ARG BASE
 FROM ${BASE}
 WORKDIR /app

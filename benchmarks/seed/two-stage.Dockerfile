@@ -1,4 +1,4 @@
-# The virtual environment is made in a stage with the compiler, and copied into one without.
+# A stage with the compiler makes the virtual environment, which is copied into a stage without it.
 ARG BASE
 FROM ${BASE} AS compile
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev

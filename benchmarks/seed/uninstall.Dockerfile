@@ -1,4 +1,4 @@
-# The compiler is removed again, in a layer above those that hold it.
+# The compiler is removed in a later layer; the layers below still contain it.
 ARG BASE
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev

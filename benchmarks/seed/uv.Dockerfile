@@ -1,4 +1,4 @@
-# The shape that uv's guide for Docker recommends: two stages, the dependencies before the project, a cache mount.
+# As uv's guide for Docker recommends: two stages, dependencies before the project, a cache mount.
 ARG BASE
 FROM ${BASE} AS compile
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev
