@@ -1,4 +1,4 @@
-"""Compiles the C extension when a wheel is made; making the sdist compiles nothing."""
+"""The build hook that compiles the C extension for a wheel; an sdist needs no compiler."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SOURCE = Path("src/mandelbrot_tiles/_mandelbrot.c")
 
 
 class CompileHook(BuildHookInterface):
-    """One `cc` call: the environment's CC and CFLAGS, the headers of the Python that runs the build."""
+    """A hook that runs `cc` once, with CC and CFLAGS of the environment and the headers of the build's Python."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Put the compiled module into the wheel, or beside its source for an editable installation."""
+        """Add the compiled module to the wheel, or write it beside its source for an editable installation."""
         root = Path(self.root)
         filename = "_mandelbrot" + sysconfig.get_config_var("EXT_SUFFIX")
         if version == "editable":
@@ -34,7 +34,7 @@ class CompileHook(BuildHookInterface):
         build_data["infer_tag"] = True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
-        """Leave nothing behind."""
+        """Remove the temporary directory."""
         if version != "editable":
             self._scratch.cleanup()
 
@@ -42,8 +42,8 @@ class CompileHook(BuildHookInterface):
         command = [
             *shlex.split(os.environ.get("CC") or "cc"),
             *("-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra"),
-            "-ffp-contract=off",  # the same rounding, so the same pixels, on every architecture
-            f"-ffile-prefix-map={root}=.",  # the same bytes wherever the project lies
+            "-ffp-contract=off",  # the same rounding, and so the same pixels, on every architecture
+            f"-ffile-prefix-map={root}=.",  # the result does not depend on the directory
             *(("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()),
             *shlex.split(os.environ.get("CFLAGS", "")),
             f"-I{sysconfig.get_path('include')}",

@@ -1,8 +1,8 @@
-/* The Mandelbrot set in colour: how long each point takes to escape, and what that looks like.
+/* The Mandelbrot set in colour: the escape time of each point, and its colour.
  *
- * Coordinates arrive as exact binary fractions and are only ever halved, so that a point has the same colour in
- * whichever tile it is asked for, and its mirror image below the real axis has it too. For the same reason the
- * build turns off fused multiply-adds (-ffp-contract=off): every architecture rounds alike.
+ * Coordinates are exact binary fractions and are only halved. A point therefore has the same colour in every tile,
+ * and so does its mirror image below the real axis. The build turns off fused multiply-adds (-ffp-contract=off), so
+ * that every architecture rounds in the same way.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -12,16 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A point has escaped when |z|^2 is beyond FAR: much later than at the 4 that proves it, which is what makes the
- * fraction between two iterations smooth enough to colour by. */
+/* A point has escaped when |z|^2 > FAR. A limit of 4 would suffice as a proof; the larger limit makes the fraction
+ * between two iterations smooth, as colours need it. */
 static const double FAR = 65536.0;
 static const double LOG2_FAR = 16.0;
 
 /* ---- Escape times -------------------------------------------------------------------------------------------
  *
- * One orbit is a chain of operations that wait for each other. LANES orbits side by side, two in a vector
- * register, fill the waiting; BLOCK iterations pass between two looks at them. A lane whose point is done takes the
- * next one, so that a slow point delays nobody.
+ * The operations of an orbit depend on each other. LANES orbits in parallel, two in a vector register, use the
+ * latency; they are checked after each BLOCK of iterations. A lane whose point is finished starts with the next
+ * point, so that a slow point does not delay the others.
  */
 enum { LANES = 8, PAIR = 2, PAIRS = LANES / PAIR, BLOCK = 16 };
 
@@ -32,11 +32,11 @@ typedef union {
     double lane[LANES];
 } Lanes;
 
-/* What a lane is busy with. */
+/* The state of a lane. */
 typedef struct {
-    Py_ssize_t point; /* -1: nothing */
+    Py_ssize_t point; /* -1: none */
     long iterations;
-    double seen_x, seen_y; /* where the orbit was at a power of two of blocks */
+    double seen_x, seen_y; /* the position of the orbit after a power of two of blocks */
     long look_again;
 } Task;
 
@@ -45,7 +45,7 @@ typedef struct {
     Task task[LANES];
 } Orbits;
 
-/* Points of the two largest parts, most of the set's area, are known by a formula. */
+/* Return whether a point is in the main cardioid or in the disk beside it, which are most of the set's area. */
 static bool
 is_in_large_part(double re, double im)
 {
@@ -53,7 +53,7 @@ is_in_large_part(double re, double im)
     return q * (q + p) <= 0.25 * im2 || (re + 1.0) * (re + 1.0) + im2 <= 0.0625;
 }
 
-/* Give a lane the next point that needs work; answers where the search for the next one goes on. */
+/* Start a lane with the next point that needs iterations; return the index at which the search continues. */
 static Py_ssize_t
 start(Orbits *orbits, int lane, Py_ssize_t point, Py_ssize_t count, const double *re, const double *im, double *time)
 {
@@ -68,7 +68,7 @@ start(Orbits *orbits, int lane, Py_ssize_t point, Py_ssize_t count, const double
     return busy ? point + 1 : count;
 }
 
-/* z -> z^2 + c, BLOCK times in every lane. What has escaped runs on into infinity, unharmed and unharming. */
+/* Compute z -> z^2 + c BLOCK times in every lane. Escaped orbits continue to infinity, which affects no other lane. */
 static void
 iterate(Orbits *orbits)
 {
@@ -85,9 +85,9 @@ iterate(Orbits *orbits)
     orbits->y = y;
 }
 
-/* The moment of escape within the block that began at (x, y) after some iterations. */
+/* Return the escape time within the block that starts at (x, y) after a number of iterations. */
 static double
-moment(double x, double y, double re, double im, long iterations)
+exact_escape_time(double x, double y, double re, double im, long iterations)
 {
     for (;;) {
         const double xy = x * y;
@@ -101,7 +101,7 @@ moment(double x, double y, double re, double im, long iterations)
     }
 }
 
-/* An orbit that comes back to exactly where it was goes round for ever (Brent's cycle detection). */
+/* Return whether an orbit has returned to an earlier position and so never escapes (Brent's cycle detection). */
 static bool
 is_periodic(Task *task, double x, double y)
 {
@@ -116,8 +116,8 @@ is_periodic(Task *task, double x, double y)
     return false;
 }
 
-/* The (fractional) number of iterations after which each point escapes; infinite if it does not within limit,
- * which is taken as the next multiple of BLOCK. */
+/* Compute the (fractional) number of iterations after which each point escapes; infinity if it does not escape
+ * within limit, which is rounded up to a multiple of BLOCK. */
 static void
 escape_times(const double *re, const double *im, double *time, Py_ssize_t count, long limit)
 {
@@ -141,8 +141,8 @@ escape_times(const double *re, const double *im, double *time, Py_ssize_t count,
             const long before = task->iterations;
             task->iterations += BLOCK;
             if (escaped) {
-                time[task->point] = moment(before_x.lane[lane], before_y.lane[lane], orbits.re.lane[lane],
-                                           orbits.im.lane[lane], before);
+                time[task->point] = exact_escape_time(before_x.lane[lane], before_y.lane[lane], orbits.re.lane[lane],
+                                                      orbits.im.lane[lane], before);
             }
             else if (task->iterations >= limit || is_periodic(task, x, y)) {
                 time[task->point] = INFINITY;
@@ -164,11 +164,11 @@ typedef struct {
     Py_ssize_t count;
 } Palette;
 
-/* Points of one row, their times, and their colours. */
+/* Buffers: points of a row, their escape times, and the colours of all pixels. */
 typedef struct {
     double *re, *im, *time;
-    unsigned char *draft; /* the square and a frame of one pixel around it */
-} Room;
+    unsigned char *draft; /* the square with a border of one pixel */
+} Buffers;
 
 typedef struct {
     double left, top, step;
@@ -177,7 +177,7 @@ typedef struct {
     Palette palette;
 } Square;
 
-/* Colours follow the logarithm of the time, which doubles again and again on the way to the set. */
+/* Return the colour of an escape time. Colours depend on its logarithm, as the time doubles repeatedly near the set. */
 static const unsigned char *
 colour_of(double time, Palette palette)
 {
@@ -190,30 +190,30 @@ colour_of(double time, Palette palette)
 }
 
 static double
-across(const Square *square, Py_ssize_t column)
+re_of_column(const Square *square, Py_ssize_t column)
 {
     return square->left + ((double)column + 0.5) * square->step;
 }
 
 static double
-down(const Square *square, Py_ssize_t row)
+im_of_row(const Square *square, Py_ssize_t row)
 {
     return square->top - ((double)row + 0.5) * square->step;
 }
 
-/* One point a pixel, the frame included. */
+/* Paint one point per pixel, with the border. */
 static void
-paint_draft(const Square *square, Room room)
+paint_draft(const Square *square, Buffers buffers)
 {
     const Py_ssize_t width = square->size + 2;
     for (Py_ssize_t row = 0; row < width; row++) {
         for (Py_ssize_t column = 0; column < width; column++) {
-            room.re[column] = across(square, column - 1);
-            room.im[column] = down(square, row - 1);
+            buffers.re[column] = re_of_column(square, column - 1);
+            buffers.im[column] = im_of_row(square, row - 1);
         }
-        escape_times(room.re, room.im, room.time, width, square->limit);
+        escape_times(buffers.re, buffers.im, buffers.time, width, square->limit);
         for (Py_ssize_t column = 0; column < width; column++) {
-            memcpy(room.draft + CHANNELS * (width * row + column), colour_of(room.time[column], square->palette),
+            memcpy(buffers.draft + CHANNELS * (width * row + column), colour_of(buffers.time[column], square->palette),
                    CHANNELS);
         }
     }
@@ -230,7 +230,7 @@ differs(const unsigned char *one, const unsigned char *other)
     return false;
 }
 
-/* Whether a pixel of the draft differs from a neighbour. */
+/* Return whether a pixel of the draft differs from a neighbour. */
 static bool
 is_rough(const unsigned char *here, Py_ssize_t stride)
 {
@@ -253,27 +253,27 @@ average(unsigned char *pixel, const double *time, Palette palette)
     }
 }
 
-/* The draft with every rough pixel painted again as the mean of 4 x 4 points: edges get smooth, plain areas stay
- * cheap, and two tiles agree about the edge they share because each of them has seen beyond it. */
+/* Paint the draft, then replace every rough pixel by the mean of 4 x 4 points: edges get smooth, uniform areas cost
+ * little. Because of the border, two tiles agree on the pixels along their common edge. */
 static void
-paint(unsigned char *out, const Square *square, Room room)
+paint(unsigned char *out, const Square *square, Buffers buffers)
 {
-    paint_draft(square, room);
+    paint_draft(square, buffers);
     const Py_ssize_t stride = CHANNELS * (square->size + 2);
     for (Py_ssize_t row = 0; row < square->size; row++) {
-        const unsigned char *draft = room.draft + stride * (row + 1) + CHANNELS;
+        const unsigned char *draft = buffers.draft + stride * (row + 1) + CHANNELS;
         unsigned char *pixels = out + CHANNELS * square->size * row;
         memcpy(pixels, draft, (size_t)(CHANNELS * square->size));
         Py_ssize_t count = 0;
         for (Py_ssize_t column = 0; column < square->size; column++) {
             for (int sample = 0; is_rough(draft + CHANNELS * column, stride) && sample < SAMPLES; sample++) {
-                room.re[count] = across(square, column) + (2 * (sample % 4) - 3) * square->step / 8;
-                room.im[count] = down(square, row) - (2 * (sample / 4) - 3) * square->step / 8;
+                buffers.re[count] = re_of_column(square, column) + (2 * (sample % 4) - 3) * square->step / 8;
+                buffers.im[count] = im_of_row(square, row) - (2 * (sample / 4) - 3) * square->step / 8;
                 count++;
             }
         }
-        escape_times(room.re, room.im, room.time, count, square->limit);
-        const double *time = room.time;
+        escape_times(buffers.re, buffers.im, buffers.time, count, square->limit);
+        const double *time = buffers.time;
         for (Py_ssize_t column = 0; column < square->size; column++) {
             if (is_rough(draft + CHANNELS * column, stride)) {
                 average(pixels + CHANNELS * column, time, square->palette);
@@ -285,9 +285,9 @@ paint(unsigned char *out, const Square *square, Room room)
 
 /* ---- Python ------------------------------------------------------------------------------------------------- */
 
-/* The square as bytes, painted while other Python threads run. NULL with an exception if memory is short. */
+/* Return the pixels of a square as bytes; releases the GIL. NULL with MemoryError if there is too little memory. */
 static PyObject *
-painted(const Square *square)
+render_square(const Square *square)
 {
     const size_t size = (size_t)square->size, points = SAMPLES * (size + 2);
     PyObject *image = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(CHANNELS * size * size));
@@ -297,10 +297,10 @@ painted(const Square *square)
         Py_XDECREF(image);
         return PyErr_NoMemory();
     }
-    const Room room = {numbers, numbers + points, numbers + 2 * points, (unsigned char *)(numbers + 3 * points)};
+    const Buffers buffers = {numbers, numbers + points, numbers + 2 * points, (unsigned char *)(numbers + 3 * points)};
     unsigned char *out = (unsigned char *)PyBytes_AS_STRING(image);
     Py_BEGIN_ALLOW_THREADS
-    paint(out, square, room);
+    paint(out, square, buffers);
     Py_END_ALLOW_THREADS
     PyMem_Free(numbers);
     return image;
@@ -327,7 +327,7 @@ render(PyObject *Py_UNUSED(module), PyObject *args)
     }
     else {
         square.palette = (Palette){colours.buf, colours.len / CHANNELS};
-        image = painted(&square);
+        image = render_square(&square);
     }
     PyBuffer_Release(&colours);
     return image;
@@ -352,10 +352,10 @@ escape(PyObject *Py_UNUSED(module), PyObject *args)
 static PyMethodDef methods[] = {
     {"render", render, METH_VARARGS,
      "render(left, top, step, size, limit, palette)\n--\n\n"
-     "The square whose upper left corner is left + top*i as size*size RGB pixels, step apart."},
+     "Return size*size RGB pixels, step apart, of the square with the upper left corner left + top*i."},
     {"escape", escape, METH_VARARGS,
      "escape(re, im, limit)\n--\n\n"
-     "The smooth number of iterations after which a point escapes; inf if it does not within limit."},
+     "Return the smooth number of iterations after which a point escapes; inf if it does not escape within limit."},
     {NULL, NULL, 0, NULL},
 };
 

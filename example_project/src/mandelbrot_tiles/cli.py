@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from mandelbrot_tiles import __version__
 
-GRACE = 5  # seconds that open requests get when the service is told to stop
+GRACE = 5  # the maximum seconds that open requests get after SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop (SIGTERM or Ctrl-C), or check this installation; returns the exit status."""
+    """Serve until SIGTERM or Ctrl-C, or check this installation; return the exit status."""
     parser = argparse.ArgumentParser(prog="mandelbrot-tiles", description="Serve a map of the Mandelbrot set.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def self_check() -> int:
-    """Make the service and one tile: all that can be missing from an image is used once."""
+    """Create the service and a tile, which uses the C extension and all dependencies; return the exit status."""
     from mandelbrot_tiles.server import create_app
     from mandelbrot_tiles.tiles import Tile, render_png
 

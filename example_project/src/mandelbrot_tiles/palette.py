@@ -1,13 +1,13 @@
-"""The colours of the map: stops on a circle, and everything between them."""
+"""The colours of the map: a circular gradient."""
 
 from __future__ import annotations
 
 import itertools
 
-COLOURS_PER_OCTAVE = 256  # as in _mandelbrot.c: near the set, times n and 2n are that many colours apart
-OCTAVES = 3  # after which the colours begin anew
+COLOURS_PER_OCTAVE = 256  # as in _mandelbrot.c: the number of colours between escape times n and 2n, near the set
+OCTAVES = 3  # the colours repeat after this number of octaves
 
-# (where on the circle, red, green, blue): night, sea, ice, sand, ember, and night again
+# (position on the circle, red, green, blue)
 STOPS = (
     (0.00, 10, 14, 44),
     (0.18, 20, 72, 138),
@@ -20,7 +20,7 @@ STOPS = (
 
 
 def make_palette(count: int = OCTAVES * COLOURS_PER_OCTAVE) -> bytes:
-    """`count` colours once around the circle, three bytes each; the last one meets the first."""
+    """Return `count` colours of the circle, three bytes each; the last colour is next to the first."""
     return b"".join(bytes(_colour(index / count)) for index in range(count))
 
 
@@ -28,6 +28,6 @@ def _colour(position: float) -> list[int]:
     for (start, *one), (end, *other) in itertools.pairwise(STOPS):
         if position <= end:
             part = (position - start) / (end - start)
-            eased = part * part * (3 - 2 * part)  # no kink at a stop
+            eased = part * part * (3 - 2 * part)  # smooth at the stops
             return [round(a + (b - a) * eased) for a, b in zip(one, other, strict=True)]
     raise ValueError(f"{position} is not on the circle from 0 to 1")

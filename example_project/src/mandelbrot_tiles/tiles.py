@@ -1,7 +1,7 @@
-"""Tiles: squares of the complex plane in the numbering that web maps use, each rendered as a PNG.
+"""Tiles: squares of the complex plane, numbered as in web maps and rendered as PNG.
 
-Zoom 0 is one tile that shows the whole world, [-8, 8] x [-8i, 8i]; every further zoom cuts each tile in four.
-x grows to the right, y downwards. All corners and pixels are exact in double precision, down to MAX_ZOOM.
+Zoom 0 is one tile with the whole world, [-8, 8] x [-8i, 8i]; each zoom level splits a tile into four. x grows to the
+right, y downwards. All corners and pixels are exact in double precision, up to MAX_ZOOM.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mandelbrot_tiles.palette import make_palette
 
 WORLD = 16.0  # the width of the world in the complex plane
 SIZE = 256  # the width of a tile in pixels
-MAX_ZOOM = 44  # pixels are 2**-48 apart, which leaves double precision four bits for rounding
+MAX_ZOOM = 44  # pixels are 2**-48 apart: four bits of double precision remain for rounding
 
 PALETTE = make_palette()
 _NUMBER = re.compile(r"[0-9]{1,14}", re.ASCII)
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,14}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One square of the map; `parse_tile` makes sure that it exists."""
+    """A square of the map; `parse_tile` checks that it exists."""
 
     z: int
     x: int
@@ -36,22 +36,22 @@ class Tile:
 
     @property
     def width(self) -> float:
-        """The length of an edge in the complex plane."""
+        """Return the length of an edge in the complex plane."""
         return WORLD / 2**self.z
 
     @property
     def corner(self) -> complex:
-        """The upper left corner."""
+        """Return the upper left corner."""
         return complex(self.x * self.width - WORLD / 2, WORLD / 2 - self.y * self.width)
 
     @property
     def limit(self) -> int:
-        """How many iterations a point of this tile may take to escape: more, the closer we look."""
+        """Return the maximum number of iterations for a point of this tile; it grows with the zoom."""
         return 512 + 4 * self.z**2
 
 
 def parse_tile(z: str, x: str, y: str) -> Tile | None:
-    """The tile with these numbers, None if there is no such tile."""
+    """Return the tile with these numbers, or None if there is no such tile."""
     if not all(_NUMBER.fullmatch(text) for text in (z, x, y)):
         return None
     tile = Tile(int(z), int(x), int(y))
@@ -61,20 +61,20 @@ def parse_tile(z: str, x: str, y: str) -> Tile | None:
 
 
 def render_pixels(tile: Tile) -> bytes:
-    """The tile's pixels from the upper left, three bytes each. Releases the GIL."""
+    """Return the tile's pixels in rows from the upper left, three bytes each. Releases the GIL."""
     corner = tile.corner
     return _mandelbrot.render(corner.real, corner.imag, tile.width / SIZE, SIZE, tile.limit, PALETTE)
 
 
 def render_png(tile: Tile) -> bytes:
-    """The tile as a PNG file."""
+    """Return the tile as a PNG file."""
     stream = io.BytesIO()
     Image.frombytes("RGB", (SIZE, SIZE), render_pixels(tile)).save(stream, "PNG")
     return stream.getvalue()
 
 
 def recipe() -> str:
-    """A short name for everything but the coordinates that decides a tile's bytes."""
+    """Return a short hash of everything that determines a tile's bytes, except the coordinates."""
     parts = hashlib.sha256(PALETTE)
     parts.update(f"{__version__} Pillow {PIL.__version__}".encode())
     parts.update(Path(_mandelbrot.__file__).read_bytes())
