@@ -88,15 +88,15 @@ def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, 
     other = build(made, cache, variables={**BUILDKIT, **plain, "HATCH_DOCKER_TAGS": "buildkit"})
     assert "install-project" in other.output, "the image came from a cache: nothing was compared"
     assert other.digest == embedded.digest
-    (there,), (here,) = other.receipt["platforms"], embedded.receipt["platforms"]
-    assert [layer["contents"] for layer in there["layers"]] == [layer["contents"] for layer in here["layers"]]
-    assert abs(there["unpacked_size"] - here["unpacked_size"]) <= 0.03 * here["unpacked_size"]
+    (platform,), (expected,) = other.receipt["platforms"], embedded.receipt["platforms"]
+    assert [layer["contents"] for layer in platform["layers"]] == [layer["contents"] for layer in expected["layers"]]
+    assert abs(platform["unpacked_size"] - expected["unpacked_size"]) <= 0.03 * expected["unpacked_size"]
     assert other.receipt["wheel"] == embedded.receipt["wheel"]
     if base.startswith("debian:"):  # on another base its own apt installs the compiler, so that the materials differ
         assert materials(other) == materials(embedded)
         assert kind != "c-extension" or any("/gcc@" in uri for uri in materials(embedded))
-    found, expected = behaviours(docker, {"buildkit": other, "embedded": embedded})
-    assert found == expected
+    found, of_embedded = behaviours(docker, {"buildkit": other, "embedded": embedded})
+    assert found == of_embedded
     assert (found.status, found.user, found.group) == (0, 65532, 65532 if base.startswith("debian:") else 0)
     if kind not in ("extras-and-groups", "vcs-version"):  # their output depends on the options and on the edit
         assert found.output == KINDS[kind].output
@@ -156,12 +156,12 @@ def tree(image: Image) -> dict[str, tuple[object, ...]]:
     """
     found: dict[str, tuple[object, ...]] = {}
     for layer in image.layers:
-        gone = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]
+        removed = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]
         for path in list(found):
-            if any(path == entry.path or path.startswith(f"{entry.path}/") for entry in gone):
+            if any(path == entry.path or path.startswith(f"{entry.path}/") for entry in removed):
                 del found[path]
         for entry, stream in layer_entries(layer):
-            if entry in gone:
+            if entry in removed:
                 continue
             content = hashlib.sha256(stream.read()).hexdigest() if stream is not None else ""
             mode = entry.mode if entry.kind != "symlink" else 0
@@ -178,10 +178,10 @@ def comparable_config(image: Image) -> dict[str, Any]:
 
 
 def assert_same(by_hand: Image, ours: Image) -> None:
-    here, there = tree(ours), tree(by_hand)
-    extra = set(there) - set(here)
+    expected, found = tree(ours), tree(by_hand)
+    extra = set(found) - set(expected)
     assert extra <= set(ONLY_IN_DOCKER_BUILD)
-    assert {path: there.get(path) for path in here} == here
+    assert {path: found.get(path) for path in expected} == expected
     assert comparable_config(by_hand) == comparable_config(ours)
     assert abs(size(by_hand) - size(ours)) <= 0.03 * size(ours)
 

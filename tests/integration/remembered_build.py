@@ -38,8 +38,8 @@ class RememberedBuild:
     pushes: bool = False
 
     def is_recalled(self, variables: Mapping[str, str] = {}) -> bool:
-        asked = command_of(self.root, {**self.environ, **variables}, pushes=self.pushes)
-        return recall(asked, lambda _line: None, 0) is not None
+        request = command_of(self.root, {**self.environ, **variables}, pushes=self.pushes)
+        return recall(request, lambda _line: None, 0) is not None
 
     def is_noticed(self, edit: Edit) -> bool:
         """Return whether the remembered build is no longer used after an edit; before the edit it must be used."""

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.network
 
 
 @pytest.mark.parametrize(
-    ("files", "tag", "command", "said", "version"),
+    ("files", "tag", "command", "expected", "version"),
     [
         (SCM, "v1.2.3", "scm-demo", "42 1.2.3", "1.2.3"),
         (LEGACY, "", "legacy-demo", "legacy b'a'", "0.3"),
@@ -49,11 +49,11 @@ pytestmark = pytest.mark.network
     ids=["setuptools-scm", "setup.py", "scripts", "poetry", "flit", "pdm", "uv_build", "meson", "hatchling-plugin"],
 )
 def test_image_of_a_project_with_any_backend(
-    files: dict[str, str], tag: str, command: str, said: str, version: str, tmp_path: Path, cache: Path
+    files: dict[str, str], tag: str, command: str, expected: str, version: str, tmp_path: Path, cache: Path
 ) -> None:
     """Metadata and scripts come from the project's backend; the image runs; a second build makes no layer."""
     project = write(tmp_path / "p", files, tag=tag)
-    first = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check(command, said))
+    first = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=output_check(command, expected))
     assert first.status == 0, first.output
     image = first.image()
     assert first.receipt["version"] == version
@@ -116,11 +116,11 @@ def test_hatch_and_hatch_docker_make_the_same_image(tmp_path: Path, cache: Path)
     files["plain_demo.py"] = files.pop("plugin_demo.py")
     project = write(tmp_path / "p", files)
     assert make(project, cache).status == 0
-    ours = Outcome(0, "", project / "out")
-    digest = ours.digest
+    outcome = Outcome(0, "", project / "out")
+    digest = outcome.digest
     shutil.rmtree(project / "out")
     build(project, cache, variables={"HATCH_DOCKER_BASE": "debian:trixie"})
-    assert ours.digest == digest
+    assert outcome.digest == digest
 
 
 def test_edit_changes_the_digest_files_of_tools_do_not(tmp_path: Path, cache: Path) -> None:

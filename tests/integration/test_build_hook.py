@@ -130,11 +130,11 @@ def test_hook_and_target_in_one_build_make_one_image(targets: tuple[str, str], t
 def installs(target: Path) -> dict[str, list[str]]:
     pip, uv = [PYTHON, "-m", "pip"], [PYTHON, "-m", "uv", "pip"]
     own = ["-v", "--no-build-isolation", "--no-deps"]
-    there = [*own, "--target", str(target)]
+    target_options = [*own, "--target", str(target)]
     return {
-        "pip install .": [*pip, "install", *there, "."],
+        "pip install .": [*pip, "install", *target_options, "."],
         "pip wheel .": [*pip, "wheel", *own, "-w", str(target), "."],
-        "uv pip install .": [*uv, "install", *there, "--python", PYTHON, "."],
+        "uv pip install .": [*uv, "install", *target_options, "--python", PYTHON, "."],
     }
 
 

@@ -65,9 +65,9 @@ def test_stopped_docker_daemon(listens: bool, place: Path, tmp_path: Path, cache
 def test_docker_socket_without_permission(place: Path, tmp_path: Path, cache: Path) -> None:
     """The user is not in the group docker."""
     need("docker")
-    with socket.socket(socket.AF_UNIX) as theirs:
-        theirs.bind(str(place / "docker.sock"))
-        theirs.listen()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place / "docker.sock"))
+        listener.listen()
         (place / "docker.sock").chmod(0)
         failed(
             tmp_path, cache, "this user may not talk to Docker (permission denied", "join the group docker", SOLUTION,

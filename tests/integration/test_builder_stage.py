@@ -201,5 +201,5 @@ def test_hostile_files_in_a_compiler_cache_are_removed(ctx: Context, tmp_path: P
         assert set(top.glob("*")) == before
     files["setup.py"] = WITHOUT
     new = replace(ctx, environ={**ctx.environ, "HATCH_DOCKER_NO_CACHE": "1"})
-    for context, wanted in ((ctx, False), (new, True)):
-        shutil.rmtree(build(files, tmp_path / "c", context, compiler_cache=wanted).parent)
+    for context, with_cache in ((ctx, False), (new, True)):
+        shutil.rmtree(build(files, tmp_path / "c", context, compiler_cache=with_cache).parent)

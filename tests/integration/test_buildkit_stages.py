@@ -125,12 +125,12 @@ def test_compiler_cache_of_buildkit_compiles_only_changed_files(docker: str, tmp
     count = "import os\nprint('kept', len(os.listdir('/compiler-cache')))\n"
     hook.write_text(count + hook.read_text())
     verbose = {**BUILDKIT, "HATCH_VERBOSE": "1"}
-    shown = [build(made, cache, variables=verbose).output]
+    outputs = [build(made, cache, variables=verbose).output]
     for name, line in (("__init__.py", "# edited\n"), ("_answer.c", "int edited;\n"), ("__init__.py", "# again\n")):
         source = made / "c_extension" / name
         source.write_text(source.read_text() + line)
-        shown.append(build(made, cache, variables=verbose).output)
-    assert [re.findall(r"kept (\d+)", text)[0] for text in shown] == ["0", "3", "3", "4"]  # bytecode, result, call
+        outputs.append(build(made, cache, variables=verbose).output)
+    assert [re.findall(r"kept (\d+)", text)[0] for text in outputs] == ["0", "3", "3", "4"]  # bytecode, result, call
     hook.write_text(hook.read_text().removeprefix(count))
     with_cache = build(made, cache, variables=BUILDKIT).layers[-1]
     plain = build(made, cache, variables={**PLAIN, "HATCH_DOCKER_BUILD_COMPILER_CACHE": "false"})
@@ -178,10 +178,10 @@ def test_metadata_of_sdists_come_from_a_stage(docker: str, tmp_path: Path, cache
     index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
     index.add("asked-for", make_wheel("asked-for", "1.0"))
     with index.serving() as serving:
-        asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
-        other = build(made, cache, variables={**BUILDKIT, **asked})
+        own_index = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
+        other = build(made, cache, variables={**BUILDKIT, **own_index})
         digest = other.digest
-        assert build(made, cache, variables={**PLAIN, **asked}).digest == digest
+        assert build(made, cache, variables={**PLAIN, **own_index}).digest == digest
     contents = [item for layer in other.layers[1:] for item in layer["contents"]]
     assert contents == ["another 1.0", "one-more 1.0", "needed-by-it 2.0", "hello 1.0.0"]
 
@@ -193,8 +193,8 @@ def test_sdist_that_builds_another_package_is_rejected(engine: str, docker: str,
     index = FakeIndex()
     index.add("one-more", only_source("one_more", OTHER_WHEEL))
     with index.serving() as serving:
-        asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
-        failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
+        own_index = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
+        failed = run_build(made, cache, variables={**PLAIN, **own_index, "HATCH_DOCKER_ENGINE": engine})
     check_failed(failed, "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, another package or version")
 
 
@@ -218,8 +218,8 @@ def test_killed_stage_suggests_lack_of_memory(docker: str, tmp_path: Path, cache
     (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
     failed = run_build(made, cache, variables=BUILDKIT)
     assert failed.status == 1
-    said = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out:\nfilling\n"
-    assert failed.output.endswith(said)
+    text = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out:\nfilling\n"
+    assert failed.output.endswith(text)
 
 
 def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
@@ -258,10 +258,10 @@ def test_edit_or_new_version_runs_only_the_wheels_stages(docker: str, tmp_path: 
     wheel = {"sdist-project: COPY", "build-project: RUN", "install-project: RUN", "runtime: COPY"}
     for change in (edit_module, raise_version):
         change(made)
-        kept, rerun = again()
+        cached, rerun = again()
         assert rerun <= wheel
         assert {"build-project: RUN", "install-project: RUN"} <= rerun
-        assert {"environment-project: RUN", "install-packages: RUN"} <= kept
+        assert {"environment-project: RUN", "install-packages: RUN"} <= cached
 
 
 def raise_version(made: Path) -> None:

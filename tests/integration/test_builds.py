@@ -45,9 +45,9 @@ def test_image_of_each_kind_of_project_runs(kind: str, tmp_path: Path, cache: Pa
     assert platform["layers"][0]["kind"] == "base"
     unpacked, compressed = MAX_SIZES.get(kind, (200_000_000, 100_000_000))
     assert (platform["unpacked_size"] <= unpacked, platform["size"] <= compressed) == (True, True)
-    ours = paths(image, above_base=True)
-    assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in ours)
-    assert not [path for path in ours if path.endswith(".whl") or "/.git/" in path]
+    added_paths = paths(image, above_base=True)
+    assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in added_paths)
+    assert not [path for path in added_paths if path.endswith(".whl") or "/.git/" in path]
     for layer in image.layers[1:]:  # all files belong to root, and others may not write to them
         for entry, _ in layer_entries(layer):
             assert (entry.uid, entry.gid) == (0, 0)

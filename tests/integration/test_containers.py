@@ -210,9 +210,9 @@ def test_users_of_the_image_are_unique_and_cannot_log_in(example: Outcome) -> No
 
 def test_layers_belong_to_root_and_keep_the_base(example: Outcome) -> None:
     """Only the directories of volumes have another owner; no layer has a path of the base."""
-    base, *ours = example.image().layers
-    base_paths = {entry.path for entry, _ in layer_entries(base)}
-    for layer in ours:
+    base_layer, *layers = example.image().layers
+    base_paths = {entry.path for entry, _ in layer_entries(base_layer)}
+    for layer in layers:
         for entry, _ in layer_entries(layer):
             assert (entry.uid == entry.gid == 0) != (entry.path in ("data", "var/lib/app/store"))
             assert entry.path not in base_paths

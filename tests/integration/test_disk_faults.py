@@ -52,9 +52,9 @@ def test_full_disk_of_any_size(megabytes: int, base: str, tmp_path: Path) -> Non
         else:
             check_failed(outcome, "cannot write", str(small), *FULL, last_line=True)
             assert megabytes < 120
-        kept = files_in(project / "dist", small / "tmp", small / "cache/v1/tmp")
-        assert (kept == []) == (outcome.status != 0)
-        assert not [path for path in kept if path.suffix == ".tmp"]
+        files = files_in(project / "dist", small / "tmp", small / "cache/v1/tmp")
+        assert (files == []) == (outcome.status != 0)
+        assert not [path for path in files if path.suffix == ".tmp"]
         Prepared(project, small / "cache", small / "tmp", "").check_files()
 
 

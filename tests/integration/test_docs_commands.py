@@ -145,8 +145,8 @@ def reader(tmp_path: Path, cache: Path) -> Iterator[Reader]:
 
 
 def commit(reader: Reader) -> None:
-    who = "-c user.name=A -c user.email=a@example.org"
-    reader.run(f"git add -A && git {who} commit -qm all")
+    identity = "-c user.name=A -c user.email=a@example.org"
+    reader.run(f"git add -A && git {identity} commit -qm all")
 
 
 def receipt(reader: Reader, version: str = "1.0") -> dict[str, Any]:
@@ -306,8 +306,8 @@ def test_pod_of_deploy_page(reader: Reader, tmp_path: Path) -> None:
     reader.run(f"{podman} kube play --tls-verify=false --network host {tmp_path}/pod.yaml")
     try:
         assert get("127.0.0.1:8000") == b"h11"
-        shown = "{{.HostConfig.ReadonlyRootfs}} {{.Config.User}} {{.EffectiveCaps}}"
-        output = reader.run(f"{podman} inspect {reader.container}-pod-app --format '{shown}'")
+        fields = "{{.HostConfig.ReadonlyRootfs}} {{.Config.User}} {{.EffectiveCaps}}"
+        output = reader.run(f"{podman} inspect {reader.container}-pod-app --format '{fields}'")
         assert "true 65532 []" in output
     finally:
         (image,) = (delivery["reference"] for delivery in receipt(reader)["deliveries"])

@@ -88,9 +88,9 @@ def test_memory_is_smaller_than_the_wheel(
         write_pylock(project, index, FILENAME)
         try:
             built = peak_of(project, cache, "hatchling", "build", "-t", "docker")
-            asked = [docker, "inspect", "-f", "{{.Size}}", f"{image}:1"]
-            shown = subprocess.run(asked, capture_output=True, check=True)
-            assert int(shown.stdout) > (large + small) * 1_000_000
+            inspect = [docker, "inspect", "-f", "{{.Size}}", f"{image}:1"]
+            done = subprocess.run(inspect, capture_output=True, check=True)
+            assert int(done.stdout) > (large + small) * 1_000_000
         finally:
             subprocess.run([docker, "rmi", "-f", f"{image}:1"], capture_output=True, check=False)
         pushed = peak_of(project, cache, "hatch_docker", "push", "--registry", registry.host)

@@ -125,8 +125,8 @@ def test_arm64_image_runs_under_qemu(tmp_path: Path, cache: Path) -> None:
     (entrypoint,) = image.config_json["config"]["Entrypoint"]
     python = ["/qemu", "-0", "/opt/venv/bin/python", "/opt/venv/bin/python"]
     command = ["unshare", "--map-root-user", "chroot", root, *python, f"/opt/venv/bin/{entrypoint}"]
-    said = run("env", "-i", f"PATH={os.environ['PATH']}", *command)
-    assert re.fullmatch(r"aarch64 /opt/venv/\S+/_speedups\.\S+aarch64\S+\.so\n", said), said
+    output = run("env", "-i", f"PATH={os.environ['PATH']}", *command)
+    assert re.fullmatch(r"aarch64 /opt/venv/\S+/_speedups\.\S+aarch64\S+\.so\n", output), output
 
 
 def test_base_layers_in_the_registry_are_not_transferred(tmp_path: Path, cache: Path) -> None:
@@ -287,13 +287,13 @@ def test_pushed_digest_of_a_buildkit_image(
 ) -> None:
     """hatch-docker pushes the image; the daemon would compress the layers again and change the digest."""
     made = project(tmp_path / "p", f"{servers[0].host}/stages")
-    ours = build(made, cache, verb="docker:push").digest
+    embedded = build(made, cache, verb="docker:push").digest
     stages = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_ENGINE": "buildkit"})
-    assert stages.digest == ours
+    assert stages.digest == embedded
     (name,) = stages.receipt["references"]
     (delivery,) = deliveries(stages)
     assert (delivery["attached"], delivery["sent"] < 20_000) == (1, True)  # the provenance, which names the engine
-    assert json.loads(run(*skopeo, "inspect", "--tls-verify=false", f"docker://{name}"))["Digest"] == ours
+    assert json.loads(run(*skopeo, "inspect", "--tls-verify=false", f"docker://{name}"))["Digest"] == embedded
 
 
 def test_archive_and_push_in_one_command(tmp_path: Path, cache: Path) -> None:

@@ -110,8 +110,8 @@ def test_syft_finds_the_packages_of_the_sbom(tmp_path: Path, cache: Path) -> Non
     assert named <= set(libraries)
     statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
     materials = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
-    stated = {item["uri"].partition("&")[0]: item["digest"]["sha256"] for item in materials if "uri" in item}
-    assert all(stated[purl.partition("&")[0]] == digest for purl, digest in libraries.items() if "pkg:deb/" in purl)
+    digests = {item["uri"].partition("&")[0]: item["digest"]["sha256"] for item in materials if "uri" in item}
+    assert all(digests[purl.partition("&")[0]] == digest for purl, digest in libraries.items() if "pkg:deb/" in purl)
 
 
 @pytest.mark.network
