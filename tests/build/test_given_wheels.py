@@ -1,4 +1,4 @@
-"""The wheels that an image is made of where they exist: the one for each target, and those that are refused."""
+"""Projects of existing wheels: the wheel for each target, and wheels that are rejected."""
 
 import argparse
 import shutil
@@ -39,7 +39,7 @@ def write(directory: Path, *names: str, metadata: str = "Requires-Python: >=3.10
         ([AMD64, OLDER], "3.13.5", "linux/arm64", ("glibc", "2.41"), None),
     ],
 )
-def test_each_target_has_the_wheel_that_fits_best(
+def test_most_specific_compatible_wheel_is_selected(
     names: list[str], python: str, platform: str, libc: tuple[str, str], found: str | None
 ) -> None:
     target = Target(python, Platform.parse(platform), libc, base="python:3")
@@ -59,8 +59,8 @@ def test_each_target_has_the_wheel_that_fits_best(
         (["demo-1.0-py313-none-any.whl"], "python:3.14-slim"),
     ],
 )  # fmt: skip
-def test_the_default_base_has_a_python_that_a_wheel_is_for(names: list[str], base: str, tmp_path: Path) -> None:
-    """It is not built, belongs to no commit, and the image goes to the directory that it lies in."""
+def test_default_base_has_a_python_of_the_wheel_tags(names: list[str], base: str, tmp_path: Path) -> None:
+    """The project is not built and has no commit; its output directory is that of the wheel."""
     project = open_wheels(write(tmp_path, *names), tmp_path, "pyproject.toml")
     (plan,), _ = open_plans(project, {"HOME": str(tmp_path), "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "c")})
     assert (plan.base.name, plan.build.isolated, plan.revision, plan.created) == (base, False, "", None)
@@ -72,7 +72,7 @@ def source(*names: object, **options: object) -> tuple[list[Path], Path, str]:
     return list(found.wheels), found.root, found.file
 
 
-def test_the_table_is_that_of_the_project_around(tmp_path: Path) -> None:
+def test_options_are_those_of_the_project_around_the_wheel(tmp_path: Path) -> None:
     (tmp_path / "p/dist").mkdir(parents=True)
     for name in ("p/pyproject.toml", "images.toml"):
         (tmp_path / name).write_text("[tool.hatch-docker]\nbase = 'debian:trixie'\nuser = 0.5\n")
@@ -84,7 +84,7 @@ def test_the_table_is_that_of_the_project_around(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "said"),
+    ("names", "options", "message"),
     [
         ((PURE, "."), {}, "is not a wheel: give only wheels"), (("a", "b"), {}, "a and b: give one project"),
         ((PURE,), {"watch": True}, "--watch watches the sources"), ((), {"config": "x.toml"}, "--config is for"),
@@ -92,28 +92,28 @@ def test_the_table_is_that_of_the_project_around(tmp_path: Path) -> None:
         ((PURE,), {"config": "mkdocs.toml"}, "mkdocs.toml has no table .tool.hatch-docker.; give the file that has it"),
     ],
 )  # fmt: skip
-def test_arguments_that_contradict_each_other(
-    names: tuple[str, ...], options: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_invalid_combination_of_arguments_is_rejected(
+    names: tuple[str, ...], options: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mkdocs.toml").write_text("[tool.other]\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         source(*names, **options)
 
 
-def test_wheels_that_make_no_image(tmp_path: Path) -> None:
+def test_different_renamed_or_invalid_wheels_are_rejected(tmp_path: Path) -> None:
     (pure,) = write(tmp_path, PURE)
     (amd64,) = write(tmp_path, AMD64, metadata="Requires-Python: >=3.13\n")
     (tmp_path / "other-1.0-py3-none-any.whl").touch()
     (tmp_path / "demo.whl").touch()
     (wrong,) = write(tmp_path, "demo-1.0-1-py3-none-any.whl", metadata="Requires-Python: none\n")
     shutil.copyfile(pure, tmp_path / "demo-2.0-py3-none-any.whl")
-    for names, said in (
+    for names, message in (
         ((pure, amd64), "have different metadata"), ((tmp_path / "demo.whl",), "not the name of a wheel"),
         ((pure, tmp_path / "other-1.0-py3-none-any.whl"), "of different packages or versions"),
         ((tmp_path / "*.whl",), "there is no wheel"),
         ((wrong,), "the metadata of demo-1.0-1-.* are not valid; .*: .*'none'"),
         ((pure.with_name("demo-2.0-py3-none-any.whl"),), "demo-2.0-.* was renamed: its metadata are those of demo 1.0"),
     ):  # fmt: skip
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             open_wheels(names, tmp_path, "pyproject.toml")

@@ -1,4 +1,4 @@
-"""The inputs of a build that are remembered, where its images differ in how the wheel is made."""
+"""The recorded inputs of a build with several images that build the wheel differently."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +13,12 @@ from tests.projects import write_files
 HOOKED = "[project]\nname = 'a'\nversion = '1'\n[tool.hatch.build.targets.wheel.hooks.custom]\n"
 
 
-@pytest.mark.parametrize(("isolated", "told"), [([True], True), ([False], False), ([True, False], False)])
-def test_a_hook_that_runs_here_for_one_of_two_images_decides(isolated: list[bool], told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("isolated", "known"), [([True], True), ([False], False), ([True, False], False)])
+def test_no_record_if_a_hook_runs_outside_the_sandbox(isolated: list[bool], known: bool, tmp_path: Path) -> None:
     root = write_files(tmp_path, {"pyproject.toml": HOOKED, "hatch_build.py": "", "a.py": ""})
     project = hatchling_project(open_hatchling(root), root)
     plans = [SimpleNamespace(build=SimpleNamespace(isolated=value)) for value in isolated]
-    if told:
+    if known:
         assert sources_of(project, plans).top == root  # type: ignore[arg-type]
         return
     with pytest.raises(NotRememberable, match="code of the project"):

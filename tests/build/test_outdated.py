@@ -1,4 +1,4 @@
-"""`hatch-docker outdated`: what archives, registries and indexes have now, against a lock and an image."""
+"""`hatch-docker outdated`: comparison of a lock or an image with Debian archives, registries and package indexes."""
 
 import functools
 import json
@@ -33,7 +33,7 @@ PLAN = BasePlan("debian", "", "")
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
-    """trixie with a newer libc6 for security, a newer tzdata in -updates, and zlib1g as it was."""
+    """Return an archive of trixie: libc6 has a security update, tzdata a newer version, zlib1g no newer version."""
     fake = FakeArchive(tmp_path / "mirror")
     for name in ("libc6", "tzdata", "zlib1g"):
         fake.add(name, "1.0")
@@ -44,7 +44,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
 
 
 def wheels(index: FakeIndex) -> FakeIndex:
-    """Offer what is newer, yanked, only for a newer Python, and a pre-release."""
+    """Add newer and yanked versions, one for a newer Python, and a pre-release to an index; return it."""
     index.add("plain", *(make_wheel("plain", version) for version in ("1.0", "1.1", "1.2", "2.0", "3.0rc1")))
     index.add("bad", make_wheel("bad", "1.0"))
     index.notes = {
@@ -54,7 +54,7 @@ def wheels(index: FakeIndex) -> FakeIndex:
     return index
 
 
-def asking(ctx: Context, **variables: str) -> Context:
+def without_cached_answers(ctx: Context, **variables: str) -> Context:
     return with_environ(ctx, {**ctx.environ, REFRESH: "1", **variables})
 
 
@@ -62,9 +62,9 @@ def debian(name: str, version: str = "1.0") -> Pinned:
     return Pinned("debian", "trixie amd64", name, version, "")
 
 
-def test_debian_packages(archive: FakeArchive, tmp_path: Path, ctx: Context) -> None:
-    """Those with a fix in the security archive are named; a mirror that gives no answer is an error, not "fresh"."""
-    ctx = asking(ctx, HATCH_DOCKER_DEBIAN_MIRROR=archive.url)
+def test_outdated_debian_packages_and_security_updates(archive: FakeArchive, tmp_path: Path, ctx: Context) -> None:
+    """If the mirror has an old Release file, the command fails: it does not report that all is current."""
+    ctx = without_cached_answers(ctx, HATCH_DOCKER_DEBIAN_MIRROR=archive.url)
     pins = [debian("libc6"), debian("libc6", "1.0+deb13u1"), debian("tzdata"), debian("zlib1g"), debian("gone")]
     found = find_outdated(pins, PLAN, tmp_path, ctx)
     assert [(item.pinned.name, item.newest, item.reason) for item in found] == [
@@ -76,8 +76,8 @@ def test_debian_packages(archive: FakeArchive, tmp_path: Path, ctx: Context) -> 
         find_outdated(pins, PLAN, tmp_path, ctx)
 
 
-def test_a_base(registry: FakeRegistry, tmp_path: Path, ctx: Context) -> None:
-    """The digest behind the tag, also of a base that is named with a digest; without a tag there is nothing to ask."""
+def test_base_is_outdated_if_its_tag_has_another_digest(registry: FakeRegistry, tmp_path: Path, ctx: Context) -> None:
+    """A base with tag and digest is also compared; a base with only a digest is not."""
     first, second = python_base(), python_base("3.13.6")
     publish(registry, second)
     name = f"{registry.host}/python"
@@ -88,14 +88,14 @@ def test_a_base(registry: FakeRegistry, tmp_path: Path, ctx: Context) -> None:
 
 
 @pytest.mark.parametrize("html", [False, True])
-def test_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: list[str]) -> None:
-    """The newest release for the Python of the lock, and what is yanked, by JSON and by HTML."""
+def test_outdated_and_yanked_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: list[str]) -> None:
+    """With JSON and HTML pages. A newer release counts only if it supports the pin's Python."""
     wheels(index).html = html
     pins = [
         Pinned("wheel", "3.13.5", name, version, "", f"{name}-{version}-py3-none-any.whl")
         for name, version in (("plain", "1.0"), ("bad", "1.0"), ("private", "1.0"), ("plain", "1.1"))
     ]
-    ctx = asking(ctx, UV_DEFAULT_INDEX=index.url)
+    ctx = without_cached_answers(ctx, UV_DEFAULT_INDEX=index.url)
     found = find_outdated([*pins, Pinned("wheel", "3.14.0", "plain", "1.1.0", "")], PLAN, root, ctx)
     assert [(item.pinned.name, item.pinned.place, item.newest, item.reason) for item in found] == [
         ("bad", "3.13.5", "", "yanked: it <deletes> files"), ("plain", "3.13.5", "1.1", "newer"),
@@ -108,11 +108,11 @@ def test_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: l
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_the_command(
+def test_outdated_command_on_lock_and_image(
     archive: FakeArchive, index: FakeIndex, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A lock, then the image in dist/: a table with the remedies, JSON, and a status."""
+    """Table, exit status and remedies for a lock, then JSON for the image in dist/."""
     project = write_project("hello", tmp_path / "p")
     monkeypatch.chdir(project)
     for name, value in {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url, "UV_DEFAULT_INDEX": wheels(index).url}.items():
@@ -145,7 +145,7 @@ def test_the_command(
     assert {row["remedy"] for row in document["outdated"]} == {"build the image again"}
 
 
-def test_the_files_of_two_platforms_are_one_version() -> None:
+def test_files_of_two_platforms_count_as_one_pin() -> None:
     files = (f"plain-1.0-cp313-cp313-manylinux_2_28_{machine}.whl" for machine in ("x86_64", "aarch64"))
     wheels = [Pinned("wheel", "3.13.5", "plain", "1.0", "", file) for file in files]
     assert count_pins([*wheels, debian("plain"), debian("plain"), debian("other")]) == 3
@@ -167,7 +167,7 @@ ENTRIES: list[tuple[str, dict[str, Any]]] = [
 
 
 def lock_with_all(reference: str, digest: str) -> str:
-    """Return a lock with each kind of pin, its base of a registry by this reference."""
+    """Return a lock with all kinds of pins. `reference` and `digest`: its base in a registry."""
     base = {"name": reference, "digest": digest, "platforms": [
         {"platform": "linux/amd64", "digest": digest, "python": "3.13.5", "libc": "glibc 2.41"},
     ]}  # fmt: skip
@@ -179,7 +179,7 @@ def lock_with_all(reference: str, digest: str) -> str:
 
 @pytest.mark.engine
 @pytest.mark.long
-def test_renovate_itself_finds_every_pin(tmp_path: Path) -> None:
+def test_renovate_program_finds_all_pins(tmp_path: Path) -> None:
     program, digest = need("renovate"), f"sha256:{HASH}"
     lock, base = lock_with_all("python:3.13-slim", digest), f'[tool.hatch-docker]\nbase = "python:3.13@{digest}"\n'
     write_files(tmp_path, {"renovate.json": configuration(), "hatch-docker.lock": lock, "pyproject.toml": base})
@@ -188,8 +188,8 @@ def test_renovate_itself_finds_every_pin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reference", ["registry.example:5000/team/python:3.13-slim", "python:3.13-slim"])
-def test_renovate_finds_every_pin(reference: str) -> None:
-    """The regular expressions of docs/pins.md, on a lock as it is written and on `base`."""
+def test_renovate_configuration_matches_all_pins(reference: str) -> None:
+    """The regular expressions of docs/pins.md match the entries of a lock, and the option `base`."""
     digest = f"sha256:{HASH}"
     lock = lock_with_all(reference, digest)
     name = reference.rpartition(":")[0]

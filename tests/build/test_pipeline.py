@@ -1,4 +1,4 @@
-"""The story of a build, step by step, with an engine that makes a small image and a registry on this machine."""
+"""The steps of a build, with an engine that returns a small image, and a local registry."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,19 +31,19 @@ FILES = sorted(["my_app-1.2.3.oci.tar", "my_app-1.2.3.image.json", *DOCUMENTS])
 
 
 class Story:
-    """Builds of one project: `engine` makes the same image each time, and keeps the contexts that it got."""
+    """Builds of one project. `engine` returns the same image each time, and adds its context to `contexts`."""
 
     def __init__(self, directory: Path, ctx: Context, **table: Any) -> None:
         self.directory, self.ctx = directory, ctx
         self.plan, built = plan_and_image(ctx, table={"load": "never", **table})
         self.built: tuple[BuiltImage, ...] = (built,)
-        self.before: Callable[[Context], None] = lambda _ctx: None
-        self.seen: list[Context] = []
+        self.before_engine: Callable[[Context], None] = lambda _ctx: None
+        self.contexts: list[Context] = []
 
     def engine(self, plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
         assert plan == self.plan
-        self.seen.append(ctx)
-        self.before(ctx)
+        self.contexts.append(ctx)
+        self.before_engine(ctx)
         return self.built
 
     def run(self, notes: Notes | None = None, **changes: Any) -> Receipt:
@@ -52,7 +52,7 @@ class Story:
 
     @property
     def receipt(self) -> Receipt:
-        """The receipt in the directory."""
+        """Return the receipt in the output directory."""
         return read_receipt(output_paths(self.plan, self.directory)[1])
 
     def files(self) -> list[str]:
@@ -70,7 +70,7 @@ def pushing(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> Story:
     return story
 
 
-def test_a_build_writes_an_archive_its_documents_and_a_receipt(story: Story, lines: list[str]) -> None:
+def test_build_writes_archive_documents_and_receipt(story: Story, lines: list[str]) -> None:
     receipt = story.run()
     item = read_archive(output_paths(story.plan, story.directory)[0])
     validate(item)
@@ -84,7 +84,7 @@ def test_a_build_writes_an_archive_its_documents_and_a_receipt(story: Story, lin
     assert "nothing changed since the previous build" not in lines
 
 
-def test_the_same_build_again_leaves_the_archive_alone_and_says_so(story: Story, lines: list[str]) -> None:
+def test_repeated_build_does_not_rewrite_the_archive(story: Story, lines: list[str]) -> None:
     first = story.run()
     inode = output_paths(story.plan, story.directory)[0].stat().st_ino
     assert replace(story.run(), timings={}) == replace(first, timings={})
@@ -92,27 +92,27 @@ def test_the_same_build_again_leaves_the_archive_alone_and_says_so(story: Story,
     assert "nothing changed since the previous build" in lines
 
 
-def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:
-    """The engine may then name layers by their digests alone; with an archive it has to make them."""
+def test_build_without_archive_may_skip_known_layers(story: Story) -> None:
+    """The engine then needs only the digests of layers (`lazy`); for an archive it needs their contents."""
     receipt = story.run(archive=False)
     assert (receipt.archive, story.files()) == ("", [name for name in FILES if not name.endswith(".tar")])
     assert story.ctx.progress.warnings == [
         "the image is only in the cache: archive = false, and it is not loaded and not pushed"
     ]
     story.run(archive=True)
-    assert [ctx.lazy for ctx in story.seen] == [True, False]
+    assert [ctx.lazy for ctx in story.contexts] == [True, False]
 
 
-def test_the_base_of_the_builder_is_noted(story: Story, tmp_path: Path) -> None:
-    """An unchanged build asks then whether its tag names another image."""
+def test_base_of_builder_is_recorded_in_notes(story: Story, tmp_path: Path) -> None:
+    """The next build compares the digest of its tag."""
     builder = BasePlan("registry", "registry.example/builder:1", "registry.example/builder:1")
-    story.before = lambda ctx: ctx.materials.update({("base", builder.name): "sha256:" + "b" * 64})
+    story.before_engine = lambda ctx: ctx.materials.update({("base", builder.name): "sha256:" + "b" * 64})
     notes = Notes(Command(tmp_path, ("test",), {}))
     story.run(notes, base=replace(story.plan.base, builder=builder))
     assert notes.tags[builder.location] == "sha256:" + "b" * 64
 
 
-def test_several_platforms_are_an_index(story: Story) -> None:
+def test_images_of_several_platforms_are_an_index(story: Story) -> None:
     (built,) = story.built
     other = replace(built, image=small_image(platform=ARM64), notes=(LayerInfo("base", (), cached=True),))
     story.built = (built, other)
@@ -125,8 +125,7 @@ def test_several_platforms_are_an_index(story: Story) -> None:
     ({"budget": BudgetPlan(10, None, None)}, "max-size is 10 bytes"),
     ({"load": "always"}, "no Docker or Podman answers"),
 ])  # fmt: skip
-def test_what_fails_a_build(changes: dict[str, Any], message: str, story: Story) -> None:
-    """It fails before the files of the earlier build are replaced."""
+def test_failed_check_keeps_files_of_previous_build(changes: dict[str, Any], message: str, story: Story) -> None:
     environ = {**story.ctx.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
     story.ctx = replace(story.ctx, environ=environ)
     story.run()
@@ -141,52 +140,52 @@ def test_what_fails_a_build(changes: dict[str, Any], message: str, story: Story)
     assert story.files() == FILES
 
 
-def test_an_engine_that_fails_leaves_the_files_of_the_build_before(story: Story) -> None:
+def test_failed_engine_keeps_files_of_previous_build(story: Story) -> None:
     story.run()
     before = {path.name: path.read_bytes() for path in story.directory.iterdir()}
 
     def fail(_ctx: Context) -> None:
         raise BuildError("no compiler")
 
-    story.before = fail
+    story.before_engine = fail
     with pytest.raises(BuildError, match="no compiler"):
         story.run()
     assert {path.name: path.read_bytes() for path in story.directory.iterdir()} == before
 
 
-def test_a_directory_in_the_way_fails_before_the_engine_starts(story: Story) -> None:
+def test_directory_at_output_path_fails_before_the_engine(story: Story) -> None:
     output_paths(story.plan, story.directory)[0].mkdir(parents=True)
     with pytest.raises(StoreError, match="a directory is in the way"):
         story.run()
-    assert story.seen == []
+    assert story.contexts == []
 
 
-def test_a_damaged_blob_is_made_again_once(story: Story, lines: list[str]) -> None:
-    """Another attempt makes it again; the same blob damaged twice is an error."""
+def test_damaged_blob_repeats_the_build_once(story: Story, lines: list[str]) -> None:
+    """A second damage of the same blob is an error."""
     def damaged(_ctx: Context) -> None:
-        if len(story.seen) != 2:
+        if len(story.contexts) != 2:
             raise DamagedBlobError("blob sha256:1 is damaged")
 
-    story.before = damaged
+    story.before_engine = damaged
     story.run()
-    assert (len(story.seen), "blob sha256:1 is damaged" in "\n".join(lines)) == (2, True)
+    assert (len(story.contexts), "blob sha256:1 is damaged" in "\n".join(lines)) == (2, True)
     with pytest.raises(DamagedBlobError, match="sha256:1"):
         story.run()
-    assert len(story.seen) == 4
+    assert len(story.contexts) == 4
 
 
-def test_a_layer_that_nobody_has_is_made(story: Story) -> None:
-    """Opening a layer that is in no cache and no registry is an error; the next attempt makes it."""
+def test_layer_missing_everywhere_repeats_the_build(story: Story) -> None:
+    """If a known layer is neither in the cache nor in a registry, the second attempt builds it."""
     def missing(ctx: Context) -> None:
         if ctx.lazy:
             raise DamagedBlobError("blob sha256:1 is missing")
 
-    story.before = missing
+    story.before_engine = missing
     story.run(archive=False)
-    assert [ctx.lazy for ctx in story.seen] == [True, False]
+    assert [ctx.lazy for ctx in story.contexts] == [True, False]
 
 
-def test_a_push_brings_image_tags_and_documents(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
+def test_push_sends_image_tags_and_documents(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
     story = pushing(tmp_path, ctx, registry)
     receipt = story.run()
     (delivery,) = receipt.deliveries
@@ -196,10 +195,10 @@ def test_a_push_brings_image_tags_and_documents(tmp_path: Path, ctx: Context, re
     assert story.receipt == receipt
 
 
-def test_a_machine_that_cannot_build_leaves_no_upload_session(
+def test_upload_session_is_cancelled_if_machine_check_fails(
     tmp_path: Path, ctx: Context, registry: FakeRegistry
 ) -> None:
-    """The registry is asked while the machine is checked; nothing is made, and what was opened there is cancelled."""
+    """Registry and machine are checked in parallel. Nothing is built."""
     nowhere = dict.fromkeys(("DOCKER_HOST", "CONTAINER_HOST"), "unix:///nowhere/docker.sock")
     story = pushing(tmp_path, with_environ(ctx, {**nowhere, "PATH": ""}), registry)
     with pytest.raises(DaemonError, match="no Docker or Podman answers"):
@@ -208,8 +207,8 @@ def test_a_machine_that_cannot_build_leaves_no_upload_session(
     assert (registry.uploads, story.files()) == ({}, [])
 
 
-def test_a_push_that_fails_is_in_the_receipt(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
-    """All files are there, and the error says which registry it was."""
+def test_failed_push_is_recorded_in_the_receipt(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
+    """All files are written, and the error names the registry."""
     story = pushing(tmp_path, ctx, registry)
     registry.fault("PUT", "/manifests/", 403, times=9)
     with pytest.raises(RegistryError, match=registry.host):
@@ -220,23 +219,23 @@ def test_a_push_that_fails_is_in_the_receipt(tmp_path: Path, ctx: Context, regis
     assert story.files() == FILES
 
 
-def test_what_cannot_be_pushed_is_not_built(tmp_path: Path, ctx: Context) -> None:
+def test_invalid_push_fails_before_the_engine(tmp_path: Path, ctx: Context) -> None:
     story = Story(tmp_path / "dist", ctx)
     with pytest.raises(ConfigError, match="a push needs a registry"):
         story.run(push=True)
     with pytest.raises(ConfigError, match=r"it holds uncommitted changes: x\.py"):
         story.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
-    assert story.seen == []
+    assert story.contexts == []
 
 
-def test_a_pipeline_gets_its_outputs(story: Story, tmp_path: Path) -> None:
+def test_build_writes_outputs_for_ci_pipelines(story: Story, tmp_path: Path) -> None:
     story.ctx = replace(story.ctx, environ={**story.ctx.environ, "GITHUB_OUTPUT": str(tmp_path / "output")})
     receipt = story.run(dotenv="image.env")
     assert f"IMAGE_DIGEST={receipt.digest}" in (tmp_path / "image.env").read_text()
     assert f"\n{receipt.digest}\n" in (tmp_path / "output").read_text()
 
 
-def test_a_quiet_build_prints_nothing(story: Story, lines: list[str]) -> None:
+def test_quiet_build_prints_nothing(story: Story, lines: list[str]) -> None:
     story.ctx = replace(story.ctx, progress=replace(story.ctx.progress, verbosity=-1))
     story.run()
     assert lines == []

@@ -1,4 +1,4 @@
-"""Projects of which only the backend knows everything: all that their files tell is refused before it runs."""
+"""Projects with dynamic metadata: mistakes in static files are errors before the backend runs."""
 
 import os
 from pathlib import Path
@@ -34,10 +34,10 @@ NO_ENTRYPOINT = r"tool\.hatch-docker\.entrypoint: app has no script; "
     ("", 'cmd = ["python"]\npush = true', "registries: a push needs a registry"),
     ("", 'cmd = ["python"]\n[tool.hatch-docker.images.b]\ncmd = []', f"image 'b': {NO_ENTRYPOINT}"),
 ])  # fmt: skip
-def test_what_the_files_tell_is_refused_before_the_backend_runs(
+def test_mistake_in_static_options_fails_before_the_backend(
     scripts: str, options: str, words: str, tmp_path: Path
 ) -> None:
-    """The version is dynamic, and no other field. Here are no base and no sandbox, so nothing can have run."""
+    """Only the version is dynamic. The test has no base and no sandbox, so the backend cannot have run."""
     text = PYPROJECT.replace("SCRIPTS", scripts).replace("OPTIONS", options)
     root = write_files(tmp_path / "p", {"pyproject.toml": text})
     environ = {

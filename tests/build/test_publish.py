@@ -1,4 +1,4 @@
-"""Pushing archives, with and without a receipt, through hatch and through `hatch-docker push`."""
+"""Pushing archives with `hatch-docker push`, with and without a receipt."""
 
 import json
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def archive(
     directory: Path, item: Image | Index | None = None, name: str = "app-1.0", tags: tuple[str, ...] = ("1.0", "latest")
 ) -> Path:
-    """An archive under some tags, without a receipt."""
+    """Write an archive with tags and without a receipt; return its path."""
     directory.mkdir(exist_ok=True)
     path = directory / f"{name}.oci.tar"
     with path.open("wb") as stream:
@@ -35,7 +35,7 @@ def archive(
 
 
 def with_receipt(path: Path, item: Image | Index, **facts: Any) -> Path:
-    """A receipt beside an archive; returns its path."""
+    """Write a receipt beside an archive; return its path. `facts`: values that replace the default ones."""
     value = json.loads(bare_receipt(item, path.name, "team/app", ["1.0", "latest"]).to_json())
     receipt = path.with_name(path.name.replace(".oci.tar", ".image.json"))
     receipt.write_text(json.dumps(value | facts))
@@ -47,7 +47,7 @@ def tags(registry: FakeRegistry, repository: str) -> set[str]:
 
 
 @pytest.mark.parametrize("item", [small_image(), small_index()], ids=["image", "index"])
-def test_the_receipt_says_where_to_push_and_gets_the_result(
+def test_push_goes_to_repositories_of_receipt_and_updates_it(
     item: Image | Index, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = archive(tmp_path / "dist", item)
@@ -64,7 +64,7 @@ def test_the_receipt_says_where_to_push_and_gets_the_result(
     assert read_receipt(receipt).deliveries[0].sent == 0
 
 
-def test_the_command_line_over_the_variables_over_the_receipt(
+def test_options_override_variables_and_these_the_receipt(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tmp_path)
@@ -81,18 +81,17 @@ def test_the_command_line_over_the_variables_over_the_receipt(
     ("--tag", "a/b", '--tag[0]: must be a tag such as "stable-1"'),
     ("--registry", "https://r.example", "--registry[0]: must be a registry such as registry.example"),
 ])  # fmt: skip
-def test_what_was_typed_is_what_is_complained_of(
+def test_error_names_the_option_and_not_its_variable(
     option: str, value: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The option, not the variable that it stands above."""
     assert main(["push", str(archive(tmp_path)), option, value]) == 1
     assert f"error: {expected}" in capsys.readouterr().err
 
 
-def test_templates_are_filled_in_of_what_was_built(
+def test_tag_templates_are_expanded_with_values_of_the_receipt(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A pipeline's variable holds for build and push; of another commit the project tells neither branch nor date."""
+    """Branch and date are only known if the commit of the image is checked out."""
     path, item = archive(tmp_path / "dist"), small_image()
     with_receipt(path, item, repositories=[f"{registry.host}/x"], version="2.0rc1", revision="0" * 40)
     monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}-amd64,g{revision},latest,{major}")
@@ -118,23 +117,23 @@ def test_templates_are_filled_in_of_what_was_built(
     assert "app-1.0.oci.tar has no version, which the tags need: set the tags with --tag" in capsys.readouterr().err
 
 
-def test_a_variant_to_debug_takes_no_tag_of_the_image(
+def test_tags_of_debug_variant_keep_their_suffix(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipeline's variable does not change that; a tag on the command line does."""
+    """HATCH_DOCKER_TAGS gets the suffix; --tag does not."""
     tagged = ("1.0-debug", "latest-debug")
     path = archive(tmp_path / "dist", name="app-1.0.debug", tags=tagged)
     facts = {"repositories": [f"{registry.host}/x"], "version": "1.0", "tags": tagged}
     with_receipt(path, small_image(), **facts)
-    for given in ("{version},latest", "1.0,latest"):
-        monkeypatch.setenv("HATCH_DOCKER_TAGS", given)
+    for variable in ("{version},latest", "1.0,latest"):
+        monkeypatch.setenv("HATCH_DOCKER_TAGS", variable)
         assert main(["push", str(path)]) == 0
         assert tags(registry, "x") == {"1.0-debug", "latest-debug"}
     assert main(["push", str(path), "--tag", "look"]) == 0
     assert tags(registry, "x") == {"1.0-debug", "latest-debug", "look"}
 
 
-def test_without_a_receipt_the_archive_has_its_names(
+def test_push_without_receipt_uses_names_in_the_archive(
     registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = archive(tmp_path)
@@ -145,10 +144,10 @@ def test_without_a_receipt_the_archive_has_its_names(
 
 
 @pytest.mark.parametrize("bare", [True, False])
-def test_what_no_commit_has_is_refused_unless_allowed(
+def test_dirty_image_needs_allow_dirty(
     bare: bool, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The receipt knows, and without one the label does."""
+    """Uncommitted changes are recorded in the receipt; without a receipt, in the label of the revision."""
     settings = Settings(labels={PREFIX + "revision": "0123-dirty"})
     image = build_image(scratch(AMD64), [], settings, 0, {})
     path = archive(tmp_path, image)
@@ -160,10 +159,10 @@ def test_what_no_commit_has_is_refused_unless_allowed(
     assert main(["push", str(path), "--registry", registry.host, "--allow-dirty"]) == 0
 
 
-def test_a_failure_that_may_pass_has_its_status(
+def test_transient_push_failure_exits_with_75(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EX_TEMPFAIL, and the receipt says what did not arrive."""
+    """75 is EX_TEMPFAIL. The receipt has the error."""
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     path = archive(tmp_path)
     receipt = with_receipt(path, small_image(), repositories=[f"{registry.host}/app"])
@@ -174,20 +173,20 @@ def test_a_failure_that_may_pass_has_its_status(
     assert read_receipt(receipt).references == ()
 
 
-def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
+def test_directory_must_have_exactly_one_archive(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"build it first \(`hatch-docker build`\)"):
         resolve_archive(tmp_path)
-    one = archive(tmp_path)
-    assert resolve_archive(tmp_path) == one
+    path = archive(tmp_path)
+    assert resolve_archive(tmp_path) == path
     archive(tmp_path, name="app-2.0")
     with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name one of them"):
         resolve_archive(tmp_path)
 
 
-def test_several_archives_of_several_projects(
+def test_archives_of_several_projects_go_to_their_repositories(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each archive of a workspace's dist/ goes to its own repositories, and GitHub is told of each by its project."""
+    """GitHub's outputs have the projects' names as prefixes."""
     paths = []
     for name in ("app", "tool"):
         paths.append(archive(tmp_path / "dist", name=f"{name}-1.0"))
@@ -200,10 +199,10 @@ def test_several_archives_of_several_projects(
     assert [found["app-reference"], found["tool-reference"]] == names
 
 
-def test_the_images_of_one_build_go_together(
+def test_push_sends_all_images_of_one_build(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A project with several images is pushed as a whole; those of two builds are not guessed at."""
+    """If dist/ has archives of two builds, the command fails."""
     worker = small_image(small_layer("worker", b"worker"))
     for item, part in ((small_image(), ""), (worker, "worker")):
         path = archive(tmp_path / "dist", item, f"app-1.0{part and '.'}{part}")
@@ -229,7 +228,7 @@ def test_the_images_of_one_build_go_together(
     assert "holds 3 archives" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("pyproject", "counts"), [
+@pytest.mark.parametrize(("pyproject", "is_used"), [
     ('[project]\nname = "My.App"\n[tool.hatch-docker]\n', True),
     ('[tool.poetry]\nname = "my-app"\n[tool.hatch-docker]\n', True),
     ('[project]\nname = "other"\n[tool.hatch-docker]\n', False),
@@ -237,10 +236,10 @@ def test_the_images_of_one_build_go_together(
     ("tool = 3\nproject = 3", False),
     ("[[", False),
 ])  # fmt: skip
-def test_the_project_s_table_counts_for_its_own_archives(
-    pyproject: str, counts: bool, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_options_of_project_apply_to_its_own_archives_only(
+    pyproject: str, is_used: bool, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As with `hatch publish`: what it wants signed is not pushed unsigned; another project's is not its business."""
+    """Same as `hatch publish`: an archive of the project must not be pushed unsigned if `sign` is set."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/cosign").touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -249,14 +248,14 @@ def test_the_project_s_table_counts_for_its_own_archives(
     (tmp_path / "pyproject.toml").write_text(pyproject + options)
     path = archive(tmp_path)
     with_receipt(path, small_image(), name="my_app", repositories=[f"{registry.host}/receipt"])
-    assert main(["push", str(path)]) == (1 if counts else 0)  # there is no such key
-    assert ("receipt" in registry.repositories) == (not counts)
+    assert main(["push", str(path)]) == (1 if is_used else 0)  # the key does not exist
+    assert ("receipt" in registry.repositories) == (not is_used)
     (tmp_path / "pyproject.toml").write_text((pyproject + options).replace("sign =", "labels ="))
     assert main(["push", str(path)]) == 0
-    assert ("mine" in registry.repositories) == counts
+    assert ("mine" in registry.repositories) == is_used
 
 
-def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
+def test_receipt_of_another_image_is_rejected(tmp_path: Path) -> None:
     path = archive(tmp_path)
     with_receipt(path, small_index())
     with pytest.raises(ImageError, match=r"is not the receipt of app-1\.0\.oci\.tar"):
@@ -269,8 +268,8 @@ def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
     {"sbom": [{"file": "../../x", "format": "spdx", "media_type": "", "digest": "", "subject": ""}]},
     "", "[]", "{}", '{"platforms": 3}', "[" * 100_000,
 ])  # fmt: skip
-def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object] | str, tmp_path: Path) -> None:
-    """It may come with an archive that somebody else built: its words name files, and are outputs of a job."""
+def test_receipt_with_invalid_values_is_rejected(wrong: dict[str, object] | str, tmp_path: Path) -> None:
+    """Receipts are untrusted: their values become file names and outputs of CI jobs."""
     path = with_receipt(archive(tmp_path), small_image())
     read_receipt(path)
     path.write_text(wrong if isinstance(wrong, str) else json.dumps({**json.loads(path.read_text()), **wrong}))
@@ -278,7 +277,7 @@ def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object] |
         read_receipt(path)
 
 
-def test_an_archive_without_names_needs_a_tag(
+def test_archive_without_names_needs_a_tag(
     registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "Other Tool's.oci.tar"
@@ -291,7 +290,7 @@ def test_an_archive_without_names_needs_a_tag(
 
 
 @pytest.mark.parametrize("make", ["missing", "empty"])
-def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_archive_is_an_error_of_one_line(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.oci.tar"
     if make == "empty":
         path.touch()
@@ -299,8 +298,8 @@ def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.Ca
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_documents_go_along(registry: FakeRegistry, tmp_path: Path) -> None:
-    """The documents in the receipt are attached; one that was changed stops the push."""
+def test_push_attaches_documents_of_the_receipt(registry: FakeRegistry, tmp_path: Path) -> None:
+    """If a document has changed, the push fails before its first request."""
     path, data = archive(tmp_path / "dist"), b'{"bomFormat": "CycloneDX"}'
     document = {
         "file": "app-1.0.cdx.json", "format": "cyclonedx", "media_type": "application/vnd.cyclonedx+json",

@@ -1,4 +1,4 @@
-"""The last lines of a build: what changed since the one before and why, and how to run the image."""
+"""The last lines of a build: changes since the previous build, and the command that runs the image."""
 
 import os
 from dataclasses import replace
@@ -23,27 +23,27 @@ DEPENDENCIES = LayerReceipt("sha256:5", "sha256:6", 9, 9, "dependencies", ("nump
 BEFORE = replace(RECEIPT, wheel=WheelInfo("app-1.0-py3-none-any.whl", "0" * 64))
 
 
-def made(*layers: LayerReceipt, **options: object) -> Receipt:
-    """Another image of the project, with these layers beside the base's."""
+def receipt_with(*layers: LayerReceipt, **options: object) -> Receipt:
+    """Return the receipt of another image of the project, with these layers on the base."""
     (platform,) = BEFORE.platforms
     platform = replace(platform, digest="sha256:9", layers=(platform.layers[0], *layers))
     return replace(BEFORE, **{"digest": "sha256:9", "platforms": (platform,), **options})  # type: ignore[arg-type]
 
 
-def test_dependencies_are_told_with_their_versions(ctx: Context) -> None:
-    """A newer version, a package that was added and one that was removed."""
+def test_changed_dependencies_are_listed_with_versions(ctx: Context) -> None:
+    """Updated, added and removed packages."""
     own = BEFORE.platforms[0].layers[1]
     newer = replace(DEPENDENCIES, digest="sha256:7", contents=("numpy 2.4.0", "orjson 3.11.0"))
-    assert changes(made(DEPENDENCIES, own), replace(made(newer, own), digest=DIGEST), ctx) == [
+    assert changes(receipt_with(DEPENDENCIES, own), replace(receipt_with(newer, own), digest=DIGEST), ctx) == [
         "changed since the previous build:",
         "  dependencies      numpy 2.3.5 -> 2.4.0, orjson 3.11.0 added, six 1.17.0 removed",
     ]
     many = replace(DEPENDENCIES, digest="sha256:8", contents=tuple(f"p{number} 1" for number in range(5)))
-    (_, line) = changes(made(own), replace(made(many, own), digest=DIGEST), ctx)
+    (_, line) = changes(receipt_with(own), replace(receipt_with(many, own), digest=DIGEST), ctx)
     assert line == "  dependencies      p0 1 added, p1 1 added, p2 1 added and 2 more"
 
 
-def test_the_base_is_told_by_its_packages_else_by_its_digest(ctx: Context) -> None:
+def test_changed_base_is_shown_by_packages_or_digest(ctx: Context) -> None:
     (platform,) = BEFORE.platforms
     base, own = platform.layers
 
@@ -64,9 +64,9 @@ def test_the_base_is_told_by_its_packages_else_by_its_digest(ctx: Context) -> No
     ]
 
 
-def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context) -> None:
+def test_changed_files_are_named_if_the_cache_has_both_wheels(ctx: Context) -> None:
     own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
-    after = made(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64))
+    after = receipt_with(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64))
     assert changes(BEFORE, after, ctx)[1:] == ["  your code         changed"]
     venv = VenvTarget(Interpreter("", "3.13.5"))
     place = f"{venv.site_packages}/"
@@ -80,22 +80,23 @@ def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context)
     ]
 
 
-def test_files_of_a_member_of_the_workspace_are_ours(ctx: Context) -> None:
-    """Its wheel is another, and the project's is the same."""
+def test_changed_files_of_workspace_member_are_named(ctx: Context) -> None:
     own, venv = BEFORE.platforms[0].layers[1], VenvTarget(Interpreter("", "3.13.5"))
     for digit, name in (("0", "app"), ("1", "lib"), ("2", "lib")):
         remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/{name}.py": f"sha256={digit}"}, ctx)
     before, after = (
-        made(replace(own, digest=digit), digest=digit, members=(WheelInfo("lib-1.0-py3-none-any.whl", digit * 64),))
+        receipt_with(
+            replace(own, digest=digit), digest=digit, members=(WheelInfo("lib-1.0-py3-none-any.whl", digit * 64),)
+        )
         for digit in "12"
     )
     assert changes(before, after, ctx)[1:] == ["  your code         1 file changed: lib.py"]
 
 
-def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
-    """Their directory is another, and so are the .pyc."""
+def test_change_of_python_does_not_list_unchanged_files(ctx: Context) -> None:
+    """Their directory and their .pyc files differ, but not their contents."""
     own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
-    after = made(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64), python="3.11.2")
+    after = receipt_with(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64), python="3.11.2")
     for digit, python in (("0", "3.13.5"), ("1", "3.11.2")):
         venv = VenvTarget(Interpreter("", python))
         remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/app.py": "sha256=a"}, ctx)
@@ -104,14 +105,14 @@ def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
     ]  # fmt: skip
 
 
-def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
-    """Python's version, the commit, the platforms, else the settings; or that nothing changed."""
+def test_changes_outside_layers_are_listed(ctx: Context) -> None:
+    """Python's version, commit, platforms, settings; or a line that nothing changed."""
     assert changes(BEFORE, BEFORE, ctx) == ["nothing changed since the previous build"]
     newer = replace(BEFORE, digest="sha256:9", python="3.13.6")
     assert changes(BEFORE, newer, ctx)[1:] == ["  Python            3.13.5 -> 3.13.6"]
     commits = [replace(BEFORE, digest=letter, revision=letter * 40) for letter in "ab"]
     assert changes(*commits, ctx)[1:] == ["  configuration     commit aaaaaaaaaaaa -> bbbbbbbbbbbb"]
-    assert changes(BEFORE, made(BEFORE.platforms[0].layers[1]), ctx)[1:] == [
+    assert changes(BEFORE, receipt_with(BEFORE.platforms[0].layers[1]), ctx)[1:] == [
         "  configuration     settings, labels or time"
     ]
     (platform,) = BEFORE.platforms
@@ -120,8 +121,8 @@ def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
     assert changes(both, BEFORE, ctx)[1:] == ["  platforms         linux/arm64 removed"]
 
 
-def test_the_receipt_before_is_the_file_that_goes_else_another_version_s(tmp_path: Path) -> None:
-    """Of the same project and the same image of it; what cannot be read is none."""
+def test_previous_receipt_is_of_this_or_the_newest_version(tmp_path: Path) -> None:
+    """It must be of the same project and image. Unreadable files are skipped."""
     def found(part: str = "") -> str | None:
         path = tmp_path / f"app-2.0{part and '.'}{part}.image.json"
         receipt = previous_receipt(path, replace(plan(), name="app", version="2.0", part=part))
@@ -139,8 +140,8 @@ def test_the_receipt_before_is_the_file_that_goes_else_another_version_s(tmp_pat
     assert found() == "2.0"
 
 
-def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loaded, to be loaded, pushed alone; ports, and a platform that is not this machine's."""
+def test_command_that_runs_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a loaded image, an archive and a pushed image; with ports, and for another platform."""
     monkeypatch.chdir(tmp_path)
     archive = tmp_path / "dist" / "app-1.0.oci.tar"
     planned = replace(plan(), platforms=("linux/amd64",))

@@ -1,4 +1,4 @@
-"""Watching a project: which files are watched, and when it is built again."""
+"""`build --watch`: the watched files, and the changes that start a build."""
 
 import os
 import subprocess
@@ -30,8 +30,8 @@ def names(files: WatchedFiles) -> set[str]:
     return {os.path.relpath(path, files.root) for path, digest in files.hashes().items() if digest}
 
 
-def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
-    """Of a pure project its wheel's files; what is isolated has an sdist, with all that this holds."""
+def test_watched_files_are_those_of_wheel_or_sdist(project: Path) -> None:
+    """An isolated build makes an sdist; other builds need only the files of the wheel."""
     (project / "tests").mkdir()
     (project / "tests/test_it.py").touch()
     (project / "README.md").touch()
@@ -45,8 +45,9 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
     assert names(files) == first
 
 
-def test_members_files_and_locks_are_watched_before_they_are_there(project: Path, tmp_path: Path) -> None:
-    (tmp_path / ".git").mkdir()  # one repository: requirements may include files of it alone
+def test_files_that_do_not_exist_yet_are_watched(project: Path, tmp_path: Path) -> None:
+    """Those of workspace members, `files` and locks."""
+    (tmp_path / ".git").mkdir()  # requirements files may only include files of the same repository
     (tmp_path / "lib").mkdir()
     write_project("hello", tmp_path / "lib")
     files = WatchedFiles(project, {})
@@ -68,7 +69,7 @@ def test_members_files_and_locks_are_watched_before_they_are_there(project: Path
     assert changed_files(before, files.hashes()) == new
 
 
-def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) -> None:
+def test_rewritten_file_with_same_content_is_unchanged(project: Path) -> None:
     files = WatchedFiles(project, {})
     before = files.hashes()
     text = (project / "hello.py").read_text()
@@ -81,7 +82,7 @@ def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) ->
     assert project / "hello.py" in changed_files(before, files.hashes())
 
 
-def test_a_project_that_cannot_be_read_is_watched_as_before(project: Path) -> None:
+def test_invalid_project_keeps_its_watched_files(project: Path) -> None:
     files = WatchedFiles(project, {})
     before = files.hashes()
     (project / "pyproject.toml").write_text("[")
@@ -89,7 +90,7 @@ def test_a_project_that_cannot_be_read_is_watched_as_before(project: Path) -> No
     assert set(WatchedFiles(project, {}).hashes()) == {project / name for name in ALWAYS}
 
 
-def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
+def test_all_source_files_are_watched_for_other_backends(tmp_path: Path) -> None:
     (tmp_path / "setup.py").write_text("")
     (tmp_path / "a").mkdir()
     (tmp_path / "a/__init__.py").touch()
@@ -99,7 +100,7 @@ def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
     assert sources <= names(WatchedFiles(tmp_path, {})) <= {*sources, "build/out.o"}
 
 
-# Counts its runs, and does for each what it is told: writes into the project, ends with a status.
+# A build script. For its n-th run it executes the n-th step: write a file of the project, exit with a status.
 BUILD = """
 import pathlib, sys
 root, runs, steps = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), eval(sys.argv[3])
@@ -113,16 +114,16 @@ sys.exit(status)
 
 
 def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], WatchedProject]:
-    """A project with a build that does some steps; the last must end the watching, as Ctrl-C does."""
+    """Return log lines and a project whose build executes `steps`. The last step must exit with a signal's status."""
     lines: list[str] = []
     command = [sys.executable, "-c", BUILD, str(project), str(project.parent / "runs"), repr(list(steps))]
     return lines, WatchedProject(project, project / "dist", command, dict(os.environ))
 
 
 def watch_edits(made: WatchedProject, lines: list[str], *edits: tuple[str, str]) -> object:
-    """Watch a project, and write a file each time that it is said to be watched again, before anybody may listen.
+    """Watch a project and write a file after each line "watching"; return the exit status.
 
-    Return the exit status.
+    The file may be written before the notifications of the kernel are enabled.
     """
     def work() -> None:
         for count, (name, text) in enumerate(edits, 1):
@@ -140,10 +141,10 @@ def watch_edits(made: WatchedProject, lines: list[str], *edits: tuple[str, str])
 
 
 @pytest.mark.parametrize("polling", [False, True])
-def test_it_is_built_again_after_each_change_until_it_is_ended(
+def test_each_change_starts_a_build_until_a_signal(
     polling: bool, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A build that fails is told and waited after like any other."""
+    """A failed build does not end the watching."""
     if polling:
         monkeypatch.setitem(sys.modules, "watchfiles", None)
     lines, made = watched(project, [("", "", 1), ("", "", 1), ("", "", 130)])
@@ -152,7 +153,8 @@ def test_it_is_built_again_after_each_change_until_it_is_ended(
     assert all(line.startswith(("changed", "not built; watching 2 files")) for line in lines)
 
 
-def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_no_end_of_it(project: Path) -> None:
+def test_change_during_a_build_starts_one_more_build(project: Path) -> None:
+    """A build that writes a watched file does not start builds without end."""
     steps = [("hello.py", "x = 1\n", 1), ("hello.py", "x = 2\n", 1), ("", "", 143)]
     lines, made = watched(project, steps)
     assert watch_edits(made, lines, ("hello.py", "x = 3\n")) == 143
@@ -161,15 +163,15 @@ def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_n
     ]  # fmt: skip
 
 
-def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) -> None:
-    """Before it, all that an sdist would hold is looked at."""
+def test_sdist_files_are_dropped_if_the_plan_needs_no_sdist(project: Path) -> None:
+    """Before the first build, all files of an sdist are watched. The shorter list afterwards is no change."""
     (project / "README.md").touch()
     lines, made = watched(project, [("", "", 0), ("", "", 130)])
     assert watch_edits(made, lines, ("hello.py", "x = 1\n")) == 130
     assert lines == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
 
 
-def test_names_that_are_orders_to_a_terminal(
+def test_control_characters_in_file_names_are_escaped(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def watch(_made: WatchedProject, log: Callable[[str], None], *, run: bool) -> None:
@@ -182,8 +184,8 @@ def test_names_that_are_orders_to_a_terminal(
     assert capsys.readouterr().out == "changed: \\x1b]52;c;aGk=\\x07.py False\n"
 
 
-def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path: Path) -> None:
-    """A project may have modules that are called like those of the standard library."""
+def test_build_command_does_not_import_from_working_directory(tmp_path: Path) -> None:
+    """A project may have modules with names of the standard library."""
     for name in ("argparse", "json", "hatch_docker"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
     done = subprocess.run(build_command("--help"), cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -194,9 +196,8 @@ def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path
     (["--push", "--watch"], "--push and --watch cannot be used together"), (["--run"], "--run needs --watch"),
     (["--watch"], "there is no pyproject.toml and no setup.py"),
 ])  # fmt: skip
-def test_what_cannot_be_watched(
+def test_invalid_watch_options_and_missing_project_are_errors(
     options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Options that contradict each other, and a directory without a project."""
     assert main(["build", *options, str(tmp_path)]) == 1
     assert expected in capsys.readouterr().err
