@@ -1,4 +1,4 @@
-"""Options of the command line that stand for options of the table."""
+"""Command line options for options of the table."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ TABLE = {"image": "shop", "tags": ["{version}"], "build": {"args": {"A": "0", "B
 
 
 def plan_of(words: str, table: dict[str, object] = TABLE) -> dict[str, object]:
-    """Return the options of a table that differ with the words after `hatch-docker build`."""
+    """Return the options of a table that change with `words` after `hatch-docker build`."""
     variables, _ = flag_variables(parse(["build", *words.split()]), {"C": "3"})
     before, after = (load_configs(table, environ, None)[""].model_dump() for environ in ({}, variables))
     return {name: value for name, value in after.items() if value != before[name]}
@@ -42,21 +42,21 @@ def plan_of(words: str, table: dict[str, object] = TABLE) -> dict[str, object]:
     ("--no-load", {"load": "never"}),
     ("--progress=plain --no-cache", {}),
 ])  # fmt: skip
-def test_each_stands_for_an_option(words: str, expected: dict[str, object]) -> None:
+def test_command_line_option_sets_option_of_the_table(words: str, expected: dict[str, object]) -> None:
     assert plan_of(words) == expected
     again = parse(["build", *flag_words(parse(["build", *words.split()]))])
     assert flag_variables(again, {}) == flag_variables(parse(["build", *words.split()]), {})
 
 
 def test_build_arguments_are_added_to_those_of_the_table() -> None:
-    """As --build-arg leaves the defaults of other ARGs; without a value the variable of that name has it."""
+    """An argument without value has the value of the environment variable of that name."""
     changed = plan_of("--build-arg B=1,2 --build-arg C")["build"]
     assert isinstance(changed, dict)
     assert changed["args"] == {"A": "0", "B": "1,2", "C": "3"}
     assert load_configs({}, {"HATCH_DOCKER_ENV": "+A=1"}, None)[""].env == {"A": "1"}
 
 
-def test_without_a_display_or_a_cache() -> None:
+def test_no_cache_and_plain_progress_set_variables() -> None:
     variables, typed = flag_variables(parse(["build", "--progress=plain", "--no-cache"]), {})
     assert (variables, typed) == ({"NO_COLOR": "1", "HATCH_DOCKER_NO_CACHE": "1"}, {})
 
@@ -74,7 +74,7 @@ def test_without_a_display_or_a_cache() -> None:
     ("build --platform linux/s390x", '--platform[0]: must be "linux/amd64" or "linux/arm64"'),
     ("build --build-arg 1=2", "--build-arg.1: must be a name made of letters"),
 ])  # fmt: skip
-def test_errors_name_what_was_typed(
+def test_error_names_the_command_line_option(
     words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(write_project("hello", tmp_path / "project", base="debian:trixie"))
@@ -85,10 +85,9 @@ def test_errors_name_what_was_typed(
     assert error.count("\n") == 1
 
 
-def test_they_go_over_variables_and_the_table(
+def test_command_line_overrides_variables_and_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a plan, which is what both engines make."""
     root = write_project("hello", tmp_path / "project", base="debian:bookworm")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("HATCH_DOCKER_BASE", "debian:sid")
@@ -100,6 +99,6 @@ def test_they_go_over_variables_and_the_table(
     assert plan["build"]["args"] == {"A": "1"}
 
 
-def test_two_names_are_refused() -> None:
+def test_two_image_names_are_rejected() -> None:
     with pytest.raises(ConfigError, match="there are two: a and b"):
         flag_variables(parse(["build", "-t", "a:1", "--image", "b"]), {})

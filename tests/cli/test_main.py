@@ -26,14 +26,14 @@ OF_IMAGES = {"inspect", "why", "diff"}
 VERBOSE = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "outdated", "verify"}
 
 
-def test_the_commands_are_all_there() -> None:
+def test_list_of_all_commands() -> None:
     others = {"verify-signature", "clean", "schema", "completion", "help"}
     assert set(COMMANDS.choices) == OF_PROJECTS | OF_IMAGES | VERBOSE | others
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.choices))
-def test_help(name: str) -> None:
-    """Every command and argument has a description; names of values are in capitals."""
+def test_commands_and_arguments_have_descriptions(name: str) -> None:
+    """Names of values are in capitals."""
     command = COMMANDS.choices[name]
     assert command.description
     assert command.description[0].isupper() and command.description.endswith(".")
@@ -70,7 +70,7 @@ def test_help(name: str) -> None:
     ("plan -o -", f"argument -o/--output: {FILES} | `hatch-docker plan --help` shows the options"),
     ("clean now", "unexpected argument: now | `hatch-docker clean --help` shows what it takes"),
 ])  # fmt: skip
-def test_a_wrong_word_is_answered_with_the_right_one(
+def test_unknown_command_or_option_gets_a_suggestion(
     words: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -81,7 +81,7 @@ def test_a_wrong_word_is_answered_with_the_right_one(
     assert (error, advice) == (f"error: {what}", f"help: {todo}")
 
 
-def test_help_lists_every_command_in_a_group_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_all_commands_in_groups_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([])
     assert end.value.code == 2
@@ -106,7 +106,7 @@ def test_help_is_as_wide_as_the_terminal(columns: str, monkeypatch: pytest.Monke
     assert int(columns) - 12 < widest <= int(columns)
 
 
-def test_every_example_is_a_command_that_is_taken() -> None:
+def test_examples_in_help_are_valid_commands() -> None:
     for command in COMMANDS.choices.values():
         for example, text in command.examples:
             assert text
@@ -114,7 +114,7 @@ def test_every_example_is_a_command_that_is_taken() -> None:
                 parse(match[1].split()[1:])
 
 
-def test_both_names_are_the_same_program() -> None:
+def test_script_and_python_m_are_the_same_program() -> None:
     for words in (["--help"], ["build", "--help"], ["--version"]):
         message = {
             subprocess.check_output([*program, *words], text=True, env={**os.environ, "COLUMNS": "80"})
@@ -126,10 +126,10 @@ def test_both_names_are_the_same_program() -> None:
 @pytest.mark.parametrize(
     ("name", "place", "message"),
     [(name, "none", "is not a directory") for name in sorted(OF_PROJECTS)]
-    # init and doctor tell what they find there.
+    # init and doctor accept a directory without a project.
     + [(name, ".", "there is no pyproject.toml") for name in sorted(OF_PROJECTS - {"init", "doctor"})],
 )
-def test_no_project_is_one_line(
+def test_missing_project_is_an_error_of_one_line(
     name: str, place: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -137,10 +137,10 @@ def test_no_project_is_one_line(
     for variable in ("HATCH_VERBOSE", "HATCH_QUIET"):
         monkeypatch.setenv(variable, "")
     assert main([name, *(["--project"] if name in ("rebase", "verify") else []), place]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("files", "place", "message"), [
@@ -149,10 +149,10 @@ def test_no_project_is_one_line(
     ({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['p/*']", "p/a/pyproject.toml": "[project]"}, ".",
      "{root} is a workspace and not a project: go to one of its members (p/a)"),
 ])  # fmt: skip
-def test_a_directory_without_a_project(
+def test_build_of_directory_without_project_names_the_project(
     files: dict[str, str], place: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The error leads to the project: setuptools would build a project without a name."""
+    """Without the error, setuptools would build a project without a name."""
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -160,8 +160,8 @@ def test_a_directory_without_a_project(
     assert message.format(root=tmp_path) in capsys.readouterr().err
 
 
-def test_hatchling_in_a_subdirectory(tmp_path: Path) -> None:
-    """hatchling would take the subdirectory for the project: another image, without the commit."""
+def test_hatch_build_in_subdirectory_fails(tmp_path: Path) -> None:
+    """hatchling would use the subdirectory as the project: the image would differ and have no commit."""
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\nversion = '1'\n")
     (tmp_path / "src").mkdir()
     program = [sys.executable, "-m", "hatchling", "build", "-t", "docker:plan"]
@@ -177,7 +177,7 @@ def test_hatchling_in_a_subdirectory(tmp_path: Path) -> None:
     (["--max-size", "0.001"], "2.0 MB of them were used within the last hour: a build may still be reading them"),
     (["--all"], "2.0 MB of them were used within the last minute: a build may still be reading them"),
 ])  # fmt: skip
-def test_clean_says_why_it_keeps_more_than_it_was_asked_for(
+def test_clean_reports_recently_used_entries_that_it_keeps(
     options: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     open_store(tmp_path).put(bytes(2_000_000))
@@ -189,7 +189,7 @@ def test_clean_says_why_it_keeps_more_than_it_was_asked_for(
 
 
 def test_output_comes_before_the_error(tmp_path: Path) -> None:
-    """Output comes before the error, also in one file: standard output is flushed."""
+    """Also if both streams go to one file: standard output is flushed first."""
     (tmp_path / "main.py").write_text("print(1)")
     with (tmp_path / "log").open("w") as log:
         program = [sys.executable, "-m", "hatch_docker", "init", str(tmp_path)]
@@ -197,24 +197,24 @@ def test_output_comes_before_the_error(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().splitlines()[-1].startswith("error: nothing is written")
 
 
-@pytest.mark.parametrize("given", [
+@pytest.mark.parametrize("options", [
     "", "--identity me", "--issuer https://x.example", "--key k --identity me", "--key k --issuer https://x.example",
     "--key k --identity me --issuer https://x.example",
 ])  # fmt: skip
-def test_key_and_identity_exclude_each_other(given: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Options that would be ignored are refused before any request."""
-    assert main(["verify-signature", "registry.invalid/x:1", *given.split()]) == 1
+def test_key_and_identity_exclude_each_other(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error comes before any request."""
+    assert main(["verify-signature", "registry.invalid/x:1", *options.split()]) == 1
     assert "set whose signature is accepted" in capsys.readouterr().err
 
 
-def test_a_lock_is_not_checked_and_upgraded_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lock_check_and_upgrade_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["lock", "--check", "--upgrade"])
     assert "--upgrade: not allowed with argument --check" in capsys.readouterr().err
 
 
-def test_verbosity_adds_up_with_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hatchling reads the verbosity from the variables; one that is not a number counts as 0."""
+def test_verbosity_is_the_sum_of_options_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is not a number counts as 0. hatchling reads the variables."""
     monkeypatch.setenv("HATCH_VERBOSE", "1")
     monkeypatch.setenv("HATCH_QUIET", "much")
     assert set_verbosity(parse(["push", "-v"])) == 2
@@ -227,10 +227,9 @@ def test_verbosity_adds_up_with_hatchs_variables(monkeypatch: pytest.MonkeyPatch
     (["push", "--tag", "a b"], "error: --tag[0]: must be a tag such as "),
     (["rebase", "--base", "no:"], "error: --base: must be a reference such as "),
 ])  # fmt: skip
-def test_errors_name_the_option(
+def test_error_names_the_option_and_not_its_variable(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the option, not the variable that carries its value."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "pyproject.toml").write_text(
@@ -250,8 +249,8 @@ def test_errors_name_the_option(
     ("hatch-docker build --no-", {"--no-load", "--no-cache"}),
     ("hatch-docker completion ", {"bash", "zsh", "fish", "-h", "--help"}),
 ])  # fmt: skip
-def test_a_shell_is_told_what_may_follow(line: str, expected: set[str], tmp_path: Path) -> None:
-    """By the protocol of argcomplete: the answer is on descriptor 8, or in a file."""
+def test_completions_for_shells(line: str, expected: set[str], tmp_path: Path) -> None:
+    """argcomplete's protocol: completions are written to descriptor 8, or to a file."""
     environ = {
         **os.environ, "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n",
         "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"),
@@ -263,7 +262,7 @@ def test_a_shell_is_told_what_may_follow(line: str, expected: set[str], tmp_path
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_code_for_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completion_code_is_valid_in_the_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     code = capsys.readouterr().out
     assert "hatch-docker" in code
@@ -272,7 +271,7 @@ def test_the_code_for_a_shell(shell: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(("environ", "colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_errors_have_colours_and_are_wrapped_on_a_terminal(environ: dict[str, str], colours: bool) -> None:
+def test_errors_on_terminal_are_coloured_and_wrapped(environ: dict[str, str], colours: bool) -> None:
     terminal = start([sys.executable, "-m", "hatch_docker", "frobnicate"], columns=60, variables=environ)
     assert terminal.end() == 2
     assert terminal.lines() == [
@@ -287,7 +286,7 @@ def test_errors_have_colours_and_are_wrapped_on_a_terminal(environ: dict[str, st
     (["Issues, https://src.example/issues", "Repository, https://src.example"],
      "https://src.example/blob/main/docs/troubleshooting.md"),
 ])  # fmt: skip
-def test_an_error_names_its_page_where_the_package_has_an_address(
+def test_error_names_page_if_package_has_project_urls(
     urls: list[str], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metadata = Message()
@@ -299,7 +298,7 @@ def test_an_error_names_its_page_where_the_package_has_an_address(
 
 
 @pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an sdist has no docs")
-def test_every_kind_of_error_has_a_section_of_the_page() -> None:
+def test_troubleshooting_page_has_section_for_each_error() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     assert len(kinds) > 15
     assert {kind.section for kind in kinds} <= set(anchors(ROOT / "docs/troubleshooting.md"))

@@ -1,4 +1,4 @@
-"""`hatch-docker load`: the image of an archive in the daemon of this machine, under its names or others."""
+"""`hatch-docker load`: load an archive into a daemon, under its own names or others."""
 
 import json
 import os
@@ -23,14 +23,14 @@ NAME = "registry.example/hatch-docker-tests/load"
 
 @pytest.fixture
 def image() -> Image:
-    made = small_image(small_layer("hello", os.urandom(20_000)))
-    validate(made)
-    return made
+    image = small_image(small_layer("hello", os.urandom(20_000)))
+    validate(image)
+    return image
 
 
 @pytest.fixture
 def dist(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's dist/, as a build leaves it that pushed the image; the project is the working directory."""
+    """Write dist/ of a project as after a build with push, and change to the project's directory."""
     monkeypatch.chdir(tmp_path)
     directory = tmp_path / "dist"
     directory.mkdir()
@@ -51,8 +51,10 @@ def docker() -> Iterator[str]:
 
 
 @pytest.mark.engine
-def test_docker_has_it_then(docker: str, image: Image, dist: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The only archive of dist/, under its own names; the receipt says so, and still where it was pushed."""
+def test_load_into_docker_updates_the_receipt(
+    docker: str, image: Image, dist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The receipt keeps the references in registries."""
     assert main(["load", "--into", "docker"]) == 0
     out, err = capsys.readouterr()
     assert out.split() == [f"{NAME}:1.0", f"{NAME}:latest"]
@@ -67,10 +69,9 @@ def test_docker_has_it_then(docker: str, image: Image, dist: Path, capsys: pytes
 
 
 @pytest.mark.engine
-def test_podman_is_asked_for(
+def test_into_podman_uses_podman_program_without_socket(
     image: Image, dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever else answers; by its program, where no socket of its does."""
     program = need("podman")
     storage = tmp_path / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
@@ -81,7 +82,9 @@ def test_podman_is_asked_for(
     assert json.loads(found.stdout)[0]["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
 
 
-def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_load_without_daemon_fails(
+    dist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
     assert main(["load", "--into", "docker"]) == 1
     assert capsys.readouterr().err == (
@@ -89,30 +92,28 @@ def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsy
     )
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     (["missing.oci.tar"], "there is no archive missing.oci.tar: build it, or name another"),
     (["README"], "cannot read the archive README: a tar"),
     (["empty"], "empty holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ([], "dist holds no .oci.tar"),
 ])  # fmt: skip
-def test_what_is_no_archive(
-    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_invalid_archive_is_an_error_of_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line that says what to do."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README").write_text("a text that is no archive\n" * 99)
     (tmp_path / "empty").mkdir()
     assert main(["load", *arguments]) == 1
     error = capsys.readouterr().err
-    assert says in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_names_and_platforms(
+def test_archive_without_name_needs_tag_and_foreign_platform_warns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An archive without a name needs one; what this machine will not run is said."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
     path = tmp_path / "a.oci.tar"
     with path.open("wb") as stream:

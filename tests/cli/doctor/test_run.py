@@ -1,4 +1,4 @@
-"""`hatch-docker doctor`: each check, its finding for a problem, and no problem for what the project does not need."""
+"""`hatch-docker doctor`: the findings of each check; a failure is a problem only if the project needs the thing."""
 
 import getpass
 import json
@@ -29,12 +29,12 @@ NEEDY = f'{PURE}dependencies = ["demo>=1"]\n'
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the messages of builds, as the command does."""
+    """Hide the messages of builds, like the command."""
     monkeypatch.setenv("HATCH_QUIET", "9")
 
 
 def write(root: Path, table: str = 'base = "debian:trixie"\n', project: str = PURE) -> Path:
-    """Write a project in pure Python."""
+    """Write a project of pure Python; return its directory."""
     root.mkdir()
     (root / "pyproject.toml").write_text(f"{BUILD_SYSTEM}{project}[tool.hatch-docker]\n{table}")
     (root / "shop.py").write_text("def main():\n    pass\n")
@@ -44,7 +44,7 @@ def write(root: Path, table: str = 'base = "debian:trixie"\n', project: str = PU
 def findings(
     root: Path, cache: Path, *, only: str = "", patience: float = 20, **variables: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """Return the findings by topic, of all checks or of one and the registries': state and text of each."""
+    """Return the findings (state and text) by topic. `only`: run one check and those of registries."""
     environ: Mapping[str, str] = {
         "PATH": os.environ["PATH"], "HOME": str(cache.parent), "HATCH_DOCKER_CACHE_DIR": str(cache), **variables,
     }
@@ -70,8 +70,8 @@ def offline_check(topic: str, root: Path, cache: Path, **options: Any) -> list[t
     return offline_findings(root, cache, only=topic, **options)[topic]
 
 
-def test_every_line_of_a_pure_project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    """Each topic has a line; offline no other machine is asked; exit status and JSON agree with the text."""
+def test_output_for_pure_project_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Each topic has a line. Checks that need other machines are skipped. JSON has the same findings as the text."""
     root = write(tmp_path / "p")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["doctor", str(root), "--offline"]) == 0
@@ -81,13 +81,13 @@ def test_every_line_of_a_pure_project(tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(line.endswith(NOT_ASKED) for line in lines if line[4:16].strip() in ("debian", "index", "buildkit"))
     assert lines[0] == "ok  project       shop 1.0: engine embedded, base debian:trixie, pure Python, no dependencies"
     assert main(["doctor", str(root), "--offline", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["works"] is True
-    assert told["findings"][0] == {"state": "ok", "topic": "project", "text": lines[0][18:]}
+    document = json.loads(capsys.readouterr().out)
+    assert document["works"] is True
+    assert document["findings"][0] == {"state": "ok", "topic": "project", "text": lines[0][18:]}
 
 
-def test_a_mistake_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    """Every mistake has a line, the other checks run as well, and the exit status is 1."""
+def test_all_invalid_options_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """The other checks run as well, and the exit status is 1."""
     root = write(tmp_path / "p", 'bse = "debian:trixie"\nuser = 5\n')
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["doctor", str(root), "--offline"]) == 1
@@ -97,22 +97,22 @@ def test_a_mistake_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert any(line.startswith("ok  python") for line in lines)
 
 
-def test_no_project_and_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a project the common checks run; a directory that does not exist is an error."""
+def test_doctor_without_project_and_without_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a project the common checks run. A directory that does not exist is an error."""
     assert offline_check("project", tmp_path, tmp_path / "cache")[0][0] == "unneeded"
     assert main(["doctor", str(tmp_path / "absent")]) == 1
     assert "name the project's directory" in capsys.readouterr().err
 
 
-def test_a_missing_lock_file(tmp_path: Path) -> None:
+def test_missing_lock_file_is_a_problem(tmp_path: Path) -> None:
     root = write(tmp_path / "p", 'base = "debian:trixie"\nlock = "requirements.txt"\n')
     assert offline_check("project", root, tmp_path / "cache") == [
         ("problem", "tool.hatch-docker.lock: requirements.txt does not exist; correct the path, or create it")
     ]
 
 
-def test_the_mirror_of_a_standalone_python(tmp_path: Path) -> None:
-    """The archive that a build would take is named; so is what is missing, a mirror too."""
+def test_archive_of_standalone_base_is_looked_up(tmp_path: Path) -> None:
+    """A missing mirror and a missing archive are problems."""
     root = write(tmp_path / "p", 'base = "standalone:3.14"\nplatforms = ["linux/amd64"]\n')
     archive = tmp_path / "cpython-3.14.2+20261003-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz"
     ((state, text),) = check("standalone", root, tmp_path / "cache")
@@ -126,8 +126,8 @@ def test_the_mirror_of_a_standalone_python(tmp_path: Path) -> None:
     assert text == f"standalone:3.14 for linux/amd64 is {archive.name}, by UV_PYTHON_INSTALL_MIRROR"
 
 
-def test_pins(tmp_path: Path) -> None:
-    """An image lock has a line; one that cannot be read is a problem."""
+def test_image_lock_has_a_finding(tmp_path: Path) -> None:
+    """An image lock that cannot be read is a problem."""
     root = write(tmp_path / "p")
     (root / "hatch-docker.lock").write_text("version = 1\n")
     assert offline_check("pins", root, tmp_path / "cache")[0][0] == "ok"
@@ -136,8 +136,8 @@ def test_pins(tmp_path: Path) -> None:
     assert (state, "hatch-docker.lock" in text) == ("problem", True)
 
 
-def test_a_project_whose_backend_knows_more(tmp_path: Path) -> None:
-    """The backend is not asked for dynamic fields: no code runs, and a line says so."""
+def test_backend_is_not_run_for_dynamic_metadata(tmp_path: Path) -> None:
+    """A finding says so."""
     root = tmp_path / "p"
     root.mkdir()
     (root / "pyproject.toml").write_text('[project]\nname = "shop"\ndynamic = ["version"]\n')
@@ -147,8 +147,8 @@ def test_a_project_whose_backend_knows_more(tmp_path: Path) -> None:
     assert second == ("ok", "its backend may request more during a build, in the builder stage")
 
 
-def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
-    """A missing daemon is a problem only with load = "always"; no password of its address is shown."""
+def test_missing_daemon_is_a_problem_with_load_always(tmp_path: Path) -> None:
+    """The finding does not contain the password in the daemon's URL."""
     host = f"tcp://user:{SECRET}@127.0.0.1:1"
     root = write(tmp_path / "p")
     ((state, text),) = check("docker", root, tmp_path / "cache", DOCKER_HOST=host)
@@ -160,8 +160,7 @@ def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
     assert missing[0][1].startswith(f"nothing answers at {tmp_path}/none.sock (No such file")
 
 
-def test_no_docker_in_path(tmp_path: Path) -> None:
-    """A missing builder is a problem only with engine = "buildkit", and the line says what to do."""
+def test_missing_builder_is_a_problem_for_buildkit_engine(tmp_path: Path) -> None:
     other = write(tmp_path / "p")
     root = write(tmp_path / "q", 'base = "debian:trixie"\nengine = "buildkit"\n')
     nothing = {"PATH": str(tmp_path), "DOCKER_HOST": "unix:///nowhere"}
@@ -171,8 +170,8 @@ def test_no_docker_in_path(tmp_path: Path) -> None:
     assert 'neither is in PATH; install one, or set engine = "embedded"' in text
 
 
-def test_programs_that_are_missing_or_too_old(tmp_path: Path) -> None:
-    """A missing uv is a problem if requirements must be resolved, a missing cosign if images are signed."""
+def test_missing_or_old_uv_and_cosign(tmp_path: Path) -> None:
+    """uv is needed if requirements are resolved, cosign if images are signed."""
     shim = script(tmp_path / "bin/uv", "echo uv 0.5.0")
     root = write(tmp_path / "p", 'base = "debian:trixie"\nsign.key = "cosign.key"\n', NEEDY)
     found = offline_findings(root, tmp_path / "cache", PATH=str(shim.parent))
@@ -185,8 +184,8 @@ def test_programs_that_are_missing_or_too_old(tmp_path: Path) -> None:
     assert [pure[topic][0][0] for topic in ("uv", "cosign")] == ["unneeded", "unneeded"]
 
 
-def test_two_checks_that_need_pythons_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of sysconfig is whole before the checks run: uv's package reads it in their threads."""
+def test_sysconfig_is_initialised_before_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv's package reads sysconfig in the threads of checks, and Python 3.11 initialises it without a lock."""
     fill = sysconfig._init_posix  # type: ignore[attr-defined]
 
     def fill_slowly(table: dict[str, Any]) -> None:
@@ -204,14 +203,14 @@ def test_two_checks_that_need_pythons_configuration(tmp_path: Path, monkeypatch:
     assert [finding.state for finding in found if finding.topic == "uv"] == ["ok", "ok"]
 
 
-def test_a_damaged_cache(tmp_path: Path) -> None:
-    """Blobs, facts and trees are compared with their names; unfinished files are counted, but not a problem."""
+def test_damaged_cache_entries_are_a_problem(tmp_path: Path) -> None:
+    """Blobs, facts and trees are verified. Unfinished files are counted, but are no problem."""
     store = open_store(tmp_path / "cache")
     blob = store.blob_path(store.put(b"blob"))
     store.remember("kind", "key", {"a": 1})
     tree = store.tree("kind", "tree", lambda directory: (directory / "f").write_text("1") and None)
     (store.root / "tmp" / "tmpleft").write_bytes(bytes(1000))
-    (store.root / "compilers/project").mkdir(parents=True)  # builds write to it: it has no checksum
+    (store.root / "compilers/project").mkdir(parents=True)  # not verified: builds write to it
     root = write(tmp_path / "p")
     sound = offline_check("cache", root, tmp_path / "cache", DEEP="1")
     assert [state for state, _ in sound] == ["ok"] * 3
@@ -223,13 +222,13 @@ def test_a_damaged_cache(tmp_path: Path) -> None:
         path.write_bytes(text)
         state, line = offline_check("cache", root, tmp_path / "cache")[-1]
         assert (state, line.startswith("1 of ")) == ("problem", True)
-        assert path.read_bytes() == text  # a look changes nothing
+        assert path.read_bytes() == text  # doctor changes nothing
         path.write_bytes(before)
         if path == tree / "f":
             os.utime(path, (0, 0))
 
 
-def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_cache_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     found = offline_findings(write(tmp_path / "p"), tmp_path / "cache")
     assert found["cache"][0][0] == "problem"
@@ -237,8 +236,10 @@ def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     assert found["project"][0][0] == "ok"
 
 
-def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dist that is not writable is a problem; os.access is faked, since root may write anywhere."""
+def test_output_directory_without_write_permission_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os.access is replaced, because root may write anywhere."""
     root = write(tmp_path / "p")
     for place in (root, root / "dist"):
         place.mkdir(exist_ok=True)
@@ -250,10 +251,10 @@ def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ]
 
 
-def test_nowhere_for_temporary_files(
+def test_missing_temporary_directory_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a read-only container: a finding if the cache can be written elsewhere, else one error."""
+    """As in a read-only container: a finding if the cache is writable, otherwise an error."""
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
     ((state, text),) = offline_check("disk", tmp_path, tmp_path / "cache")
@@ -265,8 +266,8 @@ def test_nowhere_for_temporary_files(
     assert line.startswith("error: there is no directory for temporary files")
 
 
-def test_certificates(tmp_path: Path) -> None:
-    """The finding for a missing or empty bundle names the variable."""
+def test_missing_or_empty_ca_bundle_is_a_problem(tmp_path: Path) -> None:
+    """The finding names the variable."""
     root, bundle = write(tmp_path / "p"), {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "no.pem")}
     ((state, text),) = offline_check("certificates", root, tmp_path / "cache", **bundle)
     assert (state, "HATCH_DOCKER_CA_BUNDLE names" in text) == ("problem", True)
@@ -275,8 +276,8 @@ def test_certificates(tmp_path: Path) -> None:
     assert (state, "; set it to a PEM file with certificates" in text) == ("problem", True)
 
 
-def test_mirrors(tmp_path: Path) -> None:
-    """A mirror with another signature, and one that does not answer, are problems; the line says who names it."""
+def test_wrong_signature_or_dead_mirror_is_a_problem(tmp_path: Path) -> None:
+    """The finding names the variable with the mirror, and not the password."""
     archive = FakeArchive(tmp_path / "archive").write()
     root = write(tmp_path / "p")
     ((state, text),) = check("debian", root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=archive.url)
@@ -288,8 +289,8 @@ def test_mirrors(tmp_path: Path) -> None:
     assert text.endswith("gave up after 1 try; check that the address is right")
 
 
-def test_indexes(tmp_path: Path) -> None:
-    """Each index is asked for a page with its login; a refused login is a problem, a missing page is not."""
+def test_package_indexes_are_requested_with_credentials(tmp_path: Path) -> None:
+    """Refused credentials are a problem; a missing page is not."""
     root = write(tmp_path / "p", project=NEEDY)
     with FakeIndex(login=("user", SECRET)).serving() as index:
         good = check("index", root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url_with_login)
@@ -307,7 +308,7 @@ def test_indexes(tmp_path: Path) -> None:
         assert line == ("unneeded", "find-links /no/such/place, by pip's configuration: not there, and left out")
 
 
-def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
+def test_unreachable_registry_is_a_problem(tmp_path: Path) -> None:
     table = 'base = "debian:trixie"\nregistries = ["127.0.0.1:1/team/app"]\npush = true\n'
     ((state, text),) = check("registry", write(tmp_path / "p", table), tmp_path / "cache")
     assert (state, text.endswith("(Connection refused); check that the address is right")) == ("problem", True)
@@ -317,8 +318,8 @@ def pushing(root: Path, registry: FakeRegistry) -> Path:
     return write(root, f'base = "debian:trixie"\nregistries = ["{registry.host}/team/app"]\npush = true\n')
 
 
-def test_registries(tmp_path: Path) -> None:
-    """An upload is started and cancelled; the line says where the login is from, or how to log in."""
+def test_registry_upload_is_started_and_cancelled(tmp_path: Path) -> None:
+    """The finding names the source of the credentials, or says how to log in."""
     with FakeRegistry(password=SECRET) as registry:
         root = pushing(tmp_path / "p", registry)
         ((state, text),) = check("registry", root, tmp_path / "cache")
@@ -336,8 +337,8 @@ def test_registries(tmp_path: Path) -> None:
         assert found == [("unneeded", NOT_ASKED)]
 
 
-def test_a_base_that_is_not_there_comes_with_the_way_out(tmp_path: Path) -> None:
-    """The line names a base that needs no registry, as the error of a build does."""
+def test_missing_base_is_reported_with_an_alternative(tmp_path: Path) -> None:
+    """Like the error of a build, the finding names a base that needs no registry."""
     with FakeRegistry() as registry:
         root = write(tmp_path / "p", f'base = "{registry.host}/python:3.13-slim"\n')
         ((state, text),) = check("registry", root, tmp_path / "cache")
@@ -355,8 +356,8 @@ HELPERS = {
 
 
 @pytest.mark.parametrize("kind", HELPERS)
-def test_credential_helpers(kind: str, tmp_path: Path) -> None:
-    """The line names a helper that is missing, fails or answers nonsense, and never repeats its output."""
+def test_failed_credential_helper_is_a_problem(kind: str, tmp_path: Path) -> None:
+    """The finding names the helper, and never contains its output."""
     text, expected = HELPERS[kind]
     if text:
         script(tmp_path / "bin/docker-credential-shim", text)
@@ -369,13 +370,13 @@ def test_credential_helpers(kind: str, tmp_path: Path) -> None:
     assert SECRET not in text
 
 
-def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
-    """A helper that sleeps and a registry that does not answer are problems after the patience; no program is left."""
+def test_hanging_checks_end_after_patience(tmp_path: Path) -> None:
+    """A sleeping credential helper and a registry that does not answer are problems; the helper is killed."""
     script(tmp_path / "bin/docker-credential-shim", f"echo $$ >> {tmp_path}/pid\nexec sleep 300")
     with FakeRegistry() as registry:
         registry.fault("POST", "/v2/", "hang", times=9)
         root = pushing(tmp_path / "p", registry)
-        began = time.monotonic()
+        start = time.monotonic()
         ((state, text),) = check("registry", root, tmp_path / "cache", patience=2)
         assert state == "problem"
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
@@ -383,7 +384,7 @@ def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
         ((state, text),) = check("registry", root, tmp_path / "cache", patience=2, **variables)
         assert state == "problem"
         assert text == "no result after 2 s; check that server, or allow more time with --patience"
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - start < 60
     (pid,) = (tmp_path / "pid").read_text().split()
     end = time.monotonic() + 30
     while Path("/proc", pid).exists() and time.monotonic() < end:
@@ -391,8 +392,8 @@ def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
     assert not Path("/proc", pid).exists()
 
 
-def test_no_line_shows_a_secret(tmp_path: Path) -> None:
-    """No line shows a secret, wherever it is and whatever is wrong with it."""
+def test_findings_contain_no_secret(tmp_path: Path) -> None:
+    """Neither secrets in URLs, variables and files, nor those in invalid URLs."""
     (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
     table = (
         'base = "debian:trixie"\nregistries = ["127.0.0.1:1/app"]\n[tool.hatch-docker.build]\nsecrets = ["TOKEN"]\n'
@@ -413,14 +414,14 @@ def test_no_line_shows_a_secret(tmp_path: Path) -> None:
         assert SECRET not in json.dumps(found), broken
 
 
-def test_a_bound_that_the_sandbox_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_limit_of_the_sandbox_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatch_docker.wheels.builder.sandbox.run_in", lambda *_, log, **__: log("it has no filter"))
     (found,) = offline_check("sandbox", write(tmp_path / "p"), tmp_path / "cache")
     assert found == ("ok", f"namespaces can be entered by {getpass.getuser()}; it has no filter")
 
 
-def test_compiled_projects_need_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused namespaces are a problem only for projects whose code must be compiled."""
+def test_refused_sandbox_is_a_problem_for_compiled_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a pure project it is no problem."""
     monkeypatch.setattr("sys.platform", "plan9")
     pure = offline_check("sandbox", write(tmp_path / "p"), tmp_path / "cache")
     assert pure[0][0] == "unneeded"

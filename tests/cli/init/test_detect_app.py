@@ -53,16 +53,16 @@ def other():
     ("setup.cfg", "[options]\npackage_dir =\n    = lib\n"), ("setup.cfg", "[options.packages.find]\nwhere = lib\n"),
     ("setup.py", "setup(package_dir={'': 'lib'})\n"),
 ])  # fmt: skip
-def test_packages_are_imported_from_the_directory_that_the_backend_names(file: str, text: str, tmp_path: Path) -> None:
+def test_packages_in_source_directory_of_the_backend_are_found(file: str, text: str, tmp_path: Path) -> None:
     main = "if __name__ == '__main__':\n    print(1)\n"
     files = {"lib/shop/__init__.py": "", "lib/shop/__main__.py": "", "lib/shop/c_build.py": main, "tool.py": main}
     root = write_files(tmp_path, {**files, file: text})
     modules = find_modules(root, top_level(root, tomllib.loads(text) if file.endswith(".toml") else {}))
-    assert find_programs(root, modules) == ["shop"], "and what cffi runs is no program"
+    assert find_programs(root, modules) == ["shop"], "cffi's build module is no program"
 
 
-def test_applications_are_found_by_reading(tmp_path: Path) -> None:
-    """Frameworks are found under any imported name, factories if nothing calls them; no code runs."""
+def test_applications_and_factories_are_found_without_running_code(tmp_path: Path) -> None:
+    """Frameworks are found under any imported name, factories if no module calls them."""
     root = write_files(tmp_path, {
         "shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def", "nul.py": "\0",
         "deep.py": "(" * 5000,
@@ -77,7 +77,7 @@ def test_applications_are_found_by_reading(tmp_path: Path) -> None:
     assert find_programs(root, modules) == ["shop.main"]
 
 
-def test_commands_for_factories() -> None:
+def test_server_commands_for_application_factories() -> None:
     app = App("m", "make", Path("m.py"), "FastAPI", "asgi", factory=True)
     assert server_run(app, "uvicorn").command[:3] == ["uvicorn", "--factory", "m:make"]
     assert server_run(app, "hypercorn").command[-1] == "m:make()"

@@ -1,4 +1,4 @@
-"""Proposals for applications as the tutorials of their frameworks have them."""
+"""Proposals for the applications in tutorials of frameworks."""
 
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,16 @@ def table_of(proposal: Proposal) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("application", APPLICATIONS, ids=lambda application: application.name)
-def test_a_tutorials_application(application: Application, tmp_path: Path) -> None:
-    """The command, the port, and the files that the application reads from its working directory."""
+def test_proposal_for_application_of_a_tutorial(application: Application, tmp_path: Path) -> None:
+    """Command, port, and the files that the application reads from its working directory."""
     proposal = propose(write_files(tmp_path / "application", application.files), MIRROR)
     table = table_of(proposal)
     files = " ".join(file["source"] for file in table.get("files", []))
     assert (" ".join(table["entrypoint"]), table.get("ports", []), files) == EXPECTED[application.name]
 
 
-def test_files_beside_a_module_are_in_the_wheel(tmp_path: Path) -> None:
-    """Directories of templates, and whatever else the modules name; no secret, and no file that is code."""
+def test_data_files_that_modules_name_are_in_the_wheel(tmp_path: Path) -> None:
+    """Also directories of templates, but no secrets and no code."""
     code = 'from flask import Flask\napp = Flask(__name__)\nopen("data/a.csv"), open(".env"), "b.py", open("no.csv")\n'
     files = {"app.py": code, "b.py": "", "templates/x.html": "", "data/a.csv": "", "data/b.csv": "", ".env": ""}
     proposal = propose(write_files(tmp_path, {**files, "unused.bin": ""}), MIRROR)
@@ -59,9 +59,9 @@ def test_files_beside_a_module_are_in_the_wheel(tmp_path: Path) -> None:
     assert [file["source"] for file in table_of(proposal)["files"]] == ["data"]
 
 
-def test_a_django_site_has_its_settings_and_advice(tmp_path: Path) -> None:
-    """django-admin works in the image; what serves static files and where the database is, stays to be done."""
-    (django,) = (one for one in APPLICATIONS if one.name.startswith("Django"))
+def test_django_project_gets_settings_steps_and_notes(tmp_path: Path) -> None:
+    """django-admin works in the image. Notes are about static files and the database."""
+    (django,) = (application for application in APPLICATIONS if application.name.startswith("Django"))
     proposal = propose(write_files(tmp_path, django.files), MIRROR)
     assert table_of(proposal)["env"] == {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
     assert [note.partition(":")[0] for note in proposal.notes] == [
@@ -79,8 +79,7 @@ def test_a_django_site_has_its_settings_and_advice(tmp_path: Path) -> None:
     assert propose(tmp_path, MIRROR).notes[0].startswith("gunicorn serves no static files: add whitenoise to")
 
 
-def test_code_of_others_is_no_application(tmp_path: Path) -> None:
-    """A vendored package may have applications; a documentation names the project's own of several."""
+def test_vendored_code_is_ignored_and_documented_app_is_first(tmp_path: Path) -> None:
     files = {"web/vendor/site.py": FASTAPI, "web/site.py": FASTAPI, "web/admin.py": FASTAPI, "web/__init__.py": ""}
     assert table_of(propose(write_files(tmp_path, files), MIRROR))["entrypoint"][1] == "web.admin:app"
     readme = "The site (`web.admin` is another):\n\n```\nuvicorn web.site:app --reload\n```\n"
@@ -88,7 +87,7 @@ def test_code_of_others_is_no_application(tmp_path: Path) -> None:
     assert table_of(propose(tmp_path, MIRROR))["entrypoint"][1] == "web.site:app"
 
 
-def test_the_script_that_the_documentation_names(tmp_path: Path) -> None:
+def test_script_in_readme_is_the_entrypoint(tmp_path: Path) -> None:
     project = '[project]\nname = "shop"\nversion = "1"\n[project.scripts]\nalpha = "shop:a"\nserve-it = "shop:b"\n'
     readme = "Shop\n====\n\nalpha is a letter.\n\n.. code::\n\n    serve-it --port 80\n    alpha\n"
     files = {"pyproject.toml": HATCHLING + project, "README.rst": readme, "shop/__init__.py": ""}
@@ -97,7 +96,7 @@ def test_the_script_that_the_documentation_names(tmp_path: Path) -> None:
     assert not proposal.notes
 
 
-def test_celery_finds_an_application_by_its_module(tmp_path: Path) -> None:
+def test_name_of_celery_application_for_option_a(tmp_path: Path) -> None:
     celery = "from celery import Celery\n\n{} = Celery()\n"
     package = {"proj/__init__.py": "", "proj/celery.py": celery.format("app")}
     assert table_of(propose(write_files(tmp_path / "a", package), MIRROR))["entrypoint"][2] == "proj"
@@ -105,6 +104,6 @@ def test_celery_finds_an_application_by_its_module(tmp_path: Path) -> None:
     assert table_of(propose(write_files(tmp_path / "b", module), MIRROR))["entrypoint"][2] == "work:worker"
 
 
-def test_a_directory_of_notebooks_is_told_what_to_do(tmp_path: Path) -> None:
+def test_directory_of_notebooks_fails_with_advice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'jupyter nbconvert --to script "a b.ipynb"`\) and run init again'):
         propose(write_files(tmp_path, {"a b.ipynb": "{}"}), MIRROR)

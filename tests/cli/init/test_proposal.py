@@ -1,4 +1,4 @@
-"""Proposals of `hatch-docker init`: the lines that a project needs, and no other change."""
+"""Proposals of `hatch-docker init`: the lines that a project needs, and no other changes."""
 
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SHOP = '[project]\nname = "shop"\nversion = "1"\n'
 
 
 def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
-    """Return the proposal for a project; a second one, after the first is written, changes nothing."""
+    """Write the proposal for a project and return it; check that a second proposal changes nothing."""
     proposal = propose(write_files(root, files), MIRROR)
     for name in proposal.changed:
         (root / name).write_text(proposal.after[name], newline="")
@@ -32,8 +32,8 @@ def ours(proposal: Proposal) -> dict[str, object]:
     return table
 
 
-def test_a_directory_of_modules_gets_the_smallest_pyproject(tmp_path: Path) -> None:
-    """requirements.txt and main.py, as in tutorials; lines that are left out are noted, without passwords."""
+def test_modules_with_requirements_txt_get_a_minimal_pyproject(tmp_path: Path) -> None:
+    """Each build reads requirements.txt, with the files that it includes."""
     root = tmp_path / "My Shop"
     root.mkdir()
     proposal = proposed(root, {
@@ -82,21 +82,20 @@ ports = [8000]
     ("directory", "name"),
     [("My Shop", "my-shop"), ("Größe und Maß", "grosse-und-mass"), ("店", "app"), ("_x.1", "x-1")],
 )
-def test_a_project_is_named_like_its_directory(directory: str, name: str, tmp_path: Path) -> None:
-    """Letters that names may not have are replaced."""
+def test_project_name_is_the_normalised_directory_name(directory: str, name: str, tmp_path: Path) -> None:
     proposal = proposed(tmp_path / directory, {"main.py": FASTAPI})
     assert proposal.config("pyproject.toml")["project"]["name"] == name
 
 
-def test_a_project_is_not_named_like_its_dependency(tmp_path: Path) -> None:
-    """A project with the name of its dependency would depend on itself."""
+def test_project_name_differs_from_its_dependencies(tmp_path: Path) -> None:
+    """Otherwise the project would depend on itself."""
     root = tmp_path / "fastapi"
     proposal = proposed(root, {"main.py": FASTAPI, "requirements.txt": "FastAPI\n"})
     assert proposal.config("pyproject.toml")["project"]["name"] == "fastapi-app"
 
 
-def test_comments_and_order_stay(tmp_path: Path) -> None:
-    """Every line of an application as `uv init` makes it stays, in its order."""
+def test_comments_and_order_of_lines_are_kept(tmp_path: Path) -> None:
+    """In a pyproject.toml of `uv init`."""
     before = """\
 # the shop
 [project]
@@ -128,7 +127,7 @@ line-length = 100
     ]
 
 
-def test_a_hatchling_project_with_a_script_needs_two_tables(tmp_path: Path) -> None:
+def test_hatchling_project_with_script_gets_two_tables(tmp_path: Path) -> None:
     project = '[project]\nname = "tool"\nversion = "1"\n[project.scripts]\ntool = "tool:main"\n'
     proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project, "tool/__init__.py": FASTAPI})
     added = proposal.after["pyproject.toml"].removeprefix(HATCHLING + project)
@@ -141,8 +140,8 @@ base = "debian:trixie"
 """
 
 
-def test_only_modules_of_the_wheel_are_read(tmp_path: Path) -> None:
-    """The application of the package is chosen: a main.py beside it is not in the image."""
+def test_application_outside_the_wheel_is_ignored(tmp_path: Path) -> None:
+    """A main.py beside the package is not in the image."""
     project = SHOP + 'dependencies = ["fastapi[standard]"]\n'
     files = {"pyproject.toml": HATCHLING + project, "main.py": FASTAPI, "src/shop/__init__.py": "",
              "src/shop/web.py": FASTAPI}
@@ -151,8 +150,8 @@ def test_only_modules_of_the_wheel_are_read(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_hatch_toml_has_the_target_where_it_has_the_builds(tmp_path: Path) -> None:
-    """Tables go to hatch.toml if it has [build]: hatch then ignores that of pyproject.toml."""
+def test_target_is_added_to_hatch_toml_with_build_table(tmp_path: Path) -> None:
+    """If hatch.toml has [build], hatch ignores that of pyproject.toml."""
     project = '[project]\nname = "other"\nversion = "1"\ndependencies = ["quart"]\n'
     app = "import quart\n\napp = quart.Quart(__name__)\n"
     proposal = proposed(tmp_path, {
@@ -167,13 +166,13 @@ def test_hatch_toml_has_the_target_where_it_has_the_builds(tmp_path: Path) -> No
     assert "hatch" not in proposal.config("pyproject.toml")["tool"]
 
 
-def test_hatch_toml_without_builds_is_left_alone(tmp_path: Path) -> None:
+def test_hatch_toml_without_build_table_is_unchanged(tmp_path: Path) -> None:
     files = {"pyproject.toml": HATCHLING + SHOP, "hatch.toml": "[envs.default]\n", "shop/__init__.py": ""}
     assert proposed(tmp_path, files).changed == ["pyproject.toml"]
 
 
 @pytest.mark.parametrize("backend", ["setuptools.build_meta", "poetry.core.masonry.api", "maturin", "mesonpy"])
-def test_other_backends_need_only_the_table(backend: str, tmp_path: Path) -> None:
+def test_project_of_other_backend_gets_only_options(backend: str, tmp_path: Path) -> None:
     system = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n'
     project = SHOP + 'dependencies = ["fastapi", "granian"]\n'
     proposal = proposed(tmp_path, {"pyproject.toml": system + project, "shop/main.py": FASTAPI})
@@ -183,8 +182,8 @@ def test_other_backends_need_only_the_table(backend: str, tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
-def test_setup_py_alone_gets_a_table_and_no_build_system(tmp_path: Path) -> None:
-    """Without [build-system] the default of PEP 517 applies, which such a setup.py may need."""
+def test_setup_py_project_gets_no_build_system(tmp_path: Path) -> None:
+    """Without [build-system] the legacy backend of PEP 517 is used; such a setup.py may need it."""
     setup = "from setuptools import setup\nsetup(name='pkg', install_requires=['starlette', 'uvicorn[standard]'])\n"
     app = "from starlette.applications import Starlette\napp: Starlette = Starlette()\n"
     proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": "", "pkg/web.py": app})
@@ -197,7 +196,7 @@ ports = [8000]
     assert not proposal.notes
 
 
-def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> None:
+def test_console_scripts_in_setup_py_get_a_note(tmp_path: Path) -> None:
     setup = "from setuptools import setup\nsetup(name='pkg', entry_points={'console_scripts': ['pkg=pkg:main']})\n"
     proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": FASTAPI})
     assert ours(proposal) == {"base": "debian:trixie"}
@@ -208,8 +207,8 @@ def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> N
     ("# dependencies = [\n#   'click',\n# ]\n#\n# requires-python = '>=3.12'\n", ("['click']", ">=3.12")),
     ("# dependencies = 'click'\n", ("[]", "")), ("# dependencies = [\n", ("[]", "")),
 ])  # fmt: skip
-def test_a_script_has_its_dependencies_in_its_comments(block: str, project: tuple[str, str], tmp_path: Path) -> None:
-    """PEP 723; what is not valid is not read."""
+def test_inline_script_metadata_gives_dependencies(block: str, project: tuple[str, str], tmp_path: Path) -> None:
+    """PEP 723. Invalid metadata are ignored."""
     text = f"#!/usr/bin/env python3\n# /// script\n{block}# ///\nimport click\nclick.echo('hi')\n"
     proposal = proposed(tmp_path / "demo", {"report.py": text})
     table = proposal.config("pyproject.toml")["project"]
@@ -218,7 +217,7 @@ def test_a_script_has_its_dependencies_in_its_comments(block: str, project: tupl
     assert ("dependencies: those in the script metadata of report.py" in proposal.guesses) is bool(project[1])
 
 
-def test_data_directories_of_a_web_application(tmp_path: Path) -> None:
+def test_data_directories_are_copied_to_working_directory(tmp_path: Path) -> None:
     proposal = proposed(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
     assert ours(proposal)["workdir"] == "/srv"
     assert ours(proposal)["files"] == [
@@ -226,8 +225,8 @@ def test_data_directories_of_a_web_application(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_program_without_an_application(tmp_path: Path) -> None:
-    """A module with a main block, a script, or neither: then a comment shows what to fill in."""
+def test_module_with_main_block_or_script_is_the_program(tmp_path: Path) -> None:
+    """Without both, a comment in the table shows the option."""
     proposal = proposed(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
     assert ours(proposal)["entrypoint"] == ["python", "-m", "work"]
     assert ours(proposed(tmp_path / "script", {"work.py": "print(1)\n"}))["entrypoint"] == ["python", "-m", "work"]
@@ -240,7 +239,7 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
     assert proposal.notes == ["no program was found: set entrypoint to the command that the image runs"]
 
 
-def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
+def test_several_scripts_get_a_note_and_a_comment(tmp_path: Path) -> None:
     project = SHOP + '[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
     proposal = propose(write_files(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
     assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["SCRIPT"]\n')
@@ -249,8 +248,7 @@ def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
     ]
 
 
-def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
-    """The interface is that of the server that the project requires."""
+def test_django_uses_the_interface_of_the_required_server(tmp_path: Path) -> None:
     files = {
         f"site1/{kind}.py": f"from django.core.{kind} import get_{kind}_application\n"
         f"application = get_{kind}_application()\n"
@@ -265,8 +263,8 @@ def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
         assert f"site1.{'asgi' if server == 'uvicorn' else 'wsgi'}:application" in entrypoint
 
 
-def test_the_base_fits_the_project(tmp_path: Path) -> None:
-    """Debian's base is chosen if its Python fits, else the default."""
+def test_base_has_a_python_that_the_project_supports(tmp_path: Path) -> None:
+    """A Debian base if one of its Pythons is supported, otherwise the default base."""
     project = SHOP + 'requires-python = "{}"\n'
     cases = ((">=3.13", "debian:trixie"), ("<3.13", "debian:bookworm"), (">=3.14", None))
     for number, (requires, base) in enumerate(cases):
@@ -280,8 +278,8 @@ def test_the_base_fits_the_project(tmp_path: Path) -> None:
         assert ours(proposed(tmp_path / f"poetry-{number}", files)).get("base") == base
 
 
-def test_an_existing_table_stays(tmp_path: Path) -> None:
-    """The user's table stays; the target's dependency is added to the list that is there."""
+def test_existing_options_are_kept(tmp_path: Path) -> None:
+    """hatch-docker is added to the existing dependencies of the target."""
     table = '[tool.hatch-docker]\nentrypoint = ["x"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["other"]\n'
     proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + SHOP + table + target, "shop/__init__.py": FASTAPI})
@@ -302,8 +300,8 @@ def test_an_existing_table_stays(tmp_path: Path) -> None:
         ("[tool.hatch-docker.images.a]\n", ""),
     ],
 )
-def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Path) -> None:
-    """Lines are added to the table, whatever follows it; without a header line a note says what is missing."""
+def test_entrypoint_is_added_to_existing_table(table: str, after: str, tmp_path: Path) -> None:
+    """If the table has no header line, a note shows the lines to add."""
     project = SHOP + 'dependencies = ["fastapi", "uvicorn"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker"]\n'
     before = HATCHLING + target + project + table
@@ -312,8 +310,8 @@ def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Pa
     assert after.replace("+", lines) in proposal.after["pyproject.toml"]
     assert bool(proposal.changed) is bool(after)
     if "env" in table and not after:
-        told = lines.strip().replace("\n", "; ")
-        assert proposal.notes == [f"[tool.hatch-docker] has no command to run; add to it: {told}"]
+        note = lines.strip().replace("\n", "; ")
+        assert proposal.notes == [f"[tool.hatch-docker] has no command to run; add to it: {note}"]
 
 
 @pytest.mark.parametrize("tool", [
@@ -322,8 +320,7 @@ def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Pa
     "[tool.hatch.build.targets]\ndocker = {}\n", "[tool]\nhatch.build.targets.sdist.only-include = ['x']\n",
     "tool.hatch.build.dev-mode-dirs = ['.']\n",
 ])  # fmt: skip
-def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
-    """Inline tables are extended inline, dotted keys work."""
+def test_inline_tables_and_dotted_keys_are_extended(tool: str, tmp_path: Path) -> None:
     before = (tool + HATCHLING + SHOP) if tool.startswith("tool") else (HATCHLING + SHOP + tool)
     proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
     config = proposal.config("pyproject.toml")["tool"]
@@ -331,7 +328,7 @@ def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
     assert ours(proposal)["entrypoint"] == ["python", "-m", "shop"]
 
 
-def test_an_invalid_pyproject_is_one_error(tmp_path: Path) -> None:
+def test_invalid_pyproject_is_an_error(tmp_path: Path) -> None:
     for number, (text, lines) in enumerate([
         (b"[project]\nname = '\xe9'\n", "cannot read .*pyproject.toml: 'utf-8' codec"),
         (b"\xef\xbb\xbf[project]\n", "cannot read .*pyproject.toml: it begins with a byte order mark"),
@@ -346,7 +343,7 @@ def test_an_invalid_pyproject_is_one_error(tmp_path: Path) -> None:
             open_static(tmp_path / f"wrong{number}")
 
 
-def test_directories_without_a_project_are_refused(tmp_path: Path) -> None:
+def test_directory_without_project_or_code_fails(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
         propose(tmp_path, MIRROR)
     files = {f"services/api/{name}": "" for name in ("pyproject.toml", "x.py")}
@@ -360,8 +357,8 @@ def test_directories_without_a_project_are_refused(tmp_path: Path) -> None:
         propose(write_files(tmp_path / "b", {"pyproject.toml": "[", "x.py": ""}), MIRROR)
 
 
-def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
-    """A workspace without a project is refused: its members are the projects."""
+def test_workspace_root_without_project_fails(tmp_path: Path) -> None:
+    """The error names its members, which are the projects."""
     member = "[project]\nname = 'a'\nversion = '1'\n"
     files = {"pyproject.toml": "[tool.uv.workspace]\nmembers = ['packages/*']\n", "packages/a/pyproject.toml": member,
              "packages/a/a.py": ""}  # fmt: skip

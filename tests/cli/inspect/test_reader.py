@@ -1,4 +1,4 @@
-"""`hatch-docker inspect`: layers, packages and files of our images and others, as text and JSON."""
+"""`hatch-docker inspect`: layers, packages and files of images of hatch-docker and other programs, as text and JSON."""
 
 import contextlib
 import io
@@ -34,18 +34,18 @@ def package(contents: ImageContents, name: str) -> Package:
     return found
 
 
-def the_file(contents: ImageContents, path: str) -> File:
+def present_file(contents: ImageContents, path: str) -> File:
     (found,) = (item for item in contents.files if item.path == path and item.present)
     return found
 
 
-def inspected(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def output_of_inspect(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["inspect", *arguments]) == 0
     return capsys.readouterr().out
 
 
-def test_sizes_add_up(tmp_path: Path) -> None:
-    """In our images each layer is of one kind, and sizes of packages and of the project are exact."""
+def test_sizes_of_layers_and_files_add_up(tmp_path: Path) -> None:
+    """In images of hatch-docker, each layer has one kind of files."""
     image = plan_and_image(context(tmp_path / "cache"))[1].image
     history = [
         {"created_by": "hatch-docker: debian:trixie"}, {"created_by": "x"}, {"created_by": "y"},
@@ -65,8 +65,8 @@ def test_sizes_add_up(tmp_path: Path) -> None:
     assert package(contents, "libc6").type == "deb"
 
 
-def test_owners_of_files() -> None:
-    """Owners are found by RECORD, also for scripts and .pyc, and by dpkg's lists through the merged /usr."""
+def test_packages_of_files_are_found_by_record_and_dpkg() -> None:
+    """Also for scripts and .pyc files, and for paths through links of the merged /usr."""
     system = layer_of([
         link("lib", "usr/lib"), directory("usr/lib"), file("usr/lib/libssl.so.3", bytes(700)),
         file("usr/lib/python3/m.py", b"1"), file("usr/lib/python3/__pycache__/m.cpython-313.pyc", bytes(50)),
@@ -83,23 +83,23 @@ def test_owners_of_files() -> None:
     alpha, ssl = package(contents, "alpha"), package(contents, "libssl3")
     listed = [file.path for file in contents.files if file.package >= 0 and contents.packages[file.package] == alpha]
     assert {"opt/venv/bin/tool", f"{SITE}/alpha/__pycache__/a.cpython-313.opt-2.pyc"} <= {*listed}
-    assert the_file(contents, f"{SITE}/stray.py").package == -1
-    assert contents.packages[the_file(contents, "usr/lib/python3/__pycache__/m.cpython-313.pyc").package] == ssl
+    assert present_file(contents, f"{SITE}/stray.py").package == -1
+    assert contents.packages[present_file(contents, "usr/lib/python3/__pycache__/m.cpython-313.pyc").package] == ssl
     assert ssl.size >= 751
     assert contents.permissions.user == 7
 
 
-def test_a_record_that_csv_does_not_take() -> None:
-    """The rows before the invalid one count."""
+def test_record_is_read_up_to_an_invalid_row() -> None:
     wheel = dist("alpha", "1", {"alpha.py": 10})
     record = f'alpha.py,,\n"{"x" * 200_000}",,\nbeta.py,,\n'
     strange = [file(entry.path, record) if entry.path.endswith("RECORD") else entry for entry in wheel]
     contents = read_contents(foreign_image(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
-    assert package(contents, "alpha").size == 10 + the_file(contents, metadata("alpha", "1").path).size + len(record)
+    metadata_size = present_file(contents, metadata("alpha", "1").path).size
+    assert package(contents, "alpha").size == 10 + metadata_size + len(record)
 
 
-def test_removed_files_count() -> None:
-    """Removed and replaced files are in the image, but not in its file system."""
+def test_removed_and_replaced_files_are_counted() -> None:
+    """They are in layers, but not in the final file system."""
     lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])
     upper = layer_of([file(".wh.a"), file("b", bytes(10)), file("d/.wh..wh..opq"), file("d/y", bytes(20))])
     contents = read_contents(foreign_image(lower, upper))
@@ -118,8 +118,8 @@ def test_hard_links_have_no_size() -> None:
     }  # fmt: skip
 
 
-def test_images_of_dockerfiles() -> None:
-    """In an image of a Dockerfile: a Python without package, pip's packages, a local package, and copied files."""
+def test_contents_of_an_image_of_a_dockerfile() -> None:
+    """A Python that is in no package, packages of pip, a local package, and copied files."""
     site = "usr/local/lib/python3.12/site-packages"
     base = layer_of([
         file("usr/local/lib/python3.12/os.py", bytes(4000)), file("usr/local/bin/python3.12", bytes(9000), 0o755),
@@ -144,14 +144,13 @@ def test_images_of_dockerfiles() -> None:
     assert (python.type, python.size, python.files) == ("interpreter", 13500, 3)
     kinds = {item.name: item.kind for item in contents.packages}
     assert kinds == {"python": "system", "pip": "dependencies", "dep": "dependencies", "mine": "project"}
-    assert the_file(contents, "srv/web/app.py").kind == "project"
-    assert the_file(contents, "etc/motd").kind == "other"
+    assert present_file(contents, "srv/web/app.py").kind == "project"
+    assert present_file(contents, "etc/motd").kind == "other"
     own = [item for item in contents.files if item.kind == "project"]
     assert contents.yours == sum(item.size for item in own) >= 150
 
 
-def test_alpine_and_an_empty_image() -> None:
-    """apk's database names the files; an image without packages is read as well."""
+def test_contents_of_alpine_and_empty_images() -> None:
     musl = "P:musl\nV:1.2\nA:x86_64\nF:lib\nR:ld-musl.so\nZ:Q1\n"
     database = f"{musl}\nP:zlib\nV:1\nA:x86_64\nD:musl\nF:usr/lib\nR:libz.so\n"
     contents = read_contents(foreign_image(layer_of([
@@ -163,8 +162,7 @@ def test_alpine_and_an_empty_image() -> None:
     assert (empty.packages, empty.unpacked_size, empty.yours) == ((), 0, 0)
 
 
-def test_permissions() -> None:
-    """Set-user-ID programs, and paths that the image's user or everybody may write to."""
+def test_setuid_programs_and_writable_paths() -> None:
     layer = layer_of([
         directory("tmp", 0o1777), directory("open", 0o777), file("bin/su", b"", 0o4755), file("bin/wall", b"", 0o2755),
         replace(directory("data"), uid=7), replace(file("log", b"12", 0o664), gid=8),
@@ -179,8 +177,8 @@ def test_permissions() -> None:
     assert read_contents(foreign_image(layer, User="nobody-knows")).permissions.user is None
 
 
-def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The size comes first, then the largest packages and files; a shortened list says how to see it all."""
+def test_text_output_of_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sizes first, then the largest packages and files. Shortened lists name the option --all."""
     names = [f"p{number:02}" for number in range(25)]
     layer = layer_of([entry for number, name in enumerate(names)
                       for entry in dist(name, "1", {f"{name}.py": 1000 * (number + 1)})])  # fmt: skip
@@ -188,7 +186,7 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                           Labels={"x": "y" * 99})  # fmt: skip
     image = with_valid_config(image, created="2024-01-01T00:00:00Z")
     path = write_image_archive(image, tmp_path / "dist")
-    lines = inspected(capsys, str(path)).splitlines()
+    lines = output_of_inspect(capsys, str(path)).splitlines()
     assert lines[0] == f"{NAME}:1.0  linux/amd64  2024-01-01T00:00:00Z"
     assert lines[1] == image.digest
     assert lines[3].endswith("compressed), 0 bytes of it yours")
@@ -198,17 +196,17 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "25 packages" in lines
     assert [line.split()[2] for line in lines if line.endswith("layer 1")][:2] == ["p24", "p23"]
     assert any("in 5 more (--all)" in line for line in lines)
-    every = inspected(capsys, str(path), "--all", "--files").splitlines()
-    assert not any("--all" in line for line in every)
-    assert next(line for line in every if "/opt/" in line).split()[-2:] == ["p24", f"/{SITE}/p24.py"]
+    complete = output_of_inspect(capsys, str(path), "--all", "--files").splitlines()
+    assert not any("--all" in line for line in complete)
+    assert next(line for line in complete if "/opt/" in line).split()[-2:] == ["p24", f"/{SITE}/p24.py"]
 
 
-def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The keys of `--json` stay: programs rely on them."""
+def test_keys_of_json_output_are_stable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs rely on them."""
     layer = layer_of([*dist("a", "1", {"a.py": 5}, "Requires-Dist: b"), *dist("b", "2", {"b.py": 7})])
     image = with_valid_config(foreign_image(layer, Entrypoint=["a"]), created="2024-01-01T00:00:00Z")
     path = write_image_archive(image, tmp_path / "dist")
-    value = json.loads(inspected(capsys, str(path), "--json", "--files"))
+    value = json.loads(output_of_inspect(capsys, str(path), "--json", "--files"))
     assert [*value] == [
         "schema", "name", "digest", "platforms", "image", "made_by_hatch_docker", "size", "unpacked_size", "yours",
         "kinds", "system", "python", "layers", "left_out", "packages", "permissions", "files",
@@ -223,12 +221,14 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (a["requires"], a["required"], b["requires"], b["required"]) == (["b"], False, [], True)
     assert (a["layer"], a["kind"], a["files"]) == (1, "dependencies", 3)
     assert {"path": f"/{SITE}/b.py", "size": 7, "layer": 1, "kind": "dependencies", "package": "b"} in value["files"]
-    assert "files" not in json.loads(inspected(capsys, str(path), "--json"))
-    assert inspected(capsys, str(path), "--json") == inspected(capsys, str(path), "--json")
+    assert "files" not in json.loads(output_of_inspect(capsys, str(path), "--json"))
+    assert output_of_inspect(capsys, str(path), "--json") == output_of_inspect(capsys, str(path), "--json")
 
 
-def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """An image may be the only archive of dist/, an archive, a layout with or without its scheme, or in a registry."""
+def test_image_may_be_archive_layout_or_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default is the only archive in dist/. A layout may have the prefix "oci:"."""
     image = foreign_image(layer_of([file("x", b"1")]))
     write_image_archive(image, tmp_path / "dist")
     write_layout(image, tmp_path / "layout")
@@ -242,24 +242,24 @@ def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         name = f"{registry.host}/team/app:1"
         push(Remote(ctx.client, {}), image, [parse_reference(name)])
         for arguments in ([], ["dist/app.oci.tar"], ["oci:layout"], ["layout"], [name]):
-            text = inspected(capsys, *arguments)
+            text = output_of_inspect(capsys, *arguments)
             assert image.digest in text
             assert "system    not named in the image" in text.splitlines()
 
 
-def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All platforms are named; the contents are those of this machine's, or of --platform."""
+def test_platform_option_selects_an_image_of_the_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output names all platforms."""
     images = [image_of(layer_of([file("x", b"1")]), architecture=name) for name in ("s390x", "riscv64")]
     index = make_index(images, {})
     path = str(write_image_archive(index, tmp_path / "dist"))
-    text = inspected(capsys, path, "--platform", "linux/riscv64")
+    text = output_of_inspect(capsys, path, "--platform", "linux/riscv64")
     assert f"one of linux/riscv64, linux/s390x; together {index.digest}" in text
     assert images[1].digest in text
     assert main(["inspect", path, "--platform", "linux/arm64"]) == 1
     assert "has no image for linux/arm64; it has: linux/riscv64, linux/s390x" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "says"), [
+@pytest.mark.parametrize(("name", "message"), [
     ("missing.oci.tar", "there is no archive missing.oci.tar: build it, or name another"),
     ("saved.tar", "there is no archive saved.tar: build it, or name another"),
     ("dist", "dist holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
@@ -269,33 +269,32 @@ def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("podman:A b", "'A b' is not an image reference: "),
     ("Not A Name", "Not A Name is neither an archive nor an image in a registry"),
 ])  # fmt: skip
-def test_missing_images(
-    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_missing_image_is_an_error_of_one_line(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
     assert main(["inspect", name]) == 1
     error = capsys.readouterr().err
-    assert says in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_names_with_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Control characters in names are escaped in text and JSON."""
+def test_control_characters_in_names_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In text and in JSON."""
     layer = layer_of([file(f"srv/{EVIL}", bytes(999)), *dist(f"evil{EVIL[-6:]}", f"1{EVIL}".replace("/", ""), {})])
     settings = {"Labels": {EVIL: EVIL}, "User": EVIL, "Entrypoint": [EVIL], "Env": [f"A={EVIL}"]}
     image = foreign_image(layer, commands=[f"RUN {EVIL}"], **settings)
     path = str(write_image_archive(image, tmp_path / "dist"))
     for arguments in (["--files", "--all"], ["--json", "--files"]):
-        text = inspected(capsys, path, *arguments)
+        text = output_of_inspect(capsys, path, *arguments)
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "<script>" in text
     assert json.loads(text)["files"][0]["path"] == f"/srv/{EVIL}"
 
 
-def test_damaged_layers_are_refused() -> None:
-    """The error is one line."""
+def test_damaged_layer_is_an_error() -> None:
     layer = layer_of([file("x", b"1")])
     image = image_of(replace(layer, diff_id=f"sha256:{'0' * 64}"))
     with pytest.raises(ImageError, match="unpacks to sha256:"):
@@ -308,33 +307,33 @@ def inspect(path: str) -> None:
     assert "20001 files" in out.getvalue()
 
 
-def test_many_files_and_a_large_one(tmp_path: Path) -> None:
-    """Reading takes seconds, and memory for the names alone."""
+def test_memory_and_time_for_many_files_and_a_large_one(tmp_path: Path) -> None:
+    """The contents of files are not kept in memory."""
     names = (f"srv/data/{number % 200:03}/a-file-with-some-name-{number:06}.txt" for number in range(20_000))
-    large = os.urandom(2 << 20) + bytes(198 << 20)  # of nothing but zeros it would be a bomb
+    large = os.urandom(2 << 20) + bytes(198 << 20)  # only zeros would be rejected as a decompression bomb
     layer = layer_of([*map(file, names), file("srv/large", large)])
     found = measure(inspect, str(write_image_archive(image_of(layer), tmp_path / "dist")))
     assert (found.error, found.peak < 150 << 20, found.seconds < 10) == ("", True, True), found
 
 
 @pytest.mark.engine
-def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An image of `docker build` is read from the daemon and from the output of `docker save`."""
+def test_image_of_docker_build_is_read_from_daemon_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is the output of `docker save`."""
     docker = need_docker()
     (tmp_path / "app.py").write_text("print('hello')\n" * 10)
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY app.py /app/\nUSER 1000\nCMD [\"/app/app.py\"]\n")
     name = f"{NAME}:{os.getpid()}"
     subprocess.run([docker, "build", "-q", "-t", name, tmp_path], check=True, capture_output=True)
     try:
-        text = inspected(capsys, f"docker:{name}")
+        text = output_of_inspect(capsys, f"docker:{name}")
         assert "runs      /app/app.py" in text
         assert "150.00 kB" not in text
         assert "150 bytes of it yours" in text
         assert "COPY app.py /app/" in text
-        assert inspected(capsys, f"docker-daemon:{name}") == text
+        assert output_of_inspect(capsys, f"docker-daemon:{name}") == text
         saved = tmp_path / "saved.tar"
         subprocess.run([docker, "save", "-o", saved, name], check=True)
-        assert text.splitlines()[1] in inspected(capsys, str(saved))
+        assert text.splitlines()[1] in output_of_inspect(capsys, str(saved))
         assert main(["inspect", f"docker:{NAME}:missing"]) == 1
         assert f"has no image {NAME}:missing" in capsys.readouterr().err
     finally:
@@ -342,14 +341,15 @@ def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.engine
-def test_podman_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Podman's images are read by its program."""
+def test_image_is_read_with_podman_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     need("podman")
     storage = tmp_path / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
     image = foreign_image(layer_of([file("app/x", bytes(5000))]), Cmd=["/app/x"])
     assert main(["load", str(write_image_archive(image, tmp_path / "dist")), "--into", "podman"]) == 0
-    assert "5.00 kB of it yours" in inspected(capsys, f"podman:{NAME}:1.0")
+    assert "5.00 kB of it yours" in output_of_inspect(capsys, f"podman:{NAME}:1.0")
     assert main(["inspect", "podman:missing"]) == 1
     assert "podman cannot save missing: " in capsys.readouterr().err

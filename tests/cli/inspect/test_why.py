@@ -1,4 +1,4 @@
-"""`hatch-docker why` and `diff`: what requires a package, its size, and the differences between images."""
+"""`hatch-docker why` and `diff`: the reasons for a package, and the differences between images."""
 
 import json
 from dataclasses import replace
@@ -22,13 +22,13 @@ def contents() -> ImageContents:
     return read_contents(project_image())
 
 
-def answer(contents: ImageContents, name: str) -> list[str]:
+def lines_of_why(contents: ImageContents, name: str) -> list[str]:
     return [line for line in why_lines(contents, find_reasons(contents, name), show_all=True) if line]
 
 
-def test_chains_start_at_the_project(contents: ImageContents) -> None:
-    """There is a chain for each requirer, with requirement and extra, the shortest first; markers are evaluated."""
-    lines = answer(contents, "leaf")
+def test_chains_lead_from_project_to_package(contents: ImageContents) -> None:
+    """One for each package that requires it, shortest first, with requirement and extra. Markers are evaluated."""
+    lines = lines_of_why(contents, "leaf")
     assert lines[1:3] == [
         "  my_app 1 [jobs] -> queue 1  requires  leaf",
         "  my_app 1 -> web 2 -> core 1  requires  leaf; python_version >= '3.8'",
@@ -39,16 +39,16 @@ def test_chains_start_at_the_project(contents: ImageContents) -> None:
         f"it takes {megabytes(sizes['leaf'])}; with the packages that only it requires, {megabytes(total)}:"
     )
     assert lines[4].endswith("  deep-one 1")
-    assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  requires  fast; extra == 'speed'"
+    assert lines_of_why(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  requires  fast; extra == 'speed'"
 
 
-def test_extras_of_the_project(contents: ImageContents) -> None:
-    """An extra of the project counts if its requirements are installed: no file names the extras."""
-    assert answer(contents, "queue")[1] == "  my_app 1 [jobs]  requires  queue; extra == 'jobs'"
+def test_installed_extras_of_project_are_detected(contents: ImageContents) -> None:
+    """By their installed requirements, because no file in the image lists the extras."""
+    assert lines_of_why(contents, "queue")[1] == "  my_app 1 [jobs]  requires  queue; extra == 'jobs'"
 
 
-def test_exclusive_packages(contents: ImageContents) -> None:
-    """Exclusive packages are found at any depth, without those that others require as well."""
+def test_exclusive_packages_are_found_at_any_depth(contents: ImageContents) -> None:
+    """Packages that others also require are not exclusive."""
     (web,) = find_reasons(contents, "web")
     assert {contents.packages[number].name for number in web.exclusive} == {"core", "fast"}
     (core,) = find_reasons(contents, "core")
@@ -57,30 +57,28 @@ def test_exclusive_packages(contents: ImageContents) -> None:
     assert {contents.packages[number].name for number in project.exclusive} == {
         "web", "core", "leaf", "deep-one", "fast", "queue",
     }  # fmt: skip
-    assert "it is the project itself" in answer(contents, "my_app")
+    assert "it is the project itself" in lines_of_why(contents, "my_app")
 
 
-def test_debian_by_depends(contents: ImageContents) -> None:
-    """Alternatives and provided names count; cycles end; packages without requirer are roots."""
-    assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1 requires it"
-    assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 requires it"
+def test_chains_of_debian_packages_follow_depends(contents: ImageContents) -> None:
+    """Also alternatives, Provides and cycles. Packages that no other requires are roots."""
+    assert lines_of_why(contents, "libx")[1] == "  python-min 3 -> zlib 1 requires it"
+    assert lines_of_why(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 requires it"
     for name in ("python-min", "loose"):
-        (line,) = answer(contents, name)[1:2]
+        (line,) = lines_of_why(contents, name)[1:2]
         assert line == "no package of the image requires it: the build itself requested it"
     (zlib,) = find_reasons(contents, "zlib")
     assert [contents.packages[number].name for number in zlib.exclusive] == ["libx"]
 
 
-def test_cycles() -> None:
-    """If packages only require each other, one of them is the root."""
+def test_one_package_of_a_cycle_is_the_root() -> None:
     wheels = dist("a", "1", {}, "Requires-Dist: b") + dist("b", "1", {}, "Requires-Dist: a")
     contents = read_contents(foreign_image(layer_of(wheels)))
-    assert answer(contents, "b")[1] == "  a 1  requires  b"
-    assert answer(contents, "a")[-1].endswith("  b 1")
+    assert lines_of_why(contents, "b")[1] == "  a 1  requires  b"
+    assert lines_of_why(contents, "a")[-1].endswith("  b 1")
 
 
-def test_a_name_of_two_packages() -> None:
-    """The answer has Python's and the system's package of a name."""
+def test_reasons_for_python_and_system_package_of_a_name() -> None:
     contents = read_contents(foreign_image(layer_of([
         file("var/lib/dpkg/status", "Package: tzdata\nVersion: 1\nArchitecture: all\n"), *dist("tzdata", "2", {}),
     ])))  # fmt: skip
@@ -88,20 +86,22 @@ def test_a_name_of_two_packages() -> None:
     assert [contents.packages[number].type for number in numbers] == ["deb", "python"]
 
 
-@pytest.mark.parametrize(("name", "says"), [
+@pytest.mark.parametrize(("name", "message"), [
     ("lea", "the image has no package lea: did you mean leaf?"),
     ("xyzzy", "the image has no package xyzzy; `hatch-docker inspect --all` lists all"),
     (EVIL, "; `hatch-docker inspect --all` lists all"),
 ])  # fmt: skip
-def test_unknown_packages(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_package_fails_with_similar_names(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(write_image_archive(project_image(), tmp_path / "dist"))
     assert main(["why", name, path]) == 1
     error = capsys.readouterr().err
-    assert says in error
+    assert message in error
     assert "\x1b" not in error
 
 
-def test_why_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_of_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(write_image_archive(project_image(), tmp_path / "dist"))
     assert main(["why", "fast", path, "--json"]) == 0
     (fast,) = json.loads(capsys.readouterr().out)["packages"]
@@ -132,8 +132,8 @@ def two(tmp_path: Path) -> tuple[str, str]:
     return str(write_image_archive(old, directory, "old")), str(write_image_archive(new, directory, "new"))
 
 
-def test_the_text_of_a_difference(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The text has packages, settings and the other files; the exit status differs only with --exit-code."""
+def test_text_output_and_exit_code_of_diff(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Packages, settings, and files of other packages. The exit status is 1 only with --exit-code."""
     lines = [line.strip() for line in diff(capsys, *two).splitlines()]
     assert "~ web 2 -> 3" in "\n".join(lines)
     assert any(line.endswith("- loose 1") for line in lines)
@@ -149,7 +149,7 @@ def test_the_text_of_a_difference(two: tuple[str, str], capsys: pytest.CaptureFi
     assert "the same packages, files and settings" in diff(capsys, two[0], two[0], "--exit-code")
 
 
-def test_the_difference_for_programs(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_of_diff(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     value = json.loads(diff(capsys, *two, "--json"))
     assert [*value] == ["schema", "images", "kinds", "packages", "settings", "files"]
     assert {"change": "changed", "name": "web", "old": "2", "new": "3"}.items() <= next(
@@ -162,8 +162,8 @@ def test_the_difference_for_programs(two: tuple[str, str], capsys: pytest.Captur
     assert kinds["base"]["old_size"] == kinds["base"]["new_size"]
 
 
-def test_invisible_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other times of the same files are named, since they change the digest."""
+def test_diff_lists_different_times_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They change the digest, although the contents are the same."""
     old, new = (foreign_image(layer_of([replace(file("a", b"1"), mtime=mtime)])) for mtime in (1, 2))
     paths = [str(write_image_archive(image, tmp_path / "dist", f"{number}")) for number, image in enumerate((old, new))]
     text = diff(capsys, *paths, "--exit-code", status=1)
@@ -171,10 +171,9 @@ def test_invisible_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "a: mtime 1 -> 2" in text
 
 
-def test_invalid_metadata() -> None:
-    """Invalid requirements and markers are ignored."""
+def test_invalid_requirements_and_markers_are_ignored() -> None:
     strange = ("???", f"b; {'(' * 3000}", "b; a b", "b[x,,]; extra == 'y' or extra")
     wheels = [metadata("a", "1", *(f"Requires-Dist: {line}" for line in strange)),
               metadata("b", "", "Requires-Dist: b")]  # fmt: skip
     contents = read_contents(foreign_image(system_layer(), layer_of(wheels)))
-    assert "no package of the image requires it" in answer(contents, "b")[1]
+    assert "no package of the image requires it" in lines_of_why(contents, "b")[1]

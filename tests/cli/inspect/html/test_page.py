@@ -36,7 +36,7 @@ MODULES = {f"core/{name}.py": 3000 * (9 - number) for number, name in enumerate(
 
 
 def example() -> Image:
-    """Return one of our images: a base, a large wheel with directories, the project."""
+    """Return an image of hatch-docker: a base, a large wheel with directories, the project."""
     wheels = [
         *dist("big", "2.0", {f"big/{name}": size for name, size in MODULES.items()} | {"big/lib.so": 90_000}),
         *dist("small", "1", {"small.py": 4000}, "Requires-Dist: big"),
@@ -45,8 +45,8 @@ def example() -> Image:
     return with_valid_config(image, created="2024-01-01T00:00:00Z")
 
 
-def written(image: Image, directory: Path, receipt: dict[str, Any] | None = None) -> Path:
-    """Write the page of an image in an archive, with a receipt beside it if one is given."""
+def write_page(image: Image, directory: Path, receipt: dict[str, Any] | None = None) -> Path:
+    """Write an image to an archive, optionally with a receipt, and its page; return the path of the page."""
     archive = write_image_archive(image, directory)
     if receipt is not None:
         value = json.loads(bare_receipt(image, archive.name, "app", ["1"]).to_json())
@@ -72,7 +72,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 class Page:
-    """A page in the browser; `leave` checks what it logged and requested."""
+    """A page in the browser. `leave` checks its log and its requests."""
 
     def __init__(self, browser: webdriver.Chrome, path: Path, *, width: int = 1280, dark: bool = False) -> None:
         self.browser = browser
@@ -90,13 +90,13 @@ class Page:
         return self.browser.execute_script(f"return {code}")
 
     def press(self, *keys: str) -> str:
-        """Press some keys and return the label of the focused element."""
+        """Press keys; return the label of the focused element."""
         for key in keys:
             ActionChains(self.browser).send_keys(key).perform()
         return str(self.js("document.activeElement.getAttribute('aria-label')"))
 
     def enter(self) -> str:
-        """Reach the map with Tab and return the label of the focused tile."""
+        """Press Tab until the map has the focus; return the label of the focused tile."""
         for _ in range(20):
             label = self.press(Keys.TAB)
             if self.js("document.activeElement.getAttribute('role')") == "treeitem":
@@ -104,7 +104,7 @@ class Page:
         raise AssertionError("the map cannot be reached with Tab")
 
     def tiles(self) -> list[dict[str, Any]]:
-        """Return the label and place of each tile."""
+        """Return label, position and size of each tile."""
         found: list[dict[str, Any]] = self.js(
             "[...document.querySelectorAll('#map > .stage > .tile')].map(e => ({label: e.getAttribute('aria-label'),"
             " x: e.offsetLeft, y: e.offsetTop, w: e.offsetWidth, h: e.offsetHeight}))"
@@ -112,7 +112,7 @@ class Page:
         return found
 
     def leave(self) -> None:
-        """Check that nothing was logged and nothing but the page requested."""
+        """Check that the page logged nothing and sent no requests."""
         assert self.browser.get_log("browser") == []
         messages = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
         requests = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
@@ -122,15 +122,15 @@ class Page:
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[Page]:
-    """The page of the example."""
-    page = Page(browser, written(example(), tmp_path))
+    """Open the page of the example image."""
+    page = Page(browser, write_page(example(), tmp_path))
     yield page
     page.leave()
 
 
 @pytest.mark.engine
-def test_by_keyboard(page: Page) -> None:
-    """Tab enters and leaves the map; arrows move, Enter opens a tile, Escape and Backspace close it."""
+def test_map_with_keyboard(page: Page) -> None:
+    """Tab enters and leaves the map, arrows move, Enter and Space open a tile, Escape and Backspace close it."""
     first = page.enter()
     assert first.startswith("2: dependencies, web 2, ")
     assert "% of registry.example/hatch-docker-tests/inspect:1.0" in first
@@ -158,8 +158,8 @@ def test_by_keyboard(page: Page) -> None:
 
 
 @pytest.mark.engine
-def test_by_mouse(browser: webdriver.Chrome, page: Page) -> None:
-    """A click opens a tile, the path above closes it; pointing describes it; the table's packages open in the map."""
+def test_map_with_mouse(browser: webdriver.Chrome, page: Page) -> None:
+    """A click opens a tile, the path above the map closes it. A click on a package in the table opens it in the map."""
     page.js("document.querySelector('#map .tile .tile').click()")
     assert page.js("document.querySelector('[aria-current]').textContent") == "2: dependencies, web 2"
     page.js("document.querySelector('#crumbs button').click()")
@@ -172,8 +172,8 @@ def test_by_mouse(browser: webdriver.Chrome, page: Page) -> None:
 
 
 @pytest.mark.engine
-def test_tables_sort_and_search(browser: webdriver.Chrome, page: Page) -> None:
-    """The largest package is first; a click on a column sorts by it; the search filters."""
+def test_package_table_is_sorted_and_filtered(browser: webdriver.Chrome, page: Page) -> None:
+    """At first by size; a click on a column title sorts by that column."""
     rows = "[...document.querySelectorAll('#packages tbody tr')].filter(r => !r.hidden)"
     names = f"{rows}.map(r => r.cells[0].textContent)"
     assert page.js(names)[:2] == ["big", "small"]
@@ -188,8 +188,8 @@ def test_tables_sort_and_search(browser: webdriver.Chrome, page: Page) -> None:
 
 
 @pytest.mark.engine
-def test_the_map_is_true(page: Page) -> None:
-    """Tiles fill the map without overlapping, in proportion to sizes; the smallest is visible."""
+def test_tiles_fill_the_map_in_proportion_to_sizes(page: Page) -> None:
+    """They do not overlap."""
     tiles = page.tiles()
     width, height = page.js("[document.getElementById('map').clientWidth, document.getElementById('map').clientHeight]")
     assert len(tiles) == 3
@@ -208,9 +208,9 @@ def test_the_map_is_true(page: Page) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_colours_can_be_read(dark: bool, browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """In light and dark every text has the contrast of WCAG AA, also the labels of tiles."""
-    page = Page(browser, written(example(), tmp_path), dark=dark)
+def test_colours_have_contrast_of_wcag_aa(dark: bool, browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """All texts, including labels of tiles, in the light and the dark scheme."""
+    page = Page(browser, write_page(example(), tmp_path), dark=dark)
     luminance = """
       const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
       const light = colour => { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
@@ -233,9 +233,8 @@ def test_colours_can_be_read(dark: bool, browser: webdriver.Chrome, tmp_path: Pa
 
 
 @pytest.mark.engine
-def test_a_small_screen(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """At 360 pixels nothing is cut off or scrolls sideways."""
-    page = Page(browser, written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}}), width=360)
+def test_page_fits_a_screen_of_360_pixels(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    page = Page(browser, write_page(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}}), width=360)
     assert page.js("document.documentElement.scrollWidth") == 360
     assert page.js("[...document.querySelectorAll('.headline strong')].every(e => e.getClientRects().length === 1)")
     assert page.js("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth + 1)")
@@ -246,33 +245,33 @@ def test_a_small_screen(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_accessibility_tree(browser: webdriver.Chrome, page: Page) -> None:
-    """The map is a tree whose items have names and positions; tables have headings and row headers; one h1."""
+def test_accessibility_tree_has_names_and_roles(browser: webdriver.Chrome, page: Page) -> None:
+    """The map is a tree with named items; tables have headings and row headers."""
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
-    assert ("tree", "Treemap: the larger a tile, the more it weighs") in seen
-    items = [name for role, name in seen if role == "treeitem"]
+    found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    assert ("tree", "Treemap: the larger a tile, the more it weighs") in found
+    items = [name for role, name in found if role == "treeitem"]
     assert len(items) == 3
     assert all(re.search(r", [\d.]+ (MB|kB|bytes), (\d+ files, )?[\d.]+ % of ", name) for name in items)
-    assert [name for role, name in seen if role == "heading"][:3] == [
+    assert [name for role, name in found if role == "heading"][:3] == [
         "registry.example/hatch-docker-tests/inspect:1.0", "What it is made of", "What is in it",
     ]  # fmt: skip
-    assert ("rowheader", "big") in seen
-    assert ("searchbox", "Search") in seen
-    assert any("a layer is a tar archive" in name for _, name in seen)
-    assert not [role for role, name in seen if role in ("button", "link", "searchbox") and not name]
+    assert ("rowheader", "big") in found
+    assert ("searchbox", "Search") in found
+    assert any("a layer is a tar archive" in name for _, name in found)
+    assert not [role for role, name in found if role in ("button", "link", "searchbox") and not name]
 
 
 @pytest.mark.engine
-def test_names_with_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Names of files, packages, commands, labels and the image are text everywhere; no code in them runs."""
+def test_html_and_scripts_in_names_are_escaped(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Names of files, packages, commands, labels and the image."""
     evil = EVIL.replace("alert(1)", "document.title='owned'")
     package = dist("e'\"><img src=x onerror=document.title='owned'>", "1", {})
     image = foreign_image(
         layer_of([file(f"srv/{evil}", bytes(99999)), *package]),
         commands=[f"RUN {evil}"], Labels={"org.opencontainers.image.title": evil, evil: evil}, User=evil, Cmd=[evil],
     )  # fmt: skip
-    path = written(image, tmp_path)
+    path = write_page(image, tmp_path)
     text = path.read_text()
     assert text.count("<script") == 2
     assert text.count("<img") == 0
@@ -288,11 +287,11 @@ def test_names_with_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_without_a_script(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Without scripts the tables are there, and what needs a script is hidden."""
+def test_page_without_javascript_shows_tables(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """The map and the search field are hidden."""
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        page = Page(browser, written(example(), tmp_path))
+        page = Page(browser, write_page(example(), tmp_path))
         assert "big" in browser.find_element("id", "packages").text
         assert not browser.find_element("id", "map-section").is_displayed()
         assert not browser.find_element("id", "filter").is_displayed()
@@ -301,9 +300,9 @@ def test_without_a_script(browser: webdriver.Chrome, tmp_path: Path) -> None:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_the_security_policy(tmp_path: Path) -> None:
-    """The page links to nothing, and its policy allows its own style and script by hash."""
-    text = written(example(), tmp_path).read_text()
+def test_security_policy_allows_inline_hashes_only(tmp_path: Path) -> None:
+    """The page has no links."""
+    text = write_page(example(), tmp_path).read_text()
     assert not re.search(r"https?://|src=|@import|url\(", text)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
     assert re.fullmatch(
@@ -312,20 +311,18 @@ def test_the_security_policy(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_the_same_bytes(tmp_path: Path) -> None:
-    """The same image and receipt give the same bytes in any directory."""
+def test_page_is_reproducible_in_any_directory(tmp_path: Path) -> None:
     receipt = {"timings": {"build": 1.5}}
-    first, second = (written(example(), tmp_path / name, receipt) for name in ("a", "b"))
+    first, second = (write_page(example(), tmp_path / name, receipt) for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_receipt_adds_the_build(tmp_path: Path) -> None:
-    """A receipt adds the time of each step and the layers that were made; without one both are left out."""
+def test_receipt_adds_times_and_new_layers_to_the_page(tmp_path: Path) -> None:
     steps = [
         {"title": "layer of a", "seconds": 1.1, "within": "unpacking <b>"}, {"title": "unpacking <b>", "seconds": 1.25},
         {"title": "writing app.oci.tar", "seconds": 0.4},
     ]
-    path = written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}, "steps": steps})
+    path = write_page(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}, "steps": steps})
     text = path.read_text()
     table = text[text.index('id="timeline"'):]
     assert re.findall(r'row"(?: class="(part-\d)")?>([^<]+)<.*?>([0-9.]+ s)<', table, re.DOTALL) == [
@@ -337,20 +334,19 @@ def test_a_receipt_adds_the_build(tmp_path: Path) -> None:
     assert "make the layers" in text
     assert re.findall("<td>(made|reused)</td>", text) == ["reused", "made", "made"]
     (tmp_path / "app.image.json").unlink()
-    text = written(example(), tmp_path).read_text()
+    text = write_page(example(), tmp_path).read_text()
     assert "had to be made" not in text
     assert "this build" not in text
 
 
-def test_every_step_of_a_build_has_words() -> None:
-    """The page names every step that the pipeline times."""
+def test_all_timed_steps_of_the_pipeline_have_titles() -> None:
     timed = set(re.findall(r'_timed\(timings, "(\w+)"\)', (ROOT / "hatch_docker/build/pipeline.py").read_text("utf-8")))
     assert len(timed) > 5
     assert timed == set(STEPS)
 
 
-def test_very_many_files_are_a_page() -> None:
-    """The largest files have nodes, the rest share them; sizes add up and the page stays small."""
+def test_tree_of_many_files_joins_small_files() -> None:
+    """The sizes of child nodes add up to the size of their parent."""
     image = foreign_image(layer_of([file(f"srv/{n % 7}/{n % 300}/{n}", b"x" * (n % 50 + 1)) for n in range(15_000)]))
     contents = read_contents(image)
     whole = tree("x", contents)
@@ -369,8 +365,7 @@ def test_very_many_files_are_a_page() -> None:
     assert len(json.dumps(whole)) < 1_500_000
 
 
-def test_deep_directories() -> None:
-    """Directories may be as deep as archives allow."""
+def test_tree_of_deep_directories() -> None:
     paths = ["/".join(["d"] * depth + ["f"]) for depth in range(1, 250)]
     contents = read_contents(foreign_image(layer_of([file(path, bytes(100)) for path in paths])))
     assert json.loads(json.dumps(tree("x", contents)))["f"] == 249
@@ -380,12 +375,11 @@ def test_deep_directories() -> None:
     (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.00 kB"), (99_328, "99.3 kB"), (78_727_680, "78.7 MB"),
     (999_600, "1.00 MB"), (916_999_999, "917 MB"), (9_994_999, "9.99 MB"), (2_500_000_000, "2.50 GB"),
 ])  # fmt: skip
-def test_three_digits(size: int, words: str) -> None:
+def test_short_size_has_three_digits(size: int, words: str) -> None:
     assert short_size(size) == words
 
 
-def test_the_wheel_has_the_page() -> None:
-    """The wheel has the template, style, script and schema."""
+def test_wheel_contains_page_files_and_schema() -> None:
     names = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     assert {f"hatch_docker/cli/inspect/html/page.{end}" for end in ("html", "css", "js")} < {*names}
     assert "hatch_docker/config/schema.json" in names
