@@ -107,7 +107,7 @@ def read_facts(image: Image, name: str, ctx: Context, *, unpack: bool = False) -
     known = ctx.store.recall("base", key)
     if known is None:
         with ctx.store.lock(f"base facts {key}"):  # wait for another build that reads the same layers
-            known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx, unpack=unpack))
+            known = ctx.store.recall_or_make("base", key, lambda: _scan(image, name, places, ctx, unpack=unpack))
     return read_record(Facts, known)
 
 

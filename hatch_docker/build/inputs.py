@@ -33,7 +33,7 @@ from hatch_docker.core.terminal_lines import is_lively
 from hatch_docker.core.text import sanitize
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.auth import login_files
-from hatch_docker.oci.daemon import Loaded, podman_images
+from hatch_docker.oci.daemon import LoadResult, podman_images
 from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.model import Image, Index, digest_of, images_of
 from hatch_docker.oci.reference import parse_reference
@@ -59,8 +59,8 @@ COARSE = 2.1   # seconds, instead of RECENT, for file systems whose times are wh
 
 
 def note_image(
-    notes: Notes, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path], loaded: Loaded | None,
-    ctx: Context,
+    notes: Notes, plan: Plan, receipt: Receipt, item: Image | Index, paths: tuple[Path, Path],
+    loaded: LoadResult | None, ctx: Context,
 ) -> None:  # fmt: skip
     """Add an image to the notes, with the receipt and the output lines of a build in which it is unchanged."""
     archive, path = paths
@@ -104,7 +104,7 @@ def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:
     ]
 
 
-def loaded_line(loaded: Loaded) -> str:
+def loaded_line(loaded: LoadResult) -> str:
     """Return the output line about a loaded image: the daemon and the names."""
     return f"{loaded.daemon}: {', '.join(parse_reference(name).familiar for name in loaded.references)}"
 

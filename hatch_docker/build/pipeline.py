@@ -24,7 +24,7 @@ from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_file, 
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.oci.archive import archive_matches, write_archive
-from hatch_docker.oci.daemon import Loaded, load
+from hatch_docker.oci.daemon import LoadResult, load
 from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.oci.layer import LayerReader
 from hatch_docker.oci.make_image import make_index
@@ -36,7 +36,7 @@ from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
 from hatch_docker.release.push import Later, PushResult, check_push, end_pushes, push_error, push_to_all
 
-BuildResult = tuple[Receipt, Loaded | None, Image | Index]
+BuildResult = tuple[Receipt, LoadResult | None, Image | Index]
 """The receipt of a build, the image as loaded into a daemon (None if it was not loaded), and the image."""
 
 
@@ -99,7 +99,7 @@ def _build(
             write_archive_file(item, plan.references, archive, ctx)
     write_documents(documents, directory, ctx)
 
-    loaded: Loaded | None = None
+    loaded: LoadResult | None = None
     deliveries: tuple[PushResult, ...] = ()
     later: Later = {}
     try:
@@ -228,12 +228,12 @@ def base_readers(plan: Plan) -> tuple[Callable[[Context, Layer], LayerReader | N
     def libraries(ctx: Context, layer: Layer) -> LayerReader | None:
         from hatch_docker.build.checks.loader import NativeReader
 
-        return NativeReader(ctx.store, layer).if_new()
+        return NativeReader(ctx.store, layer).unless_stored()
 
     def inventory(ctx: Context, layer: Layer) -> LayerReader | None:
         from hatch_docker.release.sbom.inventory import InventoryReader
 
-        return InventoryReader(ctx.store, layer).if_new()
+        return InventoryReader(ctx.store, layer).unless_stored()
 
     return (libraries,) * (plan.native_libraries != "off") + (inventory,) * bool(plan.sbom)
 
@@ -276,7 +276,7 @@ def write_archive_file(item: Image | Index, references: Sequence[str], path: Pat
         write_archive(item, references, CountingStream(stream, task.advance), host=host)
 
 
-def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> Loaded | None:
+def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> LoadResult | None:
     """Load the image into Docker or Podman if one is running; return None if it was not loaded."""
     daemons = find_daemons(ctx.environ)
     if not daemons:

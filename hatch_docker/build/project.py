@@ -297,7 +297,7 @@ def _complete_table(root: Path, tables: Mapping[str, Any], stage: Callable[[], _
     key = key_of(
         RECIPE, builder.tree.content, builder.system, builder.target.build, str(builder.target), sorted(fields)
     )
-    return {**builder.ctx.store.remembered("metadata", key, read), **static_table(tables)}
+    return {**builder.ctx.store.recall_or_make("metadata", key, read), **static_table(tables)}
 
 
 def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:

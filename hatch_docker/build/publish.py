@@ -19,7 +19,7 @@ from hatch_docker.core.files import ARCHIVE
 from hatch_docker.core.tables import read_tables, table_at
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.archive import archive_names, docker_names, read_archive
-from hatch_docker.oci.daemon import Loaded, load
+from hatch_docker.oci.daemon import LoadResult, load
 from hatch_docker.oci.find_daemon import find_daemon
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
@@ -234,7 +234,7 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
     return receipt, path
 
 
-def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> Loaded:
+def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> LoadResult:
     """Load an archive into a daemon, under `names` or those in the archive; add the names to the receipt beside it.
 
     `kind`: "docker" or "podman", or "" for the first that is running. Raises ConfigError for an archive without names,

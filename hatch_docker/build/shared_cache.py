@@ -131,16 +131,16 @@ def _read(sources: Sequence[Mapping[str, str]], plan: Plan, root: Path, ctx: Con
 
 def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Context, store: Store) -> CacheData | None:
     from hatch_docker.oci.pull import fetch_blob
-    from hatch_docker.oci.registry import Remote, refuse
+    from hatch_docker.oci.registry import Remote, response_error
 
     reference = parse_reference(fields["ref"])
     remote = Remote(ctx.client, ctx.environ)
     def attempt() -> bytes | None:
-        answer = remote.ask_manifest(reference)
+        answer = remote.request_manifest(reference)
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise refuse(reference, answer)
+            raise response_error(reference, answer)
         return answer.body
 
     manifest = remote.client.retry(f"{reference}: get the shared cache", attempt)
@@ -297,7 +297,7 @@ def _push(
     mount = next((known.repository for known in names if known.registry == reference.registry), "")
     made = frozenset({digest_of(artifact.facts)})
     access = remote or Remote(ctx.client, ctx.environ)
-    target = Target(access, replace(reference, tag=""), lambda _digest: mount, made=made)
+    target = Target(access, replace(reference, tag=""), lambda _digest: mount, new_blobs=made)
     there = images if reference.name in [known.name for known in names] else frozenset[str]()
     blobs: list[tuple[Descriptor, Opener]] = [
         (Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))

@@ -15,7 +15,7 @@ from hatch_docker.core.files import RECEIPT
 from hatch_docker.core.text import abbreviate, counted
 from hatch_docker.engines.common import slim_rules
 from hatch_docker.engines.wheel_layers import known_files
-from hatch_docker.oci.diff import changed
+from hatch_docker.oci.diff import changed_items
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import DEBUG_PORT, Plan
 from hatch_docker.wheels.install.layout import VenvTarget
@@ -92,7 +92,7 @@ def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
 def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return the differences between two mappings of names to versions."""
     found = []
-    for name, was, new in changed(then, now):
+    for name, was, new in changed_items(then, now):
         if was is None or new is None:
             found.append(f"{name} {was or new or ''} {'added' if was is None else 'removed'}".replace("  ", " "))
         else:

@@ -305,9 +305,9 @@ def _registry_checks(
         remote.url(target.name, "")
         checks += [partial(has_manifest, target, *pair) for pair in manifests.items()]
         for subject, documents in listed.items():
-            from hatch_docker.oci.referrers import lists
+            from hatch_docker.oci.referrers import are_listed
 
-            checks.append(partial(lists, target, subject, documents))
+            checks.append(partial(are_listed, target, subject, documents))
     return checks
 
 

@@ -145,7 +145,7 @@ def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
     except OSError as error:
         raise ConfigError(f"tool.hatch-docker.pins: cannot read {name}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
-    known = store.remembered(FACT, digest, lambda: parse_image_lock(data, name))
+    known = store.recall_or_make(FACT, digest, lambda: parse_image_lock(data, name))
     return make_image_lock(name, digest, [(kind, entry) for kind, entry in known])
 
 

@@ -74,7 +74,7 @@ class _SuiteReader:
     def __init__(self, suite: Future[str]) -> None:
         self._suite = suite
 
-    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+    def read_entry(self, entry: Entry, stream: BinaryIO | None) -> None:
         """Read the suite in an os-release, or the version of a stable Debian: "13.1"."""
         if stream is None or self._suite.done():
             return
@@ -84,5 +84,5 @@ class _SuiteReader:
         elif entry.path in RELEASES:
             _tell(self._suite, suite_of(stream.read().decode(errors="replace")))
 
-    def keep(self) -> None:
+    def store_fact(self) -> None:
         """Do nothing: the suite is known already."""

@@ -153,7 +153,7 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
         return frozenset()
     key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
 
-    found = ctx.store.remembered("base", key, lambda: sorted(merge_layers(base.image.layers).keys() & wanted))
+    found = ctx.store.recall_or_make("base", key, lambda: sorted(merge_layers(base.image.layers).keys() & wanted))
     return frozenset(found)
 
 

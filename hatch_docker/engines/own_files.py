@@ -40,7 +40,7 @@ def certificates_layer(
             ctx.progress.warn(f"{OPTION}: {path} has a certificate that expired on {end}; replace it with the new one")
     own = "".join(f"{text}\n" for _, text in found)
     key = key_of("certificates", 1, [layer.diff_id for layer in base.image.layers])
-    public: dict[str, str] = ctx.store.remembered("base", key, lambda: _public(base, ctx))
+    public: dict[str, str] = ctx.store.recall_or_make("base", key, lambda: _public(base, ctx))
     if not public:
         places = " or ".join(f"/{path}" for path in BUNDLES)
         raise ConfigError(

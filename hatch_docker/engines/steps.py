@@ -252,7 +252,7 @@ def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: 
         found = (entry.path for entry, stream in layer_entries(layer) if stream and stream.read(4) == MAGIC)
         return next(found, "")
 
-    if path := ctx.store.remembered(CODE, key_of(layer.diff_id), find):
+    if path := ctx.store.recall_or_make(CODE, key_of(layer.diff_id), find):
         raise BuildError(
             f"the step that fills {', '.join(note.contents)} wrote machine code, /{path}, for {twin.platform}, which "
             f"does not run on {base.platform}; build it there, or remove that platform"

@@ -128,7 +128,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
 
 def find_record_faults(path: Path, filename: str, digest: str, ctx: Context) -> Sequence[str]:
     """Return what is wrong with the RECORD of a wheel, all of whose files are read once; remembered by its digest."""
-    return ctx.store.remembered(
+    return ctx.store.recall_or_make(
         RECORD_FAULTS, key_of(digest), lambda: WheelArchive(path, filename, repair=True).faults
     )
 
@@ -227,4 +227,4 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
         return sorted(path.removeprefix(directory) for path in paths if path.startswith(directory))
 
     key = programs_key(site.venv, [wheel.identity for wheel in wheels])
-    return frozenset(site.ctx.store.remembered("programs", key, find))
+    return frozenset(site.ctx.store.recall_or_make("programs", key, find))

@@ -38,7 +38,7 @@ from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-OPENED = 3  # layers that are opened in advance, because opening a layer of the cache hashes it
+OPEN_AHEAD = 3  # layers that are opened in advance, because opening a layer of the cache hashes it
 CONTAINERD_NAME = "io.containerd.image.name"
 _MEMBER = re.compile(r"oci-layout|(?:index|manifest)\.json|repositories|blobs(?:/sha256(?:/[a-f0-9]{64})?)?")
 _KEYS = {"Config", "RepoTags", "Layers", "Parent", "LayerSources"}  # keys of manifest.json, in exact case unlike in Go
@@ -52,7 +52,7 @@ def write_archive(item: Image | Index, references: Sequence[str], out: Writable,
     """
     members = list(_members(item, references, host))
     with contextlib.ExitStack() as stack:
-        layers = _opened((content for _, content, _ in members if isinstance(content, Layer)), stack)
+        layers = _open_ahead((content for _, content, _ in members if isinstance(content, Layer)), stack)
         for header, content, size in members:
             out.write(header)
             if isinstance(content, Layer):
@@ -63,15 +63,15 @@ def write_archive(item: Image | Index, references: Sequence[str], out: Writable,
         out.write(END)
 
 
-def _opened(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[Layer]:
-    """Yield the layers in their order, with OPENED of them opened in advance by threads."""
+def _open_ahead(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[Layer]:
+    """Yield the layers in their order, with OPEN_AHEAD of them opened in advance by threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    pool = stack.enter_context(ThreadPoolExecutor(OPENED))
+    pool = stack.enter_context(ThreadPoolExecutor(OPEN_AHEAD))
     waiting: deque[tuple[Layer, Future[BinaryIO]]] = deque()
     for layer in layers:
         waiting.append((layer, pool.submit(lambda item: stack.enter_context(item.open()), layer)))
-        if len(waiting) > OPENED:
+        if len(waiting) > OPEN_AHEAD:
             first, stream = waiting.popleft()
             yield replace(first, open=stream.result)
     for first, stream in waiting:
@@ -237,14 +237,14 @@ def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: O
             raise ImageError(f"{what} has repositories and no manifest.json: refused")
         return
     names = set(archive_names(path))
-    said = _docker_entry(_read(path, members, "manifest.json"), what)
-    known = []
+    docker_entry = _docker_entry(_read(path, members, "manifest.json"), what)
+    expected = []
     for data in _manifests(entries[0], members, open_blob, what) if entries else ():
         found = parse_manifest(data, what)
-        known.append((blob_path(found.config.digest), [blob_path(layer.digest) for layer in found.layers]))
-    if (said.get("Config"), said.get("Layers")) not in known:
+        expected.append((blob_path(found.config.digest), [blob_path(layer.digest) for layer in found.layers]))
+    if (docker_entry.get("Config"), docker_entry.get("Layers")) not in expected:
         raise ImageError(f"{what} has another image in manifest.json than in index.json: refused")
-    tagged = [said.get("RepoTags") or []]
+    tagged = [docker_entry.get("RepoTags") or []]
     if "repositories" in members:
         value = parse_json(_read(path, members, "repositories"), f"{what}: repositories")
         tagged.append([f"{name}:{tag}" for name, tags in value.items() for tag in tags])
@@ -255,11 +255,11 @@ def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: O
 def _docker_entry(data: bytes, what: str) -> dict[str, Any]:
     """Return the only object in a manifest.json. Raises ImageError for several objects or an unknown key."""
     value = parse_value(data, f"{what}: manifest.json")
-    said = value[0] if isinstance(value, list) and len(value) == 1 else None
-    names = (said.get("RepoTags") or []) if isinstance(said, dict) and said.keys() <= _KEYS else None
-    if not isinstance(said, dict) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    entry = value[0] if isinstance(value, list) and len(value) == 1 else None
+    names = (entry.get("RepoTags") or []) if isinstance(entry, dict) and entry.keys() <= _KEYS else None
+    if not isinstance(entry, dict) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ImageError(f"{what}: manifest.json does not describe one image")
-    return said
+    return entry
 
 
 def _manifests(

@@ -65,7 +65,7 @@ class Compression:
         """Return a new compressor. Its input must come in pieces of CHUNK bytes: their size can change the output."""
         if self.name == "gzip":
             return _Gzip(self.level)
-        compressor: Compressor = _zstd().ZstdCompressor(level=self.level) if self.name == "zstd" else _Stored()
+        compressor: Compressor = _zstd().ZstdCompressor(level=self.level) if self.name == "zstd" else _NoCompression()
         return compressor
 
 
@@ -94,7 +94,7 @@ class _Gzip:
         return self._header + tail + trailer
 
 
-class _Stored:
+class _NoCompression:
     def compress(self, data: bytes, /) -> bytes:
         return data
 
@@ -132,7 +132,7 @@ class Decompressed:
         self._ratio = ratio
         self.size = 0
         self.compression = compression or _compression_of(self._source.peek(4))
-        self._inner, self._errors = _opened(self._source, self.compression)
+        self._inner, self._errors = _open_decompressed(self._source, self.compression)
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, b"" at the end."""
@@ -155,7 +155,7 @@ def _compression_of(magic: bytes) -> str:
     return "zstd" if magic == b"\x28\xb5\x2f\xfd" or skippable else "none"
 
 
-def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
+def _open_decompressed(source: PartReader, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
     """Return the decompressed stream, and the classes of exceptions that it raises for damaged data."""
     if compression == "gzip":
         from zlib_ng import gzip_ng, zlib_ng

@@ -23,12 +23,12 @@ from hatch_docker.oci.model import Image, Index, Platform, images_of
 if TYPE_CHECKING:
     from docker import APIClient
 
-LOOKED_AT = 20          # newest images whose layers are compared if no image has one of the names
-LOOKED_AT_BY_SSH = 3    # the same for a daemon by ssh, where requests are slow
+COMPARED_IMAGES = 20          # newest images whose layers are compared if no image has one of the names
+COMPARED_IMAGES_BY_SSH = 3    # the same for a daemon by ssh, where requests are slow
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadResult:
     """Result of `load`: the image's ID in the daemon, its names, and the bytes sent (0 if the daemon had it)."""
 
     daemon: Daemon
@@ -44,7 +44,7 @@ def open_client(daemon: Daemon) -> Iterator[APIClient]:
     from docker.errors import APIError, DockerException
     from docker.tls import TLSConfig
 
-    with _reported(daemon), open_socket(daemon) as path:
+    with _daemon_errors(daemon), open_socket(daemon) as path:
         if not daemon.by_ssh:
             connect(daemon).close()  # its error message is better than the library's
         try:
@@ -62,7 +62,7 @@ def open_client(daemon: Daemon) -> Iterator[APIClient]:
 
 
 @contextlib.contextmanager
-def _reported(daemon: Daemon) -> Iterator[None]:
+def _daemon_errors(daemon: Daemon) -> Iterator[None]:
     """Turn an OSError in the block into DaemonError. Exceptions of `requests` are OSErrors, too."""
     try:
         yield
@@ -73,7 +73,7 @@ def _reported(daemon: Daemon) -> Iterator[None]:
 def load(
     daemon: Daemon, item: Image | Index, references: Sequence[str], archive: Path | Callable[[], Path], *,
     host: Platform, log: Callable[[str], None], task: Task | None = None,
-) -> Loaded:
+) -> LoadResult:
     """Load an image into a daemon under its names.
 
     `archive`: the file that `write_archive` wrote for `host`, or a function that writes it when it is needed. An image
@@ -86,11 +86,11 @@ def load(
     ids = [item.digest, *configs, *(image.digest for image in images_of(item))]
     if not daemon.url:
         return _load_by_program(daemon, item, ids, names, archive, log)
-    with _reported(daemon), open_socket(daemon) as path:
+    with _daemon_errors(daemon), open_socket(daemon) as path:
         api = EngineApi(daemon, path)
         named = [api.inspect_image(name) for name in names]
         if named and all(found.get("Id") in ids for found in named):
-            return Loaded(daemon, str(named[-1]["Id"]), names, 0)
+            return LoadResult(daemon, str(named[-1]["Id"]), names, 0)
         found, sent = _tag(api, ids, names), 0
         if not found:
             found, sent = _load_missing(api, item, references, ids, named, host, log, task)
@@ -102,7 +102,7 @@ def load(
             found = _tag(api, ids, names)
     if not found:
         raise DaemonError(f"{daemon} took the archive {_file(archive)}, but does not have the image: look at its log")
-    return Loaded(daemon, found, names, sent)
+    return LoadResult(daemon, found, names, sent)
 
 
 def _file(archive: Path | Callable[[], Path]) -> Path:
@@ -205,7 +205,7 @@ def _count_present(api: EngineApi, image: Image, named: Sequence[Mapping[str, An
 
     if most := max(map(common, named), default=0):
         return most
-    others = api.image_ids()[:LOOKED_AT_BY_SSH if api.daemon.by_ssh else LOOKED_AT]
+    others = api.image_ids()[:COMPARED_IMAGES_BY_SSH if api.daemon.by_ssh else COMPARED_IMAGES]
     return max((common(api.inspect_image(other)) for other in others), default=0)
 
 
@@ -241,36 +241,36 @@ def _send(api: EngineApi, stream: BinaryIO, size: int, task: Task | None) -> Non
 def _load_by_program(
     daemon: Daemon, item: Image | Index, ids: Sequence[str], names: tuple[str, ...],
     archive: Path | Callable[[], Path], log: Callable[[str], None],
-) -> Loaded:
+) -> LoadResult:
     known = {image_id.removeprefix("sha256:") for image_id in ids}
 
-    def asked() -> str:
+    def find_image() -> str:
         try:
             lines = run(["podman", "image", "inspect", "--format", "{{.Id}}", *names]).split()
         except ProgramError:
             return ""
         return lines[0] if lines and set(lines) <= known else ""
 
-    found = asked()
+    found = find_image()
     if found:
-        return Loaded(daemon, f"sha256:{found}", names, 0)
+        return LoadResult(daemon, f"sha256:{found}", names, 0)
     if isinstance(item, Image):
         try:
             sent = _pull_by_program(item, names)
         except (ProgramError, OSError) as error:
             log(f"pulling only the new layers failed ({error}): loading all of them")
         else:
-            if found := asked():
-                return Loaded(daemon, f"sha256:{found}", names, sent)
+            if found := find_image():
+                return LoadResult(daemon, f"sha256:{found}", names, sent)
     path = _file(archive)
     try:
         run(["podman", "load", "--quiet", "--input", str(path)])
     except ProgramError as error:
         raise DaemonError(str(error)) from error
-    found = asked()
+    found = find_image()
     if not found:
         raise DaemonError(f"podman took the archive {path}, but does not have the image: look at `podman image ls`")
-    return Loaded(daemon, f"sha256:{found}", names, path.stat().st_size)
+    return LoadResult(daemon, f"sha256:{found}", names, path.stat().st_size)
 
 
 def _pull_by_program(image: Image, names: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ K = TypeVar("K", bound=Any)
 V = TypeVar("V")
 
 
-def changed(
+def changed_items(
     old: Mapping[K, V], new: Mapping[K, V], by: Callable[[V], object] = lambda value: value
 ) -> Iterator[tuple[K, V | None, V | None]]:
     """Yield each key whose values differ, sorted, with the old and the new value (None if the key is missing).
@@ -46,7 +46,7 @@ def differences(old: Image | Index, new: Image | Index) -> list[str]:
     if old.digest == new.digest:
         return []
     before, after = ({image.platform: image for image in images_of(item)} for item in (old, new))
-    found = list(changed(before, after, by=operator.attrgetter("digest")))
+    found = list(changed_items(before, after, by=operator.attrgetter("digest")))
     lines = [f"{platform} is {'missing' if was else 'new'}" for platform, was, now in found if not (was and now)]
     for platform, was, now in found:
         if was and now:
@@ -90,7 +90,7 @@ def _json(old: Any, new: Any, path: str) -> list[str]:
     if old == new:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key, was, now in changed(old, new) for line in _json(was, now, f"{path}.{key}")]
+        return [line for key, was, now in changed_items(old, new) for line in _json(was, now, f"{path}.{key}")]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for number, pair in pairs for line in _json(*pair, f"{path}[{number}]")]
@@ -103,7 +103,7 @@ def _abbreviated(value: Any) -> str:
 
 
 def _layer(old: Layer, new: Layer) -> list[str]:
-    found = list(changed(_members(old), _members(new)))
+    found = list(changed_items(_members(old), _members(new)))
     if not found:
         return [_tar(old, new)]
     # Derived files come last: they are no cause of a difference.

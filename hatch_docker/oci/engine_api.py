@@ -141,7 +141,7 @@ class EngineApi(NamedTuple):
             "Host: localhost", "Content-Type: application/x-tar", f"Content-Length: {size}",
             *filter(None, [header]), "", "",
         )  # fmt: skip
-        with _connect_socket(self.path) if self.path else _secured(self.daemon) as connection:
+        with _connect_socket(self.path) if self.path else _connect_tls(self.daemon) as connection:
             connection.settimeout(LOAD_TIMEOUT if body or header else ANSWER_TIMEOUT)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a response before the end of the body
                 connection.sendall("\r\n".join(lines).encode())
@@ -174,7 +174,7 @@ def _check_lines(answer: bytes | None) -> None:
         raise DaemonError(f"the daemon refused the image: {refusal}")
 
 
-def _secured(daemon: Daemon) -> socket.socket:
+def _connect_tls(daemon: Daemon) -> socket.socket:
     """Connect to a daemon's port, with TLS for an https URL or a daemon with certificates. Raises OSError."""
     connection = connect(daemon)
     if daemon.certificates is None and not daemon.url.startswith("https:"):

@@ -26,7 +26,7 @@ from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT, SOURCE_DATE
 
 CHUNK = 1 << 18
-KEPT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps in memory
+CONTENT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps in memory
 TREE_LIMIT = 200 << 20    # bytes of memory of a merged tree: some 300 000 entries
 ENTRY_COST = 560          # bytes of memory of an entry without its names
 STEP_LIMIT = 8_000_000    # lookups of names while layers are merged; an entry needs as many as its depth
@@ -58,13 +58,13 @@ class _Tree:
 
     def __init__(self) -> None:
         self.root = _Node(Entry("", "directory", 0o755, 0), (-1, 0), {})
-        self._room = TREE_LIMIT
-        self._steps = STEP_LIMIT
+        self._memory_left = TREE_LIMIT
+        self._steps_left = STEP_LIMIT
         self.hashes: dict[tuple[int, int], bytes] = {}  # SHA-256 of the written files, by source
 
     def apply(self, entry: Entry, source: tuple[int, int]) -> _Node | None:
         """Apply an entry and return its node, None for whiteouts. Raises ImageError."""
-        self._take(entry.path, entry.target)
+        self._count_memory(entry.path, entry.target)
         parts = entry.path.split("/") if entry.path else []
         if entry.kind == "opaque":
             node = self._walk(parts, None)
@@ -107,7 +107,7 @@ class _Tree:
         links = 0
         while todo:
             part = todo.pop()
-            self._step()
+            self._count_step()
             if part in ("", "."):
                 continue
             if part == "..":
@@ -119,7 +119,7 @@ class _Tree:
                 if create is None:
                     return None
                 path = _join(here, part)
-                self._take(path)
+                self._count_memory(path)
                 child = _Node(Entry(path, "directory", 0o755, 0), create, {})
                 here.children[part] = child
             if child.entry.kind == "symlink":
@@ -141,7 +141,7 @@ class _Tree:
 
     def _prune(self, parent: _Node, name: str, layer: int) -> None:
         """Remove the entries of lower layers at a name and below. Entries of `layer` stay."""
-        self._step()
+        self._count_step()
         node = parent.children.get(name)
         if node is None:
             return
@@ -150,14 +150,14 @@ class _Tree:
         if node.source[0] < layer and not node.children:
             del parent.children[name]
 
-    def _take(self, path: str, target: str = "") -> None:
-        self._room -= ENTRY_COST + 2 * len(path) + len(target)
-        if self._room < 0:
+    def _count_memory(self, path: str, target: str = "") -> None:
+        self._memory_left -= ENTRY_COST + 2 * len(path) + len(target)
+        if self._memory_left < 0:
             raise ImageError(f"the names of the image's files take more than {TREE_LIMIT >> 20} MB of memory: refused")
 
-    def _step(self) -> None:
-        self._steps -= 1
-        if self._steps < 0:
+    def _count_step(self) -> None:
+        self._steps_left -= 1
+        if self._steps_left < 0:
             raise ImageError("the layers take too long to merge: they have too many links or whiteouts")
 
     def nodes(self) -> Iterator[_Node]:
@@ -180,11 +180,11 @@ def _merge(
     spool: Path | None = None, readers_of: ReadersOf = lambda _layer: (),
 ) -> _Tree:
     tree = _Tree()
-    room = KEPT_LIMIT
-    measured = None if sizes is None else sizes.append
+    room = CONTENT_LIMIT
+    report_size = None if sizes is None else sizes.append
     for number, layer in enumerate(layers):
         readers = readers_of(layer)
-        for ordinal, (entry, stream) in enumerate(layer_entries(layer, measured=measured)):
+        for ordinal, (entry, stream) in enumerate(layer_entries(layer, report_size=report_size)):
             node = tree.apply(entry, (number, ordinal))
             if every is not None and node is not None:
                 every.append(node)
@@ -193,13 +193,13 @@ def _merge(
                 hashed = hashlib.sha256()
                 write_file(place, stream, entry.mode & 0o1777 | stat.S_IRUSR, hashed.update, entry.mtime)
                 tree.hashes[number, ordinal] = hashed.digest()
-                stream = _opened(place)
+                stream = _open_lazily(place)
                 for reader in readers:
-                    with contextlib.closing(_opened(place)) as own:
-                        reader.see(entry, own)
+                    with contextlib.closing(_open_lazily(place)) as own:
+                        reader.read_entry(entry, own)
             else:
                 for reader in readers:
-                    reader.see(entry, None)
+                    reader.read_entry(entry, None)
             kept = None if read_file is None or stream is None or node is None else read_file(node.entry.path, stream)
             if kept is not None and node is not None:
                 room -= len(kept)
@@ -207,7 +207,7 @@ def _merge(
                     raise ImageError(f"{entry.path} and others of the layers are too large to keep in memory")
                 node.entry = dataclasses.replace(node.entry, content=kept)
         for reader in readers:
-            reader.keep()
+            reader.store_fact()
         advance(layer.descriptor.size)
     return tree
 
@@ -228,11 +228,11 @@ def merge_layers(
 
 @dataclass(frozen=True, slots=True)
 class LayerMember:
-    """A member of layer number `layer`. `shown` is False if a later layer removes or replaces it."""
+    """A member of layer number `layer`. `visible` is False if a later layer removes or replaces it."""
 
     entry: Entry
     layer: int
-    shown: bool
+    visible: bool
 
 
 def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -> tuple[list[LayerMember], list[int]]:
@@ -320,7 +320,7 @@ def write_entries(entries: Iterable[Entry], root: Path) -> None:
             path.chmod(entry.mode)
 
 
-class _Written(RawReader):
+class _LazyFile(RawReader):
     """A written file, which is opened at the first read."""
 
     def __init__(self, path: str) -> None:
@@ -338,9 +338,9 @@ class _Written(RawReader):
         super().close()
 
 
-def _opened(path: str) -> BinaryIO:
+def _open_lazily(path: str) -> BinaryIO:
     """Return a stream of a written file, which is opened at the first read."""
-    return cast("BinaryIO", _Written(path))
+    return cast("BinaryIO", _LazyFile(path))
 
 
 def write_file(

@@ -22,11 +22,11 @@ def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ..
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     podman = [environ.get("CONTAINER_HOST", ""), f"unix://{runtime}/podman/podman.sock" if runtime else ""]
-    found = [daemon for daemon in [docker_daemon(environ)] if kind != "podman" and _answers(daemon)]
+    found = [daemon for daemon in [docker_daemon(environ)] if kind != "podman" and _accepts_connections(daemon)]
     if kind == "docker":
         return tuple(found)
     for url in (*podman, f"unix://{PODMAN_SOCKET}"):
-        if url and not any(daemon.kind == "podman" for daemon in found) and _answers(Daemon("podman", url)):
+        if url and not any(daemon.kind == "podman" for daemon in found) and _accepts_connections(Daemon("podman", url)):
             found.append(Daemon("podman", url))
     if not found and shutil.which("podman", path=environ.get("PATH", "")):
         found.append(Daemon("podman", ""))
@@ -75,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _answers(daemon: Daemon) -> bool:
+def _accepts_connections(daemon: Daemon) -> bool:
     if daemon.by_ssh:  # connecting would take too long
         return True
     try:

@@ -162,35 +162,35 @@ def _whiteout(entry: Entry) -> Entry | None:
 class LayerReader:
     """Base class for extracting a fact from a layer, if possible while the layer is read for another purpose.
 
-    `see` is called with each entry in order; a file comes with a content stream of its own. `found` returns the fact.
-    At the end `keep` stores it under `kind` and `key`.
+    `read_entry` is called with each entry in order; a file comes with a content stream of its own. `fact` returns the
+    fact, and at the end `store_fact` stores it under `kind` and `key`.
     """
 
     def __init__(self, store: Store, layer: Layer, kind: str, key: str) -> None:
         self._store, self._layer, self._kind, self._key = store, layer, kind, key
 
-    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+    def read_entry(self, entry: Entry, stream: BinaryIO | None) -> None:
         raise NotImplementedError
 
-    def found(self) -> Any:
+    def fact(self) -> Any:
         raise NotImplementedError
 
-    def keep(self) -> None:
-        self._store.remember(self._kind, self._key, self.found())
+    def store_fact(self) -> None:
+        self._store.remember(self._kind, self._key, self.fact())
 
-    def if_new(self) -> Self | None:
+    def unless_stored(self) -> Self | None:
         """Return this reader, or None if the store already has the fact."""
         return self if self._store.recall(self._kind, self._key) is None else None
 
-    def remembered(self) -> Any:
+    def result(self) -> Any:
         """Return the fact from the store; if it is missing, read the layer."""
 
         def read() -> Any:
             for entry, stream in layer_entries(self._layer):
-                self.see(entry, stream)
-            return self.found()
+                self.read_entry(entry, stream)
+            return self.fact()
 
-        return self._store.remembered(self._kind, self._key, read)
+        return self._store.recall_or_make(self._kind, self._key, read)
 
 
 ReadersOf = Callable[[Layer], Sequence[LayerReader]]
@@ -198,12 +198,12 @@ ReadersOf = Callable[[Layer], Sequence[LayerReader]]
 
 
 def layer_entries(
-    layer: Layer, *, measured: Callable[[int], object] | None = None
+    layer: Layer, *, report_size: Callable[[int], object] | None = None
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
     """Yield the entries of a layer in its order, files with their content, which must be read before the next entry.
 
-    At the end `measured` gets the size of the tar in bytes. Raises ImageError for an unknown media type, damaged data,
-    more than LAYER_LIMIT bytes, an unsafe path, and at the end for a wrong diff-id.
+    At the end `report_size` gets the size of the tar in bytes. Raises ImageError for an unknown media type, damaged
+    data, more than LAYER_LIMIT bytes, an unsafe path, and at the end for a wrong diff-id.
     """
     if layer.descriptor.media_type not in LAYER_TYPES:
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
@@ -219,8 +219,8 @@ def layer_entries(
                 f"the layer {layer.descriptor.digest} unpacks to {hashed.digest}, not to "
                 f"{layer.diff_id} as its image says"
             )
-        if measured is not None:
-            measured(plain.size)
+        if report_size is not None:
+            report_size(plain.size)
 
 
 def without_setid(entry: Entry) -> Entry:

@@ -175,7 +175,7 @@ def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> byt
     return data
 
 
-def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
+def _verify_first(open_blob: OpenBlob, what: str) -> OpenBlob:
     """Return a function that opens a blob, and verifies its digest when it is opened for the first time."""
     sound: set[str] = set()
 
@@ -196,7 +196,7 @@ def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, wh
     if media_type in INDEX_TYPES:
         raise ImageError(f"{what}: an index within an index cannot be read")
     config = read_document(parse_manifest(manifest, what).config, open_blob, what)
-    open_verified = _checked(open_blob, what)
+    open_verified = _verify_first(open_blob, what)
     image = assemble(descriptor, manifest, config, lambda layer: partial(open_verified, layer.digest), what)
     bare = Descriptor(media_type, descriptor.digest, descriptor.size, image.platform)
     return Image(bare, manifest, config, image.layers)

@@ -70,7 +70,7 @@ def build_image(
         config.pop(key, None)
     time = rfc3339(created)
     config["created"] = time
-    config["config"] = _settled(config.get("config") or {}, settings)
+    config["config"] = _apply_settings(config.get("config") or {}, settings)
     layers = (*base.layers, *(layer for layer, _ in additions))
     config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
     lines = config.get("history") or []
@@ -83,7 +83,7 @@ def build_image(
     return _image(config, layers, family_of(base.descriptor.media_type), annotations)
 
 
-def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _apply_settings(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
     for key in ("Image", "Hostname", "OnBuild"):
         config.pop(key, None)
     if settings.entrypoint or settings.cmd:
@@ -106,7 +106,7 @@ def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def _image(config: dict[str, Any], layers: Sequence[Layer], types: MediaTypes, annotations: Mapping[str, str]) -> Image:
-    layers = tuple(_retyped(layer, types) for layer in layers)
+    layers = tuple(_with_media_type(layer, types) for layer in layers)
     config_bytes = canonical_json(config)
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
@@ -121,7 +121,7 @@ def _image(config: dict[str, Any], layers: Sequence[Layer], types: MediaTypes, a
     return Image(Descriptor(types.manifest, digest_of(data), len(data), platform), data, config_bytes, layers)
 
 
-def _retyped(layer: Layer, types: MediaTypes) -> Layer:
+def _with_media_type(layer: Layer, types: MediaTypes) -> Layer:
     """Return the layer with a media type of the family `types`: an image must not mix OCI and Docker media types."""
     compression = LAYER_TYPES.get(layer.descriptor.media_type)
     if compression is None:

@@ -16,7 +16,7 @@ from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Layer, Op
 DOCUMENT_LIMIT = 4 << 20  # largest manifest or index in bytes; every registry accepts this size
 CONFIG_LIMIT = 8 << 20    # largest configuration in bytes
 LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # largest document in bytes
-_MOST = 1 << 50           # largest `size` of a descriptor in bytes
+_SIZE_LIMIT = 1 << 50           # largest `size` of a descriptor in bytes
 # All fields of documents that this program reads or displays.
 _FIELDS = frozenset(
     {
@@ -125,7 +125,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
         raise ImageError(f"{where}.mediaType is missing")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise ImageError(f"{where}.digest is not a sha256 digest")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MOST:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _SIZE_LIMIT:
         raise ImageError(f"{where}.size is not a size in bytes")
     annotations = value.get("annotations") or {}
     if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
@@ -145,7 +145,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
 def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:
     """Return the descriptor in an index for a platform. Raises ImageError that lists the platforms of the index."""
     images = [child for child in children if child.platform != UNKNOWN]
-    for wanted in _fitting(platform):
+    for wanted in _compatible_platforms(platform):
         for child in images:
             if child.platform is not None and _canonical(child.platform) == wanted:
                 return child
@@ -160,7 +160,7 @@ def _canonical(platform: Platform) -> Platform:
     return replace(platform, variant="") if platform.variant == default else platform
 
 
-def _fitting(platform: Platform) -> list[Platform]:
+def _compatible_platforms(platform: Platform) -> list[Platform]:
     """Return the platforms whose images run on `platform`, best first: 32-bit ARM also runs older variants."""
     if platform.architecture != "arm":
         return [_canonical(platform)]
@@ -226,5 +226,5 @@ def _check_config(value: dict[str, Any], where: str) -> None:
 
 def check_platform(image: Image, platform: Platform, what: str) -> None:
     """Raise ImageError if an image cannot run on a platform, by the platform in its configuration."""
-    if _canonical(image.platform) not in _fitting(platform):
+    if _canonical(image.platform) not in _compatible_platforms(platform):
         raise ImageError(f"{what} is for {image.platform}, not for {platform}")

@@ -23,7 +23,7 @@ from hatch_docker.oci.manifest import (
 from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Index, Platform, digest_of
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Remote, refuse
+from hatch_docker.oci.registry import Remote, response_error
 
 SMALL = 1_000_000  # bytes; the download of a smaller blob writes no line
 IMAGES = 100  # most images of an index: each needs a request, and there are fewer than 50 platforms
@@ -45,15 +45,15 @@ def resolve(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descrip
 
 def _head(remote: Remote, reference: Reference) -> str:
     """Return the digest of a tag by a HEAD request (which rate limits do not count), "" if the header is missing."""
-    response = remote.ask_manifest(reference, "HEAD")
+    response = remote.request_manifest(reference, "HEAD")
     digest = response.headers.get("docker-content-digest", "")
     return digest if response.status == 200 and DIGEST.fullmatch(digest) else ""
 
 
 def _manifest(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descriptor, bytes]:
-    response = remote.ask_manifest(reference)
+    response = remote.request_manifest(reference)
     if response.status != 200:
-        raise refuse(reference, response)
+        raise response_error(reference, response)
     found = digest_of(response.body)
     header = response.headers.get("docker-content-digest", "")
     promised = reference.digest or (header if DIGEST.fullmatch(header) else found)
@@ -142,7 +142,7 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
             try:
                 remote.download(reference, url, write, descriptor.size)
             except StatusError as error:
-                raise refuse(reference, error.response) from error
+                raise response_error(reference, error.response) from error
             if writer.digest != descriptor.digest:
                 raise Retryable(f"its digest is {writer.digest}", tries=2, permanent=True)
             writer.commit()

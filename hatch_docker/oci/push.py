@@ -18,7 +18,7 @@ from hatch_docker.core.streams import CountingStream
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import ACCEPT, Remote, push_scope, refuse, session_url
+from hatch_docker.oci.registry import ACCEPT, Remote, push_scope, response_error, session_url
 
 UPLOADS = 4  # concurrent uploads of blobs
 # Error codes for a manifest whose blobs the registry does not find yet. docker-registry returns them while another
@@ -30,16 +30,16 @@ FindRepository = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class UploadResult:
     """Result of a push to one repository: `sent` is the number of bytes of blobs and manifests.
 
-    `arrived`: digests of the blobs that the repository did not have before. `mounted`: how many of them were mounted
+    `added`: digests of the blobs that the repository did not have before. `mounted`: how many of them were mounted
     from another repository.
     """
 
     digest: str
     sent: int
-    arrived: tuple[str, ...]
+    added: tuple[str, ...]
     mounted: int
 
 
@@ -47,18 +47,18 @@ class Pushed:
 class Target:
     """A repository to push to. `find` returns the repository from which a blob can be mounted.
 
-    `known`: digests of blobs that the repository has. `made`: digests of blobs that this build has just made, so that
-    no registry can have them. No request looks for either. `new`: True if no registry can have the image. `later`: if
-    it is not None, `attach` appends functions that must be called at the end of the push; they check the lists of
-    referrers, which other clients may overwrite.
+    `known`: digests of blobs that the repository has. `new_blobs`: digests of blobs that this build has just made, so
+    that no registry can have them. No request looks for either. `is_new`: True if no registry can have the image.
+    `later`: if it is not None, `attach` appends functions that must be called at the end of the push; they check the
+    lists of referrers, which other clients may overwrite.
     """
 
     remote: Remote
     name: Reference
     find: FindRepository
     known: frozenset[str] = frozenset()
-    made: frozenset[str] = frozenset()
-    new: bool = False
+    new_blobs: frozenset[str] = frozenset()
+    is_new: bool = False
     later: list[Callable[[], object]] | None = None
 
     def scopes(self, source: str = "") -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Target:
 
 
 
-def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: bool = True) -> Pushed:
+def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: bool = True) -> UploadResult:
     """Push the blobs of an image or index, then its manifests; `put_tags` must follow.
 
     If `manifest` is False, the manifest of a single image is not pushed. Existing blobs are not sent, and layers that
@@ -77,7 +77,9 @@ def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: boo
     continues from there.
     """
     # Checked also if the index exists: clean-up jobs of registries delete its images, because they have no tag.
-    images = [image for image in images_of(item) if target.new or not has_manifest(target, image.digest, image.digest)]
+    images = images_of(item)
+    if not target.is_new:
+        images = tuple(image for image in images if not has_manifest(target, image.digest, image.digest))
     blobs: dict[str, tuple[Descriptor, Opener]] = {}
     for image in images:
         config = parse_manifest(image.manifest, image.digest).config
@@ -91,7 +93,7 @@ def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: boo
         sent += put_manifest(target, image.digest, image.descriptor, image.manifest)
     if isinstance(item, Index) and not has_manifest(target, item.digest, item.digest):
         sent += put_manifest(target, item.digest, item.descriptor, item.index)
-    return Pushed(item.digest, sent, tuple(digest for digest, _size in moved), sum(not size for _digest, size in moved))
+    return UploadResult(item.digest, sent, tuple(dict(moved)), sum(not size for _digest, size in moved))
 
 
 def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
@@ -100,7 +102,7 @@ def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
     Raises RegistryError or TransientError; the message names the finished tags.
     """
     document = item.index if isinstance(item, Index) else item.manifest
-    missing = [tag for tag in dict.fromkeys(tags) if target.new or not has_manifest(target, tag, item.digest)]
+    missing = [tag for tag in dict.fromkeys(tags) if target.is_new or not has_manifest(target, tag, item.digest)]
     for number, tag in enumerate(missing):
         try:
             put_manifest(target, tag, item.descriptor, document)
@@ -119,7 +121,7 @@ def has_manifest(target: Target, name: str, digest: str) -> bool:
     def attempt() -> bool:
         response = remote.send(target.name, "HEAD", url, target.scopes(), headers={"accept": ACCEPT})
         if response.status in (401, 403):
-            raise refuse(target.name, response)
+            raise response_error(target.name, response)
         return response.status == 200 and digest in (name, response.headers.get("docker-content-digest"))
 
     return remote.client.retry(f"{target.name.name}: look for {name}", attempt)
@@ -144,7 +146,7 @@ def send_manifest(
         if answer.status in (400, 404) and any(code in answer.body for code in _NOT_YET):
             raise Retryable(explain(answer), tries=4, permanent=True)
         if answer.status not in (200, 201, 202):
-            raise refuse(target.name, answer)
+            raise response_error(target.name, answer)
         stored = answer.headers.get("docker-content-digest", descriptor.digest)
         if stored != descriptor.digest:
             raise RegistryError(f"it stores the manifest as {stored} instead of {descriptor.digest}")
@@ -197,12 +199,12 @@ def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | 
     remote, digest = target.remote, descriptor.digest
     if digest in target.known:
         return None
-    if digest not in target.made:
+    if digest not in target.new_blobs:
         found = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
         if found.status == 200:
             return None
         if found.status in (401, 403):
-            raise refuse(target.name, found)
+            raise response_error(target.name, found)
     source = target.find(digest)
     opened = _open_session(target, digest, source if source != target.name.repository else "")
     if opened is None:
@@ -217,7 +219,7 @@ def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | 
     if answer.status == 400:
         raise Retryable(explain(answer), tries=2, permanent=True)
     if answer.status not in (201, 204):
-        raise refuse(target.name, answer)
+        raise response_error(target.name, answer)
     return descriptor.size
 
 

@@ -28,16 +28,16 @@ from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_index, parse_json
 from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import UPLOADS, Target, push_blob, send_manifest
-from hatch_docker.oci.registry import ACCEPT, refuse
+from hatch_docker.oci.registry import ACCEPT, response_error
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 PAGES = 100  # most pages of a list of referrers
 ROUNDS = 40  # most reads of a list that other clients write too
-SETTLE = 0.3  # seconds to wait at least after a write, until the list is read again
-TWIN = 0.05  # the same for a new image
-BUSY = 1.0  # the same while other clients write the list
-CYCLES = 4  # the same as a multiple of the time of our own read and write: other clients may be as slow
+MIN_WAIT = 0.3  # seconds to wait at least after a write, until the list is read again
+NEW_WAIT = 0.05  # the same for a new image
+BUSY_WAIT = 1.0  # the same while other clients write the list
+WAIT_FACTOR = 4  # the same as a multiple of the time of our own read and write: other clients may be as slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,15 @@ def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -
     The subject can be pushed before or after. Raises RegistryError or TransientError.
     """
     manifests = {artifact_manifest(artifact, subject): artifact.data for artifact in artifacts}
-    known = {} if target.new else referrers(target, subject.digest)
+    known = {} if target.is_new else referrers(target, subject.digest)
     missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in known}
     sizes: list[int] = []
     if missing:
         from concurrent.futures import ThreadPoolExecutor
 
-        made = frozenset(map(digest_of, missing.values())) if target.new else frozenset()
+        new_blobs = frozenset(map(digest_of, missing.values())) if target.is_new else frozenset()
         with ThreadPoolExecutor(UPLOADS) as pool:
-            sizes = list(pool.map(partial(_push, replace(target, made=made)), [*missing.values(), EMPTY]))
+            sizes = list(pool.map(partial(_push, replace(target, new_blobs=new_blobs)), [*missing.values(), EMPTY]))
         attach_manifests(target, subject, list(missing))
     return {digest_of(manifest): len(manifest) + size for manifest, size in zip(missing, sizes, strict=False)}
 
@@ -113,7 +113,7 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
             value = parse_json(manifest, descriptor.digest)
             item = {**descriptor.to_json(), "artifactType": value.get("artifactType") or value["config"]["mediaType"]}
             unlisted.append(item | ({"annotations": value["annotations"]} if value.get("annotations") else {}))
-    if unlisted and not target.new:
+    if unlisted and not target.is_new:
         found, with_api = _list(target, subject.digest)
         known = {item["digest"] for item in found} if with_api else frozenset()
         unlisted = [item for item in unlisted if item["digest"] not in known]
@@ -129,7 +129,7 @@ def referrers(target: Target, digest: str) -> dict[str, dict[str, Any]]:
     return {item["digest"]: item for item in _list(target, digest)[0]}
 
 
-def lists(target: Target, subject: str, digests: Iterable[str]) -> bool:
+def are_listed(target: Target, subject: str, digests: Iterable[str]) -> bool:
     """Return whether all manifests of `digests` are listed as referrers of a subject."""
     return set(digests) <= referrers(target, subject).keys()
 
@@ -148,7 +148,7 @@ def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
         if page == 0 and not _is_index(response):
             return _tagged(target, digest)[0], False
         if response.status != 200:
-            raise refuse(target.name, response)
+            raise response_error(target.name, response)
         found += _items(response.body, f"what is attached to {digest}")
         more = _next(response.headers.get("link", ""))
         if not more:
@@ -172,7 +172,7 @@ def get_document(target: Target, url: str, what: str, expected: Container[int] =
         headers = {"accept": ACCEPT}
         response = target.remote.send(target.name, "GET", url, target.scopes(), headers=headers, limit=DOCUMENT_LIMIT)
         if response.status in (401, 403) or (expected and response.status not in expected):
-            raise refuse(target.name, response)
+            raise response_error(target.name, response)
         return response
 
     return target.remote.client.retry(f"{target.name.name}: {what}", attempt)
@@ -198,7 +198,7 @@ def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
     if response.status == 404:
         return [], ""
     if response.status != 200:
-        raise refuse(target.name, response)
+        raise response_error(target.name, response)
     if not _is_index(response):
         raise ImageError(f"{target.name.name}:{tag} is not an index, so nothing can be attached; delete that tag")
     return _items(response.body, f"{target.name.name}:{tag}"), response.headers.get("etag", "")
@@ -225,41 +225,41 @@ def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Ite
     Raises RegistryError after ROUNDS reads.
     """
     clock, sleep = target.remote.client.policy.clock, target.remote.client.policy.sleep
-    quiet, written, ours = TWIN if target.new else SETTLE, None, None
+    wait, written, ours = NEW_WAIT if target.is_new else MIN_WAIT, None, None
     for number in range(ROUNDS):
         start = clock()
-        found, entity = _tagged(target, digest)
+        found, etag = _tagged(target, digest)
         if written is None and found:  # the image is not new
-            quiet = SETTLE
+            wait = MIN_WAIT
         if ours not in (None, found):  # another client writes the list, and may be slow
-            quiet = max(quiet, BUSY)
+            wait = max(wait, BUSY_WAIT)
         known = {item["digest"] for item in found}
         if missing := [item for item in items if item["digest"] not in known]:
             ours = [*found, *missing]
-            _put_index(target, digest, ours, entity)
+            _put_index(target, digest, ours, etag)
             alone, written = written is None and not found, clock()
-            quiet = max(quiet, CYCLES * (written - start))
+            wait = max(wait, WAIT_FACTOR * (written - start))
             yield
             if alone:  # no other client so far: one more read after the wait
-                sleep(max(quiet - (clock() - written), 0.0))
+                sleep(max(wait - (clock() - written), 0.0))
                 continue
             # A random pause, longer in each round, so that clients do not write at the same time again.
             sleep(random.uniform(0.0, min(0.05 * (number + 1), 1.0)))  # noqa: S311
-        elif written is None or start - written >= quiet:
+        elif written is None or start - written >= wait:
             return
         else:
-            sleep(max(quiet - (start - written), 0.01))
+            sleep(max(wait - (start - written), 0.01))
     raise RegistryError(
         f"{target.name.name}: other pushes keep overwriting the list of attachments of {digest}; "
         "push again when they are done"
     )
 
 
-def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], entity: str) -> None:
+def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], etag: str) -> None:
     data = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": list(items)})
     if len(data) > DOCUMENT_LIMIT:
         raise RegistryError(f"{target.name.name}: the list of attachments of {digest} is too long; delete some")
-    condition = {"if-match": entity} if entity else {}
+    condition = {"if-match": etag} if etag else {}
     try:
         send_manifest(target, fallback_tag(digest), Descriptor(OCI.index, digest_of(data), len(data)), data, condition)
     except StatusError as error:

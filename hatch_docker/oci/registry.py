@@ -76,10 +76,10 @@ class Remote:
             return response
         fresh = self._renew(reference, scopes, response, sent.get("authorization"))
         if not replay:
-            raise Retryable(str(refuse(reference, response)), after=0.0, tries=2, permanent=True)
+            raise Retryable(str(response_error(reference, response)), after=0.0, tries=2, permanent=True)
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
-    def ask_manifest(self, reference: Reference, method: str = "GET") -> Response:
+    def request_manifest(self, reference: Reference, method: str = "GET") -> Response:
         """Make one attempt to get (or with `method` HEAD, to check) the manifest or index of a reference."""
         url, scopes = self.url(reference, f"manifests/{reference.digest or reference.tag}"), (_pull_scope(reference),)
         return self.send(reference, method, url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
@@ -110,7 +110,7 @@ class Remote:
             if self.headers.get(key) in (None, used):
                 self.headers[key] = authorize(
                     self.client, self.url(reference, ""), response.headers.get("www-authenticate", ""),
-                    self._credential(reference), scopes, _login(reference.registry),
+                    self._credential(reference), scopes, _login_advice(reference.registry),
                 )
         return self._header(reference, scopes)
 
@@ -134,19 +134,19 @@ def session_url(reference: Reference, answer: Response) -> str:
     """Return the URL of a new upload session from a response (Pushing blobs). Raises StatusError without a session."""
     location = answer.headers.get("location")
     if answer.status != 202 or not location:
-        raise refuse(reference, answer)
+        raise response_error(reference, answer)
     return urls.follow(answer.url, location)
 
 
-def _login(registry: str) -> str:
+def _login_advice(registry: str) -> str:
     return f"log in with `docker login {registry}` or `podman login {registry}`"
 
 
-def refuse(reference: Reference, response: Response) -> StatusError:
+def response_error(reference: Reference, response: Response) -> StatusError:
     """Return the error for an unexpected response, with advice for common statuses."""
     text = explain(response)
     if response.status in (401, 403):
-        text += f"; {_login(reference.registry)} as a user who may do this"
+        text += f"; {_login_advice(reference.registry)} as a user who may do this"
     elif response.status == 404:
         text += "; no such image, or you may not see it: check the name"
     elif response.status == 405:

@@ -35,13 +35,13 @@ def run_once(
             write_archive(image, [name], stream, host=image.platform)
         loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
     if not daemon.url:
-        return _by_program(daemon.kind, name, command, log, timeout)
+        return _run_by_program(daemon.kind, name, command, log, timeout)
     with open_client(daemon) as client:
         try:
             with _container(client, loaded.image_id, command) as container:
                 client.start(container)
-                with _killed_after(timeout, client, container):
-                    return _listen(client, container, log)
+                with _kill_after(timeout, client, container):
+                    return _read_log(client, container, log)
         finally:
             client.remove_image(name)
 
@@ -62,7 +62,7 @@ def _container(client: Any, image_id: str, command: Sequence[str]) -> Iterator[s
 
 
 @contextlib.contextmanager
-def _killed_after(seconds: float, client: Any, container: str) -> Iterator[None]:
+def _kill_after(seconds: float, client: Any, container: str) -> Iterator[None]:
     overdue = threading.Event()
 
     def kill() -> None:
@@ -80,7 +80,7 @@ def _killed_after(seconds: float, client: Any, container: str) -> Iterator[None]
             raise TimedOut(f"the container did not finish within {seconds:g} s")
 
 
-def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:
+def _read_log(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:
     last: deque[str] = deque(maxlen=LAST_LINES)
     pending = b""
     for piece in client.logs(container, stream=True, follow=True):
@@ -94,7 +94,7 @@ def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[in
     return int(client.wait(container)["StatusCode"]), "\n".join(last)
 
 
-def _by_program(
+def _run_by_program(
     program: str, name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
 ) -> tuple[int, str]:
     container = f"hatch-docker-check-{secrets.token_hex(6)}"

@@ -26,7 +26,7 @@ IDLE = 60                # seconds without a byte
 
 
 @dataclass(slots=True)
-class Served:
+class ServedImage:
     """A served image: its reference, the `login` (base64 of user:password), and the number of bytes sent."""
 
     reference: str
@@ -41,13 +41,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve_image(image: Image) -> Iterator[Served]:
+def serve_image(image: Image) -> Iterator[ServedImage]:
     """Serve an image on loopback during the block. Raises OSError if no port is free."""
     with _listen() as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         tag = image.digest.rpartition(":")[2]
         login = base64.b64encode(f"{REPOSITORY}:{secrets.token_hex()}".encode())
-        served = Served(f"{address}/{REPOSITORY}:{tag}", login)
+        served = ServedImage(f"{address}/{REPOSITORY}:{tag}", login)
         config = parse_manifest(image.manifest, "the manifest").config
         contents: dict[str, bytes | Layer] = {f"blobs/{layer.descriptor.digest}": layer for layer in image.layers}
         contents |= {f"blobs/{config.digest}": image.config}
@@ -84,7 +84,7 @@ def _listen() -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-def _answer(connection: socket.socket, contents: dict[str, bytes | Layer], image: Image, served: Served) -> None:
+def _answer(connection: socket.socket, contents: dict[str, bytes | Layer], image: Image, served: ServedImage) -> None:
     """Respond to one request and close the connection, early if a layer is damaged."""
     with contextlib.suppress(Exception), connection:
         connection.settimeout(IDLE)
@@ -99,10 +99,10 @@ def _answer(connection: socket.socket, contents: dict[str, bytes | Layer], image
                 return
         first, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")
-        given = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body: bytes | Layer | None = b"{}" if path == "/v2/" else contents.get(path.removeprefix(f"/v2/{REPOSITORY}/"))
         status, more, kind = "200 OK", "", "application/octet-stream"
-        if not secrets.compare_digest(given.get("authorization", "").encode(), b"Basic " + served.login):
+        if not secrets.compare_digest(headers.get("authorization", "").encode(), b"Basic " + served.login):
             status, body, more = "401 Unauthorized", b"{}", 'WWW-Authenticate: Basic realm="hatch-docker"\r\n'
         elif body is None:
             status, body = "404 Not Found", b"{}"

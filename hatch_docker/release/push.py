@@ -23,7 +23,7 @@ from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.plan.model import SignPlan
 
 if TYPE_CHECKING:
-    from hatch_docker.oci.push import FindRepository, Pushed, Target
+    from hatch_docker.oci.push import FindRepository, Target, UploadResult
     from hatch_docker.oci.registry import Remote
 
 KIND = "pushed"    # facts: a repository to which a blob was pushed, by registry and digest
@@ -236,7 +236,7 @@ def _to_repository(
     waiting = later.setdefault(name, []) if later is not None else None
     target = Target(remote, replace(first, tag="", digest=""), find, frozenset(present), later=waiting)
     if made and config and config not in present:
-        target = replace(target, new=True, made=made | {config})
+        target = replace(target, is_new=True, new_blobs=made | {config})
     try:
         try:
             pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=bool(made))
@@ -244,7 +244,7 @@ def _to_repository(
             if not present:
                 raise
             # The registry may have removed blobs: try again, and check for each blob whether it exists.
-            target = replace(target, known=frozenset(), made=frozenset(), new=False)
+            target = replace(target, known=frozenset(), new_blobs=frozenset(), is_new=False)
             pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=False)
     except DamagedBlobError:
         raise  # the caller makes the blob again, and then pushes again
@@ -254,7 +254,7 @@ def _to_repository(
     if not blobs <= set(present):
         older = [digest for digest in present if digest not in blobs]
         ctx.store.remember(PRESENT, key, [*sorted(blobs), *older][:MOST])
-    for digest in pushed.arrived:
+    for digest in pushed.added:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
     sent = pushed.sent + sum(attached) + tagged
     return PushResult(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
@@ -262,7 +262,7 @@ def _to_repository(
 
 def _deliver(
     target: Target, item: Image | Index, tags: Sequence[str], ctx: Context, on_pushed: OnPushed, *, together: bool
-) -> tuple[Pushed, Sequence[int], int]:
+) -> tuple[UploadResult, Sequence[int], int]:
     """Push an item, add its documents, and tag it. Return the push, the bytes sent for each document, and for tags.
 
     `together`: push blobs and documents in parallel. The tags always come last, so that an image which is pulled by a
@@ -271,7 +271,7 @@ def _deliver(
     from hatch_docker.oci.push import push_blobs, put_tags
 
     with ctx.progress.task(f"pushing to {target.name.name}", part=True) as task:
-        if together and target.new:
+        if together and target.is_new:
             work: list[Callable[[], Any]] = [
                 partial(push_blobs, target, item, task, manifest=False), partial(on_pushed, target),
             ]  # fmt: skip

@@ -83,5 +83,5 @@ def test_suite_is_read_from_the_first_file_that_names_it(files: dict[str, str], 
     future = Future[str]()
     reader = _SuiteReader(future)
     for path, text in files.items():
-        reader.see(file(path, text), io.BytesIO(text.encode()))
+        reader.read_entry(file(path, text), io.BytesIO(text.encode()))
     assert (future.result(0) if future.done() else None) == suite

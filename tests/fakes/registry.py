@@ -33,7 +33,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from hatch_docker.oci.model import Image, Index
-from hatch_docker.oci.push import FindRepository, Pushed, Target, push_blobs, put_tags
+from hatch_docker.oci.push import FindRepository, Target, UploadResult, push_blobs, put_tags
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote
 from tests.fakes.captured_output import MARK
@@ -463,7 +463,7 @@ FakeRegistry.handler = Handler
 
 def push(
     remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: FindRepository = lambda _digest: ""
-) -> Pushed:
+) -> UploadResult:
     """Push an image or index to the repository of some references: blobs, then manifests, then tags."""
     (name,) = {replace(reference, tag="", digest="") for reference in references}
     target = Target(remote, name, find)

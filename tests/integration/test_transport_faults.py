@@ -154,7 +154,7 @@ def test_push_after_a_lost_network_continues(server: Server, tmp_path: Path) -> 
         proxy.faults.clear()
         proxy.requests.clear()
         pushed = push(recorded.remote, made, [name(proxy, "a11/in:1")])
-        assert len(pushed.arrived) == count_sent_blobs(proxy) == 10 - arrived
+        assert len(pushed.added) == count_sent_blobs(proxy) == 10 - arrived
         assert count_blobs(server, "a11/in") == 10
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.oci.filesystem import KEPT_LIMIT, extract, merge_layers
+from hatch_docker.oci.filesystem import CONTENT_LIMIT, extract, merge_layers
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.model import Layer
 from tests.fakes.images import raw_layer
@@ -111,4 +111,4 @@ def test_deep_and_long_paths_are_refused() -> None:
     with pytest.raises(ImageError, match="too long"):
         merge_layers([raw_layer(("a", tarfile.SYMTYPE, "a/" * 3000))])
     with pytest.raises(ImageError, match="big and others of the layers are too large to keep in memory"):
-        merge_layers([layer(file("big", bytes(KEPT_LIMIT + 1)))], lambda path, file: file.read())
+        merge_layers([layer(file("big", bytes(CONTENT_LIMIT + 1)))], lambda path, file: file.read())

@@ -102,7 +102,7 @@ def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, rec
     push(recorded.remote, small_image(), [name(registry, "base:1")])
     registry.fault("POST", "from=base", status, times=9, headers={"www-authenticate": "Basic"})
     pushed = push(recorded.remote, small_image(), [name(registry)], find=lambda _digest: "base")
-    assert (len(pushed.arrived), pushed.mounted) == (2, 0)
+    assert (len(pushed.added), pushed.mounted) == (2, 0)
     assert push(recorded.remote, small_image(), [name(registry, "c:1")], find=lambda _digest: "none").mounted == 0
 
 

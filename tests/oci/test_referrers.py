@@ -16,7 +16,7 @@ from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.referrers import SETTLE, TWIN, Artifact, artifact_manifest, attach, fallback_tag, referrers
+from hatch_docker.oci.referrers import MIN_WAIT, NEW_WAIT, Artifact, artifact_manifest, attach, fallback_tag, referrers
 from hatch_docker.oci.registry import Remote
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry, Handler, push
@@ -185,7 +185,7 @@ def test_a_lost_update_is_written_again(registry: FakeRegistry, *, wait: bool) -
 
 
 @pytest.mark.parametrize(
-    ("new", "theirs", "seconds"), [(True, False, TWIN), (True, True, SETTLE), (False, False, SETTLE)]
+    ("new", "theirs", "seconds"), [(True, False, NEW_WAIT), (True, True, MIN_WAIT), (False, False, MIN_WAIT)]
 )  # fmt: skip
 def test_the_wait_until_others_have_written(registry: FakeRegistry, new: bool, theirs: bool, seconds: float) -> None:
     """It is short for a new image, to which only another push of the same image can attach; unless something is listed.
@@ -193,7 +193,7 @@ def test_the_wait_until_others_have_written(registry: FakeRegistry, new: bool, t
     if theirs:
         attach(target(registry), SUBJECT, [sbom("{theirs}")])
     clock = Clock()
-    attach(replace(target(registry, quick(clock)), new=new), SUBJECT, [sbom()])
+    attach(replace(target(registry, quick(clock)), is_new=new), SUBJECT, [sbom()])
     assert seconds <= clock.now < seconds + 0.1
     assert listed(registry) == [digest(sbom("{theirs}"))] * theirs + [digest(sbom())]
 

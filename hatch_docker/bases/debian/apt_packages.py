@@ -46,7 +46,7 @@ def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
         return [astuple(package) for package in read_status(text)]
 
     key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
-    return tuple(Package(*row) for row in ctx.store.remembered("dpkg", key, read))
+    return tuple(Package(*row) for row in ctx.store.recall_or_make("dpkg", key, read))
 
 
 def read_status(text: str) -> list[Package]:
@@ -81,7 +81,7 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
             packages = select_additions(step.names, offered, installed(base, ctx), partial(_read, suite), base.name)
             return [astuple(package)[:7] for package in packages]
 
-        return tuple(Package(*row) for row in ctx.store.remembered("additions", key, choose))
+        return tuple(Package(*row) for row in ctx.store.recall_or_make("additions", key, choose))
 
     return with_snapshot(suite, found)
 

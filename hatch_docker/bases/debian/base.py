@@ -185,7 +185,7 @@ def with_libraries(archive: PythonArchive, plan: BasePlan, ctx: Context) -> Pyth
     def read() -> dict[str, str]:
         return bundled_libraries(fetch_archive(archive, plan, ctx), archive.filename)
 
-    return replace(archive, bundled=tuple(ctx.store.remembered("bundled-libraries", key, read).items()))
+    return replace(archive, bundled=tuple(ctx.store.recall_or_make("bundled-libraries", key, read).items()))
 
 
 def merged(layers: Sequence[DebianLayer]) -> DebianLayer:

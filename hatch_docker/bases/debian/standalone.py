@@ -106,7 +106,7 @@ def find_archive(plan: BasePlan, platform: Platform, ctx: Context) -> PythonArch
         found = _newest(own, platform, _local(mirror))
     elif release:
         key = key_of("python archive", ARCHIVE_RECIPE, mirror, release, own.python, str(platform))
-        found = ctx.store.remembered("python-archive", key, lambda: _released(own, platform, mirror, ctx))
+        found = ctx.store.recall_or_make("python-archive", key, lambda: _released(own, platform, mirror, ctx))
     else:
         raise BaseImageError(
             f"base {plan.name}: a mirror has many releases; set [tool.hatch-docker.standalone] release to one of them, "

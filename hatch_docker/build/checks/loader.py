@@ -88,7 +88,7 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
     programs: dict[str, None] = {}
     scripts: dict[str, str] = {}
     for number, layer in enumerate(layers):
-        found = NativeReader(ctx.store, layer, whole=number >= base).remembered()
+        found = NativeReader(ctx.store, layer, whole=number >= base).result()
         for path, below in found["gone"]:
             for table in (names, links, texts, code, programs, scripts):
                 for other in list(table):  # "" is the root (layer.md)
@@ -121,7 +121,7 @@ class NativeReader(LayerReader):
         self._found |= {"programs": [], "scripts": {}}
         self._records: list[tuple[str, str, bytes]] = []  # of each wheel: title, site-packages directory, RECORD
 
-    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+    def read_entry(self, entry: Entry, stream: BinaryIO | None) -> None:
         """Record an entry of the layer, if the loader uses it."""
         path, found = entry.path, self._found
         if entry.kind in ("whiteout", "opaque"):
@@ -150,7 +150,7 @@ class NativeReader(LayerReader):
                 line = (start + stream.read(_LINE)).partition(b"\n")[0]
                 found["scripts"][path] = line[2:].decode(errors="replace").strip()
 
-    def found(self) -> dict[str, Any]:
+    def fact(self) -> dict[str, Any]:
         """Return the result for the layer, as JSON. The owners of ELF files are read from the wheels' RECORD files."""
         code: dict[str, dict[str, Any]] = self._found["code"]
         for read in code.values():

@@ -73,7 +73,7 @@ class _Tree:
     def files(self, layer: Layer) -> frozenset[str]:
         """Return the files of a layer that may be modules."""
         key = key_of(RECIPE, layer.diff_id)
-        return frozenset(self.ctx.store.remembered(FILES, key, partial(_module_files, layer)))
+        return frozenset(self.ctx.store.recall_or_make(FILES, key, partial(_module_files, layer)))
 
     def find(self, paths: Sequence[str]) -> tuple[str, Layer] | None:
         """Return the first of `paths` in the last layer that has one, and this layer; None if no layer has any.

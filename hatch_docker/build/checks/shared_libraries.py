@@ -125,7 +125,7 @@ def _loaded_by_import(need: MissingLibrary, built: BuiltImage, ctx: Context) -> 
 
     if not need.owner or "/site-packages/" not in need.path:
         return ()
-    return ctx.store.remembered("native-loaded", key_of(RECIPE, layer.diff_id, need.owner), read)
+    return ctx.store.recall_or_make("native-loaded", key_of(RECIPE, layer.diff_id, need.owner), read)
 
 
 def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:

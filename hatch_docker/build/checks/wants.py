@@ -71,7 +71,7 @@ def find_missing_runtime_files(built: BuiltImage, ctx: Context) -> list[str]:
     key = key_of(RECIPE, [layer.diff_id for layer in built.image.layers], base, names)
     return [
         f"{reason}, which the image lacks: {advice(name, built.base, ctx)}"
-        for reason, name in ctx.store.remembered(KIND, key, find)
+        for reason, name in ctx.store.recall_or_make(KIND, key, find)
     ]
 
 

@@ -18,7 +18,7 @@ from hatch_docker.core.http.responses import explain
 from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote, refuse
+from hatch_docker.oci.registry import Remote, response_error
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.release.sessions import close_sessions, open_session
 from hatch_docker.wheels.index import Indexes, SimpleIndex, read_indexes, with_keyring
@@ -122,9 +122,9 @@ def _check_repository(name: str, push: bool, setup: Setup) -> Report:
         if push:
             remote.sessions[reference.name] = open_session(remote, reference)
         else:
-            answer = remote.ask_manifest(reference, "HEAD")
+            answer = remote.request_manifest(reference, "HEAD")
             if answer.status != 200:
-                raise refuse(reference, answer)
+                raise response_error(reference, answer)
     except RegistryError as error:
         transient = "; check that the address is right" if isinstance(error, TransientError) else ""
         advice = transient if push else f"; {NO_REGISTRY_HINT}"

@@ -11,7 +11,7 @@ from hatch_docker.cli.inspect.model import TITLES, File, ImageContents
 from hatch_docker.cli.inspect.reader import NamedImage
 from hatch_docker.cli.inspect.text import MOST
 from hatch_docker.core.text import megabytes
-from hatch_docker.oci.diff import changed
+from hatch_docker.oci.diff import changed_items
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -78,7 +78,7 @@ def compare(old: ImageContents, new: ImageContents) -> Difference:
 
 
 def _rows(old: Rows, new: Rows) -> Iterator[Change]:
-    for name, before, after in changed(old, new, by=lambda row: row[0]):
+    for name, before, after in changed_items(old, new, by=lambda row: row[0]):
         (old_value, old_size), (new_value, new_size) = before or (None, 0), after or (None, 0)
         yield Change(name, old_value, new_value, old_size, new_size)
 
@@ -108,7 +108,7 @@ def _settings(contents: ImageContents) -> Rows:
 
 def _files(old: ImageContents, new: ImageContents) -> Iterator[Change]:
     before, after = ({file.path: file for file in contents.files if file.present} for contents in (old, new))
-    for path, was, now in changed(before, after, by=lambda file: (file.digest, file.mode, file.owner)):
+    for path, was, now in changed_items(before, after, by=lambda file: (file.digest, file.mode, file.owner)):
         contents, file = (old, was) if now is None else (new, now)
         assert file is not None
         yield Change(

@@ -138,7 +138,7 @@ def permissions_of(image: Image, members: Sequence[LayerMember], package_files: 
     user, group = _user(image, package_files.texts.get(USERS, ""))
     owners: dict[str, tuple[int, int]] = {}
     setuid, writable, everybody = [], [], []
-    for member in sorted((member for member in members if member.shown), key=lambda item: item.entry.path.split("/")):
+    for member in sorted((member for member in members if member.visible), key=lambda item: item.entry.path.split("/")):
         entry = member.entry
         if entry.kind == "symlink":
             continue

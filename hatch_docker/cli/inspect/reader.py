@@ -71,7 +71,7 @@ def read_contents(image: Image, *, hashed: bool = False) -> ImageContents:
         return hashing.hash.digest()
 
     members, sizes = list_members(image.layers, read_file)
-    present = {member.entry.path: member for member in members if member.shown}
+    present = {member.entry.path: member for member in members if member.visible}
     metadata = {path: value for path, value in package_files.metadata.items() if path in present}
     history = _history(image)
     python = _python_version(image, metadata, present)
@@ -205,8 +205,8 @@ def _files(
         entry, kind = member.entry, history[member.layer][0]
         if entry.kind == "directory":
             continue
-        package = owners.owner(entry.path) if member.shown else -1
-        if not member.shown:
+        package = owners.owner(entry.path) if member.visible else -1
+        if not member.visible:
             kind = REMOVED
         elif not kind:
             path = entry.path

@@ -17,7 +17,7 @@ INTERVAL = 24 * 3600           # seconds between two prunings at the end of buil
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PruneResult:
     """Result of `prune`. `kept_bytes` are in the cache now; `used_bytes` of them were used within the grace period."""
 
     removed: int
@@ -35,7 +35,7 @@ class Entry:
     path: Path
 
 
-def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES, grace: float = GRACE) -> Pruned:
+def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES, grace: float = GRACE) -> PruneResult:
     """Remove entries last used more than `max_age` seconds ago, then the oldest until at most `max_bytes` are left.
 
     An entry used within the last `grace` seconds is kept: another build may be reading it. The age of a time in the
@@ -54,7 +54,7 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
         store.discard(item.path)
         kept -= item.size
         removed += 1
-    return Pruned(removed, total - kept, kept, used)
+    return PruneResult(removed, total - kept, kept, used)
 
 
 def prune_now_and_then(store: Store) -> None:

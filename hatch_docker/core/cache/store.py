@@ -266,7 +266,7 @@ class Store:
                 stream.close()
                 _rename(temporary, path)
 
-    def remembered(self, kind: str, key: str, make: Callable[[], Fact]) -> Fact:
+    def recall_or_make(self, kind: str, key: str, make: Callable[[], Fact]) -> Fact:
         """Return the JSON value stored under a key. If there is none, call `make` and store its result."""
         known: Fact | None = self.recall(kind, key)
         if known is None:

@@ -253,7 +253,7 @@ def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: Inpu
     unversioned = compiler.debs is not None and compiler.debs.packages is None  # nothing tells another compiler
     if unversioned or inputs.ctx.no_cache or store.uses_shared:
         return step
-    own = store.remembered(CACHE_NAME, CACHE_NAME, lambda: random.token_hex(16))
+    own = store.recall_or_make(CACHE_NAME, CACHE_NAME, lambda: random.token_hex(16))
     requires = [pinned.sha256 for pinned in step.job.requires]
     interpreter = inputs.base.interpreter.path, inputs.base.interpreter_trust_key
     key = key_of(own, str(inputs.project.root.resolve()), step.group.name, compiler.key, *interpreter, requires)

@@ -39,7 +39,7 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
     """Return the findings in an image: path -> (number of the layer, finding). Later layers win (layer.md)."""
     merged: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, layer in enumerate(layers):
-        found: Findings = InventoryReader(ctx.store, layer).remembered()
+        found: Findings = InventoryReader(ctx.store, layer).result()
         for path, finding in found.items():
             if finding["kind"] in ("whiteout", "opaque"):
                 gone = [other for other in merged if other.startswith(f"{path}/") or path in ("", other)]
@@ -58,7 +58,7 @@ class InventoryReader(LayerReader):
         self._removed: dict[str, dict[str, Any]] = {}
         self._found: dict[str, dict[str, Any]] = {}
 
-    def see(self, entry: Entry, stream: BinaryIO | None) -> None:
+    def read_entry(self, entry: Entry, stream: BinaryIO | None) -> None:
         """Add the finding of an entry, if there is one."""
         path = entry.path
         if entry.kind in ("whiteout", "opaque"):
@@ -68,7 +68,7 @@ class InventoryReader(LayerReader):
         elif stream is not None and entry.size <= LIMIT and (read := reader(path)):
             self._found[path] = read(path, stream.read(entry.size))
 
-    def found(self) -> Findings:
+    def fact(self) -> Findings:
         """Return all findings, removals first: whiteouts apply to lower layers only, not to files of this layer."""
         return self._removed | self._found
 

@@ -248,7 +248,7 @@ def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
 
     where = [sdist.subdirectory] if sdist.subdirectory else []
     key = key_of(SDIST_RECIPE, sdist.name, sdist.digest, *where)
-    content, requires, backend, backend_path, table = ctx.store.remembered("sdist", key, read)
+    content, requires, backend, backend_path, table = ctx.store.recall_or_make("sdist", key, read)
     system = tuple(requires), backend, tuple(backend_path)
     return with_table(Sdist(sdist.open, sdist.name, content, *system, table, sdist.subdirectory), ctx.store)
 

@@ -154,7 +154,7 @@ def _locked_pins(
         rows = [[*astuple(package)[:3], sorted(package.sha256), package.index, package.git] for package in packages]
         key = _key(lock, target, [rows, indexes.identity()])
         make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx, pin_direct)
-    pins = _pins_of_fact(ctx.store.remembered(_FACT, key, lambda: _fact_of(make(), root)), root)
+    pins = _pins_of_fact(ctx.store.recall_or_make(_FACT, key, lambda: _fact_of(make(), root)), root)
     if all(_is_unchanged(pin) for pin in pins):
         return pins
     pins = make()
