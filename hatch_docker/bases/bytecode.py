@@ -110,10 +110,7 @@ SourceFile = tuple[str, Content]
 
 
 class Sandbox(Protocol):
-    """Function that runs a command in a sandbox with the root directory `root`.
-
-    `directory` of the host is mounted there at `cwd`, writable.
-    """
+    """Function that runs a command in a sandbox on the tree `root`. The host's `directory` is at `cwd`, writable."""
 
     def __call__(
         self, root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str
@@ -204,9 +201,9 @@ def _count_files(directory: Path, total: int, advance: Advance) -> Iterator[None
     def count() -> None:
         nonlocal done
         while not over.wait(0.2):
-            there = sum(path.name.isdigit() for path in directory.iterdir())
-            advance(max(0, there - done))
-            done = max(done, there)
+            count_now = sum(path.name.isdigit() for path in directory.iterdir())
+            advance(max(0, count_now - done))
+            done = max(done, count_now)
 
     thread = threading.Thread(target=count, daemon=True)
     thread.start()
@@ -241,10 +238,7 @@ def _run(
 
 
 def _read_output(path: Path) -> bytes | None:
-    """Return the bytes of a .pyc that the interpreter wrote, None if there is none.
-
-    An untrusted interpreter may write a symlink, a FIFO or a huge file instead: these raise BaseImageError.
-    """
+    """Return a .pyc that was written, else None. Raises BaseImageError for a symlink, a FIFO or a huge file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -105,7 +105,7 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
 
 def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", source: str = "") -> Base:
-    """Return an existing image as a base. `digest` and `source` are fields of `Base`; the image's digest by default.
+    """Return an existing image as a base. `digest`: see `Base`; by default the image's. `source`: see `Base`.
 
     Raises BaseImageError if the image has no usable Python.
     """

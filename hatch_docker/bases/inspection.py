@@ -75,8 +75,8 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
     from hatch_docker.oci.filesystem import extract
 
     def readers_of(layer: Layer) -> list[LayerReader]:
-        made: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.layer_readers]
-        return [reader for reader in made if reader is not None]
+        readers: list[Any] = [make_reader(ctx, layer) for make_reader in ctx.layer_readers]
+        return [reader for reader in readers if reader is not None]
 
     def make(root: Path) -> FileDigests:
         written: dict[str, bytes] = {}
@@ -147,10 +147,7 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
 
 
 def _read_part(path: str, stream: BinaryIO) -> bytes | None:
-    """Return the needed part of a file, None if no part is needed.
-
-    This is the whole of a text file; of a program or library the first 64 bytes and all strings like a version.
-    """
+    """Return the needed part of a file, else None: a text as a whole; the start of a program, and its versions."""
     if path in _TEXTS:
         text = stream.read(TEXT_LIMIT + 1)
         if len(text) > TEXT_LIMIT:
@@ -193,8 +190,7 @@ def _find_python(
 
 
 def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
-    """Return PY_VERSION, a string in the interpreter or in its libpython, and the ABI flags in the interpreter's name.
-    """
+    """Return PY_VERSION, a string in the interpreter or its libpython, and the ABI flags in the interpreter's name."""
     own, short = path.rpartition("/python")[2], path.rpartition("/python")[2].rstrip("td")
     prefix = path.rpartition("/bin/")[0]
     libraries = [

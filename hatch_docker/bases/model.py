@@ -49,7 +49,7 @@ class Base:
 
     `digest` is the digest that `name` resolves to: of the index, if there is one, because tools that look for newer
     bases compare this digest. `contents` and `kinds` have one item for each layer, as in the receipt. With `plan` and
-    `source`, the same base can be opened for another architecture (`open.compiler_tree`). `made_of` has kind and key
+    `source`, the same base can be opened for another architecture (`open.compiler_tree`). `fact_keys` has kind and key
     of each fact in the store from which a Debian base was made.
     """
 
@@ -68,7 +68,7 @@ class Base:
     cached: bool = True                       # False if a part of the base was made or downloaded in this build
     hashes: Mapping[str, str] = field(default_factory=dict)    # debian: "libc6 2.41-12 amd64" -> the digest of its .deb
     source: str = ""                          # registry: repository@digest of the index that named this image
-    made_of: tuple[tuple[str, str], ...] = ()
+    fact_keys: tuple[tuple[str, str], ...] = ()
     builder: Base | None = None               # build.base: the base in which the wheels are built
     archive: tuple[str, str] = ("", "")       # standalone: name and digest of the archive with the Python
     bundled: Mapping[str, str] = field(default_factory=dict)   # standalone: library -> version, in that archive
@@ -137,10 +137,7 @@ def follow_links(path: str, readlink: Callable[[str], str | None]) -> str:
 
 
 def numeric_user(user: str, base: Base) -> str:
-    """Return a user as "UID:GID", because Kubernetes' runAsNonRoot needs numbers. Raises ConfigError for unknown names.
-
-    A numeric user stays as it is.
-    """
+    """Return a user as numbers, which runAsNonRoot of Kubernetes requires. Raises ConfigError for an unknown name."""
     name, colon, group = user.partition(":")
     if name.isdigit() and (not colon or group.isdigit()):
         return user

@@ -46,10 +46,10 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
 
 def check_builder(builder: Base, base: Base) -> None:
     """Raise BaseImageError, naming both bases, if code compiled in `builder` does not run on `base`."""
-    there, here = builder.interpreter, base.interpreter
-    if there.name != here.name:
+    built_on, runs_on = builder.interpreter, base.interpreter
+    if built_on.name != runs_on.name:
         raise BaseImageError(
-            f"build.base {builder.name} has Python {there.build}, and base {base.name} has {here.build}: choose "
+            f"build.base {builder.name} has Python {built_on.build}, and base {base.name} has {runs_on.build}: choose "
             "two images with the same Python"
         )
     (kind, version), (runs, limit) = builder.libc, base.libc
@@ -70,10 +70,9 @@ def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tupl
 
 
 def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | None:
-    """Return a base whose interpreter runs on this machine and compiles for `base`.
+    """Return `base` if its interpreter runs on this machine, else the same base for this machine's architecture.
 
-    This is `base` itself if it has this machine's architecture, else the same base for this machine. Returns None and
-    warns if there is none.
+    Returns None and warns if there is none.
     """
     host = runnable_platform()
     if host is not None and base.platform.architecture == host.architecture:

@@ -119,14 +119,14 @@ def watch(tree: Path, ctx: Context, work: Callable[[], Made]) -> Made:
     if files is None:
         return work()
     try:
-        made = work()
+        result = work()
     finally:
         opened = files.end()
     if opened:
         assert isinstance(ctx.store, SharedStore)
         shared = ctx.store.shared
         shared.opened_files.setdefault(tree, set(shared.whole_trees.get(tree.name, ()))).update(opened)
-    return made
+    return result
 
 
 def keep_partial_trees(ctx: Context) -> list[Layer]:

@@ -269,7 +269,7 @@ def _note_unused_facts(built: Iterable[BuiltImage], ctx: Context) -> None:
             ctx.store.recall(named.FILES, key_of(named.RECIPE, layer.diff_id))
             for whole in (False, True):
                 ctx.store.recall(loader.KIND, key_of(loader.RECIPE, layer.diff_id, whole))
-        for kind, key in result.base.made_of:
+        for kind, key in result.base.fact_keys:
             ctx.store.recall(kind, key)
 
 

@@ -152,16 +152,16 @@ def make_artifact(facts: Mapping[tuple[str, str], Any], layers: Iterable[Layer])
     data = b"".join(map(compressor.compress, pieces)) + compressor.flush()
     if len(data) > LIMIT or len(text) > UNPACKED or len(named) > MOST:
         raise ImageError(f"the shared cache would have {len(data)} bytes, too many")
-    listed = tuple(named[digest] for digest in sorted(named))
+    ordered = tuple(named[digest] for digest in sorted(named))
     manifest = canonical_json({
         "schemaVersion": 2, "mediaType": OCI.manifest, "artifactType": ARTIFACT,
         "config": Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY)).to_json(),
         "layers": [
             Descriptor(FACTS, digest_of(data), len(data)).to_json(),
-            *(layer.descriptor.to_json() for layer in listed),
+            *(layer.descriptor.to_json() for layer in ordered),
         ],
     })  # fmt: skip
-    return CacheArtifact(manifest, text, data, listed)
+    return CacheArtifact(manifest, text, data, ordered)
 
 
 def read_manifest(data: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]:

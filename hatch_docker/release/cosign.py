@@ -82,8 +82,8 @@ class Cosign:
 
     def registry(self, name: Reference) -> tuple[str, ...]:
         """Return the flag for a registry with plain HTTP. For loopback addresses cosign needs no flag."""
-        listed = {item.strip() for item in self.ctx.environ.get(INSECURE, "").split(",")}
-        return ("--allow-http-registry",) if name.registry in listed else ()
+        insecure = {item.strip() for item in self.ctx.environ.get(INSECURE, "").split(",")}
+        return ("--allow-http-registry",) if name.registry in insecure else ()
 
     def key(self, key: str) -> str:
         """Return a key as an argument of cosign: a path, `env://NAME`, or the address of a key store."""

@@ -139,8 +139,8 @@ def _dependencies(
         found += [_deb(title, base.suite, digest) for title, digest in sorted(base.hashes.items())]
         found += [_pin(pin) for pin in image.pins]
     uris = {resource.get("uri") for resource in found}
-    for (kind, *what), digest in sorted(row for row in used.items() if row[0][0] != "base"):
-        tool = _deb(what[0], what[1], digest) if kind == "deb" else _file(what[0], what[1], what[2], digest)
+    for (kind, *parts), digest in sorted(row for row in used.items() if row[0][0] != "base"):
+        tool = _deb(parts[0], parts[1], digest) if kind == "deb" else _file(parts[0], parts[1], parts[2], digest)
         if tool["uri"] not in uris:
             found.append({**tool, "annotations": {"stage": "builder"}})
     return [resource for number, resource in enumerate(found) if resource not in found[:number]]

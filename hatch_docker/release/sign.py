@@ -74,25 +74,25 @@ def _sign_subject(signer: Signer, subject: Descriptor, documents: Mapping[str, b
     name = str(target.name.pinned(subject.digest))
     identity = key_identity(signer.plan, signer.cosign.root, ctx.environ)
     key = key_of(1, name, identity, signer.plan.log, {kind: digest_of(data) for kind, data in documents.items()})
-    listed = referrers(target, subject.digest)
+    attached = referrers(target, subject.digest)
     known = ctx.store.recall(KIND, key)
-    if known and set(known) <= listed.keys():
+    if known and set(known) <= attached.keys():
         return
     signer.run(*signer.arguments("sign"), name)
-    _attest(signer, name, documents, listed=_as_referrer(target, subject, ".att") is not None)
+    _attest(signer, name, documents, has_attestations=_as_referrer(target, subject, ".att") is not None)
     manifests = [manifest for tag in _TAGS if (manifest := _as_referrer(target, subject, tag))]
-    attach_manifests(target, subject, [manifest for manifest in manifests if digest_of(manifest) not in listed])
+    attach_manifests(target, subject, [manifest for manifest in manifests if digest_of(manifest) not in attached])
     ctx.store.remember(KIND, key, [digest_of(manifest) for manifest in manifests])
 
 
-def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, listed: bool) -> None:
+def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, has_attestations: bool) -> None:
     """Sign the documents as attestations, except documents that this key has signed: cosign would add a second one.
 
-    `listed`: the image already has attestations. If not, existing ones need not be read.
+    `has_attestations`: if False, there are no attestations that have to be read.
     """
     with temporary_directory() as temporary:
         public = temporary / "key.pub"
-        check = listed and bool(documents and signer.plan.key)
+        check = has_attestations and bool(documents and signer.plan.key)
         if check:
             public.write_text(signer.run("public-key", "--key", signer.cosign.key(signer.plan.key)), encoding="utf-8")
         for kind, data in documents.items():

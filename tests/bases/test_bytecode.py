@@ -110,8 +110,8 @@ def test_invalid_sources_are_skipped(capfd: pytest.CaptureFixture[str]) -> None:
         ("latin.py", "# coding: latin-1\nx = 'é'\n".encode("latin-1")),
         ("warned.py", b"x = '\\d'\nassert (x, 'never')\n"),
     ]  # fmt: skip
-    made = compile_sources([unit], ROOT, HOST)
-    assert sorted(made) == [bytecode_path(name, HOST) for name in ("empty.py", "latin.py", "warned.py")]
+    compiled = compile_sources([unit], ROOT, HOST)
+    assert sorted(compiled) == [bytecode_path(name, HOST) for name in ("empty.py", "latin.py", "warned.py")]
     assert capfd.readouterr() == ("", "")
 
 

@@ -243,8 +243,8 @@ def test_base_made_by_this_command_is_not_cached(tmp_path: Path) -> None:
     """With --no-cache the base was made before, to read the metadata."""
     plan, ctx = BasePlan("debian", "debian:trixie", "trixie"), dataclasses.replace(context(tmp_path), lazy=True)
     ctx.store.remember(SNAPSHOT, snapshot_key("trixie", "amd64"), {"time": time.time()})
-    made = base_of(registry_plan("python:3.13"), python_image(), ctx)
-    remember_base(dataclasses.replace(made, plan=plan), GZIP, ctx)
+    base = base_of(registry_plan("python:3.13"), python_image(), ctx)
+    remember_base(dataclasses.replace(base, plan=plan), GZIP, ctx)
     for environ in ({}, {"HATCH_DOCKER_NO_CACHE": "1"}):
         opened = open_base(plan, AMD64, dataclasses.replace(ctx, environ=environ), compression=GZIP)
         assert opened.cached is not bool(environ)

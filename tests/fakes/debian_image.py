@@ -74,7 +74,7 @@ def _python(cache: Path, work: Path) -> Iterator[Entry]:
     plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
     suite = Suite(plan, SUITE, host_platform().architecture, ctx)
     (packages,) = with_snapshot(suite, lambda indexes: pin(suite, indexes, [builder_step(plan, SUITE, ())]))
-    made: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for deb in open_debs(suite, [package for package in packages if PYTHON in package.name]):
         for entry, content in deb.members():
             parts = entry.path.split("/")
@@ -82,10 +82,10 @@ def _python(cache: Path, work: Path) -> Iterator[Entry]:
                 continue
             path = "/".join(["usr", "local", *parts[1:]])
             target = entry.target.replace("usr/", "usr/local/", 1) if entry.kind == "hardlink" else entry.target
-            made[path] = replace(entry, path=path, target=target, content=content.read() if content else None)
+            entries[path] = replace(entry, path=path, target=target, content=content.read() if content else None)
     for name in ("python", "python3"):
-        made[f"usr/local/bin/{name}"] = Entry(f"usr/local/bin/{name}", "symlink", 0o777, 0, target=PYTHON)
-    yield from made.values()
+        entries[f"usr/local/bin/{name}"] = Entry(f"usr/local/bin/{name}", "symlink", 0o777, 0, target=PYTHON)
+    yield from entries.values()
 
 
 def installed_python(program: Path) -> Iterator[Entry]:

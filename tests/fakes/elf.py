@@ -34,9 +34,9 @@ def make_elf(
                           0, 0)  # fmt: skip
     data = bytearray(total)
     table = b"".join(
-        struct.pack(f"{order}IIQQQQQQ", what, 4, at, at, at, length, length, 8) if wide
-        else struct.pack(f"{order}IIIIIIII", what, at, at, at, length, length, 4, 8)
-        for what, at, length in segments
+        struct.pack(f"{order}IIQQQQQQ", kind_of_segment, 4, at, at, at, length, length, 8) if wide
+        else struct.pack(f"{order}IIIIIIII", kind_of_segment, at, at, at, length, length, 4, 8)
+        for kind_of_segment, at, length in segments
     )
     data[: len(header + table)] = header + table
     data[STRINGS : STRINGS + len(strings)] = strings

@@ -150,8 +150,8 @@ def test_provenance_has_no_paths_logins_or_values(tmp_path: Path) -> None:
 
 
 def test_provenance_is_deterministic(tmp_path: Path) -> None:
-    one, two = (valid_statement(*fake_image(tmp_path / name)) for name in ("a", "b"))
-    assert json.dumps(one) == json.dumps(two)
+    first, second = (valid_statement(*fake_image(tmp_path / name)) for name in ("a", "b"))
+    assert json.dumps(first) == json.dumps(second)
 
 
 def test_rebased_image_has_original_image_as_material(tmp_path: Path) -> None:

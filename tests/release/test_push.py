@@ -68,12 +68,12 @@ def test_removed_image_of_an_index_is_pushed_again(registry: FakeRegistry, ctx: 
     """Clean-up jobs of registries remove untagged images. Only the missing image is sent."""
     index = small_index()
     push_to_all(index, [f"{registry.host}/app"], TAGS, ctx)
-    gone = index.images[1]
-    del registry.repository("app").manifests[gone.digest]
+    removed = index.images[1]
+    del registry.repository("app").manifests[removed.digest]
     registry.requests.clear()
     (done,) = push_to_all(index, [f"{registry.host}/app"], TAGS, ctx)
-    assert (done.error, done.sent) == ("", len(gone.manifest))
-    assert gone.digest in registry.repository("app").manifests
+    assert (done.error, done.sent) == ("", len(removed.manifest))
+    assert removed.digest in registry.repository("app").manifests
     assert registry.count("PUT", "") == 1
 
 

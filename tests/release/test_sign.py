@@ -77,9 +77,9 @@ class FakeCosign:
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry(referrers=True) as made:
-        push(Remote(Client({}, silent()), {}), IMAGE, [parse_reference(f"{made.host}/app:1")])
-        yield made
+    with FakeRegistry(referrers=True) as fake:
+        push(Remote(Client({}, silent()), {}), IMAGE, [parse_reference(f"{fake.host}/app:1")])
+        yield fake
 
 
 @pytest.fixture

@@ -75,15 +75,15 @@ def make_debian_base(
 def _base(suite: Suite, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
     plan = suite.plan
     python = suite_python(plan, suite.codename)
-    made_of: list[tuple[str, str]] = []
-    steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename), made_of) if step]
+    fact_keys: list[tuple[str, str]] = []
+    steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename), fact_keys) if step]
     versions = {package.name: package.version for package in steps[0]}
     archive = find_archive(plan, platform, suite.ctx) if plan.standalone else None
     interpreter = archive.interpreter if archive else Interpreter(
         f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"])
     )
     contents = [tuple(f"{package.name} {package.version}" for package in step) for step in steps]
-    made: list[DebianLayer] = []
+    layers: list[DebianLayer] = []
     cached = True
     additions: list[tuple[Layer, History]] = []
 
@@ -91,8 +91,8 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         nonlocal cached
         layer, known = make_once(suite.ctx, key, compression, assemble, title=f"making the base {suite.name}")
         cached = cached and known
-        made.append(layer)
-        made_of.append((KIND, key))
+        layers.append(layer)
+        fact_keys.append((KIND, key))
         addition = layer_of(suite.ctx, key, compression, layer, assemble)
         additions.append((addition, History(f"hatch-docker: {plan.name}", comment)))
 
@@ -101,21 +101,21 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
     if archive:
         archive, below = with_libraries(archive, plan, suite.ctx), additions[0][0]
         bundled = dict(archive.bundled)
-        add_python(suite, archive, platform, compression, made[0], below, add)
+        add_python(suite, archive, platform, compression, layers[0], below, add)
         contents.insert(1, (f"cpython {interpreter.build}",))
     for step in steps[1:]:
-        add(*_packages_layer(suite, step, merged(made), compression), "runtime.packages")
-    created = max(item.created for item in made)
+        add(*_packages_layer(suite, step, merged(layers), compression), "runtime.packages")
+    created = max(item.created for item in layers)
     image = build_image(scratch(platform), additions, Settings(env=ENV), created, {})
     return Base(
         plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
         libc=("glibc", upstream_version(versions["libc6"])),
         users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
-        directories=frozenset(path for item in made for path in item.directories),
-        symlinks={path: target for item in made for path, target in item.symlinks.items()},
+        directories=frozenset(path for item in layers for path in item.directories),
+        symlinks={path: target for item in layers for path, target in item.symlinks.items()},
         suite=suite.codename, kinds=("base",) * (1 + bool(archive)) + ("system",) * (len(steps) - 1), cached=cached,
         contents=tuple(contents), archive=(archive.filename, archive.digest) if archive else ("", ""), bundled=bundled,
-        hashes={package.title: package.digest for step in steps for package in step}, made_of=tuple(made_of),
+        hashes={package.title: package.digest for step in steps for package in step}, fact_keys=tuple(fact_keys),
     )  # fmt: skip
 
 
@@ -147,12 +147,12 @@ def _base_layer(
 
 
 def add_python(
-    suite: Suite, archive: PythonArchive, platform: Platform, compression: Compression, made: DebianLayer, below: Layer,
-    add: Callable[[str, Assemble, str], None],
+    suite: Suite, archive: PythonArchive, platform: Platform, compression: Compression, base_layer: DebianLayer,
+    below: Layer, add: Callable[[str, Assemble, str], None],
 ) -> None:
     """Add the layer with the files of an archive, and with .pyc files if its Python can run in the sandbox here."""
     ctx, slim = suite.ctx, suite.plan.slim
-    key = key_of("python layer", LAYER_RECIPE, PYTHON_RECIPE, made.facts.diff_id, archive.digest, slim)
+    key = key_of("python layer", LAYER_RECIPE, PYTHON_RECIPE, base_layer.facts.diff_id, archive.digest, slim)
 
     def assemble(place: Path, *, compiled: bool = True) -> LayerContents:
         extract([below], place)
@@ -168,7 +168,7 @@ def add_python(
                 )
                 compiler = base_tree(own, ctx), own.interpreter
             entries |= compiled_modules(entries, archive.interpreter, compiler, ctx.progress, ctx.sandbox)
-        return finish_layer(entries, archive, made)
+        return finish_layer(entries, archive, base_layer)
 
     try:
         add(key_of(key, compression.identity, True), assemble, f"Python of {archive.filename}")
@@ -226,10 +226,10 @@ def builder_root(
     target = Suite(plan, suite, platform.architecture, ctx, keyring)
     python = suite_python(plan, suite)
     step = builder_step(plan, suite, packages)
-    made_of: list[tuple[str, str]] = []
+    fact_keys: list[tuple[str, str]] = []
 
     def tree_of(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
-        (found,) = pin(target, indexes, [step], made_of)
+        (found,) = pin(target, indexes, [step], fact_keys)
         key = builder_key(_ids(found))
         if not unpacked:
             return Path(key), found
@@ -257,8 +257,8 @@ def builder_root(
 
     tree, found = with_snapshot(target, tree_of)
     note_used(((package.title, package.digest) for package in found), suite, ctx)
-    if made_of:
-        note_builder(step, suite, platform, made_of[-1][1], ctx)
+    if fact_keys:
+        note_builder(step, suite, platform, fact_keys[-1][1], ctx)
     return tree
 
 

@@ -56,8 +56,7 @@ def is_young(snapshot: Mapping[str, Any], now: float) -> bool:
 
 
 def note_builder(step: Step, suite: str, platform: Platform, resolution: str, ctx: Context) -> None:
-    """Put the key of a builder root's resolution into the shared cache, unless the cache has it from a young snapshot.
-    """
+    """Put the key of a builder root's resolution into the shared cache, unless it has a young fact with this key."""
     snapshot = recall_snapshot(ctx.store, suite, platform.architecture) if ctx.image_lock is None else None
     if snapshot is None:
         return
@@ -107,10 +106,7 @@ def note_used(packages: Iterable[tuple[str, str]], suite: str, ctx: Context) -> 
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
-    """Return the base of a `debian:` plan from the cache.
-
-    Returns None if the cache has no base that was made from the present image lock or from the young snapshot.
-    """
+    """Return the base of a `debian:` plan, None if the cache has none for the image lock or for a young snapshot."""
     origin = _origin(plan, platform, ctx, young=True)
     fact = ctx.store.recall(KIND, _key(plan, platform, compression, ctx)) if origin is not None else None
     if fact is None or fact["snapshot"] != origin:
@@ -131,7 +127,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
         directories=frozenset(fact["directories"]), symlinks=fact["symlinks"], suite=plan.location,
         contents=tuple(tuple(row) for row in fact["contents"]), kinds=tuple(fact["kinds"]),
         archive=(fact["archive"][0], fact["archive"][1]), bundled=fact["bundled"],
-        hashes=fact["hashes"], made_of=tuple((kind, key) for kind, key in fact.get("made_of", ())),
+        hashes=fact["hashes"], fact_keys=tuple((kind, key) for kind, key in fact.get("made_of", ())),
     )  # fmt: skip
 
 
@@ -147,7 +143,7 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
         "layers": [[*_row(layer.descriptor), layer.diff_id, layer.unpacked_size] for layer in image.layers],
         "interpreter": astuple(base.interpreter), "libc": base.libc, "users": dict(base.users),
         "directories": sorted(base.directories), "symlinks": dict(base.symlinks), "contents": base.contents,
-        "kinds": base.kinds, "hashes": dict(base.hashes), "made_of": base.made_of,
+        "kinds": base.kinds, "hashes": dict(base.hashes), "made_of": base.fact_keys,
         "archive": base.archive, "bundled": dict(base.bundled),
     }  # fmt: skip
     ctx.store.remember(KIND, _key(base.plan, base.platform, compression, ctx), fact)

@@ -31,8 +31,7 @@ class Deb:
     data: tuple[str, int, int]                 # compression, offset and size in bytes
 
     def members(self) -> Iterator[tuple[Entry, BinaryIO | None]]:
-        """Yield the package's files with their bytes, which must be read before the next file. Raises BaseImageError.
-        """
+        """Yield the package's files. Read the bytes of a file before the next file. Raises BaseImageError."""
         with self.path.open("rb") as stream:
             yield from _read(stream, self.data, self.name, DATA_LIMIT)
 

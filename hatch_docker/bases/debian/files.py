@@ -147,10 +147,7 @@ def _modules(paths: Iterable[str], interpreter: Interpreter, left_out: re.Patter
 
 
 def existing_bytecode(entries: Entries, interpreter: Interpreter, unpacked: Unpacked) -> Entries:
-    """Return the .pyc of the standard library from another builder root; none if its standard library differs.
-
-    `unpacked`: the packages that are copied from that root.
-    """
+    """Return the .pyc of the standard library from the builder root of `unpacked`; none if its modules differ."""
     known = {entry.path for _, members in unpacked.values() for entry in members}
     modules = _modules(entries, interpreter, _NOT_BUILDING)
     if not modules or not known.issuperset(modules):
@@ -172,8 +169,7 @@ def system_entries(
 ) -> LayerContents:
     """Return the layer of some packages on a base. With `shell`, BusyBox is /bin/sh.
 
-    The layer has no entries for directories of the base. Raises BaseImageError if a package would replace a directory
-    of the base.
+    It has no entries for the base's directories. Raises BaseImageError if a package would replace such a directory.
     """
     members = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path), progress)
     entries: Entries = {}
@@ -182,13 +178,13 @@ def system_entries(
         path = f"{real_path(below.symlinks, parent)}/{name}" if parent else name
         if entry.kind != "directory" or path not in below.symlinks:  # else the base's link is already a directory
             entries[path] = replace(entry, path=path)
-    taken = frozenset(below.directories)
+    existing = frozenset(below.directories)
     entries |= _by_path(alternatives(debs, entries))
     if shell:
         entries.setdefault("usr/bin/sh", Entry("usr/bin/sh", "symlink", 0o777, SOURCE_DATE, target="busybox"))
     entries = _without_empty_documentation(with_parents(entries))
-    entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in taken}
-    if replaced := next((path for path in entries if path in taken), None):
+    entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in existing}
+    if replaced := next((path for path in entries if path in existing), None):
         raise BaseImageError(f"a package of `runtime.packages` has /{replaced}, which is a directory of the base")
     search = list(dict.fromkeys((*below.search, *conf_directories(loader_files(entries)))))
     known = {item.soname: item for item in below.libraries}
@@ -220,11 +216,11 @@ def unpack_builder(
     compiled = existing_bytecode(entries, interpreter, unpacked)
     if not compiled:
         compiled = compiled_modules(entries, interpreter, (place, interpreter), progress, left_out=_NOT_BUILDING)
-    made = [loader_cache(libraries), *compiled.values()]
-    write_into(place, made)
+    generated = [loader_cache(libraries), *compiled.values()]
+    write_into(place, generated)
     # The sandbox's user must be able to enter all directories, whatever the umask of this process is.
     everything = with_parents({**entries, **compiled})
     write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])
-    for entry in (*added, *made):  # these may have replaced files of packages
+    for entry in (*added, *generated):  # these may have replaced files of packages
         written.pop(entry.path, None)
     return written

@@ -57,10 +57,7 @@ def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider
 
 
 def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) -> None:
-    """Add the providers of some libraries to `found`. Raises HatchDockerError if a mirror fails.
-
-    Providers that only fit by name are added first, so `found` is useful after an error, too.
-    """
+    """Add the providers of some libraries to `found`, uncertain first. Raises HatchDockerError if a mirror fails."""
     with suite.ctx.progress.task(f"looking for {', '.join(libraries)} in {suite.name}", part=True) as task:
         index = fetch_package_index(current_indexes(suite), suite.mirrors(), suite.ctx, task)
     names_of: dict[str, set[str]] = {}  # package -> names in it

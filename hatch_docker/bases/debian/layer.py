@@ -73,11 +73,11 @@ def _make(ctx: Context, key: str, compression: Compression, assemble: Assemble) 
             size = sum(entry.size for entry in entries.values())
             with ctx.progress.task("packing the layer", size, part=True) as task, store.writer() as writer:
 
-                def shown(entry: Entry) -> Entry:
+                def add_entry(entry: Entry) -> Entry:
                     task.advance(entry.size)
                     return without_setid(entry)
 
-                facts = write_layer(map(shown, entries.values()), writer, compression)
+                facts = write_layer(map(add_entry, entries.values()), writer, compression)
                 writer.commit()
     except OSError as error:
         why = error.strerror or error
@@ -93,18 +93,18 @@ def _make(ctx: Context, key: str, compression: Compression, assemble: Assemble) 
     return layer
 
 
-def layer_of(ctx: Context, key: str, compression: Compression, made: DebianLayer, assemble: Assemble) -> Layer:
+def layer_of(ctx: Context, key: str, compression: Compression, layer: DebianLayer, assemble: Assemble) -> Layer:
     """Return a layer for images. If its bytes in the store are missing or damaged, it is made again."""
 
     def open_layer() -> BinaryIO:
-        path = ctx.store.get(made.facts.digest)
+        path = ctx.store.get(layer.facts.digest)
         if path is None:
             again = _make(ctx, key, compression, assemble)
             path = ctx.store.get(again.facts.digest)
-            if path is None or again.facts != made.facts:
+            if path is None or again.facts != layer.facts:
                 raise BaseImageError(
                     "a layer of the base was missing from the cache, and making it again gave other bytes: build again"
                 )
-        return VerifiedFile(path, made.facts.digest)
+        return VerifiedFile(path, layer.facts.digest)
 
-    return make_layer(made.facts, compression, open_layer)
+    return make_layer(layer.facts, compression, open_layer)

@@ -96,8 +96,8 @@ def dpkg_status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry
     """
     found = [directory("var/lib/dpkg/status.d")]
     for deb in sorted(debs, key=lambda item: item.name):
-        kept = sorted((path, value) for path, value in deb.sums.items() if merged_path(path) in entries)
-        sums = "".join(f"{value}  {path}\n" for path, value in kept).encode(errors="surrogateescape")
+        rows = sorted((path, value) for path, value in deb.sums.items() if merged_path(path) in entries)
+        sums = "".join(f"{value}  {path}\n" for path, value in rows).encode(errors="surrogateescape")
         found.append(text_file(f"var/lib/dpkg/status.d/{deb.name}", deb.control))
         found.append(text_file(f"var/lib/dpkg/status.d/{deb.name}.md5sums", sums))
     return found

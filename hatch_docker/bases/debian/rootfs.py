@@ -133,10 +133,7 @@ def _unpack(deb: Deb, tree: Path, keep: Keep, written: dict[str, bytes] | None) 
 
 
 def _copy(unpacked: Unpacked, deb: Deb, tree: Path, written: dict[str, bytes] | None) -> list[Entry]:
-    """Copy the files and directories of a package that is in `unpacked`. Return all its entries, else an empty list.
-
-    `_make_links` makes the links later.
-    """
+    """Copy the files and directories of a package in `unpacked`. Return all its entries; none if it is not in there."""
     source, entries = unpacked.get(deb.name, (tree, ()))
     members = []
     for entry in entries:

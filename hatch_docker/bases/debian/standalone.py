@@ -236,11 +236,11 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
     for entry, content in members(path, archive.filename):
         if _NEVER.fullmatch(entry.path) or (slim and _NOT_SLIM.fullmatch(entry.path)):
             continue
-        made = _image_entry(entry, place)
-        if slim and excluded_from_slim(made.path):
+        image_entry = _image_entry(entry, place)
+        if slim and excluded_from_slim(image_entry.path):
             continue
         if content is not None:
-            file = place / made.path
+            file = place / image_entry.path
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 out = file.open("xb")
@@ -249,8 +249,8 @@ def archive_entries(path: Path, archive: PythonArchive, place: Path, *, slim: bo
             with out:
                 while block := content.read(1 << 18):
                     out.write(block)
-            file.chmod(made.mode)
-        entries[made.path] = made
+            file.chmod(image_entry.mode)
+        entries[image_entry.path] = image_entry
     program = archive.interpreter.path.lstrip("/")
     plain = program.removesuffix("t")
     if plain in entries and entries[plain].kind == "file" and entries.get(program, entries[plain]).kind == "symlink":

@@ -126,12 +126,12 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
 
 
 def pin(
-    suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step], made_of: list[tuple[str, str]] | None = None
+    suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step], fact_keys: list[tuple[str, str]] | None = None
 ) -> list[tuple[Package, ...]]:
     """Resolve each step: return its packages that are not in the steps before it, sorted by name.
 
     With an image lock they come from the lock. Else the result is kept in the store by the digests of the indexes.
-    `made_of` gets kind and key of these facts. Raises BaseImageError if names cannot be resolved, and ConfigError for a
+    `fact_keys` gets kind and key of these facts. Raises BaseImageError if a name cannot be resolved, ConfigError for a
     lock that is out of date.
     """
     store, pins = suite.ctx.store, suite.ctx.image_lock
@@ -147,8 +147,8 @@ def pin(
                 raise NotPinnedError
         inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
         key = key_of("resolution", RECIPE, [file.digest for file in indexes], inputs)
-        if made_of is not None:
-            made_of.append((RESOLUTION, key))
+        if fact_keys is not None:
+            fact_keys.append((RESOLUTION, key))
         known = store.recall(RESOLUTION, key)
         if known is None:
             if index is None:
@@ -181,10 +181,7 @@ def _lock_key(suite: Suite, step: Step) -> dict[str, Any]:
 
 
 def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
-    """Download and verify .debs, unless the store has them. Return the file of each package's name.
-
-    Raises RegistryError.
-    """
+    """Download and verify .debs that are not in the store. Return package name -> file. Raises RegistryError."""
     with _fetching(suite, packages) as files:
         return {package.name: files[package.name].result() for package in packages}
 
@@ -205,10 +202,7 @@ def _open(file: Future[Path], name: str) -> Deb:
 
 @contextlib.contextmanager
 def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, Future[Path]]]:
-    """Download .debs in the background, in this order, and yield the future file of each package's name.
-
-    If the block fails, downloads that have not begun are cancelled.
-    """
+    """Download .debs in the background, in this order; yield package name -> future file. An error cancels the rest."""
     store = suite.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
     mirrors = suite.mirrors() if missing else None
@@ -234,12 +228,12 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
         with counting:
             left.discard(file)
             if not left and not file.cancelled() and file.exception() is None:
-                shown.close()
+                shown_task.close()
 
     advance: Advance = no_progress
     counting = threading.Lock()
     with contextlib.ExitStack() as stack:
-        shown = stack.enter_context(contextlib.ExitStack())
+        shown_task = stack.enter_context(contextlib.ExitStack())
         pool = ThreadPoolExecutor(TRANSFERS)
         stack.callback(pool.shutdown, cancel_futures=True)
         if missing:
@@ -247,7 +241,7 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
             size = sum(package.size for package in missing)
             task = suite.ctx.progress.task(title, size)
             task.begin()  # not a `with` block: the task may end in the thread of the last download
-            shown.push(lambda kind, _error, _trace: task.end(failed=kind is not None))
+            shown_task.push(lambda kind, _error, _trace: task.end(failed=kind is not None))
             advance = task.advance
         files = {package.name: pool.submit(fetch, package) for package in packages}
         left = set(files.values())

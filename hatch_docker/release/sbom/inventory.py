@@ -42,8 +42,8 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
         found: Findings = InventoryReader(ctx.store, layer).result()
         for path, finding in found.items():
             if finding["kind"] in ("whiteout", "opaque"):
-                gone = [other for other in merged if other.startswith(f"{path}/") or path in ("", other)]
-                for other in gone:
+                removed = [other for other in merged if other.startswith(f"{path}/") or path in ("", other)]
+                for other in removed:
                     del merged[other]
             else:
                 merged[path] = (number, finding)

@@ -176,7 +176,7 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
     """Yield number of the layer and component for each Python distribution."""
     own = len(built.base.image.layers)
     files = {canonicalize_name(pin.name): pin for pin in built.pins}
-    made = {canonicalize_name(wheel.filename.partition("-")[0]): wheel.sha256 for wheel in built.own_wheels}
+    built_wheels = {canonicalize_name(wheel.filename.partition("-")[0]): wheel.sha256 for wheel in built.own_wheels}
     rows = sorted(
         (canonicalize_name(finding["name"]), path, number, finding) for path, (number, finding) in findings.items()
         if finding["kind"] == "python" and finding["name"]
@@ -193,7 +193,7 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
         pin = files.get(name) if installed.get(name, ("",))[0] == path else None
         digest = pin.sha256 if pin and pin.is_wheel else ""
         if not pin and number >= own:
-            digest = made.get(name, "")
+            digest = built_wheels.get(name, "")
         place = path.removesuffix("/METADATA").removesuffix("/PKG-INFO")
         origin = {"vcs_url": pin.commit[0]} if pin else {}
         parts, top, documents = _embedded(place, refs[path], findings)

@@ -29,8 +29,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class _Conditional:
-    """A requirement and its marker. `always`: the marker is true without an extra. `mentioned`: possible extras in it.
-    """
+    """A requirement with a marker. `always`: the marker is true without an extra. `mentioned`: possible extras."""
 
     requirement: Requirement
     marker: str

@@ -241,9 +241,9 @@ def test_mirror_passwords_are_not_printed_or_stored(fake: FakeArchive, tmp_path:
         fetch(suite_of(fake, ctx, f"{secret}/debian"), "tool")
         with pytest.raises(HatchDockerError) as error:
             fetch(suite_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
-    kept = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
-    assert kept
-    assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in kept)
+    stored = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
+    assert stored
+    assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in stored)
     assert "swordfish" not in str(error.value) + "".join(lines)
 
 

@@ -188,13 +188,13 @@ def test_digest_is_independent_of_path_umask_and_order(fake: FakeArchive, tmp_pa
     fake.add("a", "1", {"usr/a": b"a"})
     fake.add("b", "1", {"usr/b": b"b"})
     fake.write()
-    one = base_of(fake, context(tmp_path / "one"), "a", "b")
+    first = base_of(fake, context(tmp_path / "one"), "a", "b")
     before = os.umask(0o077)
     try:
         other = base_of(fake, context(tmp_path / "elsewhere/other"), "b", "a")
     finally:
         os.umask(before)
-    assert one.image.manifest == other.image.manifest
+    assert first.image.manifest == other.image.manifest
 
 
 def test_base_for_arm64_is_made_on_any_machine(tmp_path: Path) -> None:
@@ -292,9 +292,9 @@ def test_builder_root_name_comes_from_shared_cache(fake: FakeArchive, tmp_path: 
         fake.add(name, "1", {})
     fake.write()
     plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
-    first, noted = with_shared_cache(context(tmp_path / "first"))
+    first, shared = with_shared_cache(context(tmp_path / "first"))
     root = builder_root(plan, AMD64, (), first, suite="trixie", keyring=fake.keyring, unpacked=False)
-    facts = facts_of(noted)
+    facts = facts_of(shared)
     old = [(kind, key, {**value, "time": value["time"] - 86401} if kind == BUILDER else value)
            for kind, key, value in facts]  # fmt: skip
     ctx, shared = with_shared_cache(context(tmp_path / "second"), facts)

@@ -51,9 +51,9 @@ def test_results_are_cached(mirror: FakeArchive, tmp_path: Path) -> None:
     names = ["libpq.so.5", "libnowhere.so.1"]
     with serving(mirror.root) as (url, requests):
         first = find_providers(names, suite_of(mirror, ctx, f"{url}/debian"))
-        asked = len(requests)
+        count = len(requests)
         assert find_providers(names, suite_of(mirror, ctx, f"{url}/debian")) == first
-        assert asked == len(requests) > 0
+        assert count == len(requests) > 0
     assert find_providers(names, suite_of(mirror, ctx, "http://127.0.0.1:1/debian")) == first
 
 

@@ -124,7 +124,7 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
     fake.write()
     ctx = context(tmp_path / "cache")
     first = fetch(suite_of(fake, ctx), "tool")
-    kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
+    stored = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.add("lib", "2.0", {"usr/lib/lib.so": b"fixed"})
     fake.add("tool", "2.0", {"usr/bin/tool": b"two"}, Depends="lib (>= 2)")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
@@ -132,7 +132,7 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
         fake.write()
         assert fetch(suite_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
         first = fetch(suite_of(fake, ctx), "tool")
-        kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
+        stored = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.write()
     change(fake)
     lines: list[str] = []
@@ -146,7 +146,7 @@ def test_hostile_mirror_is_rejected(name: str, fake: FakeArchive, tmp_path: Path
     assert expected in message + "".join(lines)
     assert message or "continuing with debian:trixie (amd64) as of" in "".join(lines)
     for path in (ctx.store.root / "blobs").iterdir():
-        assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+        assert path.name in stored or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     if name not in ("altered index", "altered package", "outdated index", "missing index"):
         assert fetch(suite_of(fake, ctx), "tool") == first, "the cached packages are still used"
     fresh = context(tmp_path / "fresh" / "cache")

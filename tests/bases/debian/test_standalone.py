@@ -128,7 +128,7 @@ def test_archive_is_chosen_by_platform(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mirror", "python", "release", "message"), [
-    ("", "3.14t", "", "none is known; name one by .*standalone. mirror or UV_PYTHON_INSTALL_MIRROR"),
+    ("", "3.14t", "", "none is set; set .*standalone. mirror or UV_PYTHON_INSTALL_MIRROR"),
     ("ftp://x.example", "3.14t", "", "'ftp://x.example' is not the URL of one"),
     ("https://x.example/pythons", "3.14t", "", "a mirror has many releases; set .* release to one of them"),
     (None, "3.14t", "20200101", "20200101/SHA256SUMS does not exist; check `release` and `mirror`"),

@@ -242,12 +242,12 @@ def test_unknown_distribution_makes_sbom_incomplete(tmp_path: Path) -> None:
 
 def test_documents_are_deterministic(tmp_path: Path) -> None:
     """Times and IDs come from the image, so another cache or machine gives the same documents."""
-    one, two = (sbom_of(tmp_path / name) for name in ("a", "b"))
-    assert (cyclonedx(one), spdx_document(one)) == (cyclonedx(two), spdx_document(two))
-    assert cyclonedx(one)["metadata"]["timestamp"] == spdx_document(one)["creationInfo"]["created"]
-    assert cyclonedx(one)["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
+    first, second = (sbom_of(tmp_path / name) for name in ("a", "b"))
+    assert (cyclonedx(first), spdx_document(first)) == (cyclonedx(second), spdx_document(second))
+    assert cyclonedx(first)["metadata"]["timestamp"] == spdx_document(first)["creationInfo"]["created"]
+    assert cyclonedx(first)["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
     changed = sbom_of(tmp_path, metadata("alpha", "1.1"))
-    assert cyclonedx(one)["serialNumber"] != cyclonedx(changed)["serialNumber"]
+    assert cyclonedx(first)["serialNumber"] != cyclonedx(changed)["serialNumber"]
 
 
 def test_sbom_has_minimum_elements(tmp_path: Path) -> None:
