@@ -118,7 +118,7 @@ def other_python() -> str:
     return str(next((path for path in found if path.name != own), found[0]))
 
 
-def install_elsewhere(python: str, venv: Path) -> None:
+def install_in_new_venv(python: str, venv: Path) -> None:
     """Install hatch-docker into a new virtual environment of another Python, as a user would."""
     root = Path(__file__).parent.parent.parent
     uv("venv", "-q", "--python", python, str(venv))

@@ -78,8 +78,8 @@ def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     With TEST_CACHE_DIR all workers and all sessions use that directory, which saves a developer's time.
     """
-    if kept := os.environ.get("TEST_CACHE_DIR"):
-        return Path(kept)
+    if directory := os.environ.get("TEST_CACHE_DIR"):
+        return Path(directory)
     shared = request.getfixturevalue("shared")
     return shutil.copytree(shared / "cache", tmp_path_factory.mktemp("cache"), symlinks=True, dirs_exist_ok=True)
 
@@ -124,7 +124,7 @@ def remote() -> Remote:
 
 
 @pytest.fixture(scope="session")
-def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def find_links(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a wheel of hatch-docker, for `--find-links` of isolated build environments."""
     directory = tmp_path_factory.mktemp("links")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]

@@ -27,7 +27,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedBuild:
     """A project, its own cache, a directory for temporary files, and the digest that the build must have."""
 
     project: Path
@@ -80,7 +80,7 @@ def is_temporary(path: Path) -> bool:
     return not probe
 
 
-def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Prepared:
+def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> PreparedBuild:
     """Write a project and copy the cache for it; `warm`: keep all entries, else only Debian packages and wheels."""
     project = write_project(kind, directory / "p", options=options)
     own = shutil.copytree(cache, directory / "cache", symlinks=True)
@@ -96,11 +96,11 @@ def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hell
             with path.open("rb") as stream:  # files that were fetched: .deb, Packages.xz and wheels
                 if not stream.read(8).startswith((b"!<arch>\n", b"\xfd7zXZ\0", b"PK\3\4")):
                     path.unlink()
-    return Prepared(project, own, directory / "tmp", digest)
+    return PreparedBuild(project, own, directory / "tmp", digest)
 
 
 def base_image(archive: Path) -> Image:
-    """Return the lowest layer of an archive of hatch-docker as a base image without hatch-docker's labels."""
+    """Return the lowest layer of an archive as an ordinary base image, without hatch-docker's configuration."""
     image = read_archive(archive)
     assert isinstance(image, Image)
     return image_of(image.layers[0], architecture=host_platform().architecture, path=PATH)

@@ -27,7 +27,7 @@ Edit = Callable[[Path], Undo]
 class RememberedBuild:
     """A project whose build in this process is remembered.
 
-    `remember` records the present state; it can call a function first, which plays a change during the build.
+    `remember` records the present state. It can call a function first, which simulates a change during the build.
     """
 
     root: Path

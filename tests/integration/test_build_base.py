@@ -29,7 +29,7 @@ RELEASE = b'ID=hardened\nVERSION_ID="1"\n'
 
 
 @pytest.fixture(scope="module")
-def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def layouts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory of two layouts of an unknown distribution: `build` with a compiler and a user, `run` without.
     """
     place = tmp_path_factory.mktemp("pair")
@@ -45,12 +45,12 @@ def pair(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_both_engines_compile_in_build_base(pair: Path, docker: str, tmp_path: Path, cache: Path) -> None:
+def test_both_engines_compile_in_build_base(layouts: Path, docker: str, tmp_path: Path, cache: Path) -> None:
     """The digests agree, for a distribution whose compiler hatch-docker cannot install."""
     made = project("c-extension", tmp_path / "p", options=check_option("c-extension"))
-    run_base_only = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run"}
+    run_base_only = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{layouts}/run"}
     check_failed(run_build(made, cache, variables=run_base_only), "name an image with a compiler: build.base")
-    variables = {**run_base_only, "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
+    variables = {**run_base_only, "HATCH_DOCKER_BUILD_BASE": f"oci:{layouts}/build"}
     embedded = build(made, cache, variables=variables)
     assert "oci:build" in [row.get("name") for row in materials(embedded)]
     assert "nothing changed" in build(made, cache, variables=variables).output
@@ -60,11 +60,11 @@ def test_both_engines_compile_in_build_base(pair: Path, docker: str, tmp_path: P
     assert other.digest == digest
 
 
-def test_image_lock_contains_base_and_build_base(pair: Path, tmp_path: Path, cache: Path) -> None:
+def test_image_lock_contains_base_and_build_base(layouts: Path, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
-    variables = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{pair}/run", "HATCH_DOCKER_BUILD_BASE": f"oci:{pair}/build"}
+    variables = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{layouts}/run", "HATCH_DOCKER_BUILD_BASE": f"oci:{layouts}/build"}
     output_of(made, cache, "lock", **variables)
-    assert [entry["name"] for entry in lock_of(made)["base"]] == [f"oci:{pair}/build", f"oci:{pair}/run"]
+    assert [entry["name"] for entry in lock_of(made)["base"]] == [f"oci:{layouts}/build", f"oci:{layouts}/run"]
     assert "debian" not in lock_of(made)
     output_of(made, cache, "lock", "--check", **variables)
     build(made, cache, variables=variables)

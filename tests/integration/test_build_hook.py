@@ -67,10 +67,10 @@ def test_image_contains_the_built_wheel(name: str, tmp_path: Path, cache: Path) 
 
 
 @pytest.mark.parametrize("name", ISOLATED)
-def test_isolated_frontend_installs_the_hook(name: str, tmp_path: Path, cache: Path, links: Path) -> None:
-    found = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(links)]))
+def test_isolated_frontend_installs_the_hook(name: str, tmp_path: Path, cache: Path, find_links: Path) -> None:
+    links = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(find_links)]))
     variables = {
-        **ENABLE, "UV_FIND_LINKS": str(links), "PIP_FIND_LINKS": found, "HATCH_DATA_DIR": str(tmp_path / "data"),
+        **ENABLE, "UV_FIND_LINKS": str(find_links), "PIP_FIND_LINKS": links, "HATCH_DATA_DIR": str(tmp_path / "data"),
     }
     outcome = run(ISOLATED[name], write("hello", tmp_path / "p"), cache, variables)
     check_agreement(outcome)
@@ -127,7 +127,7 @@ def test_hook_and_target_in_one_build_make_one_image(targets: tuple[str, str], t
     assert outcome.output.count("your code") == 1
 
 
-def installs(target: Path) -> dict[str, list[str]]:
+def install_commands(target: Path) -> dict[str, list[str]]:
     pip, uv = [PYTHON, "-m", "pip"], [PYTHON, "-m", "uv", "pip"]
     own = ["-v", "--no-build-isolation", "--no-deps"]
     target_options = [*own, "--target", str(target)]
@@ -138,12 +138,12 @@ def installs(target: Path) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("name", installs(Path()))
+@pytest.mark.parametrize("name", install_commands(Path()))
 def test_installing_a_wheel_makes_no_image(name: str, tmp_path: Path, cache: Path) -> None:
     """With -v the temporary builds of pip and uv print the reason."""
     project = write("hello", tmp_path / "p")
     variables = {**ENABLE, "UV_CACHE_DIR": str(tmp_path / "uv")}
-    outcome = run(installs(tmp_path / "target")[name], project, cache, variables)
+    outcome = run(install_commands(tmp_path / "target")[name], project, cache, variables)
     assert outcome.status == 0, outcome.output
     assert "no image: " in outcome.output
     assert not list(tmp_path.rglob("*.oci.tar"))
@@ -170,13 +170,13 @@ def test_hook_makes_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -
 @pytest.mark.engine
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
 def test_builder_stage_installs_the_enabled_hook(
-    engine: str, docker: str, tmp_path: Path, cache: Path, links: Path
+    engine: str, docker: str, tmp_path: Path, cache: Path, find_links: Path
 ) -> None:
     """The builder stage installs hatch-docker, which the hook's table requires; the hook does nothing there."""
     project = write("c-extension", tmp_path / "p", hook=HOOK.replace("enable-by-default = false", ""))
     module = project / "c_extension/__init__.py"
     module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # not in any cache
-    variables = {"UV_FIND_LINKS": str(links), "HATCH_DOCKER_ENGINE": engine, "HATCH_DOCKER_BUILD_NETWORK": "false"}
+    variables = {"UV_FIND_LINKS": str(find_links), "HATCH_DOCKER_ENGINE": engine, "HATCH_DOCKER_BUILD_NETWORK": "false"}
     outcome = run([*HATCHLING[:-1], "docker"], project, cache, {**variables, "HATCH_VERBOSE": "1"})
     assert outcome.status == 0, outcome.output
     assert "no image: this is the builder stage" in outcome.output

@@ -140,7 +140,7 @@ def test_builder_tree_has_a_working_compiler(ctx: Context, suite: str, python: s
 
 
 def test_wheel_does_not_depend_on_directory_or_umask(ctx: Context, tmp_path: Path) -> None:
-    """Nor on the time: the wheel is built twice."""
+    """The wheel is built twice."""
     built = set()
     for name, umask in (("one", 0o022), ("two", 0o077)):
         before = os.umask(umask)

@@ -15,7 +15,7 @@ from tests.integration.builds import (
     check_failed,
     check_option,
     environment,
-    install_elsewhere,
+    install_in_new_venv,
     other_python,
     paths,
     require,
@@ -104,9 +104,9 @@ def test_edit_of_a_c_file_remakes_only_the_projects_layer(tmp_path: Path, cache:
 
 
 def test_digest_does_not_depend_on_the_host(tmp_path: Path, cache: Path, public_dir: Path) -> None:
-    """Nor on Python, user, path, umask, locale, time zone, hash seed or cache. The project has compiled code."""
+    """Different: Python, user, path, umask, locale, time zone, hash seed, cache. The project has compiled code."""
     venv = public_dir / "venv"
-    install_elsewhere(other_python(), venv)
+    install_in_new_venv(other_python(), venv)
     project = write_project("c-extension", tmp_path / "p", options='tags = ["x"]')
     twin = public_dir / "another name"
     shutil.copytree(project, twin)

@@ -119,7 +119,7 @@ def test_image_of_130_large_wheels_runs(index: FakeIndex, tmp_path: Path, cache:
 
 
 def test_buildkit_image_of_the_example(example: Outcome, docker: list[str], tmp_path: Path, cache: Path) -> None:
-    """It has the digest of the embedded engine's. A random edit of the C file keeps the wheel out of any cache."""
+    """It has the digest of the embedded engine's image. After a random edit of the C file no cache has the wheel."""
     project = Path(shutil.copytree(example.directory.parent, tmp_path / "p", ignore=shutil.ignore_patterns("dist")))
     with (project / "src/mandelbrot_tiles/_mandelbrot.c").open("a") as stream:
         stream.write(f'const char edit[] = "{secrets.token_hex()}";\n')
@@ -167,14 +167,14 @@ def test_new_volume_is_writable_in_podman(podman: list[str]) -> None:
 
 
 def test_docker_stop_ends_the_service(docker: list[str]) -> None:
-    """No shell runs between: the service gets SIGTERM and exits with 0, and Docker need not kill it."""
+    """The service gets SIGTERM directly, without a shell, and exits with 0; Docker does not have to kill it."""
     with serving(docker) as (container, _):
         run(*docker, "stop", "-t", "30", container)
         assert run(*docker, "inspect", "-f", "{{.State.ExitCode}}", container).strip() == "0"
 
 
 def test_image_has_no_build_tools_and_no_sources(example: Outcome) -> None:
-    """Nor pip, uv, wheels, a shell, a VCS directory, setuid files or files that the user can write to."""
+    """It also has no pip, uv, wheels, shell, VCS directory, setuid files or files that the user can write to."""
     unwanted = {"gcc", "cc", "ld", "as", "make", "pip", "pip3", "uv", "sh", "bash", "dash", "apt", "dpkg", "wheel"}
     seen = set()
     for layer in example.image().layers:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import missing, need
 from tests.integration.builds import Outcome, build, check_failed, run_build
-from tests.integration.prepared_build import Prepared
+from tests.integration.prepared_build import PreparedBuild
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -55,7 +55,7 @@ def test_full_disk_of_any_size(megabytes: int, base: str, tmp_path: Path) -> Non
         files = files_in(project / "dist", small / "tmp", small / "cache/v1/tmp")
         assert (files == []) == (outcome.status != 0)
         assert not [path for path in files if path.suffix == ".tmp"]
-        Prepared(project, small / "cache", small / "tmp", "").check_files()
+        PreparedBuild(project, small / "cache", small / "tmp", "").check_files()
 
 
 def test_full_disk_keeps_the_earlier_output(base: str, tmp_path: Path, cache: Path) -> None:
@@ -85,7 +85,7 @@ def test_random_write_errors(name: str, times: int, base: str, tmp_path: Path) -
     wrapped = (need("fiu-run"), "-x", "-c", f"enable_random name={where},probability={probability},failinfo={number}")
     project = write_project("hello", tmp_path / "p", base=base)
     (tmp_path / "tmp").mkdir()
-    prepared = Prepared(project, tmp_path / "cache", tmp_path / "tmp", "")
+    prepared = PreparedBuild(project, tmp_path / "cache", tmp_path / "tmp", "")
     failed = 0
     for _ in range(times):
         shutil.rmtree(project / "dist", ignore_errors=True)

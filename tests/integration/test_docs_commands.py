@@ -229,7 +229,7 @@ def raise_version(reader: Reader) -> None:
     commit(reader)
 
 
-def test_dockerfile_of_engines_page(reader: Reader) -> None:
+def test_dockerfile_of_engines_page_builds(reader: Reader) -> None:
     reader.run("hatch-docker init --yes")
     reader.run_section("engines.md", "To a Dockerfile, and away")
     output = reader.run(f"docker run --rm --entrypoint python {reader.image} -c 'import app; print(app.__file__)'")
@@ -246,7 +246,7 @@ def job(heading: str, name: str) -> dict[str, Any]:
     return found
 
 
-def test_gitlab_job_of_pipelines_page(reader: Reader, tmp_path: Path) -> None:
+def test_gitlab_job_of_pipelines_page_runs(reader: Reader, tmp_path: Path) -> None:
     """The checkout contains the cache: no file of the cache is in the image, and the working tree is not dirty."""
     reader.run("hatch-docker init --yes")
     commit(reader)
@@ -270,7 +270,7 @@ def test_gitlab_job_of_pipelines_page(reader: Reader, tmp_path: Path) -> None:
     assert (reader.root / ".image-cache/v1/blobs").is_dir()
 
 
-def test_github_job_of_pipelines_page(reader: Reader, tmp_path: Path) -> None:
+def test_github_job_of_pipelines_page_runs(reader: Reader, tmp_path: Path) -> None:
     """The step of the build writes the output that the job passes on."""
     reader.run("hatch-docker init --yes")
     commit(reader)
@@ -281,7 +281,7 @@ def test_github_job_of_pipelines_page(reader: Reader, tmp_path: Path) -> None:
     assert read_outputs(tmp_path / "outputs")[name].startswith(f"{reader.registry}/team/app@sha256:")
 
 
-def test_signature_of_signing_page(reader: Reader) -> None:
+def test_commands_of_signing_page_verify_the_signature(reader: Reader) -> None:
     reader.run("hatch-docker init --yes")
     (block,) = blocks("toml", page="docs/signing.md", heading="Signatures")
     with (reader.root / "pyproject.toml").open("a") as stream:
@@ -292,7 +292,7 @@ def test_signature_of_signing_page(reader: Reader) -> None:
 
 
 @pytest.mark.long
-def test_pod_of_deploy_page(reader: Reader, tmp_path: Path) -> None:
+def test_pod_of_deploy_page_responds(reader: Reader, tmp_path: Path) -> None:
     """Run with `podman kube play`, which applies the pod's restrictions as kubelet does."""
     need("catatonit")
     podman = f"{need('podman')} --runtime runc"
@@ -327,7 +327,7 @@ def test_stop_signal_ends_a_program_without_handlers(reader: Reader) -> None:
 
 
 @pytest.mark.long
-def test_index_of_images_from_two_machines(reader: Reader) -> None:
+def test_images_of_two_machines_are_joined_in_an_index(reader: Reader) -> None:
     """Two images with their own tags are pushed, then one index of both."""
     reader.run("hatch-docker init --yes")
     commit(reader)

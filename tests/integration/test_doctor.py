@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import need, need_docker
-from tests.integration.builds import install_elsewhere, other_python
+from tests.integration.builds import install_in_new_venv, other_python
 from tests.projects import write_project
 
 
@@ -63,7 +63,7 @@ def test_doctor_without_namespaces(tmp_path: Path) -> None:
 def test_doctor_as_ordinary_user(tmp_path: Path, public_dir: Path) -> None:
     """Without access to Docker the line names the group; without a writable cache, the variable."""
     need_docker()
-    install_elsewhere(other_python(), public_dir / "venv")
+    install_in_new_venv(other_python(), public_dir / "venv")
     project = write_project("hello", public_dir / "p")
     cache = public_dir / "cache"
     cache.mkdir()

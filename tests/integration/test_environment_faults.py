@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import need
 from tests.integration.builds import Outcome, build, check_failed, files_in_dist, run_build
-from tests.integration.prepared_build import Prepared
+from tests.integration.prepared_build import PreparedBuild
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -20,7 +20,7 @@ def run_wrapped(project: Path, cache: Path, *command: str) -> Outcome:
     """Run a build within another program (`command`)."""
     (project.parent / "tmp").mkdir(exist_ok=True)
     variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # durations use the monotonic clock, which is never set
-    process = Prepared(project, cache, project.parent / "tmp", "").start(wrapped=command, variables=variables)
+    process = PreparedBuild(project, cache, project.parent / "tmp", "").start(wrapped=command, variables=variables)
     output, _ = process.communicate(timeout=300)
     return Outcome(process.returncode, output, project / "dist")
 

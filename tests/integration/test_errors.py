@@ -51,7 +51,7 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
-def test_mistake_in_pyproject_toml(name: str, tmp_path: Path, cache: Path) -> None:
+def test_mistake_in_pyproject_toml_is_reported(name: str, tmp_path: Path, cache: Path) -> None:
     (old, new), options, parts = MISTAKES[name]
     made = project(tmp_path, options=options)
     edit(made, old, new)
@@ -75,11 +75,11 @@ def test_two_mistakes_are_reported_together(tmp_path: Path, cache: Path) -> None
         ("mirror.invalid", "does not resolve"),
     ),
 ])  # fmt: skip
-def test_wrong_variable(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_wrong_variable_is_reported(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
     check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), *parts)
 
 
-def test_unknown_target_version(tmp_path: Path, cache: Path) -> None:
+def test_unknown_target_version_is_reported(tmp_path: Path, cache: Path) -> None:
     check_error(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
 
 
@@ -140,38 +140,38 @@ def undecodable_name(path: Path) -> None:
 SPECIAL_FILES = (pipe, unix_socket, dangling_link, looping_link, undecodable_name)
 
 
-@pytest.mark.parametrize("make_special_file", SPECIAL_FILES)
-def test_special_file_in_a_package(make_special_file: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("make", SPECIAL_FILES)
+def test_special_file_in_a_package_is_reported(make: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
     """The build does not wait for a FIFO."""
     made = project(tmp_path)
-    make_special_file(made / "hello")
+    make(made / "hello")
     check_error(run_build(made, cache), "hello/it")
 
 
-@pytest.mark.parametrize("make_special_file", [pipe, unix_socket, undecodable_name])
-def test_special_file_in_files_option(make_special_file: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("make", [pipe, unix_socket, undecodable_name])
+def test_special_file_in_files_option_is_reported(make: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path, options=FILES)
     (made / "data").mkdir()
-    make_special_file(made / "data")
+    make(made / "data")
     check_error(run_build(made, cache), "tool.hatch-docker.files", "it")
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../outside", "data"])
-def test_link_out_of_the_project_in_files_option(target: str, tmp_path: Path, cache: Path) -> None:
+def test_link_out_of_the_project_is_reported(target: str, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "outside").mkdir()
     made = project(tmp_path, options=FILES)
     (made / "data").symlink_to(target)
     check_error(run_build(made, cache), "tool.hatch-docker.files", "data")
 
 
-def test_dangling_link_to_a_lock(tmp_path: Path, cache: Path) -> None:
+def test_dangling_link_to_a_lock_is_reported(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "pylock.toml").symlink_to("gone")
     check_error(run_build(made, cache), "pylock.toml", "does not exist")
 
 
 @pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])
-def test_unreadable_file(where: str, tmp_path: Path, cache: Path) -> None:
+def test_unreadable_file_is_reported(where: str, tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path, options=FILES)
     (made / "data").mkdir()
     if where != "data":
@@ -190,7 +190,7 @@ def test_unreadable_file(where: str, tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["hello-1.0.0.oci.tar", "hello-1.0.0.image.json"])
-def test_directory_in_place_of_an_output_file(name: str, tmp_path: Path, cache: Path) -> None:
+def test_directory_in_place_of_an_output_is_reported(name: str, tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist" / name).unlink()
     (made / "dist" / name).mkdir()
@@ -200,13 +200,13 @@ def test_directory_in_place_of_an_output_file(name: str, tmp_path: Path, cache: 
     check_error(outcome, f"dist/{name}", "a directory is in the way")
 
 
-def test_unwritable_dist(tmp_path: Path, cache: Path) -> None:
+def test_unwritable_dist_is_reported(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist").chmod(0o555)
     check_error(run_build(made, cache, preexec_fn=drop_capabilities), "dist/hello-1.0.0.oci.tar", "Permission denied")
 
 
-def test_file_in_place_of_dist(tmp_path: Path, cache: Path) -> None:
+def test_file_in_place_of_dist_is_reported(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist").rename(made / "old")
     (made / "dist").write_text("x")
@@ -215,7 +215,7 @@ def test_file_in_place_of_dist(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "read-only"])
-def test_unusable_cache(kind: str, tmp_path: Path) -> None:
+def test_unusable_cache_is_reported(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "cache"
     if kind == "file":
         place.write_text("x")
@@ -236,7 +236,7 @@ def test_unreachable_mirror_is_retried_and_exits_with_75(tmp_path: Path) -> None
     check_error(outcome, "http://127.0.0.1:9/debian", "refused", "gave up after 6 tries", status=75, steps=retries)
 
 
-def test_mirror_without_inrelease(tmp_path: Path) -> None:
+def test_mirror_without_inrelease_is_reported(tmp_path: Path) -> None:
     (tmp_path / "debian").mkdir()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": (tmp_path / "debian").as_uri()}
     line = check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), "InRelease does not exist")
@@ -262,7 +262,7 @@ def using_index(index: FakeIndex, **variables: str) -> dict[str, str]:
 @pytest.mark.parametrize(("requirements", "parts"), [
     (("unknown-to-all",), ("unknown-to-all was not found",)), (("one>=1", "one<1"), ("one<1", "one>=1")),
 ])  # fmt: skip
-def test_unsatisfiable_requirements(
+def test_unsatisfiable_requirements_are_reported(
     requirements: tuple[str, ...], parts: tuple[str, ...], index: FakeIndex, tmp_path: Path, cache: Path
 ) -> None:
     index.add("one", make_wheel("one", "1.0"))
@@ -270,7 +270,7 @@ def test_unsatisfiable_requirements(
     check_error(run_build(made, cache, variables=using_index(index)), *parts, steps=1)
 
 
-def test_no_lock_and_no_uv(index: FakeIndex, tmp_path: Path) -> None:
+def test_missing_lock_and_uv_are_reported(index: FakeIndex, tmp_path: Path) -> None:
     """The error comes before any download, if the cache has no resolution; it names both solutions."""
     index.add("one", make_wheel("one", "1.0"))
     made = project(tmp_path)
@@ -310,7 +310,7 @@ def test_corrupt_wheel_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path
     check_error(outcome, filename, "one.py", "pin another version", steps=1)
 
 
-def test_invalid_lock_file(tmp_path: Path, cache: Path) -> None:
+def test_invalid_lock_file_is_reported(tmp_path: Path, cache: Path) -> None:
     locks = {"pylock.toml": "x = [", "uv.lock": "version = 1\n[[package]]\nname = 3"}
     for name, text in locks.items():
         made = project(tmp_path / name)

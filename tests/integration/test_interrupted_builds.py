@@ -21,7 +21,7 @@ from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import run_build
 from tests.integration.failures import write_pylock
-from tests.integration.prepared_build import FETCHED_FACTS, Prepared, prepare_build, push_base
+from tests.integration.prepared_build import FETCHED_FACTS, PreparedBuild, prepare_build, push_base
 from tests.projects import write_project
 from tests.validate import validate
 
@@ -29,17 +29,17 @@ pytestmark = pytest.mark.network
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, shared: Path) -> Prepared:
+def prepared(tmp_path: Path, shared: Path) -> PreparedBuild:
     return prepare_build(tmp_path, shared / "hello", warm=False)
 
 
 @pytest.fixture
-def warm(tmp_path: Path, shared: Path) -> Prepared:
+def warm(tmp_path: Path, shared: Path) -> PreparedBuild:
     """Return a prepared build with a complete cache."""
     return prepare_build(tmp_path, shared / "hello", warm=True)
 
 
-def test_temporary_files_of_a_killed_build_are_removed(warm: Prepared) -> None:
+def test_temporary_files_of_a_killed_build_are_removed(warm: PreparedBuild) -> None:
     """Files with a lock, which a running build holds, and files of other projects stay."""
     warm.build()
     abandoned, locked, other = (warm.project / "dist" / name for name in (
@@ -61,7 +61,9 @@ STOPS = [pytest.param(2, id="2"), pytest.param(25, id="25", marks=pytest.mark.lo
 
 @pytest.mark.parametrize("times", STOPS)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_build_leaves_no_files(prepared: Prepared, number: signal.Signals, status: int, times: int) -> None:
+def test_stopped_build_leaves_no_file(
+    prepared: PreparedBuild, number: signal.Signals, status: int, times: int
+) -> None:
     """It ends within 2.5 s of CPU time; elapsed time would depend on the load of the machine."""
     moments, stopped, slowest = random.Random(int(number)), 0, 0.0
     cold = prepared.cache.rename(prepared.cache.with_name("cold"))
@@ -108,7 +110,7 @@ def wait_for_signal_handler(pid: int) -> None:
         time.sleep(0.01)
 
 
-def test_stopped_build_keeps_the_earlier_output(warm: Prepared) -> None:
+def test_stopped_build_keeps_the_earlier_output(warm: PreparedBuild) -> None:
     warm.build()
     before = warm.archive.read_bytes()
     (warm.project / "hello.py").write_text("def main():\n    print('other')\n")
@@ -164,12 +166,12 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def become_a_link(path: Path) -> None:
+def replace_by_link(path: Path) -> None:
     path.rename(path.parent.parent / path.name)
     path.symlink_to(path.parent.parent / path.name)
 
 
-def become_a_directory(path: Path) -> None:
+def replace_by_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
     (path / "file").write_text("x")
@@ -183,16 +185,16 @@ def change_owner(path: Path) -> None:
     os.chown(path, 12345, 12345)
 
 
-def become_a_pipe(path: Path) -> None:
+def replace_by_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
 
 
 @pytest.mark.parametrize(("base", "own", "again"), [
-    (become_a_directory, become_a_link, truncate), (become_a_pipe, empty, flip),
+    (replace_by_directory, replace_by_link, truncate), (replace_by_pipe, empty, flip),
 ])  # fmt: skip
 def test_damaged_cache_is_repaired(
-    warm: Prepared, base: Callable[[Path], None], own: Callable[[Path], None], again: Callable[[Path], None]
+    warm: PreparedBuild, base: Callable[[Path], None], own: Callable[[Path], None], again: Callable[[Path], None]
 ) -> None:
     """Damaged: both layers, the Python that compiles, every second fact. Symlinks are not followed; v2 stays."""
     (warm.cache / "v2").mkdir()
@@ -205,7 +207,7 @@ def test_damaged_cache_is_repaired(
     for python in pythons:
         python.write_text("#!/bin/sh\nexit 7\n")
     facts = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED_FACTS]
-    damages = (flip, truncate, empty, become_a_directory, become_a_pipe)
+    damages = (flip, truncate, empty, replace_by_directory, replace_by_pipe)
     for path, damage in zip(facts[::2], cycle(damages), strict=False):
         damage(path)
     warm.build()
@@ -218,11 +220,11 @@ def test_damaged_cache_is_repaired(
     assert (warm.cache / "v2").is_dir()
 
 
-DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pipe)
+DAMAGES = (flip, truncate, empty, replace_by_link, replace_by_directory, replace_by_pipe)
 
 
 @pytest.mark.parametrize("damage", [pytest.param(how, marks=[pytest.mark.long] * (how is not flip)) for how in DAMAGES])
-def test_cache_with_all_entries_damaged_is_repaired(damage: Callable[[Path], None], warm: Prepared) -> None:
+def test_cache_with_all_entries_damaged_is_repaired(damage: Callable[[Path], None], warm: PreparedBuild) -> None:
     """Each blob, each fact and each file of each tree, except facts about Debian's archive."""
     blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().layers}
     paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED_FACTS]
@@ -238,7 +240,7 @@ def test_cache_with_all_entries_damaged_is_repaired(damage: Callable[[Path], Non
     assert warm.build().new_layers() == []
 
 
-def test_cache_entries_of_another_owner_are_used(warm: Prepared) -> None:
+def test_cache_entries_of_another_owner_are_used(warm: PreparedBuild) -> None:
     """The cache may have been copied by root or from another machine."""
     if os.getuid() == 0:
         for path in [*warm.cache.glob("v1/blobs/*"), *warm.cache.glob("v1/facts/*/*")]:

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import need, script
-from tests.integration.builds import build, install_elsewhere, other_python, output_of
-from tests.integration.prepared_build import Prepared, prepare_build
+from tests.integration.builds import build, install_in_new_venv, other_python, output_of
+from tests.integration.prepared_build import PreparedBuild, prepare_build
 
 pytestmark = [pytest.mark.network, pytest.mark.long]
 
 
 @pytest.fixture
-def prepared(public_dir: Path, cache: Path, shared: Path) -> Prepared:
+def prepared(public_dir: Path, cache: Path, shared: Path) -> PreparedBuild:
     """Return a locked project with two wheels, and a cache that has downloads only."""
     options = 'extras = ["colour"]'
     made = prepare_build(public_dir, shared / "hello", warm=False, kind="extras-and-groups", options=options)
@@ -33,12 +33,12 @@ def prepared(public_dir: Path, cache: Path, shared: Path) -> Prepared:
     return made
 
 
-def copy_cache(prepared: Prepared, name: str) -> Path:
+def copy_cache(prepared: PreparedBuild, name: str) -> Path:
     """Copy the initial cache of a prepared build; return the copy."""
     return shutil.copytree(prepared.cache, prepared.project.parent / name, symlinks=True)
 
 
-def test_reprotest(prepared: Prepared) -> None:
+def test_reprotest(prepared: PreparedBuild) -> None:
     """reprotest varies clock, locale, path, order of files, number of CPUs, home and more."""
     need("disorderfs")
     command = script(
@@ -86,13 +86,13 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_one_difference_keeps_the_digest(name: str, prepared: Prepared) -> None:
-    """All layers are made again."""
+def test_one_difference_keeps_the_digest(name: str, prepared: PreparedBuild) -> None:
+    """All layers are made again, with one difference in the environment."""
     difference, root = DIFFERENCES[name], prepared.project.parent
     own, python = copy_cache(prepared, "own"), sys.executable
     project = shutil.copytree(prepared.project, root / difference.place / "p") if difference.place else prepared.project
     if difference.other_python:
-        install_elsewhere(other_python(), root / "venv")
+        install_in_new_venv(other_python(), root / "venv")
         python = str(root / "venv/bin/python")
     options, variables = dict(difference.options), dict(difference.variables)
     if difference.plain_user:
@@ -122,7 +122,7 @@ def disordered(directory: Path, mount: Path, option: str) -> Iterator[Path]:
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_fifty_builds_have_the_same_digest(prepared: Prepared) -> None:
+def test_fifty_builds_have_the_same_digest(prepared: PreparedBuild) -> None:
     """With an empty, a complete and a partial cache; on one CPU and on all; with random hash seeds."""
     generator, found = random.Random(5), []
     own = copy_cache(prepared, "own")

@@ -96,7 +96,7 @@ def test_several_images_in_other_commands(tmp_path: Path, cache: Path) -> None:
 
 
 def test_each_image_is_pushed_to_its_repository(tmp_path: Path, cache: Path) -> None:
-    """The image's name is appended to a registry or a repository; a later push of an archive uses the given one."""
+    """The image's name is appended to a registry or a repository. A push of an archive uses the repository as it is."""
     project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
     with FakeRegistry() as registry:
         variables = {"HATCH_DOCKER_REGISTRIES": f"{registry.host},{registry.host}/team/app"}

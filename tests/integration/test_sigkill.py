@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build
-from tests.integration.prepared_build import Prepared, prepare_build, push_base
+from tests.integration.prepared_build import PreparedBuild, prepare_build, push_base
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -23,10 +23,10 @@ EARLIEST = 0.15  # seconds; before, hatch-docker has not started to work
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scenario:
     """A program to kill. `check_files` runs after each kill, `check_result` after a full run; `reset` starts again."""
 
-    prepared: Prepared
+    prepared: PreparedBuild
     program: tuple[str, ...]
     check_files: Callable[[], None]
     check_result: Callable[[], None]
@@ -43,7 +43,7 @@ class Scene:
         return time.monotonic() - start
 
 
-def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
+def first_build(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scenario:
     """Prepare a build with Debian's packages in the cache; everything else has to be made."""
     prepared = prepare_build(tmp_path, cache, warm=False)
     cold = tmp_path / "cold"
@@ -51,7 +51,7 @@ def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
     return _building(prepared, lambda: shutil.copytree(cold, prepared.cache, copy_function=os.link))
 
 
-def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
+def build_after_edit(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scenario:
     """Prepare a build after an edit: the base is in the cache, the project's layer has to be made."""
     prepared = prepare_build(tmp_path, cache, warm=True)
     (prepared.project / "hello.py").write_text("def main():\n    print('edited')\n")
@@ -65,16 +65,16 @@ def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
     return _building(replace(prepared, digest=digest), fill)
 
 
-def pulled(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
+def pull_of_base(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scenario:
     """Prepare a build with an empty cache and a base in a registry."""
     base = push_base(registry, cache, tmp_path / "base")
     project = write_project("hello", tmp_path / "p", base=base)
     digest = build(project, tmp_path / "undisturbed").digest
     (tmp_path / "tmp").mkdir()
-    return _building(Prepared(project, tmp_path / "cache", tmp_path / "tmp", digest), lambda: None)
+    return _building(PreparedBuild(project, tmp_path / "cache", tmp_path / "tmp", digest), lambda: None)
 
 
-def _building(prepared: Prepared, fill: Callable[[], object]) -> Scene:
+def _building(prepared: PreparedBuild, fill: Callable[[], object]) -> Scenario:
     def reset() -> None:
         for path in (prepared.cache, prepared.project / "dist"):
             shutil.rmtree(path, ignore_errors=True)
@@ -85,10 +85,10 @@ def _building(prepared: Prepared, fill: Callable[[], object]) -> Scene:
         assert json.loads(receipt.read_bytes())["digest"] == prepared.digest
         assert prepared.archive.exists()
 
-    return Scene(prepared, (), prepared.check_files, check_result, reset)
+    return Scenario(prepared, (), prepared.check_files, check_result, reset)
 
 
-def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
+def push_of_archive(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scenario:
     """Prepare a push of an archive to an empty registry."""
     project = write_project("hello", tmp_path / "p")
     digest = build(project, cache).digest
@@ -109,51 +109,55 @@ def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
         assert "1.0.0" in registry.repositories["hello"].manifests
 
     program = ("hatch_docker", "push", "--registry", registry.host)
-    prepared = Prepared(project, cache, tmp_path / "tmp", digest)
-    return Scene(prepared, program, check_files, check_result, registry.repositories.clear)
+    prepared = PreparedBuild(project, cache, tmp_path / "tmp", digest)
+    return Scenario(prepared, program, check_files, check_result, registry.repositories.clear)
 
 
-def kill(scene: Scene, moment: float) -> bool:
+def kill(scenario: Scenario, moment: float) -> bool:
     """Start a run and kill it after `moment` seconds; return False if it had ended before."""
-    process = scene.prepared.start(*scene.program)
+    process = scenario.prepared.start(*scenario.program)
     time.sleep(moment)
     process.kill()
     process.communicate()
-    scene.check_files()
+    scenario.check_files()
     return process.returncode != 0
 
 
-Make = Callable[[Path, Path, FakeRegistry], Scene]
+Make = Callable[[Path, Path, FakeRegistry], Scenario]
 
 
-@pytest.mark.parametrize(("make", "kills", "within"), [(built, 8, 1.6), (pulled, 5, 1.2), (pushed, 5, 0.5)])
+@pytest.mark.parametrize(("make", "kills", "within"), [
+    (first_build, 8, 1.6), (pull_of_base, 5, 1.2), (push_of_archive, 5, 0.5),
+])  # fmt: skip
 def test_run_after_several_kills(
     make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, shared: Path
 ) -> None:
     """All runs use the same cache and output directory."""
-    scene = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
-    scene.reset()
+    scenario = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
+    scenario.reset()
     moments = random.Random(kills)
-    killed = sum(kill(scene, moments.uniform(EARLIEST, within)) for _ in range(kills))
+    killed = sum(kill(scenario, moments.uniform(EARLIEST, within)) for _ in range(kills))
     assert killed > 1
-    scene.run()
-    for path in map(Path, scene.prepared.temporary_files()):
+    scenario.run()
+    for path in map(Path, scenario.prepared.temporary_files()):
         os.utime(path, (1000, 1000))  # files younger than five seconds may belong to a running build
-    scene.run()
-    assert scene.prepared.temporary_files() == []
+    scenario.run()
+    assert scenario.prepared.temporary_files() == []
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("make", "kills"), [(built, 20), (rebuilt, 60), (pulled, 60), (pushed, 60)])
+@pytest.mark.parametrize(("make", "kills"), [
+    (first_build, 20), (build_after_edit, 60), (pull_of_base, 60), (push_of_archive, 60),
+])  # fmt: skip
 def test_run_after_each_kill(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, shared: Path) -> None:
     """Each killed run starts from a new state and is followed by a full run."""
-    scene = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
-    scene.reset()
-    duration = scene.run()
+    scenario = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)
+    scenario.reset()
+    duration = scenario.run()
     killed = 0
     moments = random.Random(kills)
     while killed < kills:
-        scene.reset()
-        killed += kill(scene, moments.uniform(EARLIEST, duration))
-        duration = min(duration, scene.run())  # else most runs would end before the kill when the machine is less busy
+        scenario.reset()
+        killed += kill(scenario, moments.uniform(EARLIEST, duration))
+        duration = min(duration, scenario.run())  # else most runs end before the kill on a less busy machine
     print(f"{killed} of {killed} {make.__name__}, killed within {duration:.1f} s")

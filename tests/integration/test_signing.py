@@ -106,6 +106,8 @@ def verify_signature(key: Path, name: str, *others: str, **variables: str) -> su
 
 @dataclass(frozen=True)
 class Pushed:
+    """A pushed image: its project, the outcome of the build, and its reference."""
+
     project: Path
     outcome: Outcome
     name: str                                 # registry/repository@digest

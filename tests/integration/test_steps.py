@@ -63,7 +63,7 @@ def digests(outcome: Outcome) -> dict[str, list[str]]:
 @pytest.mark.parametrize("engines", [
     [PLAIN], pytest.param([PLAIN, BUILDKIT], marks=pytest.mark.long),
 ], ids=["embedded", "both"])  # fmt: skip
-def test_django_site_of_steps_page(engines: list[dict[str, str]], docker: str, tmp_path: Path, cache: Path) -> None:
+def test_site_of_steps_page_is_served(engines: list[dict[str, str]], docker: str, tmp_path: Path, cache: Path) -> None:
     """Any user serves the static files from a read-only root; an edited template changes only its own layer."""
     made = write_files(tmp_path / "shop", SITE)
     name = f"hatch-docker-tests/shop-{secrets.token_hex(4)}"
@@ -115,7 +115,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_forbidden_action_of_a_step(mistake: str, tmp_path: Path, cache: Path) -> None:
+def test_forbidden_action_of_a_step_fails(mistake: str, tmp_path: Path, cache: Path) -> None:
     options, words = MISTAKES[mistake]
     made = write_project("hello", tmp_path / "p", options=options)
     value = secrets.token_hex()
@@ -128,7 +128,7 @@ def test_forbidden_action_of_a_step(mistake: str, tmp_path: Path, cache: Path) -
 @pytest.mark.parametrize("engine", [
     PLAIN, pytest.param(BUILDKIT, marks=pytest.mark.long),
 ], ids=["embedded", "buildkit"])  # fmt: skip
-def test_step_for_another_architecture(engine: dict[str, str], tmp_path: Path, cache: Path) -> None:
+def test_step_runs_for_another_architecture(engine: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """It runs in an image of this machine's architecture and gives the same layer; machine code is rejected."""
     other = {"amd64": "arm64", "arm64": "amd64"}[host_platform().architecture]
     text = step("open('/srv/x/made', 'w').write('made')")

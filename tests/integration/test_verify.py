@@ -19,7 +19,7 @@ from hatch_docker.oci.make_image import Settings, build_image, make_index
 from hatch_docker.oci.model import Image, Index, Layer, host_platform
 from tests.fakes.bases import python_image
 from tests.fakes.images import layer_of, with_config
-from tests.integration.builds import build, check_failed, install_elsewhere, other_python, output_of, run_command
+from tests.integration.builds import build, check_failed, install_in_new_venv, other_python, output_of, run_command
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -56,7 +56,7 @@ def test_rebuild_elsewhere_has_the_same_digest(tmp_path: Path, cache: Path) -> N
     output_of(project, cache, "lock")
     digest = build(project, cache).digest
     venv = tmp_path / "venv"
-    install_elsewhere(other_python(), venv)
+    install_in_new_venv(other_python(), venv)
     twin = tmp_path / "another place"
     shutil.copytree(project, twin, ignore=shutil.ignore_patterns("dist"))
     found = subprocess.run(
@@ -94,7 +94,7 @@ def test_rebuild_of_an_index_sets_the_time(hours: tuple[int, int], tmp_path: Pat
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_keep_downloads_copies_the_cache(keep: bool, tmp_path: Path) -> None:
-    """The rebuild reads downloads from a copy; its changes do not affect the user's cache."""
+    """With `keep_downloads` the rebuild reads downloads from a copy. Its changes do not affect the user's cache."""
     image = build_image(python_image("amd64"), [], Settings(), 0, {})
     write(image, tmp_path / "x.oci.tar")
     store = open_store(tmp_path / "cache")

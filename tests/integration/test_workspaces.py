@@ -133,12 +133,12 @@ def test_unsuitable_version_of_a_member_is_rejected(tmp_path: Path, cache: Path)
 HATCH = '[tool.hatch.envs.default.workspace]\nmembers = ["packages/*"]\n'
 
 
-def test_hatch_build_all_makes_an_image_of_each_application(tmp_path: Path, cache: Path, links: Path) -> None:
+def test_hatch_build_all_makes_an_image_of_each_application(tmp_path: Path, cache: Path, find_links: Path) -> None:
     """Members with a script get an image, and the images share layers; other members get none."""
     app = workspace(tmp_path / "w", HATCH)
     outputs = tmp_path / "output"
     variables = {
-        "GITHUB_OUTPUT": str(outputs), "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links),
+        "GITHUB_OUTPUT": str(outputs), "PIP_FIND_LINKS": str(find_links), "UV_FIND_LINKS": str(find_links),
         "HATCH_DATA_DIR": str(tmp_path / "data"), "HATCH_ENV_TYPE_VIRTUAL_UV_PATH": need("uv"),
     }  # fmt: skip
     command = (sys.executable, "-m", "hatch", "build", "--all", "-t", "docker")
