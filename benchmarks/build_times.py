@@ -116,10 +116,7 @@ def remove(tree: Path) -> None:
 
 
 def measure(bench: Bench, subject: Subject, runs: int) -> Iterator[tuple[str, list[float]]]:
-    """Yield each case with its times in seconds.
-
-    Ends the program if an edit does not change the digest, or another case changes it.
-    """
+    """Yield each case with its times in seconds; end the program if a digest is not that which the case should have."""
     bench.build("wheel")
     yield "wheel only", [bench.build("wheel") for _ in range(runs)]
     bench.build("docker")
@@ -195,7 +192,7 @@ def run(names: Sequence[str], python: str, runs: int, directory: Path) -> None:
 
 
 def main() -> None:
-    """Parse the arguments, measure in a temporary directory."""
+    """Parse the arguments and measure in a temporary directory."""
     parser = argparse.ArgumentParser(description="Measure builds as whole processes; prints Markdown.")
     parser.add_argument("--python", default=sys.executable, help="a Python that has hatch-docker (default: this one)")
     parser.add_argument("--runs", type=int, default=5, help="builds per case (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""A proxy that plays a distant registry: it delays connections and responses, and limits the rate."""
+"""A proxy that simulates a distant registry: it delays connections and responses, and limits the rate."""
 
 from __future__ import annotations
 

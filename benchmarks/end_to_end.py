@@ -144,7 +144,7 @@ class Bench:
         self.warm = False
 
     def edit(self, case: str) -> None:
-        """Edit all copies as the case says; `unchanged` edits none."""
+        """Edit all copies in the way of a case; `unchanged` edits none."""
         self.edits += 1
         for project in self.projects.values():
             if case in ("python", "c"):

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application, and the test of its image.
-
-    `responses`: for paths on its port, a text that the response must contain. `prints`: a text of its log.
-    """
+    """An application, and texts that its responses (by path) or its log (`prints`) must contain."""
 
     name: str
     files: Mapping[str, str]

@@ -76,10 +76,7 @@ def compressed_size(name: str) -> int:
 
 
 def opened_files(place: Place, image: str, command: list[str], directory: Path) -> tuple[int, int]:
-    """Run an image's command in its tree until the first response; return the number of opened files and their bytes.
-
-    Each file is compressed alone.
-    """
+    """Run an image's command until its first response; return the number of opened files and their compressed bytes."""
     tree = directory / "tree"
     tree.mkdir()
     place.docker("create", "--name=tree", image)

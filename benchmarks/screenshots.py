@@ -92,7 +92,7 @@ def browser() -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class FileServer(http.server.SimpleHTTPRequestHandler):
     """A file server without a log."""
 
     def log_message(self, format: str, *_arguments: Any) -> None:  # noqa: A002 - the library's name
@@ -102,7 +102,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def serve(directory: Path) -> Iterator[str]:
     """Serve a directory on a local port; yield the URL."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(directory)))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(FileServer, directory=str(directory)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

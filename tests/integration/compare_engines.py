@@ -16,7 +16,7 @@ from tests.conftest import run
 from tests.integration.builds import Outcome, build, check_option
 from tests.projects import KINDS, write_project
 
-COMPARED_KINDS = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
+SIX_KINDS = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
 NAME = "hatch-docker/tested"  # a name that a developer's own image does not have
 # The second step reads a file of the first. Outputs: a program, a link, an empty directory, a module in site-packages.
 STEPS = """
@@ -152,8 +152,7 @@ def written_dockerfile(made: Path, cache: Path) -> tuple[Outcome, Path]:
 
 
 def tree(image: Image) -> dict[str, tuple[object, ...]]:
-    """Return type, mode, owner, link target and SHA-256 of each path after all layers, whiteouts included, are applied.
-    """
+    """Apply all layers with their whiteouts; return type, mode, owner, link target and SHA-256 of each path."""
     found: dict[str, tuple[object, ...]] = {}
     for layer in image.layers:
         removed = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]

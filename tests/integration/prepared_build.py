@@ -68,10 +68,7 @@ class PreparedBuild:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether hatch-docker made a temporary file.
-
-    Excluded: the file with which Python's `tempfile` tests a directory, and the FIFOs that a fork below fiu-run leaves.
-    """
+    """Return False for the file with which `tempfile` tests a directory, and for FIFOs that fiu-run leaves behind."""
     if path.parent.name == "dist":
         return path.name.startswith(".")
     if path.is_fifo() and path.name.startswith("fiu-ctrl-"):

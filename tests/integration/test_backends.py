@@ -1,5 +1,4 @@
-"""`hatch-docker build` for projects with other backends than hatchling: their PEP 517 hooks run in the builder stage.
-"""
+"""`hatch-docker build` for projects with other backends than hatchling; PEP 517 hooks run in the builder stage."""
 
 import secrets
 import shutil
@@ -95,10 +94,7 @@ def generator(image: Image) -> str:
 
 
 def test_locked_hatchling_makes_the_wheel(tmp_path: Path, cache: Path) -> None:
-    """The version of hatchling is in the WHEEL file: the hatchling that runs the build would change the image.
-
-    The test is in this module because its builder has git, as that of setuptools-scm.
-    """
+    """The WHEEL file has the version of hatchling. (The test is here because the builder has git in this module.)"""
     project = write_project("vcs-version", tmp_path / "p")
     edit(project, "hatchling>=1.27", "hatchling==1.27.0")
     output_of(project, cache, "lock")

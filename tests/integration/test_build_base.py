@@ -30,8 +30,7 @@ RELEASE = b'ID=hardened\nVERSION_ID="1"\n'
 
 @pytest.fixture(scope="module")
 def layouts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory of two layouts of an unknown distribution: `build` with a compiler and a user, `run` without.
-    """
+    """Return a directory with two layouts of an unknown distribution: `build` with a compiler and a user, and `run`."""
     place = tmp_path_factory.mktemp("pair")
     ctx: Context = open_context({"HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     base = open_base(PLAN, host_platform(), ctx, compression=Compression("gzip"))

@@ -92,8 +92,7 @@ def build(
 
 
 def test_c_and_cpp_extensions_with_a_system_library(ctx: Context, tmp_path: Path) -> None:
-    """Without build.packages the error names the package of the header. The result has no debug information, no path.
-    """
+    """Without build.packages the error names the header's package. The result has no debug information and no path."""
     with pytest.raises(BuildError, match=r"(?s)lz4\.h is missing:.*\n  packages = \[\"liblz4-dev\"\]$"):
         build(SETUPTOOLS, tmp_path / "a", ctx)
     wheel = build(SETUPTOOLS, tmp_path / "a", ctx, packages=("liblz4-dev",))

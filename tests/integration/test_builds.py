@@ -1,5 +1,4 @@
-"""`hatch build -t docker` for several kinds of projects, with Debian's archive and the package index, without Docker.
-"""
+"""`hatch build -t docker` for several kinds of projects, with Debian's archive and a package index, without Docker."""
 
 import os
 import shutil

@@ -16,8 +16,8 @@ from tests.fakes.workspaces import write_member
 from tests.integration.builds import build, check_failed, run_build, uv
 from tests.integration.compare_engines import (
     BUILDKIT,
-    COMPARED_KINDS,
     PLAIN,
+    SIX_KINDS,
     check_agreement,
     materials,
     project,
@@ -30,7 +30,7 @@ from tests.projects import write_project
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 
-@pytest.mark.parametrize("kind", COMPARED_KINDS)
+@pytest.mark.parametrize("kind", SIX_KINDS)
 def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path, cache: Path) -> None:
     """The same digest, receipt and container; both engines run the check of the finished image."""
     check_agreement(kind, "debian:trixie", docker, tmp_path, cache)
@@ -54,10 +54,7 @@ def test_base_from_registry_in_both_engines(
 
 
 def test_git_and_path_dependencies_in_both_engines(docker: str, tmp_path: Path, cache: Path) -> None:
-    """uv.lock: a package with its version from git tags, and one in a subdirectory. The branch has a newer commit.
-
-    A path dependency comes from Poetry's table.
-    """
+    """uv.lock has two packages of a git repository, whose branch has a newer commit; Poetry's table has a path."""
     commit = make_repository(tmp_path / "there")
     write_member(tmp_path / "beside", "beside", code="VALUE = 3")
     where = f'{{ git = "{(tmp_path / "there").as_uri()}", branch = "main"'

@@ -116,7 +116,7 @@ def test_file_over_4_gb_is_rejected(base: str, tmp_path: Path, cache: Path) -> N
     check_error(run_build(project, cache), "tool.hatch-docker.files", "/srv/data has 4.3 GB", "volume")
 
 
-# The place of the cache.
+# The directory of the cache.
 
 
 @pytest.mark.parametrize("home", ["/proc", "/dev/null"])

@@ -30,22 +30,19 @@ def leaks(directory: Path) -> list[str]:
     return sorted({str(Path(finding["File"]).relative_to(directory)) for finding in json.loads(done.stdout)})
 
 
-BASE32 = string.ascii_uppercase + "234567"
-
-
 def text(generator: random.Random, length: int, letters: str = string.ascii_letters + string.digits) -> str:
     return "".join(generator.choice(letters) for _ in range(length))
 
 
 def write_secrets(project: Path) -> None:
     """Write invented secrets, in formats that scanners detect, to the files in which people keep them."""
-    generator = random.Random(7)
+    generator, base32 = random.Random(7), string.ascii_uppercase + "234567"
     key = "\n".join(text(generator, 64) for _ in range(24))
     write_files(project, {
         ".env": f"GITHUB_TOKEN=ghp_{text(generator, 36)}\n",
         ".pypirc": f"[pypi]\npassword = pypi-AgEIcHlwaS5vcmc{text(generator, 120)}\n",
         "id_rsa": f"-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----\n",
-        ".aws/credentials": f"[default]\naws_access_key_id = AKIA{text(generator, 16, BASE32)}\n",
+        ".aws/credentials": f"[default]\naws_access_key_id = AKIA{text(generator, 16, base32)}\n",
         ".gitignore": ".env\n.pypirc\nid_rsa\n.aws\ndist\n",
     })  # fmt: skip
 

@@ -45,8 +45,7 @@ def test_temporary_fault_is_retried(fault: object, index: FakeIndex, tmp_path: P
 def test_permanent_fault_fails_the_build(
     fault: object, status: int, words: str, index: FakeIndex, tmp_path: Path, cache: Path
 ) -> None:
-    """A wheel that is missing or has another hash: one error line, no image. A later build without the fault succeeds.
-    """
+    """A wheel that is missing or has another hash: one error line, no image. A later build succeeds."""
     project, filename = project_with_lock(index, tmp_path / "p")
     right = index.files["gadget"][filename]
     if fault == "replaced":

@@ -29,10 +29,7 @@ def index_variables(serving: FakeIndex) -> dict[str, str]:
 
 
 def test_locked_version_stays_after_a_new_release(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    """The digest stays the same until `lock --upgrade`; `outdated` reports the release.
-
-    Renovate finds every pin of the lock.
-    """
+    """The digest stays the same until `lock --upgrade`; `outdated` reports the release. Renovate finds every pin."""
     project = write_project("hello", tmp_path / "p")
     edit(project, 'requires-python = ">=3.11"', 'requires-python = ">=3.11"\ndependencies = ["plain"]')
     variables = index_variables(index)

@@ -73,10 +73,7 @@ def peak_of(project: Path, cache: Path, *command: str) -> int:
 def test_memory_is_smaller_than_the_wheel(
     large: int, small: int, modules: int, bound: int, tmp_path: Path, cache: Path, base_in_cache: None
 ) -> None:
-    """The wheel is fetched, checked, compiled, compressed, written, loaded and pushed.
-
-    The base is in the cache, because making a base takes more memory.
-    """
+    """The base is in the cache, because making a base takes more memory."""
     docker = need_docker()
     wheel = tmp_path / FILENAME
     make_large_wheel(wheel, large, small, modules)

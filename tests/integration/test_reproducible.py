@@ -109,8 +109,7 @@ def test_one_difference_keeps_the_digest(name: str, prepared: PreparedBuild) -> 
 
 @contextlib.contextmanager
 def disordered(directory: Path, mount: Path, option: str) -> Iterator[Path]:
-    """Mount a directory with disorderfs, which lists it in another order; without `option` yield the directory itself.
-    """
+    """Mount a directory with disorderfs, which changes the order of files; without `option` yield the directory."""
     if not option:
         yield directory
         return

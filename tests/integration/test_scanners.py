@@ -63,8 +63,7 @@ def documents(outcome: Outcome) -> dict[str, dict[str, Any]]:
 
 
 def check_required_fields(document: dict[str, Any]) -> None:
-    """Check the minimum elements of NTIA and CISA: author, time, supplier, name, version, identifiers, relationships.
-    """
+    """Check the minimum elements of NTIA and CISA: author, time, supplier, name, version, identifiers, relations."""
     assert document["metadata"]["authors"]
     assert document["metadata"]["timestamp"]
     assert document["metadata"]["tools"]

@@ -84,10 +84,7 @@ def test_invalid_shared_cache_entries_are_ignored(registry: FakeRegistry, tmp_pa
     ],
 )
 def test_build_of_an_edit_with_an_empty_cache(edited: str, line: str, whole: bool, tmp_path: Path, cache: Path) -> None:
-    """The builder's tree has the files that earlier builds opened; if that fails, the whole system. The digest agrees.
-
-    The shared cache is a directory.
-    """
+    """The builder's tree has only the files that earlier builds opened; if the build fails, it has all files."""
     place = tmp_path / "shared"
     project = write_project("c-extension", tmp_path / "p")
     source = project / "c_extension" / edited

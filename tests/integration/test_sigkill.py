@@ -51,7 +51,7 @@ def first_build(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scenari
     return _building(prepared, lambda: shutil.copytree(cold, prepared.cache, copy_function=os.link))
 
 
-def build_after_edit(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scenario:
+def edited_build(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scenario:
     """Prepare a build after an edit: the base is in the cache, the project's layer has to be made."""
     prepared = prepare_build(tmp_path, cache, warm=True)
     (prepared.project / "hello.py").write_text("def main():\n    print('edited')\n")
@@ -65,7 +65,7 @@ def build_after_edit(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Sc
     return _building(replace(prepared, digest=digest), fill)
 
 
-def pull_of_base(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scenario:
+def pull(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scenario:
     """Prepare a build with an empty cache and a base in a registry."""
     base = push_base(registry, cache, tmp_path / "base")
     project = write_project("hello", tmp_path / "p", base=base)
@@ -88,7 +88,7 @@ def _building(prepared: PreparedBuild, fill: Callable[[], object]) -> Scenario:
     return Scenario(prepared, (), prepared.check_files, check_result, reset)
 
 
-def push_of_archive(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scenario:
+def push(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scenario:
     """Prepare a push of an archive to an empty registry."""
     project = write_project("hello", tmp_path / "p")
     digest = build(project, cache).digest
@@ -126,9 +126,7 @@ def kill(scenario: Scenario, moment: float) -> bool:
 Make = Callable[[Path, Path, FakeRegistry], Scenario]
 
 
-@pytest.mark.parametrize(("make", "kills", "within"), [
-    (first_build, 8, 1.6), (pull_of_base, 5, 1.2), (push_of_archive, 5, 0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(("make", "kills", "within"), [(first_build, 8, 1.6), (pull, 5, 1.2), (push, 5, 0.5)])
 def test_run_after_several_kills(
     make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, shared: Path
 ) -> None:
@@ -146,9 +144,7 @@ def test_run_after_several_kills(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("make", "kills"), [
-    (first_build, 20), (build_after_edit, 60), (pull_of_base, 60), (push_of_archive, 60),
-])  # fmt: skip
+@pytest.mark.parametrize(("make", "kills"), [(first_build, 20), (edited_build, 60), (pull, 60), (push, 60)])
 def test_run_after_each_kill(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, shared: Path) -> None:
     """Each killed run starts from a new state and is followed by a full run."""
     scenario = make(tmp_path, shutil.copytree(shared / "hello", tmp_path / "first", symlinks=True), registry)

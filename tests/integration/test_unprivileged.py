@@ -78,8 +78,7 @@ def test_build_writes_only_to_cache_dist_and_tmpdir(tmp_path: Path, cache: Path)
 
 
 def test_programs_of_the_cache_run_only_in_the_sandbox(tmp_path: Path, cache: Path) -> None:
-    """In the sandbox programs have paths of another root. Python, which makes .pyc files, and the compiler are traced.
-    """
+    """In the sandbox paths belong to another root. The Python that makes .pyc files and the compiler are traced too."""
     project = write_project("c-extension", tmp_path / "p")
     build(project, cache)
     edit(project)

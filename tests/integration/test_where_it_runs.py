@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 
-if "SLEEP" in os.environ:  # plays modules whose import is slow
+if "SLEEP" in os.environ:  # simulates slow imports
     print("importing", flush=True)
     time.sleep(600)
 
