@@ -294,14 +294,14 @@ def importing_tests(path: Path) -> None:
 
 
 def read_names(path: str) -> None:
-    from hatch_docker.wheels.install.slim import Rules, choose
+    from hatch_docker.wheels.install.slim import Rules, left_out_files
 
     def read(name: str) -> bytes:
         number = name.split("/")[1][1:]
         following = {"p/m.py": 0}.get(name, int(number) + 1 if "tests" in name else None)
         return b"" if following is None else b"import p.s%d.tests\n" % following
 
-    choose(Path(path).read_text().split("\n"), read, Rules(("tests",)))
+    left_out_files(Path(path).read_text().split("\n"), read, Rules(("tests",)))
 
 
 def extras(path: Path) -> None:

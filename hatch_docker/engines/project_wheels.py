@@ -34,7 +34,7 @@ def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProjec
     for member in plan.members:
         from packaging.markers import Marker
 
-        if any(not marker or target.holds(Marker(marker)) for marker in member.markers):
+        if any(not marker or target.satisfies(Marker(marker)) for marker in member.markers):
             assert project.member is not None
             found.append(OwnProject(f"{member.name} {member.version}", member.build, project.member(member.path)))
     return [*found, OwnProject(f"{plan.name} {plan.version}", plan.build, project, is_main=True)]

@@ -109,7 +109,7 @@ class Target:
             "sys_platform": "linux",
         }
 
-    def holds(self, marker: Marker | None, extras: Iterable[str] = ()) -> bool:
+    def satisfies(self, marker: Marker | None, extras: Iterable[str] = ()) -> bool:
         """Return whether a marker is true for the target without an extra or with one of `extras`; True for None.
 
         Raise WheelError for a variable that only markers in a pylock.toml have.

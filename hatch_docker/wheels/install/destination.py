@@ -26,7 +26,7 @@ from hatch_docker.wheels.install.archive import (
     wheel_errors,
 )
 from hatch_docker.wheels.install.layout import VenvTarget
-from hatch_docker.wheels.install.slim import IMPORTS_LIMIT, SYMBOLS, Rules, choose, count, is_stripped
+from hatch_docker.wheels.install.slim import IMPORTS_LIMIT, SYMBOLS, Rules, count, is_stripped, left_out_files
 from hatch_docker.wheels.install.strip import MAGIC, Piece, length, strip_parts, strip_plan
 
 INSTALLER = b"hatch-docker\n"
@@ -93,7 +93,7 @@ class Installation:
             raise BadWheelError(f"its format has the version {version}, and 1.x is known")
         left_out: dict[str, str] = {}
         if self._rules.leave_out:
-            left_out = choose(self._wheel.names, self._first_bytes, self._rules)
+            left_out = left_out_files(self._wheel.names, self._first_bytes, self._rules)
         for name, kind in left_out.items():
             count(self.left_out, kind, self._wheel.member(name).size)
         for name, module, call in self._entry_points():

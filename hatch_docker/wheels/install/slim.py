@@ -57,7 +57,7 @@ class Rules(NamedTuple):
 NONE = Rules()
 
 
-def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> dict[str, str]:
+def left_out_files(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> dict[str, str]:
     """Return the files of a wheel that are left out: name in the archive -> kind.
 
     `read` returns the first IMPORTS_LIMIT bytes of a file.

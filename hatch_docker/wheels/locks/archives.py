@@ -80,7 +80,7 @@ class StubWheels:
             self.sources += [replace(other, indirect=True) for other in more]
             self.required += [
                 other.name for other in more
-                if not other.marker or self.target.holds(parse_marker(other.marker, other.table))
+                if not other.marker or self.target.satisfies(parse_marker(other.marker, other.table))
             ]
             self.stubs[source.where] = _stub_wheel(self.directory / str(len(self.stubs)), package, lines), package
         return self.stubs[source.where][0]

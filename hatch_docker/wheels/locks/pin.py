@@ -314,7 +314,7 @@ def check_covers(
     required: set[str] = set()
     for line in lock.requirements:
         requirement = parse_requirement(line, "the project's dependency")
-        if not target.holds(requirement.marker):
+        if not target.satisfies(requirement.marker):
             continue
         name = canonicalize_name(requirement.name)
         required.add(name)

@@ -59,7 +59,7 @@ def locked_packages(
     while waiting:
         current = waiting.pop()
         name = canonicalize_name(current.name)
-        if not target.holds(current.marker) or (name in reached and current.extras <= reached[name]):
+        if not target.satisfies(current.marker) or (name in reached and current.extras <= reached[name]):
             continue
         reached.setdefault(name, set()).update(current.extras)
         found = [entry for entry in entries if entry.package.name == name and entry.extras <= reached[name]]
@@ -68,7 +68,7 @@ def locked_packages(
             raise WheelError(f"{place} names {name}, which it does not have for {target}; run `{kind} lock`")
         packages.update((name, entry.package) for entry in chosen if not entry.extras)
         for requirement in (parse_requirement(line, f"{place}:") for entry in chosen for line in entry.requires):
-            if target.holds(requirement.marker, sorted(reached[name])):
+            if target.satisfies(requirement.marker, sorted(reached[name])):
                 requirement.marker = None
                 waiting.append(requirement)
     for package in packages.values():
@@ -87,7 +87,7 @@ def _choose(
     """Return the entries, of those with the same name, whose version applies to the target."""
     where = f"{place}: {requirement.name}"
     applying = [
-        entry for entry in entries if not entry.marker or target.holds(parse_marker(entry.marker, where), extras)
+        entry for entry in entries if not entry.marker or target.satisfies(parse_marker(entry.marker, where), extras)
     ]
     chosen = [entry for entry in applying if _allows(requirement, entry.package.version)] or applying
     versions = sorted({entry.package.version for entry in chosen})

@@ -72,7 +72,7 @@ def read_pins(path: Path, root: Path, target: Target, progress: Progress) -> tup
             continue
         requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
         exact = any(clause.operator in ("==", "===") for clause in requirement.specifier)
-        if exact and target.holds(requirement.marker):
+        if exact and target.satisfies(requirement.marker):
             found.append(f"{requirement.name}{requirement.specifier}")
     return tuple(sorted(set(found)))
 
@@ -131,7 +131,7 @@ def _parse(where: str, line: str, own: frozenset[Path], directory: Path, target:
     if line.startswith("-"):
         raise WheelError(f"{where}: the option {line.partition(' ')[0]} is not supported")
     requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
-    if not target.holds(requirement.marker):
+    if not target.satisfies(requirement.marker):
         return None
     name, url = canonicalize_name(requirement.name), requirement.url or ""
     if url.startswith("git+"):

@@ -76,7 +76,7 @@ def bind(
     for line in lines:
         requirement = parse_requirement(line, "the dependency")
         name = canonicalize_name(requirement.name)
-        if requirement.url or not target.holds(requirement.marker):
+        if requirement.url or not target.satisfies(requirement.marker):
             continue
         chosen = [_place(source, indexes, root, stub_of) for source in matching_sources(sources, name, target)]
         place = chosen[0] if chosen else index_by_pattern(name, indexes)
@@ -113,7 +113,7 @@ def matching_sources(sources: Iterable[Source], name: str, target: Target) -> It
             continue
         if source.marker == "?":
             raise WheelError(f"pyproject.toml: {source.table} has several places: lock with `poetry lock`")
-        if not source.marker or target.holds(parse_marker(source.marker, f"pyproject.toml: {source.table}")):
+        if not source.marker or target.satisfies(parse_marker(source.marker, f"pyproject.toml: {source.table}")):
             yield source
 
 

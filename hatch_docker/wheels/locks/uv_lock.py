@@ -123,7 +123,7 @@ class _Walk:
             return "os_name == 'posix'" if (found[2] in self.active) == (found[1] == "==") else "os_name != 'posix'"
 
         marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", constant, entry["marker"])
-        return self.target.holds(parse_marker(marker, f"{self.file.name}: {entry.get('name')}"))
+        return self.target.satisfies(parse_marker(marker, f"{self.file.name}: {entry.get('name')}"))
 
     def find(self, entry: Table) -> int:
         """Return the position of the package that an entry requires. Raise WheelError unless there is exactly one."""

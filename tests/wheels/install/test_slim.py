@@ -19,7 +19,7 @@ from hatch_docker.engines.common import slim_rules
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan, SlimPlan
-from hatch_docker.wheels.install.slim import KINDS, NONE, Rules, choose, is_stripped
+from hatch_docker.wheels.install.slim import KINDS, NONE, Rules, is_stripped, left_out_files
 from hatch_docker.wheels.install.strip import LEAST
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
 from tests.conftest import need
@@ -123,7 +123,7 @@ ALL_KINDS = Rules(KINDS)
 
 
 def left_out(files: dict[str, str], rules: Rules = ALL_KINDS) -> dict[str, str]:
-    return choose(files, lambda name: files[name].encode(), rules)
+    return left_out_files(files, lambda name: files[name].encode(), rules)
 
 
 PACKAGE = {"a/__init__.py": "import a.b\n", "a/b.py": ""}
