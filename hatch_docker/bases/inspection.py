@@ -147,7 +147,7 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
 
 
 def _read_part(path: str, stream: BinaryIO) -> bytes | None:
-    """Return the needed part of a file, else None: a text as a whole; the start of a program, and its versions."""
+    """Return the needed part of a file, else None: a whole text; the start of a program with its version strings."""
     if path in _TEXTS:
         text = stream.read(TEXT_LIMIT + 1)
         if len(text) > TEXT_LIMIT:

@@ -44,7 +44,7 @@ Made = TypeVar("Made")
 
 
 class PartialTreeError(Exception):
-    """A placeholder was opened; the argument is its path. Or the kernel cannot report opened files; then it is text."""
+    """Error if a placeholder was opened; the argument is its path. Also if the kernel cannot report opened files."""
 
 
 def is_partial(tree: Path) -> bool:

@@ -36,7 +36,7 @@ _TAGS = {".sig": "application/vnd.dev.cosign.artifact.sig.v1+json", ".att": "app
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """cosign with the key or identity of a plan, for one repository."""
+    """The program cosign with the key or identity of a plan, for one repository."""
 
     cosign: Cosign
     plan: SignPlan

@@ -119,8 +119,8 @@ def _of_host(apt: Path) -> Mirrors:
             '  [tool.hatch-docker.debian]\n  mirror = "https://HOST/debian"\n'
             f"or by {MIRROR_VARIABLE}=https://HOST/debian; `hatch-docker doctor` checks for other problems"
         )
-    first = min(main, key=_doubt)  # min returns the first of equal entries, so apt's order decides
-    second = min((entry for entry in entries if _is_security(entry.suite)), key=_doubt, default=None)
+    first = min(main, key=_rank)  # min returns the first of equal entries, so apt's order decides
+    second = min((entry for entry in entries if _is_security(entry.suite)), key=_rank, default=None)
     root = _root(first.uri, str(apt))
     security = _root(second.uri, str(apt)) if second else f"{root}-security"
     settings = read_settings(apt)
@@ -133,7 +133,7 @@ def _is_security(suite: str) -> bool:
     return suite.rstrip("/").endswith(("-security", "/updates"))
 
 
-def _doubt(entry: AptEntry) -> int:
+def _rank(entry: AptEntry) -> int:
     """Return a rank for an entry: 0 if it is surely for Debian's archive, 1 if probably, 2 if not known.
 
     The suites of other archives may have the same names as Debian's.

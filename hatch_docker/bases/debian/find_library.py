@@ -82,7 +82,7 @@ def _libraries(package: Package, suite: Suite) -> set[str]:
     debs = open_debs(suite, [package]) if package.size <= LARGEST else ()
     paths = [entry.path for deb in debs for entry, _ in deb.members()]
     names = {path: path.rpartition("/")[2] for path in paths}
-    return {name for path, name in names.items() if is_searched(path, name)}
+    return {name for path, name in names.items() if is_loader_path(path, name)}
 
 
 def policy_names(library: str) -> list[str]:
@@ -103,7 +103,7 @@ def policy_names(library: str) -> list[str]:
     return list(dict.fromkeys(full for stem in names for full in (f"{stem}t64", stem)))
 
 
-def is_searched(path: str, library: str) -> bool:
+def is_loader_path(path: str, library: str) -> bool:
     """Return whether a path is the path of a library in one of the loader's default directories."""
     return re.fullmatch(rf"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z]*/)?{re.escape(library)}", path) is not None
 
@@ -114,7 +114,7 @@ def _from_contents(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for path, packages in search_contents(rb"\S*/(?:" + names + rb")", suite, ", ".join(libraries)):
         library = path.rpartition("/")[2]
-        if is_searched(path, library):
+        if is_loader_path(path, library):
             found.setdefault(library, []).extend(packages)
     # Prefer the library's own package to packages that bundle a copy, such as a cross compiler.
     best = {name: min(some, key=lambda path: ("libs" not in path.split("/"), path)) for name, some in found.items()}

@@ -2,7 +2,7 @@
 
 A mirror has a directory for each release, with `SHA256SUMS` and the archives, which are named as in `_NAME`. Archives
 with the layout "install_only_stripped" are used: a tree `python/` with bin, include, lib and share. uv installs from
-the same mirrors. In the layer the files are in /usr/local, without development files and documentation.
+the same mirrors. In the layer the files are in /usr/local, without documentation and developers' tools.
 """
 
 import json

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.debian.archive import KEYRING
-from hatch_docker.bases.debian.find_library import Provider, find_providers, is_searched, policy_names
+from hatch_docker.bases.debian.find_library import Provider, find_providers, is_loader_path, policy_names
 from hatch_docker.bases.debian.suite import Suite
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.context import context
@@ -26,8 +26,8 @@ def test_policy_names_include_package(library: str, package: str) -> None:
 def test_other_paths_are_not_libraries() -> None:
     assert policy_names("x.so") == []
     assert policy_names("/lib/ld.so") == []
-    assert is_searched(f"{LIB}/libz.so.1", "libz.so.1")
-    assert not is_searched(f"{LIB}/deep/libz.so.1", "libz.so.1")
+    assert is_loader_path(f"{LIB}/libz.so.1", "libz.so.1")
+    assert not is_loader_path(f"{LIB}/deep/libz.so.1", "libz.so.1")
 
 
 @pytest.fixture
