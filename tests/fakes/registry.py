@@ -139,13 +139,13 @@ class FakeRegistry:
 
     def put_blob(self, repository: str, data: bytes) -> str:
         """Add a blob, and return its digest."""
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        digest = digest_of(data)
         self.repository(repository).blobs[digest] = data
         return digest
 
     def put_manifest(self, repository: str, tag: str, media_type: str, data: bytes) -> str:
         """Add a manifest under its digest and a tag ("" for none), and return its digest."""
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        digest = digest_of(data)
         manifests = self.repository(repository).manifests
         manifests[digest] = (media_type, data)
         if tag:
@@ -168,7 +168,7 @@ class _Drips(io.RawIOBase):
 
 
 def digest_of(data: bytes) -> str:
-    """Return the digest of some bytes."""
+    """Return the digest of some bytes, independently of hatch_docker.oci."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -392,7 +392,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(202, b"", {"location": self.path})
             return
         data = registry.uploads[session]
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        digest = digest_of(data)
         if digest != query.get("digest"):
             self.error(400, "DIGEST_INVALID", "the digest is not that of the content")
             return

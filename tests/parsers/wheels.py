@@ -8,16 +8,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatch_docker.bases.model import Interpreter
 from hatch_docker.wheels.index_page import JSON, parse_page
 from hatch_docker.wheels.install.compatibility import check_prebuilt
-from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
 from tests.fakes.damaged_documents import damaged, mapped
 from tests.fakes.lock_files import AMD64 as TARGET
+from tests.fakes.wheels import VENV
 from tests.parsers.parser import PARSERS, of_bytes, of_json, parses, written
 
-VENV = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
 INFO = "gadget-1.0.dist-info"
 TEXTS: dict[str, bytes] = {
     "METADATA": b"Metadata-Version: 2.3\nName: gadget\nVersion: 1.0\nRequires-Dist: a>1\n\nText\n",
