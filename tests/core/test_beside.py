@@ -1,4 +1,4 @@
-"""Work beside the steps of a build: its warnings and errors come after those of the steps, and it ends with them."""
+"""Background work: its warnings and errors come after those of the steps, and it ends with the block."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ from hatch_docker.core.process import run
 from hatch_docker.core.progress import CancelledWorkError
 
 
-def test_warnings_come_when_the_result_is_taken(ctx: Context) -> None:
+def test_warnings_are_delayed_until_the_result_is_taken(ctx: Context) -> None:
     warned = threading.Event()
 
     def work(ctx: Context) -> int:
@@ -29,7 +29,7 @@ def test_warnings_come_when_the_result_is_taken(ctx: Context) -> None:
     assert ctx.progress.warnings == ["step", "beside"]
 
 
-def test_an_error_of_a_step_comes_first(ctx: Context) -> None:
+def test_error_of_a_step_comes_before_error_of_the_work(ctx: Context) -> None:
     def work(ctx: Context) -> None:
         ctx.progress.warn("beside")
         raise BuildError("beside")
@@ -43,8 +43,8 @@ def test_an_error_of_a_step_comes_first(ctx: Context) -> None:
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_what_nobody_waits_for_ends(ctx: Context, *, fails: bool) -> None:
-    """Its task at the next piece; its program, which another process cannot end by itself, if the block failed."""
+def test_work_without_a_taken_result_is_cancelled(ctx: Context, *, fails: bool) -> None:
+    """Its task fails at the next `advance`. If the block fails, its program is killed."""
     begun, ended = threading.Event(), list[BaseException]()
 
     def work(ctx: Context) -> None:

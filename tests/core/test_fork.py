@@ -1,4 +1,4 @@
-"""Work in a fork."""
+"""Work in a forked child process."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ print(in_fork(list, lambda: None))
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a fork is of use with a second processor")
-def test_work_is_done_in_a_fork_which_ends_in_any_case() -> None:
+def test_fork_returns_a_result_and_always_ends() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=50, check=True
     )
@@ -50,7 +50,7 @@ def test_work_is_done_in_a_fork_which_ends_in_any_case() -> None:
     assert (done.stdout, done.stderr) == (result, "")
 
 
-def test_a_process_with_threads_is_not_forked() -> None:
+def test_process_with_threads_is_not_forked() -> None:
     over = threading.Event()
     thread = threading.Thread(target=over.wait, daemon=True)
     thread.start()

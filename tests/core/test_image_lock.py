@@ -1,4 +1,4 @@
-"""A lock holds what the world once answered: the file is exact, a build with it asks nobody, a stale one says why."""
+"""The image lock: the file format, builds without requests, and messages for outdated locks."""
 
 import os
 import random
@@ -81,8 +81,8 @@ ENTRIES = [
 ]  # fmt: skip
 
 
-def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None:
-    """TOML with a line a package, whoever wrote it in whatever order, and read back as it was."""
+def test_file_is_deterministic_and_round_trips() -> None:
+    """TOML with one line for each package. The order of the entries does not matter."""
     text = image_lock_toml(ENTRIES)
     assert text.startswith(b"# Written by `hatch-docker lock`")
     shuffled = list(ENTRIES)
@@ -117,8 +117,8 @@ def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None
     ("[[base]]", "[[bass]]", "'bass'"),
     ("version = 1", "version = = 1", "not valid TOML"),
 ])  # fmt: skip
-def test_a_file_that_is_not_ours_is_refused_by_its_field(old: str, new: str, place: str) -> None:
-    """Whoever edits it, or sends it: no path leaves the archive, no type is guessed, one line says where."""
+def test_error_for_invalid_file_names_the_field(old: str, new: str, place: str) -> None:
+    """No path leaves the archive, no type is converted, and the message is one line."""
     text = image_lock_toml([base(), debian(deb("libpq5", "17.1")), requirements("a")]).decode()
     assert old in text
     with pytest.raises(ConfigError) as caught:
@@ -130,8 +130,8 @@ def test_a_file_that_is_not_ours_is_refused_by_its_field(old: str, new: str, pla
 
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=150)
-def test_whatever_stands_in_the_file_is_read_or_refused(source: random.Random) -> None:
-    """Bytes changed, lost and doubled: pins that can be looked up, or one line."""
+def test_damaged_file_is_read_or_rejected(source: random.Random) -> None:
+    """With bytes changed, removed and repeated: valid entries, or a one-line error."""
     data = bytearray(image_lock_toml(ENTRIES))
     for _ in range(source.randint(1, 4)):
         at = source.randrange(len(data))
@@ -145,7 +145,7 @@ def test_whatever_stands_in_the_file_is_read_or_refused(source: random.Random) -
         parse_image_lock(image_lock_toml(found), "x.lock")
 
 
-def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:
+def test_parsed_lock_is_cached_by_contents(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     path = tmp_path / "x.lock"
     path.write_bytes(image_lock_toml(ENTRIES))
@@ -168,7 +168,7 @@ def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:
     ("requirements", {**requirements("a>=1", 'b; python_version < "4"')[1], "python": "3.13.6"},
      "python was 3.13.5 and is 3.13.6"),
 ])  # fmt: skip
-def test_a_stale_lock_says_what_changed_and_what_to_run(kind: str, question: dict[str, Any], says: str) -> None:
+def test_error_for_outdated_lock_says_what_changed(kind: str, question: dict[str, Any], says: str) -> None:
     pins = make_image_lock("hatch-docker.lock", "", ENTRIES if says != "it pins no base" else [])
     with pytest.raises(ConfigError) as caught:
         pins.find(kind, question_of(kind, question))
@@ -178,8 +178,8 @@ def test_a_stale_lock_says_what_changed_and_what_to_run(kind: str, question: dic
     assert message.endswith("run `hatch-docker lock`")
 
 
-def test_changes_are_told_old_to_new() -> None:
-    """A line for whatever is another version, another file, new, or gone; nothing where nothing changes."""
+def test_changes_between_two_locks() -> None:
+    """One line for each changed version, changed file, new entry and removed entry."""
     old = [base(), debian(deb("libpq5", "17.1"), deb("gone", "1")), requirements("a")]
     new = [base(digest="sha256:" + SHA[::-1]), debian(deb("libpq5", "17.2"), deb("new", "2")), requirements("a")]
     assert image_lock_changes(old, old) == []
@@ -196,12 +196,12 @@ def test_changes_are_told_old_to_new() -> None:
 
 
 def asking(ctx: Context) -> Context:
-    """Whoever writes a lock that has nothing yet."""
+    """Return the context of `hatch-docker lock` without an old lock."""
     return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "", [], update=True))
 
 
 def locked(ctx: Context, by: Context, *more: tuple[str, Entry]) -> Context:
-    """A build with what was noted, by way of the file."""
+    """Return the context of a build with the entries of the lock that `by` has written, and `more`."""
     assert by.image_lock is not None
     data = image_lock_toml([*by.image_lock.used_entries.values(), *more])
     entries: list[tuple[str, Entry]] = [*parse_image_lock(data, "hatch-docker.lock")]
@@ -220,8 +220,8 @@ def fake(tmp_path: Path) -> FakeArchive:
     return archive.write()
 
 
-def test_a_locked_debian_base_stays_and_asks_for_no_index(fake: FakeArchive, tmp_path: Path) -> None:
-    """A newer package on the mirror: the same base from an empty cache, and nothing but .debs is fetched."""
+def test_locked_debian_base_does_not_change(fake: FakeArchive, tmp_path: Path) -> None:
+    """With a newer package on the mirror and an empty cache: the same base, and only .debs are requested."""
     writer = asking(context(tmp_path / "one"))
     first = debian_base(fake, writer, fake.url, "libpq5")
     fake.add("libpq5", "17.2", {"usr/lib/libpq.txt": b"two"})
@@ -234,7 +234,7 @@ def test_a_locked_debian_base_stays_and_asks_for_no_index(fake: FakeArchive, tmp
     assert newest.digest != first.digest
 
 
-def test_a_superseded_deb_is_named_with_the_ways_out(fake: FakeArchive, tmp_path: Path) -> None:
+def test_error_for_missing_deb_says_what_to_do(fake: FakeArchive, tmp_path: Path) -> None:
     writer = asking(context(tmp_path / "one"))
     debian_base(fake, writer, fake.url, "libpq5")
     shutil.rmtree(tmp_path / "mirror/debian/pool/main/l/libpq5")
@@ -244,15 +244,15 @@ def test_a_superseded_deb_is_named_with_the_ways_out(fake: FakeArchive, tmp_path
         assert words in str(caught.value)
 
 
-def test_other_packages_make_a_lock_stale(fake: FakeArchive, tmp_path: Path) -> None:
+def test_added_package_makes_the_lock_outdated(fake: FakeArchive, tmp_path: Path) -> None:
     writer = asking(context(tmp_path / "one"))
     debian_base(fake, writer, fake.url)
     with pytest.raises(ConfigError, match=r"nothing for runtime\.packages .*run `hatch-docker lock`"):
         debian_base(fake, locked(context(tmp_path / "one"), writer), fake.url, "libpq5")
 
 
-def test_a_locked_tag_is_not_asked_for(tmp_path: Path) -> None:
-    """The tag moves on: the base stays, and what is not in the cache is fetched by digest."""
+def test_locked_tag_is_not_requested(tmp_path: Path) -> None:
+    """After the tag has moved: the same base, requested by its digest."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         name = f"{registry.host}/python:3.13"
@@ -271,7 +271,7 @@ def test_a_locked_tag_is_not_asked_for(tmp_path: Path) -> None:
             open_base(plan, AMD64, ctx, compression=Compression())
 
 
-def test_a_vanished_digest_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_error_for_missing_digest_says_what_to_do(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         name = f"{registry.host}/python:3.13"
@@ -283,7 +283,7 @@ def test_a_vanished_digest_is_named_with_the_way_out(tmp_path: Path) -> None:
         assert words in str(caught.value)
 
 
-def test_another_image_in_a_locked_layout_is_refused(tmp_path: Path) -> None:
+def test_other_image_in_a_locked_layout_is_rejected(tmp_path: Path) -> None:
     first, other = (python_image("amd64", version) for version in ("3.13.5", "3.13.6"))
     plan = BasePlan("oci", "oci:base", str(tmp_path / "base"))
 
@@ -298,8 +298,8 @@ def test_another_image_in_a_locked_layout_is_refused(tmp_path: Path) -> None:
         opened(other)
 
 
-def test_a_locked_resolution_stays_and_asks_no_index(tmp_path: Path) -> None:
-    """A new release on the index: the old file, also from an empty cache, and no page is read."""
+def test_locked_resolution_does_not_change(tmp_path: Path) -> None:
+    """With a new release and an empty cache: the same file, and no request to the index."""
     index = FakeIndex()
     index.add("a", make_wheel("a", "1.0"))
     lock = LockPlan("resolve", requirements=("a>=1",))
@@ -320,8 +320,8 @@ def test_a_locked_resolution_stays_and_asks_no_index(tmp_path: Path) -> None:
         pin(replace(lock, sources=(Source("a", "index", "x", "[tool.uv.sources] a"),)), tmp_path, TARGET, build)
 
 
-def test_a_find_links_file_below_the_project_is_locked_relative_to_it(tmp_path: Path) -> None:
-    """The lock serves a checkout in another place."""
+def test_find_links_path_in_the_lock_is_relative(tmp_path: Path) -> None:
+    """The lock can be used in a checkout at another path."""
     for name in ("one", "two"):
         (tmp_path / name / "wheels").mkdir(parents=True)
         filename, data = make_wheel("a", "1.0")
@@ -335,8 +335,8 @@ def test_a_find_links_file_below_the_project_is_locked_relative_to_it(tmp_path: 
     assert found.url == (tmp_path / "two/wheels" / found.filename).as_uri()
 
 
-def test_a_commit_of_git_is_locked(tmp_path: Path) -> None:
-    """The branch may move; a tag that changes the version is told. A login of the address is not written."""
+def test_git_commit_is_locked(tmp_path: Path) -> None:
+    """The branch may move. A new tag, which changes the version, is an error. Logins in the URL are not written."""
     need("git")
     there, environ = tmp_path / "there", {"UV": UV, "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     commit = make_repository(there)
@@ -356,8 +356,8 @@ def test_a_commit_of_git_is_locked(tmp_path: Path) -> None:
     assert _without_login("a @ git+https://u:p@x.example/y@main") == "a @ git+https://x.example/y@main"
 
 
-def test_the_lock_is_in_no_sdist(tmp_path: Path) -> None:
-    """It decides how a project is built and is no part of what is: a new lock has nothing compiled again."""
+def test_sdist_does_not_contain_the_lock(tmp_path: Path) -> None:
+    """A new lock must not change the sdist: compiled code would be built again."""
     project = write_project("hello", tmp_path / "p")
     (project / "hatch-docker.lock").write_bytes(image_lock_toml([]))
     with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist().open()) as sdist:

@@ -1,4 +1,4 @@
-"""A disk that is full or breaks, and an output that nobody reads, are told in one line that says where."""
+"""A full or broken disk, and a closed output, cause one-line errors that name the file."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from hatch_docker.core.errors import StoreError
 from hatch_docker.core.os_errors import friendly_os_errors, reason
 
 
-def test_of_a_full_disk_it_is_told_what_is_free(tmp_path: Path) -> None:
+def test_full_disk_error_has_the_free_space(tmp_path: Path) -> None:
     said = reason(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     assert said.startswith("No space left on device: it needs more than the ")
     assert said.endswith(" MB that are free there")
@@ -24,7 +24,7 @@ def test_of_a_full_disk_it_is_told_what_is_free(tmp_path: Path) -> None:
     (errno.EDQUOT, r"v1: Disk quota.*hatch-docker clean --all.*HATCH_DOCKER_CACHE_DIR"),
     (errno.EROFS, r"v1: Read-only file system; HATCH_DOCKER_CACHE_DIR names another$"),
 ])  # fmt: skip
-def test_a_cache_that_cannot_be_written_names_the_ways_out(
+def test_cache_write_error_says_what_to_do(
     number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(tmp_path)
@@ -37,10 +37,10 @@ def test_a_cache_that_cannot_be_written_names_the_ways_out(
         store.put(b"x")
     monkeypatch.setattr("fcntl.flock", lambda _stream, _how: failing(0))
     with pytest.raises(StoreError, match=said), store.lock("x"):
-        raise AssertionError("it is not held")
+        raise AssertionError("the lock was not acquired")
 
 
-def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:
+def test_disk_errors_become_store_errors() -> None:
     with pytest.raises(StoreError, match="cannot read or write /x/y: Input/output error"), friendly_os_errors():
         raise OSError(errno.EIO, "Input/output error", "/x/y")
     temporary = r"a file \(temporary files are in .*TMPDIR.*: Input/output"
@@ -59,8 +59,8 @@ PRINTING = "import sys; from hatch_docker.cli.main import main; sys.exit(main(['
     ("a pipe that nobody reads", 141, ""),
     ("nowhere", 0, ""),
 ])  # fmt: skip
-def test_an_output_that_cannot_be_written(where: str, status: int, said: str, unbuffered: str) -> None:
-    """As `| head` and a full disk do it; where there is none at all, there is nothing to say."""
+def test_unwritable_standard_output(where: str, status: int, said: str, unbuffered: str) -> None:
+    """A full disk, a closed pipe (`| head`), and no standard output at all, which is no error."""
     reading, writing = os.pipe()
     os.close(reading)
     opened = os.open("/dev/full", os.O_WRONLY) if where == "full" else writing

@@ -1,4 +1,4 @@
-"""The output of programs is shown without secrets and without escape sequences."""
+"""Output of programs without secrets and escape sequences; programs connected to sockets."""
 
 import base64
 import contextlib
@@ -21,8 +21,8 @@ SECRET = "first 'line'\nsecond \"line\" \\ 100%\n"
     SECRET, repr({"KEY": SECRET}), json.dumps({"KEY": SECRET}), urllib.parse.quote(SECRET),
     base64.b64encode(SECRET.encode()).decode(), *SECRET.splitlines(), SECRET.strip().encode().hex().upper(),
 ])  # fmt: skip
-def test_a_secret_is_hidden_however_it_is_written(said: str) -> None:
-    """Whole, line by line as a log has it, in Python's and JSON's quotes, in a URL, in base64."""
+def test_secret_is_redacted_in_all_encodings(said: str) -> None:
+    """Whole, line by line (logs), in Python and JSON literals, URLs, base64 and hexadecimal."""
     hidden = redact(f"a {said} b", [SECRET, ""])
     assert "***" in hidden
     words = ("first", "second", "100", base64.b64encode(SECRET.encode()).decode(), "6C696E65")
@@ -32,19 +32,19 @@ def test_a_secret_is_hidden_however_it_is_written(said: str) -> None:
 @pytest.mark.parametrize(("secret", "said"), [
     ("pass word", "pass+word"), ('"pässword', '\\"pässword'), ("pass\udcffword", "pass\ufffdword"),
 ])  # fmt: skip
-def test_a_secret_is_hidden_in_a_form_in_json_and_where_it_is_no_text(secret: str, said: str) -> None:
-    """As browsers send it, in JSON that keeps letters, and of bytes that are no UTF-8."""
+def test_secret_is_redacted_in_forms_json_and_invalid_text(secret: str, said: str) -> None:
+    """A form (`+` for a space), JSON without ASCII escapes, and bytes that are not UTF-8."""
     assert redact(f"a {said} b", [secret]) == "a *** b"
 
 
-def test_a_line_gives_a_terminal_no_orders() -> None:
+def test_control_characters_are_escaped() -> None:
     lines: list[str] = []
     Progress(lines.append, 1).warn("a \x1b[2J\x9b1m\r b\tü\udcff")
     assert lines == ["warning: a \\x1b[2J\\x9b1m\\r b\tü\\udcff"]
 
 
-def test_a_program_is_connected_to_and_ends_with_the_block() -> None:
-    """It reads, answers, has no terminal, and is gone afterwards, whatever ends the block."""
+def test_connected_program_ends_with_the_block() -> None:
+    """It reads, writes, has no terminal, and is killed at the end, also if the block fails."""
     ours, theirs = socket.socketpair()
     with connect_stdio(["sh", "-c", "echo $$; read line; echo heard $line; cat < /dev/tty"], theirs), \
             ours, ours.makefile("rb") as answer:
@@ -61,8 +61,8 @@ def test_a_program_is_connected_to_and_ends_with_the_block() -> None:
         os.kill(number, 0)
 
 
-def test_a_connected_program_that_fails_says_why() -> None:
-    """The last line of a program that failed; the error itself where it did not, or said nothing."""
+def test_error_of_connected_program_is_its_last_line() -> None:
+    """If the program did not fail or printed nothing, the block's own error is raised."""
     def connect(*command: str) -> contextlib.AbstractContextManager[None]:
         ours, theirs = socket.socketpair()
         ours.close()
@@ -77,8 +77,8 @@ def test_a_connected_program_that_fails_says_why() -> None:
         pass
 
 
-def test_each_connection_to_a_socket_gets_a_program(tmp_path: Path) -> None:
-    """As many as there are; the error of the one that failed is that of the block."""
+def test_socket_runs_a_program_for_each_connection(tmp_path: Path) -> None:
+    """The error of a program that failed replaces the error of the block."""
     path = str(tmp_path / "socket")
     with listen_stdio(["cat"], path):
         for text in (b"one", b"two"):

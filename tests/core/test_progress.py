@@ -1,4 +1,4 @@
-"""Progress of a build: plain lines, and on a terminal a display that leaves nothing behind."""
+"""Progress of a build: plain lines, and the live display on a terminal."""
 
 import contextlib
 import os
@@ -27,19 +27,19 @@ from hatch_docker.core.signals import handle_signals
 from hatch_docker.core.terminal import open_progress
 progress = open_progress(lambda line: print(line, file=sys.stderr), 0, os.environ)
 def until_shown():
-    "On a busy machine it takes a while until there is a display, if there is to be one."
+    "Wait for the display, which may take a while on a busy machine."
     while progress.screen is not None and progress.screen._live is None:
         time.sleep(0.01)
 """
 
 
 def program(code: str) -> list[str]:
-    """A Python process that has a progress to work with."""
+    """Return the command of a Python process with a Progress."""
     return [sys.executable, "-c", BEGIN + textwrap.dedent(code)]
 
 
 def on_screen(text: str) -> Callable[[list[str]], bool]:
-    """A condition for `Terminal.read`."""
+    """Return a condition for `Terminal.read`: one of the lines contains a text."""
     return lambda lines: any(text in line for line in lines)
 
 
@@ -62,8 +62,8 @@ BRIEF = """
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_a_download_is_shown_with_its_rate_and_what_is_left_of_it(columns: int) -> None:
-    """And afterwards only the lines that stay are there, with the cursor."""
+def test_download_shows_rate_and_time_left(columns: int) -> None:
+    """Afterwards only the permanent lines and the cursor are shown."""
     terminal = start(program(DOWNLOAD), columns=columns)
     terminal.read(on_screen("left"))
     (row,) = [line for line in terminal.lines() if "downloading" in line]
@@ -95,8 +95,8 @@ MANY = """
 ASCII: dict[str, str | None] = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
 
 
-def test_colours_are_the_terminals_own() -> None:
-    """Those that a theme gives their looks, on light and on dark: no colour is spelt out."""
+def test_only_colours_of_the_theme_are_used() -> None:
+    """The theme defines them for light and dark backgrounds."""
     terminal = start(program(DOWNLOAD), columns=120, variables={"COLORTERM": "truecolor"})
     assert terminal.end() == 0
     orders = {order for orders in re.findall(rb"\x1b\[([\d;]*)m", terminal.raw) for order in orders.split(b";")}
@@ -104,8 +104,8 @@ def test_colours_are_the_terminals_own() -> None:
 
 
 @pytest.mark.parametrize(("columns", "variables"), [(20, {}), (40, {}), (80, {}), (80, ASCII), (200, {}), (200, ASCII)])
-def test_many_tasks_fit_every_terminal(columns: int, variables: dict[str, str | None]) -> None:
-    """A row a task, whatever its name: eight of them, those that move bytes first; a percentage where it is narrow."""
+def test_many_tasks_fit_any_terminal_width(columns: int, variables: dict[str, str | None]) -> None:
+    """At most eight rows, tasks with a total first; only a percentage on a narrow terminal."""
     terminal = start(program(MANY), columns=columns, variables=variables)
     screen = terminal.read(on_screen("  and 4"))
     at = next(number for number, line in enumerate(screen) if line.startswith("  and 4"))
@@ -119,8 +119,8 @@ def test_many_tasks_fit_every_terminal(columns: int, variables: dict[str, str | 
     assert not any("more" in line or "\\u2026" in line or "%" in line for line in terminal.lines())
 
 
-def test_lines_and_what_programs_print_appear_above_the_tasks_undamaged() -> None:
-    """From several threads at once, and from libraries that print."""
+def test_lines_and_output_appear_above_the_tasks() -> None:
+    """From several threads, and from libraries that print."""
     code = """
     def work(number):
         with progress.task(f"task {number}", part=True):
@@ -152,8 +152,8 @@ def test_lines_and_what_programs_print_appear_above_the_tasks_undamaged() -> Non
     assert " s  everything" in final[0]
 
 
-def test_standard_output_gets_what_it_shall_while_the_display_is_on_standard_error() -> None:
-    """`hatch build -t docker | tail -1`: a pipe gets neither escapes nor is it robbed."""
+def test_piped_standard_output_gets_no_display() -> None:
+    """`hatch build -t docker | tail -1`: the pipe gets all output, and no escape sequences."""
     terminal = start(program(DOWNLOAD), piped=True)
     assert terminal.end() == 0
     assert any("left" in line for screen in terminal.seen for line in screen)
@@ -162,8 +162,8 @@ def test_standard_output_gets_what_it_shall_while_the_display_is_on_standard_err
         assert pipe.read() == b"the archive\n"
 
 
-# The main thread loses the first signal: the process is ended by its second thread.
-DEAF = """
+# The main thread suppresses the exception of the signal: the watching thread ends the process.
+SUPPRESSED = """
         try:
             time.sleep(60)
         except BaseException:
@@ -172,10 +172,10 @@ DEAF = """
 
 
 @pytest.mark.parametrize(("number", "work"), [
-    (signal.SIGINT, "time.sleep(60)"), (signal.SIGTERM, "time.sleep(60)"), (signal.SIGINT, DEAF),
+    (signal.SIGINT, "time.sleep(60)"), (signal.SIGTERM, "time.sleep(60)"), (signal.SIGINT, SUPPRESSED),
 ])  # fmt: skip
-def test_ctrl_c_leaves_the_terminal_sane(number: signal.Signals, work: str) -> None:
-    """The display is gone, the cursor is there, the status is the signal's."""
+def test_signal_restores_the_terminal(number: signal.Signals, work: str) -> None:
+    """The display is removed, the cursor is shown, and the exit status is the signal's."""
     terminal = start(program(f"with handle_signals(), progress.task('a long task'):\n        {work}"))
     terminal.read(on_screen("a long task"))
     assert not terminal.has_cursor
@@ -185,11 +185,10 @@ def test_ctrl_c_leaves_the_terminal_sane(number: signal.Signals, work: str) -> N
         terminal.process.send_signal(number)
     assert terminal.end() == 128 + number
     assert terminal.has_cursor
-    assert work is DEAF or not on_screen("a long task")(terminal.lines())
+    assert work is SUPPRESSED or not on_screen("a long task")(terminal.lines())
 
 
-def test_a_short_build_loads_no_rich_and_shows_no_display() -> None:
-    """A task that is over before anybody could read it costs nothing."""
+def test_short_build_does_not_import_rich() -> None:
     terminal = start(program("""
     with progress.task("a short task", part=True):
         pass
@@ -202,17 +201,16 @@ def test_a_short_build_loads_no_rich_and_shows_no_display() -> None:
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"CI": "true"}, {"TERM": None}])
-def test_a_terminal_that_wants_plain_lines_gets_them(variables: dict[str, str | None]) -> None:
-    """Without one escape."""
+def test_variables_turn_the_display_off(variables: dict[str, str | None]) -> None:
     terminal = start(program(BRIEF), variables=variables)
     assert terminal.end() == 0
     assert b"\x1b" not in terminal.raw
-    first, *_its_time, last = terminal.lines()  # where the machine is slow, the task has a second line
+    first, *_its_time, last = terminal.lines()  # on a slow machine the task has a second line
     assert (first, last) == ("downloading 3 packages (6.00 MB)", "the archive")
 
 
-def test_plain_output_has_no_escapes_and_times() -> None:
-    """Elsewhere than on a terminal: a line when a task begins, one when a long one is done."""
+def test_plain_output_has_times_and_no_escapes() -> None:
+    """Without a terminal: a line at the start of each task, and one at the end of a long task."""
     done = subprocess.run(program(DOWNLOAD), capture_output=True, check=True, text=True)
     assert "\x1b" not in done.stdout + done.stderr
     lines = done.stderr.splitlines()
@@ -221,8 +219,8 @@ def test_plain_output_has_no_escapes_and_times() -> None:
     assert done.stdout == "the archive\n"
 
 
-def test_quiet_and_verbose_are_hatchs() -> None:
-    """`-q` shows no task at all, `-v` adds details."""
+def test_lines_by_verbosity() -> None:
+    """`-q` shows no tasks, `-v` adds details."""
     for verbosity, expected in ((-2, []), (-1, ["warning: w"]), (0, ["task", "i", "warning: w"]),
                                 (1, ["task", "i", "d", "warning: w"])):
         lines: list[str] = []
@@ -234,16 +232,14 @@ def test_quiet_and_verbose_are_hatchs() -> None:
         assert lines == expected
 
 
-def test_a_quiet_terminal_has_no_display() -> None:
-    """Whoever asks for less gets nothing that moves."""
+def test_quiet_terminal_has_no_display() -> None:
     terminal = start(program(BRIEF.replace("progress.", "quiet.").replace(
         "    with", "    quiet = open_progress(print, -1, os.environ)\n    with", 1)))
     assert terminal.end() == 0
     assert terminal.lines() == ["the archive"]
 
 
-def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
-    """And the line of the retry stays above the task."""
+def test_progress_of_a_failed_attempt_is_subtracted() -> None:
     lines: list[str] = []
     tries = []
     progress = Progress(lines.append)
@@ -251,11 +247,11 @@ def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
 
         def attempt() -> None:
             tries.append(1)
-            with undo_on_failure(task.advance) as tell:
-                tell(7)
+            with undo_on_failure(task.advance) as advance:
+                advance(7)
                 if len(tries) == 1:
                     raise Retryable("it broke")
-                tell(3)
+                advance(3)
 
         Policy(sleep=lambda _seconds: None).run("GET x", attempt, progress)
         assert task.done == 10
@@ -263,8 +259,7 @@ def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
     assert lines[1].startswith("GET x: it broke; again in ")
 
 
-def test_a_task_is_safe_to_tell_from_many_threads() -> None:
-    """No byte is lost."""
+def test_task_advance_is_thread_safe() -> None:
     with silent().task("moving", 80_000) as task:
 
         def work(_: int) -> None:
@@ -276,8 +271,7 @@ def test_a_task_is_safe_to_tell_from_many_threads() -> None:
         assert task.done == 80_000
 
 
-def test_a_failed_task_has_no_line_of_success() -> None:
-    """The error says what became of it."""
+def test_failed_task_writes_no_final_line() -> None:
     lines: list[str] = []
     with pytest.raises(ValueError, match="no"), Progress(lines.append).task("moving"):
         time.sleep(1.1)
@@ -285,23 +279,22 @@ def test_a_failed_task_has_no_line_of_success() -> None:
     assert lines == ["moving"]
 
 
-def test_times_for_people() -> None:
-    """Seconds, then minutes."""
+def test_duration_format() -> None:
     assert [duration(seconds) for seconds in (0.04, 9.96, 99.9, 100, 187.9)] == [
         "0.0 s", "10.0 s", "99.9 s", "1 min 40 s", "3 min 07 s",
     ]  # fmt: skip
 
 
-def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
-    """Where a daemon or a GUI took it away."""
+def test_closed_stream_is_no_terminal(tmp_path: Path) -> None:
+    """Daemons and GUIs may close standard error."""
     with (tmp_path / "file").open("w") as stream:
         pass
     assert not is_lively(stream, {"TERM": "xterm"})
     assert not is_lively(None, {"TERM": "xterm"})  # type: ignore[arg-type]
 
 
-def test_a_task_may_end_in_another_thread() -> None:
-    """As that of downloads does; what begins afterwards in its first thread is no part of it."""
+def test_task_may_end_in_another_thread() -> None:
+    """It is not the parent of tasks that start later in its first thread."""
     progress = silent()
     block = contextlib.ExitStack()
     block.enter_context(progress.task("downloading"))
@@ -311,10 +304,10 @@ def test_a_task_may_end_in_another_thread() -> None:
         assert task.parent == ""
 
 
-def test_tasks_that_take_long_are_kept_for_the_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts too, each with the task around it; not those that failed, nor those of less than a second."""
+def test_long_tasks_are_recorded_for_the_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the titles of their parents. Failed tasks and tasks under a second are not recorded."""
     clock = iter([0.0, 0.9, 1.0, 3.5, 4.0, 9.0, 10.0, 10.5, 12.5, 12.6, 12.7, 13.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(clock, 13.0))  # pytest's plugins may look at it, too
+    monkeypatch.setattr("time.monotonic", lambda: next(clock, 13.0))  # pytest's plugins may call it, too
     progress = silent()
     for title in ("short", "long", "failed"):
         with contextlib.suppress(ValueError), progress.task(title, part=True):

@@ -1,4 +1,4 @@
-"""hatch_docker.core.secrets: a secret of the build is found in whatever it makes, and then nothing is kept."""
+"""Secrets of a build: they are found in all outputs, and an output with a secret is not stored."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ from tests.fakes.sbom_images import plan, plan_and_image
 
 VALUE = "pa/ss\"wörd +\\x"
 GZIP = Compression()
-SPELLINGS = {
+ENCODINGS = {
     "as it is": VALUE.encode(), "in a URL": quote(VALUE, safe="").encode(), "in a path": quote(VALUE).encode(),
     "in JSON": json.dumps(VALUE).encode(), "in JSON of today": json.dumps(VALUE, ensure_ascii=False).encode(),
     "in Python": repr(VALUE).encode(), "in base64": base64.b64encode(VALUE.encode()),
@@ -51,25 +51,25 @@ def secrets(value: str = VALUE, others: int = 0) -> Secrets:
 
 
 @pytest.mark.parametrize("others", [0, 30])
-@pytest.mark.parametrize("how", SPELLINGS)
-def test_however_it_is_written(how: str, others: int) -> None:
-    """In clear, quoted, percent-encoded, or in base64 with anything before and after it; alone or among many."""
+@pytest.mark.parametrize("how", ENCODINGS)
+def test_secret_is_found_in_any_encoding(how: str, others: int) -> None:
+    """With any text before and after it; with one secret and with many."""
     with pytest.raises(SecretError, match=r"^the value of TOKEN is in the manifest: nothing is written or pushed"):
-        secrets(others=others).check("the manifest", b"before " + SPELLINGS[how] + b" after")
+        secrets(others=others).check("the manifest", b"before " + ENCODINGS[how] + b" after")
 
 
 @pytest.mark.parametrize("before", range(25))
-def test_wherever_it_stands(before: int) -> None:
-    """Among many, of which words alone are looked for at first."""
+def test_secret_is_found_at_any_offset(before: int) -> None:
+    """With many secrets, aligned words are compared first."""
     long = VALUE * 4
-    for value, spelt in ((long, long.encode()), (long, long.encode().hex().encode()), (VALUE, SPELLINGS["in UTF-16"])):
+    for value, form in ((long, long.encode()), (long, long.encode().hex().encode()), (VALUE, ENCODINGS["in UTF-16"])):
         with pytest.raises(SecretError, match="the value of TOKEN"):
-            secrets(value, others=30).check("a file", bytes(before) + spelt + b"ab")
-        secrets(value, others=30).check("a file", bytes(before) + spelt[:-3] + b"xb")
+            secrets(value, others=30).check("a file", bytes(before) + form + b"ab")
+        secrets(value, others=30).check("a file", bytes(before) + form[:-3] + b"xb")
 
 
-def test_the_lines_of_a_private_key() -> None:
-    """One alone, with any indentation, as YAML has it, or where the ends of lines are `\\n`; of a certificate none."""
+def test_lines_of_a_private_key_are_found() -> None:
+    """A single line, indented (YAML), or with line breaks as `\\n` (JSON). Lines of a certificate are no secret."""
     line = BODY.splitlines()[1]
     for value in (KEYS["PRIVATE KEY"], json.dumps({"private_key": KEYS["PRIVATE KEY"]})):
         for text in (f"    {line}\n", f"-----BEGIN PRIVATE KEY-----\r\n  {line}\r\n", json.dumps(KEYS["PRIVATE KEY"])):
@@ -78,24 +78,23 @@ def test_the_lines_of_a_private_key() -> None:
         secrets(value).check("a file", b"-----BEGIN PRIVATE KEY-----")
     secrets(KEYS["CERTIFICATE"]).check("a file", line.encode())
     openssh = KEYS["PRIVATE KEY"].replace("PRIVATE", "OPENSSH PRIVATE")
-    secrets(openssh).check("a file", BODY.splitlines()[0].encode())  # all keys of one kind have it
+    secrets(openssh).check("a file", BODY.splitlines()[0].encode())  # the same in all keys of one kind
 
 
-@pytest.mark.parametrize("how", SPELLINGS)
+@pytest.mark.parametrize("how", ENCODINGS)
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_where_pieces_meet(how: str, size: int) -> None:
-    """A stream is searched piece by piece, also across their ends."""
+def test_secret_across_pieces_is_found(how: str, size: int) -> None:
     watch = secrets().search()
     assert watch is not None
     feed = watch("srv/config")
-    data = bytes(100) + SPELLINGS[how] + bytes(100)
+    data = bytes(100) + ENCODINGS[how] + bytes(100)
     with pytest.raises(SecretError, match=r"is in /srv/config of the image"):
         for start in range(0, len(data), size):
             feed(data[start : start + size])
 
 
-def test_what_is_no_secret() -> None:
-    """Other text is none, half of it neither; what is too short would be anywhere."""
+def test_similar_and_short_values_are_not_found() -> None:
+    """Values under six characters are ignored: any file may contain them by chance."""
     secrets().check("a file", VALUE[:-1].encode() + b" and more " + VALUE[1:].encode())
     short = secrets("12345")
     assert short.search() is None
@@ -103,17 +102,17 @@ def test_what_is_no_secret() -> None:
     assert VALUE not in repr(secrets())
 
 
-def test_a_value_is_found_without_the_line_end_that_it_came_with() -> None:
+def test_final_newline_of_a_secret_is_ignored() -> None:
     with pytest.raises(SecretError):
         secrets("several\nlines of it\n").check("a file", b'{"key": "several\\nlines of it"}')
 
 
-def test_sources_are_asked_once_and_when_it_matters() -> None:
-    """Configuration is read when something new is searched; a source that fails has nothing."""
-    asked: list[str] = []
+def test_sources_are_called_once_at_the_first_search() -> None:
+    """A source that fails has no values."""
+    calls: list[str] = []
 
     def source() -> Iterator[tuple[str, str]]:
-        asked.append("asked")
+        calls.append("source")
         yield "the login", VALUE
 
     def broken() -> Iterator[tuple[str, str]]:
@@ -125,14 +124,14 @@ def test_sources_are_asked_once_and_when_it_matters() -> None:
     known.add_source("one", source)
     known.add_source("two", broken)
     known.check("a file", VALUE.encode())
-    assert asked == []
+    assert calls == []
     assert known.search() is not None
     assert known.search() is not None
-    assert asked == ["asked"]
+    assert calls == ["source"]
 
 
-def kept(root: Path) -> list[Path]:
-    """Everything in the cache but locks, and what says that it is one."""
+def cached_files(root: Path) -> list[Path]:
+    """Return all files in the cache except locks and the marks of a cache directory."""
     marks = ("CACHEDIR.TAG", ".gitignore")
     files = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks")
     return [path for path in files if path.name not in marks]
@@ -146,8 +145,8 @@ def kept(root: Path) -> list[Path]:
     ],
     ids=["a file", "a name", "a link", "a large file"],
 )  # fmt: skip
-def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the file; the next build makes the layer again and finds it again."""
+def test_layer_with_a_secret_is_not_stored(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file. The next build makes the layer again, and fails again."""
     monkeypatch.chdir(tmp_path)
     data = VALUE.encode()
     Path("big").write_bytes(bytes((1 << 18) - 3) + data + bytes((1 << 20) - (1 << 18) + 3 - len(data)))
@@ -156,11 +155,14 @@ def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeyp
     for _ in range(2):
         with pytest.raises(SecretError, match=rf"^the value of TOKEN is in /{entry.path} of the image"):
             layer_by_key("key", GZIP, ctx, lambda: [directory("srv"), entry])
-    assert kept(tmp_path / "cache") == []
+    assert cached_files(tmp_path / "cache") == []
 
 
-def searching(root: Path, layer: Layer) -> Callable[..., int]:
-    """A build that knows values and sources, and searches a layer: how often it opened the layer."""
+def layer_search(root: Path, layer: Layer) -> Callable[..., int]:
+    """Return a function that searches a layer in a new build, and returns how often it opened the layer.
+
+    The function takes a value of TOKEN, and values of sources by name.
+    """
 
     def search(value: str = "", **sources: str) -> int:
         opened: list[bool] = []
@@ -180,34 +182,34 @@ def searching(root: Path, layer: Layer) -> Callable[..., int]:
     return search
 
 
-def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
-    """It is searched once for what there is to look for now; no value is kept, nor a layer that has one."""
+def test_cached_layer_is_searched_once_for_each_set_of_secrets(tmp_path: Path) -> None:
+    """The cache contains no values, and a layer with a secret is removed."""
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
-    search = searching(tmp_path, layer)
+    search = layer_search(tmp_path, layer)
     assert [search(one="another-word") for _ in range(2)] == [1, 0]
     with pytest.raises(SecretError, match=r"^the login is in /srv/app\.py of the image"):
         search(two=VALUE)
-    assert not any(b"another-word" in path.read_bytes() for path in kept(tmp_path))
+    assert not any(b"another-word" in path.read_bytes() for path in cached_files(tmp_path))
     ctx = context(tmp_path)
     assert not ctx.store.has(layer.descriptor.digest)
     ctx.secrets.add_source("three", lambda: [("the login", VALUE)])
-    search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, and searched as it was
+    search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, which has searched it already
 
 
-def test_another_value_of_the_same_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layer that is known is searched for it; what tells two values apart is no use to who has the cache alone."""
+def test_cached_layer_is_searched_for_a_new_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache contains neither a value nor its plain hash, by which a value could be guessed."""
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
-    search = searching(tmp_path, layer)
+    search = layer_search(tmp_path, layer)
     assert [search(value) for value in ("word-one", "word-one", "word-two", "word-one")] == [1, 0, 1, 0]
     hashed = hashlib.sha256(b"word-one").hexdigest().encode()
-    assert not any(trace in path.read_bytes() for path in kept(tmp_path) for trace in (b"word-one", hashed[:16]))
+    assert not any(text in path.read_bytes() for path in cached_files(tmp_path) for text in (b"word-one", hashed[:16]))
     monkeypatch.setattr("hatch_docker.core.secrets._key", lambda: b"of another start of the machine")
     assert [search("word-one") for _ in range(2)] == [1, 0]
     with pytest.raises(SecretError, match=r"^the value of TOKEN is in /srv/app\.py of the image"):
         search(VALUE)
 
 
-def test_who_logged_in_again_has_another_password_to_look_for(tmp_path: Path) -> None:
+def test_cached_layer_is_searched_for_a_new_registry_password(tmp_path: Path) -> None:
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
 
     def search(password: str) -> None:
@@ -222,16 +224,16 @@ def test_who_logged_in_again_has_another_password_to_look_for(tmp_path: Path) ->
         search(VALUE)
 
 
-def test_nothing_of_ours_is_setuid(tmp_path: Path) -> None:
-    """A program, or a directory, that would hand out rights loses that; the sticky bit of /tmp stays."""
+def test_setuid_bits_are_removed_from_layers(tmp_path: Path) -> None:
+    """Setgid bits, too. The sticky bit of /tmp is kept."""
     entries = [directory("tmp", 0o1777), directory("mail", 0o2775), file("su", b"", 0o4755), file("wall", b"", 0o2755)]
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: entries)
     modes = {entry.path: entry.mode for entry, _ in layer_entries(layer)}
     assert modes == {"tmp": 0o1777, "mail": 0o775, "su": 0o755, "wall": 0o755}
 
 
-def test_documents(tmp_path: Path) -> None:
-    """A new image's are searched for all that a build may use, a known one's for what costs nothing to know."""
+def test_documents_are_searched_for_secrets(tmp_path: Path) -> None:
+    """New documents for all secrets, known documents only for those that are known without a call of a source."""
     made, built = plan_and_image(context(tmp_path / "cache"))
 
     def check(word: str) -> None:
@@ -261,7 +263,7 @@ def test_documents(tmp_path: Path) -> None:
         check_secrets(built.image, [built], (), ctx)
 
 
-def test_a_wheel_is_searched_before_it_is_kept(tmp_path: Path) -> None:
+def test_wheel_with_a_secret_is_rejected(tmp_path: Path) -> None:
     name, data = make_wheel("app", "1.0", files={"app/key.py": f"KEY = {VALUE!r}".encode()})
     (tmp_path / name).write_bytes(data)
     with pytest.raises(SecretError, match=r"is in /app/key\.py of the image"):
@@ -271,8 +273,8 @@ def test_a_wheel_is_searched_before_it_is_kept(tmp_path: Path) -> None:
     secrets().check_wheel(tmp_path / name)
 
 
-def test_what_a_build_may_use(tmp_path: Path) -> None:
-    """Passwords of indexes, of netrc, of mirrors and proxies; users are none, unless they are all there is."""
+def test_logins_of_a_build(tmp_path: Path) -> None:
+    """Passwords of indexes, netrc, mirrors and proxies. A user name counts only if there is no password (a token)."""
     (tmp_path / "netrc").write_text("machine files.example login me password netrc-word\n")
     environ = {
         "NETRC": str(tmp_path / "netrc"), "HTTPS_PROXY": "http://me:proxy%2Fword@proxy.example", "HOME": str(tmp_path),

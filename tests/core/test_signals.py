@@ -1,4 +1,4 @@
-"""One Ctrl-C, or one SIGTERM, ends a build soon, wherever it comes, and leaves nothing behind."""
+"""SIGINT and SIGTERM end a build within seconds at any point, and leave no temporary files."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def ready():
 with handle_signals(), tempfile.TemporaryDirectory(dir=sys.argv[1]) as directory:
 """
 
-# Python drops an exception here: the loop after it would go on for ever.
+# Python drops exceptions in a destructor: the program would continue.
 DROPPED = """
     class Last:
         def __del__(self):
@@ -39,11 +39,11 @@ DROPPED = """
     del last
     time.sleep(60)
 """
-# And here it would go on to a program, which fails as it is ended.
+# The same, and the next statement runs a program, which fails because it is killed.
 FAILING = DROPPED.rpartition("    time.sleep")[0] + """
     run(["sleep", "60"])
 """
-# And here Python before 3.12 makes a RuntimeError of it.
+# Python before 3.12 turns an exception here into RuntimeError.
 CLASSES = """
     class Slow:
         def __set_name__(self, owner, name):
@@ -52,8 +52,8 @@ CLASSES = """
     class Last:
         slow = Slow()
 """
-# As in the look-up of a host's name: no Python runs in the main thread until it is done.
-DEAF = """
+# The main thread is blocked in C code and executes no Python, like in a DNS lookup.
+BLOCKED = """
     import ctypes
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_lock(mutex)
@@ -104,7 +104,7 @@ RUNNING = """
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A program that has said that it is ready."""
+    """Start a program and wait until it prints that it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", BEGIN + code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, cwd=Path(hatch_docker.__file__).parents[1],
@@ -114,11 +114,11 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     return process
 
 
-def ends(process: subprocess.Popen[str], number: int, directory: Path) -> str:
-    """Send a signal; the program ends with its status, before what it waits for, and what it began is gone."""
+def check_end(process: subprocess.Popen[str], number: int, directory: Path) -> str:
+    """Send a signal; check that the program exits soon with its status and without temporary files. Return stderr."""
     process.send_signal(number)
     try:
-        _, errors = process.communicate(timeout=PATIENCE + 20)  # on a busy machine
+        _, errors = process.communicate(timeout=PATIENCE + 20)  # long enough for a busy machine
     finally:
         process.kill()
     assert process.returncode == 128 + number, errors
@@ -130,14 +130,14 @@ def ends(process: subprocess.Popen[str], number: int, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("code", [DROPPED, FAILING, CLASSES, DEAF, WRITING])
-def test_one_signal_does_wherever_it_comes(tmp_path: Path, code: str, number: int) -> None:
-    """In a destructor, in a library that does not let Python in, while other threads write."""
-    ends(start(code, tmp_path), number, tmp_path)
+@pytest.mark.parametrize("code", [DROPPED, FAILING, CLASSES, BLOCKED, WRITING])
+def test_one_signal_ends_the_program(tmp_path: Path, code: str, number: int) -> None:
+    """In a destructor, in a blocking C function, and while other threads write."""
+    check_end(start(code, tmp_path), number, tmp_path)
 
 
-def test_trees_that_are_being_filled_are_gone_and_the_others_are_whole(tmp_path: Path) -> None:
-    """Also where a thread would make a directory anew that was removed, or give what is left of one its name."""
+def test_signal_leaves_only_complete_trees(tmp_path: Path) -> None:
+    """Other threads must not create a removed directory again, or rename an incomplete tree to its final path."""
     process = start(FILLING, tmp_path)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
@@ -148,35 +148,35 @@ def test_trees_that_are_being_filled_are_gone_and_the_others_are_whole(tmp_path:
     assert {sum(path.is_file() for path in tree.rglob("*")) for tree in trees} == {100}
 
 
-def test_a_download_is_not_waited_for(tmp_path: Path) -> None:
-    """From a server that takes connections and says nothing."""
+def test_signal_ends_a_hanging_download(tmp_path: Path) -> None:
+    """The server accepts the connection and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         process = start(DOWNLOADING, tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/")
         with server.accept()[0] as connection:
             connection.recv(100)
-            ends(process, signal.SIGINT, tmp_path)
+            check_end(process, signal.SIGINT, tmp_path)
 
 
-def test_programs_in_other_threads_end_too(tmp_path: Path) -> None:
-    """With what they started, where they have a session of their own, which no Ctrl-C of a terminal reaches."""
+def test_signal_kills_programs_of_other_threads(tmp_path: Path) -> None:
+    """With their child processes, also in a session of their own, which Ctrl-C of a terminal does not reach."""
     mark = f"{2000000 + os.getpid()}"
-    ends(start(RUNNING, tmp_path, mark), signal.SIGINT, tmp_path)
+    check_end(start(RUNNING, tmp_path, mark), signal.SIGINT, tmp_path)
     deadline = time.monotonic() + 30
     while subprocess.run(["pgrep", "-fx", f"sleep {mark}"], capture_output=True, check=False).returncode == 0:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_a_second_signal_does_not_disturb_the_end(tmp_path: Path) -> None:
-    """People press Ctrl-C twice: the files are removed all the same, and no traceback is shown."""
+def test_second_signal_is_ignored(tmp_path: Path) -> None:
+    """Temporary files are removed, and no traceback is shown."""
     process = start(WRITING, tmp_path)
     process.send_signal(signal.SIGINT)
     time.sleep(PATIENCE / 2)
-    assert "Traceback" not in ends(process, signal.SIGINT, tmp_path)
+    assert "Traceback" not in check_end(process, signal.SIGINT, tmp_path)
 
 
-def test_what_a_caller_wants_of_signals_stays() -> None:
-    """An ignored SIGINT (nohup, a shell's background) is ignored on; all is as it was afterwards."""
+def test_handlers_of_the_caller_are_kept() -> None:
+    """An ignored SIGINT (nohup, a background job) stays ignored. The other handlers are restored afterwards."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
     try:
         with handle_signals():

@@ -1,4 +1,4 @@
-"""Streams around other streams: every byte passes, and is counted or hashed."""
+"""Wrappers of streams: counted, hashed and limited streams, and copies."""
 
 import hashlib
 import io
@@ -13,14 +13,14 @@ from hatch_docker.core.streams import CountingStream, HashingStream, PartReader,
 
 
 class Slow(io.BytesIO):
-    """A stream that gives one byte at a time, as a pipe may."""
+    """A stream that returns one byte at a time, like a pipe may do."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(1 if size else 0)
 
 
-def test_a_counting_stream_reports_both_ways() -> None:
-    """The number of bytes of each call; the stream below is closed with it."""
+def test_counting_stream_counts_reads_and_writes() -> None:
+    """Closing it closes the wrapped stream."""
     counts: list[int] = []
     below = io.BytesIO(b"abcdef")
     with CountingStream(below, counts.append) as stream:
@@ -30,8 +30,7 @@ def test_a_counting_stream_reports_both_ways() -> None:
     assert below.closed
 
 
-def test_what_is_read_and_written_is_hashed() -> None:
-    """Digest and size of the bytes so far."""
+def test_hashing_stream_hashes_reads_and_writes() -> None:
     reader, out = HashingStream(io.BytesIO(b"abcdef")), io.BytesIO()
     writer = HashingStream(out)
     for piece in pieces(reader, 4):
@@ -41,8 +40,8 @@ def test_what_is_read_and_written_is_hashed() -> None:
     assert (reader.size, reader.digest) == (6, "sha256:" + hashlib.sha256(b"abcdef").hexdigest())
 
 
-def test_a_part_of_a_file(tmp_path: Path) -> None:
-    """It ends where the part does, also where its first bytes were looked at before; it closes only what it owns."""
+def test_part_reader_ends_at_its_limit(tmp_path: Path) -> None:
+    """Also after `peek`. It closes the file only if it owns it."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     for owned in (False, True):
@@ -57,8 +56,8 @@ def test_a_part_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", [io.BytesIO, tempfile.TemporaryFile])
-def test_a_file_is_copied_between_what_is_written(below: Callable[[], BinaryIO], tmp_path: Path) -> None:
-    """By the kernel from file to file: the bytes before and after it are in their places, and all are counted."""
+def test_copy_file_between_other_writes(below: Callable[[], BinaryIO], tmp_path: Path) -> None:
+    """With copy_file_range between two files. Bytes before and after are at their places, and all bytes are counted."""
     path, counts = tmp_path / "file", [0]
     path.write_bytes(bytes(3 << 20) + b"end")
     with below() as out:
@@ -73,7 +72,7 @@ def test_a_file_is_copied_between_what_is_written(below: Callable[[], BinaryIO],
     assert sum(counts) == 2 * (path.stat().st_size + 9)
 
 
-def test_a_stream_that_gives_little_at_a_time() -> None:
+def test_read_fully_from_a_slow_stream() -> None:
     assert read_fully(Slow(b"abcdef"), 4) == b"abcd"
     assert read_fully(Slow(b"ab"), 4) == b"ab"
     assert PartReader(Slow(b"abcdef")).peek(4) == b"abcd"

@@ -1,4 +1,4 @@
-"""Dataclasses read from JSON: what the fields' types let pass, and what they refuse."""
+"""Conversion of JSON to dataclasses: accepted and rejected values."""
 
 import json
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ class Outer:
 FULL = Outer("a.tar", {"app": (1, 2)}, (Inner("x", 1), Inner("y", 2, "z")), Inner("w", 0), frozenset({"b"}), 1.5, True)
 
 
-def test_a_record_comes_back_as_it_was() -> None:
+def test_record_round_trip() -> None:
     value = asdict(FULL)
     value["words"] = sorted(value["words"])
     assert read_record(Outer, json.loads(json.dumps(value))) == FULL
     assert read_record(Outer, {"file": "a", "ids": {}, "seconds": 1}) == Outer("a", {}, seconds=1)
 
 
-def test_a_list_is_a_record_with_its_fields_in_order() -> None:
+def test_list_is_read_as_fields_in_order() -> None:
     assert read_record(Inner, ["x", 1]) == Inner("x", 1)
     assert read_record(Outer, ["a", {}, [["x", 1, None]]]) == Outer("a", {}, (Inner("x", 1),))
 
@@ -51,6 +51,6 @@ def test_a_list_is_a_record_with_its_fields_in_order() -> None:
     (Outer, ["a", {"app": [1, "2"]}]), (Outer, ["a", {}, {}]), (Outer, ["a", {}, [], {}]),
     (Outer, ["a", {}, [], None, "b"]), (Outer, ["a", {}, [], None, [], "1"]),
 ])  # fmt: skip
-def test_what_is_of_another_type_is_refused(kind: type[Any], value: object) -> None:
+def test_wrong_type_is_rejected(kind: type[Any], value: object) -> None:
     with pytest.raises(ValueError, match="not "):
         read_record(kind, value)

@@ -1,4 +1,4 @@
-"""Pruning removes abandoned files, and the oldest entries beyond a size; nothing outside of the cache."""
+"""Pruning removes abandoned temporary files and the oldest entries above a size limit, nothing outside of the cache."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.files import TEMPORARY, remove_abandoned, remove_tree
 
 
-def test_what_killed_builds_left_is_swept(store: Store) -> None:
+def test_old_temporary_files_are_removed(store: Store) -> None:
     old = store.root / "tmp" / "old"
     new = store.root / "tmp" / "new"
     old.write_text("")
@@ -41,34 +41,34 @@ with temporary_directory() as directory, store.writer() as writer:
 """
 
 
-def test_what_a_killed_process_left_is_swept_by_the_next_and_not_before(tmp_path: Path) -> None:
-    """Files, trees and temporary directories: while the process lives they are its own, however old they are."""
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """Files, trees and temporary directories. While the process lives, they are kept at any age."""
     places = [tmp_path / "cache/v1/tmp", tmp_path / "tmp"]
     places[1].mkdir()
-    other = places[1] / f"{TEMPORARY}link"
-    other.symlink_to(tmp_path)
+    link = places[1] / f"{TEMPORARY}link"
+    link.symlink_to(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-c", LEAVING, str(tmp_path / "cache")], stdout=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(places[1])},
     )  # fmt: skip
     assert process.stdout
     process.stdout.readline()
-    begun = [path for place in places for path in place.iterdir() if path != other]
-    assert len(begun) == 3
-    for path in [*begun, other]:
+    unfinished = [path for place in places for path in place.iterdir() if path != link]
+    assert len(unfinished) == 3
+    for path in [*unfinished, link]:
         os.utime(path, (1000, 1000), follow_symlinks=False)
     for place in places:
         remove_abandoned(place)
-    assert all(path.exists() for path in begun)
+    assert all(path.exists() for path in unfinished)
     process.kill()
     process.communicate()
     for place in places:
         remove_abandoned(place)
-    assert not any(path.exists() for path in begun)
-    assert other.is_symlink()
+    assert not any(path.exists() for path in unfinished)
+    assert link.is_symlink()
 
 
-def test_pruning_takes_the_oldest_first_and_spares_what_is_in_use(store: Store) -> None:
+def test_prune_removes_oldest_first_and_keeps_recently_used(store: Store) -> None:
     digests = [store.put(bytes([number]) * 1000) for number in range(4)]
     now = time.time()
     for age, digest in zip((40, 30, 20, 0), digests, strict=True):
@@ -80,7 +80,7 @@ def test_pruning_takes_the_oldest_first_and_spares_what_is_in_use(store: Store) 
     assert [store.blob_path(digest).exists() for digest in digests] == [False, False, False, True]
 
 
-def test_pruning_removes_whole_trees(store: Store) -> None:
+def test_prune_removes_tree_with_read_only_directory(store: Store) -> None:
     def make(root: Path) -> None:
         (root / "closed").mkdir()
         (root / "closed" / "file").write_text("x" * 10_000)
@@ -94,8 +94,8 @@ def test_pruning_removes_whole_trees(store: Store) -> None:
 
 
 @pytest.mark.parametrize("used", [1, 2**33])
-def test_pruning_removes_a_compiler_cache(used: int, store: Store) -> None:
-    """Whatever mode and time of last use a build gave it, and with all that it left; one in use stays."""
+def test_prune_removes_compiler_cache(used: int, store: Store) -> None:
+    """With any mode and time of last use, which builds can set. A recently used one is kept."""
     place, other = store.root / "compilers/old", store.root / "compilers/new"
     for path in (place, other):
         (path / "deep").mkdir(parents=True)
@@ -124,8 +124,8 @@ remove_tree(tree)
 """
 
 
-def test_what_is_swapped_while_a_tree_is_removed_leads_nowhere(tmp_path: Path) -> None:
-    """A process of a killed build's that is about to end puts a link where a directory was just seen."""
+def test_remove_tree_does_not_follow_swapped_directory(tmp_path: Path) -> None:
+    """A process of a killed build may replace a directory by a symlink during the removal."""
     outside, tree = tmp_path / "outside", tmp_path / "tree"
     for directory in (outside, tree / "a" / "directory"):
         directory.mkdir(parents=True)
@@ -138,8 +138,8 @@ def test_what_is_swapped_while_a_tree_is_removed_leads_nowhere(tmp_path: Path) -
     assert outside.stat().st_mode & 0o777 == 0o755
 
 
-def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path) -> None:
-    """A tree that a hostile build left: closed directories with links to what is not its own."""
+def test_remove_tree_does_not_follow_symlinks(store: Store, tmp_path: Path) -> None:
+    """A hostile build can leave directories without permissions, with symlinks to other files."""
     outside = tmp_path / "outside"
     outside.mkdir()
     outside.chmod(0o555)
@@ -163,8 +163,8 @@ def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path
     ["", "tmp", "blobs", "facts", "trees", "locks", "compilers", "tmp/x", "facts/x", "trees/x", "locks/x",
      "compilers/x"],
 )
-def test_a_link_in_a_cache_leads_nobody_out_of_it(place: str, tmp_path: Path) -> None:
-    """A cache comes from elsewhere, as that of a pipeline does: what is tidied up is in it, whatever it says."""
+def test_symlinks_in_a_cache_are_not_followed(place: str, tmp_path: Path) -> None:
+    """A cache may come from another machine (CI). Cleaning must remove nothing outside of it."""
     outside, root = tmp_path / "outside", tmp_path / "cache/v1"
     for path in (outside / "tmp/letter", outside / "x/letter", outside / "letter"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def test_a_link_in_a_cache_leads_nobody_out_of_it(place: str, tmp_path: Path) ->
     assert store.put(b"bytes")
 
 
-def test_builds_prune_once_a_day(store: Store) -> None:
+def test_automatic_prune_runs_once_a_day(store: Store) -> None:
     prune_now_and_then(store)
     digest = store.put(b"old")
     os.utime(store.blob_path(digest), (1, 1))

@@ -1,4 +1,4 @@
-"""The cache: verified on read, written atomically, shared, bounded."""
+"""The cache: entries are verified on read and written atomically; concurrent builds share it."""
 
 import errno
 import hashlib
@@ -21,19 +21,19 @@ from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import atomic_write, is_cache, make_output_directory, remove_tree
 
 
-def test_a_blob_comes_back_as_it_went_in(store: Store) -> None:
+def test_blob_round_trip(store: Store) -> None:
     digest = store.put(b"bytes")
     path = store.get(digest)
     assert path is not None
     assert path.read_bytes() == b"bytes"
     with store.open(digest) as stream:
         assert stream.read() == b"bytes"
-        assert getattr(stream, "verified", "") == digest  # so that a copy needs no other hash
+        assert getattr(stream, "verified", "") == digest  # `copy_layer` does not hash it again
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "symlink", "directory", "gone"])
-def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: str) -> None:
-    """Flipped bits, a cut file, a link elsewhere or a directory under a blob's name: found and removed."""
+def test_damaged_blob_is_removed(store: Store, tmp_path: Path, damage: str) -> None:
+    """Flipped bits, a truncated file, a symlink, a directory."""
     digest = store.put(b"bytes")
     path = store.blob_path(digest)
     elsewhere = tmp_path / "elsewhere"
@@ -56,7 +56,7 @@ def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: st
     assert store.get(digest) == path
 
 
-def test_a_blob_is_read_once_by_one_process_until_it_changes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_blob_is_hashed_once_per_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = store.put(b"bytes")
     time.sleep(2 * RECENT)
     hashed = Mock(side_effect=hashlib.file_digest)
@@ -67,8 +67,8 @@ def test_a_blob_is_read_once_by_one_process_until_it_changes(store: Store, monke
     assert store.get(digest) is None
 
 
-def test_what_the_disk_does_not_give_back_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sector that cannot be read any more is as bad as other bytes: removed, and made anew."""
+def test_unreadable_blob_is_removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a read error of the disk the blob is removed, and can be stored again."""
     digest = store.put(b"content")
 
     def broken(*_: object) -> None:
@@ -82,7 +82,7 @@ def test_what_the_disk_does_not_give_back_is_not_there(store: Store, monkeypatch
     assert store.get(digest)
 
 
-def test_what_is_not_committed_leaves_nothing(store: Store) -> None:
+def test_uncommitted_blob_leaves_no_file(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt), store.writer() as writer:
         writer.write(b"half")
         raise KeyboardInterrupt
@@ -90,7 +90,7 @@ def test_what_is_not_committed_leaves_nothing(store: Store) -> None:
     assert list((store.root / "blobs").iterdir()) == []
 
 
-def test_facts_are_remembered_and_damage_is_forgotten(store: Store) -> None:
+def test_damaged_fact_is_removed(store: Store) -> None:
     store.remember("layer", "k", {"size": 1})
     assert store.recall("layer", "k") == {"size": 1}
     assert store.recall("layer", "other") is None
@@ -100,11 +100,11 @@ def test_facts_are_remembered_and_damage_is_forgotten(store: Store) -> None:
     assert not path.exists()
     store.remember("layer", "k", 1)
     path.rename(path.with_name("l"))
-    assert store.recall("layer", "l") is None  # it was another key's
+    assert store.recall("layer", "l") is None  # the checksum includes the key
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "directory", "empty"])
-def test_what_is_no_fact_is_forgotten_and_not_waited_for(kind: str, store: Store, tmp_path: Path) -> None:
+def test_fact_that_is_no_regular_file_is_removed(kind: str, store: Store, tmp_path: Path) -> None:
     store.remember("layer", "k", {"size": 1})
     path = store.root / "facts/layer/k"
     path.rename(tmp_path / "elsewhere")
@@ -123,8 +123,7 @@ def test_what_is_no_fact_is_forgotten_and_not_waited_for(kind: str, store: Store
     assert (tmp_path / "elsewhere").exists()
 
 
-def test_a_fact_takes_the_place_of_a_directory(store: Store) -> None:
-    """Whatever has the name of an entry is nothing of ours: it goes, and the build goes on."""
+def test_fact_replaces_directory_of_its_name(store: Store) -> None:
     path = store.root / "facts/layer/k"
     path.mkdir(parents=True)
     (path / "file").write_text("x")
@@ -132,8 +131,7 @@ def test_a_fact_takes_the_place_of_a_directory(store: Store) -> None:
     assert store.recall("layer", "k") == 1
 
 
-def test_a_tree_is_made_once_by_many(store: Store) -> None:
-    """Eight threads want one tree: one makes it, all get it whole."""
+def test_concurrent_threads_make_a_tree_once(store: Store) -> None:
     made = []
 
     def make(root: Path) -> None:
@@ -147,7 +145,7 @@ def test_a_tree_is_made_once_by_many(store: Store) -> None:
     assert len(made) == 1
 
 
-def test_a_tree_whose_making_fails_is_not_there(store: Store) -> None:
+def test_failed_tree_leaves_no_directory(store: Store) -> None:
     def make(root: Path) -> None:
         (root / "file").write_text("half")
         (root / "closed").mkdir(mode=0o500)
@@ -160,7 +158,7 @@ def test_a_tree_whose_making_fails_is_not_there(store: Store) -> None:
 
 
 def grow(root: Path) -> None:
-    """A tree with a little of everything; made, it says so."""
+    """Write a tree with a directory, an executable, a symlink and a file."""
     (root / "bin").mkdir()
     (root / "bin/program").write_bytes(b"program")
     (root / "bin/program").chmod(0o755)
@@ -169,7 +167,7 @@ def grow(root: Path) -> None:
 
 
 def rewrite(path: Path, data: bytes) -> None:
-    """Other bytes of the same length at the same time, as a disk does it."""
+    """Replace the contents without changing the mtime, like an error of the disk."""
     status = path.stat()
     path.write_bytes(data)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -193,8 +191,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
-    """Whatever is done to it; and what a link leads to stays."""
+def test_changed_tree_is_made_again(change: str, store: Store) -> None:
+    """Targets of symlinks outside of the tree are not changed."""
     outside = store.root.parent / "outside"
     outside.mkdir()
     (outside / "canary").write_text("alive")
@@ -213,8 +211,8 @@ def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_a_large_tree_is_read_only_if_a_file_of_it_changed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contents take a second; a tree that is as it was is not made again, whatever read, moved or copied it."""
+def test_large_tree_is_read_again_only_after_a_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the contents takes a second. A moved or copied tree with equal contents is not made again."""
     monkeypatch.setattr("hatch_docker.core.cache.tree_digest.CONTENTS_LIMIT", 3)
     read = Mock(side_effect=hashlib.file_digest)
     monkeypatch.setattr("hatch_docker.core.cache.store.hashlib.file_digest", read)
@@ -228,7 +226,7 @@ def test_a_large_tree_is_read_only_if_a_file_of_it_changed(store: Store, monkeyp
     shutil.copytree(tree, tree.with_name("copy"), symlinks=True)
     remove_tree(tree)
     tree.with_name("copy").rename(tree)
-    for _ in range(2):  # read once, and then known
+    for _ in range(2):  # the second time it is not read
         assert open_store(store.root.parent).tree("t", "k", make) == tree
         assert read.call_count == 2 * files
     assert make.call_count == 1
@@ -238,7 +236,7 @@ def test_a_large_tree_is_read_only_if_a_file_of_it_changed(store: Store, monkeyp
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_file_changed_at_equal_size_and_time_is_noticed(
+def test_change_with_equal_size_and_mtime_is_detected(
     replaced: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hatch_docker.core.cache.tree_digest.CONTENTS_LIMIT", 3)
@@ -252,8 +250,8 @@ def test_a_file_changed_at_equal_size_and_time_is_noticed(
     assert (open_store(store.root.parent).tree("t", "k", grow) / "file").read_bytes() == b"bytes"
 
 
-def test_a_tree_is_looked_at_once(store: Store) -> None:
-    """By one process, and not by the one that made it: a build asks for its compiler several times."""
+def test_tree_is_checked_once_per_process(store: Store) -> None:
+    """The process that made it does not check it. A build needs the tree of its compiler several times."""
     make = Mock(side_effect=grow)
     tree = store.tree("t", "k", make)
     (tree / "file").unlink()
@@ -266,8 +264,8 @@ def test_a_tree_is_looked_at_once(store: Store) -> None:
     assert make.call_count == 2
 
 
-def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has its name only once it has reached the disk; what was there before stays."""
+def test_atomic_write_replaces_file_only_on_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is renamed after fsync. If that fails, the old file is kept."""
 
     def broken(_descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -285,7 +283,7 @@ def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_atomic_write_error_names_path(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(StoreError, match="a directory is in the way"), atomic_write(tmp_path / "out"):
         pass
@@ -294,14 +292,13 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+def test_unusable_cache_error_names_variable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="HATCH_DOCKER_CACHE_DIR"):
         open_store(tmp_path / "file")
 
 
-def test_builds_that_begin_at_once_make_one_cache(tmp_path: Path) -> None:
-    """Whoever is first, it is theirs all, and each says that it is one."""
+def test_concurrent_builds_create_one_cache(tmp_path: Path) -> None:
     for number in range(8):
         root, start = tmp_path / str(number), threading.Barrier(16)
 
@@ -313,8 +310,8 @@ def test_builds_that_begin_at_once_make_one_cache(tmp_path: Path) -> None:
             assert list(pool.map(begin, range(16))) == [True] * 16
 
 
-def test_a_build_begins_while_others_finish_what_is_theirs(store: Store) -> None:
-    """A file in a directory that is being cleaned may be renamed or removed by another build."""
+def test_open_store_while_temporary_files_disappear(store: Store) -> None:
+    """Another build may rename or remove its files while this one cleans the directory."""
     ending = threading.Event()
 
     def work(name: str) -> None:
@@ -333,21 +330,21 @@ def test_a_build_begins_while_others_finish_what_is_theirs(store: Store) -> None
             ending.set()
 
 
-def test_a_cache_in_a_repository_is_no_part_of_it(tmp_path: Path) -> None:
-    """Where pipelines keep it, in the project's directory: git does not see it, and backups pass it by."""
+def test_cache_in_a_repository_is_ignored_by_git(tmp_path: Path) -> None:
+    """CI pipelines often keep it in the project's directory."""
     git = ["git", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "--quiet"], check=True)
     open_store(tmp_path / ".image-cache").put(b"bytes")
     status = [*git, "status", "--porcelain", "--untracked-files=normal"]
     assert subprocess.check_output(status) == b""
     (tmp_path / "mine").touch()
-    open_store(tmp_path).put(b"bytes")  # and a directory of somebody's own stays theirs
+    open_store(tmp_path).put(b"bytes")  # a cache in the repository's root does not hide other files
     assert subprocess.check_output(status) == b"?? mine\n"
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_told(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some network file systems have none; what needs no lock works."""
+def test_file_system_without_locks_is_an_error(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems have no locks. Operations without a lock work."""
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(code, os.strerror(code))))
     store = open_store(tmp_path / "cache")
     store.put(b"bytes")
@@ -366,10 +363,10 @@ def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
     (12345, -1, 0o755, "belongs to the user 12345"), (-1, -1, 0o777, "every user"),
     (-1, pwd.getpwnam("nobody").pw_gid, 0o775, "can be written by .*; set HATCH_DOCKER_CACHE_DIR"),
 ])
-def test_a_cache_that_others_can_write_is_refused(
+def test_cache_writable_by_others_is_rejected(
     owner: int, group: int, mode: int, words: str, place: str, tmp_path: Path
 ) -> None:
-    """They could put code into every image. In a group of its user nobody else is."""
+    """They could put code into images. A group without other members is accepted."""
     root = open_store(tmp_path).root / place
     root.mkdir(exist_ok=True)
     if max(owner, group) > 0 and os.geteuid() != 0:
@@ -379,7 +376,7 @@ def test_a_cache_that_others_can_write_is_refused(
     with pytest.raises(StoreError, match=words):
         open_store(tmp_path)
     if place == ".." and owner == -1:
-        root.chmod(mode | stat.S_ISVTX)  # as /tmp
+        root.chmod(mode | stat.S_ISVTX)  # like /tmp
         open_store(tmp_path)
     if group != -1:
         os.chown(root, -1, 54321)
@@ -387,8 +384,8 @@ def test_a_cache_that_others_can_write_is_refused(
         open_store(tmp_path)
 
 
-def test_a_cache_is_its_user_s_whatever_the_umask_is(tmp_path: Path) -> None:
-    """A container may have none."""
+def test_cache_permissions_do_not_depend_on_umask(tmp_path: Path) -> None:
+    """Containers may have the umask 0."""
     before = os.umask(0)
     try:
         store = open_store(tmp_path / "cache")
@@ -400,7 +397,7 @@ def test_a_cache_is_its_user_s_whatever_the_umask_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("below", "why"), [("file", "File exists"), ("file/dist", "Not a directory")])
-def test_a_directory_of_outputs_that_cannot_be_made(below: str, why: str, tmp_path: Path) -> None:
+def test_output_directory_error_names_path(below: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=f"--output: cannot make the directory {tmp_path / below}: {why}; name"):
         make_output_directory(tmp_path / below)

@@ -1,4 +1,4 @@
-"""hatch_docker.core.http.client: what is fetched is what was asked for, and nobody else learns of it."""
+"""The HTTP client: verified downloads, retries, redirects, proxies, certificates and credentials."""
 
 import contextlib
 import socket
@@ -31,17 +31,17 @@ DATA = bytes(range(256)) * 1000
 @pytest.fixture
 def server() -> Iterator[FakeRegistry]:
     """A server of files: the blobs of the fake registry."""
-    with FakeRegistry() as made:
-        made.put_blob("files", DATA)
-        yield made
+    with FakeRegistry() as registry:
+        registry.put_blob("files", DATA)
+        yield registry
 
 
 def url(server: FakeRegistry, user: str = "", data: bytes = DATA) -> str:
     return f"http://{user}{server.host}/v2/files/blobs/{digest_of(data)}"
 
 
-def test_fetch_once(server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """A file is downloaded once; a damaged copy in the store is fetched again."""
+def test_file_is_downloaded_once(server: FakeRegistry, store: Store, recorded: Recording) -> None:
+    """A damaged copy in the store is downloaded again."""
     digest = digest_of(DATA)
     for _again in range(2):
         assert fetch(store, recorded.client, url(server), digest=digest, size=len(DATA)) == digest
@@ -50,11 +50,10 @@ def test_fetch_once(server: FakeRegistry, store: Store, recorded: Recording) -> 
     assert fetch(store, recorded.client, url(server), digest=digest) == digest
     assert store.blob_path(digest).read_bytes() == DATA
     assert server.count("GET", "") == 2
-    assert fetch(store, recorded.client, url(server), digest=None) == digest  # where nobody knows it, it is what came
+    assert fetch(store, recorded.client, url(server), digest=None) == digest
 
 
-def test_many_at_once(server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """Eight threads that want one file cause one download."""
+def test_concurrent_fetches_download_once(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     digest = digest_of(DATA)
     with ThreadPoolExecutor(8) as pool:
         done = pool.map(lambda _: fetch(store, recorded.client, url(server), digest=digest), range(8))
@@ -63,8 +62,7 @@ def test_many_at_once(server: FakeRegistry, store: Store, recorded: Recording) -
     assert server.count("GET", "") == 1
 
 
-def test_four_at_a_time(server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """Of eight files that threads want at once four are on their way, and no more."""
+def test_at_most_four_concurrent_transfers(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     guard, four, running, most = threading.Lock(), threading.Barrier(4), 0, 0
 
     def slowly(handler: Handler) -> None:
@@ -88,8 +86,8 @@ def test_four_at_a_time(server: FakeRegistry, store: Store, recorded: Recording)
     assert most == 4
 
 
-def test_wrong_bytes(server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """A wrong digest or size is an error after a second look, with nothing left behind."""
+def test_wrong_digest_or_size_is_an_error(server: FakeRegistry, store: Store, recorded: Recording) -> None:
+    """After a second attempt. No file is left in the store."""
     with pytest.raises(RegistryError, match=r"its digest is sha256:\w+ instead of sha256:0+; gave up after 2 tries"):
         fetch(store, recorded.client, url(server), digest="sha256:" + "0" * 64)
     with pytest.raises(RegistryError, match="only 256000 of 256001 bytes were received"):
@@ -100,8 +98,8 @@ def test_wrong_bytes(server: FakeRegistry, store: Store, recorded: Recording) ->
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
-def test_refusals_are_final(status: int, server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """A lasting failure is not tried again; the message has the URL without secrets."""
+def test_client_errors_are_not_retried(status: int, server: FakeRegistry, store: Store, recorded: Recording) -> None:
+    """The message contains the URL without secrets."""
     server.fault("GET", "", status)
     with pytest.raises(RegistryError, match=rf"^GET http://{server.host}/v2/files/blobs/\S+: {status} ") as caught:
         fetch(store, recorded.client, url(server, "user:s3cret@") + "?signature=s3cret", digest=None)
@@ -110,8 +108,8 @@ def test_refusals_are_final(status: int, server: FakeRegistry, store: Store, rec
     assert recorded.sleeps == []
 
 
-def test_gives_up(server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """Six tries, half a minute at most."""
+def test_server_errors_are_retried_five_times(server: FakeRegistry, store: Store, recorded: Recording) -> None:
+    """The pauses are half a minute at most."""
     server.fault("GET", "", 503, times=99)
     with pytest.raises(TransientError, match="503 Service Unavailable; gave up after 6 tries"):
         fetch(store, recorded.client, url(server), digest=None)
@@ -119,8 +117,7 @@ def test_gives_up(server: FakeRegistry, store: Store, recorded: Recording) -> No
     assert sum(recorded.sleeps) < 15
 
 
-def test_nobody_listens(server: FakeRegistry, recorded: Recording) -> None:
-    """A refused connection is tried again; a name that does not exist is not."""
+def test_refused_connection_is_retried_but_unknown_host_is_not(server: FakeRegistry, recorded: Recording) -> None:
     with pytest.raises(TransientError, match=r"broke \(Connection refused\); gave up after 6 tries"):
         read_document(recorded.client, "http://127.0.0.1:1/x", limit=10)
     recorded.sleeps.clear()
@@ -129,8 +126,8 @@ def test_nobody_listens(server: FakeRegistry, recorded: Recording) -> None:
     assert recorded.sleeps == []
 
 
-def test_read(server: FakeRegistry, recorded: Recording) -> None:
-    """A small document, nothing where there is none, an error where it is not small."""
+def test_read_document(server: FakeRegistry, recorded: Recording) -> None:
+    """None for a missing document, an error for a large one."""
     small = server.put_blob("files", b"small")
     assert read_document(recorded.client, f"{server.origin}/v2/files/blobs/{small}", limit=5) == b"small"
     assert read_document(recorded.client, f"{server.origin}/v2/files/blobs/sha256:0", limit=5) is None
@@ -139,7 +136,6 @@ def test_read(server: FakeRegistry, recorded: Recording) -> None:
 
 
 def test_file_urls(store: Store, recorded: Recording, tmp_path: Path) -> None:
-    """Files are fetched and checked as well."""
     path = tmp_path / "a file"
     path.write_bytes(b"content")
     assert fetch(store, recorded.client, path.as_uri(), digest=digest_of(b"content")) == digest_of(b"content")
@@ -153,8 +149,8 @@ def test_file_urls(store: Store, recorded: Recording, tmp_path: Path) -> None:
         read_document(recorded.client, "file://elsewhere/x", limit=10)
 
 
-def test_credentials_of_the_url(server: FakeRegistry, store: Store, recorded: Recording) -> None:
-    """User and password of a URL go to its origin, and not along with a redirect."""
+def test_url_credentials_are_sent_only_to_its_origin(server: FakeRegistry, store: Store, recorded: Recording) -> None:
+    """A redirect to another origin gets no credentials."""
     with FakeRegistry(address="127.0.0.2") as other:
         other.repositories = server.repositories
         server.redirect_blobs = other.origin
@@ -163,8 +159,8 @@ def test_credentials_of_the_url(server: FakeRegistry, store: Store, recorded: Re
         assert "authorization" not in other.requests[0].headers
 
 
-def test_netrc(server: FakeRegistry, tmp_path: Path) -> None:
-    """netrc counts for the very host, never its default entry; a broken one is passed over."""
+def test_netrc_default_entry_is_ignored(server: FakeRegistry, tmp_path: Path) -> None:
+    """An invalid netrc is ignored, too."""
     path = tmp_path / "netrc"
     for text, expected in {
         "machine 127.0.0.1 login me password s3cret": urls.basic("me", "s3cret"),
@@ -187,14 +183,13 @@ def test_netrc(server: FakeRegistry, tmp_path: Path) -> None:
     ({"https_proxy": "http://proxy.example", "no_proxy": "registry.example:443"}, None),
     ({"https_proxy": "http://proxy.example", "no_proxy": "try.example,10.0.0.0/8"}, "http://proxy.example"),
 ])  # fmt: skip
-def test_proxies(environ: dict[str, str], expected: str | None) -> None:
-    """The environment's proxies count, and its exceptions; this machine needs none."""
+def test_proxy_variables(environ: dict[str, str], expected: str | None) -> None:
+    """Loopback needs no proxy."""
     assert urls.proxy_for("https://registry.example/v2/", environ) == expected
     assert urls.proxy_for("http://127.0.0.1:5000/", {**environ, "all_proxy": "http://proxy.example"}) is None
 
 
-def test_proxy_is_used(server: FakeRegistry) -> None:
-    """A request goes through the proxy, with the proxy's own credentials."""
+def test_request_is_sent_through_proxy(server: FakeRegistry) -> None:
     client = Recording({"http_proxy": f"http://user:s3cret@{server.host}"}).client
     assert read_document(client, "http://registry.example/v2/", limit=10) == b"{}"
     assert server.requests[0].path == "http://registry.example/v2/"
@@ -202,12 +197,12 @@ def test_proxy_is_used(server: FakeRegistry) -> None:
 
 
 @contextlib.contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """The URL of a proxy that says the same to whoever wants through."""
+def proxy_with_response(answer: bytes) -> Iterator[str]:
+    """Yield the URL of a proxy that sends this response to each request."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            with contextlib.suppress(OSError):  # closed when the test ends
+            with contextlib.suppress(OSError):  # raised when the test ends
                 while True:
                     connection, _ = server.accept()
                     connection.recv(1 << 16)
@@ -218,24 +213,24 @@ def answering(answer: bytes) -> Iterator[str]:
         yield f"http://user:s3cret@127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize(("answer", "said", "sleeps"), [
+@pytest.mark.parametrize(("answer", "message", "sleeps"), [
     (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", r"registry\.example: the proxy refuses \(.*407", 0),
     (b"HTTP/1.1 403 Forbidden\r\n\r\n", r"registry\.example: the proxy refuses \(.*403", 0),
     (b"HTTP/1.1 503 Busy\r\n\r\n", r"the proxy does not answer \(.*503.*gave up after 6 tries", 5),
     (b"", r"gave up after 6 tries", 5),
 ])  # fmt: skip
-def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int) -> None:
-    """A failure that may pass is tried again, a refusal is not; no message has the password."""
-    with answering(answer) as proxy:
+def test_proxy_errors(answer: bytes, message: str, sleeps: int) -> None:
+    """4xx is permanent; 5xx and broken connections are retried. No message contains the password."""
+    with proxy_with_response(answer) as proxy:
         recorded = Recording({"https_proxy": proxy})
-        with pytest.raises(RegistryError, match=said) as caught:
+        with pytest.raises(RegistryError, match=message) as caught:
             read_document(recorded.client, "https://registry.example/v2/", limit=10)
         assert isinstance(caught.value, TransientError) == bool(sleeps)
         assert len(recorded.sleeps) == sleeps
 
 
-def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
-    """TLS by the user's CA bundle, else a refusal without a second try; http on an https port is named."""
+def test_tls_certificate_is_verified(tmp_path: Path, server: FakeRegistry) -> None:
+    """With the user's CA bundle. An untrusted certificate is not retried; plain HTTP on the port is reported."""
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -257,14 +252,13 @@ def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("bad", ["ftp://x/y", "http://", "http://host:0/", "http://host:99999/", "//x", "http://[::1"])
-def test_bad_urls(bad: str, recorded: Recording) -> None:
-    """An invalid URL is refused before anything is sent."""
+def test_invalid_url_is_rejected(bad: str, recorded: Recording) -> None:
     with pytest.raises(RegistryError, match="not a"):
         read_document(recorded.client, bad, limit=10)
 
 
-def test_https_never_leads_to_http() -> None:
-    """A redirect from https to http is refused, and so is one to this machine or the cloud's metadata."""
+def test_forbidden_redirects_are_rejected() -> None:
+    """From https to http, to loopback, and to private addresses such as the metadata service of a cloud."""
     start = "https://registry.example/v2/x"
     assert urls.follow(start, "/other") == "https://registry.example/other"
     assert urls.follow(start, "https://cdn.example/x") == "https://cdn.example/x"
@@ -276,15 +270,14 @@ def test_https_never_leads_to_http() -> None:
 
 
 def test_retry_after_dates() -> None:
-    """A date is counted from the peer's own clock, not ours."""
+    """A date is compared with the server's `Date`."""
     headers = {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT", "date": "Fri, 31 Dec 1999 23:59:49 GMT"}
     assert retry_after(headers) == 10
     assert retry_after({"retry-after": "-5"}) is None
     assert retry_after({"retry-after": "Fri, 99 Dec 1999 23:59:59 GMT"}) is None
 
 
-def test_deadline(server: FakeRegistry) -> None:
-    """No try begins after the deadline."""
+def test_no_try_starts_after_the_deadline(server: FakeRegistry) -> None:
     now = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -296,8 +289,7 @@ def test_deadline(server: FakeRegistry) -> None:
         read_document(client, url(server), limit=10)
 
 
-def test_cheap_to_make() -> None:
-    """A client that is never used costs no import of the HTTP library."""
+def test_unused_client_imports_no_http_library() -> None:
     code = "import sys; from hatch_docker.core.http.client import Client;"
     code += "from hatch_docker.core.progress import silent; "
     code += "Client({}, silent()); assert not {'urllib3', 'ssl', 'http.client'} & set(sys.modules)"

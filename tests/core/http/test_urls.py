@@ -1,4 +1,4 @@
-"""URLs with mistakes or bad intentions: where they may lead, and what of them may be shown."""
+"""Invalid and hostile URLs: forbidden redirects, and passwords in messages."""
 
 import pytest
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
     "https://user:hu/sh@h.example/x", "https://user:12/hush@h.example/x", "https://user:hu#hush@h.example/x",
     "https://user:hu?hush@h.example/x", "user:hush@h.example/x", "https://user:hush@h.example/x?hush=1#hush",
 ])  # fmt: skip
-def test_a_password_is_not_shown_even_where_it_is_not_escaped(url: str) -> None:
-    """A slash in a password makes another address of it; all before the last @ is hidden."""
+def test_unescaped_password_is_redacted(url: str) -> None:
+    """Everything before the last @ is hidden, because an unescaped slash changes the parsed host."""
     assert "hu" not in redact_url(url)
     assert redact_url(url).endswith("h.example/x")
     if "/x?" not in url:
@@ -27,8 +27,8 @@ def test_a_password_is_not_shown_even_where_it_is_not_escaped(url: str) -> None:
 @pytest.mark.parametrize("url", [
     "https://user:hu[sh@h.example/x", "https://user:hush@ex\u2100mple/x", "https://user:hu]@[sh@h.example/x",
 ])  # fmt: skip
-def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
-    """The standard library's errors quote the part in which the password is; a requirement is shown without it."""
+def test_error_for_invalid_url_contains_no_password(url: str) -> None:
+    """The standard library's errors quote the part with the password."""
     with pytest.raises(ValueError, match="is not a URL; in a password write") as caught:
         parse(url)
     assert "hu" not in str(caught.value)
@@ -38,7 +38,7 @@ def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
     assert str(lines.value).startswith("the dependency 'app @ https://***@")
 
 
-def test_other_urls_are_shown_as_they_are() -> None:
+def test_url_without_credentials_is_not_changed() -> None:
     for url in ("https://h.example:8080/a", "https://h.example/@scope/x", "file:///srv/a@b", "http://[::1]:80/x"):
         assert redact_url(url) == url
 
@@ -48,7 +48,7 @@ def test_other_urls_are_shown_as_they_are() -> None:
     "10.0.0.1", "169.254.169.254", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "[::ffff:0:a00:1]", "[fd00:ec2::254]",
     "[fe80::1]", "224.0.0.1", "100.64.0.1", "0.0.0.0", "[::]",
 ])  # fmt: skip
-def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
+def test_private_address_is_detected_in_any_notation(host: str) -> None:
     """A resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
     with pytest.raises(RegistryError, match="private address"):
         follow("http://h.example/", f"http://{host}/latest")
@@ -58,8 +58,8 @@ def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
     r"https://evil.example\@h.example/x", r"//evil.example\@h.example/x", r"https://169.254.169.254\@evil.example/x",
     r"https://evil.example\.h.example/x",
 ])  # fmt: skip
-def test_a_host_is_the_one_that_is_asked(url: str) -> None:
-    """To urllib all before the last @ is a login, to urllib3 a host ends at a backslash: a login would go to evil."""
+def test_backslash_in_host_is_rejected(url: str) -> None:
+    """For urllib everything before the last @ is a login; for urllib3 the host ends at the backslash."""
     with pytest.raises(RegistryError, match="not an http or https URL"):
         follow("https://h.example/v2/", url)
     with pytest.raises(RegistryError, match="not an http or https URL"):
