@@ -54,16 +54,16 @@ ONLY_IN_DOCKER_BUILD: Mapping[str, str] = {
 """Paths that only the image of `docker build` has, each with the reason."""
 
 
-def project(kind: str, directory: Path, **options: str) -> Path:
+def new_project(kind: str, directory: Path, **options: str) -> Path:
     """Write a project with a unique module, so that no cache contains its wheel."""
-    made = write_project(kind, directory, options=options.get("options", OPTIONS.get(kind, "")))
-    edit_module(made)
-    return made
+    project = write_project(kind, directory, options=options.get("options", OPTIONS.get(kind, "")))
+    edit_module(project)
+    return project
 
 
-def edit_module(made: Path) -> None:
+def edit_module(project: Path) -> None:
     """Append a random comment to a module, so that no cache contains the project's wheel."""
-    module = next(path for path in sorted(made.rglob("*.py")) if path.name != "hatch_build.py")
+    module = next(path for path in sorted(project.rglob("*.py")) if path.name != "hatch_build.py")
     module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")
 
 
@@ -80,12 +80,12 @@ def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, 
     `more`: tables that are appended to pyproject.toml.
     """
     options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}\n{more}'
-    made = project(kind, work / "p", options=options)
+    project = new_project(kind, work / "p", options=options)
     plain = {"SOURCE_DATE_EPOCH": "1700000000", "HATCH_DOCKER_BASE": base}
-    embedded = build(made, cache, variables={**PLAIN, **plain, "HATCH_DOCKER_TAGS": "embedded"})
+    embedded = build(project, cache, variables={**PLAIN, **plain, "HATCH_DOCKER_TAGS": "embedded"})
     embedded.directory.rename(work / "embedded")
     embedded = replace(embedded, directory=work / "embedded")
-    other = build(made, cache, variables={**BUILDKIT, **plain, "HATCH_DOCKER_TAGS": "buildkit"})
+    other = build(project, cache, variables={**BUILDKIT, **plain, "HATCH_DOCKER_TAGS": "buildkit"})
     assert "install-project" in other.output, "the image came from a cache: nothing was compared"
     assert other.digest == embedded.digest
     (platform,), (expected,) = other.receipt["platforms"], embedded.receipt["platforms"]
@@ -144,9 +144,9 @@ def stages(outcome: Outcome) -> list[str]:
     return re.findall(r"^  ((?:install|build|environment)-\S+) ", outcome.output, re.MULTILINE)
 
 
-def written_dockerfile(made: Path, cache: Path) -> tuple[Outcome, Path]:
+def written_dockerfile(project: Path, cache: Path) -> tuple[Outcome, Path]:
     """Build an image with the embedded engine and write the Dockerfile; return the outcome and the Dockerfile."""
-    outcome = build(made, cache, verb="docker:image,dockerfile", variables={**PLAIN, "HATCH_DOCKER_IMAGE": NAME})
+    outcome = build(project, cache, verb="docker:image,dockerfile", variables={**PLAIN, "HATCH_DOCKER_IMAGE": NAME})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     return outcome, dockerfile
 

@@ -12,13 +12,13 @@ PACKAGE = '[tool.hatch.build.targets.wheel]\npackages = ["hello"]\n'
 EARLIER_OUTPUT = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
 
 
-def project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
+def new_project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
     """Write the hello project, as a package, with the output of an earlier build in dist/."""
-    made = write_project("hello", directory / "p", options=f"{options}\n{PACKAGE}", base=base)
-    write_files(made / "dist", EARLIER_OUTPUT)
-    (made / "hello").mkdir()
-    (made / "hello.py").rename(made / "hello/__init__.py")
-    return made
+    project = write_project("hello", directory / "p", options=f"{options}\n{PACKAGE}", base=base)
+    write_files(project / "dist", EARLIER_OUTPUT)
+    (project / "hello").mkdir()
+    (project / "hello.py").rename(project / "hello/__init__.py")
+    return project
 
 
 def check_error(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
@@ -43,13 +43,13 @@ def drop_capabilities() -> None:
         library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
-def write_pylock(made: Path, index: FakeIndex, filename: str, *, sha256: str = "") -> None:
+def write_pylock(project: Path, index: FakeIndex, filename: str, *, sha256: str = "") -> None:
     """Write a pylock.toml that names one wheel of the index, and require its package."""
     name, version = filename.split("-")[:2]
-    require(made, name)
+    require(project, name)
     url = f"{index.url.removesuffix('/simple')}/files/{name}/{filename}"
     digest = sha256 or index.sha256(filename)
-    (made / "pylock.toml").write_text(
+    (project / "pylock.toml").write_text(
         f'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "{name}"\nversion = "{version}"\n'
         f'[[packages.wheels]]\nname = "{filename}"\nurl = "{url}"\nhashes = {{sha256 = "{digest}"}}\n'
     )

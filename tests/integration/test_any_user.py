@@ -61,8 +61,8 @@ def check_modes(outcome: Outcome) -> None:
 
 
 def test_any_user_has_a_home_and_a_name(docker: str, image_name: str, tmp_path: Path, cache: Path) -> None:
-    made = write_project("hello", tmp_path / "p", options=f'image = "{image_name}"\ntags = ["user"]')
-    outcome = build(made, cache, variables=PLAIN)
+    project = write_project("hello", tmp_path / "p", options=f'image = "{image_name}"\ntags = ["user"]')
+    outcome = build(project, cache, variables=PLAIN)
     check_modes(outcome)
     assert outputs(docker, outcome, image_name, [""]) == ["user nonroot\n"] * len(USERS)
 
@@ -73,11 +73,12 @@ def test_libraries_write_to_their_caches(
     kind: str, docker: str, image_name: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
 ) -> None:
     """Six libraries, four users, a base of each kind."""
-    made = write_project("hello", tmp_path / "p", options=f'image = "{image_name}"\ntags = ["user"]')
-    project = made / "pyproject.toml"
+    project = write_project("hello", tmp_path / "p", options=f'image = "{image_name}"\ntags = ["user"]')
+    pyproject = project / "pyproject.toml"
     dependencies = ", ".join(f'"{name}"' for name in WHEELS)
-    project.write_text(project.read_text().replace("[project]\n", f"[project]\ndependencies = [{dependencies}]\n", 1))
-    module = next(made.rglob("hello.py"), made / "hello/__init__.py")
+    table = f"[project]\ndependencies = [{dependencies}]\n"
+    pyproject.write_text(pyproject.read_text().replace("[project]\n", table, 1))
+    module = next(project.rglob("hello.py"), project / "hello/__init__.py")
     module.write_text(f"{module.read_text()}\n\ndef add(x):\n    return x + 1\n")
     base = {}
     if kind == "registry":
@@ -85,6 +86,6 @@ def test_libraries_write_to_their_caches(
         image = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar", foreign=True)
         push(remote, image, [server.name("python:3.13-slim")])
         base = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
-    outcome = build(made, cache, variables={**PLAIN, **base})
+    outcome = build(project, cache, variables={**PLAIN, **base})
     check_modes(outcome)
     assert set(outputs(docker, outcome, image_name, list(LIBRARIES.values()))) == {"user nonroot\n"}

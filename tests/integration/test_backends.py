@@ -262,8 +262,8 @@ def test_build_hook_runs_only_in_the_builder(tmp_path: Path, cache: Path) -> Non
     text = text.replace('[tool.hatch.version]\nsource = "code"\npath = "hooked.py"\n', "")
     files = {**HOOKED, "pyproject.toml": text.replace("[tool.hatch.metadata.hooks.custom]\n", "")}
     project, mark = write(tmp_path / "p", files), tmp_path / "mark"
-    made = build(project, cache, variables={"MARK": str(mark), "HATCH_DOCKER_BASE": "debian:trixie"})
-    assert any(entry.path.endswith("/made.py") for layer in made.image().layers for entry, _ in layer_entries(layer))
+    outcome = build(project, cache, variables={"MARK": str(mark), "HATCH_DOCKER_BASE": "debian:trixie"})
+    assert any(entry.path.endswith("/made.py") for layer in outcome.image().layers for entry, _ in layer_entries(layer))
     assert not mark.exists()
     assert not (project / "made.py").exists()
 
@@ -277,10 +277,10 @@ def test_buildkit_builds_other_backends_without_a_sandbox(tmp_path: Path, cache:
     buildkit = {"HATCH_DOCKER_ENGINE": "buildkit", "HATCH_DOCKER_BUILD_NETWORK": "false"}
     new = f"# {secrets.token_hex()}\n"  # not in any cache
     project = write(tmp_path / "uv", {**UV_BUILD, "src/uv_demo/__init__.py": new})
-    made = make(project, cache, prefix=refused, **buildkit)
-    assert made.status == 0, made.output
-    assert "the wheel is made from the project's files, without an sdist" in made.output
-    digest = made.digest
+    outcome = make(project, cache, prefix=refused, **buildkit)
+    assert outcome.status == 0, outcome.output
+    assert "the wheel is made from the project's files, without an sdist" in outcome.output
+    digest = outcome.digest
     assert make(project, cache, HATCH_DOCKER_BUILD_NETWORK="false").digest == digest
     dynamic = write(tmp_path / "pdm", {**PDM, "new.py": new})
     failed = make(dynamic, cache, prefix=refused, **buildkit)

@@ -20,7 +20,7 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.images import layer
 from tests.integration.builds import Outcome, build, check_failed, check_option, lock_of, output_of, run_build
-from tests.integration.compare_engines import BUILDKIT, PLAIN, project
+from tests.integration.compare_engines import BUILDKIT, PLAIN, new_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -46,29 +46,29 @@ def layouts(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_engines_compile_in_build_base(layouts: Path, docker: str, tmp_path: Path, cache: Path) -> None:
     """The digests agree, for a distribution whose compiler hatch-docker cannot install."""
-    made = project("c-extension", tmp_path / "p", options=check_option("c-extension"))
+    project = new_project("c-extension", tmp_path / "p", options=check_option("c-extension"))
     run_base_only = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{layouts}/run"}
-    check_failed(run_build(made, cache, variables=run_base_only), "name an image with a compiler: build.base")
+    check_failed(run_build(project, cache, variables=run_base_only), "name an image with a compiler: build.base")
     variables = {**run_base_only, "HATCH_DOCKER_BUILD_BASE": f"oci:{layouts}/build"}
-    embedded = build(made, cache, variables=variables)
+    embedded = build(project, cache, variables=variables)
     assert "oci:build" in [row.get("name") for row in materials(embedded)]
-    assert "nothing changed" in build(made, cache, variables=variables).output
+    assert "nothing changed" in build(project, cache, variables=variables).output
     digest = embedded.digest
-    other = build(made, cache, variables={**variables, **BUILDKIT})
+    other = build(project, cache, variables={**variables, **BUILDKIT})
     assert "build-project" in other.output
     assert other.digest == digest
 
 
 def test_image_lock_contains_base_and_build_base(layouts: Path, tmp_path: Path, cache: Path) -> None:
-    made = project("c-extension", tmp_path / "p")
+    project = new_project("c-extension", tmp_path / "p")
     variables = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{layouts}/run", "HATCH_DOCKER_BUILD_BASE": f"oci:{layouts}/build"}
-    output_of(made, cache, "lock", **variables)
-    assert [entry["name"] for entry in lock_of(made)["base"]] == [f"oci:{layouts}/build", f"oci:{layouts}/run"]
-    assert "debian" not in lock_of(made)
-    output_of(made, cache, "lock", "--check", **variables)
-    build(made, cache, variables=variables)
+    output_of(project, cache, "lock", **variables)
+    assert [entry["name"] for entry in lock_of(project)["base"]] == [f"oci:{layouts}/build", f"oci:{layouts}/run"]
+    assert "debian" not in lock_of(project)
+    output_of(project, cache, "lock", "--check", **variables)
+    build(project, cache, variables=variables)
     stale = {**variables, "HATCH_DOCKER_BUILD_BASE": "debian:trixie"}
-    check_failed(run_build(made, cache, variables=stale), "hatch-docker.lock is out of date")
+    check_failed(run_build(project, cache, variables=stale), "hatch-docker.lock is out of date")
 
 
 def materials(outcome: Outcome) -> list[dict[str, Any]]:

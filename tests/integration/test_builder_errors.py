@@ -15,7 +15,7 @@ from tests.conftest import need, script
 from tests.integration.builds import Outcome, run_build
 from tests.integration.compare_engines import BUILDKIT
 from tests.integration.docker_registry import free_port
-from tests.integration.failures import check_error, drop_capabilities, project
+from tests.integration.failures import check_error, drop_capabilities, new_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine, pytest.mark.usefixtures("base_in_cache")]
 
@@ -33,9 +33,9 @@ def error_of(
     work: Path, cache: Path, *parts: str, variables: Mapping[str, str], steps: int = 0, **options: object
 ) -> str:
     """Build an edited project without a working builder; return the error line."""
-    made = project(work)
-    (made / "hello/new.py").write_text(f"# {secrets.token_hex()}\n")
-    outcome: Outcome = run_build(made, cache, variables={**BUILDKIT, **variables}, **options)
+    project = new_project(work)
+    (project / "hello/new.py").write_text(f"# {secrets.token_hex()}\n")
+    outcome: Outcome = run_build(project, cache, variables={**BUILDKIT, **variables}, **options)
     return check_error(outcome, *parts, steps=steps)
 
 

@@ -162,13 +162,13 @@ def test_compiler_cache_compiles_only_changed_files(ctx: Context, tmp_path: Path
     for changed, line in (("more.py", ""), ("more.py", "# an edit\n"), ("demo.c", "int edited;\n")):
         files[changed] += line
         wheel = build(files, tmp_path / "a", ctx, compiler_cache=True)
-        made = wheel.read_bytes()
+        expected = wheel.read_bytes()
         shutil.rmtree(wheel.parent)
         (place,) = set(top.glob("*")) - before
         results.append(len(list(place.iterdir())))
     assert results == [5, 5, 6]  # the bytecode, two results, and two calls that are found without preprocessing
     without = build(files, tmp_path / "a", ctx)
-    assert without.read_bytes() == made
+    assert without.read_bytes() == expected
     shutil.rmtree(without.parent)
     assert top.stat().st_mode & 0o777 == 0o700
 

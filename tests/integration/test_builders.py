@@ -18,7 +18,7 @@ from hatch_docker.oci.model import Index
 from tests.conftest import missing, need, run
 from tests.fakes.buildkitd import buildkitd, network, relay
 from tests.integration.builds import Outcome, build, require, run_build, start
-from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
+from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, new_project
 from tests.integration.docker_registry import Server
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -61,12 +61,12 @@ def builders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Builder
             command = [*inside, "docker-registry", "serve", str(place / "registry.yml")]
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            made = []
+            project = []
             for name, (address, daemon) in (("one", one), ("two", two)):
                 run("docker", "buildx", "create", "--name", name, "--driver", "remote", address, variables=settings)
                 variables = {**BUILDKIT, **settings, **VERBOSE, "HATCH_DOCKER_BUILDER": name}
-                made.append(Builder(variables, daemon, place / name / "docker.sock", place / name / "pid"))
-            yield made[0], made[1]
+                project.append(Builder(variables, daemon, place / name / "docker.sock", place / name / "pid"))
+            yield project[0], project[1]
         finally:
             process.terminate()
             process.wait(10)
@@ -89,9 +89,9 @@ def forget_stages(cache: Path) -> None:
 
 def test_remote_builder_makes_the_same_digest(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
     """The driver is `remote`; the base is sent as an OCI layout."""
-    made = project("extras-and-groups", tmp_path / "p")
-    digest = build(made, cache, variables=PLAIN).digest
-    other = build(made, cache, variables=builders[0].variables)
+    project = new_project("extras-and-groups", tmp_path / "p")
+    digest = build(project, cache, variables=PLAIN).digest
+    other = build(project, cache, variables=builders[0].variables)
     assert "building in one" in other.output
     assert other.digest == digest
 
@@ -99,48 +99,48 @@ def test_remote_builder_makes_the_same_digest(builders: tuple[Builder, Builder],
 def test_builder_uses_a_cache_in_a_registry(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
     """All stages come from the cache; after an edit only the project's wheel is built and installed again."""
     one, two = builders
-    made = project("c-extension", tmp_path / "p")
-    require(made, "idna")
+    project = new_project("c-extension", tmp_path / "p")
+    require(project, "idna")
     shared = {"HATCH_DOCKER_CACHE_FROM": f"{REGISTRY}/c-extension:cache"}
     # The compiler has 340 MB, which Docker would compress.
     to = {"HATCH_DOCKER_CACHE_TO": f"type=registry,ref={REGISTRY}/c-extension:cache,compression=uncompressed"}
-    first = build(made, cache, variables={**one.variables, **shared, **to})
+    first = build(project, cache, variables={**one.variables, **shared, **to})
     assert f"nothing in the cache {REGISTRY}/c-extension:cache yet" in first.output
     assert {"environment-project", "build-project", "install-project"} <= set(stages_run(first))
     forget_stages(cache)
-    second = build(made, cache, variables={**two.variables, **shared})
+    second = build(project, cache, variables={**two.variables, **shared})
     assert stages_run(second) == []
     assert {"install-packages", "environment-project", "build-project", "install-project"} <= set(stages_cached(second))
     assert second.digest == first.digest
-    edit_module(made)
-    edited = build(made, cache, variables={**two.variables, **shared})
+    edit_module(project)
+    edited = build(project, cache, variables={**two.variables, **shared})
     assert stages_run(edited) == ["build-project", "install-project"]
 
 
 def test_builder_uses_a_cache_in_a_directory(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
     """With `cache.to` every stage is requested, known results too, because the exported cache must be complete."""
     far = replace(builders[1], variables={**BUILDKIT, **VERBOSE, "DOCKER_HOST": builders[1].daemon})
-    made = project("extras-and-groups", tmp_path / "p")
+    project = new_project("extras-and-groups", tmp_path / "p")
     to = {"HATCH_DOCKER_CACHE_TO": "type=local,dest=kept"}
-    first = build(made, cache, variables={**far.variables, **to})
+    first = build(project, cache, variables={**far.variables, **to})
     assert "install-project" in stages_run(first)
     far.prune()
-    edit_module(made)
-    edited = build(made, cache, variables={**far.variables, **to, "HATCH_DOCKER_CACHE_FROM": "type=local,src=kept"})
+    edit_module(project)
+    edited = build(project, cache, variables={**far.variables, **to, "HATCH_DOCKER_CACHE_FROM": "type=local,src=kept"})
     assert stages_run(edited) == ["install-project"]
     assert "install-packages" in stages_cached(edited)
-    unknown = build(made, cache, variables={**far.variables, **to})
+    unknown = build(project, cache, variables={**far.variables, **to})
     assert stages_run(unknown) == []
 
 
 def test_buildkit_index_of_two_platforms_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:
     """The digest is the embedded engine's. The base for the builder's own platform installs the wheels of both."""
-    made = project("hello", tmp_path / "p")
-    require(made, "markupsafe")
+    project = new_project("hello", tmp_path / "p")
+    require(project, "markupsafe")
     both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64", "SOURCE_DATE_EPOCH": "1700000000"}
-    digest = build(made, cache, variables={**PLAIN, **both}).digest
+    digest = build(project, cache, variables={**PLAIN, **both}).digest
     forget_stages(cache)
-    other = build(made, cache, variables={**BUILDKIT, **VERBOSE, **both})
+    other = build(project, cache, variables={**BUILDKIT, **VERBOSE, **both})
     # Compiled wheels differ; the project's pure wheel gives the same tree for both.
     assert sorted([*stages_run(other), *stages_cached(other)])[:2] == ["install-packages", "install-packages"]
     assert "install-project" in stages_run(other)
@@ -152,8 +152,8 @@ def test_buildkit_index_of_two_platforms_without_emulation(docker: str, tmp_path
 
 
 def test_compiling_for_another_platform_is_rejected(docker: str, tmp_path: Path, cache: Path) -> None:
-    made = project("c-extension", tmp_path / "p")
-    refused = run_build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_PLATFORMS": "linux/arm64"})
+    project = new_project("c-extension", tmp_path / "p")
+    refused = run_build(project, cache, variables={**BUILDKIT, "HATCH_DOCKER_PLATFORMS": "linux/arm64"})
     assert refused.status == 1
     assert re.search(r"compiler for base debian:trixie .* not for linux/arm64|has to be compiled for", refused.output)
     assert "Traceback" not in refused.output
@@ -168,14 +168,14 @@ def test_podman_uses_a_cache_in_a_registry(podman: dict[str, str], server: Serve
         "CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf"),
         "HATCH_DOCKER_CACHE_FROM": f"{server.host}/hello/cache", "HATCH_DOCKER_CACHE_TO": f"{server.host}/hello/cache",
     }  # fmt: skip
-    made = project("hello", tmp_path / "p")
-    digest = build(made, cache, variables=PLAIN).digest
-    first = build(made, cache, variables=variables)
+    project = new_project("hello", tmp_path / "p")
+    digest = build(project, cache, variables=PLAIN).digest
+    first = build(project, cache, variables=variables)
     assert "building in Podman" in first.output
     assert (stages_run(first), first.digest) == (["install-project"], digest)
     run("podman", "rmi", "--all", "--force", variables=podman)
     forget_stages(cache)
-    again = build(made, cache, variables=variables)
+    again = build(project, cache, variables=variables)
     assert stages_run(again) == []
     assert "install-project" in stages_cached(again)
 
@@ -188,14 +188,16 @@ time.sleep(300)
 """
 
 
-def lose_builder(made: Path, cache: Path, variables: Mapping[str, str], action: Callable[[], None], work: Path) -> None:
+def lose_builder(
+    project: Path, cache: Path, variables: Mapping[str, str], action: Callable[[], None], work: Path
+) -> None:
     """Run `action` during a step: the build exits with 75 and prints the step's last lines; earlier output stays."""
-    (made / "hatch_build.py").write_text(f"{PRINTING_HOOK}# {secrets.token_hex()}\n")
-    (made / "dist").mkdir()
-    (made / "dist/c_extension-1.0.0.oci.tar").write_text("of an earlier build")
+    (project / "hatch_build.py").write_text(f"{PRINTING_HOOK}# {secrets.token_hex()}\n")
+    (project / "dist").mkdir()
+    (project / "dist/c_extension-1.0.0.oci.tar").write_text("of an earlier build")
     (work / "temporary").mkdir()
     command = (sys.executable, "-m", "hatchling", "build", "-t", "docker")
-    process = start(made, cache, *command, variables={**variables, "TMPDIR": str(work / "temporary")})
+    process = start(project, cache, *command, variables={**variables, "TMPDIR": str(work / "temporary")})
     assert process.stdout is not None
     with process.stdout as stream:
         lines = []
@@ -207,25 +209,25 @@ def lose_builder(made: Path, cache: Path, variables: Mapping[str, str], action: 
     (place,) = [number for number, line in enumerate(lines) if "the builder was lost in stage build-project (" in line]
     assert lines[place].endswith("; build again:")
     assert lines[place + 1 :] == [f"line {number}" for number in range(11, 31)]
-    assert [path.name for path in (made / "dist").iterdir()] == ["c_extension-1.0.0.oci.tar"]
-    assert (made / "dist/c_extension-1.0.0.oci.tar").read_text() == "of an earlier build"
+    assert [path.name for path in (project / "dist").iterdir()] == ["c_extension-1.0.0.oci.tar"]
+    assert (project / "dist/c_extension-1.0.0.oci.tar").read_text() == "of an earlier build"
     assert not list((work / "temporary").iterdir())
 
 
 def test_build_succeeds_after_a_cut_connection(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
-    made = project("c-extension", tmp_path / "p")
-    hook = (made / "hatch_build.py").read_text()
+    project = new_project("c-extension", tmp_path / "p")
+    hook = (project / "hatch_build.py").read_text()
     variables = {**builders[0].variables, "HATCH_DOCKER_BUILDER": "cut"}
     create = ["docker", "buildx", "create", "--name", "cut", "--driver", "remote"]
     with relay(builders[0].socket) as (address, cut):
         run(*create, address, variables=variables)
-        lose_builder(made, cache, variables, cut, tmp_path)
-    (made / "hatch_build.py").write_text(hook)
-    build(made, cache, variables=builders[0].variables)
+        lose_builder(project, cache, variables, cut, tmp_path)
+    (project / "hatch_build.py").write_text(hook)
+    build(project, cache, variables=builders[0].variables)
 
 
 def test_killed_daemon_fails_the_build(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
     """This must be the last test of the module: the first remote builder is gone afterwards."""
-    made = project("c-extension", tmp_path / "p")
+    project = new_project("c-extension", tmp_path / "p")
     daemon = int(builders[0].pid.read_text())
-    lose_builder(made, cache, builders[0].variables, lambda: os.kill(daemon, signal.SIGKILL), tmp_path)
+    lose_builder(project, cache, builders[0].variables, lambda: os.kill(daemon, signal.SIGKILL), tmp_path)

@@ -15,7 +15,7 @@ from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need, run
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
 from tests.integration.builds import Outcome, build, check_failed, require, run_build
-from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
+from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, new_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -75,34 +75,34 @@ def findings(outcome: Outcome) -> str:
 
 def test_build_gets_agent_and_variables(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """In both engines, with special characters, and with the CA bundle of the machine. A missing agent is an error."""
-    made = project("c-extension", tmp_path / "p", options=OPTIONS)
-    hook = made / "hatch_build.py"
+    project = new_project("c-extension", tmp_path / "p", options=OPTIONS)
+    hook = project / "hatch_build.py"
     hook.write_text(FINDINGS_HOOK + hook.read_text())
     bundle = tmp_path / "bundle.pem"
     own = next(path for path in (os.environ.get("SSL_CERT_FILE"), *CA_FILES) if path and Path(path).is_file())
     bundle.write_text(f"{Path(own).read_text()}\n# this machine's own\n")
     agent |= {"SSL_CERT_FILE": str(bundle), "HATCH_DOCKER_CA_BUNDLE": str(bundle)}
-    one = build(made, cache, variables=agent)
+    one = build(project, cache, variables=agent)
     expected = [1, True, '$a "b"', "1\n2", "3\n4"]
     assert findings(one) == f"FOUND = {expected!r}\n"
     digest = one.digest
     # Some machines have no network for BuildKit; the agent needs none.
-    other = build(made, cache, variables={**agent, "HATCH_DOCKER_ENGINE": "buildkit"})
+    other = build(project, cache, variables={**agent, "HATCH_DOCKER_ENGINE": "buildkit"})
     assert other.digest == digest
     other_edition = {**agent, "HATCH_DOCKER_BUILD_ARGS": "EDITION=small,LINES=1", "HATCH_DOCKER_ENGINE": "buildkit"}
-    assert "'small'" in findings(build(made, cache, variables=other_edition))
+    assert "'small'" in findings(build(project, cache, variables=other_edition))
     hook.write_text(hook.read_text() + "# edited\n")
     for engine in ("embedded", "buildkit"):
-        failed = run_build(made, cache, variables={"SSH_AUTH_SOCK": "", "HATCH_DOCKER_ENGINE": engine})
+        failed = run_build(project, cache, variables={"SSH_AUTH_SOCK": "", "HATCH_DOCKER_ENGINE": engine})
         check_failed(failed, "ssh needs an SSH agent, and SSH_AUTH_SOCK is not set")
 
 
 def test_dockerfile_takes_secret_ssh_and_args(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """The command is that of the Dockerfile's first lines, with another value for an argument."""
-    made = project("c-extension", tmp_path / "p", options=OPTIONS + 'secrets = ["TOKEN"]\n')
-    hook = made / "hatch_build.py"
+    project = new_project("c-extension", tmp_path / "p", options=OPTIONS + 'secrets = ["TOKEN"]\n')
+    hook = project / "hatch_build.py"
     hook.write_text(FINDINGS_HOOK + 'assert os.environ["TOKEN"] == "s3"\n' + hook.read_text())
-    outcome = build(made, cache, verb="docker:dockerfile")
+    outcome = build(project, cache, verb="docker:dockerfile")
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     lines = [line.removeprefix("# ") for line in dockerfile.read_text().splitlines() if line.startswith("# docker")]
     assert "--secret id=TOKEN,env=TOKEN --ssh default" in lines[-1]
@@ -120,20 +120,20 @@ def test_dockerfile_takes_secret_ssh_and_args(docker: str, agent: dict[str, str]
 
 def test_compiler_cache_of_buildkit_compiles_only_changed_files(docker: str, tmp_path: Path, cache: Path) -> None:
     """After an edit of a Python file cc1 is not run. The layer is that of a build without a compiler cache."""
-    made = project("c-extension", tmp_path / "p")
-    hook = made / "hatch_build.py"
+    project = new_project("c-extension", tmp_path / "p")
+    hook = project / "hatch_build.py"
     count = "import os\nprint('kept', len(os.listdir('/compiler-cache')))\n"
     hook.write_text(count + hook.read_text())
     verbose = {**BUILDKIT, "HATCH_VERBOSE": "1"}
-    outputs = [build(made, cache, variables=verbose).output]
+    outputs = [build(project, cache, variables=verbose).output]
     for name, line in (("__init__.py", "# edited\n"), ("_answer.c", "int edited;\n"), ("__init__.py", "# again\n")):
-        source = made / "c_extension" / name
+        source = project / "c_extension" / name
         source.write_text(source.read_text() + line)
-        outputs.append(build(made, cache, variables=verbose).output)
+        outputs.append(build(project, cache, variables=verbose).output)
     assert [re.findall(r"kept (\d+)", text)[0] for text in outputs] == ["0", "3", "3", "4"]  # bytecode, result, call
     hook.write_text(hook.read_text().removeprefix(count))
-    with_cache = build(made, cache, variables=BUILDKIT).layers[-1]
-    plain = build(made, cache, variables={**PLAIN, "HATCH_DOCKER_BUILD_COMPILER_CACHE": "false"})
+    with_cache = build(project, cache, variables=BUILDKIT).layers[-1]
+    plain = build(project, cache, variables={**PLAIN, "HATCH_DOCKER_BUILD_COMPILER_CACHE": "false"})
     assert plain.layers[-1]["digest"] == with_cache["digest"]
 
 
@@ -169,8 +169,8 @@ def test_metadata_of_sdists_come_from_a_stage(docker: str, tmp_path: Path, cache
 
     Metadata and RECORD of a vendored package are ignored.
     """
-    made = project("hello", tmp_path / "p")
-    require(made, "one-more", "another")
+    project = new_project("hello", tmp_path / "p")
+    require(project, "one-more", "another")
     index = FakeIndex()
     # The random comments keep them out of any cache, so that both engines run the hooks.
     index.add("one-more", only_source("one_more", f"{VENDORED_METADATA}{MORE_REQUIREMENTS}# {secrets.token_hex()}\n"))
@@ -179,34 +179,34 @@ def test_metadata_of_sdists_come_from_a_stage(docker: str, tmp_path: Path, cache
     index.add("asked-for", make_wheel("asked-for", "1.0"))
     with index.serving() as serving:
         own_index = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
-        other = build(made, cache, variables={**BUILDKIT, **own_index})
+        other = build(project, cache, variables={**BUILDKIT, **own_index})
         digest = other.digest
-        assert build(made, cache, variables={**PLAIN, **own_index}).digest == digest
+        assert build(project, cache, variables={**PLAIN, **own_index}).digest == digest
     contents = [item for layer in other.layers[1:] for item in layer["contents"]]
     assert contents == ["another 1.0", "one-more 1.0", "needed-by-it 2.0", "hello 1.0.0"]
 
 
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
 def test_sdist_that_builds_another_package_is_rejected(engine: str, docker: str, tmp_path: Path, cache: Path) -> None:
-    made = project("hello", tmp_path / "p")
-    require(made, "one-more")
+    project = new_project("hello", tmp_path / "p")
+    require(project, "one-more")
     index = FakeIndex()
     index.add("one-more", only_source("one_more", OTHER_WHEEL))
     with index.serving() as serving:
         own_index = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
-        failed = run_build(made, cache, variables={**PLAIN, **own_index, "HATCH_DOCKER_ENGINE": engine})
+        failed = run_build(project, cache, variables={**PLAIN, **own_index, "HATCH_DOCKER_ENGINE": engine})
     check_failed(failed, "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, another package or version")
 
 
 def test_failed_stage_prints_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:
-    made = project("c-extension", tmp_path / "p")
+    project = new_project("c-extension", tmp_path / "p")
     # Only standard error, because BuildKit does not keep the order of the two streams.
     talk = (
         'import sys\nfor number in range(1, 31):\n    print("line", number, file=sys.stderr)\n'
         'raise SystemExit("no luck today")\n'
     )
-    (made / "hatch_build.py").write_text(talk)
-    failed = run_build(made, cache, variables=BUILDKIT)
+    (project / "hatch_build.py").write_text(talk)
+    failed = run_build(project, cache, variables=BUILDKIT)
     assert failed.status == 1
     lines = failed.output.partition("stage build-project failed (exit status 1):\n")[2].splitlines()
     assert lines == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
@@ -214,9 +214,9 @@ def test_failed_stage_prints_its_last_20_lines(docker: str, tmp_path: Path, cach
 
 def test_killed_stage_suggests_lack_of_memory(docker: str, tmp_path: Path, cache: Path) -> None:
     """Exit status 137 is that of SIGKILL, which the kernel's OOM killer sends."""
-    made = project("c-extension", tmp_path / "p")
-    (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
-    failed = run_build(made, cache, variables=BUILDKIT)
+    project = new_project("c-extension", tmp_path / "p")
+    (project / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
+    failed = run_build(project, cache, variables=BUILDKIT)
     assert failed.status == 1
     text = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out:\nfilling\n"
     assert failed.output.endswith(text)
@@ -244,11 +244,11 @@ def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
 
 def test_edit_or_new_version_runs_only_the_wheels_stages(docker: str, tmp_path: Path, cache: Path) -> None:
     """According to BuildKit's log of a build of all stages. Build requirements and dependencies stay cached."""
-    made = project("c-extension", tmp_path / "p")
-    require(made, "idna>=3")
+    project = new_project("c-extension", tmp_path / "p")
+    require(project, "idna>=3")
 
     def again() -> tuple[set[str], set[str]]:
-        outcome = build(made, cache, verb="docker:dockerfile", variables=PLAIN)
+        outcome = build(project, cache, verb="docker:dockerfile", variables=PLAIN)
         found = steps(docker, max(outcome.directory.glob("*.Dockerfile")))
         return {step for step in found if found[step]}, {step for step in found if not found[step]}
 
@@ -257,14 +257,14 @@ def test_edit_or_new_version_runs_only_the_wheels_stages(docker: str, tmp_path: 
     assert not again()[1]
     wheel = {"sdist-project: COPY", "build-project: RUN", "install-project: RUN", "runtime: COPY"}
     for change in (edit_module, raise_version):
-        change(made)
+        change(project)
         cached, rerun = again()
         assert rerun <= wheel
         assert {"build-project: RUN", "install-project: RUN"} <= rerun
         assert {"environment-project: RUN", "install-packages: RUN"} <= cached
 
 
-def raise_version(made: Path) -> None:
+def raise_version(project: Path) -> None:
     """Change the project's version from 1.0.0 to 1.0.1."""
-    source = made / "pyproject.toml"
+    source = project / "pyproject.toml"
     source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))

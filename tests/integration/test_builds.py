@@ -221,9 +221,9 @@ def test_standard_output_is_only_the_archive_path(tmp_path: Path, cache: Path) -
 def test_merged_output_has_the_path_once(program: tuple[str, ...], quiet: str, tmp_path: Path, cache: Path) -> None:
     """It is the last line, also if standard output and standard error are one file, as in the log of a pipeline."""
     project = write_project("hello", tmp_path / "p")
-    made = run_in(project, cache, sys.executable, "-m", *program, variables={"HATCH_QUIET": quiet})
-    assert made.status == 0
-    lines = made.output.splitlines()
+    outcome = run_in(project, cache, sys.executable, "-m", *program, variables={"HATCH_QUIET": quiet})
+    assert outcome.status == 0
+    lines = outcome.output.splitlines()
     assert lines[-1] == "dist/hello-1.0.0.oci.tar"
     assert lines.count(lines[-1]) == 1
     assert (len(lines) == 1) == (quiet == "1")

@@ -33,9 +33,9 @@ def container(tmp_path: Path, cache: Path) -> Iterator[tuple[str, int]]:
     docker = need_docker()
     options = f'image = "{NAME}"\ndebug = true\ndebug-shell = true\n'
     project = write_program(tmp_path / "p", "debugged", MODULE, options)
-    made = build(project, cache, variables={"HATCH_DOCKER_LOAD": "always"})
-    assert made.archive.name == "debugged-1.0.debug.oci.tar"
-    assert f"docker run --rm -p 127.0.0.1:5678:5678 {NAME}:1.0-debug" in made.output
+    outcome = build(project, cache, variables={"HATCH_DOCKER_LOAD": "always"})
+    assert outcome.archive.name == "debugged-1.0.debug.oci.tar"
+    assert f"docker run --rm -p 127.0.0.1:5678:5678 {NAME}:1.0-debug" in outcome.output
     command = [docker, "run", "--detach", "--read-only", "-p", "127.0.0.1::5678", f"{NAME}:1.0-debug"]
     name = run(*command).strip()
     try:

@@ -13,14 +13,14 @@ from hatch_docker.oci.registry import Remote
 from tests.fakes.registry import push
 from tests.fakes.repositories import commit_all, make_repository
 from tests.fakes.workspaces import write_member
-from tests.integration.builds import build, check_failed, run_build, uv
+from tests.integration.builds import build, check_failed, edit, run_build, uv
 from tests.integration.compare_engines import (
     BUILDKIT,
     PLAIN,
     SIX_KINDS,
     check_agreement,
     materials,
-    project,
+    new_project,
     stages,
     written_dockerfile,
 )
@@ -44,10 +44,10 @@ def test_base_from_registry_in_both_engines(
     _, dockerfile = written_dockerfile(write_project("hello", tmp_path / "base"), cache)
     base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar", foreign=True)  # without names
     push(remote, base, [server.name("python:3.13-slim")])
-    made = project(kind, tmp_path / "p")
+    project = new_project(kind, tmp_path / "p")
     named = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
-    digest = build(made, cache, variables={**PLAIN, **named}).digest
-    other = build(made, cache, variables={**BUILDKIT, **named})
+    digest = build(project, cache, variables={**PLAIN, **named}).digest
+    other = build(project, cache, variables={**BUILDKIT, **named})
     assert "install-project" in stages(other)
     assert other.digest == digest
     assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
@@ -63,16 +63,16 @@ def test_git_and_path_dependencies_in_both_engines(docker: str, tmp_path: Path, 
     more += '[tool.poetry.dependencies]\nbeside = { path = "../beside", develop = true }\n'
     more += '[tool.hatch-docker]\nbase = "debian:trixie"\nentrypoint = ["python", "-m", "app"]\n'
     more += '[tool.hatch-docker.check]\ncommand = ["python", "-m", "app"]\n'
-    made = tmp_path / "app"
-    write_member(made, "app", dependencies=["top-dep", "below"], more=more, code=code)
-    uv("lock", "-q", cwd=made)
-    (made / "pyproject.toml").write_text((made / "pyproject.toml").read_text().replace('"below"', '"below", "beside"'))
+    project = tmp_path / "app"
+    write_member(project, "app", dependencies=["top-dep", "below"], more=more, code=code)
+    uv("lock", "-q", cwd=project)
+    edit(project, '"below"', '"below", "beside"')
     (tmp_path / "there/top_dep/__init__.py").write_text("VALUE = 9\n")
     commit_all(tmp_path / "there")
-    embedded, other = (build(made, cache, variables=engine) for engine in (PLAIN, BUILDKIT))
+    embedded, other = (build(project, cache, variables=engine) for engine in (PLAIN, BUILDKIT))
     assert other.digest == embedded.digest
     # uv fetches two packages of a repository at once, and sometimes runs the backend before it has the tags.
-    lock = (made / "uv.lock").read_text()
+    lock = (project / "uv.lock").read_text()
     known = re.search(rf'"top-dep"\nversion = "((1\.6\.dev1|0\.1\.dev2)\+g{commit[:9]})"', lock)
     assert known
     assert f"pkg:pypi/top-dep@{quote(known[1])}" in "".join(materials(embedded))
@@ -80,23 +80,23 @@ def test_git_and_path_dependencies_in_both_engines(docker: str, tmp_path: Path, 
 
 
 def test_new_version_runs_only_install_project(docker: str, tmp_path: Path, cache: Path) -> None:
-    made = project("extras-and-groups", tmp_path / "p")
-    build(made, cache, variables=BUILDKIT)
-    source = made / "pyproject.toml"
+    project = new_project("extras-and-groups", tmp_path / "p")
+    build(project, cache, variables=BUILDKIT)
+    source = project / "pyproject.toml"
     source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))
-    (made / "dist").rename(tmp_path / "before")
-    bumped = build(made, cache, variables=BUILDKIT)
+    (project / "dist").rename(tmp_path / "before")
+    bumped = build(project, cache, variables=BUILDKIT)
     assert bumped.new_layers() == ["project"]
     assert stages(bumped) == ["install-project"]
 
 
 def test_failed_stage_keeps_the_earlier_output(docker: str, tmp_path: Path, cache: Path) -> None:
-    made = project("c-extension", tmp_path / "p")
-    first = build(made, cache, variables=BUILDKIT)
+    project = new_project("c-extension", tmp_path / "p")
+    first = build(project, cache, variables=BUILDKIT)
     before = first.archive.read_bytes()
-    source = made / "c_extension" / "_answer.c"
+    source = project / "c_extension" / "_answer.c"
     source.write_text(source.read_text() + "\n#error no luck today\n")
-    failed = run_build(made, cache, variables=BUILDKIT)
+    failed = run_build(project, cache, variables=BUILDKIT)
     assert failed.status == 1
     assert "stage build-project failed (exit status 1):" in failed.output
     assert "error: #error no luck today" in failed.output
@@ -107,11 +107,11 @@ def test_failed_stage_keeps_the_earlier_output(docker: str, tmp_path: Path, cach
 def test_build_secret_is_only_in_the_build(docker: str, tmp_path: Path, cache: Path) -> None:
     """The hook has it as a variable; Dockerfile, context, image and output do not contain its value."""
     secret = f"s3cret{secrets.token_hex()}"
-    made = project("c-extension", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["TOKEN"]')
-    hook = made / "hatch_build.py"
+    project = new_project("c-extension", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["TOKEN"]')
+    hook = project / "hatch_build.py"
     seen = 'import os\nassert os.environ["TOKEN"].startswith("s3cret")\n'
     hook.write_text(seen + hook.read_text())
-    outcome = build(made, cache, variables={**BUILDKIT, "TOKEN": secret}, verb="docker:image,dockerfile")
+    outcome = build(project, cache, variables={**BUILDKIT, "TOKEN": secret}, verb="docker:image,dockerfile")
     assert secret not in outcome.output
     found = [path for path in outcome.directory.rglob("*") if path.is_file() and path.suffix != ".tar"]
     assert not [path for path in [*found, outcome.archive] if secret.encode() in path.read_bytes()]
@@ -121,5 +121,5 @@ def test_build_secret_is_only_in_the_build(docker: str, tmp_path: Path, cache: P
         for _, stream in layer_entries(layer):
             assert stream is None or secret.encode() not in stream.read()
     hook.write_text(f"{hook.read_text()}# again\n")
-    missing = run_build(made, cache, variables=BUILDKIT)
+    missing = run_build(project, cache, variables=BUILDKIT)
     check_failed(missing, "TOKEN is not set")

@@ -14,7 +14,7 @@ from tests.fakes.bases import python_image
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
 from tests.integration.builds import Outcome, edit, require, run_build
-from tests.integration.failures import EARLIER_OUTPUT, check_error, drop_capabilities, project, write_pylock
+from tests.integration.failures import EARLIER_OUTPUT, check_error, drop_capabilities, new_project, write_pylock
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.usefixtures("base_in_cache")]
@@ -53,13 +53,13 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", sorted(MISTAKES))
 def test_mistake_in_pyproject_toml_is_reported(name: str, tmp_path: Path, cache: Path) -> None:
     (old, new), options, parts = MISTAKES[name]
-    made = project(tmp_path, options=options)
-    edit(made, old, new)
-    check_error(run_build(made, cache), *parts)
+    project = new_project(tmp_path, options=options)
+    edit(project, old, new)
+    check_error(run_build(project, cache), *parts)
 
 
 def test_two_mistakes_are_reported_together(tmp_path: Path, cache: Path) -> None:
-    outcome = run_build(project(tmp_path, options='tags = 3\nport = ["80"]'), cache)
+    outcome = run_build(new_project(tmp_path, options='tags = 3\nport = ["80"]'), cache)
     check_error(outcome, "pyproject.toml:1", steps=1)
     assert "pyproject.toml:16" in outcome.output
     assert "pyproject.toml:17" in outcome.output
@@ -76,20 +76,20 @@ def test_two_mistakes_are_reported_together(tmp_path: Path, cache: Path) -> None
     ),
 ])  # fmt: skip
 def test_wrong_variable_is_reported(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
-    check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), *parts)
+    check_error(run_build(new_project(tmp_path), tmp_path / "c", variables=variables), *parts)
 
 
 def test_unknown_target_version_is_reported(tmp_path: Path, cache: Path) -> None:
-    check_error(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
+    check_error(run_build(new_project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
 
 
 def test_module_with_syntax_error_gives_a_hint(tmp_path: Path, cache: Path) -> None:
     """The image is made, as the file may be there on purpose. An unchanged build prints the hint again."""
-    made = project(tmp_path)
-    (made / "hello/broken.py").write_text("def (\n")
+    project = new_project(tmp_path)
+    (project / "hello/broken.py").write_text("def (\n")
     line = "hint: Python 3.13 does not accept hello/broken.py: an import fails with a SyntaxError"
     for _ in range(2):
-        outcome = run_build(made, cache)
+        outcome = run_build(project, cache)
         assert outcome.status == 0, outcome.output
         assert line in outcome.output.splitlines()
 
@@ -104,7 +104,7 @@ def test_broken_podman_does_not_prevent_the_image(load: str, status: int, tmp_pa
         "PATH": f"{program.parent}:{os.environ['PATH']}", "HATCH_DOCKER_LOAD": load, "XDG_RUNTIME_DIR": str(tmp_path),
         "DOCKER_HOST": f"unix://{tmp_path}/none", "CONTAINER_HOST": "",
     }  # fmt: skip
-    outcome = run_build(project(tmp_path), cache, variables=variables)
+    outcome = run_build(new_project(tmp_path), cache, variables=variables)
     assert outcome.status == status, outcome.output
     line = 'not loaded: podman failed with status 125: no such ids; load = "never" leaves Podman out'
     assert (line in outcome.output) is (load == "auto")
@@ -120,8 +120,8 @@ def pipe(path: Path) -> None:
 
 def unix_socket(path: Path) -> None:
     where = os.open(path, os.O_RDONLY)  # the address of a socket is limited to 107 bytes; a test's path is longer
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(f"/proc/self/fd/{where}/it")
+    with socket.socket(socket.AF_UNIX) as project:
+        project.bind(f"/proc/self/fd/{where}/it")
     os.close(where)
 
 
@@ -143,43 +143,43 @@ SPECIAL_FILES = (pipe, unix_socket, dangling_link, looping_link, undecodable_nam
 @pytest.mark.parametrize("make", SPECIAL_FILES)
 def test_special_file_in_a_package_is_reported(make: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
     """The build does not wait for a FIFO."""
-    made = project(tmp_path)
-    make(made / "hello")
-    check_error(run_build(made, cache), "hello/it")
+    project = new_project(tmp_path)
+    make(project / "hello")
+    check_error(run_build(project, cache), "hello/it")
 
 
 @pytest.mark.parametrize("make", [pipe, unix_socket, undecodable_name])
 def test_special_file_in_files_option_is_reported(make: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
-    made = project(tmp_path, options=FILES)
-    (made / "data").mkdir()
-    make(made / "data")
-    check_error(run_build(made, cache), "tool.hatch-docker.files", "it")
+    project = new_project(tmp_path, options=FILES)
+    (project / "data").mkdir()
+    make(project / "data")
+    check_error(run_build(project, cache), "tool.hatch-docker.files", "it")
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../outside", "data"])
 def test_link_out_of_the_project_is_reported(target: str, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "outside").mkdir()
-    made = project(tmp_path, options=FILES)
-    (made / "data").symlink_to(target)
-    check_error(run_build(made, cache), "tool.hatch-docker.files", "data")
+    project = new_project(tmp_path, options=FILES)
+    (project / "data").symlink_to(target)
+    check_error(run_build(project, cache), "tool.hatch-docker.files", "data")
 
 
 def test_dangling_link_to_a_lock_is_reported(tmp_path: Path, cache: Path) -> None:
-    made = project(tmp_path)
-    (made / "pylock.toml").symlink_to("gone")
-    check_error(run_build(made, cache), "pylock.toml", "does not exist")
+    project = new_project(tmp_path)
+    (project / "pylock.toml").symlink_to("gone")
+    check_error(run_build(project, cache), "pylock.toml", "does not exist")
 
 
 @pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])
 def test_unreadable_file_is_reported(where: str, tmp_path: Path, cache: Path) -> None:
-    made = project(tmp_path, options=FILES)
-    (made / "data").mkdir()
+    project = new_project(tmp_path, options=FILES)
+    (project / "data").mkdir()
     if where != "data":
-        with (made / where).open("a") as stream:
+        with (project / where).open("a") as stream:
             stream.write("# x\n")
-    (made / where).chmod(0)
-    outcome = run_build(made, cache, preexec_fn=drop_capabilities)
-    (made / where).chmod(0o700)
+    (project / where).chmod(0)
+    outcome = run_build(project, cache, preexec_fn=drop_capabilities)
+    (project / where).chmod(0o700)
     if where == "pyproject.toml":  # hatchling reads it before it imports hatch-docker
         assert outcome.status == 1
     else:
@@ -191,27 +191,28 @@ def test_unreadable_file_is_reported(where: str, tmp_path: Path, cache: Path) ->
 
 @pytest.mark.parametrize("name", ["hello-1.0.0.oci.tar", "hello-1.0.0.image.json"])
 def test_directory_in_place_of_an_output_is_reported(name: str, tmp_path: Path, cache: Path) -> None:
-    made = project(tmp_path)
-    (made / "dist" / name).unlink()
-    (made / "dist" / name).mkdir()
-    outcome = run_build(made, cache)
-    (made / "dist" / name).rmdir()
-    (made / "dist" / name).write_bytes(EARLIER_OUTPUT[name])
+    project = new_project(tmp_path)
+    (project / "dist" / name).unlink()
+    (project / "dist" / name).mkdir()
+    outcome = run_build(project, cache)
+    (project / "dist" / name).rmdir()
+    (project / "dist" / name).write_bytes(EARLIER_OUTPUT[name])
     check_error(outcome, f"dist/{name}", "a directory is in the way")
 
 
 def test_unwritable_dist_is_reported(tmp_path: Path, cache: Path) -> None:
-    made = project(tmp_path)
-    (made / "dist").chmod(0o555)
-    check_error(run_build(made, cache, preexec_fn=drop_capabilities), "dist/hello-1.0.0.oci.tar", "Permission denied")
+    project = new_project(tmp_path)
+    (project / "dist").chmod(0o555)
+    outcome = run_build(project, cache, preexec_fn=drop_capabilities)
+    check_error(outcome, "dist/hello-1.0.0.oci.tar", "Permission denied")
 
 
 def test_file_in_place_of_dist_is_reported(tmp_path: Path, cache: Path) -> None:
-    made = project(tmp_path)
-    (made / "dist").rename(made / "old")
-    (made / "dist").write_text("x")
-    outcome = run_build(made, cache)
-    check_error(Outcome(outcome.status, outcome.output, made / "old"), str(made / "dist"), "File exists")
+    project = new_project(tmp_path)
+    (project / "dist").rename(project / "old")
+    (project / "dist").write_text("x")
+    outcome = run_build(project, cache)
+    check_error(Outcome(outcome.status, outcome.output, project / "old"), str(project / "dist"), "File exists")
 
 
 @pytest.mark.parametrize("kind", ["file", "read-only"])
@@ -221,7 +222,7 @@ def test_unusable_cache_is_reported(kind: str, tmp_path: Path) -> None:
         place.write_text("x")
     else:
         place.mkdir(mode=0o555)
-    outcome = run_build(project(tmp_path), place, preexec_fn=drop_capabilities)
+    outcome = run_build(new_project(tmp_path), place, preexec_fn=drop_capabilities)
     check_error(outcome, str(place), "HATCH_DOCKER_CACHE_DIR")
 
 
@@ -231,7 +232,7 @@ def test_unusable_cache_is_reported(kind: str, tmp_path: Path) -> None:
 def test_unreachable_mirror_is_retried_and_exits_with_75(tmp_path: Path) -> None:
     """Each retry is a line. Exit status 75 (EX_TEMPFAIL) marks a temporary failure."""
     dead = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://127.0.0.1:9/debian", "no_proxy": "*"}
-    outcome = run_build(project(tmp_path), tmp_path / "c", variables=dead)
+    outcome = run_build(new_project(tmp_path), tmp_path / "c", variables=dead)
     retries = outcome.output.count("; again in ")
     check_error(outcome, "http://127.0.0.1:9/debian", "refused", "gave up after 6 tries", status=75, steps=retries)
 
@@ -239,7 +240,8 @@ def test_unreachable_mirror_is_retried_and_exits_with_75(tmp_path: Path) -> None
 def test_mirror_without_inrelease_is_reported(tmp_path: Path) -> None:
     (tmp_path / "debian").mkdir()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": (tmp_path / "debian").as_uri()}
-    line = check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), "InRelease does not exist")
+    outcome = run_build(new_project(tmp_path), tmp_path / "c", variables=variables)
+    line = check_error(outcome, "InRelease does not exist")
     assert "named by HATCH_DOCKER_DEBIAN_MIRROR" in line
 
 
@@ -247,7 +249,7 @@ def test_mirror_with_a_foreign_signature_is_rejected(tmp_path: Path) -> None:
     """The mirror is valid, but another key has signed it."""
     archive = FakeArchive(tmp_path / "mirror").python().write()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url}
-    outcome = run_build(project(tmp_path), tmp_path / "c", variables=variables)
+    outcome = run_build(new_project(tmp_path), tmp_path / "c", variables=variables)
     check_error(outcome, "InRelease is not signed by Debian's archive keys", "HATCH_DOCKER_DEBIAN_MIRROR")
     assert not list((tmp_path / "c/v1/blobs").iterdir())
 
@@ -266,36 +268,36 @@ def test_unsatisfiable_requirements_are_reported(
     requirements: tuple[str, ...], parts: tuple[str, ...], index: FakeIndex, tmp_path: Path, cache: Path
 ) -> None:
     index.add("one", make_wheel("one", "1.0"))
-    made = require(project(tmp_path), *requirements)
-    check_error(run_build(made, cache, variables=using_index(index)), *parts, steps=1)
+    project = require(new_project(tmp_path), *requirements)
+    check_error(run_build(project, cache, variables=using_index(index)), *parts, steps=1)
 
 
 def test_missing_lock_and_uv_are_reported(index: FakeIndex, tmp_path: Path) -> None:
     """The error comes before any download, if the cache has no resolution; it names both solutions."""
     index.add("one", make_wheel("one", "1.0"))
-    made = project(tmp_path)
-    require(made, "one")
+    project = new_project(tmp_path)
+    require(project, "one")
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/uv.py").write_text("raise ImportError\n")
     without_uv = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
-    outcome = run_build(made, tmp_path / "cache", variables=using_index(index, **without_uv))
+    outcome = run_build(project, tmp_path / "cache", variables=using_index(index, **without_uv))
     check_error(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml")
 
 
 def test_sdist_for_another_platform_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
     index.add("source-only", make_sdist("source-only", "1.0"))
     write_layout(python_image("arm64"), tmp_path / "layout")
-    made = project(tmp_path, base=f"oci:{tmp_path / 'layout'}")
-    require(made, "source-only")
-    outcome = run_build(made, cache, variables=using_index(index, HATCH_DOCKER_PLATFORMS="linux/arm64"))
+    project = new_project(tmp_path, base=f"oci:{tmp_path / 'layout'}")
+    require(project, "source-only")
+    outcome = run_build(project, cache, variables=using_index(index, HATCH_DOCKER_PLATFORMS="linux/arm64"))
     check_error(outcome, "source-only", "linux/arm64", steps=1)
 
 
 def test_wheel_with_another_hash_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
     index.add("one", make_wheel("one", "1.0"))
-    made = project(tmp_path)
-    write_pylock(made, index, "one-1.0-py3-none-any.whl", sha256="0" * 64)
-    outcome = run_build(made, cache, variables=using_index(index))
+    project = new_project(tmp_path)
+    write_pylock(project, index, "one-1.0-py3-none-any.whl", sha256="0" * 64)
+    outcome = run_build(project, cache, variables=using_index(index))
     check_error(outcome, "one-1.0-py3-none-any.whl", "sha256:0000", "instead of", "gave up after 2 tries", steps=2)
     assert not (cache / "v1/blobs" / ("0" * 64)).exists()
 
@@ -304,27 +306,27 @@ def test_corrupt_wheel_is_rejected(index: FakeIndex, tmp_path: Path, cache: Path
     """The hash is that of the lock, but the content of a file does not have the CRC of the ZIP directory."""
     filename, data = make_wheel("one", "1.0", files={"one.py": b"x = 1\n"})
     index.add("one", (filename, data.replace(b"x = 1\n", b"x = 2\n")))
-    made = project(tmp_path)
-    write_pylock(made, index, filename)
-    outcome = run_build(made, cache, variables=using_index(index))
+    project = new_project(tmp_path)
+    write_pylock(project, index, filename)
+    outcome = run_build(project, cache, variables=using_index(index))
     check_error(outcome, filename, "one.py", "pin another version", steps=1)
 
 
 def test_invalid_lock_file_is_reported(tmp_path: Path, cache: Path) -> None:
     locks = {"pylock.toml": "x = [", "uv.lock": "version = 1\n[[package]]\nname = 3"}
     for name, text in locks.items():
-        made = project(tmp_path / name)
-        (made / name).write_text(text)
-        check_error(run_build(made, cache), name)
+        project = new_project(tmp_path / name)
+        (project / name).write_text(text)
+        check_error(run_build(project, cache), name)
 
 
 def test_compiler_error_is_shown(tmp_path: Path, cache: Path) -> None:
     """The compiler's line with file and position is printed; the exit status is 1."""
-    made = write_project("c-extension", tmp_path / "p")
-    source = made / "c_extension" / "_answer.c"
+    project = write_project("c-extension", tmp_path / "p")
+    source = project / "c_extension" / "_answer.c"
     source.write_text(source.read_text().replace("PyLong_FromLong(42);", "PyLong_FromLong(42)"))
-    outcome = run_build(made, cache)
+    outcome = run_build(project, cache)
     assert outcome.status == 1
     assert "_answer.c:" in outcome.output
     assert "error: expected" in outcome.output
-    assert not list((made / "dist").glob("*"))
+    assert not list((project / "dist").glob("*"))

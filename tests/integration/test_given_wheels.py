@@ -92,10 +92,10 @@ def test_setup_py_docker(tmp_path: Path, cache: Path) -> None:
         '[tool.hatch-docker]\nbase = "debian:trixie"\n',
     }
     project = write_files(tmp_path / "p", files)
-    made = run_in(project, cache, sys.executable, "setup.py", "docker")
-    assert made.status == 0, made.output
-    assert made.output.count("hatch-docker build") == 1
-    digest = made.digest
+    outcome = run_in(project, cache, sys.executable, "setup.py", "docker")
+    assert outcome.status == 0, outcome.output
+    assert outcome.output.count("hatch-docker build") == 1
+    digest = outcome.digest
     assert run_command(project, cache, "build").digest == digest
     variables = {"HATCH_DOCKER_BASE": "debian:nowhere"}
     refused = run_in(project, cache, sys.executable, "setup.py", "docker", variables=variables)

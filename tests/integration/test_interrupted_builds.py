@@ -132,15 +132,15 @@ def test_eight_parallel_builds_fetch_each_file_once(
     base = push_base(registry, cache, tmp_path / "base")
     projects = []
     for number in range(8):
-        made = write_project("hello", tmp_path / f"p{number}", base=base)
-        write_pylock(made, index, filename)
+        project = write_project("hello", tmp_path / f"p{number}", base=base)
+        write_pylock(project, index, filename)
         if number >= 4:
-            (made / "hello.py").write_text(f"def main():\n    print({number})\n")
-        projects.append(made)
+            (project / "hello.py").write_text(f"def main():\n    print({number})\n")
+        projects.append(project)
     variables = {"UV_DEFAULT_INDEX": index.url, "no_proxy": "*", "NO_PROXY": "*"}
     cold = tmp_path / "cold"
     with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(lambda made: run_build(made, cold, variables=variables), projects))
+        outcomes = list(pool.map(lambda project: run_build(project, cold, variables=variables), projects))
     assert [outcome.status for outcome in outcomes] == [0] * 8, [outcome.output for outcome in outcomes]
     outcomes[0].item()
     outcomes[7].item()

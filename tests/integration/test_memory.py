@@ -91,9 +91,9 @@ def test_memory_is_smaller_than_the_wheel(
         finally:
             subprocess.run([docker, "rmi", "-f", f"{image}:1"], capture_output=True, check=False)
         pushed = peak_of(project, cache, "hatch_docker", "push", "--registry", registry.host)
-        made = Outcome(0, "", project / "dist").image()
+        pushed_image = Outcome(0, "", project / "dist").image()
         found = (registry.data / "docker/registry/v2/blobs/sha256").glob("*/*/data")
         sizes = {path.parent.name: path.stat().st_size for path in found}
-        assert all(sizes[layer.descriptor.digest[7:]] == layer.descriptor.size for layer in made.layers)
+        assert all(sizes[layer.descriptor.digest[7:]] == layer.descriptor.size for layer in pushed_image.layers)
     print(f"peaks of memory: built and loaded {built >> 20} MB, pushed {pushed >> 20} MB")
     assert max(built, pushed) < bound

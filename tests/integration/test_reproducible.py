@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.network, pytest.mark.long]
 def prepared(public_dir: Path, cache: Path, shared: Path) -> PreparedBuild:
     """Return a locked project with two wheels, and a cache that has downloads only."""
     options = 'extras = ["colour"]'
-    made = prepare_build(public_dir, shared / "hello", warm=False, kind="extras-and-groups", options=options)
-    output_of(made.project, cache, "lock")
-    return made
+    result = prepare_build(public_dir, shared / "hello", warm=False, kind="extras-and-groups", options=options)
+    output_of(result.project, cache, "lock")
+    return result
 
 
 def copy_cache(prepared: PreparedBuild, name: str) -> Path:
@@ -101,10 +101,10 @@ def test_one_difference_keeps_the_digest(name: str, prepared: PreparedBuild) -> 
         options |= {"user": 65534, "group": 65534, "extra_groups": []}
         variables |= {"HOME": str(own), "TMPDIR": str(own)}
     with disordered(project, root / "mount", difference.disordered) as place:
-        made = build(place, own, python=python, variables=variables, **options)
-        assert len(made.new_layers()) == 3
-        assert made.digest == prepared.digest
-        made.item()
+        outcome = build(place, own, python=python, variables=variables, **options)
+        assert len(outcome.new_layers()) == 3
+        assert outcome.digest == prepared.digest
+        outcome.item()
 
 
 @contextlib.contextmanager
@@ -135,10 +135,10 @@ def test_fifty_builds_have_the_same_digest(prepared: PreparedBuild) -> None:
                 path.unlink()
         single = generator.random() < 0.5
         cpus = {min(os.sched_getaffinity(0))} if single else os.sched_getaffinity(0)
-        made = build(
+        outcome = build(
             prepared.project, own, variables={"PYTHONHASHSEED": str(generator.randrange(1 << 32))},
             preexec_fn=lambda cpus=cpus: os.sched_setaffinity(0, cpus),
         )  # fmt: skip
-        found.append(made.digest)
+        found.append(outcome.digest)
     assert set(found) == {prepared.digest}
     assert len(found) == 50

@@ -48,7 +48,7 @@ def test_images_have_own_names_and_share_layers(tmp_path: Path, cache: Path) -> 
     web, worker = receipt(project), receipt(project, ".worker")
     assert (web["part"], worker["part"]) == ("", "worker")
     assert web["wheel"] == worker["wheel"]
-    layers = [{layer["digest"]: layer["kind"] for layer in made["platforms"][0]["layers"]} for made in (web, worker)]
+    layers = [{layer["digest"]: layer["kind"] for layer in part["platforms"][0]["layers"]} for part in (web, worker)]
     assert sorted(layers[0][digest] for digest in set(layers[0]) & set(layers[1])) == ["base", "project"]
     assert "libgomp1" in json.dumps(worker["platforms"][0]["layers"])
     again = build(project, cache, variables={"HATCH_DOCKER_IMAGES": "worker"})
@@ -67,8 +67,8 @@ def test_images_have_own_names_and_share_layers(tmp_path: Path, cache: Path) -> 
 ])  # fmt: skip
 def test_error_names_the_image(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:
     options = f'[tool.hatch-docker.images.worker]\n{option}\n'
-    made = write_project("hello", tmp_path / "p", options=options)
-    wrong = run_build(made, cache, verb=verb)
+    project = write_project("hello", tmp_path / "p", options=options)
+    wrong = run_build(project, cache, verb=verb)
     check_failed(wrong, f"image 'worker': {words}")
 
 

@@ -62,8 +62,8 @@ def test_invalid_shared_cache_entries_are_ignored(registry: FakeRegistry, tmp_pa
     media_type, manifest = repository.manifests[TAG]
     value = json.loads(manifest)
     facts = json.loads(gzip.decompress(repository.blobs[value["layers"][0]["digest"]]))["facts"]
-    (made,) = [layer["digest"] for layer in outcome.layers if layer["kind"] == "dependencies"]
-    (dependency,) = [layer for layer in value["layers"] if layer["digest"] == made]
+    (digest_of_dependencies,) = [layer["digest"] for layer in outcome.layers if layer["kind"] == "dependencies"]
+    (dependency,) = [layer for layer in value["layers"] if layer["digest"] == digest_of_dependencies]
     wrong = [["layer", "../x", {}], ["layer", "0" * 64, {"digest": "../../x"}], ["pushed", "0" * 64, "x"], 1]
     data = gzip.compress(json.dumps({"facts": [*facts, *wrong]}).encode())
     value["layers"][0] |= {"digest": registry.put_blob("app", data), "size": len(data)}

@@ -46,22 +46,22 @@ def test_slim_image_in_both_engines(tmp_path: Path, cache: Path) -> None:
     (before,) = full.receipt["platforms"]
     assert before["left_out"] == []
     write_program(tmp_path, "slimmed", MODULE, check + SLIM, dependencies=["greenlet", "humanize"])
-    made = build(tmp_path, cache)
-    (after,) = made.receipt["platforms"]
+    slim = build(tmp_path, cache)
+    (after,) = slim.receipt["platforms"]
     left_out = {row["kind"]: row for row in after["left_out"]}
     assert set(left_out) == {"tests", "stubs", "headers", "symbols", "locales"}
     total = sum(row["size"] for row in after["left_out"])
     assert before["unpacked_size"] - after["unpacked_size"] > total > 500_000
-    found = paths(made.image(), above_base=True)
+    found = paths(slim.image(), above_base=True)
     assert not [path for path in found if path.endswith((".h", ".pyi", "/tests")) or "/fr_FR/" in path]
-    assert components(made.directory) == packages
+    assert components(slim.directory) == packages
     again = build(tmp_path, cache)
     assert again.new_layers() == []
     assert again.receipt["platforms"][0]["left_out"] == after["left_out"]
     assert "  left out  " in again.output
     variables = {"HATCH_DOCKER_ENGINE": "buildkit", "HATCH_DOCKER_BUILD_NETWORK": "false"}
     staged = build(tmp_path, cache, variables=variables)
-    assert staged.digest == made.digest
+    assert staged.digest == slim.digest
     assert staged.receipt["platforms"][0]["left_out"] == after["left_out"]
 
 

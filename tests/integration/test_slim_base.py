@@ -22,7 +22,15 @@ from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.registry import push
 from tests.integration.builds import Outcome, build, check_failed, lock_of, output_of, require, run_build, run_command
-from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX_KINDS, assert_same, check_agreement, project
+from tests.integration.compare_engines import (
+    BUILDKIT,
+    NAME,
+    PLAIN,
+    SIX_KINDS,
+    assert_same,
+    check_agreement,
+    new_project,
+)
 from tests.integration.docker_registry import Server
 from tests.projects import write_files
 
@@ -72,12 +80,12 @@ packages = ["netcat-openbsd"]
 [tool.hatch-docker.check]
 command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1').read()"]
 '''
-    made = project("hello", tmp_path / "p", options=options)
+    project = new_project("hello", tmp_path / "p", options=options)
     named = {"HATCH_DOCKER_BASE": slim}
-    refused = run_build(made, cache, variables={**PLAIN, **named})
+    refused = run_build(project, cache, variables={**PLAIN, **named})
     check_failed(refused, 'set engine = "buildkit", or base = "debian:trixie"')
 
-    outcome = build(made, cache, verb="docker:image,dockerfile", variables={**BUILDKIT, **named})
+    outcome = build(project, cache, verb="docker:image,dockerfile", variables={**BUILDKIT, **named})
     layers = outcome.layers
     assert [layer["kind"] for layer in layers] == ["base", "base", "system", "project"]
     assert layers[2]["contents"][-1].startswith("netcat-openbsd 1.")
@@ -87,7 +95,7 @@ command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1'
     assert {entry.mtime for entry in entries.values()} == {315532800}
     unwanted = ("var/cache/apt/", "var/lib/apt/lists/", "var/log/", "usr/share/man/", "tmp/", "packages")
     assert not [path for path in entries if path.startswith(unwanted) or path.endswith((".deb", "-old"))]
-    assert build(made, cache, variables={**BUILDKIT, **named}).new_layers() == []
+    assert build(project, cache, variables={**BUILDKIT, **named}).new_layers() == []
 
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     (line,) = [line for line in dockerfile.read_text().splitlines() if line.startswith("# docker build")]
@@ -120,15 +128,15 @@ packages = ["libpq5"]
 
 def test_psycopg_is_compiled_and_runs(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """Both engines make the same layer for both bases; the image has libpq and no compiler. There is no server."""
-    made = project("hello", tmp_path / "p", options=PSYCOPG)
-    require(made, "psycopg2>=2.9")
-    (made / "hello.py").write_text(DATABASE)
-    assert_connects(docker, build(made, cache, variables=PLAIN))
+    project = new_project("hello", tmp_path / "p", options=PSYCOPG)
+    require(project, "psycopg2>=2.9")
+    (project / "hello.py").write_text(DATABASE)
+    assert_connects(docker, build(project, cache, variables=PLAIN))
     named = {**PLAIN, "HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}
-    without = build(made, cache, variables={**named, "HATCH_DOCKER_NATIVE_LIBRARIES": "warn"})
+    without = build(project, cache, variables={**named, "HATCH_DOCKER_NATIVE_LIBRARIES": "warn"})
     assert "warning: libpq.so.5: take a base with Debian's \"libpq5\", or engine" in without.output
     expected = without.layers
-    on_slim = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
+    on_slim = build(project, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
     layers = on_slim.layers
     assert [layer["kind"] for layer in layers] == ["base", "base", "system", "dependencies", "project"]
     assert [layer["digest"] for layer in layers[:2] + layers[3:]] == [layer["digest"] for layer in expected]
@@ -151,18 +159,18 @@ def assert_connects(docker: str, outcome: Outcome) -> None:
 
 def test_lock_pins_debian_packages(slim: str, tmp_path: Path, cache: Path) -> None:
     """The lock has all dependencies of `runtime.packages`, also those in the base, and the compiler's packages."""
-    made = project("c-extension", tmp_path / "p", options=PSYCOPG)
+    project = new_project("c-extension", tmp_path / "p", options=PSYCOPG)
     variables = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_ENGINE": "buildkit"}
-    output_of(made, cache, "lock", **variables)
-    output_of(made, cache, "lock", "--check", **variables)
-    entries = {entry["for"]: entry for entry in lock_of(made)["debian"]}
+    output_of(project, cache, "lock", **variables)
+    output_of(project, cache, "lock", "--check", **variables)
+    entries = {entry["for"]: entry for entry in lock_of(project)["debian"]}
     assert set(entries) == {"system", "builder"}
     names = {package["name"] for package in entries["system"]["packages"]}
     assert {"libc6", "libldap2", "libpq5"} <= names
     stale = {**variables, "HATCH_DOCKER_RUNTIME_PACKAGES": "libxml2"}
-    failed = run_build(made, cache, variables={**PLAIN, **stale})
+    failed = run_build(project, cache, variables={**PLAIN, **stale})
     assert "hatch-docker.lock is out of date: for runtime.packages" in failed.output
-    outcome = build(made, cache, verb="docker:dockerfile", variables=variables)
+    outcome = build(project, cache, verb="docker:dockerfile", variables=variables)
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     context = dockerfile.with_suffix(".context")
     assert [path.name.split("_")[0] for path in context.glob("packages/system/*.deb")].count("libpq5") == 1
@@ -195,23 +203,24 @@ def test_apt_sources_of_another_distribution(
     push(Remote(Client({}, silent()), {}), mixed, [server.name("other:1")])
     options = 'user = "demo"\n[tool.hatch-docker.runtime]\npackages = ["demo"]\n'
     options += '[tool.hatch-docker.check]\ncommand = ["demo"]\n'
-    made = project("hello", tmp_path / "p", options=options)
+    project = new_project("hello", tmp_path / "p", options=options)
     variables = {**BUILDKIT, "HATCH_DOCKER_BASE": f"{server.host}/other:1"}
-    outcome = build(made, cache, variables=variables)
+    outcome = build(project, cache, variables=variables)
     assert outcome.layers[3]["contents"] == ["demo"]
     assert outcome.image().config_json["config"]["User"] == "1234:1234"
-    refused = run_command(made, cache, "lock", **variables)
+    refused = run_command(project, cache, "lock", **variables)
     assert "cannot pin demo, ... for base" in refused.output
 
 
 def test_podman_makes_the_same_layer(docker: str, podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """The base is an OCI layout; the digest does not depend on the time, the builder or its storage."""
-    made = project("hello", tmp_path / "p", options='[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n')
-    write_layout(slim_image(cache, tmp_path), made / "base")
+    options = '[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n'
+    project = new_project("hello", tmp_path / "p", options=options)
+    write_layout(slim_image(cache, tmp_path), project / "base")
     named = {"HATCH_DOCKER_BASE": "oci:base"}
-    receipt = build(made, cache, variables={**BUILDKIT, **named}).receipt
+    receipt = build(project, cache, variables={**BUILDKIT, **named}).receipt
     for kind in ("stage tree", "layer"):  # remove the results of stages
         shutil.rmtree(cache / "v1/facts" / kind)
-    other = build(made, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
+    other = build(project, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
     assert re.search(r"^  system  ", other.output, re.MULTILINE)
     assert other.digest == receipt["digest"]

@@ -65,15 +65,15 @@ def digests(outcome: Outcome) -> dict[str, list[str]]:
 ], ids=["embedded", "both"])  # fmt: skip
 def test_site_of_steps_page_is_served(engines: list[dict[str, str]], docker: str, tmp_path: Path, cache: Path) -> None:
     """Any user serves the static files from a read-only root; an edited template changes only its own layer."""
-    made = write_files(tmp_path / "shop", SITE)
+    project = write_files(tmp_path / "shop", SITE)
     name = f"hatch-docker-tests/shop-{secrets.token_hex(4)}"
     options = next(iter(blocks("toml", page="docs/steps.md"))).text
-    with (made / "pyproject.toml").open("a") as stream:
+    with (project / "pyproject.toml").open("a") as stream:
         stream.write(options)
-    template = made / "shop/templates/home.html"
+    template = project / "shop/templates/home.html"
     template.write_text(f"{template.read_text()} {name}")
     variables = {"HATCH_DOCKER_IMAGE": name}
-    outcomes = [build(made, cache, variables={**engine, **variables}) for engine in engines]
+    outcomes = [build(project, cache, variables={**engine, **variables}) for engine in engines]
     assert len({outcome.digest for outcome in outcomes}) == 1
     (step,) = digests(outcomes[0])["step"]
     (sbom,) = (json.loads(path.read_bytes()) for path in outcomes[0].directory.glob("*.cdx.json"))
@@ -88,12 +88,12 @@ def test_site_of_steps_page_is_served(engines: list[dict[str, str]], docker: str
         assert css.startswith("/static/shop.")
         assert wait_for_response(f"{url.removesuffix('/')}{css}").startswith("body { color: red }")
     template.write_text(f"{template.read_text()}!")
-    edited = build(made, cache, variables={**engines[-1], **variables})
+    edited = build(project, cache, variables={**engines[-1], **variables})
     before, after = digests(outcomes[-1]), digests(edited)
     assert [kind for kind in after if after[kind] != before[kind]] == ["project"]
     assert after["step"] == [step]
-    (made / "shop/static/shop.css").write_text("body { color: blue }\n")
-    assert digests(build(made, cache, variables={**engines[-1], **variables}))["step"] != [step]
+    (project / "shop/static/shop.css").write_text("body { color: blue }\n")
+    assert digests(build(project, cache, variables={**engines[-1], **variables}))["step"] != [step]
 
 
 def step(code: str, more: str = "") -> str:
@@ -117,9 +117,9 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_forbidden_action_of_a_step_fails(mistake: str, tmp_path: Path, cache: Path) -> None:
     options, words = MISTAKES[mistake]
-    made = write_project("hello", tmp_path / "p", options=options)
+    project = write_project("hello", tmp_path / "p", options=options)
     value = secrets.token_hex()
-    failed = run_build(made, cache, variables={**PLAIN, "KEY": value})
+    failed = run_build(project, cache, variables={**PLAIN, "KEY": value})
     assert failed.status == 1, failed.output
     assert [word for word in words if word not in failed.output] == [], failed.output
     assert value not in failed.output
@@ -132,14 +132,14 @@ def test_step_runs_for_another_architecture(engine: dict[str, str], tmp_path: Pa
     """It runs in an image of this machine's architecture and gives the same layer; machine code is rejected."""
     other = {"amd64": "arm64", "arm64": "amd64"}[host_platform().architecture]
     text = step("open('/srv/x/made', 'w').write('made')")
-    made = write_project("hello", tmp_path / "text", options=f'platforms = ["linux/amd64", "linux/arm64"]\n{text}')
-    platforms = build(made, cache, variables=engine).receipt["platforms"]
+    project = write_project("hello", tmp_path / "text", options=f'platforms = ["linux/amd64", "linux/arm64"]\n{text}')
+    platforms = build(project, cache, variables=engine).receipt["platforms"]
     layers = [layer["digest"] for platform in platforms for layer in platform["layers"] if layer["kind"] == "step"]
     assert len(layers) == 2
     assert len({*layers}) == 1
     code = step("import os, shutil; shutil.copy(os.path.realpath('/opt/venv/bin/python'), '/srv/x/program')")
-    made = write_project("hello", tmp_path / "code", options=f'platforms = ["linux/{other}"]\n{code}')
-    check_failed(run_build(made, cache, variables=engine), "wrote machine code, /srv/x/program")
+    project = write_project("hello", tmp_path / "code", options=f'platforms = ["linux/{other}"]\n{code}')
+    check_failed(run_build(project, cache, variables=engine), "wrote machine code, /srv/x/program")
 
 
 def test_stage_rejects_files_outside_of_outputs(docker: str, tmp_path: Path, cache: Path) -> None:
@@ -148,5 +148,5 @@ def test_stage_rejects_files_outside_of_outputs(docker: str, tmp_path: Path, cac
     stray_step = step("open('/etc/made', 'w'); open('/srv/x/y', 'w')")
     cases = (slow_step, "did not finish within 0.3 s"), (stray_step, "wrote /etc/made, which is not below")
     for options, words in cases:
-        made = write_project("hello", tmp_path / words[:3], options=f'user = "0"\n{options}')
-        check_failed(run_build(made, cache, variables=BUILDKIT), words)
+        project = write_project("hello", tmp_path / words[:3], options=f'user = "0"\n{options}')
+        check_failed(run_build(project, cache, variables=BUILDKIT), words)

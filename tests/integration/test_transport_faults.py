@@ -30,17 +30,17 @@ from tests.validate import validate
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("check_no_secret_leaks")]
 
 
-def image(*words: object) -> Image:
+def new_image(*words: object) -> Image:
     """Return an image with two unique layers."""
     return small_image(*(small_layer(part, f"{part} {words}".encode() * 300) for part in ("one", "two")))
 
 
 def push_and_pull(proxy: FaultProxy, recorded: Recording, repository: str, directory: Path) -> None:
     """Push an image and pull it into an empty cache; check the digest and the structure."""
-    made = image(repository)
-    push(recorded.remote, made, [name(proxy, repository)])
+    image = new_image(repository)
+    push(recorded.remote, image, [name(proxy, repository)])
     back = pull(recorded.remote, name(proxy, repository), AMD64, open_store(directory / "cache"))
-    assert back.digest == made.digest
+    assert back.digest == image.digest
     validate(back)
 
 
@@ -95,7 +95,7 @@ def test_permanent_push_failure_leaves_no_tag(step: str, server: Server) -> None
         recorded = Recording()
         proxy.fault(*STEPS[step], 500, times=999)
         with pytest.raises(TransientError, match="500 Internal Server Error; gave up after 6 tries") as caught:
-            push(recorded.remote, image("a5", step), [name(proxy, "a5/app:1")])
+            push(recorded.remote, new_image("a5", step), [name(proxy, "a5/app:1")])
         lines = {"PUT manifest": "put manifest (all blobs are there)"}.get(step, "push blob sha256:")
         assert lines in str(caught.value)
         assert f"{proxy.host}/a5/app" in str(caught.value)
@@ -109,8 +109,8 @@ def test_permanent_push_failure_leaves_no_tag(step: str, server: Server) -> None
 def test_permanent_pull_failure_leaves_no_layer(step: str, server: Server, tmp_path: Path) -> None:
     """The cache contains at most the manifest."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
-        made = image("a5 back", step)
-        push(Recording(login(tmp_path, proxy)).remote, made, [name(proxy, "a5/back:1")])
+        image = new_image("a5 back", step)
+        push(Recording(login(tmp_path, proxy)).remote, image, [name(proxy, "a5/back:1")])
         recorded = Recording(login(tmp_path, proxy))
         proxy.fault(*STEPS[step], 500, times=999)
         with pytest.raises(TransientError, match="500 Internal Server Error; gave up after 6 tries") as caught:
@@ -120,19 +120,19 @@ def test_permanent_pull_failure_leaves_no_layer(step: str, server: Server, tmp_p
         assert lines in str(caught.value)
         assert sum(recorded.sleeps) <= 45
         kept = [path.name for path in (tmp_path / "cache/v1/blobs").iterdir()]
-        assert set(kept) <= {made.digest.removeprefix("sha256:")}
+        assert set(kept) <= {image.digest.removeprefix("sha256:")}
 
 
 def test_push_after_an_unreachable_registry(server: Server, tmp_path: Path) -> None:
     """A push fails while no server listens; the next push sends each blob once."""
     with FaultProxy(server.host) as proxy:
         port = int(proxy.host.rpartition(":")[2])
-    recorded, made = Recording(), image("a11", tmp_path)
+    recorded, image = Recording(), new_image("a11", tmp_path)
     names = [name(proxy, "a11/before:1")]
     with pytest.raises(TransientError, match=r"Connection refused.*gave up after 6 tries"):
-        push(recorded.remote, made, names)
+        push(recorded.remote, image, names)
     with FaultProxy(server.host, port=port) as proxy:
-        push(recorded.remote, made, names)
+        push(recorded.remote, image, names)
         assert count_sent_blobs(proxy) == 3
 
 
@@ -140,7 +140,7 @@ def test_push_after_a_lost_network_continues(server: Server, tmp_path: Path) -> 
     """After the first blob all connections break; the next push does not send uploaded blobs again."""
     with FaultProxy(server.host) as proxy:
         recorded = Recording()
-        made = small_image(*(small_layer(f"{number}", f"{tmp_path} {number}".encode()) for number in range(9)))
+        image = small_image(*(small_layer(f"{number}", f"{tmp_path} {number}".encode()) for number in range(9)))
 
         def break_connections(handler: Handler) -> None:
             for method in ("HEAD", "POST", "PUT"):
@@ -149,11 +149,11 @@ def test_push_after_a_lost_network_continues(server: Server, tmp_path: Path) -> 
 
         proxy.fault("PUT", "/blobs/", break_connections)
         with pytest.raises(TransientError, match=r"gave up after 6 tries \(\d of 10 blobs are there"):
-            push(recorded.remote, made, [name(proxy, "a11/in:1")])
+            push(recorded.remote, image, [name(proxy, "a11/in:1")])
         arrived = count_blobs(server, "a11/in")
         proxy.faults.clear()
         proxy.requests.clear()
-        pushed = push(recorded.remote, made, [name(proxy, "a11/in:1")])
+        pushed = push(recorded.remote, image, [name(proxy, "a11/in:1")])
         assert len(pushed.added) == count_sent_blobs(proxy) == 10 - arrived
         assert count_blobs(server, "a11/in") == 10
 
@@ -203,9 +203,9 @@ def push_twenty(proxy: FaultProxy, policy: Policy) -> list[str]:
 
     def one(number: int) -> None:
         remote = Remote(Client({}, Progress(lines.append, 2), policy), {})
-        made = small_image(shared, small_layer("own", f"{number} {proxy.host}".encode()))
+        image = small_image(shared, small_layer("own", f"{number} {proxy.host}".encode()))
         start.wait()
-        push(remote, made, [name(proxy, f"a10:{number}")])
+        push(remote, image, [name(proxy, f"a10:{number}")])
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(20)))

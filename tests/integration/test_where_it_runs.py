@@ -58,7 +58,7 @@ def handler(event, context):
 """
 
 
-def project(directory: Path, table: str) -> Path:
+def new_project(directory: Path, table: str) -> Path:
     text = '[project]\nname = "app"\nversion = "1.0"\ndependencies = ["requests"]\nscripts.app = "app:main"\n'
     text = BUILD_SYSTEM + text
     return write_files(directory, {"pyproject.toml": text + table, "app.py": APP, "company.crt": ""})
@@ -76,18 +76,19 @@ def image(
     """Build an image with the page's options and a company's CA certificate, with both engines and with bake."""
     (block,) = blocks("toml", page="docs/deploy.md", heading="A port from the platform: Cloud Run")
     options = f'image = "{NAME}"\nca-certificates = ["company.crt"]\nhealthcheck.command = ["app"]\n'
-    made = project(tmp_path_factory.mktemp("where"), block.text + options + 'healthcheck.start-interval = "1s"\n')
-    certificate.cert_pem.write_to_path(str(made / "company.crt"))
+    options += 'healthcheck.start-interval = "1s"\n'
+    project = new_project(tmp_path_factory.mktemp("where"), block.text + options)
+    certificate.cert_pem.write_to_path(str(project / "company.crt"))
     variables = {"SOURCE_DATE_EPOCH": "1700000000"}
-    other = run_command(made, cache, "build", HATCH_DOCKER_ENGINE="buildkit", **variables)
-    built = run_command(made, cache, "build", HATCH_DOCKER_LOAD="always", **variables)
+    other = run_command(project, cache, "build", HATCH_DOCKER_ENGINE="buildkit", **variables)
+    built = run_command(project, cache, "build", HATCH_DOCKER_LOAD="always", **variables)
     assert built.status == 0, built.output
     assert built.digest == other.digest, other.output
     settings = json.loads(run(docker, "image", "inspect", f"{NAME}:1.0"))[0]["Config"]
     assert settings["Healthcheck"]["StartInterval"] == 1_000_000_000
-    assert run_command(made, cache, "dockerfile", HATCH_DOCKER_TAGS="baked", **variables).status == 0
+    assert run_command(project, cache, "dockerfile", HATCH_DOCKER_TAGS="baked", **variables).status == 0
     (block,) = blocks("console", page="docs/deploy.md", heading="docker buildx bake")
-    run("sh", "-euc", block.script().partition("\n")[2], cwd=made)  # the first line has run already
+    run("sh", "-euc", block.script().partition("\n")[2], cwd=project)  # the first line has run already
     baked = json.loads(run(docker, "image", "inspect", f"{NAME}:baked"))[0]["Config"]
     assert {key: baked[key] for key in ("Entrypoint", "Cmd", "Env", "Healthcheck")} == {
         key: settings[key] for key in ("Entrypoint", "Cmd", "Env", "Healthcheck")
@@ -163,8 +164,8 @@ class Runtime(http.server.BaseHTTPRequestHandler):
 def test_aws_lambda_function(docker: str, tmp_path: Path, cache: Path) -> None:
     """The page's table gives an image without an index, whose function handles an event of the Runtime API."""
     (block,) = blocks("toml", page="docs/deploy.md", heading="AWS Lambda")
-    made = write_files(tmp_path, {"pyproject.toml": BUILD_SYSTEM + block.text, "app.py": APP})
-    built = run_command(made, cache, "build", "-t", f"{NAME}:lambda", "--load")
+    project = write_files(tmp_path, {"pyproject.toml": BUILD_SYSTEM + block.text, "app.py": APP})
+    built = run_command(project, cache, "build", "-t", f"{NAME}:lambda", "--load")
     assert built.status == 0, built.output
     built.image()  # fails for an index
     server = http.server.HTTPServer(("127.0.0.1", 0), Runtime)  # the Lambda client needs all of its headers

@@ -28,7 +28,7 @@ from tests.integration.compare_engines import (
     PLAIN,
     STEPS,
     assert_same,
-    project,
+    new_project,
     stages,
     written_dockerfile,
 )
@@ -73,12 +73,12 @@ mode = "0600"
 """
 
 
-def add_files(made: Path) -> None:
+def add_files(project: Path) -> None:
     """Write the sources of FILES: a link, a directory whose name is a pattern, an empty directory and a program."""
-    (made / "conf" / "[a-c]*$x").mkdir(parents=True)
-    (made / "conf" / "a.toml").write_text("x = 1\n")
-    (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
-    (made / "conf" / "link").symlink_to("a.toml")
+    (project / "conf" / "[a-c]*$x").mkdir(parents=True)
+    (project / "conf" / "a.toml").write_text("x = 1\n")
+    (project / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
+    (project / "conf" / "link").symlink_to("a.toml")
 
 
 # Without \\", whose quote hadolint misreads as the end of the string, and without labels that hadolint warns about.
@@ -102,9 +102,9 @@ start-period = "5s"
 ])
 def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_path: Path, cache: Path) -> None:
     """With the command in its first lines, and with every option that a Dockerfile can express."""
-    made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
-    add_files(made)
-    outcome, dockerfile = written_dockerfile(made, cache)
+    project = new_project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
+    add_files(project)
+    outcome, dockerfile = written_dockerfile(project, cache)
     for line in re.findall(r"^# (docker (?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
         run(*line.split(), cwd=outcome.directory)
     name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
@@ -118,9 +118,9 @@ def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_
 
 
 def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    made = project("c-extension", tmp_path / "p", options=OPTIONS["c-extension"] + FILES)
-    add_files(made)
-    outcome, dockerfile = written_dockerfile(made, cache)
+    project = new_project("c-extension", tmp_path / "p", options=OPTIONS["c-extension"] + FILES)
+    add_files(project)
+    outcome, dockerfile = written_dockerfile(project, cache)
     for line in re.findall(r"^# docker ((?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
         run("podman", *line.split(), cwd=outcome.directory, variables=podman)
     name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
@@ -146,9 +146,9 @@ env = { LINES = "1\\n2", FLAGS = "-D'x' #" }
 def test_hadolint_reports_nothing(kind: str, options: str, tmp_path: Path, cache: Path) -> None:
     """The threshold is `info`."""
     program = need("hadolint")
-    made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
+    project = new_project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
     variables = {} if options == SECRETS_AND_ARGS else PLAIN
-    outcome = build(made, cache, verb="docker:dockerfile", variables={**variables, "TOKEN": "s3cret"})
+    outcome = build(project, cache, verb="docker:dockerfile", variables={**variables, "TOKEN": "s3cret"})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     assert ("podman (and --format docker" in dockerfile.read_text()) == ("healthcheck" in options)  # OCI has none
     assert run(program, "--no-color", "--failure-threshold", "info", dockerfile) == ""
@@ -160,11 +160,12 @@ PRIVATE = (".env", "deploy/.env.prod", ".netrc", ".pypirc", "vcs_version/id_rsa"
 
 def test_ignored_files_and_secrets_are_not_in_the_context(docker: str, tmp_path: Path, cache: Path) -> None:
     """The wheel is built in a stage, with the version from git."""
-    made = project("vcs-version", tmp_path / "p", options=f'[tool.hatch-docker.build]\nisolated = "always"\n{NAMED}')
-    (made / ".npmrc").write_text("loglevel=silent")
-    (made / ".gitignore").write_text("*.local\n")
-    write_files(made, dict.fromkeys(PRIVATE, "private"))
-    outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
+    options = f'[tool.hatch-docker.build]\nisolated = "always"\n{NAMED}'
+    project = new_project("vcs-version", tmp_path / "p", options=options)
+    (project / ".npmrc").write_text("loglevel=silent")
+    (project / ".gitignore").write_text("*.local\n")
+    write_files(project, dict.fromkeys(PRIVATE, "private"))
+    outcome = build(project, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
     assert "build-project" in stages(outcome)
     names = ".env, .netrc, .pypirc, deploy/.env.prod, vcs_version/id_rsa"
     assert f"excluded from the sdist: {names} (files with such names often contain secrets; " in outcome.output
