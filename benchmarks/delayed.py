@@ -50,15 +50,15 @@ def delayed(host: str, delay: float = DELAY, rate: float = 0.0) -> Iterator[str]
     def accept() -> None:
         while True:
             try:
-                near, _ = listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=connect, args=(near,), daemon=True).start()
+            threading.Thread(target=connect, args=(client,), daemon=True).start()
 
-    def connect(near: socket.socket) -> None:
+    def connect(client: socket.socket) -> None:
         time.sleep(delay)  # the handshake
-        far = socket.create_connection((where, int(port)))
-        for pair in ((near, far), (far, near)):
+        upstream = socket.create_connection((where, int(port)))
+        for pair in ((client, upstream), (upstream, client)):
             threading.Thread(target=pump, args=pair, daemon=True).start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -260,11 +260,11 @@ def latency(bench: Bench, number: int) -> Pair:
     if number == 0:
         run(*copy, f"{bench.host}/ours:1", f"{target}:1")
     bench.edit("python")
-    with delayed(bench.host) as far:
-        receipt = bench.ours(host=far)
+    with delayed(bench.host) as address:
+        receipt = bench.ours(host=address)
         mine = float(receipt["timings"]["push"])
         name = f"{bench.host}/ours@{receipt['digest']}"
-        return mine, seconds(lambda: run(*copy, name, f"{target.replace(bench.host, far)}:1"))
+        return mine, seconds(lambda: run(*copy, name, f"{target.replace(bench.host, address)}:1"))
 
 
 def answer_run(bench: Bench, number: int) -> Pair:

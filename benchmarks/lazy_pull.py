@@ -143,15 +143,15 @@ def main() -> None:
                 place.docker("system", "prune", "--all", "--force")
                 place.docker("builder", "prune", "--all", "--force")  # BuildKit's cache has layers of uv's image
                 size = compressed_size(f"{bench.host}/{name}:1")
-                with delayed(bench.host, ROUND_TRIP, RATE) as far:
+                with delayed(bench.host, ROUND_TRIP, RATE) as address:
                     started = time.perf_counter()
-                    place.docker("pull", f"{far}/{name}:1")
+                    place.docker("pull", f"{address}/{name}:1")
                     pulled = time.perf_counter() - started
-                    start(place, "app", f"{far}/{name}:1", *command)
+                    start(place, "app", f"{address}/{name}:1", *command)
                     wait_for_response(place, "app", "")
                     took = time.perf_counter() - started
                     place.docker("rm", "--force", "app")
-                    count, read = opened_files(place, f"{far}/{name}:1", command, directory)
+                    count, read = opened_files(place, f"{address}/{name}:1", command, directory)
                 cells = f"{size / 1e6:.1f} MB | {pulled:.1f} s | {took:.1f} s | {read / 1e6:.1f} MB | {count}"
                 print(f"| {title} | {cells} |", flush=True)
     finally:

@@ -42,7 +42,7 @@ class Person:
     description: str
     files: Mapping[str, str]
     commands: tuple[str, ...] = ('pip install -q "hatch-docker[uv]"', "hatch-docker init", "hatch-docker build")
-    typed: str = ""           # added to pyproject.toml before the first command
+    typed_lines: str = ""     # added to pyproject.toml before the first command
     tools: tuple[str, ...] = ()
     prints: str = ""          # the output of the container; "" if it serves HTTP
 
@@ -117,7 +117,7 @@ class Record:
     lines: list[str] = field(default_factory=list)
     screen: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    written: int = 0
+    lines_written: int = 0
 
 
 def project(directory: Path, person: Person) -> Path:
@@ -168,22 +168,22 @@ def record(directory: Path, links: Path, person: Person) -> Record:
     variables = environment(root, links, directory)
     found = Record()
 
-    def step(shown: str, command: Sequence[str], answer: str = "") -> Terminal:
+    def step(text: str, command: Sequence[str], answer: str = "") -> Terminal:
         before = time.monotonic()
         terminal = type_in(command, root, variables, answer)
         found.seconds.append(time.monotonic() - before)
-        found.lines.extend([f"{f'$ {shown}':{COLUMNS - 12}}# {found.seconds[-1]:4.1f} s", *terminal.lines(), ""])
+        found.lines.extend([f"{f'$ {text}':{COLUMNS - 12}}# {found.seconds[-1]:4.1f} s", *terminal.lines(), ""])
         return terminal
 
-    if person.typed:
+    if person.typed_lines:
         with (root / "pyproject.toml").open("a") as stream:
-            stream.write(person.typed)
-        found.lines.extend(["$ cat >> pyproject.toml", *person.typed.strip().splitlines(), ""])
-    found.written = len(person.typed.strip().splitlines())
-    for shown in person.commands:
-        built = step(shown, ["sh", "-c", f"exec {shown}"], answer="y" * shown.endswith("init"))
-        if shown.endswith("init"):
-            found.written += sum(line.startswith("+") and not line.startswith("+++") for line in built.lines())
+            stream.write(person.typed_lines)
+        found.lines.extend(["$ cat >> pyproject.toml", *person.typed_lines.strip().splitlines(), ""])
+    found.lines_written = len(person.typed_lines.strip().splitlines())
+    for text in person.commands:
+        built = step(text, ["sh", "-c", f"exec {text}"], answer="y" * text.endswith("init"))
+        if text.endswith("init"):
+            found.lines_written += sum(line.startswith("+") and not line.startswith("+++") for line in built.lines())
     found.screen = _busiest_screen(built)
     commands_for_image = len(found.seconds)
     run = next(line.strip() for line in built.lines() if "docker run" in line)
@@ -232,7 +232,7 @@ def main() -> None:
             found = record(Path(directory), wheel(Path(directory) / "wheels"), PEOPLE[name])
             found.lines = [line.replace(directory, "...") for line in found.lines]
         records.append(found)
-        cells = f"{len(found.seconds)} | {sum(found.seconds):.0f} | {found.written}"
+        cells = f"{len(found.seconds)} | {sum(found.seconds):.0f} | {found.lines_written}"
         table.append(f"| {PEOPLE[name].description} | {cells} |")
         print(*found.lines, sep="\n")
     when = f"{dt.datetime.now(dt.UTC):%Y-%m-%d at %H:%M} UTC"

@@ -40,10 +40,10 @@ class PreparedBuild:
         return self.project / "dist/hello-1.0.0.oci.tar"
 
     def start(
-        self, *arguments: str, variables: Mapping[str, str] = {}, wrapped: tuple[str, ...] = ()
+        self, *arguments: str, variables: Mapping[str, str] = {}, wrapper: tuple[str, ...] = ()
     ) -> subprocess.Popen[str]:
-        """Start a build, or another Python module; `wrapped`: a program that runs it, with its arguments."""
-        program = [*wrapped, sys.executable, "-m", *(arguments or ("hatchling", "build", "-t", "docker"))]
+        """Start a build, or another Python module; `wrapper`: a program that runs it, with its arguments."""
+        program = [*wrapper, sys.executable, "-m", *(arguments or ("hatchling", "build", "-t", "docker"))]
         return start(self.project, self.cache, *program, variables={"TMPDIR": str(self.temporary), **variables})
 
     def build(self) -> Outcome:

@@ -82,7 +82,7 @@ FAULTS = {
 def test_random_write_errors(name: str, times: int, base: str, tmp_path: Path) -> None:
     """fiu-run makes functions of the C library fail at random, in every thread."""
     where, number, probability, message = FAULTS[name]
-    wrapped = (need("fiu-run"), "-x", "-c", f"enable_random name={where},probability={probability},failinfo={number}")
+    wrapper = (need("fiu-run"), "-x", "-c", f"enable_random name={where},probability={probability},failinfo={number}")
     project = write_project("hello", tmp_path / "p", base=base)
     (tmp_path / "tmp").mkdir()
     prepared = PreparedBuild(project, tmp_path / "cache", tmp_path / "tmp", "")
@@ -90,7 +90,7 @@ def test_random_write_errors(name: str, times: int, base: str, tmp_path: Path) -
     for _ in range(times):
         shutil.rmtree(project / "dist", ignore_errors=True)
         shutil.rmtree(prepared.cache, ignore_errors=True)
-        process = prepared.start(wrapped=wrapped)
+        process = prepared.start(wrapper=wrapper)
         output, _none = process.communicate(timeout=120)
         prepared.check_files()
         assert prepared.temporary_files() == [], output

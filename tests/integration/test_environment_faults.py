@@ -20,7 +20,7 @@ def run_wrapped(project: Path, cache: Path, *command: str) -> Outcome:
     """Run a build within another program (`command`)."""
     (project.parent / "tmp").mkdir(exist_ok=True)
     variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # durations use the monotonic clock, which is never set
-    process = PreparedBuild(project, cache, project.parent / "tmp", "").start(wrapped=command, variables=variables)
+    process = PreparedBuild(project, cache, project.parent / "tmp", "").start(wrapper=command, variables=variables)
     output, _ = process.communicate(timeout=300)
     return Outcome(process.returncode, output, project / "dist")
 
