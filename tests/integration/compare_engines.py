@@ -74,11 +74,8 @@ def materials(outcome: Outcome) -> list[str]:
     return [material.get("uri", material.get("name")) for material in found if material["digest"]]
 
 
-def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path, *, more: str = "") -> None:
-    """Build a new project with both engines and compare digest, receipt, provenance and the running container.
-
-    `more`: tables that are appended to pyproject.toml.
-    """
+def check_engines(kind: str, base: str, docker: str, work: Path, cache: Path, *, more: str = "") -> None:
+    """Build a project (with `more` tables) with both engines; compare digest, receipt, provenance and container."""
     options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}\n{more}'
     project = new_project(kind, work / "p", options=options)
     plain = {"SOURCE_DATE_EPOCH": "1700000000", "HATCH_DOCKER_BASE": base}

@@ -74,10 +74,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the cache of a worker, which starts as a copy of the shared cache.
-
-    With TEST_CACHE_DIR all workers and all sessions use that directory, which saves a developer's time.
-    """
+    """Return the worker's cache, at first a copy of the shared one; or TEST_CACHE_DIR, which is kept for developers."""
     if directory := os.environ.get("TEST_CACHE_DIR"):
         return Path(directory)
     shared = request.getfixturevalue("shared")

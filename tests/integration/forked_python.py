@@ -75,8 +75,7 @@ def _request_fork(
 ) -> IO[bytes]:
     """Request a fork; return a pipe that contains its process ID, and its exit status when it has ended.
 
-    `streams`: descriptors for stdin, stdout and stderr; by default the last two are `output`. The file `output` first
-    transfers the request.
+    The request is written to the file `output`. `streams`: stdin, stdout, stderr; by default `output` for the last two.
     """
     json.dump({"words": words, "directory": directory, "environ": dict(environ)}, output)
     output.flush()

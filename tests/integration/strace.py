@@ -32,8 +32,7 @@ class _Process:
 def changed_by(command: Sequence[str | Path], directory: Path, traces: Path, environ: Mapping[str, str]) -> set[str]:
     """Run a program in a directory, which must succeed; return the absolute paths that it changed.
 
-    Changes after pivot_root are not counted, as they cannot reach the old root; nor are changes on a tmpfs that the
-    process mounted.
+    Not counted are changes after pivot_root, which cannot reach the old root, and on a tmpfs that the process mounted.
     """
     traces.mkdir()
     calls = ",".join(("open", "openat", "mount", "pivot_root", *CHANGES, *STARTS))

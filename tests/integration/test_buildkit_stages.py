@@ -165,10 +165,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 
 def test_metadata_of_sdists_come_from_a_stage(docker: str, tmp_path: Path, cache: Path) -> None:
-    """Their build requirements come from a hook, and their dependencies are known after the build only.
-
-    Metadata and RECORD of a vendored package are ignored.
-    """
+    """A hook returns the build requirements; the build shows the dependencies. Vendored metadata are ignored."""
     project = new_project("hello", tmp_path / "p")
     require(project, "one-more", "another")
     index = FakeIndex()

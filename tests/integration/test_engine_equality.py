@@ -18,7 +18,7 @@ from tests.integration.compare_engines import (
     BUILDKIT,
     PLAIN,
     SIX_KINDS,
-    check_agreement,
+    check_engines,
     materials,
     new_project,
     stages,
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 @pytest.mark.parametrize("kind", SIX_KINDS)
 def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path, cache: Path) -> None:
     """The same digest, receipt and container; both engines run the check of the finished image."""
-    check_agreement(kind, "debian:trixie", docker, tmp_path, cache)
+    check_engines(kind, "debian:trixie", docker, tmp_path, cache)
 
 
 @pytest.mark.parametrize("kind", ["hello", "extras-and-groups"])

@@ -22,15 +22,7 @@ from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.registry import push
 from tests.integration.builds import Outcome, build, check_failed, lock_of, output_of, require, run_build, run_command
-from tests.integration.compare_engines import (
-    BUILDKIT,
-    NAME,
-    PLAIN,
-    SIX_KINDS,
-    assert_same,
-    check_agreement,
-    new_project,
-)
+from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX_KINDS, assert_same, check_engines, new_project
 from tests.integration.docker_registry import Server
 from tests.projects import write_files
 
@@ -60,7 +52,7 @@ ALIKE = ("hello", "namespace", "vcs-version")
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in ALIKE)) for kind in SIX_KINDS])
 def test_both_engines_agree_on_a_slim_base(kind: str, docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """Also for compiled code: the embedded engine compiles in a tree of Debian packages, BuildKit in the base."""
-    check_agreement(kind, slim, docker, tmp_path, cache, more=COMPILER if kind == "c-extension" else "")
+    check_engines(kind, slim, docker, tmp_path, cache, more=COMPILER if kind == "c-extension" else "")
 
 
 def saved(docker: str, name: str, work: Path) -> Image:

@@ -250,10 +250,7 @@ def test_record_that_others_can_write_is_not_used(place: str, remembered: Rememb
 def test_remembered_build_equals_an_ordinary_one(
     words: list[str], imported: list[str], tmp_path: Path, cache: Path, remembered: RememberedBuild
 ) -> None:
-    """Its lines, its receipt and the outputs for pipelines are those of an ordinary build without changes.
-
-    It imports neither pydantic nor, unless it pushes, an HTTP client.
-    """
+    """Lines, receipt and outputs for pipelines agree. It imports no library, or an HTTP client if it pushes."""
     name = f"{remembered.registry.host}/{tmp_path.name.lower().replace('_', '-')}"
     project = write_project("hello", tmp_path / "p", options=f'image = "{name}"\ndotenv = "image.env"')
     module, entry = ENTRIES[words[0]]
