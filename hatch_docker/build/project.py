@@ -25,7 +25,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.image_lock import ImageLock
 from hatch_docker.core.process import ProcessFailed, run
-from hatch_docker.engines.common import located
+from hatch_docker.engines.common import with_absolute_paths
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.defaults import make_plan
@@ -205,7 +205,8 @@ def _open_stage(
     plan, ctx = provisional_plan(_static_project(root, tables, system), environ, use_lock=pins is None)
     ctx = ctx if pins is None else replace(ctx, image_lock=pins)
     ctx = with_shared_cache(replace(plan, push=plan.push or push), root, ctx)
-    base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
+    located = with_absolute_paths(plan.base, root)
+    base = open_base(located, host_platform(), ctx, compression=Compression(plan.compression))
     table = static_table(tables)
     tree, archive = _read_sources(root, table, system, ctx)
     target = target_of(base)

@@ -1,1 +1,1 @@
-"""Engines: from a plan to an image."""
+"""The engines, which build an image from a plan."""

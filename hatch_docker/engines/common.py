@@ -1,4 +1,4 @@
-"""Steps of both engines: the base and its target before the layers, the image and its receipt after them."""
+"""Code of both engines: opening the inputs of an image, checks, grouping wheels into layers, and the final image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
 from hatch_docker.engines import launch
 from hatch_docker.engines.gpu_packages import warn_of_gpu_packages
-from hatch_docker.engines.model import OURS, BuiltImage, Excluded, Inputs, LayerInfo, WheelInfo
+from hatch_docker.engines.model import HISTORY_PREFIX, BuiltImage, Excluded, Inputs, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.make_image import Settings, build_image, rfc3339
 from hatch_docker.oci.media_types import DOCKER
@@ -43,33 +43,37 @@ from hatch_docker.wheels.target import Pin, Target, target_of
 if TYPE_CHECKING:
     from hatch_docker.engines.steps import Steps
 
-PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # the end of a module's name: EXT_SUFFIX
-# A `${` that `launch.expand` leaves as it is.
-_NO_VARIABLE = re.compile(r"(?<!\$)\$\{(?![A-Za-z_]\w*(?:\}|:-.*\}))", re.ASCII | re.DOTALL)
-OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
-LAYERS = 100           # of an image at most; Docker's overlay ends near 125
+PROGRAM_DIRECTORIES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-(gnu|musl)\w*\.so$")  # EXT_SUFFIX of extension modules
+# A `${` that `launch.expand` does not replace.
+_UNSUPPORTED_VARIABLE = re.compile(r"(?<!\$)\$\{(?![A-Za-z_]\w*(?:\}|:-.*\}))", re.ASCII | re.DOTALL)
+OWN_LAYER_SIZE = 1_000_000  # bytes: a wheel of at least this size gets its own layer
+MAX_LAYERS = 100            # layers of an image; the limit of Docker's overlay driver is about 125
 
 
 def open_inputs(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Inputs:
-    """Return the inputs of a plan's image; raises BaseImageError if its base does not fit the project."""
-    given = [("build", plan.build.secrets), *(("steps", step.secrets) for step in plan.steps)]
-    for table, name in ((table, name) for table, names in given for name in names):
+    """Open the base of an image and add all known secrets to `ctx.secrets`.
+
+    Raises BaseImageError if the base's Python does not fit the project.
+    """
+    secrets = [("build", plan.build.secrets), *(("steps", step.secrets) for step in plan.steps)]
+    for table, name in ((table, name) for table, names in secrets for name in names):
         ctx.secrets.add(f"the value of {name} ({table}.secrets)", ctx.environ.get(name, ""))
-    with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
+    with contextlib.suppress(HatchDockerError):  # a later step that needs this configuration reports the error
         for what, value in logins(plan, project.root, ctx.environ):
             ctx.secrets.add(what, value)
     add_git_logins(project.root, ctx)
-    base = open_base(located(plan.base, project.root), platform, ctx, compression=Compression(plan.compression))
+    located = with_absolute_paths(plan.base, project.root)
+    base = open_base(located, platform, ctx, compression=Compression(plan.compression))
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.name != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.build}, not {plan.python} as asked for")
     return Inputs(plan, project, base, target_of(base), ctx)
 
 
-def located(plan: BasePlan, root: Path) -> BasePlan:
-    """Return a base whose layout's path starts at the project, and its builder's, not at the working directory."""
-    plan = replace(plan, builder=located(plan.builder, root)) if plan.builder else plan
+def with_absolute_paths(plan: BasePlan, root: Path) -> BasePlan:
+    """Return the plan of a base with paths of OCI layouts resolved against the project's root."""
+    plan = replace(plan, builder=with_absolute_paths(plan.builder, root)) if plan.builder else plan
     return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
 
 
@@ -77,19 +81,20 @@ def finish(
     inputs: Inputs, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]], wheels: Sequence[WheelInfo],
     tallies: Iterable[Mapping[str, Sequence[int]]] = (), steps: Steps | None = None,
 ) -> BuiltImage:
-    """Return the image of a base, the layers of the wheels, the plan's files and volumes, and what its steps write.
+    """Return the image: the base, `layers` (of the wheels), and the layers of files, volumes and steps.
 
-    `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
+    `wheels`: the wheels of the workspace members and of the project, the project's last. `tallies`: for each wheel, the
+    files left out, as kind to (files, bytes).
     """
     plan, root, base, ctx = inputs.plan, inputs.project.root, inputs.base, inputs.ctx
-    made, compression = list(layers), Compression(plan.compression)
+    above, compression = list(layers), Compression(plan.compression)
     if own_layers(plan):
         from hatch_docker.engines.image_files import file_layers
 
-        made += file_layers(plan, root, base, compression, ctx).values()
-    if lost := lost_annotations(plan, base):
+        above += file_layers(plan, root, base, compression, ctx).values()
+    if keys := unsupported_annotations(plan, base):
         ctx.progress.warn(
-            f"base {base.name} has Docker's media types, which do not support annotations; not set: {', '.join(lost)}; "
+            f"base {base.name} has Docker's media types, which do not support annotations; not set: {', '.join(keys)}; "
             "use a base with OCI media types, or labels"
         )
     created = created_time(plan, base, pins)
@@ -97,12 +102,12 @@ def finish(
     if plan.steps and steps is not None:
         from hatch_docker.engines.steps import step_layers
 
-        made += step_layers(plan, base, made, settings, root, compression, steps, ctx)
-    additions = [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made]
+        above += step_layers(plan, base, above, settings, root, compression, steps, ctx)
+    additions = [(layer, History(f"{HISTORY_PREFIX}{note.kind}", ", ".join(note.contents))) for layer, note in above]
     image = build_image(base.image, additions, settings, created, annotations)
     below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     *members, wheel = wheels
-    notes = (*below, *(note for _, note in made))
+    notes = (*below, *(note for _, note in above))
     left_out: dict[str, Excluded] = {}
     for kind, (files, size) in (row for tally in tallies for row in tally.items()):
         known = left_out.get(kind, Excluded(kind, 0, 0))
@@ -112,7 +117,7 @@ def finish(
 
 
 def slim_rules(plan: Plan, kind: str) -> Rules:
-    """Return the rules by which files are left out of wheels; from the project's own only symbols go."""
+    """Return the rules for leaving files out of wheels; of the project's own wheels, only debug symbols are removed."""
     slim = Rules(plan.slim.leave_out, plan.slim.locales, plan.slim.keep)
     if kind == "dependencies":
         return slim
@@ -120,24 +125,24 @@ def slim_rules(plan: Plan, kind: str) -> Rules:
 
 
 def free_layers(plan: Plan, base: Base, own: int) -> int:
-    """Return how many dependencies may have a layer each; `own` is the number of our projects.
+    """Return the number of dependencies that may have their own layer. `own`: the number of the workspace's wheels.
 
-    One layer is left for the other dependencies together.
+    One layer is reserved for the remaining dependencies.
     """
-    system = base.plan.kind != "debian" and bool(base.plan.packages)  # on Debian they are among the base's layers
-    return LAYERS - len(base.image.layers) - system - own - own_layers(plan) - len(plan.steps) - 1
+    system = base.plan.kind != "debian" and bool(base.plan.packages)  # a layer; Debian bases contain the packages
+    return MAX_LAYERS - len(base.image.layers) - system - own - own_layers(plan) - len(plan.steps) - 1
 
 
 def own_layers(plan: Plan) -> int:
-    """Return the most layers that an image has above those of wheels, and below those of steps."""
-    wanted = plan.files, plan.config.volumes, plan.ca_certificates, launch.uses_variables(plan.config.command)
-    return sum(map(bool, wanted))
+    """Return the maximum number of layers between the wheels and the steps: files, volumes, certificates, launcher."""
+    options = plan.files, plan.config.volumes, plan.ca_certificates, launch.uses_variables(plan.config.command)
+    return sum(map(bool, options))
 
 
 def checked_groups(pins: Sequence[Pin], inputs: Inputs, own: int) -> tuple[list[Pin], list[Pin]]:
-    """Return the pins with a layer each and those that share one, of an image with a layer of `own` projects each.
+    """Return the pins with their own layer and the pins that share one. `own`: see `free_layers`.
 
-    Raises as `check_pins`, and warns as `warn_of_gpu_packages`.
+    Raises the errors of `check_pins`, and prints the warning of `warn_of_gpu_packages`.
     """
     root, ctx = inputs.project.root, inputs.ctx
     check_pins(pins, inputs.target, root, ctx)
@@ -146,20 +151,21 @@ def checked_groups(pins: Sequence[Pin], inputs: Inputs, own: int) -> tuple[list[
 
 
 def group_pins(pins: Sequence[Pin], root: Path, ctx: Context, free: int) -> tuple[list[Pin], list[Pin]]:
-    """Return the pins with a layer each, large wheels and what has to be built, and the wheels that share one.
+    """Return the pins with their own layer (large wheels, and sdists to build), and the pins that share one layer.
 
-    Of more than `free` the smallest wheels go into the shared one: another dependency changes that and its own.
+    If there are more than `free` of the former, the smallest wheels go into the shared layer, so that a new dependency
+    changes at most two layers.
     """
     built = [pinned for pinned in pins if not pinned.is_wheel]
     sizes = {pinned: _size(pinned, root, ctx) for pinned in pins if pinned.is_wheel}
-    large = [pinned for pinned, size in sizes.items() if size >= OWN_LAYER]
+    large = [pinned for pinned, size in sizes.items() if size >= OWN_LAYER_SIZE]
     largest = sorted(large, key=lambda pinned: (-sizes[pinned], pinned.name))[:max(free - len(built), 0)]
     alone = {*built, *largest}
     return [pinned for pinned in pins if pinned in alone], [pinned for pinned in pins if pinned not in alone]
 
 
 def _size(pinned: Pin, root: Path, ctx: Context) -> int:
-    """Return the bytes of a wheel; where its lock does not say them, those of the file."""
+    """Return the size of a wheel in bytes; if the lock does not contain it, the wheel is fetched."""
     if pinned.size is not None:
         return pinned.size
     from hatch_docker.wheels.fetch import fetch
@@ -170,38 +176,40 @@ def _size(pinned: Pin, root: Path, ctx: Context) -> int:
 
 
 def check_pins(pins: Sequence[Pin], target: Target, root: Path, ctx: Context) -> None:
-    """Raise WheelError where the wheel of a dependency cannot run on the target; what was checked is remembered.
+    """Raise WheelError if the wheel of a dependency cannot run on the target; a successful check is cached.
 
-    A wheel whose tags say nothing of the C library is fetched, and its code is asked.
+    A wheel whose tags do not name a C library is fetched, and its compiled code is checked.
     """
     names = [pinned.filename for pinned in pins if pinned.is_wheel]
-    asked = [pinned for pinned in pins if pinned.is_wheel and lacks_libc_tag(pinned.filename)]
-    key = key_of(str(target), [*names, *(pinned.sha256 for pinned in asked)])
+    unknown = [pinned for pinned in pins if pinned.is_wheel and lacks_libc_tag(pinned.filename)]
+    key = key_of(str(target), [*names, *(pinned.sha256 for pinned in unknown)])
     if ctx.store.recall("fits", key) is not None:
         return
     for name in names:
         check_fits(name, target)
-    if asked:
+    if unknown:
         from hatch_docker.wheels.fetch import fetch
 
-        way_out = "; choose another version or base, or let the builder make the wheel out of its sdist"
-        for pinned, path in zip(asked, fetch(asked, ctx, root=root), strict=True):
-            check_library(path, pinned.filename, target, way_out)
+        advice = "; choose another version or base, or let the builder make the wheel out of its sdist"
+        for pinned, path in zip(unknown, fetch(unknown, ctx, root=root), strict=True):
+            check_library(path, pinned.filename, target, advice)
     ctx.store.remember("fits", key, True)
 
 
 def dependency_build_plan(build: BuildPlan, pinned: Pin | None = None) -> BuildPlan:
-    """Return the build of dependencies: packages and network, without the project's secrets and variables.
+    """Return the build plan of a dependency: the project's packages and network, without its secrets and variables.
 
-    For a dependency whose version comes from its commits the builder stage has git.
+    git is added for a dependency whose version is computed from its commits.
     """
     packages = tuple(sorted({*build.packages, "git"})) if pinned and pinned.needs_git else build.packages
     return BuildPlan(True, packages=packages, network=build.network, timeout=build.timeout, memory=build.memory)
 
 
 def check_contents(wheel: Path, target: Target) -> None:
-    """Raise WheelError for a file that is no wheel, and for a wheel of ours with too many files, with a file in which
-    people keep secrets, or with an extension module that was compiled for another Python, machine or C library.
+    """Check the contents of the project's or a workspace member's wheel.
+
+    Raises WheelError for a file that is not a wheel, for too many files, for a file that may contain secrets, and for
+    an extension module that was compiled for another Python, machine or C library.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -229,19 +237,19 @@ def check_contents(wheel: Path, target: Target) -> None:
 
 
 def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
-    """Raise ConfigError where entrypoint (or cmd) or the health check starts with a word that is no program.
+    """Raise ConfigError if the program of entrypoint (or cmd) or of the health check is not in the image.
 
-    Warns of a `${` that the launcher does not take for a variable, such as `${PORT-8000}`.
+    Prints a warning for a `${` that the launcher does not replace, such as `${PORT-8000}`.
     """
     for option, words in (("entrypoint", plan.config.entrypoint), ("cmd", plan.config.cmd)):
-        for word in filter(_NO_VARIABLE.search, words):
+        for word in filter(_UNSUPPORTED_VARIABLE.search, words):
             ctx.progress.warn(
                 f"tool.hatch-docker.{option}: {word!r} is not replaced: write ${{NAME}} or "
                 "${NAME:-default}, or $${ for ${ itself"
             )
     words = plan.config.entrypoint or plan.config.cmd
     option = "entrypoint" if plan.config.entrypoint else "cmd"
-    if plan.debug:  # what the debugger runs
+    if plan.debug:  # the program that the debugger runs
         words = tuple(word.removeprefix(PROGRAMS) for word in words if word.startswith(PROGRAMS))[:1]
     commands = {option: words}
     if plan.config.healthcheck:
@@ -255,58 +263,60 @@ def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Contex
 
 
 def _is_program(word: str, plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> bool:
-    """Tell whether a word is a path, or a program in the image: of wheels, `files` or the base."""
+    """Return whether a word is an absolute path, or a program in the image: of wheels, `files` or the base."""
     if word.startswith("/") or word in programs or word in ("python", "python3"):
         return True
     if not word.strip(".") or "/" in word:
         return False
-    if any(file.target in (place, f"{place}/{word}") for file in plan.files for place in PLACES):
+    if any(file.target in (place, f"{place}/{word}") for file in plan.files for place in PROGRAM_DIRECTORIES):
         return True
-    # A link of the base leads to what is there, and not to what this machine has by that name.
-    return any((path := base_tree(base, ctx) / place[1:] / word).is_symlink() or path.is_file() for place in PLACES)
+    # A symlink of the base is not followed here: its target would be looked up on this machine.
+    places = (base_tree(base, ctx) / place[1:] / word for place in PROGRAM_DIRECTORIES)
+    return any(path.is_symlink() or path.is_file() for path in places)
 
 
 def image_settings(plan: Plan, base: Base, created: int) -> Settings:
-    """Return the image's configuration (config.md): the plan's over the base's."""
+    """Return the settings of the image's configuration (config.md) that override the base's."""
     config = plan.config
     check = config.healthcheck
-    health = {  # Docker's addition to the configuration; times are in nanoseconds
+    health = {  # Docker's extension of the configuration; times in nanoseconds
         "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
         "StartPeriod": check.start_period, "StartInterval": check.start_interval, "Retries": check.retries,
     } if check else {}  # fmt: skip
     path = f"/{VENV}/bin:{base.image.env.get('PATH', DEFAULT_PATH)}"
     return Settings(
-        entrypoint=_started(config), cmd=config.cmd, env={"PATH": path, **config.env},
+        entrypoint=_entrypoint(config), cmd=config.cmd, env={"PATH": path, **config.env},
         labels=merge_labels(base_labels(base, created), config.labels), user=numeric_user(config.user, base),
         workdir=config.workdir, ports=config.ports, volumes=config.volumes, stop_signal=config.stop_signal,
         healthcheck={key: value for key, value in health.items() if value} or None,
     )  # fmt: skip
 
 
-def _started(config: ConfigPlan) -> tuple[str, ...]:
-    """Return the entry point behind what starts it: tini, and the program that fills in variables."""
+def _entrypoint(config: ConfigPlan) -> tuple[str, ...]:
+    """Return the entry point, preceded by tini and by the launcher that replaces variables, if they are used."""
     init = ("/usr/bin/tini-static", "--") if config.init else ()
-    fills = (f"{PROGRAMS}python", launch.PATH) if launch.uses_variables(config.command) else ()
-    return (*init, *fills, *config.entrypoint)
+    launcher = (f"{PROGRAMS}python", launch.PATH) if launch.uses_variables(config.command) else ()
+    return (*init, *launcher, *config.entrypoint)
 
 
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
-    """Return the annotations of the manifest (annotations.md); the user's win."""
+    """Return the annotations of the manifest (annotations.md); the user's values override others."""
     return merge_labels(base_labels(base, created), plan.config.annotations)
 
 
-def lost_annotations(plan: Plan, base: Base) -> list[str]:
-    """Return the keys of the user's annotations that the manifest cannot have: Docker's media types know none."""
+def unsupported_annotations(plan: Plan, base: Base) -> list[str]:
+    """Return the keys of the user's annotations that are lost because Docker's manifest format has no annotations."""
     if base.image.descriptor.media_type != DOCKER.manifest:
         return []
-    labels = plan.config.labels  # which say the same of the metadata
+    labels = plan.config.labels  # annotations from the metadata are labels too, so they are not lost
     return [key for key, value in plan.config.annotations.items() if labels.get(key) != value]
 
 
 def base_labels(base: Base, created: int) -> dict[str, str]:
-    """Return the pre-defined keys that are known only once the base is.
+    """Return the pre-defined keys (annotations.md) base.name, base.digest and created.
 
-    The name of a registry's base is spelt out, as the specification wants it; a layout has none but its path here.
+    The name of a registry's image is complete, as the specification requires. A layout has no name except its path on
+    this machine, which is not added.
     """
     values = {"base.digest": base.digest, "base.name": base.name, "created": rfc3339(created)}
     if base.plan.kind == "registry":
@@ -318,7 +328,10 @@ def base_labels(base: Base, created: int) -> dict[str, str]:
 
 
 def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
-    """Return the image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
+    """Return the image's creation time: the plan's, else the newest upload of its wheels, else the base's.
+
+    The current time is never used.
+    """
     if plan.created is not None:
         return plan.created
     if known := [pinned.upload_time for pinned in pins if pinned.upload_time is not None]:
@@ -330,9 +343,9 @@ def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
 
 
 def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each login of indexes, netrc, mirrors and proxies: a name, and its password or token.
+    """Yield a description and the password or token of each login of indexes, netrc, mirrors and proxies.
 
-    Raises ConfigError where the configuration of an index cannot be read.
+    Raises ConfigError if the configuration of an index cannot be read.
     """
     for host, password in netrc_passwords(environ).items():
         yield f"the password of {host} in netrc", password
@@ -353,7 +366,7 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
     indexes = read_indexes(root, environ)
     for index in (*indexes.indexes, *indexes.find_links):
         if index.login is not None:
-            # A token may stand where the user does: https://TOKEN@host
+            # A token may be in the place of the user name: https://TOKEN@host
             yield f"the login of the index {index.url}", index.login[1] or index.login[0]
 
 

@@ -1,6 +1,6 @@
-"""The root of the builder, unpacked beside everything else where a base was never used on this machine.
+"""Early start of the builder root: it is unpacked in parallel to other work if the base is new on this machine.
 
-It takes longest of all that a first build makes. A failure is left to the step that needs the root.
+Unpacking it is the longest part of a first build. A failure is ignored here: the step that needs the root reports it.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEBIAN_VERSIONS, BasePlan, Plan
 
-VERSION = "etc/debian_version"  # among the first files of a Debian image; os-release comes after /usr/bin
-LONGEST = 64  # bytes that are read of it
+VERSION = "etc/debian_version"  # one of the first files of a Debian image; os-release comes after /usr/bin
+LONGEST = 64  # bytes to read of it
 
 
 @contextlib.contextmanager
 def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Context]:
-    """Unpack the root of the builder beside the block if its base is new; yield the context of the block."""
+    """Unpack the builder root in parallel to the `with` block if the base is new; yield the context for the block."""
     base, host = plan.base.builder or plan.base, runnable_platform()
     suite = Future[str]()
 
@@ -47,42 +47,42 @@ def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Cont
             try:
                 yield replace(ctx, layer_readers=(*ctx.layer_readers, lambda _ctx, _layer: _SuiteReader(suite)))
             finally:
-                _tell(suite, "")  # the base is known
+                _set_suite(suite, "")  # the base was in the cache, or is not Debian
     else:
         yield ctx
 
 
 def _is_new(base: BasePlan, platform: Platform, plan: Plan, ctx: Context) -> bool:
-    """Tell whether this machine knows neither a Debian base nor, by a shared cache, the wheels."""
+    """Return whether a Debian base is not cached on this machine and there is no shared cache with the wheels."""
     if recall_snapshot(ctx.store, base.location, platform.architecture):
         return False
     return not recall_base(base, platform, Compression(plan.compression), ctx) and not ctx.store.load_shared()
 
 
-def _tell(suite: Future[str], found: str) -> None:
-    """Set the suite, unless another layer, perhaps in another thread, did."""
+def _set_suite(suite: Future[str], found: str) -> None:
+    """Set the suite, unless it is set already (layers are read in several threads)."""
     with contextlib.suppress(InvalidStateError):
         suite.set_result(found)
 
 
 class _SuiteReader:
-    """The reader that tells the suite of a new base as soon as its version of Debian or its os-release is unpacked.
+    """Layer reader that sets the suite of a new base as soon as debian_version or os-release is unpacked.
 
-    What comes later may say otherwise: then the root that was made is not used.
+    A later layer may contain another version: then the early root is not used.
     """
 
     def __init__(self, suite: Future[str]) -> None:
         self._suite = suite
 
     def read_entry(self, entry: Entry, stream: BinaryIO | None) -> None:
-        """Read the suite in an os-release, or the version of a stable Debian: "13.1"."""
+        """Read the suite from os-release, or from the version of a stable Debian: "13.1"."""
         if stream is None or self._suite.done():
             return
         if entry.path == VERSION:
             if found := DEBIAN_VERSIONS.get(stream.read(LONGEST).partition(b".")[0].decode(errors="replace")):
-                _tell(self._suite, found)
+                _set_suite(self._suite, found)
         elif entry.path in RELEASES:
-            _tell(self._suite, suite_of(stream.read().decode(errors="replace")))
+            _set_suite(self._suite, suite_of(stream.read().decode(errors="replace")))
 
     def store_fact(self) -> None:
-        """Do nothing: the suite is known already."""
+        """Do nothing: `read_entry` has set the suite."""

@@ -1,9 +1,9 @@
-"""The embedded engine: base, one layer a large wheel, the small wheels together, the project, its files.
+"""The embedded engine. Layers: the base, one for each large wheel, one for all small wheels, the project, its files.
 
-No daemon and no registry account. Every layer has a key made of contents; only a layer whose key is new is
-made, and nothing is fetched, compiled or compressed for the others.
+It needs no daemon. Each layer has a cache key computed from its contents; only layers with a new key are made, and
+nothing is fetched, compiled or compressed for the others.
 
-What does not need each other is done side by side:
+Independent work runs in parallel:
 
     base -- resolution -+- downloads -- layers of dependencies -+- layer of the project -- image
     builder ------------+- wheel of the project ----------------+
@@ -54,7 +54,7 @@ WORKERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The wheels of one layer, its kind in the receipt, and whether the environment's own files go with it."""
+    """The wheels of one layer. `kind`: its kind in the receipt. `venv`: add the virtual environment's own files."""
 
     kind: str
     wheels: tuple[Wheel, ...]
@@ -62,17 +62,14 @@ class Group:
 
 
 def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
-    """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
+    """Return one image for each platform of the plan; raises HatchDockerError."""
     return tuple(_build_one(plan, Platform.parse(platform), project, ctx) for platform in plan.platforms)
 
 
 def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> tuple[Base, tuple[Pin, ...], list[Group]]:
-    """Return the base of an image, its pins and the wheels of each layer.
-
-    Everything that has to be fetched or built to know them is fetched and built.
-    """
+    """Return the base of an image, its pins and the groups of wheels; fetches and builds what is necessary for that."""
     inputs, pins = _resolve(plan, platform, project, ctx)
-    own = [_own(own, inputs) for own in own_projects(plan, inputs.target, project)]
+    own = [_own_group(own, inputs) for own in own_projects(plan, inputs.target, project)]
     return inputs.base, pins, [*_dependencies(pins, inputs, ctx), *own]
 
 
@@ -81,16 +78,16 @@ def _resolve(plan: Plan, platform: Platform, project: Project, ctx: Context) -> 
     inputs = open_inputs(plan, platform, project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
-        """Return the METADATA of an sdist that only its build tells; the build is needed anyway."""
+        """Return the METADATA of an sdist by building its wheel, which the image needs anyway."""
         from hatch_docker.wheels.metadata import metadata_of
 
-        return metadata_of(_built(pinned, lambda: sdist, inputs).open())
+        return metadata_of(_build_wheel(pinned, lambda: sdist, inputs).open())
 
     return inputs, pin(plan.lock, project.root, inputs.target, ctx, metadata=metadata)
 
 
 def _dependencies(pins: Sequence[Pin], inputs: Inputs, ctx: Context) -> list[Group]:
-    """Return the wheels of each layer of dependencies; those without a wheel for the target are built."""
+    """Return the groups of the dependencies' wheels; a dependency without a wheel for the target is built."""
     inputs = replace(inputs, ctx=ctx)
     alone, small = checked_groups(pins, inputs, len(own_projects(inputs.plan, inputs.target, inputs.project)))
     return [
@@ -100,7 +97,7 @@ def _dependencies(pins: Sequence[Pin], inputs: Inputs, ctx: Context) -> list[Gro
 
 
 def _dependency(pinned: Pin, inputs: Inputs) -> Wheel:
-    """Return the wheel of a dependency; where there is none for the target, it is built in the builder stage."""
+    """Return the wheel of a dependency; if there is none for the target, it is built in the builder stage."""
 
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
@@ -110,12 +107,12 @@ def _dependency(pinned: Pin, inputs: Inputs) -> Wheel:
     rules = slim_rules(inputs.plan, "dependencies")
     if pinned.is_wheel:
         return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules, published=True)
-    wheel = _built(pinned, get, inputs)
+    wheel = _build_wheel(pinned, get, inputs)
     return Wheel(pinned.title, wheel.name, wheel.digest, wheel.open, rules)
 
 
-def _built(pinned: Pin, get: Callable[[], Path], inputs: Inputs) -> KeptFile:
-    """Return the wheel of a pinned sdist out of the builder stage."""
+def _build_wheel(pinned: Pin, get: Callable[[], Path], inputs: Inputs) -> KeptFile:
+    """Return the wheel of a pinned sdist, built in the builder stage. `get`: returns the path of the sdist."""
     from hatch_docker.wheels.builder.build import find_wheel
 
     sdist = KeptFile(pinned.filename, f"sha256:{pinned.sha256}", get, pinned.subdirectory)
@@ -135,17 +132,17 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         ours = own_projects(plan, inputs.target, project)
         if any(own.build.isolated for own in ours):
             with in_background(ctx, dependencies) as result:
-                own = [_own(own, inputs) for own in ours]
+                own = [_own_group(own, inputs) for own in ours]
                 groups, layers = result()
-        else:  # hatchling works in this process, and takes no time
-            own = [_own(own, inputs) for own in ours]
+        else:  # hatchling builds the wheel in this process, in a short time
+            own = [_own_group(own, inputs) for own in ours]
             groups, layers = dependencies(ctx)
     reused = sum(cached for _, cached in layers)
     groups, layers = [*groups, *own], layers + _layers(own, pins, site, project.root, reused=reused)
     check_records(pins, ctx, refuse=plan.wheel_records == "refuse")
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_commands(plan, inputs.base, programs, ctx)
-    made = [
+    noted_layers = [
         (layer, LayerInfo(group.kind, tuple(wheel.title for wheel in group.wheels), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)
     ]
@@ -154,17 +151,18 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     steps = None
     if plan.steps:
         from hatch_docker.engines.step_sandbox import run_in_sandbox
-        from hatch_docker.engines.steps import Steps, twin_of
+        from hatch_docker.engines.steps import Steps, host_image_of
 
-        twin = twin_of(lambda host: _build_one(plan, host, project, ctx), platform)
-        steps = Steps("embedded", run_in_sandbox, twin)
-    return finish(inputs, pins, made, notes, tallies, steps)
+        host_image = host_image_of(lambda host: _build_one(plan, host, project, ctx), platform)
+        steps = Steps("embedded", run_in_sandbox, host_image)
+    return finish(inputs, pins, noted_layers, notes, tallies, steps)
 
 
-def _own(own: OwnProject, inputs: Inputs) -> Group:
-    """Return the group of a wheel of ours: pure by hatchling in this process, else of its sdist in the builder.
+def _own_group(own: OwnProject, inputs: Inputs) -> Group:
+    """Return the group of the project's or a member's wheel, built by hatchling in this process or from its sdist.
 
-    A pure one that the builder made here fits other architectures, too.
+    For another architecture than this machine's, the builder stage builds on this machine: a pure wheel fits, a
+    compiled wheel is a BuildError.
     """
     target, ctx = inputs.target, inputs.ctx
     if own.build.isolated:
@@ -172,30 +170,30 @@ def _own(own: OwnProject, inputs: Inputs) -> Group:
 
         sdist, here = own.project.sdist(), target.builds_here
         builder = inputs if here else open_inputs(inputs.plan, host_platform(), own.project, ctx)
-        made = find_wheel(sdist, own.build, builder.base, builder.target, ctx, own.project.root)
-        if not here and not made.name.endswith(PURE):
+        file = find_wheel(sdist, own.build, builder.base, builder.target, ctx, own.project.root)
+        if not here and not file.name.endswith(PURE):
             where = inputs.base.platform
             raise BuildError(f"{sdist.name} cannot be compiled for {where} on this machine; build it there")
-        key = key_of("contents", made.digest, str(target))
+        key = key_of("contents", file.digest, str(target))
         if ctx.store.recall("fits", key) is None:
-            check_contents(made.open(), target)
+            check_contents(file.open(), target)
             ctx.store.remember("fits", key, True)
     else:
         from hatch_docker.wheels.install.compatibility import check_prebuilt
 
-        made = existing_file(own_wheel(own.project, target, ctx))
-        check_prebuilt(made.open(), target)
-        check_contents(made.open(), target)
-    wheel = Wheel(own.title, made.name, made.digest, made.open, slim_rules(inputs.plan, "project"))
+        file = existing_file(own_wheel(own.project, target, ctx))
+        check_prebuilt(file.open(), target)
+        check_contents(file.open(), target)
+    wheel = Wheel(own.title, file.name, file.digest, file.open, slim_rules(inputs.plan, "project"))
     return Group("project", (wheel,), venv=own.is_main)
 
 
 def _layers(
     groups: Sequence[Group], pins: Sequence[Pin], site: Site, root: Path, *, reused: int = 0
 ) -> list[tuple[Layer, bool]]:
-    """Return the layers of some groups in their order; missing ones are fetched together and made in parallel.
+    """Return the layer of each group, and whether it was cached. Missing layers are made in parallel.
 
-    `reused` layers beside them were there.
+    `reused`: the number of other cached layers, for the progress message.
     """
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     costly = any(layer is None and group.kind != "project" for group, layer in zip(groups, known, strict=True))
@@ -219,8 +217,8 @@ def _layers(
     ):
 
         def make(group: Group) -> tuple[Layer, bool]:
-            made = make_wheels(site, group.wheels, venv=group.venv)
-            task.advance(not made[1])
-            return made
+            layer, cached = make_wheels(site, group.wheels, venv=group.venv)
+            task.advance(not cached)
+            return layer, cached
 
         return list(pool.map(make, groups))

@@ -1,4 +1,4 @@
-"""The layers of `files` and `volumes`: files of the project that are in no wheel, and directories for volumes."""
+"""The layers of the options `files` (files copied from the project) and `volumes` (directories for volumes)."""
 
 import contextlib
 import os
@@ -37,27 +37,27 @@ HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.co
 def file_layers(
     plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
 ) -> dict[str, tuple[Layer, LayerInfo]]:
-    """Return the layers above those of wheels by their names, as far as the plan needs them."""
-    made = {}
+    """Return the layers between the wheels and the steps by their names: files, volumes, certificates, launcher."""
+    layers = {}
     if plan.files:
         layer, cached = make_files(plan.files, root, base, compression, ctx)
-        made["files"] = layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)
+        layers["files"] = layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)
     if plan.config.volumes and (volumes := make_volumes(plan, root, base, compression, ctx)):
-        made["volumes"] = volumes
+        layers["volumes"] = volumes
     if plan.ca_certificates:
-        made["certificates"] = certificates_layer(plan, root, base, compression, ctx)
+        layers["certificates"] = certificates_layer(plan, root, base, compression, ctx)
     if uses_variables(plan.config.command):
-        made["launcher"] = launcher_layer(base, compression, ctx)
-    return made
+        layers["launcher"] = launcher_layer(base, compression, ctx)
+    return layers
 
 
 def make_files(
     plans: Sequence[FilePlan], root: Path, base: Base, compression: Compression, ctx: Context
 ) -> tuple[Layer, bool]:
-    """Return the layer of some files, and whether it was there; raises ConfigError for files that cannot be copied.
+    """Return the layer of the option `files`, and whether it was cached; raises ConfigError for a wrong file or target.
 
-    A file keeps whether it can be executed, nothing else: 0755 or 0644, root's. A symbolic link stays one, if
-    it stays within what is copied. A directory that the base brought is not written again.
+    Files belong to root and have the mode 0755 if they are executable, else 0644. A symlink is kept, but it must not
+    point out of the copied directory. Directories of the base are not added to the layer.
     """
     entries = file_entries(plans, root, base)
     large = max(entries.values(), key=lambda entry: entry.size, default=None)
@@ -92,29 +92,32 @@ def make_files(
 
 
 def file_entries(plans: Sequence[FilePlan], root: Path, base: Base, option: str = OPTION) -> dict[str, Entry]:
-    """Return the entries of some files by their paths, without the directories above them.
+    """Return the entries of the files to copy by their paths, without the directories above the targets.
 
-    Of two files with one path, the last is it. `option` is named in errors.
+    Of two files with the same path, the last one is used. `option`: the option's name, for errors.
     """
     entries: dict[str, Entry] = {}
     with readable(option):
         for plan in plans:
             for entry in _entries(plan, root, base, option):
-                there = entries.get(entry.path)
-                directory = real_path(base.symlinks, entry.path) in base.directories or is_directory(there)
-                if (there or directory) and directory != is_directory(entry):
+                earlier = entries.get(entry.path)
+                directory = real_path(base.symlinks, entry.path) in base.directories or is_directory(earlier)
+                if (earlier or directory) and directory != is_directory(entry):
                     raise ConfigError(f"{option}: /{entry.path} would be a file and a directory; choose another target")
                 entries[entry.path] = entry
     return entries
 
 
 def is_directory(entry: Entry | None) -> bool:
-    """Tell whether an entry is there, and a directory."""
+    """Return whether an entry is a directory; False for None."""
     return entry is not None and entry.kind == "directory"
 
 
-def located(path: str, base: Base, option: str) -> str:
-    """Return an absolute path of the user's relative to the root, with the base's links above it followed."""
+def layer_path(path: str, base: Base, option: str) -> str:
+    """Convert an absolute path of an option to a layer's path: relative, with the base's symlinks above it resolved.
+
+    Raises ConfigError for a path that a layer cannot contain.
+    """
     try:
         parent, _, name = safe_path(path.lstrip("/")).rpartition("/")
     except ImageError as error:
@@ -128,18 +131,18 @@ def located(path: str, base: Base, option: str) -> str:
 def check_directories(
     missing: Mapping[str, str], files: Mapping[str, Entry], base: Base, option: str, ctx: Context
 ) -> None:
-    """Raise ConfigError where a directory to be made, or one above it, is something else in `files` or the base.
+    """Raise ConfigError if a directory to create, or a directory above it, is a file in `files` or in the base.
 
-    `missing` has what the user calls each.
+    `missing`: the directories to create, with their paths in the option for the message.
     """
-    ways = {path: [path, *(entry.path for entry in parent_entries([path], base.directories))] for path in missing}
-    # What the base has of a way, if anything, is its first part.
-    in_base = _files_of(base, {min(way, key=len) for way in ways.values()}, ctx)
-    for path, way in ways.items():
-        for directory in way:
-            brought = directory in files and not is_directory(files[directory])
-            if brought or directory in in_base:
-                whose = "`files`" if brought else f"base {base.name}"
+    new = {path: [path, *(entry.path for entry in parent_entries([path], base.directories))] for path in missing}
+    # Only the topmost of a path's new directories may be a file of the base: the base has nothing below a file.
+    in_base = _files_of(base, {min(paths, key=len) for paths in new.values()}, ctx)
+    for path, paths in new.items():
+        for directory in paths:
+            in_files = directory in files and not is_directory(files[directory])
+            if in_files or directory in in_base:
+                whose = "`files`" if in_files else f"base {base.name}"
                 raise ConfigError(
                     f"{option}: {missing[path]} cannot be a directory: /{directory} of {whose} is not a directory; "
                     "choose another path"
@@ -147,7 +150,7 @@ def check_directories(
 
 
 def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
-    """Return those of some paths that the base has, none of which is a directory there; the result is remembered."""
+    """Return the paths that exist in the base (none may be a directory there); the result is cached."""
     wanted = sorted(paths)
     if not wanted:
         return frozenset()
@@ -159,7 +162,7 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
 
 @contextlib.contextmanager
 def readable(option: str = OPTION) -> Iterator[None]:
-    """Turn an OSError into a ConfigError that names the file and the option."""
+    """Convert OSError into a ConfigError with the file and the option."""
     try:
         yield
     except OSError as error:
@@ -167,14 +170,14 @@ def readable(option: str = OPTION) -> Iterator[None]:
 
 
 def watched(entry: Entry, digests: Mapping[str, str], option: str = OPTION) -> Entry:
-    """Return an entry whose reading fails if the contents are no longer those of the layer's key."""
+    """Return an entry that raises ConfigError at its end if the file has changed since `digests` were computed."""
     if not isinstance(path := entry.content, Path):
         return entry
     return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digests[entry.path], option)))
 
 
 class _Watched(HashingStream):
-    """A file of the project; the read at its end fails if its contents are not those of `digest`."""
+    """A file of the project; reading its end raises ConfigError if its contents do not match `digest`."""
 
     def __init__(self, path: Path, digest: str, option: str) -> None:
         super().__init__(path.open("rb"))
@@ -191,12 +194,12 @@ class _Watched(HashingStream):
 
 def _entries(plan: FilePlan, root: Path, base: Base, option: str) -> Iterator[Entry]:
     source = root / plan.source
-    target = located(plan.target, base, option)
-    if source.is_dir():  # /bin/x is usr/bin/x on a merged /usr
+    target = layer_path(plan.target, base, option)
+    if source.is_dir():  # with a merged /usr, /bin/x is usr/bin/x
         target = real_path(base.symlinks, target)
     elif target in base.directories or f"{VENV}/".startswith(f"{target}/"):
         raise ConfigError(f"{option}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
-    # realpath and not resolve: that raises where links go round in circles
+    # Not Path.resolve, which raises an error for a cycle of symlinks.
     real, top = Path(os.path.realpath(source)), os.path.realpath(root)
     if not real.is_relative_to(top):
         raise ConfigError(f"{option}: {plan.source} is a link that leads out of the project")
@@ -229,13 +232,13 @@ def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base
             raise ConfigError(f"{option}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
         if child.name.startswith(WHITEOUT):
             raise ConfigError(f"{option}: {plan.source} holds {child.name}, a name that no layer can hold; rename it")
-        # What builds write there would be another image's, and make another one of each.
+        # Outputs of builds are skipped: with them, each build would make another image.
         if child.name in ("__pycache__", ".git") or child == root / DIST or is_output(child) or is_cache(child):
             continue
         if looks_secret(child.name):
             raise ConfigError(f"{option}: {plan.source} holds {child.name}, which looks like a secret; move it away")
         if child.is_symlink():
-            link = os.readlink(child)  # noqa: PTH115 - as it is written, not normalised
+            link = os.readlink(child)  # noqa: PTH115 - the exact text; Path normalises it
             end = os.path.normpath(source / link)
             if os.path.isabs(link) or not Path(end).is_relative_to(source):  # noqa: PTH117
                 raise ConfigError(
@@ -253,18 +256,18 @@ def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base
 def make_volumes(
     plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
 ) -> tuple[Layer, LayerInfo] | None:
-    """Return the layer of the volumes' directories that are in no other, and its note; None if all are there.
+    """Return the layer of the directories for `volumes`, with its note; None if all of them exist already.
 
-    Each is 0755 and belongs to the image's user, missing ones above it to root. What the base or `files` brought stays
-    as it is. Raises ConfigError where one of them has a file in the way.
+    A new directory has the mode 0755 and belongs to the image's user; new directories above it belong to root.
+    Directories of the base or of `files` stay unchanged. Raises ConfigError if a file has the path of a directory.
     """
     files = file_entries(plan.files, root, base)
     missing = _missing_volumes(plan, files, base, ctx)
     if not missing:
         return None
     uid, gid = owner(plan.config.user, base)
-    there = {entry.path for entry in (*files.values(), *parent_entries(files)) if entry.kind == "directory"}
-    entries = {entry.path: entry for entry in parent_entries(missing, base.directories | there)}
+    existing = {entry.path for entry in (*files.values(), *parent_entries(files)) if entry.kind == "directory"}
+    entries = {entry.path: entry for entry in parent_entries(missing, base.directories | existing)}
     entries |= {path: Entry(path, "directory", 0o755, SOURCE_DATE, uid=uid, gid=gid) for path in missing}
     ordered = [entries[path] for path in sorted(entries)]
     key = volumes_layer_key(ordered)
@@ -273,7 +276,7 @@ def make_volumes(
 
 
 def owner(user: str, base: Base) -> tuple[int, int]:
-    """Return the numbers of a user and its group; a missing group is that of the base's passwd, else 0."""
+    """Return the UID and GID of a user; without a group, the GID is taken from the base's passwd, else it is 0."""
     name, _, group = numeric_user(user, base).partition(":")
     uid = int(name)
     groups = (gid for _, (number, gid) in sorted(base.users.items()) if number == uid)
@@ -281,10 +284,10 @@ def owner(user: str, base: Base) -> tuple[int, int]:
 
 
 def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Context) -> dict[str, str]:
-    """Return the directories to be made, relative to the root, and their names in the option."""
+    """Return the directories to create: path in the layer to path in the option."""
     missing: dict[str, str] = {}
     for volume in plan.config.volumes:
-        path = located(volume, base, VOLUMES)
+        path = layer_path(volume, base, VOLUMES)
         if path in base.symlinks:
             ctx.progress.warn(
                 f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays a link; use "

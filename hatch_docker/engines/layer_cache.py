@@ -1,33 +1,32 @@
-"""Cache of layers. The key of a layer is a hash of everything that decides its bytes: a known key is a known digest.
+"""Cache of layers. A layer's key is a hash of everything that determines its bytes: equal keys mean equal layers.
 
-Keys are made of contents, never of paths or times. `layer_by_key` adds the compression to each of them; the keys of a
-Debian base hold it already.
+Keys contain digests and options, but no times and no paths of this machine. `layer_by_key` adds the compression to each
+key; the keys of a Debian base contain it already.
 
-    layer                     key                   what enters it
-    wheels                    wheels_layer_key      Python's version; the base's layers where its Python is not Debian's
-                                                    (it makes the .pyc); the environment's directory, and the path of
-                                                    the interpreter if the environment's own files are in the layer; of
-                                                    each wheel its digest, and the rules by which files are left out;
-                                                    "sources only" if nothing can make the .pyc
-    wheels out of a stage     stage_tree_key        the same, but of wheels that the stage builds the sdist's contents,
-                                                    the digests of its build requirements, the compiler's key, and
-                                                    variables, arguments, secrets' names, network and SSH of the build
-    `runtime.packages`, apt   packages_layer_key    the base's layers; the digests of the .debs, or the names where apt
-                                                    of the base finds the packages
-    `files`                   files_layer_key       path, kind, mode, link and digest of every entry
-    a step                    step_layer_key        the layers below: of base, wheels, files, and steps before it;
-                                                    command, outputs, variables, secrets' names, network, user,
-                                                    working directory, engine; path, kind, mode and digest of
-                                                    every input
-    `volumes`                 volumes_layer_key     path, mode, user and group of every directory
-    compiler, for a builder   compiler_layer_key    the name of its tree in the store, a key of its packages
-    Debian base               `bases.debian.base`   the digests of its packages; `debian.slim`; whether .pyc are in it
+    layer                     key                   inputs of the key
+    wheels                    wheels_layer_key      Python's version; the base's layers, unless its Python is Debian's
+                                                    (the Python makes the .pyc files); the environment's directory, and
+                                                    the interpreter's path if the environment's own files are in the
+                                                    layer; for each wheel its digest and the rules for leaving files
+                                                    out; "sources only" if there are no .pyc files
+    wheels, by BuildKit       stage_tree_key        the same, but for wheels that the stage builds: the sdist's content,
+                                                    the digests of its build requirements, the compiler's key, and the
+                                                    build's variables, arguments, secrets' names, network and SSH
+    `runtime.packages`, apt   packages_layer_key    the base's layers; the digests of the .deb files, or the names if
+                                                    the base's own apt chooses the packages
+    `files`                   files_layer_key       path, kind, mode, link target and digest of each entry
+    a step                    step_layer_key        the layers below (base, wheels, files, earlier steps); command,
+                                                    outputs, variables, secrets' names, network, user, working
+                                                    directory, engine; path, kind, mode and digest of each input
+    `volumes`                 volumes_layer_key     path, mode, user and group of each directory
+    compiler, for a builder   compiler_layer_key    the name of its tree in the store, which is a key of its packages
+    Debian base               `bases.debian.base`   the digests of its packages; `debian.slim`; whether it has .pyc
     `runtime.packages`, .deb  `bases.debian.base`   the layer below; the digests of the packages; whether BusyBox is
                                                     its shell
     base from a registry      none                  its own digest
 
-Facts about wheels (files, programs, modules without .pyc) are remembered under `wheel_facts_key` and `programs_key`.
-Raise a recipe's number when the same inputs give other bytes from now on.
+Facts about wheels (files, programs, modules without .pyc) are stored under `wheel_facts_key` and `programs_key`. Raise
+a recipe's number if the same inputs give other bytes from now on.
 """
 
 import contextlib
@@ -51,17 +50,20 @@ from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import Rules
 
 KIND = "layer"
-SEARCHED = "layer-searched"  # secrets that a layer was searched for, by its digest and the key of the marks
+SEARCHED = "layer-searched"  # the secrets that a layer was searched for, by its digest and the key of the marks
 WHEELS_RECIPE = STAGE_RECIPE = PACKAGES_RECIPE = FILES_RECIPE = VOLUMES_RECIPE = STEP_RECIPE = 1
 
 
 def wheels_layer_key(base: Base, venv: VenvTarget, identities: Sequence[object], *, own_files: bool) -> str:
-    """Return the key of a layer of wheels; `identities` are theirs, `own_files` are the environment's."""
+    """Return the key of a layer of wheels.
+
+    `identities`: `Wheel.identity` of each wheel. `own_files`: the layer has the virtual environment's own files.
+    """
     return key_of("wheels", WHEELS_RECIPE, *_environment(base, venv, own_files=own_files), identities)
 
 
 def stage_tree_key(base: Base, venv: VenvTarget, inputs: Sequence[object], *, own_files: bool) -> str:
-    """Return the key of a layer of wheels that a stage of the Dockerfile installs; `inputs` decide the wheels."""
+    """Return the key of a layer of wheels that a stage of the Dockerfile installs. `inputs`: see `CopyStep.key`."""
     return key_of("stage", STAGE_RECIPE, *_environment(base, venv, own_files=own_files), inputs)
 
 
@@ -70,24 +72,24 @@ def _environment(base: Base, venv: VenvTarget, *, own_files: bool) -> tuple[str,
     return base.interpreter.build, base.interpreter_trust_key, venv.root, home
 
 
-def with_packages_key(base: Base, packages: Sequence[str], *, given: bool) -> str:
-    """Return the key of a base with packages: their digests if they are `given`, else their names."""
+def with_packages_key(base: Base, packages: Sequence[str], *, digests: bool) -> str:
+    """Return the key of a base with Debian packages. `packages`: their digests if `digests` is true, else names."""
     diff_ids = [layer.diff_id for layer in base.image.layers]
-    return key_of("debs", PACKAGES_RECIPE, diff_ids, not given, packages)
+    return key_of("debs", PACKAGES_RECIPE, diff_ids, not digests, packages)
 
 
 def packages_layer_key(with_packages: str) -> str:
-    """Return the key of the layer of `runtime.packages`, of the base's key with them."""
+    """Return the key of the layer of `runtime.packages`. `with_packages`: see `with_packages_key`."""
     return key_of("system", STAGE_RECIPE, with_packages)
 
 
 def compiler_layer_key(tree: str) -> str:
-    """Return the key of the layer of a builder root, of its tree's name in the store."""
+    """Return the key of the layer of a builder root. `tree`: the name of its tree in the store."""
     return key_of("builder image", STAGE_RECIPE, tree)
 
 
 def files_layer_key(entries: Iterable[Entry], digests: Mapping[str, str]) -> str:
-    """Return the key of the layer of `files`; `digests` are those of their contents, by path."""
+    """Return the key of the layer of `files`. `digests`: the digests of the files' contents by path."""
     return key_of("files", FILES_RECIPE, _rows(entries, digests))
 
 
@@ -99,7 +101,7 @@ def step_layer_key(
     below: Iterable[Layer], step: StepPlan, env: Mapping[str, str], user: Sequence[int], workdir: str,
     inputs: Iterable[Entry], digests: Mapping[str, str],
 ) -> str:  # fmt: skip
-    """Return the key of the layer of a step above some layers; `digests` are those of its inputs, by path."""
+    """Return the key of the layer of a step on the layers `below`. `digests`: of the inputs' contents by path."""
     settings = [step.command, step.outputs, dict(env), sorted(step.secrets), step.network, user, workdir]
     return key_of("step", STEP_RECIPE, [layer.diff_id for layer in below], settings, _rows(inputs, digests))
 
@@ -110,17 +112,18 @@ def volumes_layer_key(entries: Iterable[Entry]) -> str:
 
 
 def wheel_facts_key(venv: VenvTarget, digest: str, rules: Rules) -> str:
-    """Return the key of what is remembered of a wheel, as it is installed by some rules."""
+    """Return the key of the facts about a wheel that is installed with `rules`."""
     return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.name, digest, *(rules if rules.leave_out else ()))
 
 
 def programs_key(venv: VenvTarget, identities: Sequence[object]) -> str:
-    """Return the key of the names of the programs that some wheels bring."""
+    """Return the key of the names of the wheels' programs."""
     return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.name, identities)
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
-    """Return the layer remembered under a key, if the store still has its bytes or the build may do without them."""
+    """Return the cached layer of a key; None unless its bytes are in the store, obtainable or not needed (`ctx.lazy`).
+    """
     fact = ctx.store.recall(KIND, _full(key, compression))
     if fact is None or not (ctx.store.has(fact["digest"]) or ctx.lazy or ctx.store.is_available(fact["digest"])):
         return None
@@ -130,10 +133,10 @@ def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | No
 def layer_by_key(
     key: str, compression: Compression, ctx: Context, make: Callable[[], Iterable[Entry]], *, title: str = ""
 ) -> tuple[Layer, bool]:
-    """Return the layer remembered under a key, else one made of `make()`'s entries, and whether it was remembered.
+    """Return the cached layer of a key, else a new layer of the entries that `make` returns, and whether it was cached.
 
-    `key` stands for the entries' contents; `title` is shown while the layer is made. Two builds that want the same
-    layer at once make it once. Raises SecretError, and does not keep the layer, if it holds a secret of the build.
+    `title`: shown while the layer is made. If two builds need the same layer at the same time, one of them makes it.
+    Raises SecretError, and does not store the layer, if it contains a secret of the build.
     """
     if found := recall_layer(key, compression, ctx):
         return found, True
@@ -151,10 +154,10 @@ def layer_by_key(
 
 
 def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = ()) -> None:
-    """Search layers for secrets that they were not searched for when they were made.
+    """Search layers for the secrets that they have not been searched for yet.
 
-    `new` are the digests of layers that were searched just now, when they were made. Raises SecretError for a layer
-    that holds a secret, and removes it from the store.
+    `new`: the digests of layers that this build has made, and searched at that time. Raises SecretError for a layer
+    that contains a secret, and removes the layer from the store.
     """
     sought = ctx.secrets.search_terms
     for layer in layers:
@@ -162,7 +165,7 @@ def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = 
         key = key_of(digest, fingerprint())
         searched = set(ctx.store.recall(SEARCHED, key) or ())
         if sought <= searched or (ctx.lazy and not ctx.store.has(digest)):
-            continue  # it is made again where it is needed
+            continue  # not in the store: the layer is made again, and searched, if its bytes are needed
         if digest not in new:
             try:
                 _search(layer, ctx)
@@ -186,7 +189,7 @@ def _search(layer: Layer, ctx: Context) -> None:
 
 
 def layer_title(titles: Sequence[str]) -> str:
-    """Return the title shown while the layer of some packages is made."""
+    """Return the title for the progress display of a layer of packages."""
     return f"layer of {abbreviate(titles)}"
 
 
@@ -195,7 +198,7 @@ def _full(key: str, compression: Compression) -> str:
 
 
 def _layer(fact: dict[str, Any], compression: Compression, ctx: Context) -> Layer:
-    """Return the layer that a remembered LayerFacts describes; its bytes are in the store."""
+    """Return the layer for stored LayerFacts; its bytes are read from the store."""
     digest = fact["digest"]
     descriptor = Descriptor(OCI.layer_type(compression.name), digest, fact["size"])
     return Layer(descriptor, fact["diff_id"], fact["unpacked_size"], lambda: ctx.store.open(digest))

@@ -1,4 +1,4 @@
-"""Values that engines share: the image that was built, what its layers hold, and the engine as a function."""
+"""Values of all engines: the inputs of an image, the built image with notes about its layers, and the type Engine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.target import Pin, Target
 
-OURS = "hatch-docker "
-"""The start of the history (config.md) of a layer that hatch-docker makes, before its kind."""
+HISTORY_PREFIX = "hatch-docker "
+"""The start of `created_by` in the history (config.md) of a layer of hatch-docker; the layer's kind follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The inputs of one image: its plan and project, its base, and the target that wheels must fit."""
+    """The inputs of one image: its plan, its project, its base, and the target for which wheels are chosen."""
 
     plan: Plan
     project: Project
@@ -28,16 +28,16 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """A layer in the receipt; `kind` is base, system, dependencies, project, files or step."""
+    """A layer in the receipt. `kind`: base, system, dependencies, project, files or step."""
 
     kind: str
     contents: tuple[str, ...]                 # "numpy 2.4.0", "libc6 2.41-12"
-    cached: bool                              # nothing had to be made
+    cached: bool                              # the layer was not made by this build
 
 
 @dataclass(frozen=True, slots=True)
 class WheelInfo:
-    """The project's wheel that is in the image; `sha256` is hexadecimal, of the file."""
+    """A wheel of the project or a workspace member in the image. `sha256`: of the file, hexadecimal."""
 
     filename: FileName
     sha256: Line
@@ -45,7 +45,7 @@ class WheelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Files of wheels that the image does not have: their kind (`wheels.install.slim`), number, and bytes."""
+    """Files that were left out of wheels: their kind (`wheels.install.slim`), their number and their size in bytes."""
 
     kind: Line
     files: int
@@ -54,11 +54,11 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """An image, one note a layer, its base, and the project's wheel in it where that is known.
+    """A built image, with a note for each layer.
 
-    `pins` are the files that its dependencies were installed from, or built of; `origin` is the digest of the image
-    that all but the base was taken from, "" where it was made of the project. `members` are the wheels of the workspace
-    that it depends on.
+    `wheel`: the project's wheel in it, None if it is not known. `pins`: the wheels and sdists of its dependencies.
+    `origin`: for a rebased image, the digest of the image whose layers were kept, else "". `members`: the wheels of
+    workspace members.
     """
 
     image: Image
@@ -77,4 +77,4 @@ class BuiltImage:
 
 
 Engine = Callable[[Plan, Project, Context], tuple[BuiltImage, ...]]
-"""Function that makes one image a platform of the plan, in the plan's order."""
+"""Function that builds one image for each platform of the plan, in the plan's order."""

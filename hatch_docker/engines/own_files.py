@@ -1,4 +1,4 @@
-"""Layers of files that hatch-docker writes itself: the certificates that programs trust, and the launcher."""
+"""Layers of files that hatch-docker writes itself: the trusted CA certificates, and the launcher."""
 
 import re
 import ssl
@@ -22,7 +22,7 @@ from hatch_docker.oci.tar import parent_entries
 from hatch_docker.plan.model import CA_BUNDLE, Plan
 
 OPTION = "tool.hatch-docker.ca-certificates"
-# The files with all public certificates: of Debian and Alpine, of Red Hat, of SUSE.
+# The files with the public CA certificates: in Debian and Alpine, in Red Hat, in SUSE.
 BUNDLES = (CA_BUNDLE[1:], "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "var/lib/ca-certificates/ca-bundle.pem")
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -30,17 +30,17 @@ _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE---
 def certificates_layer(
     plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
 ) -> tuple[Layer, LayerInfo]:
-    """Return the layer of the base's certificates with those of `ca-certificates` behind them.
+    """Return the layer of the base's CA certificates, with the certificates of `ca-certificates` appended.
 
-    Raises ConfigError for files without certificates, and BaseImageError or ConfigError for a base without any.
+    Raises ConfigError for a file without certificates, and BaseImageError or ConfigError for a base without any.
     """
-    found = [(path, text) for path in plan.ca_certificates for text in _read(root, path)]
+    found = [(path, text) for path in plan.ca_certificates for text in _read_certificates(root, path)]
     for path, text in found:
-        if end := _expired(text):
+        if end := _expiry(text):
             ctx.progress.warn(f"{OPTION}: {path} has a certificate that expired on {end}; replace it with the new one")
     own = "".join(f"{text}\n" for _, text in found)
     key = key_of("certificates", 1, [layer.diff_id for layer in base.image.layers])
-    public: dict[str, str] = ctx.store.recall_or_make("base", key, lambda: _public(base, ctx))
+    public: dict[str, str] = ctx.store.recall_or_make("base", key, lambda: _read_bundles(base, ctx))
     if not public:
         places = " or ".join(f"/{path}" for path in BUNDLES)
         raise ConfigError(
@@ -48,13 +48,13 @@ def certificates_layer(
             "has them"
         )
     contents = {path: text.rstrip("\n") + "\n" + own for path, text in public.items()}
-    directory, _, name = CA_BUNDLE[1:].rpartition("/")  # where the variables lead to
+    directory, _, name = CA_BUNDLE[1:].rpartition("/")  # SSL_CERT_FILE and REQUESTS_CA_BUNDLE contain this path
     contents.setdefault(f"{real_path(base.symlinks, directory)}/{name}", next(iter(contents.values())))
     return _layer({path: text.encode() for path, text in contents.items()}, base, compression, ctx)
 
 
 def launcher_layer(base: Base, compression: Compression, ctx: Context) -> tuple[Layer, LayerInfo]:
-    """Return the layer of the program that fills variables into the command."""
+    """Return the layer of `launch`, the program that replaces variables in the command."""
     return _layer({launch.PATH[1:]: Path(launch.__file__).read_bytes()}, base, compression, ctx)
 
 
@@ -67,24 +67,24 @@ def _layer(contents: dict[str, bytes], base: Base, compression: Compression, ctx
     return layer, LayerInfo("files", tuple(f"/{path}" for path in contents), cached)
 
 
-def _public(base: Base, ctx: Context) -> dict[str, str]:
-    """Return the certificates of a base, by the paths of its files of them; links to these stay links."""
-    tree = base_tree(base, ctx).resolve()  # the cache may lie behind a link
+def _read_bundles(base: Base, ctx: Context) -> dict[str, str]:
+    """Return the CA bundles of a base: path to text. A bundle that is a symlink is not included."""
+    tree = base_tree(base, ctx).resolve()  # the cache's path may contain a symlink
     places = [tree / path for path in BUNDLES]
     found = [path for path in places if path.is_file() and path.resolve() == path]
     return {str(path.relative_to(tree)): path.read_text("utf-8", "replace") for path in found}
 
 
-def _expired(certificate: str) -> str:
-    """Return when a certificate of an authority expired, "" if it has not."""
+def _expiry(certificate: str) -> str:
+    """Return the date when a CA certificate expired, "" if it is still valid."""
     store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     store.load_verify_locations(cadata=certificate)
-    ends = [str(known["notAfter"]) for known in store.get_ca_certs()]  # no more than one
+    ends = [str(known["notAfter"]) for known in store.get_ca_certs()]  # at most one
     return next((end for end in ends if ssl.cert_time_to_seconds(end) < time.time()), "")
 
 
-def _read(root: Path, name: str) -> list[str]:
-    """Return the certificates of a file of the project."""
+def _read_certificates(root: Path, name: str) -> list[str]:
+    """Return the PEM certificates in a file of the project; raises ConfigError."""
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ConfigError(f"{OPTION}: {name} is a link that leads out of the project")

@@ -1,7 +1,7 @@
-"""Our wheels: of the workspace's members that the project depends on, and of the project itself, the last.
+"""Own wheels of an image: those of the workspace members that the project depends on, then the project's.
 
-A pure one is made by the hatchling that runs, or by the very one that the project's lock has: hatchling writes its
-version into each wheel, so another one makes another image of the same sources.
+Without a builder stage, a wheel is built by the running hatchling or, with an image lock, by the locked version:
+hatchling writes its version into each wheel, so another version would change the image.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PURE = "-none-any.whl"
 
 @dataclass(frozen=True, slots=True)
 class OwnProject:
-    """A project whose wheel is made of its sources; `is_main` is the one that the image is of."""
+    """A project whose wheel is built from its sources. `is_main`: it is the image's project, not a member."""
 
     title: str                                # "my_app 1.0", for receipt and history
     build: BuildPlan
@@ -29,7 +29,7 @@ class OwnProject:
 
 
 def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProject]:
-    """Return the projects whose wheels go into an image for a target, in the order of their layers."""
+    """Return the projects whose own wheels are installed in the image for a target, in the order of their layers."""
     found = []
     for member in plan.members:
         from packaging.markers import Marker
@@ -41,7 +41,8 @@ def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProjec
 
 
 def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
-    """Return the wheel of a project without a builder stage; raises BuildError if the lock's hatchling cannot run."""
+    """Return the wheel of a project that needs no builder stage; raises BuildError if the locked hatchling cannot run.
+    """
     if project.wheels:
         return fitting_wheel(project.wheels, target)
     requires = project.requires() if ctx.image_lock is not None else ()
@@ -50,7 +51,7 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
 
     pins = pin_requirements(requires, project.root, target, ctx)
     note_used(pins, ctx)
-    differing = [pinned for pinned in pins if _here(pinned.name) != pinned.version]
+    differing = [pinned for pinned in pins if _installed_version(pinned.name) != pinned.version]
     if project.wheel_with is None:
         raise BuildError(
             "the project's wheel is made on this machine, with the versions installed here and not those of the lock: "
@@ -59,13 +60,15 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     if not differing:
         return project.wheel()
     name = differing[0].name
+    here = _installed_version(name)
     ctx.progress.detail(
-        f"{name} is {_here(name)} here and {differing[0].version} in the lock; the build uses the version of the lock"
+        f"{name} is {here} here and {differing[0].version} in the lock; the build uses the version of the lock"
     )
     for pinned in pins:
         if not pinned.filename.endswith(PURE):
+            here = _installed_version(pinned.name)
             raise BuildError(
-                f"build requirement {pinned.name} is {_here(pinned.name)} here and {pinned.version} in the lock, and "
+                f"build requirement {pinned.name} is {here} here and {pinned.version} in the lock, and "
                 'it is compiled: install that version here, or set isolated = "always" in [tool.hatch-docker.build]'
             )
     from hatch_docker.wheels.builder.environment import install_pure
@@ -73,7 +76,7 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     return project.wheel_with(install_pure(pins, project.root, ctx), ctx.environ)
 
 
-def _here(name: str) -> str:
+def _installed_version(name: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,7 +1,7 @@
-"""An image on a newer base: the layers above the old one are kept byte for byte, and nothing is built.
+"""The rebase engine: it puts the layers of a finished image on a newer base, unchanged, and builds nothing.
 
-An engine like the others, of a finished image instead of sources. What the image says of itself (entry point, labels,
-time) stays, but for what it had from the old base: that follows the new one.
+The image's configuration (entry point, labels, time) is kept, except for values that came from the old base: these are
+taken from the new base.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.core.streams import HashingStream, drain
-from hatch_docker.engines.common import base_labels, located
-from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
+from hatch_docker.engines.common import base_labels, with_absolute_paths
+from hatch_docker.engines.model import HISTORY_PREFIX, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
 from hatch_docker.engines.own_files import certificates_layer
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
@@ -29,12 +29,12 @@ from hatch_docker.plan.model import CA_BUNDLE, DEFAULT_PATH, VENV, Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.model import Project
 
-DEBIAN = "hatch-docker: debian:"  # what the history of the layers of a Debian base begins with
+DEBIAN = "hatch-docker: debian:"  # the start of `created_by` in the history of a Debian base's layers
 
 
 @dataclass(frozen=True, slots=True)
 class OldBase:
-    """The base that an image stands on: name and digest by the labels, configuration, number of layers."""
+    """The base of an existing image: name and digest from the labels, its configuration and its number of layers."""
 
     name: str
     digest: str
@@ -48,7 +48,7 @@ def rebase(
 ) -> Engine:
     """Return the engine that puts the images of `item` on the base of a plan.
 
-    `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
+    `wheel`: the project's wheel in it, if known. `left_out`: returns the files that were left out of an image's wheels.
     """
 
     def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
@@ -63,25 +63,25 @@ def rebase(
 def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltImage:
     """Return the image on the new base.
 
-    Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
-    hatch-docker did not make, and RegistryError where the old base's settings cannot be read.
+    Raises BaseImageError if the wheels do not fit the new base, ImageError for an image that hatch-docker did not make,
+    and RegistryError if the old base's settings cannot be read.
     """
     old = old_base(image, ctx)
-    alone = replace(located(plan.base, project.root), builder=None)
-    base = open_base(alone, image.platform, ctx, compression=Compression(plan.compression))
+    base_plan = replace(with_absolute_paths(plan.base, project.root), builder=None)
+    base = open_base(base_plan, image.platform, ctx, compression=Compression(plan.compression))
     config = canonical_json({**image.config_json, "config": old.config.get("config")})
     below = replace(image, config=config, layers=image.layers[: old.layers])
     _check_fits(read_facts(below, old.name, ctx), old, base)
-    _warn_of_older(str(old.config.get("created", "")), str(base.image.config_json.get("created", "")), base.name, ctx)
+    _warn_if_older(str(old.config.get("created", "")), str(base.image.config_json.get("created", "")), base.name, ctx)
     history = [line for line in image.config_json["history"] if not line.get("empty_layer")][old.layers :]
-    layers = [_kept(layer, ctx) for layer in image.layers[old.layers :]]
-    if plan.ca_certificates:  # they are in one file with those of the base
+    layers = [_store_layer(layer, ctx) for layer in image.layers[old.layers :]]
+    if plan.ca_certificates:  # this layer contains the base's certificates too, so it is made again
         trusted, _ = certificates_layer(plan, project.root, base, Compression(plan.compression), ctx)
         layers = [
             trusted if CA_BUNDLE in line.get("comment", "").split(", ") else layer
             for layer, line in zip(layers, history, strict=True)
         ]
-    # The new base's time where the image's was the old base's, as no commit or wheel had a date.
+    # If the image's time was the old base's (no commit and no wheel had a date), take the new base's time.
     time = image.config_json.get("created")
     time = base.image.config_json.get("created", time) if time == old.config.get("created") else time
     try:
@@ -89,40 +89,41 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
     except ValueError:
         raise ImageError(f"{image.digest} has an invalid creation time: {str(time)[:40]!r}; build again") from None
     lines = (History(line["created_by"], line.get("comment", "")) for line in history)
-    annotations = _renewed(image.manifest_json.get("annotations") or {}, base, created)
+    annotations = _with_base_labels(image.manifest_json.get("annotations") or {}, base, created)
     additions = list(zip(layers, lines, strict=True))
     rebased = build_image(base.image, additions, _settings(image, old, base, created), created, annotations)
     notes = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     for line in history:
-        kind = str(line["created_by"]).removeprefix(OURS)
+        kind = str(line["created_by"]).removeprefix(HISTORY_PREFIX)
         notes.append(LayerInfo(kind, tuple(line.get("comment", "").split(", ")), cached=True))
     return BuiltImage(rebased, base, tuple(notes), origin=image.digest)
 
 
-def _warn_of_older(was: str, now: str, name: str, ctx: Context) -> None:
-    """Warn where the new base was made before the old one, by RFC 3339's times: mended holes may come back."""
+def _warn_if_older(old: str, new: str, name: str, ctx: Context) -> None:
+    """Print a warning if the new base's time (RFC 3339) is before the old base's: it may lack security fixes."""
     try:
-        older = datetime.fromisoformat(now) < datetime.fromisoformat(was)
+        older = datetime.fromisoformat(new) < datetime.fromisoformat(old)
     except (ValueError, TypeError):  # a base without a time, or without a time zone
         return
     if older:
-        ctx.progress.warn(f"the base {name}, made {now}, is older than the one that the image has, made {was}")
+        ctx.progress.warn(f"the base {name}, made {new}, is older than the one that the image has, made {old}")
 
 
-def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:
-    """Return labels or annotations with the facts of the new base."""
+def _with_base_labels(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:
+    """Return labels or annotations with the values of the new base (`base_labels`)."""
     own = {key: value for key, value in labels.items() if not key.startswith(PREFIX + "base.")}
     return {**own, **base_labels(base, created)}
 
 
 def old_base(image: Image, ctx: Context) -> OldBase:
-    """Return the base of an image of ours; raises ImageError as `_rebase` does."""
+    """Return the base of an image that hatch-docker made; raises ImageError and RegistryError like `_rebase`."""
     config = image.config_json
     labels = image.settings.get("Labels") or {}
     name, digest = labels.get(PREFIX + "base.name", ""), labels.get(PREFIX + "base.digest", "")
     lines = [line for line in config.get("history") or [] if not line.get("empty_layer")]
     makers = [str(line.get("created_by", "")) for line in lines]
-    if not digest or len(makers) != len(image.layers) or not any(maker.startswith(OURS) for maker in makers):
+    own = any(maker.startswith(HISTORY_PREFIX) for maker in makers)
+    if not digest or len(makers) != len(image.layers) or not own:
         raise ImageError(f"{image.digest} was not made by hatch-docker: it does not name its base")
     if name.startswith("debian:"):
         from hatch_docker.bases.debian.base import ENV
@@ -131,18 +132,18 @@ def old_base(image: Image, ctx: Context) -> OldBase:
         fits = all(maker.startswith(DEBIAN) for maker in makers[:count])
         config = {"config": {"Env": [f"{variable}={value}" for variable, value in sorted(ENV.items())]}}
     else:
-        found = _opened(name, digest, image, ctx)
+        found = _pull_old_base(name, digest, image, ctx)
         where, count, config = f"{name}@{digest}", len(found.layers), found.config_json
         fits = [layer.diff_id for layer in found.layers] == [layer.diff_id for layer in image.layers[:count]]
-    if not fits or not all(maker.startswith(OURS) for maker in makers[count:]):
+    if not fits or not all(maker.startswith(HISTORY_PREFIX) for maker in makers[count:]):
         raise ImageError(
             f"{image.digest} names the base {where}, and its layers are not those of that base; build again"
         )
     return OldBase(name, digest, config, count)
 
 
-def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
-    """Return the old base as its registry, or the cache, has it: the configuration, no layer."""
+def _pull_old_base(name: str, digest: str, image: Image, ctx: Context) -> Image:
+    """Return the old base from its registry or the cache; only the configuration is fetched, no layer."""
     if not name:
         raise ImageError(
             f"{image.digest} has the base {digest}, but not where it is (a layout on the machine that built it?), so "
@@ -151,11 +152,12 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
     try:
         return pull(Remote(ctx.client, ctx.environ), parse_reference(name).pinned(digest), image.platform, ctx.store)
     except RegistryError as error:
-        lost = "the old base cannot be read, so the settings that the image has from it are not known; build again"
-        raise error.with_message(f"{lost}: {error}") from error
+        reason = "the old base cannot be read, so the settings that the image has from it are not known; build again"
+        raise error.with_message(f"{reason}: {error}") from error
 
 
 def _check_fits(old: Facts, was: OldBase, base: Base) -> None:
+    """Raise BaseImageError if the interpreter or the C library of the new base does not fit the image's wheels."""
     former, other = old.interpreter, base.interpreter
     if (former.name, former.path) != (other.name, other.path):
         raise BaseImageError(
@@ -173,8 +175,8 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def _kept(layer: Layer, ctx: Context) -> Layer:
-    """Return a checked layer with its bytes in the store, because its archive may be about to be replaced."""
+def _store_layer(layer: Layer, ctx: Context) -> Layer:
+    """Copy a layer to the store and check its diff-id: this build may replace the archive that contains the layer."""
     digest = layer.descriptor.digest
     if not ctx.store.has(digest):
         with ctx.store.writer() as writer:
@@ -190,32 +192,35 @@ def _kept(layer: Layer, ctx: Context) -> Layer:
 
 
 def _settings(image: Image, old: OldBase, base: Base, created: int) -> Settings:
-    """Return the settings of the image that are not the old base's."""
-    mine, theirs = (dict(config.get("config") or {}) for config in (image.config_json, old.config))
-    # Entry point and command go together: an image that sets one of them drops both of its base.
-    same = all(mine.get(name) == theirs.get(name) for name in ("Entrypoint", "Cmd"))
-    own = _own(mine, theirs)
+    """Return the image's settings that differ from the old base's."""
+    image_config, base_config = (dict(config.get("config") or {}) for config in (image.config_json, old.config))
+    # An image that sets one of entry point and command replaces both of its base.
+    same = all(image_config.get(name) == base_config.get(name) for name in ("Entrypoint", "Cmd"))
+    own = _difference(image_config, base_config)
+    ports, volumes, labels = (
+        _difference(image_config.get(name), base_config.get(name)) for name in ("ExposedPorts", "Volumes", "Labels")
+    )
     return Settings(
-        entrypoint=() if same else tuple(mine.get("Entrypoint") or ()),
-        cmd=() if same else tuple(mine.get("Cmd") or ()),
-        env=_environment(mine.get("Env") or [], theirs.get("Env") or [], base),
-        labels=_renewed(_own(mine.get("Labels"), theirs.get("Labels")), base, created),
+        entrypoint=() if same else tuple(image_config.get("Entrypoint") or ()),
+        cmd=() if same else tuple(image_config.get("Cmd") or ()),
+        env=_environment(image_config.get("Env") or [], base_config.get("Env") or [], base),
+        labels=_with_base_labels(labels, base, created),
         user=str(own.get("User") or ""), workdir=str(own.get("WorkingDir") or ""),
-        ports=tuple(_own(mine.get("ExposedPorts"), theirs.get("ExposedPorts"))),
-        volumes=tuple(_own(mine.get("Volumes"), theirs.get("Volumes"))),
+        ports=tuple(ports), volumes=tuple(volumes),
         stop_signal=str(own.get("StopSignal") or ""), healthcheck=own.get("Healthcheck"),
     )  # fmt: skip
 
 
-def _own(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> dict[str, Any]:
-    before = theirs or {}
-    return {key: value for key, value in (mine or {}).items() if key not in before or before[key] != value}
+def _difference(image: Mapping[str, Any] | None, base: Mapping[str, Any] | None) -> dict[str, Any]:
+    before = base or {}
+    return {key: value for key, value in (image or {}).items() if key not in before or before[key] != value}
 
 
-def _environment(mine: Sequence[str], theirs: Sequence[str], base: Base) -> dict[str, str]:
-    """Return the variables that are not the old base's; PATH is the new one's behind the environment's programs."""
-    own, before = (dict(line.split("=", 1) for line in lines) for lines in (mine, theirs))
-    found = _own(own, before)
+def _environment(image: Sequence[str], old: Sequence[str], base: Base) -> dict[str, str]:
+    """Return the image's variables that differ from the old base's, with the old base's PATH replaced by the new one's.
+    """
+    own, before = (dict(line.split("=", 1) for line in lines) for lines in (image, old))
+    found = _difference(own, before)
     programs = f"/{VENV}/bin:"
     if found.get("PATH") == programs + before.get("PATH", DEFAULT_PATH):
         found["PATH"] = programs + base.image.env.get("PATH", DEFAULT_PATH)

@@ -1,4 +1,4 @@
-"""A step in the sandbox: the image's files read-only, and copies of its outputs that it may write to."""
+"""Runner of a step in the sandbox: it sees the image's files read-only, and writable copies of its outputs."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import ProcessFailed, TimedOut
-from hatch_docker.engines.buildkit.stage_step import changed, find, merged
-from hatch_docker.engines.steps import INPUTS, StepRun, failed, removed, secrets_of, too_late
+from hatch_docker.engines.buildkit.stage_step import changed_paths, find_path, merged_paths
+from hatch_docker.engines.steps import INPUTS, StepRun, removal_error, secrets_of, step_error, timeout_error
 from hatch_docker.oci.filesystem import path_entry, write_entries
 from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.builder.sandbox import Bind, run_in
@@ -18,15 +18,15 @@ from hatch_docker.wheels.builder.variables import certificates, proxies
 
 
 def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
-    """Run a step and return what is new or changed below its outputs, which are then directories in `work`.
+    """Run a step and return the new and changed files below its outputs; the files are in `work`.
 
-    Raises BuildError for a step that fails, and SandboxError if the kernel refuses the sandbox.
+    Raises BuildError if the step fails, and SandboxError if the kernel does not allow the sandbox.
     """
     binds, trees = [], [str(tree) for tree in run.roots]
     for output in run.outputs:
         place = work / "tree" / output
         place.mkdir(parents=True)
-        for path, source in merged(find(trees, output)[1], output):
+        for path, source in merged_paths(find_path(trees, output)[1], output):
             _copy(Path(source), work / "tree" / path)
         binds.append(Bind(place, f"/{output}", writable=True))
     if run.inputs:
@@ -42,26 +42,26 @@ def run_in_sandbox(run: StepRun, work: Path, ctx: Context) -> list[Entry]:
             secrets=[*secrets.values(), *ctx.secrets.values()], timeout=run.plan.timeout, environ=ctx.environ,
         )  # fmt: skip
     except TimedOut:
-        raise too_late(run) from None
+        raise timeout_error(run) from None
     except ProcessFailed as failure:
-        raise failed(run, f"ended with status {failure.status}", failure.output) from None
+        raise step_error(run, f"ended with status {failure.status}", failure.output) from None
     try:
-        return [entry for output in run.outputs for entry in _written(output, work / "tree", trees, run)]
+        return [entry for output in run.outputs for entry in _read_output(output, work / "tree", trees, run)]
     except (OSError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else "its directories are too deep"
         raise BuildError(f"the files that the step `{run.title}` wrote cannot be read: {why}") from error
 
 
-def _written(output: str, tree: Path, before: Sequence[str], run: StepRun) -> Iterator[Entry]:
+def _read_output(output: str, tree: Path, before: Sequence[str], run: StepRun) -> Iterator[Entry]:
     make_readable(tree / output)
-    new, gone = changed(before, str(tree), output)
-    if gone:
-        raise removed(run, ", ".join(f"/{path}" for path in gone[:5]))
+    new, removed = changed_paths(before, str(tree), output)
+    if removed:
+        raise removal_error(run, ", ".join(f"/{path}" for path in removed[:5]))
     yield from (entry for path in new if (entry := path_entry(tree / path, path)) is not None)
 
 
 def _copy(source: Path, place: Path) -> None:
-    """Copy a file or link, or make a directory, at a place where nothing is yet: so no link of a step is followed."""
+    """Copy a file or symlink, or create a directory, at `place`, which must not exist: no symlink is followed."""
     if source.is_dir() and not source.is_symlink():
         place.mkdir()
     else:
@@ -69,7 +69,7 @@ def _copy(source: Path, place: Path) -> None:
 
 
 def make_readable(top: Path) -> None:
-    """Let this user read all that is in a directory, as root may anyway; links are not followed."""
+    """Give the current user read access to all files in a directory; symlinks are not followed."""
     top.chmod(0o755)
     for directory, subdirectories, files in os.walk(top):
         for names, needed in ((subdirectories, stat.S_IRWXU), (files, stat.S_IRUSR)):

@@ -1,8 +1,8 @@
-"""Steps: commands that run in the finished file tree; what each writes below its outputs is a layer above.
+"""Steps: commands that run in the finished file tree; the files that a step writes below its outputs become a layer.
 
-An engine runs one (`Steps.run`): in the sandbox, or in a stage of a Dockerfile. The layer is made of the files alone,
-root's, with fixed times and modes, so both engines make the same. For another architecture than the engine's the
-layers are those of the same image for the engine's own, unless a step wrote machine code.
+The engine runs a step (`Steps.run`) in the sandbox or in a stage of a Dockerfile. Both give the same layer: only the
+files, owned by root, with fixed times and modes. For another architecture than the engine's, the layers of the image
+for the engine's architecture are used; machine code in such a layer is an error.
 """
 
 import difflib
@@ -20,8 +20,8 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MAGIC
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import is_output, temporary_tree
-from hatch_docker.engines.buildkit.stage_step import find
-from hatch_docker.engines.image_files import file_entries, located, owner, readable, watched
+from hatch_docker.engines.buildkit.stage_step import find_path
+from hatch_docker.engines.image_files import file_entries, layer_path, owner, readable, watched
 from hatch_docker.engines.layer_cache import layer_by_key, recall_layer, step_layer_key
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.compression import Compression
@@ -36,17 +36,17 @@ from hatch_docker.project.model import DIST
 from hatch_docker.wheels.builder.variables import TRUSTED, secret_variables
 
 KIND = "step"
-RESULT = "step-result"  # the diff-id of a step's layer, by its key without the engine
-CODE = "step-code"      # the path of a file with machine code, "" for none, by the layer's diff-id
+RESULT = "step-result"  # fact: the diff-id of a step's layer, by its key without the engine
+CODE = "step-code"      # fact: the path of a file with machine code, "" for none, by the layer's diff-id
 LONGEST = 80            # characters of a command in a message
 OPTION = "tool.hatch-docker.steps"
 TABLE = "[[tool.hatch-docker.steps]]"
-INPUTS = "inputs"       # in the root of the tree
+INPUTS = "inputs"       # the directory of the inputs, in the root of the file tree
 FIXED: Mapping[str, str] = {
     "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(SOURCE_DATE),  # noqa: S108
 }  # fmt: skip
-"""The variables of every step: those that fix its bytes, and a home that it may write to."""
-_REFUSED = re.compile(
+"""The environment variables of each step, for reproducible output and a writable home directory."""
+_WRITE_ERROR = re.compile(
     r"(?:Read-only file system|Permission denied): '?(/[^'\s:]+)"
     r"|'?(/[^'\s:]+)'?: (?:Read-only file system|Permission denied)"
 )
@@ -54,11 +54,11 @@ _REFUSED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """A step with all that it needs: inputs, environment, user and, once it has to run, the layers below it.
+    """A step with everything that is needed to run it.
 
-    `outputs` are relative to the root, with the links of the base followed; `env` is without secrets and proxies, and
-    `cwd` is / where the image does not have it. `option` is the step's in messages, `root` the project's directory.
-    `roots` are directories with the files below, of which the first that has a path decides.
+    `option`: the step's name in messages. `outputs`: relative to the image's root, with the base's symlinks resolved.
+    `env`: without secrets and proxies. `cwd`: / is used if the image does not have it. `root`: the project's directory.
+    `roots`: directories with the files of the layers below; for each path, the first directory that has it is used.
     """
 
     option: str
@@ -75,31 +75,32 @@ class StepRun:
 
     @property
     def title(self) -> str:
-        """The command in one line, cut where it is long, for messages."""
+        """The command in one line of at most LONGEST characters, for messages."""
         text = " ".join(" ".join(self.plan.command).split())
         return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
     def image(self) -> Image:
-        """Return the image below the step, as root's."""
+        """Return the image of the layers below the step, with the user root."""
         additions = [(layer, History("")) for layer in self.below]
         return build_image(self.base.image, additions, Settings(user="0"), SOURCE_DATE, {})
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The way in which an engine, by its name, runs the steps of an image.
+    """An engine's functions for the steps of an image.
 
-    `run` returns what a step wrote, in files below the given directory. `twin` returns the same image for the
-    architecture of the engine where that is another one, and is None where it is not.
+    `engine`: its name. `run`: runs a step and returns the entries that it wrote, with their contents in files below the
+    given directory. `host_image`: builds the same image for the engine's architecture; None if the image is for that
+    architecture.
     """
 
     engine: str
     run: Callable[[StepRun, Path, Context], list[Entry]]
-    twin: Callable[[], BuiltImage] | None = None
+    host_image: Callable[[], BuiltImage] | None = None
 
 
-def twin_of(build: Callable[[Platform], BuiltImage], platform: Platform) -> Callable[[], BuiltImage] | None:
-    """Return the `twin` of the steps of an image for a platform, which `build` makes for any."""
+def host_image_of(build: Callable[[Platform], BuiltImage], platform: Platform) -> Callable[[], BuiltImage] | None:
+    """Return the function `Steps.host_image` for an image. `build`: builds the image for a platform."""
     host = host_platform()
     return None if platform.architecture == host.architecture else partial(build, host)
 
@@ -108,30 +109,30 @@ def step_layers(
     plan: Plan, base: Base, below: Sequence[tuple[Layer, LayerInfo]], settings: Settings, root: Path,
     compression: Compression, steps: Steps, ctx: Context,
 ) -> list[tuple[Layer, LayerInfo]]:  # fmt: skip
-    """Return the layers of a plan's steps, each of which sees the layers `below` it and those before it.
+    """Return the layers of a plan's steps. A step sees the layers `below` and the layers of earlier steps.
 
     Raises ConfigError and BuildError.
     """
-    if steps.twin is not None:
-        twin = steps.twin()
-        found = [row for row in zip(twin.image.layers, twin.notes, strict=True) if row[1].kind == KIND]
+    if steps.host_image is not None:
+        host = steps.host_image()
+        found = [row for row in zip(host.image.layers, host.notes, strict=True) if row[1].kind == KIND]
         for layer, note in found:
-            _check_portable(layer, note, base, twin.base, ctx)
+            _check_portable(layer, note, base, host.base, ctx)
         return found
-    made: list[tuple[Layer, LayerInfo]] = []
+    layers: list[tuple[Layer, LayerInfo]] = []
     for number, step in enumerate(plan.steps):
         run = make_run(number, step, base, settings, root)
-        run = replace(run, below=tuple(layer for layer, _ in (*below, *made)))
+        run = replace(run, below=tuple(layer for layer, _ in (*below, *layers)))
         layer, cached = _step_layer(run, settings.workdir, compression, steps, ctx)
-        made.append((layer, LayerInfo(KIND, step.outputs, cached)))
-    return made
+        layers.append((layer, LayerInfo(KIND, step.outputs, cached)))
+    return layers
 
 
 def make_run(number: int, step: StepPlan, base: Base, settings: Settings, root: Path) -> StepRun:
-    """Return a step of a plan by its number from 0, with its inputs; raises ConfigError."""
+    """Return the StepRun of a step, with its inputs; raises ConfigError. `number`: the step's index from 0."""
     option = f"{OPTION}[{number}]"
-    outputs = tuple(real_path(base.symlinks, located(path, base, f"{option}.outputs")) for path in step.outputs)
-    for path in outputs:  # a link of the base may lead to where no output may be
+    outputs = tuple(real_path(base.symlinks, layer_path(path, base, f"{option}.outputs")) for path in step.outputs)
+    for path in outputs:  # a symlink of the base may point to a directory that cannot be an output
         check_output(f"/{path}", number)
     inputs = _inputs(step, root, base, f"{option}.inputs")
     cwd = f"/{INPUTS}" if inputs else settings.workdir or "/"
@@ -160,8 +161,8 @@ def _step_layer(run: StepRun, workdir: str, compression: Compression, steps: Ste
 
         layer, cached = layer_by_key(own, compression, ctx, write)
     if not cached:
-        before = ctx.store.recall(RESULT, key)
-        if before not in (None, layer.diff_id):
+        earlier = ctx.store.recall(RESULT, key)
+        if earlier not in (None, layer.diff_id):
             ctx.progress.warn(
                 f"{run.option}: {run.title} wrote different bytes than last time, with the same image and inputs, so "
                 "each machine makes a different image; docs/steps.md has the usual causes"
@@ -171,12 +172,12 @@ def _step_layer(run: StepRun, workdir: str, compression: Compression, steps: Ste
 
 
 def _variables(step: StepPlan, base: Base, settings: Settings) -> dict[str, str]:
-    """Return the variables of a step: of the base, of the image, those of every step, and its own."""
+    """Return the environment of a step: the base's variables, overridden by the image's, FIXED and the step's own."""
     return {**base.image.env, **settings.env, **FIXED, **(TRUSTED if step.network else {}), **step.env}
 
 
 def _inputs(step: StepPlan, root: Path, base: Base, option: str) -> dict[str, Entry]:
-    """Return the files of the project that a step reads, by their paths in the image; raises ConfigError."""
+    """Return the project's files that a step reads, by their paths in the image; raises ConfigError."""
     plans = []
     for pattern in step.inputs:
         with readable(option):
@@ -189,7 +190,7 @@ def _inputs(step: StepPlan, root: Path, base: Base, option: str) -> dict[str, En
 
 
 def matches(pattern: str, root: Path) -> list[Path]:
-    """Return the files and directories of a project that a path or pattern names, sorted; of a pattern no outputs."""
+    """Return the project's files and directories for a path or pattern, sorted; a pattern matches no build outputs."""
     if not glob.has_magic(pattern):
         return [root / pattern]
     found = (path for path in sorted(root.glob(pattern)) if path.relative_to(root).parts[:1] not in ((DIST,), ()))
@@ -197,12 +198,12 @@ def matches(pattern: str, root: Path) -> list[Path]:
 
 
 def _check_paths(run: StepRun) -> None:
-    """Raise ConfigError for an output that is no directory, and for a command that is no program in the image."""
+    """Raise ConfigError for an output that is not a directory, and for a command that is not a program in the image."""
     trees = [str(tree) for tree in run.roots]
     for output, shown in zip(run.outputs, run.plan.outputs, strict=True):
         for part in (*reversed(Path(output).parents), output):
-            place, filled = find(trees, str(part))
-            if place and not filled:
+            place, directories = find_path(trees, str(part))
+            if place and not directories:
                 what = "link" if Path(place).is_symlink() else "file"
                 raise ConfigError(f"{run.option}.outputs: {shown}: /{part} is a {what} in the image; name a directory")
     word = run.plan.command[0]
@@ -212,21 +213,24 @@ def _check_paths(run: StepRun) -> None:
     inputs = any(f"{place}/".startswith(f"{INPUTS}/") for place in real)
     if inputs or any(_may_have(trees, f"{place}/{name}") for place in real):
         return
-    directories = [Path(tree, place) for place in real for tree in find(trees, place)[1]]
-    programs = {path.name for place in directories for path in place.iterdir()}
+    on_path = [Path(tree, place) for place in real for tree in find_path(trees, place)[1]]
+    programs = {path.name for place in on_path for path in place.iterdir()}
     close = difflib.get_close_matches(name, sorted(programs), 1)
     meant = f"did you mean {close[0]!r}?" if close else "name one that the wheels or the base bring, or a path"
     raise ConfigError(f"{run.option}.command: {word!r} is not a program in the image; {meant}")
 
 
 def _may_have(trees: Sequence[str], path: str) -> bool:
-    """Tell whether a path is in the image, or leads through a link, which only the image itself can follow."""
-    places = {str(part): find(trees, str(part))[0] for part in (path, *Path(path).parents)}
+    """Return whether a path is in the image, or contains a symlink, which can be resolved in the container only."""
+    places = {str(part): find_path(trees, str(part))[0] for part in (path, *Path(path).parents)}
     return bool(places[path]) or any(place and Path(place).is_symlink() for place in places.values())
 
 
 def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
-    """Return the entries of a step's layer, root's, with the directories above them that the image lacks."""
+    """Return the entries of a step's layer with fixed modes, and with the missing directories above them.
+
+    Raises BuildError for no entries, and for names that a layer cannot contain.
+    """
     for entry in entries:
         if any("\udc80" <= character <= "\udcff" for character in entry.path + entry.target):
             raise BuildError(f"{run.option}: {run.title} wrote {entry.path!r}, whose name or target is not UTF-8")
@@ -243,55 +247,55 @@ def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
 
 
 def _has(roots: Sequence[Path], path: str) -> bool:
-    return bool(find([str(tree) for tree in roots], path)[1])
+    return bool(find_path([str(tree) for tree in roots], path)[1])
 
 
-def _check_portable(layer: Layer, note: LayerInfo, base: Base, twin: Base, ctx: Context) -> None:
-    """Raise BuildError if a step's layer has machine code, which runs on one architecture."""
+def _check_portable(layer: Layer, note: LayerInfo, base: Base, host: Base, ctx: Context) -> None:
+    """Raise BuildError if a step's layer contains machine code, which runs on one architecture only."""
     def find() -> str:
         found = (entry.path for entry, stream in layer_entries(layer) if stream and stream.read(4) == MAGIC)
         return next(found, "")
 
     if path := ctx.store.recall_or_make(CODE, key_of(layer.diff_id), find):
         raise BuildError(
-            f"the step that fills {', '.join(note.contents)} wrote machine code, /{path}, for {twin.platform}, which "
+            f"the step that fills {', '.join(note.contents)} wrote machine code, /{path}, for {host.platform}, which "
             f"does not run on {base.platform}; build it there, or remove that platform"
         )
 
 
-def refused_write(output: str, run: StepRun) -> str:
-    """Return what to do about a write that was refused, by what a step printed; "" if it tells of none."""
-    found = _REFUSED.search(output)
+def write_error_hint(output: str, run: StepRun) -> str:
+    """Return the hint for a write error in a step's output, "" if the output contains none."""
+    found = _WRITE_ERROR.search(output)
     path = (found[1] or found[2]) if found else ""
     if not path or any(path.startswith(f"/{output}/") for output in run.outputs):
         return ""
     return f"\n{path} is not below outputs ({', '.join(run.plan.outputs)}): add its directory, or write to /tmp"
 
 
-def failed(run: StepRun, reason: str, output: str) -> BuildError:
-    """Return the error for a step that failed: the reason, and the last lines of its output."""
-    said = f":\n{output}{refused_write(output, run)}" if output else " and printed nothing"
-    return BuildError(f"the step `{run.title}` {reason}{said}")
+def step_error(run: StepRun, reason: str, output: str) -> BuildError:
+    """Return the error for a step that failed. `output`: the last lines that it printed."""
+    text = f":\n{output}{write_error_hint(output, run)}" if output else " and printed nothing"
+    return BuildError(f"the step `{run.title}` {reason}{text}")
 
 
-def too_late(run: StepRun) -> BuildError:
-    """Return the error for a step that takes too long."""
+def timeout_error(run: StepRun) -> BuildError:
+    """Return the error for a step that exceeds its timeout."""
     return BuildError(f"the step `{run.title}` did not finish within {run.plan.timeout:g} s; its timeout allows more")
 
 
-def strays(run: StepRun, paths: str) -> BuildError:
-    """Return the error for a step that wrote to these paths, which are below none of its outputs."""
+def stray_error(run: StepRun, paths: str) -> BuildError:
+    """Return the error for a step that wrote `paths`, which are not below its outputs."""
     return BuildError(
         f"the step `{run.title}` wrote {paths}, which is not below outputs ({', '.join(run.plan.outputs)}): add the "
         "directory, or write to /tmp"
     )
 
 
-def removed(run: StepRun, paths: str) -> BuildError:
+def removal_error(run: StepRun, paths: str) -> BuildError:
     """Return the error for a step that removed files of the image."""
     return BuildError(f"the step `{run.title}` removed {paths} of the image; a step only adds and changes files")
 
 
 def secrets_of(run: StepRun, ctx: Context) -> dict[str, str]:
-    """Return the values of a step's secrets; raises ConfigError for one that is not set."""
+    """Return the values of a step's secrets by name; raises ConfigError for a variable that is not set."""
     return secret_variables(run.plan.secrets, ctx.environ, TABLE)

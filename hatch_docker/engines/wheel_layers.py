@@ -1,4 +1,4 @@
-"""Layers of wheels: a virtual environment on one base, into which wheels are installed a layer at a time."""
+"""Layers of wheels: each layer contains wheels that are installed into the image's virtual environment."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,24 +34,24 @@ RECORD_FAULTS = "record-faults"
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel that goes into the image. `digest` is of the file that `open` fetches or finds when it is needed."""
+    """A wheel to install. `open`: returns the path of the file, and fetches or builds it first if necessary."""
 
     title: str                                # "numpy 2.4.0", for receipt and history
     filename: str
     digest: str
     open: Callable[[], Path]
-    rules: Rules = NONE                       # what is left out of it
-    published: bool = False                   # an index or a lock says its digest
+    rules: Rules = NONE                       # the files to leave out
+    published: bool = False                   # its digest comes from an index or a lock
 
     @property
     def identity(self) -> object:
-        """The key of its files in the image."""
+        """The part of a layer's key for this wheel: its digest, and its rules if there are any."""
         return [self.digest, *self.rules] if self.rules.leave_out else self.digest
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A virtual environment on one base."""
+    """The virtual environment of an image: its base, its layout, and the compression of its layers."""
 
     base: Base
     venv: VenvTarget
@@ -60,34 +60,35 @@ class Site:
 
 
 def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
-    """Return the layer of some wheels if it is there, and so is what `check_wheels` reads of them."""
+    """Return the cached layer of some wheels; None without it, or without the facts that `check_wheels` needs."""
     if any(known_files(site.venv, wheel.digest, site.ctx, wheel.rules) is None for wheel in wheels):
         return None
     return recall_layer(_key(site, wheels, venv), site.compression, site.ctx)
 
 
 def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Layer, bool]:
-    """Return a layer of wheels and their .pyc, and whether it was there; `venv` adds the environment's own files.
+    """Return the layer of some wheels with their .pyc files, and whether it was cached.
 
-    Raises WheelError for a wheel that is not sound. The RECORD of a published one is put right.
+    `venv`: add the virtual environment's own files. Raises WheelError for an invalid wheel; a wrong RECORD of a
+    published wheel is corrected.
     """
     if (found := recall_wheels(site, wheels, venv=venv)) is not None:
         return found, True
     with site.ctx.progress.task(layer_title([wheel.title for wheel in wheels]), part=True):
         try:
-            return with_whole_trees(lambda: _made(site, wheels, venv))
+            return with_whole_trees(lambda: _make_layer(site, wheels, venv))
         except RecordError:
             for wheel in wheels:
                 if wheel.published:
                     find_record_faults(wheel.open(), wheel.filename, wheel.digest, site.ctx)
-            return with_whole_trees(lambda: _made(site, wheels, venv))
+            return with_whole_trees(lambda: _make_layer(site, wheels, venv))
 
 
-def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
+def _make_layer(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
     from hatch_docker.wheels.install import venv as install
 
     key, ctx = _key(site, wheels, venv), site.ctx
-    entries: list[list[Entry]] = []           # of each wheel
+    entries: list[list[Entry]] = []           # a list for each wheel
     for wheel in wheels:
         tally: dict[str, list[int]] = {}
         hashes: dict[str, str] = {}
@@ -107,9 +108,9 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
         from hatch_docker.bases.bytecode import compile_sources
         from hatch_docker.wheels.builder.sandbox import run_at
 
-        everything = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
+        by_path = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
         for group in entries:
-            everything |= {entry.path: entry for entry in group}
+            by_path |= {entry.path: entry for entry in group}
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
             trusted = not site.base.interpreter_trust_key and not ctx.store.uses_shared
@@ -120,28 +121,28 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
                 ))
             for wheel, group in zip(wheels, entries, strict=True):
                 note_uncompiled(site.venv, wheel.digest, group, compiled, ctx, wheel.rules)
-                everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
-        return list(everything.values())
+                by_path |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
+        return list(by_path.values())
 
     return layer_by_key(key, site.compression, ctx, make)
 
 
 def find_record_faults(path: Path, filename: str, digest: str, ctx: Context) -> Sequence[str]:
-    """Return what is wrong with the RECORD of a wheel, all of whose files are read once; remembered by its digest."""
+    """Return the faults of a wheel's RECORD. All files of the wheel are read; the result is cached by its digest."""
     return ctx.store.recall_or_make(
         RECORD_FAULTS, key_of(digest), lambda: WheelArchive(path, filename, repair=True).faults
     )
 
 
 def record_faults(digest: str, ctx: Context) -> Sequence[str]:
-    """Return what is known to be wrong with the RECORD of a wheel."""
+    """Return the cached faults of a wheel's RECORD, () if there are none or it was not checked."""
     return ctx.store.recall(RECORD_FAULTS, key_of(digest)) or ()
 
 
 def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
-    """Warn of each wheel that has a wrong RECORD, or with `refuse` raise WheelError for it.
+    """Print a warning for each wheel with a wrong RECORD; with `refuse`, raise WheelError instead.
 
-    To be called when the layers are made: then those that have one are known.
+    Call it after the layers are made, because that finds the faults.
     """
     for pinned in pins:
         faults = record_faults(f"sha256:{pinned.sha256}", ctx)
@@ -155,7 +156,10 @@ def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
 
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
-    """Return tree and interpreter that compile for the base; None, with a warning, without the sandbox it needs."""
+    """Return the tree and the interpreter that byte-compile for the base.
+
+    Returns None, with a warning, if the interpreter may only run in the sandbox and the sandbox is not available.
+    """
     from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
     compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
@@ -173,12 +177,12 @@ def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
 
 
 def remember_files(venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE) -> None:
-    """Remember the files of a wheel but those that some rules leave out, path -> hash."""
+    """Store the files of a wheel, without those that `rules` leave out, as path to hash."""
     ctx.store.remember("files", wheel_facts_key(venv, digest, rules), files)
 
 
 def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Mapping[str, str] | None:
-    """Return the files of a wheel, path -> hash; None where the cache does not know it."""
+    """Return the files of a wheel as path to hash, None if they are not in the cache."""
     files: Mapping[str, str] | None = ctx.store.recall("files", wheel_facts_key(venv, digest, rules))
     return files
 
@@ -186,7 +190,7 @@ def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE
 def note_uncompiled(
     venv: VenvTarget, digest: str, entries: Sequence[Entry], compiled: Container[str], ctx: Context, rules: Rules = NONE
 ) -> None:
-    """Remember the modules of a wheel that the base's Python did not accept; `compiled` are the paths of all .pyc."""
+    """Store the modules of a wheel that the base's Python cannot compile. `compiled`: the paths of all .pyc files."""
     from hatch_docker.bases.bytecode import bytecode_path
     from hatch_docker.wheels.install.venv import python_sources
 
@@ -196,21 +200,21 @@ def note_uncompiled(
 
 
 def uncompiled(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Sequence[str]:
-    """Return the modules of a wheel whose compilation failed (SyntaxError), as far as the cache knows."""
+    """Return the modules of a wheel whose compilation failed (SyntaxError), from the cache."""
     return ctx.store.recall(UNCOMPILED, wheel_facts_key(venv, digest, rules)) or ()
 
 
 def left_out(site: Site, wheel: Wheel) -> Mapping[str, Sequence[int]]:
-    """Return the files left out of a wheel: kind -> files and bytes. To be called when its layer is there."""
+    """Return the files left out of a wheel as kind to (files, bytes). Call it after the wheel's layer is made."""
     if not wheel.rules.leave_out:
         return {}
     return site.ctx.store.recall(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules)) or {}
 
 
 def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
-    """Return the names of the environment's programs; raises WheelError where two wheels bring one path.
+    """Return the names of the environment's programs; raises WheelError if two wheels contain the same path.
 
-    To be called when the layers are made: then the files of every wheel are known.
+    Call it after the layers are made, because that stores the files of each wheel.
     """
 
     def find() -> list[str]:
@@ -218,12 +222,12 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
 
         files: dict[str, Mapping[str, str]] = {}
         for wheel in wheels:
-            brought = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
-            if brought is None:
+            known = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
+            if known is None:
                 raise WheelError(f"the cache no longer has the files of {wheel.filename}; build again")
-            files[wheel.title] = brought
+            files[wheel.title] = known
         check_owners(files)
-        directory, paths = f"{site.venv.root}/bin/", {path for brought in files.values() for path in brought}
+        directory, paths = f"{site.venv.root}/bin/", {path for known in files.values() for path in known}
         return sorted(path.removeprefix(directory) for path in paths if path.startswith(directory))
 
     key = programs_key(site.venv, [wheel.identity for wheel in wheels])

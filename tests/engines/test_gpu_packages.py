@@ -1,4 +1,4 @@
-"""hatch_docker.engines.gpu_packages: a warning with the size, before the download."""
+"""The warning about packages for GPUs, before they are downloaded."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ WARNING = (
 @pytest.mark.parametrize(("names", "env", "expected"), [
     (SIZES, {}, WARNING), (SIZES, {"NVIDIA_VISIBLE_DEVICES": "all"}, ""), (["torch", "numpy"], {}, ""),
 ])  # fmt: skip
-def test_what_is_for_gpus_is_told_before_it_is_downloaded(
+def test_gpu_packages_give_a_warning_unless_a_gpu_is_used(
     names: list[str], env: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     ctx = context(tmp_path, [])

@@ -1,4 +1,4 @@
-"""`files` go where they are told, over no directory or link of the base, and what no layer should hold is named."""
+"""The layer of the option `files`: targets, symlinks and directories of the base, and errors."""
 
 from pathlib import Path
 
@@ -27,35 +27,35 @@ def base(tmp_path: Path) -> Base:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with a file `a`, and a directory `conf` in which there are a file and a link."""
-    made = tmp_path / "p"
-    (made / "conf").mkdir(parents=True)
-    (made / "a").write_text("a")
-    (made / "conf" / "a").write_text("other")
-    (made / "conf" / "l").symlink_to("a")
-    return made
+    """A project with a file `a` and a directory `conf`, which contains a file and a symlink."""
+    project = tmp_path / "p"
+    (project / "conf").mkdir(parents=True)
+    (project / "a").write_text("a")
+    (project / "conf" / "a").write_text("other")
+    (project / "conf" / "l").symlink_to("a")
+    return project
 
 
-def made(root: Path, *plans: tuple[str, str], lines: list[str] | None = None) -> dict[str, tuple[str, bytes]]:
+def layer_files(root: Path, *plans: tuple[str, str], lines: list[str] | None = None) -> dict[str, tuple[str, bytes]]:
     ctx = context(root.parent / "store", lines)
     plan = [FilePlan(*item) for item in plans]
     layer, _ = make_files(plan, root, base(root.parent), Compression(), ctx)
     return {entry.path: (entry.kind, stream.read() if stream else b"") for entry, stream in layer_entries(layer)}
 
 
-def test_links_of_the_base_are_followed_also_below_a_directory(root: Path) -> None:
+def test_symlinks_of_the_base_are_followed(root: Path) -> None:
     (root / "conf" / "run").mkdir()
     (root / "conf" / "run" / "pid").write_text("1")
-    found = made(root, ("conf", "/var"))
+    found = layer_files(root, ("conf", "/var"))
     assert set(found) == {"var/a", "var/l", "run/pid"}
 
 
-def test_a_target_is_read_as_a_file_system_reads_it(root: Path) -> None:
-    assert made(root, ("a", "/root//./x")) == {"root/x": ("file", b"a")}
+def test_target_is_normalised(root: Path) -> None:
+    assert layer_files(root, ("a", "/root//./x")) == {"root/x": ("file", b"a")}
 
 
-def test_of_two_files_the_last_is_it(root: Path) -> None:
-    assert made(root, ("conf", "/root"), ("a", "/root/a"))["root/a"] == ("file", b"a")
+def test_last_of_two_files_with_the_same_target_is_used(root: Path) -> None:
+    assert layer_files(root, ("conf", "/root"), ("a", "/root/a"))["root/a"] == ("file", b"a")
 
 
 @pytest.mark.parametrize(("plans", "words"), [
@@ -72,36 +72,36 @@ def test_of_two_files_the_last_is_it(root: Path) -> None:
     ([("a", "/" + "a" * 300)], "too long for a file system"),
     ([("conf/*", "/x")], "there is no conf/* in p/; patterns are not expanded here, give a directory"),
 ])  # fmt: skip
-def test_what_cannot_be_is_named(plans: list[tuple[str, str]], words: str, root: Path) -> None:
+def test_impossible_source_or_target_is_reported(plans: list[tuple[str, str]], words: str, root: Path) -> None:
     for name, child in (("over", "run"), ("white", ".wh.a")):
         (root / name).mkdir()
         (root / name / child).write_text("")
     with pytest.raises(ConfigError, match=r"^tool\.hatch-docker\.files: ") as caught:
-        made(root, *plans)
+        layer_files(root, *plans)
     assert words in str(caught.value)
 
 
-def test_the_whole_project_comes_without_what_builds_wrote(root: Path) -> None:
-    """Each image would be in the next one."""
+def test_outputs_of_builds_are_not_copied(root: Path) -> None:
+    """Otherwise each image would contain the previous one."""
     for name in ("dist/p-1.oci.tar", "out/p-1.oci.tar", "out/p-1.image.json", "out/kept", "cache/CACHEDIR.TAG"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
-    found = {path for path, (kind, _) in made(root, (".", "/x")).items() if kind != "directory"}
+    found = {path for path, (kind, _) in layer_files(root, (".", "/x")).items() if kind != "directory"}
     assert found == {"x/a", "x/conf/a", "x/conf/l", "x/out/kept"}
 
 
-def test_a_file_that_compresses_like_a_bomb_is_named(root: Path) -> None:
-    """No build would take its layer."""
+def test_file_like_a_decompression_bomb_is_rejected(root: Path) -> None:
+    """Readers of layers reject such a ratio, so later builds could not read the layer."""
     with (root / "empty.db").open("wb") as stream:
         stream.truncate(70 << 20)
     with pytest.raises(ConfigError, match=r"files: /srv/empty\.db compresses so much that it looks like"):
-        made(root, ("empty.db", "/srv/empty.db"))
+        layer_files(root, ("empty.db", "/srv/empty.db"))
 
 
 @pytest.mark.parametrize("target", ["/proc/x", "/dev/x/y", "/etc/hosts", "/etc/resolv.conf"])
-def test_what_no_container_sees_is_told(target: str, root: Path) -> None:
+def test_target_hidden_by_the_runtime_gives_a_warning(target: str, root: Path) -> None:
     lines: list[str] = []
-    assert target[1:] in made(root, ("a", target), ("a", "/etc/hosts.allow"), lines=lines)
+    assert target[1:] in layer_files(root, ("a", target), ("a", "/etc/hosts.allow"), lines=lines)
     assert [line.partition("files: ")[2].partition(": ")[0] for line in lines if "containers do" in line] == [
         f"containers do not see {target}"
     ]

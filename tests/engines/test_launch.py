@@ -1,4 +1,4 @@
-"""The program that fills variables into the command of an image: what it replaces, and how it starts what."""
+"""The launcher: replacement of variables in the command of an image, and start of the command."""
 
 import os
 import subprocess
@@ -23,18 +23,18 @@ VARIABLES = {"PORT": "80", "EMPTY": "", "NESTED": "${PORT}", "_A1": "x"}
         ("$$${PORT}", "$${PORT}"), ("${PORT}$${PORT}", "80${PORT}"), ("${NONE:-${PORT}}", "80"),
         ("${NONE:-${NO:-${PORT}}}/}", "80/}"), ("${PORT:-${NO:-1}}/", "80/"), ("${NONE:-${NESTED}}", "${PORT}"),
         ("${NONE:-${PORT}", "${NONE:-80"), ("${NONE:-$${PORT}}", "${PORT}"),
-        # what is no variable stays as it is
+        # not a variable: unchanged
         ("$PORT", "$PORT"), ("${PORT", "${PORT"), ("${}", "${}"), ("${1}", "${1}"), ("${PORT-1}", "${PORT-1}"),
         ("${a b}", "${a b}"), ("${ä}", "${ä}"), ("a$b {PORT}", "a$b {PORT}"), ("", ""),
     ],
 )  # fmt: skip
-def test_a_word_is_filled_in_once(word: str, filled: str) -> None:
+def test_variables_of_a_word_are_replaced_once(word: str, filled: str) -> None:
     assert launch.expand(word, VARIABLES) == filled
     assert launch.uses_variables((word,)) == (launch.expand(word, {"NESTED": "", **VARIABLES}) != word)
 
 
 def start(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the program by an environment's Python, with a console script of it."""
+    """Run the launcher with the Python of an environment that has the console script `app` and the program `other`."""
     programs = tmp_path / "bin"
     programs.mkdir()
     python = programs / "python"
@@ -49,7 +49,7 @@ def start(tmp_path: Path, *words: str, **variables: str) -> subprocess.Completed
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "output"),
     [
         (("app", "${PORT:-1}", "x"), 0, "{0} {1}/bin/app __main__ ['9', 'x'] {1}/bin"),
         (("other", "${PORT:-1}"), 3, "{0} sh 9"),
@@ -60,13 +60,13 @@ def start(tmp_path: Path, *words: str, **variables: str) -> subprocess.Completed
         ((), 64, "error: there is no command"),
     ],
 )  # fmt: skip
-def test_it_becomes_the_command(words: tuple[str, ...], status: int, said: str, tmp_path: Path) -> None:
-    """A console script in the same interpreter, another program in its place: our child is either way the command."""
+def test_launcher_process_becomes_the_command(words: tuple[str, ...], status: int, output: str, tmp_path: Path) -> None:
+    """A console script runs in the same interpreter, another program replaces it; there is no further process."""
     done = start(tmp_path, *words, PORT="9")
     text = (done.stdout + done.stderr).strip()
-    assert (done.returncode, text) == (status, said.format(os.getpid(), tmp_path))
+    assert (done.returncode, text) == (status, output.format(os.getpid(), tmp_path))
 
 
-def test_a_program_gets_the_signals_that_python_ignores(tmp_path: Path) -> None:
+def test_sigpipe_is_not_ignored_in_the_program(tmp_path: Path) -> None:
     done = start(tmp_path, "grep", "SigIgn", "/proc/self/status")
     assert int(done.stdout.split()[1], 16) & 1 << 12 == 0, done  # SIGPIPE

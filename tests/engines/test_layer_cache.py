@@ -1,4 +1,4 @@
-"""Keys of layers: they stay what they were, so that a newer version finds the layers in the caches of users."""
+"""Keys of layers: they must not change, so that a newer version finds the layers in the users' caches."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -32,11 +32,11 @@ KEYS = {
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_keys_stay(key: str) -> None:
-    made = {
+def test_layer_keys_are_stable(key: str) -> None:
+    keys = {
         "wheels": layer_cache.wheels_layer_key(BASE, VENV, ["sha256:3"], own_files=True),
         "stage": layer_cache.stage_tree_key(BASE, VENV, ["sha256:3"], own_files=False),
-        "debs": layer_cache.with_packages_key(BASE, ["curl"], given=False),
+        "debs": layer_cache.with_packages_key(BASE, ["curl"], digests=False),
         "packages": layer_cache.packages_layer_key("key"),
         "compiler": layer_cache.compiler_layer_key("tree"),
         "files": layer_cache.files_layer_key(ENTRIES, {"srv/a": "sha256:4"}),
@@ -45,11 +45,11 @@ def test_keys_stay(key: str) -> None:
         "slim facts": layer_cache.wheel_facts_key(VENV, "sha256:3", Rules(("tests",))),
         "programs": layer_cache.programs_key(VENV, ["sha256:3"]),
     }
-    assert made[key].startswith(KEYS[key])
+    assert keys[key].startswith(KEYS[key])
 
 
-def test_what_decides_the_bytes_is_in_the_key() -> None:
-    """The interpreter's path is, where the environment's own files name it; else the layer is good for more bases."""
+def test_interpreter_path_is_in_the_key_with_venv_files_only() -> None:
+    """The environment's own files contain the path; other layers fit bases with another path too."""
     moved = SimpleNamespace(**{**vars(BASE), "interpreter": replace(PYTHON, path="/usr/local/bin/python3.13")})
     for own_files in (True, False):
         keys = {layer_cache.wheels_layer_key(base, VENV, ["a"], own_files=own_files) for base in (BASE, moved)}

@@ -1,4 +1,4 @@
-"""Files with the certificates of a company that no image can be made with."""
+"""The layer of the option `ca-certificates`, and errors for wrong files."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import trustme
 
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.engines.own_files import _read, certificates_layer
+from hatch_docker.engines.own_files import _read_certificates, certificates_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.layout import write_layout
@@ -21,7 +21,7 @@ PEM = trustme.CA().cert_pem.bytes().decode()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("junk", "has no certificate in PEM; name a text file"), ("0\x82", "in PEM; convert it: openssl"),
         ("-----BEGIN PRIVATE KEY-----\n", "has a private key"),
@@ -29,17 +29,17 @@ PEM = trustme.CA().cert_pem.bytes().decode()
         (None, "cannot read company.crt: No such"),
     ],
 )  # fmt: skip
-def test_a_file_that_has_no_certificates(text: str | None, said: str, tmp_path: Path) -> None:
+def test_file_without_certificates_is_rejected(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "company.crt").write_text(text)
-    with pytest.raises(ConfigError, match=said):
-        _read(tmp_path, "company.crt")
+    with pytest.raises(ConfigError, match=message):
+        _read_certificates(tmp_path, "company.crt")
 
 
-def test_a_link_out_of_the_project(tmp_path: Path) -> None:
+def test_symlink_out_of_the_project_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "company.crt").symlink_to("/etc/hostname")
     with pytest.raises(ConfigError, match="leads out of the project"):
-        _read(tmp_path, "company.crt")
+        _read_certificates(tmp_path, "company.crt")
 
 
 RED_HAT = "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
@@ -54,22 +54,23 @@ RED_HAT = "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
         ([], []),
     ],
 )  # fmt: skip
-def test_they_are_added_where_the_base_has_its_own(files: list[Entry], paths: list[str], tmp_path: Path) -> None:
-    """In the file that the variables name, too, also where its directory is a link."""
+def test_certificates_are_added_to_bundles_of_the_base(files: list[Entry], paths: list[str], tmp_path: Path) -> None:
+    """The file in SSL_CERT_FILE is written too, also if its directory is a symlink."""
     (tmp_path / "company.crt").write_text(PEM)
     layers = debian_layer("amd64"), python_layer(), *([layer_of(files)] if files else [])
     write_layout(image_of(*layers), tmp_path / "base")
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "linked").symlink_to("elsewhere")  # as of a home that is on another disk
+    (tmp_path / "linked").symlink_to("elsewhere")  # for instance, a home directory on another disk
     ctx = context(tmp_path / "linked/cache")
     base = open_base(BasePlan("oci", "oci:base", str(tmp_path / "base")), AMD64, ctx, compression=Compression())
-    made = plan({"ca-certificates": ["company.crt"]})
-    assert {made.config.env[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")} == {CA_BUNDLE}
+    with_certificates = plan({"ca-certificates": ["company.crt"]})
+    env = with_certificates.config.env
+    assert {env[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")} == {CA_BUNDLE}
     if not files:
         with pytest.raises(ConfigError, match="has no public certificates in"):
-            certificates_layer(made, tmp_path, base, Compression(), ctx)
+            certificates_layer(with_certificates, tmp_path, base, Compression(), ctx)
         return
-    layer, note = certificates_layer(made, tmp_path, base, Compression(), ctx)
+    layer, note = certificates_layer(with_certificates, tmp_path, base, Compression(), ctx)
     found = {entry.path: stream.read().decode() for entry, stream in layer_entries(layer) if stream is not None}
     assert found == dict.fromkeys(paths, f"PUBLIC\n{PEM}")
     assert sorted(note.contents) == sorted(f"/{path}" for path in paths)

@@ -1,4 +1,4 @@
-"""Labels and annotations of an image, of the metadata, the base and the user."""
+"""Labels and annotations of an image, from the metadata, the base and the user."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.engines.common import image_annotations, image_settings, lost_annotations
+from hatch_docker.engines.common import image_annotations, image_settings, unsupported_annotations
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.oci.media_types import DOCKER
 from hatch_docker.plan.model import BasePlan
@@ -33,8 +33,8 @@ def annotations(table: dict[str, Any] | None = None, on: Base | None = None, **f
     return {key.removeprefix(PREFIX): value for key, value in found.items()}
 
 
-def test_every_key_of_the_specification_that_is_known_is_there() -> None:
-    """In the annotations, and the same in the labels for tools that read no manifest."""
+def test_predefined_keys_are_annotations_and_labels() -> None:
+    """Labels are for tools that do not read manifests."""
     urls = {"Homepage": "https://h.example", "Source Code": "https://s.example", "Docs": "https://d.example"}
     found = annotations(urls=urls)
     assert found == {
@@ -47,22 +47,22 @@ def test_every_key_of_the_specification_that_is_known_is_there() -> None:
     assert {key.removeprefix(PREFIX): value for key, value in labels.items()} == found
 
 
-def test_the_user_s_win_and_an_empty_one_takes_a_key_away() -> None:
-    mine = {PREFIX + "title": "Mine", PREFIX + "created": "", PREFIX + "base.name": "", "x": ""}
-    found = annotations({"annotations": mine})
+def test_user_annotation_overrides_or_removes_a_key() -> None:
+    own = {PREFIX + "title": "Mine", PREFIX + "created": "", PREFIX + "base.name": "", "x": ""}
+    found = annotations({"annotations": own})
     assert (found["title"], found["x"]) == ("Mine", "")
     assert not {"created", "base.name"} & set(found)
 
 
-def test_what_a_docker_manifest_cannot_say_is_told() -> None:
-    """Only of what the user set himself: labels say the rest."""
+def test_annotations_unsupported_by_docker_manifests() -> None:
+    """Only the user's annotations are lost: those from the metadata are labels too."""
     table = {"annotations": {"x": "1", PREFIX + "title": "Mine"}, "labels": {"x": "2"}}
     docker = base()
     descriptor = replace(docker.image.descriptor, media_type=DOCKER.manifest)
     docker = replace(docker, image=replace(docker.image, descriptor=descriptor))
-    assert lost_annotations(plan(table), base()) == []
-    assert lost_annotations(plan(), docker) == []
-    assert sorted(lost_annotations(plan(table), docker)) == [PREFIX + "title", "x"]
+    assert unsupported_annotations(plan(table), base()) == []
+    assert unsupported_annotations(plan(), docker) == []
+    assert sorted(unsupported_annotations(plan(table), docker)) == [PREFIX + "title", "x"]
 
 
 @pytest.mark.parametrize(("location", "name"), [
@@ -71,12 +71,13 @@ def test_what_a_docker_manifest_cannot_say_is_told() -> None:
     (f"python:3.13@{DIGEST}", "docker.io/library/python:3.13"),
     (f"python@{DIGEST}", f"docker.io/library/python@{DIGEST}"),
 ])  # fmt: skip
-def test_the_name_of_the_base_is_spelt_out(location: str, name: str) -> None:
-    """As the specification wants it, so that other tools find a newer base."""
+def test_base_name_is_a_complete_reference(location: str, name: str) -> None:
+    """The specification requires it, so that other tools find a newer base."""
     assert annotations(on=base("registry", location))["base.name"] == name
 
 
-def test_a_path_of_this_machine_is_no_name() -> None:
+def test_layout_has_no_base_name() -> None:
+    """Its name would be a path of this machine."""
     found = annotations(on=base("oci", "../bases/python"))
     assert "base.name" not in found
     assert found["base.digest"] == DIGEST
@@ -91,14 +92,13 @@ def test_a_path_of_this_machine_is_no_name() -> None:
     ('classifiers = ["License :: OSI Approved :: BSD License"]', ""),
     ("", ""),
 ])  # fmt: skip
-def test_a_licence_is_an_spdx_expression_or_nothing(lines: str, licence: str, tmp_path: Path) -> None:
+def test_licence_is_an_spdx_expression_or_empty(lines: str, licence: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{lines}\n')
     assert readable_project(open_hatchling(tmp_path)).metadata({}).licence == licence
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1e9", "1700000000.5", "4354819200"])
-def test_a_source_date_that_is_none_is_told(text: str, tmp_path: Path) -> None:
-    """Also an empty one, which hatchling does not read either."""
+def test_invalid_source_date_epoch_is_reported(text: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
     with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH is"):
         readable_project(open_hatchling(tmp_path)).metadata({"SOURCE_DATE_EPOCH": text})

@@ -1,4 +1,4 @@
-"""Steps: the layer of what a command wrote, other architectures, inputs, and what is refused."""
+"""Steps: the layer of a command's outputs, other architectures, inputs, and errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.engines.step_sandbox import make_readable, run_in_sandbox
-from hatch_docker.engines.steps import KIND, StepRun, Steps, refused_write, step_layers
+from hatch_docker.engines.steps import KIND, StepRun, Steps, step_layers, write_error_hint
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.oci.layer import layer_entries
@@ -38,28 +38,28 @@ def base(tmp_path: Path) -> Base:
 
 
 def layers(
-    tmp_path: Path, written: list[Entry], *, twin: BuiltImage | None = None, lines: list[str] | None = None,
+    tmp_path: Path, written: list[Entry], *, host_image: BuiltImage | None = None, lines: list[str] | None = None,
     runs: list[StepRun] | None = None, engine: str = "embedded", **step: Any,
 ) -> list[tuple[Layer, LayerInfo]]:  # fmt: skip
-    """The layers of one step that writes these entries."""
+    """Return the layers of a plan with one step that writes the entries `written`; `step`: its options."""
 
     def run(step: StepRun, work: Path, _ctx: Context) -> list[Entry]:
         assert list(work.iterdir()) == []
         (runs if runs is not None else []).append(step)
         return written
 
-    made = plan({"steps": [{"command": COMMAND, "outputs": ["/srv/static/"], **step}]})
-    steps = Steps(engine, run, (lambda: twin) if twin else None)
+    with_step = plan({"steps": [{"command": COMMAND, "outputs": ["/srv/static/"], **step}]})
+    steps = Steps(engine, run, (lambda: host_image) if host_image else None)
     ctx = context(tmp_path / "store", lines)
-    return step_layers(made, base(tmp_path), [], SETTINGS, tmp_path, Compression(), steps, ctx)
+    return step_layers(with_step, base(tmp_path), [], SETTINGS, tmp_path, Compression(), steps, ctx)
 
 
 def file_entry(path: str, content: bytes = b"x") -> Entry:
     return Entry(path, "file", 0o644, 0, size=len(content), content=content)
 
 
-def test_the_layer_has_the_files_and_the_directories_that_are_missing(tmp_path: Path) -> None:
-    """A directory of the base is not written again; the second build runs nothing."""
+def test_layer_has_new_files_and_missing_directories(tmp_path: Path) -> None:
+    """It has no directories of the base; the second build does not run the step."""
     runs: list[StepRun] = []
     written = [Entry("srv", "directory", 0o777, 0), file_entry("srv/static/b/a"), Entry("srv/c", "directory", 0o777, 0)]
     for cached in (False, True):
@@ -71,8 +71,7 @@ def test_the_layer_has_the_files_and_the_directories_that_are_missing(tmp_path: 
     assert (run.outputs, run.user, run.cwd, run.env["HOME"]) == (("srv/static",), (65532, 0), "/", "/tmp")
 
 
-def test_inputs_are_part_of_the_key(tmp_path: Path) -> None:
-    """Files, directories and patterns, at their paths; an edit of one of them runs the command again."""
+def test_changed_input_runs_the_step_again(tmp_path: Path) -> None:
     runs: list[StepRun] = []
     (tmp_path / "assets/deep").mkdir(parents=True)
     (tmp_path / "dist").mkdir()
@@ -87,10 +86,10 @@ def test_inputs_are_part_of_the_key(tmp_path: Path) -> None:
     assert runs[0].cwd == "/inputs"
 
 
-def test_an_input_that_changes_meanwhile_ends_the_build(tmp_path: Path) -> None:
-    """Else what it makes would be remembered as the layer of the file as it was."""
+def test_input_changed_during_the_step_is_an_error(tmp_path: Path) -> None:
+    """Otherwise the layer would be cached under the key of the unchanged file."""
     (tmp_path / "a.css").write_text("before")
-    made = plan({"steps": [{"command": COMMAND, "outputs": ["/srv"], "inputs": ["a.css"]}]})
+    with_step = plan({"steps": [{"command": COMMAND, "outputs": ["/srv"], "inputs": ["a.css"]}]})
 
     def run(step: StepRun, work: Path, _ctx: Context) -> list[Entry]:
         (tmp_path / "a.css").write_text("after")
@@ -99,11 +98,11 @@ def test_an_input_that_changes_meanwhile_ends_the_build(tmp_path: Path) -> None:
 
     ctx = context(tmp_path / "store")
     with pytest.raises(ConfigError, match=r"steps\[0\].inputs: .*a.css changed during the build"):
-        step_layers(made, base(tmp_path), [], SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+        step_layers(with_step, base(tmp_path), [], SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
 
 
-def test_what_a_step_closed_can_be_read(tmp_path: Path) -> None:
-    """By an ordinary user, too; a link's target stays as it is."""
+def test_make_readable_adds_read_permission(tmp_path: Path) -> None:
+    """The targets of symlinks are not changed."""
     write_files(tmp_path, {"mine": "", "top/d/f": "f", "top/d/deep/g": "g"})
     (tmp_path / "top/d/link").symlink_to(tmp_path / "mine")
     (tmp_path / "top/d/deep/g").chmod(0o644)
@@ -114,7 +113,7 @@ def test_what_a_step_closed_can_be_read(tmp_path: Path) -> None:
     assert modes == {"mine": 0o100, "link": 0o100, "top": 0o755, "d": 0o700, "deep": 0o700, "f": 0o500, "g": 0o644}
 
 
-def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
+def test_step_that_is_not_reproducible_gives_a_warning(tmp_path: Path) -> None:
     lines: list[str] = []
     layers(tmp_path, [file_entry("srv/x", b"1")])
     layers(tmp_path, [file_entry("srv/x", b"2")], engine="buildkit", lines=lines)
@@ -131,15 +130,15 @@ def test_other_bytes_of_the_same_inputs_are_told(tmp_path: Path) -> None:
     ({}, [file_entry("srv/\udcff")], "whose name or target is not UTF-8"),
     ({}, [link("srv/x", "\udcff")], "whose name or target is not UTF-8"),
 ])
-def test_a_mistake_is_told(step: dict[str, Any], written: list[Entry], message: str, tmp_path: Path) -> None:
+def test_invalid_step_is_reported(step: dict[str, Any], written: list[Entry], message: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, BuildError), match=message):
         layers(tmp_path, written, **step)
 
 
-def sandboxed(
+def run_in_real_sandbox(
     tmp_path: Path, program: str, argument: str, output: str, *below: list[Entry]
 ) -> list[tuple[Layer, LayerInfo]]:
-    """The layers of a step above some others, in the sandbox with a program of this machine."""
+    """Return the layers of a step on the layers `below`, run in the sandbox with a program of this machine."""
     need_sandbox()
     root = tmp_path / "root"
     if not root.exists():
@@ -151,42 +150,42 @@ def sandboxed(
     def run(step: StepRun, work: Path, ctx: Context) -> list[Entry]:
         return run_in_sandbox(replace(step, roots=(*step.roots[:-1], root, step.roots[-1])), work, ctx)
 
-    made = plan({"steps": [{"command": ["python3.13", *argument.split()], "outputs": [output]}]})
+    with_step = plan({"steps": [{"command": ["python3.13", *argument.split()], "outputs": [output]}]})
     layers = [(layer_of(entries), LayerInfo(KIND, (), True)) for entries in below]
-    ctx = context(tmp_path / "store")
-    return step_layers(made, base(tmp_path), layers, SETTINGS, tmp_path, Compression(), Steps("embedded", run), ctx)
+    steps, ctx = Steps("embedded", run), context(tmp_path / "store")
+    return step_layers(with_step, base(tmp_path), layers, SETTINGS, tmp_path, Compression(), steps, ctx)
 
 
-def test_links_of_earlier_steps_lead_nowhere(tmp_path: Path) -> None:
-    """In the layers that this machine unpacks they would lead to its files, which are neither read nor written."""
+def test_symlinks_of_earlier_steps_are_not_followed(tmp_path: Path) -> None:
+    """In the unpacked layers, they point to files of this machine, which must be neither read nor written."""
     host = tmp_path / "host"
     write_files(host, {"f": "of this machine"})
     links = [link("srv/d", str(host)), link("srv/f", str(host / "f"))]
     instead = [Entry("srv/d", "directory", 0o755, 0), file_entry("srv/d/f"), file_entry("srv/f")]
-    ((layer, _),) = sandboxed(tmp_path, "touch", "/srv/d/g", "/srv", links, instead)
+    ((layer, _),) = run_in_real_sandbox(tmp_path, "touch", "/srv/d/g", "/srv", links, instead)
     assert [entry.path for entry, _ in layer_entries(layer)] == ["srv/d/g"]
     assert {path.name: path.read_text() for path in host.iterdir()} == {"f": "of this machine"}
     with pytest.raises(ConfigError, match="/srv/d is a link in the image"):
-        sandboxed(tmp_path, "touch", "/srv/d/g", "/srv/d", links)
+        run_in_real_sandbox(tmp_path, "touch", "/srv/d/g", "/srv/d", links)
 
 
-def test_directories_that_are_too_deep_are_told(tmp_path: Path) -> None:
+def test_too_deep_directories_are_reported(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="cannot be read: its directories are too deep"):
-        sandboxed(tmp_path, "mkdir", f"-p /srv/x/{'d/' * 1500}", "/srv/x")
+        run_in_real_sandbox(tmp_path, "mkdir", f"-p /srv/x/{'d/' * 1500}", "/srv/x")
 
 
-@pytest.mark.parametrize(("content", "refused"), [(b"text", False), (b"\x7fELF\x02", True)])
-def test_another_architecture_takes_what_is_no_machine_code(content: bytes, refused: bool, tmp_path: Path) -> None:
-    """The layer of the same image for this machine, byte for byte."""
-    (made,) = layers(tmp_path, [file_entry("srv/x"), file_entry("srv/y", content)])
+@pytest.mark.parametrize(("content", "rejected"), [(b"text", False), (b"\x7fELF\x02", True)])
+def test_layer_for_another_architecture_has_no_machine_code(content: bytes, rejected: bool, tmp_path: Path) -> None:
+    """Another architecture gets the layer of the host's image."""
+    (layer,) = layers(tmp_path, [file_entry("srv/x"), file_entry("srv/y", content)])
     here = base(tmp_path)
-    image = replace(here.image, layers=(*here.image.layers, made[0]))
-    twin = BuiltImage(image, here, (*(LayerInfo("base", (), True) for _ in here.image.layers), made[1]))
-    if refused:
+    image = replace(here.image, layers=(*here.image.layers, layer[0]))
+    host_image = BuiltImage(image, here, (*(LayerInfo("base", (), True) for _ in here.image.layers), layer[1]))
+    if rejected:
         with pytest.raises(BuildError, match="wrote machine code, /srv/y, for linux/amd64"):
-            layers(tmp_path, [], twin=twin)
+            layers(tmp_path, [], host_image=host_image)
     else:
-        assert layers(tmp_path, [], twin=twin) == [made]
+        assert layers(tmp_path, [], host_image=host_image) == [layer]
 
 
 @pytest.mark.parametrize(("output", "path"), [
@@ -195,11 +194,11 @@ def test_another_architecture_takes_what_is_no_machine_code(content: bytes, refu
     ("mkdir: cannot create directory '/var/x': Read-only file system", "/var/x"),
     ("Permission denied: '/srv/static/x'", ""), ("all is well", ""),
 ])
-def test_a_refused_write_is_named(output: str, path: str, tmp_path: Path) -> None:
+def test_hint_for_a_write_error(output: str, path: str, tmp_path: Path) -> None:
     runs: list[StepRun] = []
     layers(tmp_path, [file_entry("srv/x")], runs=runs)
-    said = refused_write(output, runs[0])
-    assert said.startswith(f"\n{path} is not below outputs (/srv/static)") if path else not said
+    hint = write_error_hint(output, runs[0])
+    assert hint.startswith(f"\n{path} is not below outputs (/srv/static)") if path else not hint
 
 
 @pytest.mark.parametrize(("step", "message"), [
@@ -209,18 +208,18 @@ def test_a_refused_write_is_named(output: str, path: str, tmp_path: Path) -> Non
     ({"outputs": ["/etc"]}, "/etc holds files of the step's container"),
     ({"outputs": ["/srv"], "env": {"A": "1"}, "secrets": ["A"]}, "env: A is also one of its secrets"),
 ])
-def test_options_that_cannot_be(step: dict[str, Any], message: str | None) -> None:
+def test_impossible_outputs_are_rejected(step: dict[str, Any], message: str | None) -> None:
     with pytest.raises(ConfigError, match=message):
         plan({"steps": [{"command": COMMAND, **step}]})
 
 
-def test_an_output_that_a_link_of_the_base_leads_elsewhere(tmp_path: Path) -> None:
+def test_output_through_a_symlink_of_the_base_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"steps\[0\]\.outputs: /tmp/x belongs to the container's runtime"):
         layers(tmp_path, [], outputs=["/scratch/x"])
 
 
-def test_the_places_of_inputs() -> None:
-    """The directories to watch, of patterns without the part that is one; an output below another is that one."""
+def test_places_of_inputs_and_nested_outputs() -> None:
+    """A pattern is replaced by the directory above it; an output below another output is dropped."""
     inputs = ["a/b.txt", "a/*/c", "stat?c/x", "conf/[ab]*.toml"]
     (step,) = plan({"steps": [{"command": COMMAND, "outputs": ["/srv/x/", "/srv"], "inputs": inputs}]}).steps
     assert set(step.places) == {"a/b.txt", "a", "", "conf"}

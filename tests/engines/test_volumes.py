@@ -1,4 +1,4 @@
-"""Each of `volumes` is a directory of the image that its user may write to, and nothing else is touched for it."""
+"""The layer of the option `volumes`: directories that belong to the image's user."""
 
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ def make(
     tmp_path: Path, volumes: list[str], lines: list[str] | None = None, **table: Any
 ) -> tuple[Layer, LayerInfo] | None:
     ctx = context(tmp_path / "store", lines)
-    made = plan({"volumes": volumes, **table})
-    return make_volumes(made, tmp_path, base(tmp_path), Compression(), ctx)
+    with_volumes = plan({"volumes": volumes, **table})
+    return make_volumes(with_volumes, tmp_path, base(tmp_path), Compression(), ctx)
 
 
 def base(tmp_path: Path) -> Base:
@@ -38,28 +38,29 @@ def base(tmp_path: Path) -> Base:
     return base_of(BasePlan("registry", "test", "test"), image, context(tmp_path / "store"))
 
 
-def listed(made: tuple[Layer, LayerInfo] | None) -> dict[str, tuple[str, int, int, int]]:
-    assert made is not None
-    found = [entry for entry, _ in layer_entries(made[0])]
+def entries_of(layer: tuple[Layer, LayerInfo] | None) -> dict[str, tuple[str, int, int, int]]:
+    """Return the layer's entries: path to (kind, mode, UID, GID)."""
+    assert layer is not None
+    found = [entry for entry, _ in layer_entries(layer[0])]
     return {item.path: (item.kind, item.mode, item.uid, item.gid) for item in found}
 
 
-def test_a_volume_is_the_users_and_what_is_above_it_root_s(tmp_path: Path) -> None:
-    """With the base's links above it followed, and no directory of the base written again."""
+def test_volume_belongs_to_the_user_and_its_parents_to_root(tmp_path: Path) -> None:
+    """Symlinks of the base are resolved, and directories of the base are not in the layer."""
     volumes = ["/data", "/data/", "/var/lib/app/store", "/var/run/app", "/var/lib", "/tmp"]
-    made = make(tmp_path, volumes)
-    mine, roots = ("directory", 0o755, 65532, 0), ("directory", 0o755, 0, 0)
-    assert listed(made) == {"data": mine, "var/lib/app": roots, "var/lib/app/store": mine, "run/app": mine}
-    assert made is not None
-    assert made[1] == LayerInfo("files", ("/data", "/var/lib/app/store", "/var/run/app"), False)
+    layer = make(tmp_path, volumes)
+    own, roots = ("directory", 0o755, 65532, 0), ("directory", 0o755, 0, 0)
+    assert entries_of(layer) == {"data": own, "var/lib/app": roots, "var/lib/app/store": own, "run/app": own}
+    assert layer is not None
+    assert layer[1] == LayerInfo("files", ("/data", "/var/lib/app/store", "/var/run/app"), False)
 
 
-def test_one_within_another_leaves_both_to_the_user(tmp_path: Path) -> None:
-    found = listed(make(tmp_path, ["/data/a/b", "/data"]))
-    assert {path: one[2] for path, one in found.items()} == {"data": 65532, "data/a": 0, "data/a/b": 65532}
+def test_nested_volumes_belong_to_the_user(tmp_path: Path) -> None:
+    found = entries_of(make(tmp_path, ["/data/a/b", "/data"]))
+    assert {path: row[2] for path, row in found.items()} == {"data": 65532, "data/a": 0, "data/a/b": 65532}
 
 
-def test_what_is_there_already_needs_no_layer(tmp_path: Path) -> None:
+def test_existing_directories_need_no_layer(tmp_path: Path) -> None:
     lines: list[str] = []
     assert make(tmp_path, ["/var/lib", "/tmp", "/opt"], lines) is None
     assert not [line for line in lines if "warning" in line]
@@ -69,14 +70,14 @@ def test_what_is_there_already_needs_no_layer(tmp_path: Path) -> None:
     ("65532", (65532, 0)), ("1000", (1000, 1001)), ("app", (1000, 1001)), ("1000:7", (1000, 7)), ("root", (0, 0)),
     ("0", (0, 0)), ("2147483647:2147483647", (2147483647, 2147483647)),
 ])  # fmt: skip
-def test_the_owner_is_who_the_image_runs_as(user: str, numbers: tuple[int, int], tmp_path: Path) -> None:
-    """A number's group is that of the base's passwd, as runtimes have it."""
+def test_owner_is_the_user_of_the_image(user: str, numbers: tuple[int, int], tmp_path: Path) -> None:
+    """For a numeric user, the group comes from the base's passwd, as in container runtimes."""
     assert owner(user, base(tmp_path)) == numbers
-    assert listed(make(tmp_path, ["/data"], user=user)) == {"data": ("directory", 0o755, *numbers)}
+    assert entries_of(make(tmp_path, ["/data"], user=user)) == {"data": ("directory", 0o755, *numbers)}
 
 
-def test_the_layer_is_known_again_by_its_directories_and_their_owner(tmp_path: Path) -> None:
-    """In whatever order, and by nothing but them."""
+def test_layer_is_cached_by_directories_and_owner(tmp_path: Path) -> None:
+    """The order of the volumes does not matter."""
     first, again, other = (
         make(tmp_path, volumes, user=user)
         for volumes, user in ((["/a", "/b"], "1"), (["/b", "/a"], "1"), (["/a", "/b"], "2"))
@@ -88,12 +89,12 @@ def test_the_layer_is_known_again_by_its_directories_and_their_owner(tmp_path: P
     assert first[0].diff_id == again[0].diff_id != other[0].diff_id
 
 
-def test_a_directory_of_files_stays_and_one_that_holds_them_is_the_users(tmp_path: Path) -> None:
+def test_directory_copied_by_files_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "a").write_text("a")
     files = [{"source": "conf", "target": "/etc/app"}, {"source": "conf/a", "target": "/seed/in/a"}]
-    found = listed(make(tmp_path, ["/etc/app", "/seed", "/seed/in/b"], files=files))
-    assert {path: one[2] for path, one in found.items()} == {"seed": 65532, "seed/in/b": 65532}
+    found = entries_of(make(tmp_path, ["/etc/app", "/seed", "/seed/in/b"], files=files))
+    assert {path: row[2] for path, row in found.items()} == {"seed": 65532, "seed/in/b": 65532}
 
 
 @pytest.mark.parametrize(("volume", "words"), [
@@ -104,7 +105,7 @@ def test_a_directory_of_files_stays_and_one_that_holds_them_is_the_users(tmp_pat
     ("/seed/b/x", "/seed/b of `files` is not a directory"), ("/" + "a" * 300, "too long for a file system"),
     ("/data/.wh.x", "no layer can hold"), ("/.", "names nothing"),
 ])  # fmt: skip
-def test_a_file_in_the_way_is_named(volume: str, words: str, tmp_path: Path) -> None:
+def test_volume_at_the_path_of_a_file_is_rejected(volume: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "a").write_text("a")
     (tmp_path / "conf" / "b").symlink_to("a")
@@ -117,7 +118,7 @@ def test_a_file_in_the_way_is_named(volume: str, words: str, tmp_path: Path) -> 
     ("/cache", "is a link to var/cache in base test, and stays a link; use the directory: /var/cache"),
     ("/opt/venv", "is where the code is"), ("/opt/venv/lib/x", "is where the code is"),
 ])  # fmt: skip
-def test_a_link_and_the_code_stay_with_a_warning(volume: str, words: str, tmp_path: Path) -> None:
+def test_symlink_and_venv_as_volume_give_a_warning(volume: str, words: str, tmp_path: Path) -> None:
     lines: list[str] = []
     assert make(tmp_path, [volume], lines) is None
     assert len([line for line in lines if f"{volume} {words}" in line]) == 1

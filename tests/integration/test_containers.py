@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.engines.common import LAYERS
+from hatch_docker.engines.common import MAX_LAYERS
 from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
@@ -109,7 +109,7 @@ def test_image_of_130_large_wheels_runs(index: FakeIndex, tmp_path: Path, cache:
     outcome = build(project, cache, variables={
         "HATCH_DOCKER_IMAGE": repository, "HATCH_DOCKER_TAGS": tag, "UV_DEFAULT_INDEX": index.url, "no_proxy": "*",
     })  # fmt: skip
-    assert len(outcome.layers) == LAYERS
+    assert len(outcome.layers) == MAX_LAYERS
     run(program, "load", "-i", outcome.archive)
     try:
         code = "import importlib; print(len([importlib.import_module(f'heavy_{n}') for n in range(130)]))"

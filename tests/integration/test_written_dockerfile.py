@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.core.secrets import secret_part
-from hatch_docker.engines.buildkit.dockerfile import pair, quoted, words
+from hatch_docker.engines.buildkit.dockerfile import exec_form, key_value, quoted
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Platform
 from tests.conftest import need, run
@@ -199,11 +199,11 @@ def check_values(docker: str, work: Path, texts: Sequence[str]) -> None:
     """Check that each text is unchanged as a variable, a label, a volume, a word of a command and an argument."""
 
     def pairs(letter: str) -> list[str]:
-        return [pair(f"{letter}{number}", text) for number, text in enumerate(texts)]
+        return [key_value(f"{letter}{number}", text) for number, text in enumerate(texts)]
 
     # ENV comes last and ARG is in another build, as BuildKit takes minutes to substitute 1000 variables in later words.
     found = built_config(
-        docker, work, f"VOLUME {words(*(quoted(f'/{text}') for text in texts))}", f"CMD {words(*texts)}",
+        docker, work, f"VOLUME {exec_form(*(quoted(f'/{text}') for text in texts))}", f"CMD {exec_form(*texts)}",
         "LABEL " + " \\\n    ".join(pairs("l")), "ENV " + " \\\n    ".join(pairs("E")),
     )  # fmt: skip
     assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]

@@ -10,7 +10,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ImageError, TransientError
 from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.text import megabytes
-from hatch_docker.engines.model import OURS, BuiltImage
+from hatch_docker.engines.model import HISTORY_PREFIX, BuiltImage
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import parse_reference
@@ -97,9 +97,9 @@ def _growth_rows(before: Image, built: BuiltImage) -> list[tuple[str, int]]:
     described = []
     for line, layer in zip(lines, before.layers, strict=True):
         maker = line.get("created_by", "")
-        ours = maker.startswith(OURS)
+        ours = maker.startswith(HISTORY_PREFIX)
         contents = tuple(line.get("comment", "").split(", ")) if ours else ()
-        described.append((maker.removeprefix(OURS) if ours else "base", contents, layer.descriptor.size))
+        described.append((maker.removeprefix(HISTORY_PREFIX) if ours else "base", contents, layer.descriptor.size))
     noted = zip(built.image.layers, built.notes, strict=True)
     old = _by_title(described)
     rows = []

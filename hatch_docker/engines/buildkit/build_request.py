@@ -1,4 +1,4 @@
-"""Request to build the stage `export` of a Dockerfile, and what all programs that carry one out share."""
+"""Request to build the stage `export` of a Dockerfile, and the common code of Docker and Podman for it."""
 
 import contextlib
 import re
@@ -15,8 +15,8 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.plan.model import CachePlan
 
-WAY_OUT = 'or set engine = "embedded", which needs neither Docker nor Podman'
-IMAGES = "hatch-docker"  # the repository of images that are loaded into a builder
+ADVICE = 'or set engine = "embedded", which needs neither Docker nor Podman'
+IMAGES = "hatch-docker"  # the first part of the names of images that are loaded into a builder
 NO_DAEMON = (
     "Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker|error during connect"
     "|deadline exceeded"
@@ -25,7 +25,7 @@ NO_DAEMON = (
 
 @dataclass(frozen=True, slots=True)
 class PreloadedImage:
-    """An image that a builder cannot pull, and the name under which it is loaded; `keep` is for the next builds."""
+    """An image that a builder cannot pull, and its name in the builder. `keep`: later builds use it again."""
 
     name: str
     image: Image
@@ -34,7 +34,7 @@ class PreloadedImage:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """Request to build the stage `export` of a Dockerfile, written to the directory `out`."""
+    """Request to build the stage `export` of a Dockerfile into the directory `out`."""
 
     dockerfile: Path
     context: Path
@@ -42,54 +42,57 @@ class BuildRequest:
     platform: Platform
     images: tuple[PreloadedImage, ...]        # loaded first: the builder cannot pull them
     cache: CachePlan
-    root: Path                                # the project's, where paths of caches start
+    root: Path                                # the project's directory, to which paths of caches are relative
     secrets: tuple[str, ...]                  # names of environment variables
-    ssh: bool = False                         # this machine's SSH agent may be asked
-    proxies: Mapping[str, str] = field(default_factory=dict)  # variables of stages that use the network
+    ssh: bool = False                         # the build may use this machine's SSH agent
+    proxies: Mapping[str, str] = field(default_factory=dict)  # proxy variables for stages that use the network
 
 
 class Builder(Protocol):
-    """Program that carries out a request; raises BuildError with the failed step's last lines, else DaemonError."""
+    """Program that executes a request. `build` raises BuildError with a failed step's last lines, else DaemonError."""
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """The platforms it runs, its own first, then those it emulates; empty where it has not started yet."""
+        """The supported platforms, the native one first, then emulated ones; empty if it has not started yet."""
 
     @property
     def remote(self) -> bool:
-        """Tell whether images are sent to it with the request, not loaded into a daemon."""
+        """True if images are sent with the request, and not loaded into a daemon."""
 
     def build(self, request: BuildRequest, ctx: Context) -> None: ...
 
 
-def daemon_error(said: str, name: str, program: str = "docker buildx") -> DaemonError:
-    """Return the error for a failure of Docker outside the steps of the build."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it gave no error message"]
+def daemon_error(output: str, name: str, program: str = "docker buildx") -> DaemonError:
+    """Return the error for a failure outside of the build's steps.
+
+    `output`: the program's output. `name`: the builder's name, "" for the default one.
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it gave no error message"]
     line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
     if "ache export" in line and "not supported" in line:
         return DaemonError(
             f"tool.hatch-docker.cache.to: {line}; name a builder that can (builder = ...), or turn on Docker's "
             "containerd image store"
         )
-    if re.search(r"no builder .* found|failed to find driver|context not found", said):
-        named = re.search(r'"(.+?)"', said)
+    if re.search(r"no builder .* found|failed to find driver|context not found", output):
+        named = re.search(r'"(.+?)"', output)
         missing = name or (named[1] if named else "")
-        return DaemonError(f"buildx has no builder {missing!r}; `docker buildx ls` lists them, {WAY_OUT}")
-    if "permission denied" in said and "docker" in said:
+        return DaemonError(f"buildx has no builder {missing!r}; `docker buildx ls` lists them, {ADVICE}")
+    if "permission denied" in output and "docker" in output:
         return DaemonError(
-            f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {WAY_OUT}"
+            f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {ADVICE}"
         )
     if "context canceled" in line:
         return LostError(f"{program} was stopped before the build was done ({line}); build again")
-    if re.search(NO_DAEMON, said):
-        line = line.rpartition("stderr=")[2] if "stderr=" in line else line  # of ssh, behind what it was told
-        return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")
+    if re.search(NO_DAEMON, output):
+        line = line.rpartition("stderr=")[2] if "stderr=" in line else line  # the message of ssh, after its command
+        return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {ADVICE}")
     look = f"look at `docker buildx inspect{f' {name}' if name else ''}`, " if program == "docker buildx" else ""
-    return DaemonError(f"{program} cannot build: {line}; {look}{WAY_OUT}")
+    return DaemonError(f"{program} cannot build: {line}; {look}{ADVICE}")
 
 
 def load_image(program: Sequence[str], image: PreloadedImage, ctx: Context) -> None:
-    """Load an image under a name that its digest is part of, unless it is there."""
+    """Load an image into the daemon, unless it has an image of this name; the name contains the digest."""
     try:
         run([*program, "image", "inspect", "--format", "{{.Id}}", image.name], env=ctx.environ, timeout=30)
         return
@@ -106,8 +109,8 @@ def load_image(program: Sequence[str], image: PreloadedImage, ctx: Context) -> N
 
 
 def unload_images(program: Sequence[str], images: Sequence[PreloadedImage], ctx: Context) -> None:
-    """Remove the names of images that were loaded for one build, if the daemon lets go of them."""
+    """Remove the images that were loaded for one build only (`keep` is false); errors are ignored."""
     for image in images:
         if not image.keep:
-            with contextlib.suppress(ProgramError):  # another build may use it
+            with contextlib.suppress(ProgramError):  # another build may use the image
                 run([*program, "image", "rm", image.name], env=ctx.environ, timeout=30)

@@ -1,6 +1,6 @@
-"""Search for the program that builds a Dockerfile: a builder of `docker buildx`, or Podman.
+"""Search for a builder: a builder of `docker buildx`, or Podman.
 
-Something has to answer at a builder's address: Docker's own programs wait up to a minute if nothing does.
+A builder's address is checked first, because Docker's own programs wait up to a minute for an unresponsive host.
 """
 
 import re
@@ -14,30 +14,30 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError, HatchDockerError, ProgramError
 from hatch_docker.core.http.urls import proxy_for, redact_url
 from hatch_docker.core.process import run
-from hatch_docker.engines.buildkit.build_request import WAY_OUT, Builder, daemon_error
+from hatch_docker.engines.buildkit.build_request import ADVICE, Builder, daemon_error
 from hatch_docker.engines.buildkit.buildx import OLDEST, Buildx
 from hatch_docker.engines.buildkit.podman import Podman
 from hatch_docker.oci.find_daemon import docker_daemon, docker_directory, read_json
 
-UNKNOWN = (0, 0)  # the version of a buildx that was compiled without one
-PATIENCE = 2.0  # seconds
+UNKNOWN = (0, 0)  # the version of a buildx that was compiled without a version
+TIMEOUT = 2.0  # seconds for a connection
 DOCKER_PORT, SSH_PORT = 2375, 22
 
 
 def find_builder(name: str, ctx: Context) -> Builder:
-    """Return the builder called "podman" or as buildx calls it; for "" one that is here, Docker's first.
+    """Return a builder. `name`: "podman" or a builder of buildx; "" for Docker's current builder, else Podman.
 
-    Raises DaemonError where it is missing or too old.
+    Raises DaemonError if it is missing or too old.
     """
     path = ctx.environ.get("PATH", "")
     docker, podman = (shutil.which(program, path=path) for program in ("docker", "podman"))
     if name == "podman" or (not name and not docker and podman):
         if not podman:
-            raise DaemonError(f'builder = "podman", and podman is not in PATH; install it, {WAY_OUT}')
+            raise DaemonError(f'builder = "podman", and podman is not in PATH; install it, {ADVICE}')
         return Podman(podman)
     if not docker:
         raise DaemonError(
-            f'engine = "buildkit" needs Docker with buildx, or Podman, and neither is in PATH; install one, {WAY_OUT}'
+            f'engine = "buildkit" needs Docker with buildx, or Podman, and neither is in PATH; install one, {ADVICE}'
         )
     try:
         return _inspect(docker, name, ctx)
@@ -48,21 +48,21 @@ def find_builder(name: str, ctx: Context) -> Builder:
 
 
 def _inspect(docker: str, name: str, ctx: Context) -> Builder:
-    """Return a builder of buildx, or Podman under the name of Docker; raises DaemonError as `find_builder`."""
+    """Return a builder of buildx, or Podman if the program docker is Podman; raises DaemonError like `find_builder`."""
     try:
-        said = run([docker, "buildx", "version"], env=ctx.environ, timeout=20)
+        output = run([docker, "buildx", "version"], env=ctx.environ, timeout=20)
     except ProgramError:
         raise DaemonError(
             "docker is installed, but its plugin buildx is not; install it (docker-buildx, docker-buildx-plugin), "
-            f"{WAY_OUT}"
+            f"{ADVICE}"
         ) from None
-    if said.startswith("buildah "):  # the package podman-docker
+    if output.startswith("buildah "):  # from the package podman-docker
         return Podman(docker)
-    found = re.search(r"\bv?(\d+)\.(\d+)\.", said)
+    found = re.search(r"\bv?(\d+)\.(\d+)\.", output)
     version = (int(found[1]), int(found[2])) if found else UNKNOWN
     if UNKNOWN < version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise DaemonError(f"docker buildx {version[0]}.{version[1]} is too old; get {oldest} or newer, {WAY_OUT}")
+        raise DaemonError(f"docker buildx {version[0]}.{version[1]} is too old; get {oldest} or newer, {ADVICE}")
     check_reachable(name, ctx)
     try:
         text = run([docker, "buildx", "inspect", *([name] if name else [])], env=ctx.environ, timeout=30)
@@ -74,19 +74,19 @@ def _inspect(docker: str, name: str, ctx: Context) -> Builder:
     name, driver = facts.get("Name", name or "default"), facts.get("Driver", "docker")
     if driver == "remote" and set(re.findall(r"^Status:\s*(\S+)", text, re.MULTILINE)) == {"inactive"}:
         where = ", ".join(re.findall(r"^Endpoint:\s*(\S+)", text, re.MULTILINE))
-        raise DaemonError(f"builder {name!r} at {where} does not answer; check that BuildKit runs there, {WAY_OUT}")
+        raise DaemonError(f"builder {name!r} at {where} does not answer; check that BuildKit runs there, {ADVICE}")
     nodes = re.findall(r"^Platforms:\s*(\S.*)$", text, re.MULTILINE)
     known = [platform.strip(" *") for node in nodes for platform in node.split(",")]
     return Buildx(docker, name, driver, version, tuple(known))
 
 
 def check_reachable(name: str, ctx: Context) -> None:
-    """Raise DaemonError where none of a builder's hosts takes a connection; "" is buildx's default builder.
+    """Raise DaemonError if none of a builder's hosts accepts a connection. `name`: "" for buildx's default builder.
 
-    What cannot be known beforehand, a host behind a proxy say, is buildx's to tell.
+    Hosts that cannot be checked, for instance behind a proxy, are skipped: buildx reports their errors.
     """
     directory = Path(ctx.environ.get("BUILDX_CONFIG") or docker_directory(ctx.environ) / "buildx")
-    chosen = read_json(directory / "current")  # by `docker buildx use`, for the present daemon or for all
+    chosen = read_json(directory / "current")  # written by `docker buildx use`, for one daemon or for all
     current = chosen.get("Global") or chosen.get("Key") == docker_daemon(ctx.environ).url
     name = name or ctx.environ.get("BUILDX_BUILDER", "") or (str(chosen.get("Name") or "") if current else "")
     problems = []
@@ -98,14 +98,14 @@ def check_reachable(name: str, ctx: Context) -> None:
     if problems:
         raise DaemonError(
             f"nothing answers where {f'builder {name!r}' if name else 'Docker'} should be ({'; '.join(problems)}); "
-            f"start it, set DOCKER_HOST or builder, {WAY_OUT}"
+            f"start it, set DOCKER_HOST or builder, {ADVICE}"
         )
 
 
 def _endpoints(name: str, directory: Path, environ: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """Return the URLs of a builder's nodes, and whether a proxy is never used; buildx names contexts, too.
+    """Return the URL of each node of a builder, and whether the connection ignores proxies.
 
-    `directory` is where buildx keeps its builders.
+    A node may also be a context of Docker. `directory`: the configuration directory of buildx.
     """
     instance = read_json(directory / "instances" / name) if name else {}
     if not instance:
@@ -116,14 +116,14 @@ def _endpoints(name: str, directory: Path, environ: Mapping[str, str]) -> list[t
 
 
 def _problem(url: str, environ: Mapping[str, str], *, direct: bool) -> str:
-    """Return the reason why a URL cannot be reached; "" where it can, or where that cannot be known."""
+    """Return the reason why a URL cannot be reached, "" if it can be reached or cannot be checked."""
     try:
         if address := _address(urlsplit(url), environ, direct=direct):
-            socket.create_connection(address, timeout=PATIENCE).close()
-    except ValueError:  # whose text quotes a part that may be a password
+            socket.create_connection(address, timeout=TIMEOUT).close()
+    except ValueError:  # its message is not printed, because it may contain a password
         return "this is no address"
     except OSError as error:
-        return error.strerror or f"no answer within {PATIENCE:g} s"
+        return error.strerror or f"no answer within {TIMEOUT:g} s"
     return ""
 
 
@@ -141,10 +141,10 @@ def _address(parts: SplitResult, environ: Mapping[str, str], *, direct: bool) ->
 
 
 def _ssh_address(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """Return the address that ssh would connect to by its configuration; None for a jump host or a command."""
+    """Return the host and port that ssh connects to by its configuration; None for a jump host or a proxy command."""
     port = ["-p", str(parts.port)] if parts.port else []
     try:
-        found = run(["ssh", "-G", *port, "--", str(parts.hostname)], env=environ, timeout=PATIENCE)
+        found = run(["ssh", "-G", *port, "--", str(parts.hostname)], env=environ, timeout=TIMEOUT)
     except HatchDockerError:
         return None
     settings = dict(re.findall(r"^(\w+) (.+)$", found, re.MULTILINE))

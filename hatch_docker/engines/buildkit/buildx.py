@@ -1,6 +1,6 @@
-"""`docker buildx build`, by a builder of any driver.
+"""`docker buildx build` with a builder of any driver.
 
-Trees come back by the local exporter, which every driver has: no builder loads or pushes an image.
+The result is exported to a local directory, which every driver supports: the builder neither loads nor pushes an image.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, DaemonError, LostError
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.engines.buildkit.build_request import (
-    WAY_OUT,
+    ADVICE,
     BuildRequest,
     PreloadedImage,
     daemon_error,
@@ -23,13 +23,13 @@ from hatch_docker.engines.buildkit.buildx_log import Log
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, buildx_caches
 from hatch_docker.oci.layout import write_layout
 
-OLDEST = (0, 13)  # of buildx: --progress=rawjson
+OLDEST = (0, 13)  # the first version of buildx with --progress=rawjson
 LOST = r"error reading from server|code = Unavailable|transport is closing|connection reset|broken pipe|\bEOF\b"
 
 
 @dataclass(frozen=True, slots=True)
 class Buildx:
-    """`docker buildx build`, by a builder of a name."""
+    """A builder of `docker buildx`. `name`: its name."""
 
     program: str
     name: str
@@ -39,12 +39,12 @@ class Buildx:
 
     @property
     def remote(self) -> bool:
-        """See Builder. A builder of the driver `docker` is a daemon."""
+        """See Builder. With the driver `docker`, the builder is the daemon."""
         return self.driver != "docker"
 
     @property
     def docker(self) -> list[str]:
-        """Docker's command for the builder's daemon; a builder of the driver `docker` has the name of its context."""
+        """The docker command for the builder's daemon; with the driver `docker`, its context has the builder's name."""
         return [self.program] if self.remote else [self.program, "--context", self.name]
 
     def build(self, request: BuildRequest, ctx: Context) -> None:
@@ -66,7 +66,8 @@ class Buildx:
         where = "Docker" if self.name == "default" else self.name
         try:
             with ctx.progress.task(f"building in {where}"), contextlib.closing(log):
-                # A path may hold a comma, the exporter's none: so it is relative. What is said is in base64 yet.
+                # `dest` is relative, because it cannot contain a comma, and a path may. The output is redacted by
+                # `log`, because it is base64 here.
                 run([*command, str(request.context)], env=ctx.environ, cwd=request.out.parent, log=log.feed)
         except ProcessFailed as failure:
             raise self._failure(log, failure.status) from None
@@ -74,24 +75,24 @@ class Buildx:
             unload_images([] if self.remote else self.docker, [] if self.remote else request.images, ctx)
 
     def _failure(self, log: Log, status: int) -> BuildError | DaemonError:
-        """Return the error for a failed build; `status` is the program's exit status."""
+        """Return the error for a failed build. `status`: the program's exit status."""
         if log.failed.startswith(("[internal] booting", "[internal] waiting")):
             return DaemonError(
                 f"builder {self.name!r} (driver {self.driver}) does not start: {log.error}; "
-                f"`docker buildx inspect --bootstrap {self.name}` tells more, {WAY_OUT}"
+                f"`docker buildx inspect --bootstrap {self.name}` tells more, {ADVICE}"
             )
-        # What a step says of its own connections is no word of ours.
+        # Only BuildKit's error is searched for LOST: the output of a step may contain such a message too.
         if log.failed and not re.search(LOST, log.error):
             return BuildError(log.explain())
-        said = "\n".join(log.other)
-        lost = re.search(rf"^(?:ERROR: )?(.*(?:{LOST}).*)$", said, re.MULTILINE)
-        silent = "" if said else f"docker exited with status {status} without an error message"
-        if (why := lost[1] if lost else silent) and (message := log.lost(why)):
+        output = "\n".join(log.other)
+        lost = re.search(rf"^(?:ERROR: )?(.*(?:{LOST}).*)$", output, re.MULTILINE)
+        silent = "" if output else f"docker exited with status {status} without an error message"
+        if (reason := lost[1] if lost else silent) and (message := log.explain_lost(reason)):
             return LostError(message)
-        return BuildError(log.explain()) if log.failed else daemon_error(said or silent, self.name)
+        return BuildError(log.explain()) if log.failed else daemon_error(output or silent, self.name)
 
     def _preload(self, image: PreloadedImage, ctx: Context) -> list[str]:
-        """Return the options by which FROM finds an image: none once a daemon has loaded it, else a layout's path."""
+        """Make an image available to FROM; return the necessary options: none for a daemon, else an OCI layout."""
         if not self.remote:
             load_image(self.docker, image, ctx)
             return []

@@ -1,4 +1,4 @@
-"""Log of `docker buildx build --progress=rawjson`, read as stages with their times."""
+"""Reader of the log of `docker buildx build --progress=rawjson`: it reports stages with their times."""
 
 import base64
 import binascii
@@ -13,10 +13,10 @@ from typing import Any
 from hatch_docker.core.process import LAST_LINES, redact
 from hatch_docker.core.progress import Progress, Task
 from hatch_docker.engines.buildkit.build_request import IMAGES
-from hatch_docker.wheels.builder import failure_hints as missing
+from hatch_docker.wheels.builder import failure_hints
 
-FIRST_ERRORS = 3
-LONG = 1.0  # seconds that a stage out of a cache may take without a word
+FIRST_ERRORS = 3  # error lines that are kept for each step, even if many lines follow
+LONG = 1.0  # seconds: a cached stage that takes longer is reported
 _BASE = "[internal] load metadata for "
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
@@ -24,30 +24,31 @@ _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTA
 
 @dataclass(slots=True)
 class Log:
-    """Reader of the log, line by line: objects, indented over many lines before buildx 0.14, and plain text.
+    """Reader of the log, line by line: JSON objects (indented, on many lines, before buildx 0.14) and plain text.
 
-    What programs say is in base64 there: `secrets` can be hidden only once it is read.
+    Steps are identified by their digests. The output of programs is base64 in the log, so `secrets` are hidden here,
+    after decoding.
     """
 
     progress: Progress
     secrets: Sequence[str] = ()
-    failed: str = ""                          # the name of the step that failed
-    error: str = ""                           # what BuildKit says of it
-    other: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    _buffer: list[str] = field(default_factory=list)
+    failed: str = ""                          # the name of the failed step
+    error: str = ""                           # BuildKit's error of this step
+    other: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))  # lines of plain text
+    _buffer: list[str] = field(default_factory=list)  # lines of an incomplete JSON object
     _names: dict[str, str] = field(default_factory=dict)
     _lines: dict[str, deque[str]] = field(default_factory=dict)
     _errors: dict[str, list[str]] = field(default_factory=dict)
-    _unended: dict[str, bytes] = field(default_factory=dict)  # what a step said since its last line break
-    _begun: dict[str, None] = field(default_factory=dict)  # and is not done yet, who spoke last at the end
-    _told: set[str] = field(default_factory=set)
+    _partial: dict[str, bytes] = field(default_factory=dict)  # a step's output after its last line break
+    _unfinished: dict[str, None] = field(default_factory=dict)  # running steps; the last one printed output last
+    _reported: set[str] = field(default_factory=set)
     _cached: set[str] = field(default_factory=set)
-    _culprit: str = ""
-    _running: dict[str, Task] = field(default_factory=dict)
+    _failed_digest: str = ""
+    _tasks: dict[str, Task] = field(default_factory=dict)
 
     def feed(self, line: str) -> None:
-        """Take one line."""
-        if line.startswith("ERROR: "):  # of the other half of Docker's program, whose first ended within an object
+        """Process one line."""
+        if line.startswith("ERROR: "):  # the docker program's message; buildx may have ended inside an object
             self._buffer.clear()
         if not self._buffer and not line.startswith("{"):
             line = redact(line, self.secrets)
@@ -63,116 +64,117 @@ class Log:
             except (ValueError, RecursionError):
                 return
             self._buffer.clear()
-            self._take(value)
+            self._process(value)
 
     def explain(self) -> str:
-        """Return the message for a failed build: the stage, the step, its last lines."""
+        """Return the message for a failed build: the stage, the reason, and the step's last lines."""
         if self.failed.startswith(_BASE):
             return redact(pull_failure(self.failed.removeprefix(_BASE), self.error), self.secrets)
-        said = self._said(self._culprit)
+        output = self._last_output(self._failed_digest)
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
-        if "exec format error" in f"{said}{self.error}":
+        if "exec format error" in f"{output}{self.error}":
             hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
         elif self.failed.startswith("exporting cache"):
             hint = "; with ignore-error=true in cache.to the build goes on"
         else:
-            hint = missing.hint(f"{said}\n{self.error}", network=True)
-        return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + (f":\n{said}" if said else "")
+            hint = failure_hints.hint(f"{output}\n{self.error}", network=True)
+        text = f":\n{output}" if output else ""
+        return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + text
 
-    def lost(self, why: str) -> str:
-        """Return the message for a lost builder, with the step that ran; "" where none ran."""
-        running = next(reversed(self._begun), None)
+    def explain_lost(self, reason: str) -> str:
+        """Return the message for a lost builder, with the running step's last lines; "" if no step was running."""
+        running = next(reversed(self._unfinished), None)
         if running is None:
             return ""
-        said = self._said(running)
-        line = f"the builder was lost in {_stage(self._names[running])} ({why}); build again"
-        return line + (f":\n{said}" if said else "")
+        output = self._last_output(running)
+        line = f"the builder was lost in {_stage(self._names[running])} ({reason}); build again"
+        return line + (f":\n{output}" if output else "")
 
-    def _said(self, digest: str) -> str:
-        self._end(digest)
+    def _last_output(self, digest: str) -> str:
+        self._flush(digest)
         last = self._lines.get(digest, ())
-        # A compiler's message may stand above a long traceback of who called it.
-        told = [line for line in self._errors.get(digest, ()) if line not in last]
-        return "\n".join([*told, *last])
+        # The first errors are added, because a long traceback may follow a compiler's message.
+        errors = [line for line in self._errors.get(digest, ()) if line not in last]
+        return "\n".join([*errors, *last])
 
-    def _take(self, value: dict[str, Any]) -> None:
+    def _process(self, value: dict[str, Any]) -> None:
         for log in _objects(value, "logs"):
-            self._hear(str(log.get("vertex")), str(log.get("data") or ""))
+            self._add_output(str(log.get("vertex")), str(log.get("data") or ""))
         for vertex in _objects(value, "vertexes"):
             digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
             self._names[digest] = name
             if vertex.get("completed"):
-                self._begun.pop(digest, None)
-                self._end(digest)
+                self._unfinished.pop(digest, None)
+                self._flush(digest)
             elif vertex.get("started"):
-                self._begun[digest] = None
+                self._unfinished[digest] = None
             if vertex.get("cached"):
                 self._cached.add(digest)
             if vertex.get("error") and name.startswith(_IMPORT):
-                self._no_cache(name.removeprefix(_IMPORT), str(vertex["error"]))
+                self._report_unused_cache(name.removeprefix(_IMPORT), str(vertex["error"]))
             elif vertex.get("error") and "context canceled" not in str(vertex["error"]) and not self.failed:
-                self.failed, self._culprit, self.error = name, digest, str(vertex["error"])
+                self.failed, self._failed_digest, self.error = name, digest, str(vertex["error"])
             elif vertex.get("started") and not vertex.get("completed") and not vertex.get("cached"):
-                self._begin(name, digest)
-            # What is cached far away is also fetched and unpacked, and each of that completes too.
+                self._show_stage(name, digest)
+            # A step from a remote cache is also fetched and unpacked: these complete before the cached step does.
             elif vertex.get("completed") and not vertex.get("error") and (
                 digest not in self._cached or vertex.get("cached")
             ):
-                self._tell(name, digest, vertex)
+                self._report_stage(name, digest, vertex)
 
-    def _hear(self, digest: str, data: str) -> None:
+    def _add_output(self, digest: str, data: str) -> None:
         try:
-            said = base64.b64decode(data, validate=True)
+            output = base64.b64decode(data, validate=True)
         except (ValueError, binascii.Error):
-            said = data.encode(errors="replace")  # JSON may hold half a character (a surrogate)
-        if digest in self._begun:
-            self._begun[digest] = self._begun.pop(digest)
-        # A piece may end within a line, and so within a secret or a character.
-        lines, end, rest = (self._unended.pop(digest, b"") + said).rpartition(b"\n")
-        self._unended[digest] = rest
-        self._read(digest, lines + end)
+            output = data.encode(errors="replace")  # JSON may contain a lone surrogate
+        if digest in self._unfinished:
+            self._unfinished[digest] = self._unfinished.pop(digest)
+        # The data may end inside of a line, a secret or a character: keep the last line until it is complete.
+        lines, end, rest = (self._partial.pop(digest, b"") + output).rpartition(b"\n")
+        self._partial[digest] = rest
+        self._add_lines(digest, lines + end)
 
-    def _end(self, digest: str) -> None:
-        """Take the last line of a step, which may have no line break."""
-        self._read(digest, self._unended.pop(digest, b""))
+    def _flush(self, digest: str) -> None:
+        """Process the last line of a step, which may have no line break."""
+        self._add_lines(digest, self._partial.pop(digest, b""))
 
-    def _read(self, digest: str, said: bytes) -> None:
-        for line in said.decode(errors="replace").splitlines():
+    def _add_lines(self, digest: str, output: bytes) -> None:
+        for line in output.decode(errors="replace").splitlines():
             line = redact(line, self.secrets)
             self._lines.setdefault(digest, deque(maxlen=LAST_LINES)).append(line)
             if re.search(r"\berror: ", line) and len(self._errors.setdefault(digest, [])) < FIRST_ERRORS:
                 self._errors[digest].append(line)
             self.progress.detail(line)
 
-    def _no_cache(self, name: str, error: str) -> None:
-        """Report a cache that cannot be read; the build goes on without it."""
-        if error in self._told:
+    def _report_unused_cache(self, name: str, error: str) -> None:
+        """Report a cache that cannot be read, once; the build continues without it."""
+        if error in self._reported:
             return
-        self._told.add(error)
+        self._reported.add(error)
         if error.endswith("not found"):
             self.progress.info(f"  nothing in the cache {name} yet")
         else:
             self.progress.warn(redact(f"the cache {name} is not used: {error}", self.secrets))
 
-    def _begin(self, name: str, digest: str) -> None:
+    def _show_stage(self, name: str, digest: str) -> None:
         step = _STEP.match(name)
-        if step is not None and step["what"].startswith("RUN") and digest not in self._running:
-            self._running[digest] = self.progress.task(f"stage {step['stage']}", part=True)
-            self._running[digest].begin()
+        if step is not None and step["what"].startswith("RUN") and digest not in self._tasks:
+            self._tasks[digest] = self.progress.task(f"stage {step['stage']}", part=True)
+            self._tasks[digest].begin()
 
     def close(self) -> None:
-        """End the display of all running stages."""
-        while self._running:
-            self._running.popitem()[1].end()
+        """End the progress display of all running stages."""
+        while self._tasks:
+            self._tasks.popitem()[1].end()
 
-    def _tell(self, name: str, digest: str, vertex: dict[str, Any]) -> None:
+    def _report_stage(self, name: str, digest: str, vertex: dict[str, Any]) -> None:
         step = _STEP.match(name)
-        if step is None or not step["what"].startswith("RUN") or digest in self._told:
+        if step is None or not step["what"].startswith("RUN") or digest in self._reported:
             return
-        self._told.add(digest)
-        if digest in self._running:
-            self._running.pop(digest).end()
+        self._reported.add(digest)
+        if digest in self._tasks:
+            self._tasks.pop(digest).end()
         if digest not in self._cached:
             self.progress.stage(step["stage"], _seconds(vertex))
         elif _seconds(vertex) < LONG:
@@ -182,7 +184,7 @@ class Log:
 
 
 def pull_failure(name: str, why: str) -> str:
-    """Return the message for an image of FROM that a builder does not have: a registry's, or one that was loaded."""
+    """Return the message for an image of FROM that the builder cannot pull or, for a loaded image, does not have."""
     if f"{IMAGES}/" in name:
         return f"{name} was loaded into the builder, and is no longer there ({why}); build again"
     return (

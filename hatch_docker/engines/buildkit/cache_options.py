@@ -1,4 +1,4 @@
-"""Options for the shared caches of a build; an option that the program would ignore is an error."""
+"""Command line options for the shared caches of a build; an option that the program would ignore is an error."""
 
 import csv
 import io
@@ -16,16 +16,16 @@ CACHE_SECRETS = (
     "ACTIONS_RUNTIME_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET",
     "BUILDKIT_AZURE_STORAGE_SECRET_ACCESS_KEY",
 )  # fmt: skip
-"""Variables that programs take logins of caches from: their values are hidden wherever a program says them."""
+"""Environment variables with logins of caches; their values are hidden in the output of programs."""
 
-GHA_RESULTS = (0, 21)  # of buildx: the service that GitHub has had alone since April 2025
+GHA_BUILDX = (0, 21)  # the first version of buildx for GitHub's cache service v2, the only one since April 2025
 
 
 def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: Context) -> list[str]:
-    """Return `--cache-from` and `--cache-to` of `docker buildx build`; `root` is the project's, where paths start.
+    """Return `--cache-from` and `--cache-to` of `docker buildx build`. `root`: the project's directory.
 
-    Raises ConfigError for type=gha where the variables are not there: buildx then keeps nothing, and says nothing; and
-    where the project has a cache written outside of it.
+    Raises ConfigError for type=gha without its environment variables, because buildx would ignore the option without a
+    message, and for a cache directory outside of the project.
     """
     options = []
     for option, many, place in (("from", cache.sources, "src"), ("to", cache.targets, "dest")):
@@ -41,7 +41,7 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
                     continue
                 is_layout = (path / "oci-layout").is_file()
                 if option == "to" and (is_layout or not path.is_dir() or not any(path.iterdir())):
-                    mark_as_cache(path)  # another directory may be the project's
+                    mark_as_cache(path)  # other directories may contain files of the project
                 fields = {**fields, place: str(path)}
             row = io.StringIO()
             csv.writer(row, lineterminator="").writerow([f"{name}={value}" for name, value in fields.items()])
@@ -60,8 +60,8 @@ def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; use "
             "crazy-max/ghaction-github-runtime there, and set this option only there, with its variable"
         )
-    if not environ.get("ACTIONS_CACHE_URL") and (0, 0) < version < GHA_RESULTS:  # (0, 0) is unknown
-        oldest = ".".join(map(str, GHA_RESULTS))
+    if not environ.get("ACTIONS_CACHE_URL") and (0, 0) < version < GHA_BUILDX:  # (0, 0): the version is unknown
+        oldest = ".".join(map(str, GHA_BUILDX))
         raise ConfigError(
             f"{where} needs buildx {oldest} or newer for GitHub's current cache service, and this is "
             f"{version[0]}.{version[1]}; use docker/setup-buildx-action, or type=registry"
@@ -69,9 +69,9 @@ def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]
 
 
 def podman_caches(cache: CachePlan) -> list[str]:
-    """Return the same of `podman build`, which keeps each step as a tag of a repository for nothing else.
+    """Return `--cache-from` and `--cache-to` of `podman build`, which stores each step as a tag in a cache repository.
 
-    Raises ConfigError for what Podman has not.
+    Raises ConfigError for options that Podman does not support.
     """
     options = []
     pairs = [*(("from", fields) for fields in cache.sources), *(("to", fields) for fields in cache.targets)]

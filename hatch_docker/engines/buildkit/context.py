@@ -1,7 +1,7 @@
 """Context of a Dockerfile: the base, the wheels and sdists of each stage, and the programs that stages run.
 
-The pins, the pure wheel and the sdist are those of the embedded engine, fetched and made out here: a build
-needs no index, no login ever enters a daemon, and both engines install the same files.
+Wheels and sdists are fetched, and the project's pure wheel is built, in this process, as by the embedded engine: stages
+need no index, the daemon gets no login, and both engines install the same files.
 """
 
 import json
@@ -47,7 +47,7 @@ from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Pin, Target
 
 STAGE_MODULES = (errors, paths, archive, destination, layout, slim, strip)
-"""Modules that stages run too, laid beside their programs under the same names: standard library only, Python 3.9."""
+"""Modules that stages import, copied beside their programs: they need Python 3.9 and the standard library only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class Job:
 
     sdist: Sdist
     plan: BuildPlan
-    known: tuple[str, ...]                    # the requirements as they were asked for
-    requires: tuple[Pin, ...]
+    known: tuple[str, ...]                    # the build requirements that were resolved
+    requires: tuple[Pin, ...]                 # their pinned wheels
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """One layer of the image, with the files for its stage: pins, a pure wheel, an sdist to build, or .debs."""
+    """One layer of the image, with the inputs of its stage: pins, a pure wheel, an sdist to build, or .deb files."""
 
     group: Group
     pins: tuple[Pin, ...] = ()
@@ -92,14 +92,14 @@ def stages_of(
     base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
     tars: Sequence[str] = (), certificates: bool = False, run: tuple[Step, ...] = (),
 ) -> Stages:
-    """Return the values that the Dockerfile is rendered from; `builder` is the compiler's image, if it is loaded.
+    """Return the values of the Dockerfile. `builder`: the compiler's image, if it has to be loaded.
 
     Raises BaseImageError for a base with ONBUILD.
     """
     user, own = _has_user(base), compiler.base if compiler else None
     image = builder.name if builder else base_name(own) if own else ""
-    tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
-    system = next((step.debs.rendered for step in steps if step.debs), None)
+    tools = compiler.debs.to_install if compiler and compiler.debs and compiler.debs.packages != () else None
+    system = next((step.debs.to_install for step in steps if step.debs), None)
     return Stages(
         base=base_name(base), python=base.interpreter.path, compiler=image, tools=tools,
         system=system, groups=tuple(step.group for step in steps if not step.debs),
@@ -109,7 +109,7 @@ def stages_of(
 
 
 def _has_user(base: Base) -> bool:
-    """Return whether stages from a base would not run as root; raise BaseImageError for one with ONBUILD."""
+    """Return whether a base has a user other than root; raises BaseImageError for a base with ONBUILD."""
     config = base.image.settings
     if config.get("OnBuild"):
         raise BaseImageError(
@@ -120,36 +120,36 @@ def _has_user(base: Base) -> bool:
 
 
 def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of the secrets that the builds of some steps use, and whether they use the SSH agent."""
+    """Return the names of the secrets that the builds in `steps` use, and whether one of them uses the SSH agent."""
     plans = [step.job.plan for step in steps if step.job]
     return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
 
 
 def proxies_of(steps: Sequence[CopyStep], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the proxies for the stages of some steps, as variables; stages cannot reach one on this machine."""
+    """Return the proxy variables for the stages of `steps`, {} if no stage uses the network."""
     used = any(step.debs or (step.job and step.job.plan.network) for step in steps)
     return local_proxies(environ) if used else {}
 
 
 def local_proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return this machine's proxies but those that only it can reach."""
+    """Return this machine's proxy variables, without proxies on the loopback interface, which stages cannot reach."""
 
-    def is_here(proxy: str) -> bool:
+    def is_local(proxy: str) -> bool:
         try:
             return is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
-        except ValueError:  # it is no URL, which the stages' programs will say
+        except ValueError:  # not a URL: the programs in the stages report the error
             return False
 
-    return {name: value for name, value in proxies(environ).items() if not is_here(value)}
+    return {name: value for name, value in proxies(environ).items() if not is_local(value)}
 
 
 def stage_base(
     base: Base, steps: Sequence[CopyStep], platforms: Sequence[str], ctx: Context, compression: Compression
 ) -> Base:
-    """Return the base whose Python runs in the stages; `platforms` are those of the builder, its own first.
+    """Return the base whose Python runs in the stages. `platforms`: the builder's platforms, its native one first.
 
-    Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
-    emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
+    For another platform than the builder's native one, wheels are installed by the base's native variant, without
+    emulation. If something has to be compiled, emulation is needed. Raises BuildError if the builder has none.
     """
     own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
     if base.platform.architecture == own.architecture:
@@ -175,14 +175,14 @@ def stage_base(
 
 
 def base_name(base: Base) -> str:
-    """Return the reference for FROM: a registry's image by its digest, else the name it is loaded under."""
+    """Return the reference for FROM: a registry's image with its digest, else the name of the loaded image."""
     if base.plan.kind != "registry":
         return image_name("base", base.image)
     return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
 
 
 def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler | None:
-    """Return the compiler for the sdists of some steps, None without any; raises BuildError as `find_compiler`."""
+    """Return the compiler for the sdists of `steps`, None without sdists; raises the errors of `find_compiler`."""
     plans = [step.job.plan for step in steps if step.job]
     return find_compiler(base, sorted({name for plan in plans for name in plan.packages}), ctx) if plans else None
 
@@ -190,9 +190,9 @@ def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler
 def compiler_image(
     compiler: Compiler | None, base: Base, ctx: Context, *, remote: bool = False
 ) -> PreloadedImage | None:
-    """Return the image of a compiler that has to be loaded: a builder root, or a `build.base` of no registry.
+    """Return the compiler's image if it has to be loaded: a builder root, or a `build.base` that is not in a registry.
 
-    The layer of a builder root is compressed only for a remote builder, which it is sent to.
+    The layer of a builder root is compressed only if it is sent to a remote builder.
     """
     if compiler and compiler.base and compiler.base.plan.kind != "registry":
         return PreloadedImage(base_name(compiler.base), compiler.base.image)
@@ -207,12 +207,12 @@ def compiler_image(
 
 
 def image_name(what: str, image: Image) -> str:
-    """Return a name made of the configuration, which does not change with the compression of the layers."""
+    """Return an image's name with the digest of its configuration, which does not depend on the layers' compression."""
     return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
 
 
 def make_job(sdist: KeptFile, plan: BuildPlan, target: Target, project: Project, ctx: Context) -> Job:
-    """Return the build of an sdist; its requirements are wheels, resolved in this process."""
+    """Return the build of an sdist; its build requirements are resolved to wheels in this process."""
     found = known_sdist(sdist, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []
     known = (*found.requires, *more)
@@ -222,7 +222,7 @@ def make_job(sdist: KeptFile, plan: BuildPlan, target: Target, project: Project,
 def write_context(
     steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, project: Project, ctx: Context
 ) -> None:
-    """Write the files that the stages of some steps copy; of the project only its sdist or wheel."""
+    """Write the files that the stages of `steps` copy; of the project, only its sdist or wheel is written."""
     write_tools(directory / "tools")
     if any(step.debs for step in steps):
         (directory / "changes").mkdir()
@@ -267,7 +267,7 @@ def write_tools(directory: Path) -> None:
 
 
 def write_certificates(directory: Path, ctx: Context, *, network: bool) -> bool:
-    """Write the certificates that this machine trusts, if a build may need them; return whether there are any."""
+    """Write the certificates that this machine trusts, if a build uses the network; return whether any were written."""
     found = certificates(ctx.environ, network=network)
     for path, text in found.items():
         place = directory / "certificates" / path.rpartition("/")[2]

@@ -1,17 +1,17 @@
-"""The multi-stage Dockerfile of a plan, as text. Every value goes through one quoting function.
+"""Renderer of the multi-stage Dockerfile of a plan. All values are quoted by one function.
 
-    tools       our installer, in a stage of nothing else
-    wheels-*    wheels out of the context, each group in a stage of its own, so that an edit reruns no other
-    packages-*  .debs out of the context, in the same way
-    build-*     sdist -> wheel, in the compiler's stage with the build requirements; left out where all is pure
-    install-*   wheels -> the tree that the image shall get, compiled by the base's Python
-    system      the base with `runtime.packages`; left out where there are none
-    tree-*      that and those trees, and what the steps before wrote; left out where there are no steps
-    step-*      a step in such a tree, and what it wrote
-    runtime     all of them: no RUN, so a base without a shell will do
+    tools       the installer `stage_install`
+    wheels-*    wheels from the context; one stage for each group, so that a change affects one group only
+    packages-*  .deb files from the context, in the same way
+    build-*     builds a wheel from an sdist, in the compiler's stage with the build requirements; only if necessary
+    install-*   installs wheels into a tree, byte-compiled by the base's Python
+    system      the base with `runtime.packages`; only if there are any
+    tree-*      the base or `system`, the trees, and the outputs of earlier steps; only if there are steps
+    step-*      runs a step in tree-*, and contains its outputs
+    runtime     the image: the base or `system` and the trees. It has no RUN, so the base needs no shell
 
-No instruction needs the network but a build that asks for it, and none an index: the wheels are in the context, and
-the .debs too, unless the base's archive is none of Debian's. COPY has no --link, which Podman refuses.
+Only builds and steps with `network`, and apt without .deb files in the context (an archive other than Debian's), use
+the network. No stage needs a package index. COPY has no --link, because Podman does not support it.
 """
 
 import json
@@ -27,16 +27,16 @@ from hatch_docker.wheels.builder.compiler_cache import DIRECTORY as COMPILER_CAC
 from hatch_docker.wheels.builder.variables import CERTIFICATES, fixed_env
 from hatch_docker.wheels.install.slim import NONE, Rules
 
-TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
+TREE = "/out/tree"      # two levels deep, because BuildKit hashes the parent directory of a copied path
 WHEEL = "/out/wheel"
-TIMES = {
+HEALTHCHECK_TIMES = {
     "interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod", "start-interval": "StartInterval",
-}  # of HEALTHCHECK
-LEFT_OUT = "/out/slim"  # what `stage.py` says of it
+}  # options of HEALTHCHECK and their names in the image's configuration
+LEFT_OUT = "/out/slim"  # the report of `stage_install` about files that were left out
 EXPORT = "export"
 COMPILER = ("ca-certificates", "g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
-# What apt leaves behind that is no part of a package.
-LEFT = (
+# Files that apt creates and that belong to no package.
+APT_LEFTOVERS = (
     "/var/cache/apt/*", "/var/cache/debconf/*-old", "/var/cache/debconf/tmp.ci", "/var/cache/ldconfig/*",
     "/var/lib/apt/lists/*", "/var/lib/dpkg/*-old", "/var/log/alternatives.log",
 )  # fmt: skip
@@ -44,24 +44,23 @@ LEFT = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Wheels that are installed into one tree, and so make one layer; `name` is a package's or "packages".
+    """Wheels that are installed into one tree, which becomes one layer.
 
-    They are those of the context's `wheels/NAME/`; with `build`, the one that the sdist in `build/NAME/` gives
-    when it is built so.
+    The wheels are in `wheels/NAME/` of the context; with `build`, the wheel is built from the sdist in `build/NAME/`.
     """
 
-    name: str
-    kind: str                                 # as in the receipt: dependencies or project
+    name: str                                 # a package's name, or "packages"
+    kind: str                                 # in the receipt: dependencies or project
     contents: tuple[str, ...]
     build: BuildPlan | None = None
-    venv: bool = False                        # with the environment's own files
-    rules: Rules = NONE                       # what is left out of them
-    cache: str = ""                           # the name of the builder's directory for `build`'s compiler cache
+    venv: bool = False                        # add the virtual environment's own files
+    rules: Rules = NONE                       # the files to leave out
+    cache: str = ""                           # the id of the cache mount for the build's compiler cache
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step in the finished file tree; its files are the context's `steps/NUMBER/`."""
+    """A step in the finished file tree; its files are in `steps/NUMBER/` of the context."""
 
     number: int                               # from 1
     secrets: tuple[str, ...] = ()
@@ -73,36 +72,36 @@ class Step:
 class Packages:
     """Debian packages that apt installs in a stage.
 
-    Where they are `given`, their .debs are those of the context's `packages/STAGE/`; else apt asks for them by name.
+    `in_context`: their .deb files are in `packages/STAGE/` of the context; else apt downloads them by name.
     """
 
     names: tuple[str, ...]
-    given: bool
+    in_context: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Values of a Dockerfile; `base` and `compiler` are references of images."""
+    """Values of a Dockerfile. `base` and `compiler` are references of images."""
 
     base: str
-    python: str                               # the base's interpreter, absolute
-    compiler: str = ""                        # an image that is one, "" where the base becomes one
-    compiler_python: str = ""                 # its interpreter, "" if it is the base's
-    compiler_user: bool = False               # it has a user other than root
-    tools: Packages | None = None             # by these
+    python: str                               # the absolute path of the base's interpreter
+    compiler: str = ""                        # an image with a compiler, "": the base, with `tools` installed
+    compiler_python: str = ""                 # the interpreter of `compiler`, "" if it is the base's
+    compiler_user: bool = False               # `compiler` has a user other than root
+    tools: Packages | None = None             # the compiler's packages
     system: Packages | None = None            # runtime.packages
     user: bool = False                        # the base has a user other than root
     groups: tuple[Group, ...] = ()
-    tars: tuple[str, ...] = ()                # the context's NAME.tar that go into the image
+    tars: tuple[str, ...] = ()                # names of the context's NAME.tar that are added to the image
     steps: tuple[Step, ...] = ()
-    certificates: bool = False                # the context's certificates/ are trusted by builds with a network
+    certificates: bool = False                # builds with network trust the context's certificates/
 
 
 def quoted(text: str, what: str = "the value") -> str:
-    """Return a word of an instruction that BuildKit and buildah read as exactly `text`.
+    """Return a quoted word that BuildKit and buildah read as exactly `text`.
 
-    Their lexer takes a backslash, inside of double quotes, before itself, the quote and the dollar. Raises
-    ConfigError for a line break, which ends an instruction wherever it stands.
+    In double quotes, their lexer accepts a backslash before a backslash, a double quote and a dollar. Raises
+    ConfigError for a line break, which always ends an instruction.
     """
     if "\n" in text or "\0" in text:
         raise ConfigError(
@@ -112,24 +111,24 @@ def quoted(text: str, what: str = "the value") -> str:
     return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
 
 
-def pair(name: str, value: str) -> str:
-    """Return a name and its value as ENV and LABEL take them; a plain name needs no quotes."""
+def key_value(name: str, value: str) -> str:
+    """Return NAME="VALUE" for ENV, LABEL and ARG; the name is quoted only if necessary."""
     plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
     return f"{name if plain else quoted(name)}={quoted(value, f'{name} =')}"
 
 
-def words(*texts: str) -> str:
-    """Return the exec form of an instruction: a JSON list, in which no variable is replaced."""
+def exec_form(*texts: str) -> str:
+    """Return the exec form of an instruction: a JSON list, in which variables are not replaced."""
     return json.dumps(texts, ensure_ascii=False)
 
 
 def render(stages: Stages, settings: Settings) -> str:
-    """Return the whole Dockerfile; raises ConfigError for a value that a Dockerfile cannot hold."""
-    return "\n".join([*_below(stages), *_runtime(stages, settings)]) + "\n"
+    """Return the whole Dockerfile; raises ConfigError for a value that a Dockerfile cannot contain."""
+    return "\n".join([*_build_stages(stages), *_runtime(stages, settings)]) + "\n"
 
 
 def render_export(stages: Stages) -> str:
-    """Return the same stages up to the trees, and one that exports trees and built wheels by the groups' names."""
+    """Return a Dockerfile with the stages up to the trees, and the stage `export` with the trees and built wheels."""
     copies = ["COPY --from=changes /out/system/ /system/"] if stages.system else []
     for group in stages.groups:
         copies.append(f"COPY --from=install-{group.name} {TREE}/ /tree/{group.name}/")
@@ -138,11 +137,11 @@ def render_export(stages: Stages) -> str:
         if group.build:
             copies.append(f"COPY --from=build-{group.name} {WHEEL}/ /wheel/{group.name}/")
     changes = _changes(stages) if stages.system else ()
-    return "\n".join([*_below(stages), *changes, f"FROM scratch AS {EXPORT}", *copies]) + "\n"
+    return "\n".join([*_build_stages(stages), *changes, f"FROM scratch AS {EXPORT}", *copies]) + "\n"
 
 
 def render_step(step: Step, below: str, python: str, *, certificates: bool) -> str:
-    """Return a Dockerfile that runs one step on the image `below`, and exports what it wrote as `tree`."""
+    """Return a Dockerfile that runs one step on the image `below`, and exports its outputs in the directory `tree`."""
     lines = [f"FROM {below} AS tree-{step.number}", ""]
     lines += _certificates() if certificates else []
     lines += _step(step, python, certificates=certificates)
@@ -154,11 +153,11 @@ def _certificates() -> list[str]:
 
 
 def _step(step: Step, python: str, *, certificates: bool) -> Iterator[str]:
-    """Yield the stages of a step: its files, and its run in the tree below it."""
+    """Yield the stages of a step: its files, and its command in the file tree below."""
     name, files = f"step-{step.number}", f"files-{step.number}"
     yield from (f"FROM scratch AS {files}", f"COPY steps/{step.number}/ /in/step/", "")
     yield f"FROM tree-{step.number} AS {name}"
-    yield "# hadolint ignore=DL3002"  # the program in it becomes the image's user
+    yield "# hadolint ignore=DL3002"  # `stage_step` changes to the image's user
     yield "USER 0:0"
     mounts = {"/step": f"{files}:/in/step", "/before": f"tree-{step.number}:/"}
     if step.inputs:
@@ -170,8 +169,8 @@ def _step(step: Step, python: str, *, certificates: bool) -> Iterator[str]:
     yield ""
 
 
-def _below(stages: Stages) -> Iterator[str]:
-    """Yield the lines of every stage below the runtime stage."""
+def _build_stages(stages: Stages) -> Iterator[str]:
+    """Yield the lines of all stages before the trees and the runtime stage."""
     yield from (f"FROM {stages.base} AS base", "")
     yield "# Our installer: standard library only, run by the base's own Python."
     yield from ("FROM scratch AS tools", "COPY tools/ /in/tools/", "")
@@ -197,26 +196,26 @@ def _below(stages: Stages) -> Iterator[str]:
 
 
 def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
-    """Yield a stage: the base with some packages, without files that are useless once these are installed."""
+    """Yield a stage that installs packages in the base, without apt's temporary files."""
     yield from (f"FROM scratch AS packages-{stage}", f"COPY packages/{stage}/ /in/packages/", "")
     yield f"FROM base AS {stage}"
     yield from _as_root(stages.user)
     # useradd writes today's date into /etc/shadow; SOURCE_DATE_EPOCH fixes it.
     variables = f"APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH={SOURCE_DATE}"
     install = "apt-get install --yes --no-install-recommends"
-    if packages.given:
+    if packages.in_context:
         commands, options = [f"{install} /packages/*.deb"], ["--network=none"]
     else:
         commands, options = ["apt-get update", f"{install} {' '.join(packages.names)}"], []
         yield "# hadolint ignore=DL3008"
     options += [f"--mount=type=bind,from=packages-{stage},source=/in/packages,target=/packages"]
-    steps = " \\\n    && ".join([f"export {variables}", *commands, f"rm -rf {' '.join(LEFT)}"])
+    steps = " \\\n    && ".join([f"export {variables}", *commands, f"rm -rf {' '.join(APT_LEFTOVERS)}"])
     yield " \\\n    ".join([f"RUN {options[0]}", *options[1:], steps])
     yield ""
 
 
 def _changes(stages: Stages) -> Iterator[str]:
-    """Yield a stage that writes the difference of `system` from the base as the tar of a layer."""
+    """Yield a stage that writes the difference between the base and `system` as a layer's tar."""
     yield from ("FROM scratch AS changes-tools", "COPY changes/ /in/tools/", "")
     yield "FROM base AS changes"
     yield from _as_root(stages.user)
@@ -229,12 +228,12 @@ def _changes(stages: Stages) -> Iterator[str]:
 
 def _as_root(user: bool) -> Iterator[str]:
     if user:
-        yield "# hadolint ignore=DL3002"  # of a stage that no container is made of
+        yield "# hadolint ignore=DL3002"  # no container runs from this stage
         yield "USER 0:0"
 
 
 def _build(group: Group, build: BuildPlan, stages: Stages) -> Iterator[str]:
-    """Yield the stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
+    """Yield the stages that build a wheel: one installs the build requirements, the next one builds the sdist."""
     name = group.name
     multiline = multiline_variables(build)
     yield from (f"FROM scratch AS requires-{name}", f"COPY build/{name}/wheels/ /in/wheels/", "")
@@ -251,10 +250,10 @@ def _build(group: Group, build: BuildPlan, stages: Stages) -> Iterator[str]:
     yield f"FROM environment-{name} AS build-{name}"
     for key, value in build.args.items():
         if key not in multiline:
-            yield f"ARG {pair(key, value)}"
-    # As in the embedded engine's sandbox, but for what ARG sets.
+            yield f"ARG {key_value(key, value)}"
+    # The variables of the embedded engine's sandbox, except those that ARG sets.
     env = {key: value for key, value in fixed_env(build).items() if key not in build.args and key not in multiline}
-    yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in env.items())
+    yield "ENV " + " \\\n    ".join(key_value(key, value) for key, value in env.items())
     mounts = {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"}
     if build.network and stages.certificates:
         mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
@@ -288,10 +287,10 @@ def _run(
         options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
     options += [f"--mount=type=cache,id={cache},target={COMPILER_CACHE}"] if cache else []
     options += [f"--mount=type=tmpfs,target={target}" for target in memory]
-    # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
+    # Secrets are mounted as files: BuildKit before 0.15 and buildah cannot set them as variables.
     options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
     options += ["--mount=type=ssh,required=true"] if ssh else []
-    return " \\\n    ".join([f"RUN {options[0]}", *options[1:], words(*command)])
+    return " \\\n    ".join([f"RUN {options[0]}", *options[1:], exec_form(*command)])
 
 
 def _tree(stages: Stages, name: str) -> Iterator[str]:
@@ -299,17 +298,17 @@ def _tree(stages: Stages, name: str) -> Iterator[str]:
     yield f"FROM {'system' if stages.system else 'base'} AS {name}"
     for group in stages.groups:
         yield f"COPY --from=install-{group.name} {TREE}/ /"
-    # ADD unpacks them: COPY would set mode and owner of directories that the base has, of /tmp and /root too.
+    # ADD unpacks a tar. COPY would change mode and owner of the base's directories, such as /tmp and /root.
     yield from (f"ADD {name}.tar /" for name in stages.tars)
 
 
 def multiline_variables(build: BuildPlan) -> dict[str, str]:
-    """Return the variables of a build that a Dockerfile cannot hold; they are written beside the sdist."""
+    """Return the variables of a build with line breaks; they are in the context's spec.json, not in the Dockerfile."""
     return {name: value for name, value in {**build.args, **build.env}.items() if "\n" in value}
 
 
 def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
-    """Yield the last stage: base, trees and configuration, as `oci.make_image` makes it of the same settings."""
+    """Yield the stages of the steps and the last stage, whose configuration equals that of `oci.make_image`."""
     if stages.steps:
         yield "# The finished file tree, in which the steps run."
         yield from _tree(stages, "tree-1")
@@ -327,26 +326,26 @@ def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
         yield from _tree(stages, "runtime")
     for instruction, values in (("ENV", settings.env), ("LABEL", settings.labels)):
         if values:
-            yield f"{instruction} " + " \\\n    ".join(pair(key, value) for key, value in sorted(values.items()))
+            yield f"{instruction} " + " \\\n    ".join(key_value(key, value) for key, value in sorted(values.items()))
     for port in settings.ports:
         yield f"EXPOSE {port}"
     if settings.volumes:
-        yield f"VOLUME {words(*(quoted(volume) for volume in settings.volumes))}"
+        yield f"VOLUME {exec_form(*(quoted(volume) for volume in settings.volumes))}"
     if settings.workdir:
         yield f"WORKDIR {quoted(settings.workdir)}"
     if settings.stop_signal:
         yield f"STOPSIGNAL {settings.stop_signal}"
     if check := settings.healthcheck:
         options = []
-        for option, key in TIMES.items():
+        for option, key in HEALTHCHECK_TIMES.items():
             if key in check:
-                seconds, rest = divmod(check[key], 10**9)  # linters know no other units than s, m and h
+                seconds, rest = divmod(check[key], 10**9)  # linters accept the units s, m and h only
                 options.append(f"--{option}={check[key] // 10**6}ms" if rest else f"--{option}={seconds}s")
         options += [f"--retries={check['Retries']}"] if "Retries" in check else []
-        yield " ".join(["HEALTHCHECK", *options, "CMD", words(*check["Test"][1:])])
+        yield " ".join(["HEALTHCHECK", *options, "CMD", exec_form(*check["Test"][1:])])
     if settings.user.partition(":")[0] == "0":
-        yield "# hadolint ignore=DL3002"  # it was asked for
+        yield "# hadolint ignore=DL3002"  # the user has configured it
     yield f"USER {settings.user}"
     if settings.entrypoint or settings.cmd:
-        yield f"ENTRYPOINT {words(*settings.entrypoint)}"
-        yield f"CMD {words(*settings.cmd)}"
+        yield f"ENTRYPOINT {exec_form(*settings.entrypoint)}"
+        yield f"CMD {exec_form(*settings.cmd)}"

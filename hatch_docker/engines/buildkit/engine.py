@@ -1,8 +1,8 @@
-"""The BuildKit engine: the stages of the Dockerfile in Docker, near or far, or in Podman.
+"""The BuildKit engine: it runs the stages of the Dockerfile in Docker, local or remote, or in Podman.
 
-Wheels are compiled and installed there; the trees come back and are laid on the base here, by the code of the
-embedded engine. So the image, its digest included, does not depend on what a builder's store can export, and a
-tree that is known is not built, and nothing but new trees is ever copied.
+Wheels are compiled and installed in the stages, and the resulting trees are exported. This process makes layers of them
+and adds them to the base, with the code of the embedded engine. So the image's digest does not depend on the builder,
+and only trees that are not cached are built and copied.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ from hatch_docker.engines.common import (
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, Inputs, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
-from hatch_docker.engines.steps import Steps, twin_of
+from hatch_docker.engines.steps import Steps, host_image_of
 from hatch_docker.engines.wheel_layers import check_records, note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.filesystem import tree_entries
@@ -77,7 +77,7 @@ CACHE_NAME = "compiler-cache"
 
 
 def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
-    """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
+    """Return one image for each platform of the plan; raises HatchDockerError."""
     return tuple(_build_one(plan, Platform.parse(platform), project, ctx) for platform in plan.platforms)
 
 
@@ -86,7 +86,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     base = inputs.base
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
-        """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
+        """Return the METADATA of an sdist by building its tree, which the image needs anyway."""
         _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, inputs)])
         for entry, stream in layer_entries(layer):
             if VenvTarget(base.interpreter).is_metadata(entry.path, "METADATA") and stream is not None:
@@ -106,7 +106,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     check_owners({title: files for fact in facts for title, files in fact["files"].items()})
     check_commands(plan, base, frozenset(name for fact in facts for name in fact["programs"]), ctx)
     steps = steps[len(system):]
-    made = [
+    noted_layers = [
         (layer, LayerInfo(step.group.kind, step.group.contents, cached))
         for step, (layer, cached) in zip(steps, layers, strict=True)
     ]
@@ -114,20 +114,20 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         note_used(step.job.requires if step.job else (), ctx)
     own = [WheelInfo(*fact["wheel"]) for fact, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
     tallies = [tally for fact in facts for tally in fact.get("left_out", {}).values()]
-    twin = twin_of(lambda host: _build_one(plan, host, project, ctx), platform)
-    run = Steps("buildkit", partial(run_in_stage, builder_name=plan.builder), twin)
-    return finish(replace(inputs, base=base), pins, made, own, tallies, run)
+    host_image = host_image_of(lambda host: _build_one(plan, host, project, ctx), platform)
+    run = Steps("buildkit", partial(run_in_stage, builder_name=plan.builder), host_image)
+    return finish(replace(inputs, base=base), pins, noted_layers, own, tallies, run)
 
 
 def _keys(inputs: Inputs, steps: Sequence[CopyStep]) -> list[str]:
-    """Return the key of each step's tree."""
+    """Return the cache key of each step's tree."""
     compiler = compiler_of(inputs.base, steps, inputs.ctx)
     return [step.key(inputs.base, compiler.key if compiler else "") for step in steps]
 
 
 def make_steps(pins: Sequence[Pin], inputs: Inputs) -> list[CopyStep]:
-    """Return the groups of the embedded engine, in its order, each with a name that no other has."""
-    own_steps = [_own(own, inputs) for own in own_projects(inputs.plan, inputs.target, inputs.project)]
+    """Return a step for each layer of the embedded engine, in the same order and with unique names."""
+    own_steps = [_own_step(own, inputs) for own in own_projects(inputs.plan, inputs.target, inputs.project)]
     alone, small = checked_groups(pins, inputs, len(own_steps))
     rules = slim_rules(inputs.plan, "dependencies")
     steps: list[CopyStep] = []
@@ -160,7 +160,7 @@ def _dependency(pinned: Pin, sdist: Path, inputs: Inputs) -> CopyStep:
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 
 
-def _own(own: OwnProject, inputs: Inputs) -> CopyStep:
+def _own_step(own: OwnProject, inputs: Inputs) -> CopyStep:
     target, ctx = inputs.target, inputs.ctx
     name = "project" if own.is_main else own.title.partition(" ")[0].lower()
     group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(inputs.plan, "project"))
@@ -176,34 +176,34 @@ def _own(own: OwnProject, inputs: Inputs) -> CopyStep:
 def _trees(
     inputs: Inputs, make: Callable[[], Sequence[CopyStep]]
 ) -> tuple[Sequence[CopyStep], list[tuple[Layer, bool]]]:
-    """Return the layers of some steps; all are made and built again where a backend asks for more requirements."""
-    asked: set[str] = set()
+    """Return the steps and their layers; if a backend requests more build requirements, everything is built again."""
+    extended: set[str] = set()
     while True:
         steps = make()
         try:
             return steps, _layers(inputs, steps)
-        except _MoreNeeded as needed:
-            sdist = needed.job.sdist
-            if sdist.content in asked:
-                raise BuildError(f"{sdist.name} requests more build requirements each time: {needed}") from None
-            asked.add(sdist.content)
-            inputs.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
+        except _MissingRequirements as missing:
+            sdist = missing.job.sdist
+            if sdist.content in extended:
+                raise BuildError(f"{sdist.name} requests more build requirements each time: {missing}") from None
+            extended.add(sdist.content)
+            inputs.ctx.store.remember("stage-requires", key_of(sdist.content), missing.requires)
 
 
 def _layers(inputs: Inputs, steps: Sequence[CopyStep]) -> list[tuple[Layer, bool]]:
-    """Return the layer of each step and whether it was known; unknown trees are built, all in one build."""
+    """Return the layer of each step and whether it was cached; all missing trees are built in one build."""
     store, keys, compression = inputs.ctx.store, _keys(inputs, steps), Compression(inputs.plan.compression)
     known = [recall_layer(key, compression, inputs.ctx) if store.recall(TREES, key) else None for key in keys]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
-    # What goes to a shared cache must be whole: its next reader may have none of our layers.
-    whole = bool(inputs.plan.cache.targets)
-    wanted = [step for step, layer in zip(steps, known, strict=True) if whole or layer is None]
+    # A shared cache must be complete, because other machines have none of the cached layers: build all trees.
+    build_all = bool(inputs.plan.cache.targets)
+    wanted = [step for step, layer in zip(steps, known, strict=True) if build_all or layer is None]
     with temporary_directory() as work:
         out = work / "out"
         _run(inputs, wanted, work, out)
         return [
-            (layer, True) if layer else (_take(step, key, inputs, out), False)
+            (layer, True) if layer else (_read_layer(step, key, inputs, out), False)
             for step, key, layer in zip(steps, keys, known, strict=True)
         ]
 
@@ -235,22 +235,22 @@ def _run(inputs: Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> No
     try:
         builder.build(request, ctx)
     except BuildError as failure:
-        if more := _more_needed(str(failure), steps):
-            raise more from None
+        if missing := _find_missing_requirements(str(failure), steps):
+            raise missing from None
         raise
 
 
 def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: Inputs) -> CopyStep:
-    """Return a step whose build has the compiler cache of its project, in a directory of the builder.
+    """Return the step with the id of a cache mount of the builder for the project's compiler cache, if it may use one.
 
-    None of another machine's, nor one whose name other users of the builder can tell: in the name is a random number
-    that the store keeps. What others put into a shared cache decides nothing in it, and a shared cache of stages has
-    none: the directory's name would make each machine's stage another one.
+    The id contains a random number from the store, so that other machines and other users of the builder cannot guess
+    it. There is no compiler cache with a shared cache: the id would make the stage different on each machine, and
+    foreign contents must not influence the compiler cache.
     """
     store, shared = inputs.ctx.store, inputs.plan.cache.sources or inputs.plan.cache.targets
     if step.job is None or compiler is None or not step.job.plan.compiler_cache or shared:
         return step
-    unversioned = compiler.debs is not None and compiler.debs.packages is None  # nothing tells another compiler
+    unversioned = compiler.debs is not None and compiler.debs.packages is None  # a new compiler has the same key
     if unversioned or inputs.ctx.no_cache or store.uses_shared:
         return step
     own = store.recall_or_make(CACHE_NAME, CACHE_NAME, lambda: random.token_hex(16))
@@ -260,8 +260,8 @@ def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: Inpu
     return replace(step, group=replace(step.group, cache=f"hatch-docker-{key[:32]}"))
 
 
-class _MoreNeeded(Exception):
-    """A backend's question for requirements beside those of pyproject.toml."""
+class _MissingRequirements(Exception):
+    """Build requirements that a backend requests in addition to [build-system] requires (PEP 517)."""
 
     def __init__(self, job: Job, requires: list[str]) -> None:
         super().__init__(", ".join(requires))
@@ -269,20 +269,20 @@ class _MoreNeeded(Exception):
         self.requires = requires
 
 
-def _more_needed(output: str, steps: Sequence[CopyStep]) -> _MoreNeeded | None:
+def _find_missing_requirements(output: str, steps: Sequence[CopyStep]) -> _MissingRequirements | None:
     found = re.search(rf"^{re.escape(MISSING)}(\[.*\])$", output, re.MULTILINE)
     stage = re.match(r"stage build-(\S+)", output)
     jobs = {step.group.name: step.job for step in steps if step.job}
     job = jobs.get(stage[1]) if stage else next(iter(jobs.values())) if len(jobs) == 1 else None
     if found is None or job is None:
         return None
-    with contextlib.suppress(ValueError):  # anybody may print such a line
-        return _MoreNeeded(job, [str(line) for line in json.loads(found[1])])
+    with contextlib.suppress(ValueError):  # a line that a program of the build printed
+        return _MissingRequirements(job, [str(line) for line in json.loads(found[1])])
     return None
 
 
-def _take(step: CopyStep, key: str, inputs: Inputs, out: Path) -> Layer:
-    """Return the layer of a tree that was built, and remember its files, programs and wheel."""
+def _read_layer(step: CopyStep, key: str, inputs: Inputs, out: Path) -> Layer:
+    """Return the layer of an exported tree, and store the facts about its files, programs and wheel."""
     compression = Compression(inputs.plan.compression)
     if step.debs:
         changes = read_changes(out / "system", inputs.base, inputs.ctx)
@@ -292,7 +292,7 @@ def _take(step: CopyStep, key: str, inputs: Inputs, out: Path) -> Layer:
         return layer
     venv = VenvTarget(inputs.base.interpreter)
     root = out / "tree" / step.group.name
-    # Foreign code ran where this was made: a link in it must not lead to files of this machine.
+    # The build is foreign code: do not follow a symlink in the tree, which could point to files of this machine.
     above = [out / path for path in accumulate(("tree", step.group.name, *venv.root.split("/")), "{}/{}".format)]
     if any(path.is_symlink() or not path.is_dir() for path in above):
         raise BuildError(f"the builder exported nothing for {', '.join(step.group.contents)}; is its disk full?")
@@ -318,15 +318,15 @@ def _take(step: CopyStep, key: str, inputs: Inputs, out: Path) -> Layer:
 
 
 def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[int]]]:
-    """Return the report of what a stage left out of each wheel; code of others ran there, so it is checked."""
+    """Return the report about the files left out of each wheel; it is validated, because foreign code may change it."""
     if not step.group.rules.leave_out:
         return {}
     path = out / "slim" / step.group.name / "left-out.json"
     try:
-        told = json.loads(path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+        report = json.loads(path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
         return {
             str(wheel): {kind: (int(files), int(size)) for kind, (files, size) in tally.items() if kind in KINDS}
-            for wheel, tally in told.items()
+            for wheel, tally in report.items()
         }
     except (ValueError, TypeError, AttributeError, OSError) as error:
         message = f"the builder did not report which files it left out of {step.group.name}; is its disk full?"
@@ -334,9 +334,10 @@ def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[i
 
 
 def _wheel_of(step: CopyStep, inputs: Inputs, out: Path) -> list[str]:
-    """Return name and hash of a step's only wheel, for the receipt; it must be of its sdist's package."""
-    made: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
-    for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
+    """Return the file name and the hash of a step's own wheel, ["", ""] for none; raises WheelError for a wrong wheel.
+    """
+    wheels: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
+    for path in sorted(path for path in wheels if path.is_file() and not path.is_symlink()):
         if step.job:
             check_built(path.name, step.job.sdist.name, inputs.target)
             note_table(step.job.sdist, path, inputs.ctx.store)

@@ -1,4 +1,4 @@
-"""`podman build`: the same Dockerfile, in Podman's own storage."""
+"""`podman build` as a builder, for the same Dockerfile as buildx."""
 
 import contextlib
 import re
@@ -15,16 +15,16 @@ from hatch_docker.engines.buildkit.build_request import BuildRequest, load_image
 from hatch_docker.engines.buildkit.buildx_log import pull_failure
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, podman_caches
 from hatch_docker.oci.model import host_platform
-from hatch_docker.wheels.builder import failure_hints as missing
+from hatch_docker.wheels.builder import failure_hints
 
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<what>.*)")
 _FROM = re.compile(r"FROM \S+ AS (?P<stage>\S+)")
-_DONE = re.compile(r"--> [0-9a-f]{12}$")  # after what the step said, if its last line had no end
+_DONE = re.compile(r"--> [0-9a-f]{12}$")  # a step's output may precede it on the same line
 
 
 @dataclass(frozen=True, slots=True)
 class Podman:
-    """Builder that loads images into Podman's storage."""
+    """Builder that uses Podman; images are loaded into Podman's storage."""
 
     program: str
 
@@ -59,7 +59,7 @@ class Podman:
                     secrets=secrets, merged=True,
                 )
         except ProcessFailed as failure:
-            kind = LostError if failure.status < 0 else BuildError  # it was killed
+            kind = LostError if failure.status < 0 else BuildError  # a negative status: podman was killed
             raise kind(log.explain(failure.output, failure.status)) from None
         finally:
             unload_images([self.program], request.images, ctx)
@@ -67,7 +67,7 @@ class Podman:
 
 @dataclass(slots=True)
 class PodmanLog:
-    """Reader of Podman's output, line by line; it shows each stage that ran with its time."""
+    """Reader of Podman's output, line by line; it reports stages with their times."""
 
     progress: Progress
     clock: Callable[[], float] = time.monotonic
@@ -79,7 +79,7 @@ class PodmanLog:
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
     def feed(self, line: str) -> None:
-        """Take one line."""
+        """Process one line."""
         if step := _STEP.match(line):
             self._step, self._began, self._cached = step["what"], self.clock(), False
             self._lines.clear()
@@ -102,13 +102,13 @@ class PodmanLog:
             self.progress.detail(line)
 
     def close(self) -> None:
-        """End the display of the running stage."""
+        """End the progress display of the running stage."""
         if self._running is not None:
             self._running.end()
             self._running = None
 
     def explain(self, last: str, status: int) -> str:
-        """Return the message for a failure: the stage and its last lines, else Podman's last lines and its status."""
+        """Return the message for a failed build. `last`: Podman's last lines, used if no stage has failed."""
         if not self._step:
             return f"podman build failed (status {status}):\n{last}"
         base = re.match(r"FROM (\S+)", self._step)
@@ -116,7 +116,8 @@ class PodmanLog:
             return pull_failure(base[1], self._lines[-1].removeprefix("Error: "))
         code = re.search(r"exit status (\d+)", last)
         reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
-        said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines
-        text = "\n".join([*said, reason])
-        hint = missing.hint(text, network=True)
-        return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(said) if said else "")
+        lines = [
+            line for line in self._lines if not (code and line.startswith("Error: building at STEP"))
+        ]  # fmt: skip
+        hint = failure_hints.hint("\n".join([*lines, reason]), network=True)
+        return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(lines) if lines else "")

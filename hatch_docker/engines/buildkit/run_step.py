@@ -1,4 +1,4 @@
-"""A step in a stage of a Dockerfile, on the image below it, which is loaded into the builder."""
+"""Runner of a step in a stage of a Dockerfile, on the image below the step, which is loaded into the builder."""
 
 import json
 import re
@@ -12,16 +12,16 @@ from hatch_docker.engines.buildkit.build_request import BuildRequest, PreloadedI
 from hatch_docker.engines.buildkit.builders import find_builder
 from hatch_docker.engines.buildkit.context import image_name, local_proxies, write_certificates
 from hatch_docker.engines.buildkit.dockerfile import Step, render_step
-from hatch_docker.engines.steps import StepRun, refused_write, removed, secrets_of, strays, too_late
+from hatch_docker.engines.steps import StepRun, removal_error, secrets_of, stray_error, timeout_error, write_error_hint
 from hatch_docker.oci.filesystem import tree_entries, write_entries
 from hatch_docker.oci.tar import Entry
 from hatch_docker.plan.model import CachePlan, StepPlan
 
 
 def run_in_stage(run: StepRun, work: Path, ctx: Context, builder_name: str) -> list[Entry]:
-    """Run a step and return what is new or changed below its outputs, in files below `work`.
+    """Run a step and return the new and changed files below its outputs; the files are below `work`.
 
-    Raises BuildError for a step that fails, and DaemonError for a builder that does.
+    Raises BuildError if the step fails, and DaemonError if the builder fails.
     """
     builder, platform = find_builder(builder_name, ctx), run.base.platform
     if builder.platforms and str(platform) not in builder.platforms:
@@ -46,31 +46,32 @@ def run_in_stage(run: StepRun, work: Path, ctx: Context, builder_name: str) -> l
     try:
         builder.build(request, ctx)
     except BuildError as failure:
-        raise _explained(failure, run) from None
+        raise _explain(failure, run) from None
     tree = work / "out" / "tree"
-    # Foreign code ran where this was made: a link must not lead to files of this machine.
+    # The step is foreign code: do not follow a symlink in its output, which could point to files of this machine.
     if tree.is_symlink() or not tree.is_dir():
         raise BuildError(f"the builder exported nothing for the step `{run.title}`; is its disk full?")
     return tree_entries(tree)
 
 
-def _explained(failure: BuildError, run: StepRun) -> BuildError:
+def _explain(failure: BuildError, run: StepRun) -> BuildError:
+    """Return the error of the step for a failed build, from the messages that `stage_step` printed."""
     text = str(failure)
-    for mark, error in ((stage_step.ELSEWHERE, strays), (stage_step.REMOVED, removed)):
-        if found := re.search(rf"^{mark}(.+)$", text, re.MULTILINE):
+    for prefix, error in ((stage_step.ELSEWHERE, stray_error), (stage_step.REMOVED, removal_error)):
+        if found := re.search(rf"^{prefix}(.+)$", text, re.MULTILINE):
             return error(run, found[1])
     if re.search(rf"^{stage_step.LATE}$", text, re.MULTILINE):
-        return too_late(run)
-    return BuildError(f"the step `{run.title}`: {text}{refused_write(text, run)}")
+        return timeout_error(run)
+    return BuildError(f"the step `{run.title}`: {text}{write_error_hint(text, run)}")
 
 
 def step_of(number: int, plan: StepPlan) -> Step:
-    """Return the values of a step's stage."""
+    """Return the values for the Dockerfile's stage of a step."""
     return Step(number, plan.secrets, network=plan.network, inputs=bool(plan.inputs))
 
 
 def write_step(context: Path, number: int, run: StepRun) -> None:
-    """Write the files that the stage of a step copies: its program, what that reads, and the step's inputs."""
+    """Write the files that the stage of a step copies: the program `stage_step`, its SPEC, and the step's inputs."""
     directory = context / "steps" / str(number)
     directory.mkdir(parents=True)
     shutil.copyfile(stage_step.__file__, directory / "step.py")

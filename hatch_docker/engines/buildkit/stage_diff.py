@@ -1,10 +1,10 @@
-"""Program of a stage of the Dockerfile: the difference of two root file systems as the tar of a layer.
+"""Program for a stage of the Dockerfile: it writes the difference of two root file systems as a layer's tar.
 
     python -I -S changes.py BEFORE AFTER OUT
 
-A program of its own, run by the base's Python (3.9 or newer), standard library only. It writes OUT/layer.tar, in
-which everything has one time and what is gone is a whiteout (layer.md), and OUT/capabilities: the programs whose
-file capabilities such a tar does not hold. What a container's runtime mounts is left out.
+The base's Python runs it (3.9 or newer), with the standard library only. It writes OUT/layer.tar, in which all entries
+have the same time and a removed path is a whiteout (layer.md), and OUT/capabilities, a list of files whose capabilities
+are lost because the tar does not contain them. Files that the container runtime mounts are skipped.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import sys
 import tarfile
 from pathlib import Path
 
-DATE = 315532800   # 1980-01-01, as SOURCE_DATE
+DATE = 315532800   # 1980-01-01, the same as SOURCE_DATE
 MOUNTED = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
-OTHERS = ("dev", "proc", "sys", "tmp")  # what is below them is nobody's
+SKIPPED = ("dev", "proc", "sys", "tmp")  # directories whose contents are skipped
 
 
 class Writer:
-    """The tar that is written."""
+    """Writer of the layer's tar."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self.tar = tar
@@ -30,13 +30,13 @@ class Writer:
         self.capable: list[str] = []
 
     def add(self, path: str, file: str, status: os.stat_result) -> None:
-        """Write a file, directory or link as it is, but for its time; devices, pipes and sockets are left out."""
+        """Write a file, directory or link unchanged except for its time; devices, pipes and sockets are skipped."""
         info = tarfile.TarInfo(path)
         info.mtime, info.mode, info.uid, info.gid = DATE, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
         if stat.S_ISDIR(status.st_mode):
             info.type = tarfile.DIRTYPE
         elif stat.S_ISLNK(status.st_mode):
-            info.type, info.linkname = tarfile.SYMTYPE, os.readlink(file)  # noqa: PTH115 - as it is written
+            info.type, info.linkname = tarfile.SYMTYPE, os.readlink(file)  # noqa: PTH115 - the exact text
         elif not stat.S_ISREG(status.st_mode):
             return
         elif (first := self.links.setdefault((status.st_dev, status.st_ino), path)) != path:
@@ -51,7 +51,7 @@ class Writer:
         self.tar.addfile(info)
 
     def remove(self, path: str) -> None:
-        """Write the whiteout of a path that is gone."""
+        """Write the whiteout of a removed path."""
         directory, _, name = path.rpartition("/")
         info = tarfile.TarInfo(f"{directory}/.wh.{name}".lstrip("/"))
         info.mtime = DATE
@@ -59,7 +59,7 @@ class Writer:
 
 
 def is_unchanged(first: str, second: str, before: os.stat_result, after: os.stat_result) -> bool:
-    """Tell whether a path is unchanged, but for its time."""
+    """Return whether two paths have the same type, mode, owner and contents; times are ignored."""
     if (before.st_mode, before.st_uid, before.st_gid) != (after.st_mode, after.st_uid, after.st_gid):
         return False
     if stat.S_ISLNK(after.st_mode):
@@ -68,15 +68,15 @@ def is_unchanged(first: str, second: str, before: os.stat_result, after: os.stat
 
 
 def list_names(directory: str) -> set[str]:
-    """Return the names in a directory; none for a link or a file."""
+    """Return the names in a directory, an empty set for a link or a file."""
     real = os.path.isdir(directory) and not os.path.islink(directory)  # noqa: PTH112, PTH114
     return set(os.listdir(directory)) if real else set()  # noqa: PTH208
 
 
 def compare(before: str, after: str, path: str, writer: Writer) -> None:
-    """Write the difference of `after` from `before`, two directories that are called `path`."""
+    """Write the differences between the directories `before` and `after`. `path`: their path in the layer."""
     old, new = list_names(before), list_names(after)
-    for name in sorted(old | new) if path not in OTHERS else ():
+    for name in sorted(old | new) if path not in SKIPPED else ():
         below = f"{path}/{name}".lstrip("/")
         former, other = f"{before}/{name}", f"{after}/{name}"
         if below in MOUNTED:
@@ -92,7 +92,7 @@ def compare(before: str, after: str, path: str, writer: Writer) -> None:
 
 
 def main(before: str, after: str, out: str) -> None:
-    """Write both files."""
+    """Write OUT/layer.tar and OUT/capabilities."""
     os.umask(0o022)
     Path(out).mkdir(parents=True, exist_ok=True)
     with tarfile.open(f"{out}/layer.tar", "w", format=tarfile.PAX_FORMAT) as tar:

@@ -1,12 +1,12 @@
-"""Program of a stage of the Dockerfile: install wheels into a tree that the image copies, and compile them.
+"""Program for a stage of the Dockerfile: it installs wheels into a tree that becomes a layer, and byte-compiles them.
 
     python -I -S install.py WHEELS OUT ROOT [--venv] [--leave-out=KIND] [--locale=LANGUAGE] [--keep=PATTERN]
 
-The base's Python runs it (3.9 or newer) with the standard library and the modules beside it (`context.STAGE_MODULES`):
-those that install wheels in the process of hatch-docker too, so that both write the same bytes. Every wheel below the
-directory WHEELS goes into the virtual environment /ROOT, written to OUT/ROOT; with `--venv` the environment's own files
-too. `compile.py` beside it is the driver of `bases.bytecode`. Where something is left out, OUT/../slim/left-out.json
-says how much that is of each wheel.
+The base's Python runs it (3.9 or newer) with the standard library and the modules beside it (`context.STAGE_MODULES`).
+The embedded engine uses the same modules, so both engines write the same bytes. All wheels below the directory WHEELS
+are installed into the virtual environment /ROOT, written to OUT/ROOT; `--venv` adds the environment's own files.
+`compile.py` is the driver of `bases.bytecode`. With --leave-out, OUT/../slim/left-out.json contains the number and the
+size of the files left out of each wheel.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from hatch_docker.wheels.install.destination import InstalledFile
     from hatch_docker.wheels.install.layout import VenvTarget
 
-DATE = 315532800      # 1980-01-01, as SOURCE_DATE
-REPAIRED = ".repair"  # after the name of a wheel: an empty file beside it says that its RECORD is put right
+DATE = 315532800      # 1980-01-01, the same as SOURCE_DATE
+REPAIRED = ".repair"  # an empty file with this suffix beside a wheel: its wrong RECORD is corrected
 
 
 def target(root: str) -> VenvTarget:
-    """Return the environment at `root` of the Python that runs."""
+    """Return the layout of a virtual environment at `root`, for the running Python."""
     from hatch_docker.wheels.install.layout import VenvTarget
 
-    # -I -S keeps sys.executable as it was called; its real path is where the links of the base lead.
+    # sys.executable may be a symlink of the base; the real path is the interpreter's path in `bases.model`.
     path, version = os.path.realpath(sys.executable), "{}.{}.{}".format(*sys.version_info[:3])
     short = version.rpartition(".")[0]
-    name = short + sys.abiflags.replace("d", "")  # as bases.model.Interpreter has it
+    name = short + sys.abiflags.replace("d", "")  # the same as bases.model.Interpreter.name
     interpreter = SimpleNamespace(path=path, version=version, short=short, name=name)
     return VenvTarget(cast("Interpreter", interpreter), root)
 
 
 def write(file: InstalledFile, out: Path) -> None:
-    """Write a file below `out`; raises SystemExit where another wheel brought one with different contents."""
+    """Write a file below `out`; raises SystemExit if another wheel contains the path with different contents."""
     place = out / file.path
     with file.open() as stream:
         if place.exists():
@@ -57,7 +57,7 @@ def write(file: InstalledFile, out: Path) -> None:
 
 
 def compile_modules(units: list[list[str]], out: Path, driver: Path, work: Path) -> None:
-    """Write the .pyc of every wheel's modules but its tests; the jobs are those of `bases.bytecode`."""
+    """Write the .pyc files of each wheel's modules; the jobs on stdin have the format of `bases.bytecode`."""
     paths = [(number, path) for number, unit in enumerate(units) for path in sorted(unit)]
     jobs = b"".join(
         b"%d\0/%b\0%b\0%d\0%d\0" % (number, path.encode(), os.fsencode(out / path), 0, (out / path).stat().st_size)
@@ -68,18 +68,18 @@ def compile_modules(units: list[list[str]], out: Path, driver: Path, work: Path)
     subprocess.run(command, input=jobs, cwd=work, env=environment, check=True)
     for number, (_, path) in enumerate(paths):
         source = out / path
-        made = work / str(number)
-        if made.exists():
+        compiled = work / str(number)
+        if compiled.exists():
             cache = source.parent / "__pycache__"
             cache.mkdir(exist_ok=True)
             bytecode = cache / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
-            bytecode.write_bytes(made.read_bytes())
+            bytecode.write_bytes(compiled.read_bytes())
             bytecode.chmod(0o644)
-            made.unlink()
+            compiled.unlink()
 
 
 def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) -> None:
-    """Install and compile wheels; raises WheelError for one that is not sound."""
+    """Install and byte-compile wheels; raises WheelError for an invalid wheel."""
     from hatch_docker.wheels.install.archive import WheelArchive
     from hatch_docker.wheels.install.destination import Installation
     from hatch_docker.wheels.install.slim import Rules
@@ -107,7 +107,7 @@ def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) 
         units.append([path for path in installed.files if venv.has_module(path)])
     with tempfile.TemporaryDirectory() as work:
         compile_modules(units, out, Path(__file__).with_name("compile.py"), Path(work))
-    # A tree must not depend on the time when it was made.
+    # Set fixed times and modes, so that the tree is reproducible.
     for directory, directories, names in os.walk(out / root.split("/", maxsplit=1)[0], topdown=False):
         for name in [*names, *directories]:
             os.utime(os.path.join(directory, name), (DATE, DATE), follow_symlinks=False)  # noqa: PTH118
@@ -120,8 +120,8 @@ def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) 
 
 
 def main(wheels: str, out: str, root: str, *options: str) -> None:
-    """Install everything; raises SystemExit with one line where a wheel is not sound."""
-    sys.path.append(str(Path(__file__).parent))  # -I keeps it out
+    """Install all wheels; raises SystemExit with one line for an invalid wheel."""
+    sys.path.append(str(Path(__file__).parent))  # -I has removed it
     from hatch_docker.core.errors import HatchDockerError
 
     os.umask(0o022)

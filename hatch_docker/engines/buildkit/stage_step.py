@@ -1,11 +1,11 @@
-"""Program of a stage of the Dockerfile: run a step in the finished file tree, and copy what it wrote.
+"""Program for a stage of the Dockerfile: it runs a step in the finished file tree, and copies the step's outputs.
 
     python -I -S -B step.py SPEC BEFORE OUT
 
-SPEC is a JSON object: the `command`, its whole environment `env`, the names of `secrets` whose values are in
-/run/secrets, the directory `cwd`, `user` and group as numbers, the `outputs` as absolute paths, `timeout` in seconds.
-BEFORE is the file tree as it was. What is new or changed below the outputs goes to OUT; a write elsewhere is an error.
-The base's Python runs it as root (3.9 or newer), standard library only; `changed` serves the embedded engine too.
+SPEC is a JSON object: `command`, its complete environment `env`, `secrets` (names; the values are in /run/secrets), the
+directory `cwd`, `user` (UID and GID), `outputs` (absolute paths), `timeout` in seconds. BEFORE is the file tree before
+the step. New and changed files below the outputs are copied to OUT; a write elsewhere is an error. The base's Python
+runs it as root (3.9 or newer), with the standard library only. The embedded engine uses `changed_paths` too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-DATE = 315532800  # 1980-01-01, as SOURCE_DATE
+DATE = 315532800  # 1980-01-01, the same as SOURCE_DATE
 ELSEWHERE = "the step wrote elsewhere: "
 REMOVED = "the step removed: "
 LATE = "the step took too long"
-# What runtimes and this stage mount, and what is never kept.
+# Paths that container runtimes or this stage mount, and temporary directories: writes there are ignored.
 SKIPPED = (
     "/before", "/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt",
     "/inputs", "/out", "/proc", "/run/.containerenv", "/run/secrets", "/.dockerenv", "/step", "/sys", "/tmp",  # noqa: S108
@@ -35,11 +35,11 @@ SKIPPED = (
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
-def find(trees: Sequence[str], path: str) -> tuple[str, list[str]]:
-    """Return the file, link or directory that a path is in some trees, "" for none, and the trees that fill it.
+def find_path(trees: Sequence[str], path: str) -> tuple[str, list[str]]:
+    """Return the file of a path in the trees, "" for none, and the trees in which the path is a directory.
 
-    The first tree that has a path decides, and directories are merged, as with layers. No link is followed, in the
-    middle of the path either: on the machine that builds it would lead out of the tree.
+    As with layers, the first tree that has a path hides the others, except that directories are merged. No symlink is
+    followed, also not above the path: on the machine that builds, it could point out of the tree.
     """
     place, found, parts = "", list(trees), path.strip("/").split("/")
     for end in range(1, len(parts) + 1):
@@ -48,33 +48,33 @@ def find(trees: Sequence[str], path: str) -> tuple[str, list[str]]:
 
 
 def _find_below(trees: Sequence[str], path: str) -> tuple[str, list[str]]:
-    """Return the same, for trees in which the directory above the path is no link."""
+    """Return the result of `find_path`, for trees in which the directory above the path is not a symlink."""
     found = [tree for tree in trees if os.path.lexists(f"{tree}/{path}")]
-    filled = itertools.takewhile(lambda tree: stat.S_ISDIR(os.lstat(f"{tree}/{path}").st_mode), found)
-    return f"{found[0]}/{path}" if found else "", list(filled)
+    directories = itertools.takewhile(lambda tree: stat.S_ISDIR(os.lstat(f"{tree}/{path}").st_mode), found)
+    return f"{found[0]}/{path}" if found else "", list(directories)
 
 
-def merged(trees: Sequence[str], path: str) -> Iterator[tuple[str, str]]:
-    """Yield the paths below a directory of the trees that fill it, and what each is; sorted, parents first."""
+def merged_paths(trees: Sequence[str], path: str) -> Iterator[tuple[str, str]]:
+    """Yield the paths below a directory of `trees`, each with its file; sorted, directories before their contents."""
     for name in sorted({name for tree in trees for name in os.listdir(f"{tree}/{path}")}):  # noqa: PTH208
         below = f"{path}/{name}"
-        place, filled = _find_below(trees, below)
+        place, directories = _find_below(trees, below)
         yield below, place
-        yield from merged(filled, below)
+        yield from merged_paths(directories, below)
 
 
-def changed(before: Sequence[str], after: str, output: str) -> tuple[list[str], list[str]]:
-    """Return the paths below the directory `output`, from the root, that are new or changed in `after`, and those gone.
+def changed_paths(before: Sequence[str], after: str, output: str) -> tuple[list[str], list[str]]:
+    """Return the new or changed paths, and the removed paths, below the directory `output` in the tree `after`.
 
-    `before` are trees of which the first that has a path decides.
+    `before`: trees, merged as in `find_path`. Paths are relative to the root.
     """
-    former, now = (dict(merged(find(trees, output)[1], output)) for trees in (before, [after]))
+    former, now = (dict(merged_paths(find_path(trees, output)[1], output)) for trees in (before, [after]))
     new = [path for path, place in now.items() if path not in former or not is_same(former[path], place)]
     return new, sorted(former.keys() - now.keys())
 
 
 def is_same(former: str, path: str) -> bool:
-    """Tell whether a path is of the same kind and has the same contents, and can be executed if it could before."""
+    """Return whether two paths have the same type, the same contents and the same executable bit."""
     old, now = os.lstat(former), os.lstat(path)
     if stat.S_IFMT(old.st_mode) != stat.S_IFMT(now.st_mode):
         return False
@@ -86,8 +86,8 @@ def is_same(former: str, path: str) -> bool:
     return executable and filecmp.cmp(former, path, shallow=False)
 
 
-def written_elsewhere(before: str, path: str, outputs: Sequence[str]) -> Iterator[str]:
-    """Yield what is new, changed or gone below a path of this machine's tree, but for the outputs and mounts."""
+def find_strays(before: str, path: str, outputs: Sequence[str]) -> Iterator[str]:
+    """Yield the paths below `path` that the step created, changed or removed, outside of the outputs and SKIPPED."""
     names = {
         name for top in (before + path, path) if os.path.isdir(top) and not os.path.islink(top)  # noqa: PTH112, PTH114
         for name in os.listdir(top)  # noqa: PTH208
@@ -104,25 +104,25 @@ def written_elsewhere(before: str, path: str, outputs: Sequence[str]) -> Iterato
         ):
             yield below
         else:
-            yield from written_elsewhere(before, below, outputs)
+            yield from find_strays(before, below, outputs)
 
 
 def status(path: str) -> os.stat_result | None:
-    """Return the status of a path itself, None if it is not there."""
+    """Return the status of a path without following a symlink, None if it does not exist."""
     return os.lstat(path) if os.path.lexists(path) else None
 
 
 def prepare(outputs: Sequence[str], user: int, group: int) -> None:
-    """Make the outputs that are missing, and give all of them to the user."""
+    """Create missing outputs, and change the owner of all outputs to the user."""
     for output in outputs:
         os.makedirs(output, exist_ok=True)  # noqa: PTH103
-        below = merged(find([""], output)[1], output.strip("/"))
+        below = merged_paths(find_path([""], output)[1], output.strip("/"))
         for path in (output, *(place for _, place in below)):
             os.chown(path, user, group, follow_symlinks=False)
 
 
 def execute(spec: dict[str, Any]) -> NoReturn:
-    """Become the command, as its user."""
+    """Replace this process by the command, as its user."""
     env = {**{name: os.environ[name] for name in PROXIES if name in os.environ}, **spec["env"]}
     for name in spec["secrets"]:
         env[name] = Path("/run/secrets", name).read_text("utf-8")
@@ -136,7 +136,7 @@ def execute(spec: dict[str, Any]) -> NoReturn:
 
 
 def run(spec: dict[str, Any]) -> None:
-    """Run the command to its end; raises SystemExit if it fails or takes too long."""
+    """Run the command and wait for it; raises SystemExit if it fails or exceeds the timeout."""
     child = os.fork()
     if child == 0:
         try:
@@ -160,7 +160,7 @@ def run(spec: dict[str, Any]) -> None:
 
 
 def copy(paths: Sequence[str], out: str) -> None:
-    """Copy files, directories and links of this machine's tree, root's, with fixed modes and times."""
+    """Copy files, directories and links from / to `out`, with fixed modes and times."""
     for path in paths:
         place, mode = Path(out, path), os.lstat(f"/{path}").st_mode
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -175,18 +175,18 @@ def copy(paths: Sequence[str], out: str) -> None:
 
 
 def main(specification: str, before: str, out: str) -> None:
-    """Run the step and copy what it wrote."""
+    """Run the step and copy its outputs."""
     os.umask(0o022)
     spec = json.loads(Path(specification).read_text("utf-8"))
     outputs = spec["outputs"]
     prepare(outputs, *spec["user"])
     run(spec)
-    if strays := list(written_elsewhere(before, "/", outputs))[:5]:
+    if strays := list(find_strays(before, "/", outputs))[:5]:
         raise SystemExit(ELSEWHERE + ", ".join(strays))
     for output in outputs:
-        new, gone = changed([before], "", output.lstrip("/"))
-        if gone:
-            raise SystemExit(REMOVED + ", ".join(f"/{path}" for path in gone[:5]))
+        new, removed = changed_paths([before], "", output.lstrip("/"))
+        if removed:
+            raise SystemExit(REMOVED + ", ".join(f"/{path}" for path in removed[:5]))
         copy(new, out)
     Path(out).mkdir(parents=True, exist_ok=True)
 

@@ -1,8 +1,8 @@
-"""Debian packages in stages: those that make a base a compiler, and `runtime.packages` on a base of others.
+"""Debian packages that apt installs in stages: the compiler's, and `runtime.packages` on a base that is not `debian:`.
 
-apt installs them there, with every maintainer script. Where Debian's archive is known, their .debs are in the
-context: no stage asks a mirror, and versions are those of the lock or of the day's snapshot. On another base, such as
-one made from Ubuntu, apt asks the archives that the base itself names.
+apt runs all maintainer scripts. If the base has a known suite of Debian, the .deb files are in the context: the stages
+need no mirror, and the versions are those of the image lock or of the archive's current snapshot. On other bases, such
+as Ubuntu, apt downloads from the archives in the base's own configuration.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from hatch_docker.core.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.core.streams import pieces
 from hatch_docker.engines.buildkit.dockerfile import COMPILER, Packages
 from hatch_docker.engines.layer_cache import with_packages_key
-from hatch_docker.engines.model import OURS
+from hatch_docker.engines.model import HISTORY_PREFIX
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.make_image import Settings, build_image
 from hatch_docker.oci.model import History, Layer, host_platform
@@ -49,44 +49,46 @@ DPkg::Options {
 
 @dataclass(frozen=True, slots=True)
 class Debs:
-    """Packages that apt installs in a stage: the names asked for, and the packages; None if apt finds them itself."""
+    """Packages that apt installs in a stage. `names`: the requested packages.
+
+    `packages`: all packages to install, in the context; None if apt resolves and downloads them.
+    """
 
     names: tuple[str, ...]
     packages: tuple[Package, ...] | None
 
     @property
-    def rendered(self) -> Packages:
-        """The packages as the Dockerfile has them."""
-        return Packages(self.names, given=self.packages is not None)
+    def to_install(self) -> Packages:
+        """The packages for the Dockerfile."""
+        return Packages(self.names, in_context=self.packages is not None)
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The packages as the receipt has them."""
+        """The packages for the receipt."""
         packages = self.packages
         return self.names if packages is None else tuple(f"{found.name} {found.version}" for found in packages)
 
     def key(self, base: Base) -> str:
-        """Return the key of the base with them."""
+        """Return the cache key of the base with these packages."""
         found: Sequence[str] = self.names if self.packages is None else [package.digest for package in self.packages]
-        return with_packages_key(base, found, given=self.packages is not None)
+        return with_packages_key(base, found, digests=self.packages is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Place where sdists are compiled: a builder root that is loaded as an image, the base with packages, or another.
-    """
+    """Root file system in which sdists are compiled: exactly one of `tree`, `debs` and `base` is set."""
 
     key: str
-    tree: Path | None = None
-    debs: Debs | None = None
+    tree: Path | None = None                  # a builder root, which is loaded as an image
+    debs: Debs | None = None                  # packages to install in the image's base
     base: Base | None = None                  # build.base
 
 
 def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler:
-    """Return the compiler for a base, with `build.packages`; raises BuildError where there is none.
+    """Return the compiler for a base, with `build.packages`; raises BuildError if there is none.
 
-    It is `build.base`, if the project names one. A base with apt becomes one itself, so that maintainer scripts run;
-    any other of a known suite gets the builder root of the embedded engine.
+    It is `build.base`, if that is set. Else, on a base with apt, apt installs the compiler with maintainer scripts. For
+    another base of a known suite, the builder root of the embedded engine is used.
     """
     if base.builder and base.builder.plan.kind != "debian":
         note_builder(base.builder, ctx)
@@ -99,7 +101,7 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
             note_used(((package.title, package.digest) for package in debs.packages or ()), base.suite, ctx)
         else:
             headers = [] if base.interpreter.path.startswith("/usr/local/") else [f"python{base.interpreter.short}-dev"]
-            debs = _by_itself(base, (*COMPILER, *headers, *packages), ctx)
+            debs = _resolved_by_apt(base, (*COMPILER, *headers, *packages), ctx)
         return Compiler(debs.key(base), debs=debs)
     if not base.suite:
         raise BuildError(
@@ -116,12 +118,12 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
 
 
 def system_step(packages: Sequence[str]) -> Step:
-    """Return `runtime.packages` on a base of others as a step of the resolution."""
+    """Return `runtime.packages` as a step of the resolution, for a base that is not `debian:`."""
     return Step(tuple(packages), purpose="system")
 
 
 def find_system(base: Base, ctx: Context) -> Debs | None:
-    """Return the packages that `runtime.packages` add to a base of others; None if they add nothing.
+    """Return the packages that `runtime.packages` adds to a base that is not `debian:`; None if there are none.
 
     Raises BaseImageError for a base without apt.
     """
@@ -134,12 +136,13 @@ def find_system(base: Base, ctx: Context) -> Debs | None:
             'base = "debian:trixie", which needs none, or an image made from Debian'
         )
     if base.suite not in DEBIAN_PYTHONS:
-        return _by_itself(base, names, ctx)
+        return _resolved_by_apt(base, names, ctx)
     found = find_additions(base, system_step(names), ctx)
     return Debs(names, found) if found else None
 
 
-def _by_itself(base: Base, names: Sequence[str], ctx: Context) -> Debs:
+def _resolved_by_apt(base: Base, names: Sequence[str], ctx: Context) -> Debs:
+    """Return packages that the base's own apt resolves; raises ConfigError if there is an image lock."""
     if ctx.image_lock is not None:
         raise ConfigError(
             f"{ctx.image_lock.name} cannot pin {', '.join(sorted(set(names))[:3])}, ... for base {base.name}: "
@@ -149,22 +152,22 @@ def _by_itself(base: Base, names: Sequence[str], ctx: Context) -> Debs:
 
 
 def write_packages(debs: Debs, base: Base, directory: Path, ctx: Context) -> None:
-    """Write the files that a stage with packages copies."""
+    """Write the files that a stage with packages copies: apt's configuration, and the .deb files."""
     directory.mkdir(parents=True)
     (directory / "apt.conf").write_text(APT_CONF, encoding="utf-8")
     write_debs(base, debs.packages or (), directory, ctx)
 
 
 def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
-    """Return the entries of a layer that `stage_diff` wrote, their contents in files beside it."""
-    made = [directory, directory / "capabilities", directory / "layer.tar"]
-    # Foreign code ran where this was made: a link in it must not lead to files of this machine.
-    if any(path.is_symlink() or not path.exists() for path in made):
+    """Return the entries of the layer that `stage_diff` wrote; their contents are unpacked into `directory`."""
+    outputs = [directory, directory / "capabilities", directory / "layer.tar"]
+    # The stage ran foreign code: do not follow a symlink in its output, which could point to files of this machine.
+    if any(path.is_symlink() or not path.exists() for path in outputs):
         raise BuildError(f"the builder exported nothing for {', '.join(base.plan.packages)}; is its disk full?")
-    if capable := made[1].read_text(encoding="utf-8", errors="replace").split():
+    if capable := outputs[1].read_text(encoding="utf-8", errors="replace").split():
         ctx.progress.warn(f"{', '.join(capable)} on base {base.name}: file capabilities are not kept in the image")
     entries: list[Entry] = []
-    with made[2].open("rb") as stream:
+    with outputs[2].open("rb") as stream:
         for number, (entry, content) in enumerate(read_tar(stream)):
             entry = replace(entry, mtime=SOURCE_DATE)
             if content is not None:
@@ -177,7 +180,7 @@ def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
 
 
 def layer_facts(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return the facts that a base remembers of a layer on it."""
+    """Return the facts about a layer of packages that `with_system` needs: directories, symlinks and users."""
     passwd = [entry.content for entry in entries if entry.path == "etc/passwd" and isinstance(entry.content, Path)]
     return {
         "directories": [entry.path for entry in entries if entry.kind == "directory"],
@@ -187,8 +190,8 @@ def layer_facts(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def with_system(base: Base, layer: Layer, fact: Mapping[str, Any], debs: Debs, created: int) -> Base:
-    """Return the base with the layer of `runtime.packages`, which is one of the base's layers from here on."""
-    addition = (layer, History(f"{OURS}system", ", ".join(debs.contents)))
+    """Return the base with the layer of `runtime.packages` added; `fact`: from `layer_facts`."""
+    addition = (layer, History(f"{HISTORY_PREFIX}system", ", ".join(debs.contents)))
     return replace(
         base, image=build_image(base.image, [addition], Settings(), created, {}),
         directories=base.directories.union(fact["directories"]), symlinks={**base.symlinks, **fact["symlinks"]},

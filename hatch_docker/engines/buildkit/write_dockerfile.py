@@ -1,4 +1,4 @@
-"""`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without hatch-docker."""
+"""`docker:dockerfile`: write the Dockerfile and its context, for builds without hatch-docker."""
 
 import contextlib
 import re
@@ -36,14 +36,15 @@ from hatch_docker.project.model import Project
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin
 
-IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
+DOCKERIGNORE = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
 
 
 def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context) -> Path:
     """Write NAME-VERSION.Dockerfile, .context/ and .docker-bake.json, and return the Dockerfile's path.
 
-    Nothing is built: an sdist stays one. All replace older ones only when they are whole. Raises ConfigError
-    for more than one platform, whose wheels differ, and for values that a Dockerfile cannot hold.
+    Nothing is built: sdists are built by the Dockerfile. Older files are replaced when the new ones are complete.
+    Raises ConfigError for several platforms, because their wheels differ, and for values that a Dockerfile cannot
+    contain.
     """
     if len(plan.platforms) != 1:
         raise ConfigError(
@@ -67,7 +68,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
         base, steps, compiler, builder, tars=tuple(tars),
         run=tuple(step_of(number, step) for number, step in enumerate(plan.steps, 1)),
     )  # fmt: skip
-    text = _head(plan, title, images, steps) + render(stages, settings)
+    text = _header(plan, title, images, steps) + render(stages, settings)
 
     directory.mkdir(parents=True, exist_ok=True)
     with temporary_tree(directory, f".{title}.") as work:
@@ -76,29 +77,29 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
         for number, step in enumerate(plan.steps, 1):
             write_step(context, number, make_run(number - 1, step, base, settings, project.root))
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
-        (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
+        (context / ".dockerignore").write_text(DOCKERIGNORE, encoding="utf-8")
         for name, (layer, _) in tars.items():
             with contextlib.closing(layer.open()) as packed, (context / f"{name}.tar").open("wb") as out:
                 out.writelines(pieces(Decompressed(packed)))
         for name, image in images.items():
             with atomic_write(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
-        _swap(context, directory / f"{title}.context", work)
+        _replace_directory(context, directory / f"{title}.context", work)
     path = directory / f"{title}.Dockerfile"
     write_file(path, text.encode())
     write_json(directory / f"{title}.docker-bake.json", bake(plan, title, steps))
     return path
 
 
-def _lent(plan: Plan, steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of the secrets that stages read, and whether they use the SSH agent."""
+def _used_secrets_and_ssh(plan: Plan, steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the secrets that stages read, and whether a stage uses the SSH agent."""
     secrets, ssh = secrets_and_ssh(steps)
     return tuple(sorted({*secrets, *(name for step in plan.steps for name in step.secrets)})), ssh
 
 
 def bake(plan: Plan, title: str, steps: Sequence[CopyStep]) -> dict[str, Any]:
-    """Return the same build as a target of `docker buildx bake`, in the directory of the Dockerfile."""
-    secrets, ssh = _lent(plan, steps)
+    """Return the build as a target of `docker buildx bake`; paths are relative to the Dockerfile's directory."""
+    secrets, ssh = _used_secrets_and_ssh(plan, steps)
     target = {
         "context": f"{title}.context", "dockerfile": f"../{title}.Dockerfile", "tags": list(plan.references),
         "platforms": list(plan.platforms), "secret": [f"id={name},env={name}" for name in secrets],
@@ -111,30 +112,30 @@ def bake(plan: Plan, title: str, steps: Sequence[CopyStep]) -> dict[str, Any]:
     }
 
 
-def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
-    """Return the commands that build it, as comments; they run in the directory of the Dockerfile."""
-    secrets, ssh = _lent(plan, steps)
-    lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
+def _header(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
+    """Return the Dockerfile's first comment: the commands to build it, to run in its directory."""
+    secrets, ssh = _used_secrets_and_ssh(plan, steps)
+    options = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
     lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]
-    context, file = quote(f"{title}.context"), quote(f"{title}.Dockerfile")  # a version may have an epoch: 1!2.0
+    context, file = quote(f"{title}.context"), quote(f"{title}.Dockerfile")  # a version may contain `!`: 1!2.0
     lines += [f"docker load --input {context}/images/{name}.tar" for name in images]
-    lines += [f"docker build --file {file} --tag {plan.references[0]}{lent} {context}"]
+    lines += [f"docker build --file {file} --tag {plan.references[0]}{options} {context}"]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
 
 
 def requirements(pins: Sequence[Pin]) -> str:
-    """Return the dependencies in wheels/ and build/, as pip would check them."""
+    """Return the dependencies in wheels/ and build/ as a requirements file with hashes."""
     return "".join(f"{pinned.name}=={pinned.version} --hash=sha256:{pinned.sha256}\n" for pinned in pins)
 
 
-def _swap(made: Path, place: Path, work: Path) -> None:
-    """Put a finished directory in the place of an older one."""
+def _replace_directory(new: Path, place: Path, work: Path) -> None:
+    """Move the directory `new` to `place`; an older one is moved to `work`."""
     try:
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise StoreError(f"cannot write {place}: a file is in the way; move it away")
         if place.exists():
             place.rename(work / "old")
-        made.rename(place)
+        new.rename(place)
     except OSError as error:
         raise StoreError(f"cannot write {place}: {error.strerror or error}") from error

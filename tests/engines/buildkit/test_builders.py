@@ -1,4 +1,4 @@
-"""Builders that do not answer: the error says where they should be; an address that is not known is not asked."""
+"""Builders that do not respond: the error names their address; unknown addresses are not checked."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from tests.integration.docker_registry import free_port
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port whose system drops what would connect: as many wait as may."""
+    """A port that does not respond: the queue of waiting connections is full."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))
@@ -32,20 +32,20 @@ def silent_port() -> Iterator[int]:
 
 
 def machine(directory: Path, **variables: str) -> Context:
-    """A machine with builders of buildx and contexts of Docker's in its configuration."""
+    """Return a context whose configuration of Docker and buildx is in `directory`."""
     return context(directory / "cache", DOCKER_CONFIG=str(directory / "docker"), **variables)
 
 
 def instance(directory: Path, name: str, driver: str, *endpoints: str) -> None:
-    """Write what buildx keeps of a builder."""
+    """Write the configuration of a builder of buildx."""
     place = directory / "docker/buildx/instances"
     place.mkdir(parents=True, exist_ok=True)
     nodes = [{"Name": f"{name}{number}", "Endpoint": endpoint} for number, endpoint in enumerate(endpoints)]
     (place / name).write_text(json.dumps({"Name": name, "Driver": driver, "Nodes": nodes}))
 
 
-def test_a_host_that_is_silent_is_given_up_after_two_seconds(silent_port: int, tmp_path: Path) -> None:
-    """Docker's own programs wait for it for twenty, buildx's remote driver for a minute."""
+def test_unresponsive_host_is_an_error_after_two_seconds(silent_port: int, tmp_path: Path) -> None:
+    """Docker's own programs wait 20 seconds, buildx's remote driver a minute."""
     url = f"tcp://127.0.0.1:{silent_port}"
     instance(tmp_path, "far", "remote", url)
     for variables in ({"DOCKER_HOST": url}, {"BUILDX_BUILDER": "far"}):
@@ -56,8 +56,8 @@ def test_a_host_that_is_silent_is_given_up_after_two_seconds(silent_port: int, t
         assert 'set engine = "embedded"' in str(error.value)
 
 
-def test_a_builder_that_was_chosen_by_buildx_use_is_looked_at(tmp_path: Path) -> None:
-    """For the daemon that is spoken to, or for all."""
+def test_builder_set_by_buildx_use_is_checked(tmp_path: Path) -> None:
+    """It may be set for one daemon or for all."""
     port = free_port()
     instance(tmp_path, "far", "remote", f"tcp://127.0.0.1:{port}")
     chosen = {"Key": "unix:///var/run/docker.sock", "Name": "far", "Global": False}
@@ -71,7 +71,7 @@ def test_a_builder_that_was_chosen_by_buildx_use_is_looked_at(tmp_path: Path) ->
         check_reachable("", machine(tmp_path))
 
 
-def test_one_node_that_answers_will_do(tmp_path: Path) -> None:
+def test_one_responding_node_is_enough(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         instance(tmp_path, "some", "remote", f"tcp://127.0.0.1:{free_port()}", here)
@@ -81,14 +81,14 @@ def test_one_node_that_answers_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "endpoint", ["", "kubernetes:///farm?deployment=", "unix:///nonexistent.sock", "docker-container://x", "default"]
 )
-def test_what_cannot_be_known_is_buildx_s_to_tell(endpoint: str, tmp_path: Path) -> None:
+def test_unknown_addresses_are_not_checked(endpoint: str, tmp_path: Path) -> None:
     instance(tmp_path, "some", "kubernetes", endpoint)
     check_reachable("some", machine(tmp_path))
     check_reachable("none", machine(tmp_path))
 
 
-def test_a_daemon_behind_a_proxy_is_not_looked_for_here(tmp_path: Path) -> None:
-    """Docker's program goes through it; the remote driver does not."""
+def test_daemon_behind_a_proxy_is_not_checked(tmp_path: Path) -> None:
+    """Docker uses the proxy; buildx's remote driver does not."""
     url = "tcp://nothing.invalid:2375"
     proxied = {"DOCKER_HOST": url, "http_proxy": "http://127.0.0.1:1"}
     check_reachable("", machine(tmp_path, **proxied))
@@ -99,8 +99,8 @@ def test_a_daemon_behind_a_proxy_is_not_looked_for_here(tmp_path: Path) -> None:
         check_reachable("far", machine(tmp_path, **proxied))
 
 
-def test_ssh_says_itself_where_it_goes(tmp_path: Path) -> None:
-    """By its configuration; what goes by way of another host cannot be known."""
+def test_ssh_address_comes_from_the_ssh_configuration(tmp_path: Path) -> None:
+    """A host behind a jump host is not checked."""
     port = free_port()
     settings = tmp_path / "config"
     settings.write_text(f"Host far\n Hostname 127.0.0.1\n Port {port}\nHost behind\n ProxyJump far\n")

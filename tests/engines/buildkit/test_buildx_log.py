@@ -1,4 +1,4 @@
-"""BuildKit's output of a build as a user reads it: stages with their times, the end of a failure."""
+"""The log of buildx: stages with their times, and the last lines of a failed step."""
 
 import base64
 import json
@@ -12,15 +12,15 @@ from tests.fakes.docker_programs import DONE, STEP, log_event, log_of
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
-    """An object on one line, as a newer buildx writes it, or on many."""
+def test_finished_stage_is_reported_once_with_its_time(indent: int | None) -> None:
+    """Newer versions of buildx print an object on one line, older ones on many lines."""
     log, lines = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
     assert lines == ["  install-numpy  1.6 s"]
     assert not log.failed
 
 
-def test_a_stage_is_on_the_screen_while_it_runs() -> None:
-    """Of a terminal; what still runs when the build ends, however it ends, goes as well."""
+def test_running_stage_is_displayed_in_the_terminal() -> None:
+    """At the end of the build, all stages are removed from the display."""
     lines: list[str] = []
     screen = Screen(lines.append)
     log = Log(Progress(lines.append, 0, screen))
@@ -35,12 +35,12 @@ def test_a_stage_is_on_the_screen_while_it_runs() -> None:
     assert not screen.tasks
 
 
-def test_a_stage_that_was_there_is_a_detail() -> None:
+def test_cached_stage_is_printed_with_verbosity_only() -> None:
     assert log_of({"vertexes": [{**DONE, "started": DONE["completed"], "cached": True}]})[1] == []
 
 
-def test_a_stage_that_a_cache_sent_did_not_run() -> None:
-    """Its layers are fetched and unpacked, each of which starts and completes; the line says what took the time."""
+def test_stage_from_a_remote_cache_is_reported_as_fetched() -> None:
+    """Fetching and unpacking its layers also starts and completes steps of the log."""
     fetched = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:09Z"}
     whole = {**fetched, "completed": "2026-01-01T00:00:10Z", "cached": True}
     begun = {**STEP, "started": "2026-01-01T00:00:00.5Z", "cached": True}
@@ -48,8 +48,7 @@ def test_a_stage_that_a_cache_sent_did_not_run() -> None:
     assert lines == ["  install-numpy  cached, fetched in 9.5 s"]
 
 
-def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
-    """It is told, and what fails afterwards is what failed."""
+def test_unreadable_cache_is_reported_and_not_a_failure() -> None:
     name = "importing cache manifest from registry.example/app:cache"
     missing = {"digest": "sha256:7", "name": name, "error": "failed: registry.example/app:cache: not found"}
     refused = {"digest": "sha256:8", "name": name, "error": "failed to do request: connection refused"}
@@ -62,8 +61,8 @@ def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
-    """And nobody else's, nor the steps that were cancelled because of it."""
+def test_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
+    """The output of other steps, some of which were cancelled, is not shown."""
     lines = "".join(f"line {number}\n" for number in range(30))
     log, _ = log_of(
         {"logs": [{"vertex": "sha256:1", "stream": 2, "data": base64.b64encode(lines.encode()).decode()}]},
@@ -72,16 +71,16 @@ def test_a_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
         {"vertexes": [{**STEP, "error": 'process "python" did not complete successfully: exit code: 1'}]},
         indent=indent,
     )
-    told = log.explain().splitlines()
-    assert told[0] == "stage install-numpy failed (exit status 1):"
-    assert told[1:] == [f"line {number}" for number in range(10, 30)]
+    first, *last = log.explain().splitlines()
+    assert first == "stage install-numpy failed (exit status 1):"
+    assert last == [f"line {number}" for number in range(10, 30)]
 
 
 SECRET = "s3cret-0123456789"
 
 
-def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
-    """Also in two pieces, in what failed, and in a last line without an end."""
+def test_secrets_in_the_output_of_a_step_are_hidden() -> None:
+    """A secret may be split between two messages, in BuildKit's error, and in a last line without a line break."""
     lines: list[str] = []
     log = Log(Progress(lines.append, 1), [SECRET])
     error = {**STEP, "error": f'process "{SECRET}" did not complete successfully: exit code: 1'}
@@ -96,7 +95,7 @@ def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
     assert "a *** b" in lines
 
 
-def test_a_letter_in_two_pieces_stays_one() -> None:
+def test_character_split_between_two_messages_is_decoded() -> None:
     log, _ = log_of({"vertexes": [{**STEP, "error": "exit code: 1"}]})
     for piece in ("ő".encode()[:1], "ő".encode()[1:] + b"\n"):
         log.feed(json.dumps({"logs": [{"vertex": "sha256:1", "data": base64.b64encode(piece).decode()}]}))
@@ -107,21 +106,21 @@ def test_a_letter_in_two_pieces_stays_one() -> None:
     ("text", "error"),
     [("", "exit code: 137"), ("g++: fatal error: Killed signal terminated program cc1plus\n", "exit code: 1")],
 )
-def test_a_builder_without_memory_is_suspected(text: str, error: str) -> None:
+def test_killed_step_gives_a_hint_about_memory(text: str, error: str) -> None:
     log, _ = log_of(log_event(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
     assert "; something killed it; perhaps the memory ran out" in log.explain()
 
 
-def test_a_stage_that_was_cancelled_is_not_told_as_done() -> None:
+def test_cancelled_stage_is_not_reported() -> None:
     assert log_of({"vertexes": [{**DONE, "error": "context canceled"}]})[1] == []
 
 
-def test_another_machines_programs_are_no_riddle() -> None:
+def test_exec_format_error_gives_a_hint_about_platforms() -> None:
     log, _ = log_of({"vertexes": [{**STEP, "error": "runc run failed: exec format error"}]})
     assert "cannot run that platform's programs" in log.explain()
 
 
-def test_plain_text_between_the_objects_is_kept() -> None:
+def test_plain_text_between_objects_is_kept() -> None:
     log, _ = log_of({"vertexes": [STEP]})
     log.feed("ERROR: Cannot connect to the Docker daemon")
     assert list(log.other) == ["ERROR: Cannot connect to the Docker daemon"]

@@ -1,4 +1,4 @@
-"""[tool.hatch-docker.cache]: what is refused where it would be passed over in silence, and what programs are told."""
+"""[tool.hatch-docker.cache]: options for buildx and podman, and errors for options that they would ignore."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import is_cache, mark_as_cache
 from hatch_docker.engines.buildkit.buildx import OLDEST
-from hatch_docker.engines.buildkit.cache_options import GHA_RESULTS, buildx_caches, podman_caches
+from hatch_docker.engines.buildkit.cache_options import GHA_BUILDX, buildx_caches, podman_caches
 from hatch_docker.plan.model import CachePlan
 from hatch_docker.project.git import read_revision
 from hatch_docker.project.hatch import hatchling_project, open_hatchling, selected_files
@@ -24,7 +24,7 @@ REGISTRY = {"type": "registry", "ref": "registry.example/app:cache"}
 
 
 def caches(sources: list[str] | None = None, targets: list[str] | None = None) -> CachePlan:
-    """As the table says it."""
+    """Return the CachePlan for values of cache.from and cache.to."""
     cache = load_config({"cache": {"from": sources or [], "to": targets or []}}, {}, None).cache
     return CachePlan(cache.from_, cache.to)
 
@@ -44,8 +44,8 @@ def caches(sources: list[str] | None = None, targets: list[str] | None = None) -
     ("from", f"type=gha,url=https://me:{SECRET}@cache.example/", "url holds a login"),
     ("from", 'type=local,"src', "must be fields between commas"),
 ])  # fmt: skip
-def test_what_would_do_nothing_is_an_error(option: str, value: str, message: str) -> None:
-    """One line with its path; a login in it is not said again."""
+def test_ineffective_cache_option_is_an_error(option: str, value: str, message: str) -> None:
+    """The message is one line with the option's path and without the login in the value."""
     with pytest.raises(ConfigError) as error:
         load_config({"cache": {option: [value]}}, {}, None)
     assert str(error.value).startswith(f"tool.hatch-docker.cache.{option}[0]: ")
@@ -53,15 +53,15 @@ def test_what_would_do_nothing_is_an_error(option: str, value: str, message: str
     assert SECRET not in str(error.value)
 
 
-def test_a_variable_holds_one_a_line(tmp_path: Path) -> None:
-    """As they are written in workflows: commas are part of them."""
+def test_variable_has_one_cache_per_line(tmp_path: Path) -> None:
+    """Commas separate the fields of one cache."""
     variable = "type=registry,ref=registry.example/app:cache\ntype=gha,scope=app\n"
     assert load_config({}, {"HATCH_DOCKER_CACHE_FROM": variable}, None).cache.from_ == (
         REGISTRY, {"type": "gha", "scope": "app"},
     )  # fmt: skip
 
 
-def test_buildx_is_told_of_all_stages_and_a_lone_reference_is_a_registry_s(tmp_path: Path) -> None:
+def test_default_mode_is_max_and_default_type_is_registry(tmp_path: Path) -> None:
     plan = caches(["registry.example/app:cache"], ["type=registry,ref=registry.example/app:cache,image-manifest=true"])
     assert buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache")) == [
         "--cache-from=type=registry,ref=registry.example/app:cache",
@@ -69,8 +69,8 @@ def test_buildx_is_told_of_all_stages_and_a_lone_reference_is_a_registry_s(tmp_p
     ]
 
 
-def test_a_local_cache_is_the_project_s_and_may_be_empty_at_first(tmp_path: Path) -> None:
-    """Its path is relative to the project, wherever the build runs; a comma in it stays one."""
+def test_local_cache_is_relative_to_the_project(tmp_path: Path) -> None:
+    """It may be missing at first, and its path may contain a comma."""
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
     plan = caches(['type=local,"src=a,b"', "type=local,src=none"], ["type=local,dest=out,mode=min"])
@@ -83,8 +83,8 @@ def test_a_local_cache_is_the_project_s_and_may_be_empty_at_first(tmp_path: Path
 
 
 @pytest.mark.parametrize("place", ["..", "{}/elsewhere", ".git/objects"])
-def test_a_project_writes_no_cache_elsewhere(place: str, tmp_path: Path) -> None:
-    """A user may say so, by the variable."""
+def test_cache_outside_of_the_project_is_rejected(place: str, tmp_path: Path) -> None:
+    """The environment variable allows it."""
     plan, root = caches(targets=[f"type=local,dest={place.format(tmp_path)}"]), tmp_path / "p"
     root.mkdir()
     with pytest.raises(ConfigError, match=r"cache.to: .* is outside of the project; .*; set HATCH_DOCKER_CACHE_TO"):
@@ -92,8 +92,8 @@ def test_a_project_writes_no_cache_elsewhere(place: str, tmp_path: Path) -> None
     assert len(buildx_caches(plan, root, OLDEST, context(tmp_path / "cache", HATCH_DOCKER_CACHE_TO="x"))) == 1
 
 
-def test_a_local_cache_says_that_it_is_one(tmp_path: Path) -> None:
-    """So that it is in no sdist and makes no checkout dirty; what is no cache is left alone."""
+def test_local_cache_gets_cachedir_tag_and_gitignore(tmp_path: Path) -> None:
+    """So it is in no sdist and makes no checkout dirty. A directory with other files is not changed."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/a.md").write_text("a")
     plan = caches(targets=["type=local,dest=kept", "type=local,dest=docs"])
@@ -102,15 +102,15 @@ def test_a_local_cache_says_that_it_is_one(tmp_path: Path) -> None:
     assert is_cache(tmp_path / "kept")
     assert (tmp_path / "kept/.gitignore").read_text() == "*\n"
     assert [path.name for path in (tmp_path / "docs").iterdir()] == ["a.md"]
-    for name in ("CACHEDIR.TAG", ".gitignore"):  # as an earlier version of us wrote it
+    for name in ("CACHEDIR.TAG", ".gitignore"):  # as written by an earlier version
         (tmp_path / "kept" / name).unlink()
     (tmp_path / "kept/oci-layout").write_text("{}")
     buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache"))
     assert is_cache(tmp_path / "kept")
 
 
-def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
-    """It is large, and another one after each build: the wheel would be compiled anew each time."""
+def test_cache_is_not_in_the_sdist_and_not_dirty(tmp_path: Path) -> None:
+    """It is large and changes with each build: the wheel would be compiled again each time."""
     project = write_project("vcs-version", tmp_path / "p")
     mark_as_cache(project / "kept")
     (project / "kept/blobs").mkdir()
@@ -129,19 +129,19 @@ def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("variables", "version", "message"), [
-    ({}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL are not set"),
-    ({"ACTIONS_RESULTS_URL": "https://x.example"}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN is not set"),
-    ({"ACTIONS_RUNTIME_TOKEN": SECRET}, GHA_RESULTS, "ACTIONS_RESULTS_URL is not set"),
+    ({}, GHA_BUILDX, "ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL are not set"),
+    ({"ACTIONS_RESULTS_URL": "https://x.example"}, GHA_BUILDX, "ACTIONS_RUNTIME_TOKEN is not set"),
+    ({"ACTIONS_RUNTIME_TOKEN": SECRET}, GHA_BUILDX, "ACTIONS_RESULTS_URL is not set"),
     (
         {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}, OLDEST,
         "needs buildx 0.21 or newer for GitHub's current cache service, and this is 0.13",
     ),
 ])  # fmt: skip
 @pytest.mark.parametrize("option", ["from", "to"])
-def test_the_cache_of_github_s_actions_needs_its_variables(
+def test_gha_cache_without_its_variables_is_rejected(
     option: str, variables: dict[str, str], version: tuple[int, int], message: str, tmp_path: Path
 ) -> None:
-    """Without them buildx keeps nothing, and does not say so."""
+    """Without them, buildx stores nothing and prints no error."""
     ctx = context(tmp_path / "cache", **variables)
     plan = caches(**{"sources" if option == "from" else "targets": ["type=gha"]})
     with pytest.raises(ConfigError) as error:
@@ -151,16 +151,16 @@ def test_the_cache_of_github_s_actions_needs_its_variables(
     assert SECRET not in str(error.value)
 
 
-def test_the_token_of_github_s_actions_is_on_no_command_line(tmp_path: Path) -> None:
-    """buildx takes it from the environment."""
+def test_gha_token_is_not_on_the_command_line(tmp_path: Path) -> None:
+    """buildx reads it from the environment."""
     variables = {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}
     plan = caches(["type=gha,scope=app"], ["type=gha,scope=app"])
-    assert buildx_caches(plan, tmp_path, GHA_RESULTS, context(tmp_path / "cache", **variables)) == [
+    assert buildx_caches(plan, tmp_path, GHA_BUILDX, context(tmp_path / "cache", **variables)) == [
         "--cache-from=type=gha,scope=app", "--cache-to=type=gha,scope=app,mode=max",
     ]  # fmt: skip
 
 
-def test_podman_is_told_of_repositories(tmp_path: Path) -> None:
+def test_podman_caches_are_repositories(tmp_path: Path) -> None:
     plan = caches(["type=registry,ref=registry.example:5000/app/cache"], ["registry.example:5000/app/cache"])
     assert podman_caches(plan) == [
         "--cache-from=registry.example:5000/app/cache", "--cache-to=registry.example:5000/app/cache",
@@ -174,15 +174,15 @@ def test_podman_is_told_of_repositories(tmp_path: Path) -> None:
     (caches(targets=["type=registry,ref=registry.example/a,mode=min"]), "podman does not know mode=min"),
     (caches(["type=registry,ref=registry.example/a,x=y"]), "podman does not know x; leave it out"),
 ])  # fmt: skip
-def test_what_podman_cannot_is_one_line(plan: CachePlan, message: str) -> None:
+def test_cache_that_podman_does_not_support_is_rejected(plan: CachePlan, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         podman_caches(plan)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_an_image_is_in_no_sdist_wherever_it_was_written(tmp_path: Path) -> None:
-    """As after `-o out`; a file that only has the name of a receipt stays."""
+def test_built_image_is_not_in_the_sdist(tmp_path: Path) -> None:
+    """The directory may be set by `-o out`. A file with a receipt's name, but without an archive, is kept."""
     project = write_project("vcs-version", tmp_path / "p")
     (project / "out").mkdir()
     for name in ("out/p-1.oci.tar", "out/p-1.image.json", "out/still.image.json"):

@@ -1,4 +1,4 @@
-"""The Python that runs in the stages of a builder of other platforms than the image's."""
+"""The base for the stages if the builder's platform differs from the image's, and bases with ONBUILD."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ COMPILED = CopyStep(
 
 
 def arm64(directory: Path, version: str = "3.13.5") -> tuple[Base, Context]:
-    """The arm64 half of a base; the other half has Python 3.13.5."""
+    """Return the arm64 variant of a base with Python `version`; its amd64 variant has Python 3.13.5."""
     write_layout(small_index(python_image(), python_image("arm64", version)), directory / "base")
     ctx = context(directory / "cache")
     plan = BasePlan("oci", "oci:base", str(directory / "base"))
@@ -42,35 +42,35 @@ def arm64(directory: Path, version: str = "3.13.5") -> tuple[Base, Context]:
     ("steps", "platforms", "expected"),
     [
         ([WHEELS], ["linux/amd64", "linux/386"], AMD64),
-        ([WHEELS], ["linux/amd64", "linux/arm64"], AMD64),               # no emulation, even where it is to be had
+        ([WHEELS], ["linux/amd64", "linux/arm64"], AMD64),               # no emulation, even if it is available
         ([WHEELS], ["linux/arm64", "linux/arm/v7"], ARM64),
         ([WHEELS, COMPILED], ["linux/arm64"], ARM64),
-        ([WHEELS, COMPILED], ["linux/amd64", "linux/arm64"], ARM64),     # emulated: it has to be compiled
+        ([WHEELS, COMPILED], ["linux/amd64", "linux/arm64"], ARM64),     # emulated, because of the compiled project
     ],
 )
-def test_wheels_are_installed_without_emulation_and_code_is_compiled_with_it(
+def test_emulation_is_used_for_compiled_code_only(
     steps: list[CopyStep], platforms: list[str], expected: Platform, tmp_path: Path
 ) -> None:
     base, ctx = arm64(tmp_path)
     assert stage_base(base, steps, platforms, ctx, GZIP).platform == expected
 
 
-def test_what_cannot_be_compiled_there_is_one_line_with_ways_out(tmp_path: Path) -> None:
+def test_compiling_without_emulation_is_rejected(tmp_path: Path) -> None:
     base, ctx = arm64(tmp_path)
-    said = r"app 1\.0 has to be compiled for linux/arm64, and the builder runs linux/amd64 only; "
-    with pytest.raises(BuildError, match=said):
+    message = r"app 1\.0 has to be compiled for linux/arm64, and the builder runs linux/amd64 only; "
+    with pytest.raises(BuildError, match=message):
         stage_base(base, [WHEELS, COMPILED], ["linux/amd64"], ctx, GZIP)
 
 
-def test_halves_of_a_base_with_different_pythons_are_refused(tmp_path: Path) -> None:
-    """Else the environment would name the other one."""
+def test_variants_of_a_base_with_different_pythons_are_rejected(tmp_path: Path) -> None:
+    """Otherwise the environment would refer to the Python of the other variant."""
     base, ctx = arm64(tmp_path, "3.13.7")
     with pytest.raises(BuildError, match=r"has Python 3\.13\.7 for linux/arm64 and 3\.13\.5 for linux/amd64"):
         stage_base(base, [WHEELS], ["linux/amd64"], ctx, GZIP)
 
 
-def test_a_base_with_onbuild_is_refused(tmp_path: Path) -> None:
-    """Builders of a Dockerfile would follow them, in the midst of ours."""
+def test_base_with_onbuild_is_rejected(tmp_path: Path) -> None:
+    """The builder would execute the ONBUILD instructions in each stage."""
     base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), context(tmp_path, []))
     assert stages_of(base, [], None, None).python == "/usr/local/bin/python3.13"
     config = {**base.image.config_json, "config": {"OnBuild": ["COPY requirements.txt /", "RUN pip install"]}}

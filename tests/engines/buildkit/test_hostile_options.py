@@ -1,4 +1,4 @@
-"""Hostile values in every option that is a text: refused in one line, or data in Dockerfile and arguments of buildx."""
+"""Hostile values of all text options: an error of one line, or plain data in the Dockerfile and in buildx options."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from hatch_docker.core.text import sanitize
 from hatch_docker.engines.buildkit import buildx
 from hatch_docker.engines.buildkit.buildx import Buildx
 from hatch_docker.engines.buildkit.dockerfile import Group, Packages, Stages, render, render_export
-from hatch_docker.engines.buildkit.write_dockerfile import _head
+from hatch_docker.engines.buildkit.write_dockerfile import _header
 from hatch_docker.engines.common import image_settings, slim_rules
 from hatch_docker.oci.make_image import scratch
 from hatch_docker.plan.model import BasePlan
@@ -30,7 +30,7 @@ VALUES = [
     "`evil`", "x; evil", "--evil", "-evil", "x --evil", "x=y --evil", "<<EOF", "x # evil", "'x", " ", 'x"], "evil',
     "x,type=local,dest=/etc", 'type=local,"dest=x\ny"', "type=registry,ref=--evil", "type=local,dest=a --evil",
 ]  # fmt: skip
-NEEDED: Mapping[str, Any] = {  # what a table must have beside the option
+REQUIRED: Mapping[str, Any] = {  # required options of the tables
     "healthcheck": {"command": ["x"]}, "files": {"source": "a", "target": "/a"}, "check": {"command": ["x"]},
     "slim": {"leave-out": ["tests"]},
 }  # fmt: skip
@@ -45,7 +45,7 @@ OPTION = (
 
 
 def options(schema: Mapping[str, Any], *path: str) -> Iterator[tuple[str, Any]]:
-    """Yield each option that is a text, or has texts, and the function of a text that gives its value."""
+    """Yield each option whose value contains strings, and a function that returns its value for a string."""
     for name, item in schema["properties"].items():
         where, inner = (*path, name), item.get("items", {})
         if "properties" in item or "properties" in inner:
@@ -63,19 +63,19 @@ OPTIONS = dict(options(json.loads(Path(hatch_docker.config.__file__).with_name("
 
 
 def table_of(option: str, value: Any) -> dict[str, Any]:
-    """Return `[tool.hatch-docker]` with one option, and what its table needs beside it."""
+    """Return `[tool.hatch-docker]` with one option and the required options of its table."""
     *tables, name = option.removesuffix(" (a key)").split(".")
     found = {name: value}
     for table in tables:
-        found = {**NEEDED.get(table, {}), **found}
+        found = {**REQUIRED.get(table, {}), **found}
         found = {table: [found] if table == "files" else found}
     return found
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_is_refused_or_is_data(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[list[str]] = []
-    monkeypatch.setattr(buildx, "run", lambda command, **_: said.append(command))
+def test_hostile_value_is_rejected_or_data(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(buildx, "run", lambda command, **_: commands.append(command))
     for value in VALUES:
         try:
             made = plan(table_of(option, OPTIONS[option](value)), scripts=("serve",))
@@ -83,8 +83,8 @@ def test_an_option_is_refused_or_is_data(option: str, tmp_path: Path, monkeypatc
                       Group("project", "project", ("p 1",), made.build, venv=True))
             stages = Stages(
                 base=made.base.name, python="/usr/bin/python3", groups=groups,
-                tools=Packages(("gcc", *made.build.packages), given=False),
-                system=Packages(("libpq5", *made.base.packages), given=False),
+                tools=Packages(("gcc", *made.build.packages), in_context=False),
+                system=Packages(("libpq5", *made.base.packages), in_context=False),
             )  # fmt: skip
             texts = render(stages, image_settings(made, BASE, 0)), render_export(stages)
             request = build_request(tmp_path)
@@ -96,11 +96,11 @@ def test_an_option_is_refused_or_is_data(option: str, tmp_path: Path, monkeypatc
         for text in texts:
             lines = [line for line in re.sub(r" \\\n", " ", text).split("\n") if line and not line.startswith("#")]
             assert all(re.match(rf"({INSTRUCTION}) ", line) for line in lines), repr(value)
-            for line in lines:  # words of a program are JSON, which no shell reads
+            for line in lines:  # the arguments of a program are JSON and not read by a shell
                 command, found, words = line.partition(' ["')
                 assert not found or json.loads(f'["{words}'), repr(value)
                 assert not re.match(r"RUN .*(evil|EOF)", command), repr(value)
-        assert all(line.startswith("#") for line in _head(made, made.stem, {}, []).splitlines() if line)
-        arguments = said.pop()
+        assert all(line.startswith("#") for line in _header(made, made.stem, {}, []).splitlines() if line)
+        arguments = commands.pop()
         assert arguments[:3] == ["docker", "buildx", "build"]
         assert all(re.fullmatch(OPTION, argument, re.DOTALL) for argument in arguments[3:-1]), repr(value)

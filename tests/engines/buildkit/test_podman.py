@@ -1,4 +1,4 @@
-"""Podman's output of a build as a user reads it."""
+"""The output of `podman build`: stages with their times, and errors."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ x.c:1: error: no luck
 """
 
 
-def test_podman_s_stages_are_told_with_their_times() -> None:
+def test_finished_stages_are_reported_with_their_times() -> None:
     lines: list[str] = []
     ticks = iter(range(100))
     log = PodmanLog(Progress(lines.append), lambda: next(ticks))
@@ -37,12 +37,12 @@ def test_podman_s_stages_are_told_with_their_times() -> None:
     assert log.explain(last, 1) == "stage build-project failed (exit status 3):\nx.c:1: error: no luck"
 
 
-def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -> None:
+def test_messages_for_failed_and_killed_builds() -> None:
     log = PodmanLog(silent())
     for line in (*PODMAN.splitlines()[:-1], 'Error: building at STEP "RUN cc": while running runtime: exit status 137'):
         log.feed(line)
-    said = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out"
-    assert log.explain("while running runtime: exit status 137", 1) == said
+    message = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out"
+    assert log.explain("while running runtime: exit status 137", 1) == message
     log = PodmanLog(silent())
     for line in (*PODMAN.splitlines()[:-1], "compiling"):
         log.feed(line)
@@ -54,7 +54,7 @@ def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -
     assert PodmanLog(silent()).explain("Error: no space", 125) == "podman build failed (status 125):\nError: no space"
 
 
-def test_a_podman_that_is_killed_may_be_tried_again(tmp_path: Path) -> None:
+def test_killed_podman_is_a_temporary_failure(tmp_path: Path) -> None:
     ctx = context_with_programs(tmp_path, podman="echo 'STEP 1/1: RUN cc'; echo compiling; kill -9 $$")
     with pytest.raises(LostError, match=r"failed \(podman ended with status -9\):\ncompiling$"):
         Podman(str(tmp_path / "bin/podman")).build(build_request(tmp_path), ctx)

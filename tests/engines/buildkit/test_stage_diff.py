@@ -1,4 +1,4 @@
-"""The layer of a stage with packages: laid on the base it is that stage, to the byte."""
+"""The layer of a stage with packages: the base with this layer equals the stage."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\n"
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
-    """Type, mode, target and contents of every path."""
+    """Return the type, mode, link target and contents of each path below `root`."""
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(root.rglob("*")):
         name, mode = str(path.relative_to(root)), path.lstat().st_mode & 0o7777
@@ -38,7 +38,7 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
 
 
 def entries(root: Path) -> list[Entry]:
-    """The same tree as a layer would hold it."""
+    """Return the files below `root` as a layer's entries."""
     return [
         Entry(name, kind, mode, 0, str(target), size=len(content), content=content)  # type: ignore[arg-type]
         for name, (kind, mode, target, content) in tree(root).items()
@@ -46,7 +46,7 @@ def entries(root: Path) -> list[Entry]:
 
 
 def make(before: Path, after: Path) -> None:
-    """A base, and what an installation makes of it."""
+    """Write the files of a base, and of the same base after an installation of packages."""
     (before / "etc").mkdir(parents=True)
     (before / "usr/share/old").mkdir(parents=True)
     (before / "usr/bin").mkdir()
@@ -96,45 +96,44 @@ def base(tmp_path: Path) -> Base:
     )  # fmt: skip
 
 
-def test_base_and_changes_are_the_stage(base: Base, tmp_path: Path) -> None:
-    """Files, modes, links, what is gone and what became something else; not what a runtime mounts."""
+def test_base_with_the_layer_equals_the_stage(base: Base, tmp_path: Path) -> None:
+    """This includes modes, links, removed paths and changed types, without files that the runtime mounts."""
     changes(tmp_path / "before", tmp_path / "after", tmp_path / "out")
     found = read_changes(tmp_path / "out", base, context(tmp_path / "store"))
     assert {entry.mtime for entry in found} == {315532800}
-    brought = [entry for entry in found if "/.wh." not in entry.path]
-    assert {(entry.uid, entry.gid) for entry in brought} == {(os.geteuid(), os.getegid())}
-    whole = [replace(it, content=it.content.read_bytes()) if isinstance(it.content, Path) else it for it in found]
-    merged = merge_layers([*base.image.layers, layer_of(whole)], lambda _path, stream: stream.read())
-    there = {
-        path: (one.kind, one.mode if one.kind != "symlink" else 0, one.target, one.content or b"")
-        for path, one in merged.items()
+    added = [entry for entry in found if "/.wh." not in entry.path]
+    assert {(entry.uid, entry.gid) for entry in added} == {(os.geteuid(), os.getegid())}
+    in_memory = [replace(it, content=it.content.read_bytes()) if isinstance(it.content, Path) else it for it in found]
+    merged = merge_layers([*base.image.layers, layer_of(in_memory)], lambda _path, stream: stream.read())
+    files = {
+        path: (entry.kind, entry.mode if entry.kind != "symlink" else 0, entry.target, entry.content or b"")
+        for path, entry in merged.items()
     }
     expected = tree(tmp_path / "after")
     del expected["tmp/left"]
     expected["etc/hosts"] = tree(tmp_path / "before")["etc/hosts"]
-    assert there == expected
+    assert files == expected
     assert not {"etc", "usr", "usr/bin", "usr/bin/kept"} & {entry.path for entry in found}
 
 
-def test_nothing_changed_is_an_empty_layer(base: Base, tmp_path: Path) -> None:
+def test_unchanged_tree_gives_an_empty_layer(base: Base, tmp_path: Path) -> None:
     changes(tmp_path / "before", tmp_path / "before", tmp_path / "out")
     assert read_changes(tmp_path / "out", base, context(tmp_path / "store")) == []
 
 
-def test_the_base_has_the_layer_and_what_it_brings(base: Base, tmp_path: Path) -> None:
-    """Its users can be those of the image, and its directories are not written again."""
+def test_base_with_system_layer_has_its_users_and_directories(base: Base, tmp_path: Path) -> None:
     changes(tmp_path / "before", tmp_path / "after", tmp_path / "out")
     fact = layer_facts(read_changes(tmp_path / "out", base, context(tmp_path / "store")))
-    made = with_system(base, layer_of([file("x", "y")]), fact, Debs(("postgresql",), None), 1)
-    assert made.users == {"root": (0, 0), "postgres": (101, 103)}
-    assert {"etc", "was-file", "was-file/below"} <= made.directories
-    assert made.symlinks["usr/bin/link"] == "new"
-    assert (made.kinds, made.contents) == (("base", "system"), ((), ("postgresql",)))
-    assert len(made.image.layers) == 2
-    assert made.name == base.name
+    new = with_system(base, layer_of([file("x", "y")]), fact, Debs(("postgresql",), None), 1)
+    assert new.users == {"root": (0, 0), "postgres": (101, 103)}
+    assert {"etc", "was-file", "was-file/below"} <= new.directories
+    assert new.symlinks["usr/bin/link"] == "new"
+    assert (new.kinds, new.contents) == (("base", "system"), ((), ("postgresql",)))
+    assert len(new.image.layers) == 2
+    assert new.name == base.name
 
 
-def test_a_link_in_the_place_of_the_tar_is_not_followed(base: Base, tmp_path: Path) -> None:
+def test_symlink_instead_of_the_tar_is_not_followed(base: Base, tmp_path: Path) -> None:
     changes(tmp_path / "before", tmp_path / "after", tmp_path / "out")
     (tmp_path / "out/layer.tar").rename(tmp_path / "mine")
     (tmp_path / "out/layer.tar").symlink_to(tmp_path / "mine")
@@ -142,7 +141,7 @@ def test_a_link_in_the_place_of_the_tar_is_not_followed(base: Base, tmp_path: Pa
         read_changes(tmp_path / "out", base, context(tmp_path / "store"))
 
 
-def test_lost_capabilities_are_told(base: Base, tmp_path: Path) -> None:
+def test_lost_file_capabilities_give_a_warning(base: Base, tmp_path: Path) -> None:
     changes(tmp_path / "before", tmp_path / "after", tmp_path / "out")
     (tmp_path / "out/capabilities").write_text("usr/bin/ping\n")
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""The installer of the Dockerfile's stages writes what the embedded engine writes, to the byte."""
+"""The installer of the Dockerfile's stages writes the same bytes as the embedded engine."""
 
 import ast
 import json
@@ -49,15 +49,15 @@ def rich(directory: Path, **changes: Any) -> Path:
     return wheel.write(directory / "demo-1.0-py3-none-any.whl")
 
 
-def staged(wheels: Path, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the program as a stage does."""
+def run_installer(wheels: Path, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the program with the command line of a stage."""
     tools = work / "tools"
     write_tools(tools)
     command = [HOST.path, "-I", "-S", str(tools / "install.py"), str(wheels), str(work / "out"), VENV.root, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
 
 
-def embedded(wheel: Path, rules: Rules = NONE, tally: dict[str, list[int]] | None = None) -> list[Entry]:
+def embedded_entries(wheel: Path, rules: Rules = NONE, tally: dict[str, list[int]] | None = None) -> list[Entry]:
     installed = wheel_entries(wheel, VENV, rules=rules, tally=tally)
     compiled = compile_sources([python_sources(installed, VENV)], Path("/"), HOST)
     found = {entry.path: entry for entry in [*venv_entries(VENV), *installed]}
@@ -77,18 +77,18 @@ def facts(entries: list[Entry]) -> dict[str, tuple[object, ...]]:
     return {entry.path: (entry.kind, entry.mode, entry.mtime, entry.target, content(entry)) for entry in entries}
 
 
-def test_a_stage_installs_what_the_embedded_engine_installs(tmp_path: Path) -> None:
-    """Modes, scripts, RECORD, links and .pyc, under whatever umask."""
+def test_both_engines_install_the_same_files(tmp_path: Path) -> None:
+    """This includes modes, scripts, RECORD, links and .pyc files, and does not depend on the umask."""
     wheel = rich(tmp_path / "wheels")
-    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    done = run_installer(tmp_path / "wheels", tmp_path / "work", "--venv")
     assert done.returncode == 0, done.stderr
-    made = facts(tree_entries(tmp_path / "work/out", VENV.root))
-    assert made == facts(embedded(wheel))
-    assert any(path.endswith(".pyc") for path in made)
+    installed = facts(tree_entries(tmp_path / "work/out", VENV.root))
+    assert installed == facts(embedded_entries(wheel))
+    assert any(path.endswith(".pyc") for path in installed)
 
 
-def test_a_stage_leaves_out_what_the_embedded_engine_leaves_out(tmp_path: Path) -> None:
-    """The same files, the same RECORD, and the same count of them."""
+def test_both_engines_leave_out_the_same_files(tmp_path: Path) -> None:
+    """RECORD and the numbers in the report are the same too."""
     (tmp_path / "wheels").mkdir()
     library = compile_library(tmp_path)
     files = {
@@ -98,38 +98,39 @@ def test_a_stage_leaves_out_what_the_embedded_engine_leaves_out(tmp_path: Path) 
     wheel = Wheel(files=files).write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")
     rules = Rules(KINDS, ("de",), ("demo/kept.so",))
     options = [f"--leave-out={kind}" for kind in KINDS]
-    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv", *options, "--locale=de", "--keep=demo/kept.so")
+    options += ["--venv", "--locale=de", "--keep=demo/kept.so"]
+    done = run_installer(tmp_path / "wheels", tmp_path / "work", *options)
     assert done.returncode == 0, done.stderr
     tally: dict[str, list[int]] = {}
-    made = facts(tree_entries(tmp_path / "work/out", VENV.root))
-    assert made == facts(embedded(wheel, rules, tally))
+    installed = facts(tree_entries(tmp_path / "work/out", VENV.root))
+    assert installed == facts(embedded_entries(wheel, rules, tally))
     site = VENV.site_packages
-    assert f"{site}/demo/locale/de/LC_MESSAGES/d.mo" in made
-    assert not {f"{site}/{path}" for path in ("demo/tests", "demo/__init__.pyi", "demo/locale/fr")} & set(made)
-    assert made[f"{site}/demo/kept.so"][-1] == library
-    assert made[f"{site}/demo/_native.so"][-1] == strip_bytes(library) != library
+    assert f"{site}/demo/locale/de/LC_MESSAGES/d.mo" in installed
+    assert not {f"{site}/{path}" for path in ("demo/tests", "demo/__init__.pyi", "demo/locale/fr")} & set(installed)
+    assert installed[f"{site}/demo/kept.so"][-1] == library
+    assert installed[f"{site}/demo/_native.so"][-1] == strip_bytes(library) != library
     assert json.loads((tmp_path / "work/slim/left-out.json").read_text()) == {wheel.name: tally}
     assert {kind: files for kind, (files, _) in tally.items()} == dict.fromkeys(KINDS, 1)
     assert tally["symbols"] == [1, len(library) - len(strip_bytes(library))]
 
 
-def test_a_stage_repairs_the_record_of_the_wheels_that_are_marked(tmp_path: Path) -> None:
+def test_record_of_a_marked_wheel_is_repaired(tmp_path: Path) -> None:
     wheel = rich(tmp_path / "wheels")
-    sound = facts(embedded(wheel))
+    sound = facts(embedded_entries(wheel))
     rich(tmp_path / "wheels", unrecorded={"demo-1.0.dist-info/WHEEL"})
     (tmp_path / f"wheels/{wheel.name}{REPAIRED}").touch()
-    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    done = run_installer(tmp_path / "wheels", tmp_path / "work", "--venv")
     assert done.returncode == 0, done.stderr
     assert facts(tree_entries(tmp_path / "work/out", VENV.root)) == sound
 
 
-def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:
+def test_files_have_a_fixed_time(tmp_path: Path) -> None:
     rich(tmp_path / "wheels")
-    staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    run_installer(tmp_path / "wheels", tmp_path / "work", "--venv")
     assert {int(path.lstat().st_mtime) for path in (tmp_path / "work/out/opt").rglob("*")} == {315532800}
 
 
-@pytest.mark.parametrize(("spoiled", "message"), [
+@pytest.mark.parametrize(("invalid", "message"), [
     (Wheel(files={"../evil.py": b""}), "it climbs out with '..'"),
     (Wheel(files={"/evil.py": b""}), "it is absolute"),
     (Wheel(files={"demo/.wh.other.py": b""}), "would remove what other layers have"),
@@ -138,23 +139,23 @@ def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:
     (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "which is the environment's own"),
     (Wheel(scripts="[console_scripts]\n../demo = demo:main\n"), "is no file name"),
 ])  # fmt: skip
-def test_a_wheel_that_is_not_sound_ends_the_stage(spoiled: Wheel, message: str, tmp_path: Path) -> None:
+def test_invalid_wheel_is_rejected_without_a_traceback(invalid: Wheel, message: str, tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
-    spoiled.write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")
-    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    invalid.write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")
+    done = run_installer(tmp_path / "wheels", tmp_path / "work", "--venv")
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_stage_without_a_wheel_says_so(tmp_path: Path) -> None:
+def test_missing_wheel_is_reported(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
-    assert "no wheel in" in staged(tmp_path / "wheels", tmp_path / "work").stderr
+    assert "no wheel in" in run_installer(tmp_path / "wheels", tmp_path / "work").stderr
 
 
 @pytest.mark.parametrize("module", [*STAGE_MODULES, stage_install, stage_diff, pep517, compiler_cache, compiler_places])
-def test_what_runs_in_a_stage_is_read_by_python_3_9(module: ModuleType) -> None:
-    """It imports the standard library and what lies beside it; annotations are never evaluated."""
+def test_modules_of_stages_have_the_syntax_of_python_3_9(module: ModuleType) -> None:
+    """They import only the standard library and each other; annotations are not evaluated."""
     source = Path(str(module.__file__)).read_text()
     tree = ast.parse(source, feature_version=(3, 9))
     assert "from __future__ import annotations\n" in source
