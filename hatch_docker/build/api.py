@@ -82,10 +82,10 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
 
     plans, ctx = open_plans(project, environ)
     paths = []
-    with with_members(project, plans, ctx) as whole:
+    with with_members(project, plans, ctx) as full_project:
         for plan in plans:
             with about_image(plan.part):
-                paths.append(write_dockerfile(plan, whole, directory, ctx))
+                paths.append(write_dockerfile(plan, full_project, directory, ctx))
     return paths
 
 
@@ -130,8 +130,8 @@ def make_images(
     from hatch_docker.core.cache.prune import prune_now_and_then
 
     for plan in plans:
-        with about_image(plan.part), with_members(project, [plan], ctx) as whole:
-            receipts[plan.part] = run(plan, whole, _engine(plan), directory, ctx, notes)
+        with about_image(plan.part), with_members(project, [plan], ctx) as full_project:
+            receipts[plan.part] = run(plan, full_project, _engine(plan), directory, ctx, notes)
         prune_now_and_then(ctx.store)
     if notes is not None:
         from hatch_docker.build.inputs import remember
@@ -162,16 +162,16 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tupl
     plan = matching_plan(str(archive), plans)
     if ctx.image_lock is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build with it")
-    with with_members(project, [plan], ctx) as whole:
-        return image_or_index(_engine(plan)(plan, whole, ctx)), plan.references
+    with with_members(project, [plan], ctx) as full_project:
+        return image_or_index(_engine(plan)(plan, full_project, ctx)), plan.references
 
 
 def rebase_image(project: Project, image: str, directory: Path, environ: Mapping[str, str]) -> Receipt:
     """Replace the base of an existing image with the base that a build would use now; return the new receipt.
 
-    `image`: the path of an archive, or a reference in a registry; the result is pushed back to that registry. The base
-    is the one of the image lock, otherwise the current one of the registry or mirror. Checks and outputs are those of
-    a build.
+    `image`: the path of an archive, or a reference; a push of the result goes to the repository of the reference. The
+    base is the one in the image lock, otherwise the current one of the registry or mirror. Checks and outputs are those
+    of a build.
     """
     from hatch_docker.build.existing import matching_plan, open_existing
     from hatch_docker.build.pipeline import run

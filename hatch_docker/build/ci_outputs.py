@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.build.receipt import Receipt, costs
+from hatch_docker.build.receipt import Receipt, size_rows
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.files import write_file
 from hatch_docker.core.text import megabytes, sanitize
@@ -90,7 +90,7 @@ def markdown(receipt: Receipt) -> str:
             lines.append(f"- `{delivery.reference}` as {tags}, {sent}")
     for platform in receipt.platforms:
         lines += ["", f"| {platform.platform} | unpacked | compressed | |", "|---|--:|--:|---|"]
-        for title, unpacked, stored, state in costs(platform):
+        for title, unpacked, stored, state in size_rows(platform):
             lines.append(f"| {title} | {megabytes(unpacked)} | {megabytes(stored)} | {state} |")
         if platform.left_out:
             kinds = ", ".join(f"{part.kind} {megabytes(part.size)}" for part in platform.left_out)

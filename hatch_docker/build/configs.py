@@ -1,9 +1,9 @@
 """The options of a project's images, read with pydantic or from the cache.
 
 Importing pydantic and the models takes a sixth of a short build. Their result depends on the table, the environment
-variables, and the files that may contain options; the cache keeps it under a hash of all of these. If they have
-changed, pydantic runs in a forked process while this one imports other modules. Free-text options may contain a secret:
-the cache keeps only their places in the table.
+variables, and the files that may contain options; the cache keeps it under a hash of all of these. If they have changed
+and there is a second processor, pydantic runs in a forked process while this one imports other modules. Free-text
+options may contain a secret: the cache keeps only their places in the table.
 """
 
 from __future__ import annotations

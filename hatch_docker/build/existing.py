@@ -24,7 +24,7 @@ from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.git import DIRTY
 
 SCHEMES = ("docker", "docker-daemon", "podman")  # prefixes of images in a daemon
-ENDINGS = (".tar", ".tar.gz", ".tgz")  # a name that ends so is a path
+ENDINGS = (".tar", ".tar.gz", ".tgz")  # a name with such an ending is a path
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a version label that may become part of file names
 
 

@@ -77,16 +77,16 @@ def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
 
 
 @contextlib.contextmanager
-def naming_typed_options(typed: Mapping[str, str]) -> Iterator[None]:
+def naming_typed_options(options: Mapping[str, str]) -> Iterator[None]:
     """Replace variables in ConfigErrors of the block by the command line options that set them.
 
-    `typed`: the option of each variable, such as "--tag" for "HATCH_DOCKER_TAGS".
+    `options`: the option of each variable, such as "--tag" for "HATCH_DOCKER_TAGS".
     """
     try:
         yield
     except ConfigError as error:
         text = str(error)
-        for variable, option in typed.items():
+        for variable, option in options.items():
             text = re.sub(rf"\b{variable}(?=[:.\[])", option, text)
         error.args = (text,)
         raise

@@ -68,22 +68,22 @@ def note_image(
         replace(platform, layers=tuple(replace(layer, cached=True) for layer in platform.layers))
         for platform in receipt.platforms
     )
-    there = tuple(replace(done, sent=0, mounted=0, seconds=0.0, attached=0) for done in receipt.deliveries)
-    again = replace(receipt, platforms=platforms, steps=(), deliveries=there)
+    deliveries = tuple(replace(push, sent=0, mounted=0, seconds=0.0, attached=0) for push in receipt.deliveries)
+    unchanged = replace(receipt, platforms=platforms, steps=(), deliveries=deliveries)
     if loaded is not None:
         notes.names |= dict.fromkeys(loaded.references, loaded.image_id)
         notes.lines.append(loaded_line(loaded))
-    if there:
-        notes.lines += [pushing_line(plan.repositories), *map(pushed_line, there)]
+    if deliveries:
+        notes.lines += [pushing_line(plan.repositories), *map(pushed_line, deliveries)]
         notes.pushes += _pushes(item, receipt, ctx)
-    notes.lines += size_table(again, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
-    notes.lines += closing_lines(receipt, again, plan, archive, loaded.daemon.kind if loaded else "", ctx)
+    notes.lines += size_table(unchanged, short=is_lively(sys.stderr, ctx.environ))  # with -q there is no screen
+    notes.lines += closing_lines(receipt, unchanged, plan, archive, loaded.daemon.kind if loaded else "", ctx)
     documents = [str(archive.with_name(document.file)) for document in receipt.documents]
     written = [str(archive), str(path)] if plan.archive else [str(path)]
     notes.outputs += [*written, *documents]
-    notes.made.append((archive, path, receipt, plan.references))
+    notes.results.append((archive, path, receipt, plan.references))
     names = [*receipt.pushed] if notes.command.pushes else written[:1]
-    notes.images.append({"artifacts": names, "path": str(path), "receipt": asdict(again)})
+    notes.images.append({"artifacts": names, "path": str(path), "receipt": asdict(unchanged)})
     if plan.base.kind == "registry" and "@" not in plan.base.location and ctx.image_lock is None:
         notes.tags[plan.base.location] = receipt.base["digest"]
     if (builder := plan.base.builder) and ("base", builder.location) in ctx.materials and ctx.image_lock is None:
@@ -94,13 +94,13 @@ def _pushes(item: Image | Index, receipt: Receipt, ctx: Context) -> list[Any]:
     """Return the rows for `Notes.pushes` of an image or index."""
     # An index's images have no tag, and clean-up jobs of registries may delete them: compare them too.
     below = {image.digest: image.digest for image in images_of(item)} if isinstance(item, Index) else {}
-    listed = {
+    attached = {
         subject.digest: [digest_of(artifact_manifest(artifact, subject)) for artifact in artifacts]
         for subject, artifacts in artifacts_of(item, receipt.documents, partial(read_stored, ctx=ctx))
     }
     return [
-        [done.reference.partition("@")[0], {**dict.fromkeys(done.tags, item.digest), **below}, listed]
-        for done in receipt.deliveries
+        [push.reference.partition("@")[0], {**dict.fromkeys(push.tags, item.digest), **below}, attached]
+        for push in receipt.deliveries
     ]
 
 
@@ -142,14 +142,14 @@ def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Pa
     tables = [paths, imports, *(rows for _, rows in trees.values())]
     _check_age(notes.command, (row for table in tables for row in table.values()))
     _check_directories(notes.command, trees, directory, outputs)
-    made = {path: facts(path) for path in outputs}
+    output_facts = {path: facts(path) for path in outputs}
     _check_outputs(notes)
     repository = any((place / ".git").exists() for place in (project.root, *project.root.parents))
     daemon = {"first": [[daemon.kind, daemon.url] for daemon in first], "names": notes.names}
     return {
-        "at": notes.command.began,
+        "at": notes.command.started,
         "asked": [[*key, TIME_FIELDS[key[0]], time] for key, time in ctx.response_times.items()],
-        "trees": trees, "paths": paths, "imports": imports, "outputs": made,
+        "trees": trees, "paths": paths, "imports": imports, "outputs": output_facts,
         "directory": str(directory), "written": [DIST, *dotenvs], "revision": revision_row(notes.revision),
         "repository": repository and not project.wheels,  # an existing wheel has no commit
         "daemon": daemon if any(plan.load != "never" for plan in plans) else None,
@@ -262,7 +262,7 @@ def _check_age(command: Command, rows: Iterable[Facts]) -> None:
 
 
 def _is_recent(nanoseconds: int, command: Command) -> bool:
-    return nanoseconds / 1e9 > command.began - (RECENT if nanoseconds % 1_000_000_000 else COARSE)
+    return nanoseconds / 1e9 > command.started - (RECENT if nanoseconds % 1_000_000_000 else COARSE)
 
 
 def _check_directories(command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]) -> None:
@@ -291,7 +291,7 @@ def _is_directory(row: Facts) -> bool:
 
 def _check_outputs(notes: Notes) -> None:
     """Raise NotRememberable if another build replaced this build's files at the same time."""
-    for archive, path, receipt, names in notes.made:
+    for archive, path, receipt, names in notes.results:
         documents = {document.file: document.digest for document in receipt.documents}
         found = {name: file_digest(archive.with_name(name)) for name in documents}
         read, ours = (replace(item, timings={}, platforms=(), steps=()) for item in (read_receipt(path), receipt))

@@ -18,7 +18,7 @@ class Notes:
     """Data of a running build.
 
     `images` and `lines`: the images with their receipts, and the lines of output, as an unchanged build has them.
-    `made`: for each image the path of the archive, the path of the receipt, the receipt and the references.
+    `results`: for each image the path of the archive, the path of the receipt, the receipt and the references.
     `outputs`: the paths of all written files. `names`: image IDs in the daemon by name. `tags`: digests of bases by
     name. `pushes`: for each repository its name, the pushed digests by tag or digest, and the digests of the attached
     documents by the digest of their subject.
@@ -28,7 +28,7 @@ class Notes:
     revision: Revision | None = None
     images: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    made: list[tuple[Path, Path, Receipt, tuple[str, ...]]] = field(default_factory=list)
+    results: list[tuple[Path, Path, Receipt, tuple[str, ...]]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)

@@ -298,8 +298,8 @@ def _load(plan: Plan, item: Image | Index, archive: Path, ctx: Context) -> LoadR
                 write_archive_file(item, plan.references, path, ctx)
                 return path
 
-            whole = archive if plan.archive else written
-            loaded = load(daemons[0], item, plan.references, whole, host=host, log=ctx.progress.detail, task=task)
+            source = archive if plan.archive else written
+            loaded = load(daemons[0], item, plan.references, source, host=host, log=ctx.progress.detail, task=task)
     except DaemonError as error:
         if plan.load == "always" or daemons[0].url:
             raise

@@ -80,7 +80,7 @@ def _may_have_sources(metadata: Metadata, tool: Mapping[str, Any]) -> bool:
 
 def _check_names(plans: Sequence[Plan]) -> None:
     """Raise ConfigError if two images of a project would have the same name."""
-    taken: dict[str, str] = {}
+    images_by_name: dict[str, str] = {}
     parts = [plan.part for plan in plans]
     if twice := next((part for part in parts if parts.count(part) > 1), ""):
         raise ConfigError(
@@ -89,7 +89,7 @@ def _check_names(plans: Sequence[Plan]) -> None:
     for plan in plans:
         pushed = (f"{repository}:{tag}" for repository in plan.repositories for tag in plan.tags)
         for name in (*plan.references, *pushed):
-            if taken.setdefault(name, plan.part) != plan.part:
+            if images_by_name.setdefault(name, plan.part) != plan.part:
                 raise ConfigError(
                     f"tool.hatch-docker.images.{plan.part}: {name} is another image's name too; set `image`, "
                     "`registries` or `tags`"

@@ -138,7 +138,7 @@ def _check_before_stage(root: Path, tables: Mapping[str, Any], system: BuildSyst
     """
     dynamic = dynamic_fields(tables)
     if not dynamic or "hatch-docker" not in tables.get("tool", {}):
-        return  # the table is missing and there is nothing to check, or it is complete and no stage runs
+        return  # without [project] no field is known; with complete metadata no stage runs
     from hatch_docker.build.pipeline import check_first
 
     known = {"scripts", "optional-dependencies"} - set(_fields(root, tables, dynamic))
@@ -224,13 +224,13 @@ def _read_sources(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx
         return read_tree(root, ctx.environ, versioned=False), _sdist_name(dict(metadata.items()))
     if system[1] not in COMMITTED:
         return read_tree(root, ctx.environ, versioned="version" not in table), ""
-    tree, whole = (read_tree(root, ctx.environ, versioned=versioned) for versioned in (False, True))
+    tree, clone = (read_tree(root, ctx.environ, versioned=versioned) for versioned in (False, True))
     builds = (tree.top / name for name in tree.files if name.endswith("meson.build"))
-    if whole.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
+    if clone.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
         return tree, _sdist_name(table)
     if run_git(root, "status", "--porcelain", environ=ctx.environ):
         ctx.progress.warn("meson-python's sdist is made of the last commit: the image lacks uncommitted changes")
-    return whole, ""
+    return clone, ""
 
 
 def _sdist_name(metadata: Mapping[str, Any]) -> str:
@@ -314,5 +314,5 @@ def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> P
         run([find_uv(environ), "build", "--quiet", "--wheel", "--out-dir", str(place), str(root)], cwd=root)
     except ProcessFailed as error:
         raise BuildError(f"the project's wheel cannot be made on this machine:\n{error.output}") from error
-    (made,) = place.glob("*.whl")
-    return made
+    (wheel,) = place.glob("*.whl")
+    return wheel

@@ -36,13 +36,13 @@ DIST = Path("dist")
 
 def push_archives(
     archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str],
-    typed: Mapping[str, str], taken: dict[str, Path], ctx: Context,
+    spellings: Mapping[str, str], archives_by_name: dict[str, Path], ctx: Context,
 ) -> list[str]:
     """Push archives, or those of a directory (see `resolve_archives`); return their references by digest.
 
     `table`: [tool.hatch-docker] of the project in `root`, {} without a project. `options`: options of the command line,
-    which override the environment. `typed`: for each option the spelling on the command line, for error messages.
-    `taken`: the names under which archives are pushed; two archives must not have the same name.
+    which override the environment. `spellings`: for each option the spelling on the command line, for error messages.
+    `archives_by_name`: the names under which archives are pushed; two archives must not have the same name.
     """
     from hatch_docker.build.plan_context import wanted_images
     from hatch_docker.config import PREFIX
@@ -50,7 +50,7 @@ def push_archives(
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
-    with naming_typed_options({variable: typed[name] for variable, name in variables.items()}):
+    with naming_typed_options({variable: spellings[name] for variable, name in variables.items()}):
         configs = load_configs(table, environ, root / "pyproject.toml")
     parts = wanted_images(configs, environ) if len(configs) > 1 else []
     pushes = []
@@ -65,26 +65,26 @@ def push_archives(
             tags = _filled_tags(tags, receipt, root, ctx, move=typed_here or config.prereleases_move_tags)
             tags = debug_tags(tags) if is_debug_variant(receipt.tags) and not typed_here else tags
         if receipt:
-            _check_names(archive, receipt, registries, tags, taken)
+            _check_names(archive, receipt, registries, tags, archives_by_name)
         pushes.append((archive, config, registries, tags))
     names: list[str] = []
     for archive, config, registries, tags in pushes:
         dotenv = report_path(root, config.dotenv, environ)
-        done = push_archive(
+        result = push_archive(
             archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
             sign=sign_plan(config), root=root,
         )  # fmt: skip
-        names += done.pushed
+        names += result.pushed
     return names
 
 
 def _check_names(
-    archive: Path, receipt: Receipt, registries: Sequence[str], tags: Sequence[str], taken: dict[str, Path]
+    archive: Path, receipt: Receipt, registries: Sequence[str], tags: Sequence[str], archives_by_name: dict[str, Path]
 ) -> None:
     """Raise ConfigError if an archive would be pushed under the name of another one."""
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
     for name in (f"{repository}:{tag}" for repository in repositories for tag in tags or receipt.tags):
-        if (other := taken.setdefault(name, archive)) != archive:
+        if (other := archives_by_name.setdefault(name, archive)) != archive:
             raise ConfigError(
                 f"{archive.name} would be pushed as {name}, and so would {other.name}: name only a registry, or push "
                 "them one by one"

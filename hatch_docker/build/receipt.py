@@ -193,13 +193,13 @@ def receipt_beside(archive: Path) -> Receipt | None:
     return None
 
 
-def costs(platform: PlatformReceipt) -> list[tuple[str, int, int, str]]:
+def size_rows(platform: PlatformReceipt) -> list[tuple[str, int, int, str]]:
     """Return a row for each kind of layer and the total: title, unpacked bytes, compressed bytes, made or reused."""
     found = []
     for kind in KINDS:
         if layers := [layer for layer in platform.layers if layer.kind == kind]:
-            made = sum(not layer.cached for layer in layers)
-            state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} made"
+            count = sum(not layer.cached for layer in layers)
+            state = "reused" if not count else "made" if count == len(layers) else f"{count} of {len(layers)} made"
             unpacked = sum(layer.unpacked_size or 0 for layer in layers)
             found.append((TITLES[kind], unpacked, sum(layer.size for layer in layers), state))
     return [*found, ("total", platform.unpacked_size, platform.size, "")]
@@ -214,7 +214,7 @@ def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
     for platform in receipt.platforms:
         title = f"{receipt.part}: " if receipt.part else ""
         lines.append(f"{title}{platform.platform}  {platform.digest[:19] if short else platform.digest}")
-        for kind, unpacked, stored, state in costs(platform):
+        for kind, unpacked, stored, state in size_rows(platform):
             part = f"{megabytes(unpacked):>10}  {share(unpacked, platform.unpacked_size):>7}"
             lines.append(f"  {kind:<16}{part}   {megabytes(stored):>10} compressed   {state}".rstrip())
         lines += [f"  {line}" for line in left_out_lines(platform.left_out)]

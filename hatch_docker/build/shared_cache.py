@@ -202,9 +202,9 @@ def _contents(
     from hatch_docker.release.cache_artifact import read_facts, read_manifest
 
     first, layers = read_manifest(manifest, what)
-    facts, wrong = read_facts(read(first), what)
-    if wrong:
-        ctx.progress.warn(f"{what}: {wrong} of its records are not valid, and are ignored")
+    facts, invalid = read_facts(read(first), what)
+    if invalid:
+        ctx.progress.warn(f"{what}: {invalid} of its records are not valid, and are ignored")
     return CacheData(facts, {layer.digest: partial(fetch, layer) for layer in layers})
 
 
@@ -295,15 +295,15 @@ def _push(
         return
     names = [parse_reference(repository) for repository in pushed]
     mount = next((known.repository for known in names if known.registry == reference.registry), "")
-    made = frozenset({digest_of(artifact.facts)})
+    new_blobs = frozenset({digest_of(artifact.facts)})
     access = remote or Remote(ctx.client, ctx.environ)
-    target = Target(access, replace(reference, tag=""), lambda _digest: mount, new_blobs=made)
-    there = images if reference.name in [known.name for known in names] else frozenset[str]()
+    target = Target(access, replace(reference, tag=""), lambda _digest: mount, new_blobs=new_blobs)
+    present = images if reference.name in [known.name for known in names] else frozenset[str]()
     blobs: list[tuple[Descriptor, Opener]] = [
         (Descriptor(media_type, digest_of(data), len(data)), partial(io.BytesIO, data))
         for media_type, data in ((EMPTY_TYPE, EMPTY), (FACTS, artifact.facts))
     ]
-    blobs += [(layer.descriptor, layer.open) for layer in artifact.layers if layer.descriptor.digest not in there]
+    blobs += [(layer.descriptor, layer.open) for layer in artifact.layers if layer.descriptor.digest not in present]
     at_once(*(partial(push_blob, target, *blob) for blob in blobs))
     put_manifest(target, reference.tag, artifact.descriptor, artifact.manifest)
     if plan.sign is not None:
@@ -322,11 +322,11 @@ def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
     if any(directory.glob("*")) and not (directory / "oci-layout").is_file():
         raise ImageError(f"{directory} has other files than a shared cache: name an empty directory")
     mark_as_cache(directory)
-    kept = set()
+    paths = set()
 
     def write(digest: str, copy: Callable[[Any], object]) -> None:
         path = directory / blob_path(digest)
-        kept.add(path)
+        paths.add(path)
         if not path.is_file():
             with atomic_write(path) as out:
                 copy(out)
@@ -337,5 +337,5 @@ def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
         write(layer.descriptor.digest, partial(copy_layer, layer))
     for name, data in (("oci-layout", LAYOUT), ("index.json", index_json(artifact.descriptor, []))):
         write_file(directory / name, data)
-    for path in set((directory / "blobs/sha256").iterdir()) - kept:
+    for path in set((directory / "blobs/sha256").iterdir()) - paths:
         path.unlink(missing_ok=True)

@@ -99,9 +99,9 @@ def names_in(directory: Path) -> frozenset[str]:
 
 @dataclass(eq=False, repr=False)  # without these methods the class is created in a third of the time
 class Command:
-    """The command of a build. `root`: the project's directory. `words`: the target and the output directory.
+    """The command of a build. `root`: the project's directory. `words`: entry point, output directory and arguments.
 
-    `pushes`: the build only pushes, and writes no archive. `began`: a time before any file was read, in seconds since
+    `pushes`: the build only pushes, and writes no archive. `started`: a time before any file was read, in seconds since
     the epoch. `offset`: `clock_offset()` at that time. `imports`: sys.path. `names`: the entries of the project's
     directory.
     """
@@ -110,7 +110,7 @@ class Command:
     words: tuple[str, ...]
     environ: Mapping[str, str]
     pushes: bool = False
-    began: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.time)
     offset: float = field(default_factory=clock_offset)
     imports: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
     names: frozenset[str] = field(init=False)
@@ -149,7 +149,7 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Un
     """
     if verbosity > 0 or any(command.environ.get(name, "").lower() not in ("", "0", "false") for name in FORCE_BUILD):
         return None
-    began = time.time()
+    started = time.time()
     try:
         store = find_store(cache_root(command.environ), KIND)
         known = store.recall(KIND, command.key)
@@ -157,7 +157,7 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Un
             return None
         for place in (None, store.root / "tmp"):  # like a full build: temporary files of killed builds
             remove_abandoned(place)
-        _write_receipts(known, command, store, began)
+        _write_receipts(known, command, store, started)
         receipts = tuple(image["receipt"] for image in known["images"])
         _write_outputs(known, receipts, command.root, command.environ)
         for line in known["lines"] if verbosity >= 0 else ():
@@ -317,12 +317,12 @@ def _has_digest(remote: Remote, reference: Reference, digest: str, store: Store)
     return resolve(remote, reference, store)[0].digest == digest
 
 
-def _write_receipts(known: Any, command: Command, store: Store, began: float) -> None:
+def _write_receipts(known: Any, command: Command, store: Store, started: float) -> None:
     """Write the receipts of an unchanged build, in which all layers are reused, unless the last build wrote them."""
     if known["again"]:
         return
     for image in known["images"]:
-        image["receipt"]["timings"] = {"build": round(time.time() - began, 3)}
+        image["receipt"]["timings"] = {"build": round(time.time() - started, 3)}
         path = image["path"]
         write_json(Path(path), image["receipt"])
         known["outputs"][path] = facts(path)

@@ -79,7 +79,7 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
     seen = files.hashes()
     try:
         while True:
-            made = _build(project, files, container)
+            succeeded = _build(project, files, container)
             now = files.hashes()
             # The build itself may write a watched file, such as one with the version: do not build forever.
             # A file that exists and is no longer in the list did not change: the plan needs no sdist.
@@ -91,7 +91,7 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
                 report("changed during the build", during)
                 continue
             count = sum(bool(digest) for digest in seen.values())
-            log(f"{'' if made else 'not built; '}watching {count} files; Ctrl-C ends")
+            log(f"{'' if succeeded else 'not built; '}watching {count} files; Ctrl-C ends")
             differ, seen = _wait_for_change(files, seen, container)
             report("changed", differ)
     finally:
@@ -108,11 +108,11 @@ def _build(project: WatchedProject, files: WatchedFiles, container: Container | 
         return False
     plans: Sequence[Plan] = ()
     with contextlib.suppress(HatchDockerError), hatchling_errors(), temporary_directory() as temporary:
-        opened = open_project(project.root, project.environ, temporary)
-        plans, _ = open_plans(opened, project.environ)
+        opened_project = open_project(project.root, project.environ, temporary)
+        plans, _ = open_plans(opened_project, project.environ)
         files.plans = plans
     if plans and container is not None:
-        container.update(plans[0], project.output or opened.output())
+        container.update(plans[0], project.output or opened_project.output())
     return True
 
 

@@ -61,12 +61,12 @@ def flag_variables(options: argparse.Namespace, environ: Mapping[str, str]) -> t
         ("LOAD", "--load", LOADS[getattr(options, "load", None)][0]),
     ]
     variables = {PREFIX + option: value for option, _, value in table if value}
-    typed = {PREFIX + option: flag for option, flag, value in table if value}
+    spellings = {PREFIX + option: flag for option, flag, value in table if value}
     if getattr(options, "no_cache", False):
         variables[NO_CACHE] = "1"
     if getattr(options, "progress", "auto") == "plain":
         variables["NO_COLOR"] = "1"
-    return variables, typed
+    return variables, spellings
 
 
 def flag_words(options: argparse.Namespace) -> list[str]:
@@ -79,11 +79,11 @@ def flag_words(options: argparse.Namespace) -> list[str]:
     return [*words, f"--progress={options.progress}"]
 
 
-def _name_and_tags(typed: Sequence[str], image: str) -> tuple[str, list[str]]:
+def _name_and_tags(values: Sequence[str], image: str) -> tuple[str, list[str]]:
     """Return the image's name ("": the default one) and the tags ([]: those of the table)."""
     names, tags = [image] if image else [], []
     bare = False
-    for text in typed:
+    for text in values:
         if text in HATCH_TARGETS:
             raise ConfigError(
                 f"--tag {text}: this is a target of hatch; here -t names the image: type `{HATCH_TARGETS[text]}`, or "
@@ -104,10 +104,10 @@ def _name_and_tags(typed: Sequence[str], image: str) -> tuple[str, list[str]]:
     return (names or [""])[0], [*tags, "latest"] if tags and bare and "latest" not in tags else tags
 
 
-def _build_args(typed: Sequence[str], environ: Mapping[str, str]) -> str:
+def _build_args(values: Sequence[str], environ: Mapping[str, str]) -> str:
     """Return the value of HATCH_DOCKER_BUILD_ARGS, whose "+" adds the build arguments to those of the table."""
     found = {}
-    for text in typed:
+    for text in values:
         name, equals, value = text.partition("=")
         if not equals and name not in environ:
             raise ConfigError(f"--build-arg {name}: it has no value: type {name}=VALUE, or set the variable {name}")

@@ -53,11 +53,11 @@ def test_builder_is_prepared_while_a_new_base_is_unpacked(
     ctx: Context, monkeypatch: pytest.MonkeyPatch, *, known: bool
 ) -> None:
     """The suite is read from the new base. A known base already has a builder."""
-    made, begun = list[str](), threading.Event()
+    suites, started = list[str](), threading.Event()
 
     def builder_root(*_arguments: object, suite: str) -> None:
-        made.append(suite)
-        begun.set()
+        suites.append(suite)
+        started.set()
 
     monkeypatch.setattr("hatch_docker.bases.debian.base.builder_root", builder_root)
     compiled = plan({"base": "python:3.13-slim", "build": {"isolated": "always"}})
@@ -65,10 +65,10 @@ def test_builder_is_prepared_while_a_new_base_is_unpacked(
     if known:
         read_facts(image, "test", ctx, unpack=True)
     with early_builder(compiled, host_platform(), ctx) as inner:
-        assert not made
+        assert not suites
         read_facts(image, "test", inner, unpack=True)
-        assert begun.wait(0 if known else 10) is not known
-    assert made == ([] if known else ["trixie"])
+        assert started.wait(0 if known else 10) is not known
+    assert suites == ([] if known else ["trixie"])
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,10 @@ def test_watched_files_are_those_of_wheel_or_sdist(project: Path) -> None:
     files = WatchedFiles(project, {})
     first = names(files)
     assert {"pyproject.toml", "hello.py", "tests/test_it.py"} <= first
-    made = plan()
-    files.plans = [replace(made, build=replace(made.build, isolated=False))]
+    first_plan = plan()
+    files.plans = [replace(first_plan, build=replace(first_plan.build, isolated=False))]
     assert names(files) == first - {"tests/test_it.py", "README.md"}
-    files.plans = [replace(made, build=replace(made.build, isolated=True))]
+    files.plans = [replace(first_plan, build=replace(first_plan.build, isolated=True))]
     assert names(files) == first
 
 
@@ -51,13 +51,13 @@ def test_files_that_do_not_exist_yet_are_watched(project: Path, tmp_path: Path) 
     (tmp_path / "lib").mkdir()
     write_project("hello", tmp_path / "lib")
     files = WatchedFiles(project, {})
-    made = plan()
+    first_plan = plan()
     copied = (FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt"))
-    members = (MemberPlan("lib", "1.0", "../lib", ("",), made.build),)
-    lock = replace(made.lock, pinned="requirements.txt")
+    members = (MemberPlan("lib", "1.0", "../lib", ("",), first_plan.build),)
+    lock = replace(first_plan.lock, pinned="requirements.txt")
     (project / "requirements.txt").write_text("-r ../lib/more.txt")
     (tmp_path / "lib/more.txt").touch()
-    files.plans = [replace(made, members=members, files=copied, lock=lock)]
+    files.plans = [replace(first_plan, members=members, files=copied, lock=lock)]
     before = files.hashes()
     assert {"../lib/hello.py", "../lib/pyproject.toml", "../lib/more.txt"} <= names(files)
     assert files.directories()[0] == {project, tmp_path / "lib"}
@@ -113,14 +113,14 @@ sys.exit(status)
 """
 
 
-def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], WatchedProject]:
+def project_with_build(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], WatchedProject]:
     """Return log lines and a project whose build executes `steps`. The last step must exit with a signal's status."""
     lines: list[str] = []
     command = [sys.executable, "-c", BUILD, str(project), str(project.parent / "runs"), repr(list(steps))]
     return lines, WatchedProject(project, project / "dist", command, dict(os.environ))
 
 
-def watch_edits(made: WatchedProject, lines: list[str], *edits: tuple[str, str]) -> object:
+def watch_edits(target: WatchedProject, lines: list[str], *edits: tuple[str, str]) -> object:
     """Watch a project and write a file after each line "watching"; return the exit status.
 
     The file may be written before the notifications of the kernel are enabled.
@@ -130,12 +130,12 @@ def watch_edits(made: WatchedProject, lines: list[str], *edits: tuple[str, str])
             deadline = time.monotonic() + 60
             while sum("watching" in line for line in lines) < count and time.monotonic() < deadline:
                 time.sleep(0.02)
-            (made.root / name).write_text(text)
+            (target.root / name).write_text(text)
 
     thread = threading.Thread(target=work)
     thread.start()
     with pytest.raises(SystemExit) as ended:
-        watch(made, lines.append)
+        watch(target, lines.append)
     thread.join()
     return ended.value.code
 
@@ -147,8 +147,8 @@ def test_each_change_starts_a_build_until_a_signal(
     """A failed build does not end the watching."""
     if polling:
         monkeypatch.setitem(sys.modules, "watchfiles", None)
-    lines, made = watched(project, [("", "", 1), ("", "", 1), ("", "", 130)])
-    assert watch_edits(made, lines, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n")) == 130
+    lines, target = project_with_build(project, [("", "", 1), ("", "", 1), ("", "", 130)])
+    assert watch_edits(target, lines, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n")) == 130
     assert [line for line in lines if line.startswith("changed")] == ["changed: hello.py", "changed: pyproject.toml"]
     assert all(line.startswith(("changed", "not built; watching 2 files")) for line in lines)
 
@@ -156,8 +156,8 @@ def test_each_change_starts_a_build_until_a_signal(
 def test_change_during_a_build_starts_one_more_build(project: Path) -> None:
     """A build that writes a watched file does not start builds without end."""
     steps = [("hello.py", "x = 1\n", 1), ("hello.py", "x = 2\n", 1), ("", "", 143)]
-    lines, made = watched(project, steps)
-    assert watch_edits(made, lines, ("hello.py", "x = 3\n")) == 143
+    lines, target = project_with_build(project, steps)
+    assert watch_edits(target, lines, ("hello.py", "x = 3\n")) == 143
     assert lines == [
         "changed during the build: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py",
     ]  # fmt: skip
@@ -166,15 +166,15 @@ def test_change_during_a_build_starts_one_more_build(project: Path) -> None:
 def test_sdist_files_are_dropped_if_the_plan_needs_no_sdist(project: Path) -> None:
     """Before the first build, all files of an sdist are watched. The shorter list afterwards is no change."""
     (project / "README.md").touch()
-    lines, made = watched(project, [("", "", 0), ("", "", 130)])
-    assert watch_edits(made, lines, ("hello.py", "x = 1\n")) == 130
+    lines, target = project_with_build(project, [("", "", 0), ("", "", 130)])
+    assert watch_edits(target, lines, ("hello.py", "x = 1\n")) == 130
     assert lines == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
 
 
 def test_control_characters_in_file_names_are_escaped(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def watch(_made: WatchedProject, log: Callable[[str], None], *, run: bool) -> None:
+    def watch(_project: WatchedProject, log: Callable[[str], None], *, run: bool) -> None:
         log(f"changed: \x1b]52;c;aGk=\x07.py {run}")
         raise SystemExit(130)
 

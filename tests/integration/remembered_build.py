@@ -66,7 +66,9 @@ def build_and_remember(
     plans, ctx = open_plans(project, environ, push=pushes, notes=notes)
     make_images(project, plans, root / "dist", ctx, {}, notes)
     slow = (Step("downloading", 1.5),)  # a step of the first build, which must not be in the next build's receipt
-    notes.made = [(names_made, path, replace(made, steps=slow), names) for names_made, path, made, names in notes.made]
+    notes.results = [
+        (archive, path, replace(receipt, steps=slow), names) for archive, path, receipt, names in notes.results
+    ]
 
     def again(meanwhile: Callable[[], object] = lambda: None) -> None:
         notes.command = command_of(root, environ, pushes=pushes)

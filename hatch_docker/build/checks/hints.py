@@ -17,7 +17,7 @@ from hatch_docker.wheels.install.layout import VenvTarget
 
 RECIPE = 1
 KIND = "duplicates"
-LEAST_SAVING = 1_000_000  # bytes that following a hint must save
+LEAST_SAVING = 1_000_000  # bytes; there is no hint if it would save less
 _SERVE_STATIC = frozenset({"whitenoise", "servestatic", "dj-static", "django-storages"})
 _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # auditwheel's file names
 

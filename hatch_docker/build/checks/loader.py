@@ -11,8 +11,8 @@ Each layer is read once. The cache keeps this of each layer, by diff-id:
     gone     paths that the layer removes (whiteouts)
 
 A library that a file needs (DT_NEEDED) is searched in the file's RPATH or RUNPATH, in the image's LD_LIBRARY_PATH, and
-in the directories of the loader's configuration. A library that the same wheel has in another directory is no error:
-the package may load it first, and the loader does not search for a library that is already loaded.
+in the directories of the loader's configuration. A library that any wheel has in another directory is no error: a
+package may load it first, and the loader does not search for a library that is already loaded.
 """
 
 import contextlib

@@ -128,8 +128,8 @@ def _missing(reference: Reference, tree: _Tree) -> str:
     """Return the part of a reference that the image lacks, with a suggestion; "" if none, or not decidable."""
     if reference.file:
         path = posixpath.normpath(posixpath.join("/", tree.places[0], reference.file)).strip("/")
-        there = not path.endswith(".py") or tree.find([path])
-        return "" if there else f"file /{path}, which {reference.text!r} names{_files_hint(path, tree)}"
+        exists = not path.endswith(".py") or tree.find([path])
+        return "" if exists else f"file /{path}, which {reference.text!r} names{_files_hint(path, tree)}"
     found = tree.find_module(reference.module)
     if found is None and not reference.attribute and not reference.runs and "." in reference.module:
         parent, _, name = reference.module.rpartition(".")  # celery's -A proj.app

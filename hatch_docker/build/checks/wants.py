@@ -77,17 +77,17 @@ def find_missing_runtime_files(built: BuiltImage, ctx: Context) -> list[str]:
 
 def _missing_files(files: ImageFiles, packages: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each missing program or library: the script or package that needs it, as text, and its name."""
-    there = {posixpath.basename(path) for path in (*files.names, *files.links, *files.programs)}
+    present = {posixpath.basename(path) for path in (*files.names, *files.links, *files.programs)}
     for path, line in sorted(files.scripts.items()):
         words = line.split()
         program = posixpath.basename(words[0]) if words else ""
-        program = words[1] if program == "env" and "env" in there and words[1:] else program
-        if program and program not in there:
+        program = words[1] if program == "env" and "env" in present and words[1:] else program
+        if program and program not in present:
             yield f"/{path} starts with #!{line}", program
     for package in packages:
         if not set(BUNDLED_IN.get(package, ())).intersection(packages):
             for name in RUNTIME_FILES.get(package, ()):
-                if name not in there:
+                if name not in present:
                     yield f"{package} {'opens' if '.so' in name else 'runs'} {name}", name
 
 

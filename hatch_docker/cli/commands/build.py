@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     verbosity = set_verbosity(options)
     source = read_source(options)
     root, output = source.root, options.output
-    variables, typed = flag_variables(options, os.environ)
+    variables, spellings = flag_variables(options, os.environ)
     environ: Mapping[str, str] = {**os.environ, **variables}
     if options.name == "build" and (options.watch or options.run_image):
         _watch(options, root, output, environ)
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         if recalled := recall(command, functools.partial(_write, environ=environ), verbosity):
             print_lines(_artifact_texts(recalled, root, quiet=verbosity < 0))
             return
-    with naming_typed_options(typed), without_cache(environ) as environ:
+    with naming_typed_options(spellings), without_cache(environ) as environ:
         _write_artifacts(options, source, output, environ, command, quiet=verbosity < 0)
 
 

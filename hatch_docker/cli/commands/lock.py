@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> None:
     with temporary_directory() as temporary:
         project = source.open(environ, temporary, pins=pins)
         plans, ctx = open_plans(project, environ, pins=pins, all_images=True)
-        with with_members(project, plans, ctx) as whole:
+        with with_members(project, plans, ctx) as full_project:
             if before is None:
-                check(plans, whole, ctx)
+                check(plans, full_project, ctx)
                 return
-            changes, written = lock(before, plans, whole, ctx)
+            changes, written = lock(before, plans, full_project, ctx)
     print_lines([*changes, f"{before.path.name}: {'written' if written else 'nothing changes'}"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hatch_docker.cli.common import Commands, declare, print_lines, stderr_context
 
-TYPED = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}
+SPELLINGS = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}
 EXAMPLES = (
     ("hatch-docker push", "the archive in dist/, to its registry"),
     ("hatch-docker push --registry registry.example/team/shop --tag 1.2", "to another place"),
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     overrides = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
     overrides |= {"allow-dirty": "1"} if options.allow_dirty else {}
     ctx = stderr_context(options)
-    taken: dict[str, Path] = {}
+    names: dict[str, Path] = {}
     for archive in options.archives or [Path("dist")]:
         table = table_for_archives(Path(), archive)
-        print_lines(push_archives([archive], Path(), table, overrides, TYPED, taken, ctx))
+        print_lines(push_archives([archive], Path(), table, overrides, SPELLINGS, names, ctx))

@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
     set_verbosity(options)
     variables = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     environ = {**os.environ, **variables, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
-    typed = {"HATCH_DOCKER_BASE": "--base"} if options.base else {}
-    with naming_typed_options(typed), temporary_directory() as temporary:
+    spellings = {"HATCH_DOCKER_BASE": "--base"} if options.base else {}
+    with naming_typed_options(spellings), temporary_directory() as temporary:
         project = open_project(project_root(options), environ, temporary)
         directory = options.output or project.output()
         for image in [options.image] if options.image else archives_of(project, os.environ):

@@ -34,9 +34,9 @@ def check_cache(setup: Setup) -> Report:
             f"it is on {kind}, whose file locks may not work: set HATCH_DOCKER_CACHE_DIR to a directory of this "
             "machine",
         )
-    count, left = setup.leftovers
+    count, total = setup.leftovers
     if count:
-        yield f"{count} unfinished files ({megabytes(left)}) of builds that run or were killed; removed within a day"
+        yield f"{count} unfinished files ({megabytes(total)}) of builds that run or were killed; removed within a day"
     # A compiler cache is left out: it changes during builds, and verifies its files when it reads them.
     paths = [item.path for item in found if item.path.parent.name != "compilers"]
     yield from _check_entries(store, paths, deep=setup.deep)

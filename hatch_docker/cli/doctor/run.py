@@ -114,8 +114,8 @@ def run_checks(
             if task is None:
                 yield Finding("unneeded", check.topic, NOT_ASKED)
                 continue
-            left = None if deep and check.topic == "cache" else max(0.0, deadline - time.monotonic())
-            findings, problem = _result(task, left, patience, [])
+            remaining = None if deep and check.topic == "cache" else max(0.0, deadline - time.monotonic())
+            findings, problem = _result(task, remaining, patience, [])
             for finding in findings:
                 yield finding if isinstance(finding, Finding) else Finding("ok", check.topic, finding)
             if problem:

@@ -110,8 +110,8 @@ def data_names(root: Path, trees: Iterable[ast.Module], places: list[str]) -> li
     strings = {node.value for tree in trees for node in ast.walk(tree)
                if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
     named = {parts[0] for text in strings if _is_path(text) and (root / text).exists() and (parts := Path(text).parts)}
-    taken = {*SKIPPED, *(Path(place).parts[0] for place in places)}
-    found = (name for name in {*DATA, *named} - taken if (root / name).exists() and not (root / name).is_symlink())
+    excluded = {*SKIPPED, *(Path(place).parts[0] for place in places)}
+    found = (name for name in {*DATA, *named} - excluded if (root / name).exists() and not (root / name).is_symlink())
     return sorted(name for name in found if not (name.startswith(".") or name.endswith(".py") or looks_secret(name)))
 
 

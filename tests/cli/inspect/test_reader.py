@@ -55,8 +55,8 @@ def test_sizes_of_layers_and_files_add_up(tmp_path: Path) -> None:
     contents = read_contents(with_valid_config(image, history=history))
     assert contents.by_hatch_docker
     assert [layer.kind for layer in contents.layers] == ["base", "other", "other", "dependencies", "project"]
-    for layer, made in zip(contents.layers, image.layers, strict=True):
-        assert (layer.unpacked_size, layer.size) == (made.unpacked_size, made.descriptor.size)
+    for layer, expected in zip(contents.layers, image.layers, strict=True):
+        assert (layer.unpacked_size, layer.size) == (expected.unpacked_size, expected.descriptor.size)
     assert contents.unpacked_size == sum(layer.unpacked_size or 0 for layer in image.layers)
     assert contents.yours == image.layers[-1].unpacked_size
     assert sum(item.size for item in contents.files) == sum(layer.files_size for layer in contents.layers)

@@ -204,8 +204,8 @@ def _steps_of(layer: LayerReceipt, receipt: Receipt) -> str:
     titles = {layer_title(layer.contents), *(f"running {content}" for content in layer.contents)}
     if layer.kind == "base":
         titles |= {step.title for step in receipt.steps if step.title.startswith("making the base ")}
-    made = [] if layer.cached else [step for step in receipt.steps if step.title in titles]
-    found = _nested(made, receipt.steps)
+    steps = [] if layer.cached else [step for step in receipt.steps if step.title in titles]
+    found = _nested(steps, receipt.steps)
     return ", ".join(f"{'made' if depth == 1 else step.title} in {step.seconds:.1f} s" for step, depth in found)
 
 
@@ -227,11 +227,11 @@ def _timeline_table(receipt: Receipt | None) -> str:
         for step, depth in _nested(within, receipt.steps):
             rows.append([_header(_text(step.title), f"part-{depth}"), _cell(f"{step.seconds:.2f} s", "n"), _cell("")])
     layers = [layer for platform in receipt.platforms for layer in platform.layers]
-    made = sum(not layer.cached for layer in layers)
+    count = sum(not layer.cached for layer in layers)
     table = _table("timeline", [("step", ""), ("time", "n"), ("", "")], rows)
     return (
         '<section aria-labelledby="timeline-title">\n<h2 id="timeline-title">The build</h2>\n'
-        f"<p>{whole / 1000:.2f} s; {made} of {counted(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
+        f"<p>{whole / 1000:.2f} s; {count} of {counted(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
     )
 
 
