@@ -73,7 +73,7 @@ WHEELS: dict[str, tuple[Callable[[], tuple[str, bytes]], str]] = {
     "ZIP bomb": (lambda: edited_wheel(lambda files: files.update({"gadget/zeros": bytes(80 << 20)})), "unpacks to"),
     "deep directories": (lambda: with_files({"a/" * 400 + "x.py": b""}), "deep"),
     "escape sequences in a path": (lambda: with_files({"gadget/\x1b[2J\x1b]0;owned\x07\\x.py": b""}), "unsafe path"),
-    "file of the project": (lambda: with_files({"hello.py": b"import os\n"}), "both bring"),
+    "file of the project": (lambda: with_files({"hello.py": b"import os\n"}), "both contain"),
 }
 
 

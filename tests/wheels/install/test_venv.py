@@ -153,7 +153,7 @@ def test_two_wheels_with_the_same_path_are_rejected() -> None:
     """Unless the contents are equal."""
     same = {"site/google/__init__.py": "sha256=a"}
     check_owners({"one 1": same, "two 2": {**same, "site/two.py": "sha256=b"}})
-    with pytest.raises(WheelError, match=r"one 1 and two 2 both bring /site/x.py"):
+    with pytest.raises(WheelError, match=r"one 1 and two 2 both contain /site/x.py"):
         check_owners({"one 1": {"site/x.py": "sha256=a"}, "two 2": {"site/x.py": "sha256=b"}})
     with pytest.raises(WheelError, match=r"/site/x is a file in one 1 and a directory in two 2"):
         check_owners({"one 1": {"site/x": "sha256=a"}, "two 2": {"site/x/y.py": "sha256=b"}})
