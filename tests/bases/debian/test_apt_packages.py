@@ -107,7 +107,7 @@ def base_with(*files: object) -> Base:
 
 def test_installed_packages_are_read_from_the_layers(tmp_path: Path) -> None:
     debian = base_with(file("var/lib/dpkg/status", STATUS))
-    for _ in range(2):  # read, and remembered
+    for _ in range(2):  # read from the layers, then from the store
         found = installed(debian, context(tmp_path))
         assert [(item.name, item.version) for item in found] == [("apt", "3.0.3"), ("dpkg", "1.22.21"), ("held", "2")]
         assert (found[0].depends, found[2].provides) == ("libc6 (>= 2.34)", "virtual (= 3)")
