@@ -96,7 +96,7 @@ KINDS: Mapping[str, Any] = {
     "fits": lambda value: value is True,
     "wheel": _FILE,
     "tree-sdist": _FILE,
-    "sdist": _row(_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"),  # what `known_sdist` remembers
+    "sdist": _row(_HEX, [_LINE], _LINE, [_LINE], f"({_HEX})?"),  # what `cached_sdist` remembers
     TABLE: f"({_HEX})?",
     "build-pins": {"at": int, "pins": [_row(r"[a-z0-9]+(-[a-z0-9]+)*", r"[\w.!+-]+", r"[\w.!+-]+\.whl", _HEX)]},
     "builder-resolution": {"time": int, "resolution": _HEX},

@@ -37,7 +37,7 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder import compiler_cache, compiler_places, pep517
-from hatch_docker.wheels.builder.build import known_sdist
+from hatch_docker.wheels.builder.build import cached_sdist
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.builder.variables import certificates, proxies
 from hatch_docker.wheels.fetch import fetch
@@ -213,7 +213,7 @@ def image_name(what: str, image: Image) -> str:
 
 def make_job(sdist: KeptFile, plan: BuildPlan, target: Target, project: Project, ctx: Context) -> Job:
     """Return the build of an sdist; its build requirements are resolved to wheels in this process."""
-    found = known_sdist(sdist, ctx)
+    found = cached_sdist(sdist, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []
     known = (*found.requires, *more)
     return Job(found, plan, known, pin_requirements(known, project.root, target, ctx))

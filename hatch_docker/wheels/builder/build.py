@@ -128,34 +128,34 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
     of a failed build, SandboxError if the kernel denies the sandbox, and WheelError if the sdist cannot be read or its
     wheel does not fit.
     """
-    source = known_sdist(sdist, ctx)
+    source = cached_sdist(sdist, ctx)
     packed_stage = make_builder_stage(source, build, base, target, ctx, root, unpacked=False)
 
     @functools.cache
-    def read() -> Sdist:  # not from a shared cache: it decides which programs are installed and run
-        return known_sdist(sdist, replace(ctx, store=ctx.store.local))
+    def read() -> Sdist:  # not from a shared cache: the sdist decides which programs are installed and run
+        return cached_sdist(sdist, replace(ctx, store=ctx.store.local))
 
     def make(ctx: Context = ctx) -> Path:
         return with_whole_trees(
-            lambda: wheel_of(read(), make_builder_stage(source, build, base, target, ctx, root))
+            lambda: build_wheel(read(), make_builder_stage(source, build, base, target, ctx, root))
         )
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
         note_used(pins, ctx)
-        return known_file(ctx.store, KINDS, packed_stage.key_with(source, pins), make)
+        return find_cached_file(ctx.store, KINDS, packed_stage.key_with(source, pins), make)
 
     if (found := find_with_all_requirements(FACT, source, packed_stage, find)) is not None:
         return found
 
     def prepare(ctx: Context) -> None:
-        def environment() -> None:
+        def install_requirements() -> None:
             pins = packed_stage.pins(read().requires)
             fetch(pins, ctx, root=root)
             new = not packed_stage.image and not (ctx.store.root / "trees/builder" / packed_stage.root.name).is_dir()
             if is_imported_once(ctx) or (new and base.interpreter_trust_key):  # it is made without the root
                 with_whole_trees(lambda: stage_environment(replace(packed_stage, ctx=ctx), pins))
 
-        def builder() -> None:  # the root is most likely in the archive by now
+        def find_partial_root() -> None:  # most likely the root for the archive's current packages
             if not packed_stage.image and not _has_secrets(build):
                 find_partial("builder", packed_stage.root.name, ctx)
 
@@ -163,10 +163,11 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
             with contextlib.suppress(HatchDockerError):  # the step that needs the result reports the error
                 work()
 
-        at_once(*(functools.partial(quietly, work) for work in (environment, lambda: _tree(base, build, ctx), builder)))
+        steps = (install_requirements, lambda: _tree(base, build, ctx), find_partial_root)
+        at_once(*(functools.partial(quietly, work) for work in steps))
 
     def make_first(ctx: Context) -> KeptFile:
-        with in_background(ctx, prepare) as prepared:  # needed after the builder's root
+        with in_background(ctx, prepare) as prepared:  # used after the builder's root, and by the wheel's layer
             wheel = existing_file(make(ctx))
             prepared()
         return wheel
@@ -177,7 +178,7 @@ def find_wheel(sdist: KeptFile, build: BuildPlan, base: Base, target: Target, ct
         return make_first(ctx)
 
 
-def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
+def build_wheel(source: Sdist, stage: BuilderStage) -> Path:
     """Build the wheel of an sdist in a builder stage and return its file; raise what `find_wheel` raises."""
     copy = "sdist.zip" if source.name.endswith(".zip") else "sdist.tar.gz"
     spec = {"sdist": f"/build/{copy}", **({"project": source.subdirectory} if source.subdirectory else {})}
@@ -196,7 +197,7 @@ def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
             return wheel
 
         key = stage.key_with(source, pins)
-        wheel = stored_file(stage.ctx.store, KINDS, key, f"the wheel of {source.name}", write)
+        wheel = make_cached_file(stage.ctx.store, KINDS, key, f"the wheel of {source.name}", write)
         note_used(pins, stage.ctx)
         return wheel
 
@@ -239,8 +240,8 @@ def with_all_requirements(
     raise BuildError(f"{source.name} requests more build requirements each time: {', '.join(more)}")
 
 
-def known_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
-    """Return `read_sdist` of a file, cached by the file's digest: finding a known wheel does not unpack the sdist."""
+def cached_sdist(sdist: KeptFile, ctx: Context) -> Sdist:
+    """Return `read_sdist` of a file, cached by the file's digest: finding a cached wheel does not unpack the sdist."""
 
     def read() -> list[Any]:
         found = read_sdist(sdist.open(), sdist.name, sdist.subdirectory)
@@ -294,8 +295,8 @@ def _has_secrets(build: BuildPlan) -> bool:
     return bool(build.secrets or build.ssh)
 
 
-def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[], Path]) -> KeptFile | None:
-    """Return the file that `stored_file` made, None if it is not in the cache. `make` makes its bytes again."""
+def find_cached_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[], Path]) -> KeptFile | None:
+    """Return the file that `make_cached_file` made, None if it is not in the cache. `make` makes its bytes again."""
     known = store.recall(kinds[1], key)
     if known is None:
         return None
@@ -309,7 +310,7 @@ def known_file(store: Store, kinds: tuple[str, str], key: str, make: Callable[[]
     return KeptFile(known["name"], known["digest"], open_again)
 
 
-def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make: Callable[[Path], Path]) -> Path:
+def make_cached_file(store: Store, kinds: tuple[str, str], key: str, name: str, make: Callable[[Path], Path]) -> Path:
     """Return the verified file that `make` writes to a directory, from the cache if possible.
 
     `kinds`: of the tree and of the fact in the cache. `name`: for messages. Raise BuildError if the file is damaged

@@ -48,7 +48,7 @@ REFUSED_STARTS = (
     "-fprofile", "-fsave-optimization-record", "-fself-test", "-fstack-usage", "-fsyntax-only", "-ftest-coverage",
     "-g3", "-ggdb3", "-gsplit-dwarf",
 )  # fmt: skip
-AUXILIARY = ("-dumpbase", "-dumpbase-ext", "-dumpdir")  # not among the options with the prefix -d
+AUXILIARY = ("-dumpbase", "-dumpbase-ext", "-dumpdir")  # allowed, although they begin with -d
 APPENDED = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")  # files that the preprocessor appends to
 SCRATCH = ("/CMakeScratch/", "/meson-private/")  # parts of temporary paths for checks of the compiler
 MESSAGES = ("GCC_", "LANG", "LC_")          # prefixes of variables that affect messages

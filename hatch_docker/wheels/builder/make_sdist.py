@@ -17,11 +17,11 @@ from hatch_docker.project.git_logins import add_git_logins, copy_repository
 from hatch_docker.project.tree import Tree
 from hatch_docker.wheels.builder.build import (
     BuilderStage,
+    find_cached_file,
     find_with_all_requirements,
-    known_file,
     make_builder_stage,
+    make_cached_file,
     run_backend,
-    stored_file,
     with_all_requirements,
 )
 from hatch_docker.wheels.builder.sandbox import Bind
@@ -49,7 +49,7 @@ def tree_sdist(
         return with_whole_trees(lambda: _make_sdist(tree, source, stage()))
 
     def find(pins: Sequence[PinHash]) -> KeptFile | None:
-        return known_file(ctx.store, KINDS, _key(packed_stage, source, pins), make)
+        return find_cached_file(ctx.store, KINDS, _key(packed_stage, source, pins), make)
 
     return find_with_all_requirements(FACT, source, packed_stage, find) or existing_file(make())
 
@@ -71,7 +71,7 @@ def _make_sdist(tree: Tree, source: Sdist, stage: BuilderStage) -> Path:
                 binds,
             )
 
-        return stored_file(ctx.store, KINDS, _key(stage, source, pins), source.name, write)
+        return make_cached_file(ctx.store, KINDS, _key(stage, source, pins), source.name, write)
 
     return with_all_requirements(FACT, source, stage, make)
 
@@ -99,7 +99,7 @@ def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
                     tar.addfile(info)
         return path
 
-    return stored_file(ctx.store, KINDS, key_of("packed", name, tree.content), name, make)
+    return make_cached_file(ctx.store, KINDS, key_of("packed", name, tree.content), name, make)
 
 
 def _copy_tree(tree: Tree, build: Path, ctx: Context) -> None:

@@ -127,7 +127,7 @@ def _check_builds(pin: Pin, target: Target) -> None:
 
 
 def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str, file: LockFile) -> set[str]:
-    """Return the names that may be selected; none if the lock declares none, because it was exported for these names.
+    """Return the names that may be selected. A lock that declares none was exported with selected extras and groups.
 
     Raise WheelError for a name that is not declared.
     """

@@ -158,7 +158,7 @@ def index_of(source: Source, indexes: Indexes) -> SimpleIndex | None:
 def index_by_pattern(name: str, indexes: Indexes) -> SimpleIndex | None:
     """Return the only index where PDM searches for a name by its `include_packages`; None for any index.
 
-    Raise WheelError if PDM would search in several but not all indexes.
+    Raise WheelError if PDM would search in neither one nor all of the indexes.
     """
     def matching(patterns: Sequence[str]) -> bool:
         return any(fnmatch(name, pattern) for pattern in patterns)

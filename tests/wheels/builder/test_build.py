@@ -25,7 +25,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, WheelError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BuildPlan
-from hatch_docker.wheels.builder.build import BuilderStage, find_wheel, known_sdist, make_builder_stage, wheel_of
+from hatch_docker.wheels.builder.build import BuilderStage, build_wheel, cached_sdist, find_wheel, make_builder_stage
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
@@ -58,7 +58,7 @@ def with_plan(builder: BuilderStage, **options: object) -> BuilderStage:
 
 def build(builder: BuilderStage, directory: Path, backend: str = BACKEND, **options: object) -> Path:
     files = {"pyproject.toml": PYPROJECT, "backend.py": backend}
-    return wheel_of(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
+    return build_wheel(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
 
 
 def test_build_environment_is_fixed(builder: BuilderStage, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_edited_tool_table_does_not_rebuild_wheel(
     wheels = []
     for number, table in enumerate(tables):
         sdist = write_sdist(tmp_path / str(number), {"pyproject.toml": PYPROJECT + table, "backend.py": backend})
-        wheels.append(wheel_of(known_sdist(existing_file(sdist), builder.ctx), builder))
+        wheels.append(build_wheel(cached_sdist(existing_file(sdist), builder.ctx), builder))
     assert len(set(wheels)) == (3 if copied else 1)
     assert wheels[0] == wheels[3]
     assert sum(line.endswith("in the builder") for line in lines) == len(set(wheels))
@@ -108,7 +108,7 @@ def test_zip_sdist_is_built(builder: BuilderStage, tmp_path: Path) -> None:
         archive.mkdir("demo-1.0")
         archive.writestr("demo-1.0/pyproject.toml", PYPROJECT)
         archive.writestr("demo-1.0/backend.py", BACKEND)
-    wheel = wheel_of(read_sdist(sdist), builder)
+    wheel = build_wheel(read_sdist(sdist), builder)
     assert demo_text(wheel).endswith("/build/src1000")
     assert build(builder, tmp_path / "a") == wheel
 
@@ -294,7 +294,7 @@ def test_backend_outside_of_backend_path_is_rejected(builder: BuilderStage, tmp_
     pyproject = PYPROJECT.replace('"backend"', '"json"')
     sdist = write_sdist(tmp_path / "a", {"pyproject.toml": pyproject})
     with pytest.raises(BuildError, match="not in backend-path"):
-        wheel_of(read_sdist(sdist), builder)
+        build_wheel(read_sdist(sdist), builder)
 
 
 @pytest.mark.parametrize(
