@@ -31,7 +31,7 @@ _NAME = r"(?<![\w.-])([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
 _PERMANENT = re.compile(
     r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required|is not a valid HTTP URI"
 )
-_SOURCES_OFF = ("no-sources", "no-sources-package", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")  # must not disable bindings
+_SOURCES_OFF = ("no-sources", "no-sources-package", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")  # bindings ignore them
 _SCHEMES = ("http", "https", "file")
 # uv has options that forbid builds. If it builds anyway, its Python finds no standard library. uv runs the Python of
 # `--python` with -I, which ignores the variable. It is not set if uv may run `keyring`, a Python program too.
