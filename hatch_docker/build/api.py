@@ -109,8 +109,7 @@ def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -
 
 
 def artifact_text(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: bool) -> str:
-    """Return the text of an artifact for standard output: its path, or with `quiet` a pushed image's digest references.
-    """
+    """Return an artifact as text for standard output: its path, or with `quiet` a pushed image's digest references."""
     for receipt in receipts:
         if quiet and receipt.pushed and Path(artifact).name == receipt.archive:
             return "\n".join(receipt.pushed)
@@ -169,9 +168,8 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> tupl
 def rebase_image(project: Project, image: str, directory: Path, environ: Mapping[str, str]) -> Receipt:
     """Replace the base of an existing image with the base that a build would use now; return the new receipt.
 
-    `image`: the path of an archive, or a reference; a push of the result goes to the repository of the reference. The
-    base is the one in the image lock, otherwise the current one of the registry or mirror. Checks and outputs are those
-    of a build.
+    `image`: the path of an archive, or a reference, whose repository gets the result of a push. The new base is the one
+    in the image lock, otherwise the current one of the registry or mirror. Checks and outputs are as for a build.
     """
     from hatch_docker.build.existing import matching_plan, open_existing
     from hatch_docker.build.pipeline import run

@@ -67,8 +67,7 @@ def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> 
 def dotenv_text(receipt: Receipt, directory: Path, path: Path) -> str:
     """Return the contents of GitLab's dotenv report: no quotes, each value in one line.
 
-    Keeps the lines of the file at `path` about other images of the project; the default image, which is built first,
-    replaces the whole file.
+    Lines of the file at `path` about other images are kept, but the default image (built first) replaces the file.
     """
     prefix = f"IMAGE_{receipt.part.upper().replace('-', '_')}_" if receipt.part else "IMAGE_"
     own = {f"{prefix}{name.upper()}": " ".join(items) for name, items in outputs(receipt, directory).items()}

@@ -78,10 +78,7 @@ def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def naming_typed_options(options: Mapping[str, str]) -> Iterator[None]:
-    """Replace variables in ConfigErrors of the block by the command line options that set them.
-
-    `options`: the option of each variable, such as "--tag" for "HATCH_DOCKER_TAGS".
-    """
+    """In ConfigErrors of the block, replace each variable by the command line option (`options`) that set it."""
     try:
         yield
     except ConfigError as error:

@@ -240,8 +240,7 @@ def _paths(
 
 
 def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
-    """Yield the paths of a plan's locks: of dependencies, with the requirements files that they include, and the image.
-    """
+    """Yield the paths of a plan's locks: dependency lock with included requirements files, and image lock."""
     yield from (root / path for path in (plan.lock.path, plan.lock.pinned, plan.pins) if path)
     for path in (plan.lock.path if plan.lock.kind == "requirements" else "", plan.lock.pinned):
         yield from requirements_files(root / path, root) if path else ()
@@ -268,8 +267,7 @@ def _is_recent(nanoseconds: int, command: Command) -> bool:
 def _check_directories(command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]) -> None:
     """Raise NotRememberable if a file may have been created or removed while the build ran.
 
-    The times of directories show it, except of those that the build writes into. For the project's directory, the
-    names in it are compared.
+    The times of directories show it, except of those with outputs. For the project's directory, names are compared.
     """
     written = (directory, *map(Path, outputs))
     inside = [path.relative_to(command.root) for path in written if path.is_relative_to(command.root)]

@@ -148,10 +148,7 @@ def _with_old_time(kind: str, entry: Entry, old: Entries) -> tuple[str, Entry]:
 
 
 def _from_other_machines(known: ImageLock, old: Entries) -> Iterator[tuple[str, Entry]]:
-    """Yield the old entries that only a machine of another architecture can resolve, if builds still need them.
-
-    Builds need such an entry if this machine used an entry that differs in the platform alone.
-    """
+    """Yield old entries of other architectures, if this machine used an entry that differs in the platform alone."""
     needed = {_without_machine(kind, entry) for kind, entry in known.used_entries.values()}
     for kind, entry in old:
         architecture = entry.get("architecture") or entry.get("platform", "").rpartition("/")[2]

@@ -56,10 +56,7 @@ def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context)
 
 @contextlib.contextmanager
 def with_members(project: Project, plans: Sequence[Plan], ctx: Context) -> Iterator[Project]:
-    """Yield the project with the function `member`, if a plan has workspace members.
-
-    The members' artifacts are removed at the end of the block.
-    """
+    """Yield the project, with `member` if a plan has workspace members. Their artifacts are removed after the block."""
     if not any(plan.members for plan in plans):
         yield project
         return

@@ -52,9 +52,8 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """An outdated version. `newest`: the current version, "" if there is none newer than a yanked one.
-
-    `reason`: "security", "newer", "yanked", or "yanked: ..." with the reason that the index gives (PEP 592).
+    """An outdated version. `newest`: "" if a yanked version is the newest. `reason`: "security", "newer", "yanked" or
+    "yanked: ..." with the reason in the index (PEP 592).
     """
 
     pinned: Pinned
@@ -86,10 +85,7 @@ def pins_of_lock(entries: Sequence[tuple[str, Entry]]) -> Iterator[Pinned]:
 def pins_of_plans(
     plans: Sequence[Plan], entries: Sequence[tuple[str, Entry]], root: Path, ctx: Context
 ) -> Iterator[Pinned]:
-    """Yield the files that the dependency lock (uv.lock, pylock.toml, ...) pins, for each platform of the image lock.
-
-    `entries`: the entries of the image lock. Raises WheelError.
-    """
+    """Yield the pins of the dependency lock for each platform of the image lock (`entries`). Raises WheelError."""
     bases: Mapping[str, Any] = {entry["name"]: entry["platforms"] for kind, entry in entries if kind == "base"}
     for plan in plans:
         for row in bases.get(plan.base.name, ()) if plan.lock.kind != "resolve" else ():
@@ -180,7 +176,7 @@ def _same(item: Pinned, page: Sequence[IndexFile]) -> list[IndexFile]:
 
 
 def _compare(item: Pinned, page: Sequence[IndexFile]) -> Outdated | None:
-    """Return the pin as outdated, if it is yanked or there is a newer version for its Python; otherwise None.
+    """Return the pin as outdated if it is yanked or a newer version supports its Python, else None.
 
     Pre-releases count only if the pinned version is a pre-release. `page` must have the pinned version.
     """

@@ -204,8 +204,7 @@ def check_first(
 def _repeat_if_damaged(attempt: Callable[[Context], BuildResult], ctx: Context) -> BuildResult:
     """Return the result of `attempt`; repeat it after each blob of the cache that is missing or damaged.
 
-    The cache has removed the damaged blob, so the next attempt builds or downloads it again. A second damage of the
-    same blob is raised.
+    The cache has removed that blob, so the next attempt creates it again. A second damage of the same blob is raised.
     """
     damages: set[str] = set()
     while True:

@@ -23,9 +23,8 @@ def open_plans(
 ) -> tuple[tuple[Plan, ...], Context]:
     """Return the plans of a project's images and the context of their build. Raises ConfigError.
 
-    `pins`: the image lock to use. `use_lock`: without `pins`, read the project's image lock. `push`: only push the
-    images, write no archive and load nothing. `all_images`: ignore HATCH_DOCKER_IMAGES. `notes` gets the commit and the
-    printed lines.
+    `pins`: the image lock to use. `use_lock`: without `pins`, read the project's image lock. `push`: only push, write
+    no archive and load nothing. `all_images`: ignore HATCH_DOCKER_IMAGES. `notes` gets the commit and printed lines.
     """
     from hatch_docker.build.configs import with_options
     from hatch_docker.oci.model import host_platform

@@ -159,8 +159,7 @@ def _check_before_stage(root: Path, tables: Mapping[str, Any], system: BuildSyst
 def _fields(root: Path, tables: Mapping[str, Any], dynamic: list[str]) -> list[str]:
     """Return the fields of [project] that need the backend: the dynamic ones, and perhaps "scripts".
 
-    If [project] has no scripts, the wheel may still have programs, for example in C or Rust: search the build
-    configuration for them.
+    Without scripts in [project], the build configuration shows whether the wheel may have programs (in C, Rust, ...).
     """
     if tables["project"].get("scripts"):
         return dynamic
@@ -256,10 +255,7 @@ def _sdist(stage: _Stage) -> KeptFile:
 
 
 def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
-    """Return an archive of the tree instead of an sdist, for BuildKit on a machine without sandbox.
-
-    `refused`: the error of the sandbox. Raises SandboxError if the name of the sdist is unknown.
-    """
+    """Return an archive of the tree instead of an sdist, for BuildKit. Raises SandboxError if its name is unknown."""
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import ALTERNATIVES
 
@@ -274,7 +270,7 @@ def _without_sandbox(stage: _Stage, refused: str) -> KeptFile:
     return existing_file(packed_tree(stage.tree, stage.sdist_name, stage.ctx))
 
 
-def _complete_table(root: Path, tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
+def _complete_table(root: Path, tables: Mapping[str, Any], open_stage: Callable[[], _Stage]) -> dict[str, Any]:
     """Return [project], completed with the dynamic fields, and with PROGRAMS if the wheel was built.
 
     The fields are read from the sdist's metadata, so that no code is compiled; if they lack a field, from the wheel's.
@@ -282,23 +278,21 @@ def _complete_table(root: Path, tables: Mapping[str, Any], stage: Callable[[], _
     dynamic = dynamic_fields(tables)
     if dynamic == []:
         return dict(tables["project"])
-    builder = stage()
+    stage = open_stage()
     fields = ["scripts"] if dynamic is None else _fields(root, tables, dynamic)
 
     def read() -> dict[str, Any]:
         from hatch_docker.wheels.builder.build import find_wheel
         from hatch_docker.wheels.metadata import programs, project_table, sdist_table
 
-        sdist = _sdist(builder)
+        sdist = _sdist(stage)
         if table := sdist_table(sdist.open(), fields):
             return table
-        wheel = find_wheel(sdist, builder.plan.build, builder.base, builder.target, builder.ctx, builder.root).open()
+        wheel = find_wheel(sdist, stage.plan.build, stage.base, stage.target, stage.ctx, stage.root).open()
         return {**project_table(wheel), PROGRAMS: programs(wheel)}
 
-    key = key_of(
-        RECIPE, builder.tree.content, builder.system, builder.target.build, str(builder.target), sorted(fields)
-    )
-    return {**builder.ctx.store.recall_or_make("metadata", key, read), **static_table(tables)}
+    key = key_of(RECIPE, stage.tree.content, stage.system, stage.target.build, str(stage.target), sorted(fields))
+    return {**stage.ctx.store.recall_or_make("metadata", key, read), **static_table(tables)}
 
 
 def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:

@@ -210,10 +210,7 @@ def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
 
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
-    """Return the receipt beside an archive and its path; if it has none, a new receipt from the archive, and None.
-
-    Raises ImageError if the receipt is of another image.
-    """
+    """Return an archive's receipt and its path, or a new one and None. Raises ImageError for one of another image."""
     path, named = receipt_path(archive), archive_names(archive)
     if not path.is_file():
         names = [parse_reference(name) for name in named]

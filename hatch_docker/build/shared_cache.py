@@ -57,8 +57,7 @@ def _places(option: Sequence[Mapping[str, str]], plan: Plan, environ: Mapping[st
 def with_shared_cache(plan: Plan, root: Path, ctx: Context, before: SharedCache | None = None) -> Context:
     """Return `ctx` with the shared cache of a build, unchanged if the build does not use one.
 
-    `root`: the project's directory. `before`: the shared cache of an earlier step of the same build, used again if it
-    has the same places.
+    `root`: the project's directory. `before`: the shared cache of an earlier step, used if its places are the same.
     """
     sources, targets = (_places(option, plan, ctx.environ) for option in (plan.cache.sources, plan.cache.targets))
     if sources and not _may_read(plan, ctx):

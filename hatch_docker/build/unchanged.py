@@ -101,9 +101,8 @@ def names_in(directory: Path) -> frozenset[str]:
 class Command:
     """The command of a build. `root`: the project's directory. `words`: entry point, output directory and arguments.
 
-    `pushes`: the build only pushes, and writes no archive. `started`: a time before any file was read, in seconds since
-    the epoch. `offset`: `clock_offset()` at that time. `imports`: sys.path. `names`: the entries of the project's
-    directory.
+    `pushes`: the build only pushes, and writes no archive. `started`: seconds since the epoch, before a file was read.
+    `offset`: `clock_offset()` at that time. `imports`: sys.path. `names`: the entries of the project's directory.
     """
 
     root: Path
@@ -280,10 +279,7 @@ def _has_images(known: Mapping[str, Any] | None, environ: Mapping[str, str]) -> 
 def _registry_checks(
     tags: Mapping[str, str], pushes: Sequence[Any], environ: Mapping[str, str], store: Store
 ) -> list[Callable[[], bool]]:
-    """Return functions with a request to a registry each: whether a base's tag, or a pushed manifest, is the same.
-
-    Requests are not repeated.
-    """
+    """Return functions that check, with a single request each, if a base's tag or a pushed manifest is the same."""
     if not tags and not pushes:
         return []
     from hatch_docker.core.http.client import Client

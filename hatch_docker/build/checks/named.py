@@ -76,10 +76,7 @@ class _Tree:
         return frozenset(self.ctx.store.recall_or_make(FILES, key, partial(_module_files, layer)))
 
     def find(self, paths: Sequence[str]) -> tuple[str, Layer] | None:
-        """Return the first of `paths` in the last layer that has one, and this layer; None if no layer has any.
-
-        A path that ends in "/" or "." matches every file that starts with it.
-        """
+        """Return the first of `paths` in the last layer with one, and the layer. Paths that end in "/" are prefixes."""
         for layer in self.layers:
             files = self.files(layer)
             for path in paths:

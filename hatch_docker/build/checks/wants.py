@@ -1,7 +1,6 @@
 """Programs and libraries that code opens by name at run time, and that an image may lack.
 
-ELF files do not list them. This module reads the first lines of scripts, has a table of known packages, and reads the
-output of a failed check.
+ELF files do not list them. They are found by first lines of scripts, a table of packages, and output of failed checks.
 """
 
 from __future__ import annotations

@@ -78,10 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _pins_of_project(root: Path, tables: Any, ctx: Context) -> tuple[str, list[Pinned] | None]:
-    """Return the name of the project's image lock, and the pins of this lock and of the dependency lock.
-
-    Without an image lock return "" and None. `tables`: the project's pyproject.toml.
-    """
+    """Return the name of the image lock, its pins and those of the dependency lock; "" and None without image lock."""
     from hatch_docker.build.lock import open_lock
     from hatch_docker.build.outdated import pins_of_lock, pins_of_plans
     from hatch_docker.build.plans import open_plans

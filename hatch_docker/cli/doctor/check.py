@@ -16,9 +16,7 @@ State = Literal["ok", "unneeded", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line of the result. `state` is "unneeded" if a thing is missing or was not checked, and the project does not
-    need it.
-    """
+    """A line of the result. `state`: "unneeded" if a missing or unchecked thing is not needed by the project."""
 
     state: State
     topic: str

@@ -134,10 +134,7 @@ def _context(environ: Mapping[str, str], patience: float, stack: contextlib.Exit
 
 
 def _read_project(root: Path, environ: Mapping[str, str]) -> tuple[tuple[Plan, ...], ImageLock | None, bool]:
-    """Return the plans (() without a project), the image lock, and whether the files contain all metadata.
-
-    Raises ConfigError.
-    """
+    """Return plans (() without a project), image lock, and whether the files have all metadata. Raises ConfigError."""
     if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
         return (), None, True
     with hatchling_errors():

@@ -40,10 +40,7 @@ class Run:
 
 
 def choose_server(app: App, required: Iterable[str]) -> tuple[str, bool]:
-    """Return the server for an application, and whether the project already requires it.
-
-    `required`: the normalised names of the project's dependencies.
-    """
+    """Return the server for an application, and whether it is in `required` (normalised names of dependencies)."""
     present = set(required) | ({"hypercorn"} if app.framework == "Quart" else set())  # Quart requires it
     servers = SERVERS[app.interface]
     fitting = [server for server in servers if server in present and not (app.factory and server == "daphne")]

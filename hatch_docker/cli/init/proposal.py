@@ -1,7 +1,6 @@
 """The proposal of `init`: lines to add to a project's files for an image, each with its reason.
 
-No existing line is changed or moved. Tables are added at the end of a file, keys at the end of their table, items at
-the end of their list.
+No existing line is changed or moved: tables are added to the end of a file, keys of their table, items of their list.
 """
 
 import contextlib
@@ -200,10 +199,7 @@ def _fail_without_code(root: Path) -> NoReturn:
 
 
 def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether the project has no build system: plain modules, or an application of `uv init`.
-
-    Raises ConfigError for a Poetry project without [build-system], and for the root of a workspace.
-    """
+    """Return whether there is no build system. Raises ConfigError for Poetry without it, and for a workspace's root."""
     if "build-system" in config or any((root / name).is_file() for name in ("setup.py", "setup.cfg")):
         return False
     if "poetry" in config.get("tool", {}) and "project" not in config:
@@ -263,10 +259,7 @@ def _python(root: Path) -> str:
 
 
 def _hatch_targets(proposal: Proposal) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
-    """Return file, path and content of hatch's table of build targets.
-
-    [build] in hatch.toml takes precedence over pyproject.toml.
-    """
+    """Return file, path and content of hatch's table of build targets. [build] in hatch.toml takes precedence."""
     config = proposal.config(HATCH)
     if "build" in config:
         return HATCH, ("build", "targets"), config["build"].get("targets", {})
@@ -343,8 +336,7 @@ def poetry_specifiers(constraint: str) -> str:
 
 
 def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return a Debian base if a mirror is configured and a suite has a suitable Python; otherwise {}, the default base.
-    """
+    """Return a Debian base if a mirror is known and a suite has a suitable Python; otherwise {}, the default base."""
     try:
         mirrors = find_mirrors(BasePlan("debian", "debian:trixie", "trixie", "", "", True, ()), environ)
     except BaseImageError:

@@ -83,10 +83,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class LayerContents:
-    """A layer. `title`: the command that created it, or the packages in it. `files_size`: bytes of its files.
-
-    `removed_size`: bytes of its files that later layers remove or replace.
-    """
+    """A layer. `title`: its command or packages. `removed_size`: part of `files_size` that later layers remove."""
 
     digest: str
     diff_id: str
@@ -111,9 +108,8 @@ class OwnedFiles:
 class Permissions:
     """Owners and writable paths of an image's file system. Paths are absolute.
 
-    `user`: the UID of the image's user, None if etc/passwd lacks its name. `owners`: files by "uid:gid". `setuid`:
-    programs with a set-user-ID or set-group-ID bit. `writable`: paths that the image's user may write to, without those
-    in `writable_by_everybody`.
+    `user`: the UID of the image's user, None if etc/passwd lacks its name. `owners`: by "uid:gid". `setuid`: programs
+    with a set-user-ID or set-group-ID bit. `writable`: by the image's user, without those in `writable_by_everybody`.
     """
 
     user: int | None

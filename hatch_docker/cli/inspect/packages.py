@@ -1,7 +1,6 @@
 """Packages of an image with their files and dependencies; owners and permissions of files.
 
-The files of a package are listed in RECORD (PEP 376) and in the databases of dpkg and apk. Dependencies are in METADATA
-and in the databases.
+RECORD (PEP 376) and databases of dpkg and apk list the files; METADATA and these databases have the dependencies.
 """
 
 import contextlib
@@ -170,16 +169,13 @@ def _user(image: Image, passwd: str) -> tuple[int | None, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Metadata of an installed package. `path`: its METADATA file or database. `own`: it is the project itself.
-
-    `requires`: the requirements as `release.sbom.inventory` returns them.
-    """
+    """Metadata of an installed package. `path`: its METADATA file or database. `own`: it is the project itself."""
 
     type: str
     name: str
     version: str
     path: str
-    requires: tuple[Any, ...]
+    requires: tuple[Any, ...]  # in the format of release.sbom.inventory
     provides: tuple[str, ...] = ()
     own: bool = False
 
@@ -202,10 +198,7 @@ def dependencies_of(packages: Sequence[Metadata], python: str, platform: Platfor
 
 
 def _names(packages: Sequence[Metadata]) -> dict[tuple[str, str], int]:
-    """Return the index of each package by type and name. Names take precedence over names in Provides.
-
-    If several packages have the same name, the first is used.
-    """
+    """Return the index of each package by type and name (the first of several); names precede those in Provides."""
     names: dict[tuple[str, str], int] = {}
     for number, package in enumerate(packages):
         name = canonicalize_name(package.name) if package.type == "python" else package.name
