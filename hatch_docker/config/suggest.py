@@ -89,10 +89,8 @@ def _suggest(path: Sequence[str]) -> Sequence[str]:
     for found in (beside.get(name), synonym, beside.get(_OPTION_BY_WORD.get(name, name))):
         if found is not None:
             return [found] if found else []
-    elsewhere = [
-        option.name for option in all_options()
-        if name in (_normalise(option.path[-1]), _normalise("".join(option.path)))
-    ]  # fmt: skip
+    names = ((option.name, option.path[-1], "".join(option.path)) for option in all_options())
+    elsewhere = [full for full, last, joined in names if name in (_normalise(last), _normalise(joined))]
     if elsewhere and not in_item:
         return elsewhere
     close = [beside[word] for word in difflib.get_close_matches(name, beside, 1, 0.75)]

@@ -150,8 +150,7 @@ def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def formats(value: Any) -> Any:
-    """Return the SBOM formats for a boolean: the default for true, none for false; another value is returned as it is.
-    """
+    """Return the SBOM formats for a boolean (true: the default, false: none); another value is returned unchanged."""
     return (("cyclonedx",) if value else ()) if isinstance(value, bool) else value
 
 

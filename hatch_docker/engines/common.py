@@ -52,10 +52,7 @@ MAX_LAYERS = 100            # layers of an image; the limit of Docker's overlay 
 
 
 def open_inputs(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Inputs:
-    """Open the base of an image and add all known secrets to `ctx.secrets`.
-
-    Raises BaseImageError if the base's Python does not fit the project.
-    """
+    """Open the base of an image and add all secrets to `ctx.secrets`; raises BaseImageError for an unfit Python."""
     secrets = [("build", plan.build.secrets), *(("steps", step.secrets) for step in plan.steps)]
     for table, name in ((table, name) for table, names in secrets for name in names):
         ctx.secrets.add(f"the value of {name} ({table}.secrets)", ctx.environ.get(name, ""))
@@ -328,10 +325,7 @@ def base_labels(base: Base, created: int) -> dict[str, str]:
 
 
 def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
-    """Return the image's creation time: the plan's, else the newest upload of its wheels, else the base's.
-
-    The current time is never used.
-    """
+    """Return the image's creation time: the plan's, else of the newest upload of its wheels, else the base's."""
     if plan.created is not None:
         return plan.created
     if known := [pinned.upload_time for pinned in pins if pinned.upload_time is not None]:

@@ -114,10 +114,7 @@ def is_directory(entry: Entry | None) -> bool:
 
 
 def layer_path(path: str, base: Base, option: str) -> str:
-    """Convert an absolute path of an option to a layer's path: relative, with the base's symlinks above it resolved.
-
-    Raises ConfigError for a path that a layer cannot contain.
-    """
+    """Return the layer's path for an option's absolute path, with the base's symlinks resolved; raises ConfigError."""
     try:
         parent, _, name = safe_path(path.lstrip("/")).rpartition("/")
     except ImageError as error:

@@ -1,8 +1,8 @@
-"""A program of the image that fills variables into the words of a command, `${PORT:-8000}`, and becomes that command.
+"""The launcher, a program in the image: it replaces variables in a command, `${PORT:-8000}`, and runs the command.
 
-It runs in a container, where there is Python and no shell: standard library only, and no import that takes time. A
-console script of the environment runs in this interpreter, so that no second one starts; every other program takes the
-place of this process (execve), so that signals reach it.
+It uses the standard library only, without slow imports, because a container may have no shell. A console script of the
+environment runs in this interpreter, to save the start of a second one. Any other program replaces this process
+(execve), so that it gets the container's signals.
 """
 
 import os
@@ -13,10 +13,10 @@ PATH = "/opt/hatch-docker/launch.py"
 
 
 def expand(word: str, variables: dict[str, str]) -> str:
-    """Return a word with `${NAME}` and `${NAME:-default}` filled in, as a shell does it; `$${` stands for `${`.
+    """Return a word with `${NAME}` and `${NAME:-default}` replaced, as in a shell; `$${` gives `${`.
 
-    A default may have variables too: `${A:-${B:-1}}`.
-    Raises LookupError with the name of a variable that is not set and has no default.
+    A default may contain variables: `${A:-${B:-1}}`. Raises LookupError with the name of a variable that is not set and
+    has no default.
     """
     before, found, rest = word.partition("${")
     if not found:
@@ -39,7 +39,7 @@ def expand(word: str, variables: dict[str, str]) -> str:
 
 
 def uses_variables(words: tuple[str, ...]) -> bool:
-    """Return whether a variable, or a `$${`, is in one of some words."""
+    """Return whether one of the words contains a variable or `$${`."""
     try:
         return any(expand(word, {}) != word for word in words)
     except LookupError:
@@ -52,7 +52,7 @@ def _fail(message: str, status: int) -> None:
 
 
 def _script(name: str) -> "tuple[str, bytes] | None":
-    """Return the path and the text of a console script beside this interpreter, None for another program."""
+    """Return the path and the text of a console script of this interpreter, None for another program."""
     path = name if "/" in name else os.path.join(os.path.dirname(sys.executable), name)
     try:
         with open(path, "rb") as file:
@@ -60,15 +60,15 @@ def _script(name: str) -> "tuple[str, bytes] | None":
             if line == b"#!" + os.fsencode(sys.executable):
                 return path, line + b"\n" + file.read()
     except OSError:
-        pass  # executing it says why
+        pass  # `_execute` reports the error
     return None
 
 
 def _execute(words: list[str]) -> None:
-    """Become a program, whose status is 127 where it is not there, as with a shell."""
-    import _signal  # type: ignore[import-not-found]  # `signal` takes its time
+    """Replace this process by a program; as in a shell, the exit status is 127 if it does not exist, else 126."""
+    import _signal  # type: ignore[import-not-found]  # importing `signal` is slow
 
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # which Python ignores, and a program would inherit that
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # Python ignores them, and the program would inherit that
         _signal.signal(number, _signal.SIG_DFL)
     try:
         os.execvp(words[0], words)
@@ -77,7 +77,7 @@ def _execute(words: list[str]) -> None:
 
 
 def _main(words: list[str]) -> "tuple[str, bytes]":
-    """Return the console script that the words of a command name, or become another program."""
+    """Return the path and the text of the command's console script, or replace this process by another program."""
     try:
         words = [expand(word, dict(os.environ)) for word in words]
         program = words[0]

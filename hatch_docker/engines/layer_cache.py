@@ -122,8 +122,7 @@ def programs_key(venv: VenvTarget, identities: Sequence[object]) -> str:
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
-    """Return the cached layer of a key; None unless its bytes are in the store, obtainable or not needed (`ctx.lazy`).
-    """
+    """Return the cached layer of a key; None unless its bytes are stored, obtainable or not needed (`ctx.lazy`)."""
     fact = ctx.store.recall(KIND, _full(key, compression))
     if fact is None or not (ctx.store.has(fact["digest"]) or ctx.lazy or ctx.store.is_available(fact["digest"])):
         return None

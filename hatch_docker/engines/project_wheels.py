@@ -41,8 +41,7 @@ def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProjec
 
 
 def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
-    """Return the wheel of a project that needs no builder stage; raises BuildError if the locked hatchling cannot run.
-    """
+    """Return the wheel of a project without a builder stage; raises BuildError if the locked hatchling cannot run."""
     if project.wheels:
         return fitting_wheel(project.wheels, target)
     requires = project.requires() if ctx.image_lock is not None else ()

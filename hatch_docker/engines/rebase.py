@@ -217,8 +217,7 @@ def _difference(image: Mapping[str, Any] | None, base: Mapping[str, Any] | None)
 
 
 def _environment(image: Sequence[str], old: Sequence[str], base: Base) -> dict[str, str]:
-    """Return the image's variables that differ from the old base's, with the old base's PATH replaced by the new one's.
-    """
+    """Return the image's variables that differ from the old base's; in PATH, the base's part is updated."""
     own, before = (dict(line.split("=", 1) for line in lines) for lines in (image, old))
     found = _difference(own, before)
     programs = f"/{VENV}/bin:"

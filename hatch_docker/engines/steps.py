@@ -227,10 +227,7 @@ def _may_have(trees: Sequence[str], path: str) -> bool:
 
 
 def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
-    """Return the entries of a step's layer with fixed modes, and with the missing directories above them.
-
-    Raises BuildError for no entries, and for names that a layer cannot contain.
-    """
+    """Return a step's entries with fixed modes, and with missing directories above them; raises BuildError."""
     for entry in entries:
         if any("\udc80" <= character <= "\udcff" for character in entry.path + entry.target):
             raise BuildError(f"{run.option}: {run.title} wrote {entry.path!r}, whose name or target is not UTF-8")

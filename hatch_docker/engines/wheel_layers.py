@@ -156,10 +156,7 @@ def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
 
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
-    """Return the tree and the interpreter that byte-compile for the base.
-
-    Returns None, with a warning, if the interpreter may only run in the sandbox and the sandbox is not available.
-    """
+    """Return the tree and interpreter that byte-compile; None, with a warning, if they need a missing sandbox."""
     from hatch_docker.wheels.builder.sandbox import cached_sandbox_error
 
     compiler = compiler_tree(site.base, site.ctx, compression=site.compression)

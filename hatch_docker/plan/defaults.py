@@ -202,14 +202,14 @@ def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan
     isolated = build.isolated == "always"
     if build.isolated == "auto":
         unknown = [hook for hook in project.hooks if hook not in PURE_HOOKS]
-        asked = [name for name in ("base", "packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
+        requested = [name for name in ("base", "packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
         other = project.backend != "hatchling.build"
-        isolated = bool(unknown or asked or other)
+        isolated = bool(unknown or requested or other)
         reason = "its wheel needs no build hook"
         if other:
             reason = f"its backend is {project.backend}"
         elif isolated:
-            reason = f"build hook {unknown[0]!r} may compile" if unknown else f"build.{asked[0]} asks for it"
+            reason = f"build hook {unknown[0]!r} may compile" if unknown else f"build.{requested[0]} asks for it"
         guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
     return BuildPlan(
         isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,

@@ -77,10 +77,7 @@ class BasePlan:
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """The source of the dependencies' versions.
-
-    `kind`: "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock).
-    """
+    """The source of versions. `kind`: "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock)."""
 
     kind: str
     path: str = ""                        # relative to the project's root, "" for "resolve"

@@ -141,7 +141,6 @@ def index_annotations(images: Sequence[Image]) -> dict[str, str]:
 
 
 def merge_labels(metadata: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata's values overridden by the user's, sorted by key; an empty value of the user removes the key.
-    """
+    """Return the metadata's values overridden by the user's, sorted; an empty value of the user removes the key."""
     values = {**metadata, **user}
     return {key: values[key] for key in sorted(values) if values[key] or key not in metadata}

@@ -120,10 +120,7 @@ def _differing_from_commit(root: Path, paths: Sequence[str], environ: Mapping[st
 
 
 def _tree_entry(path: Path, facts: str) -> str:
-    """Return the mode, type and object name of a file in the form of `git ls-tree`, "" if the file is missing.
-
-    `facts`: the file's entry in the commit, "" for none; it decides the hash algorithm.
-    """
+    """Return a file's mode, type and object name as in `git ls-tree`, "" without it; `facts`: the commit's entry."""
     try:
         if path.is_symlink():
             mode, data = "120000", os.fsencode(path.readlink())

@@ -47,10 +47,7 @@ class Commit:
     ctx: Context
 
     def entries(self) -> list[tuple[GitFile, int]]:
-        """Return the entries of the commit, directories and submodules included, with their sizes in bytes.
-
-        Raises WheelError for a path that git does not allow, and for files larger than LIMIT together.
-        """
+        """Return the commit's entries, directories and submodules included, with sizes in bytes; raises WheelError."""
         output = _local(self.files, "ls-tree", "-r", "-t", "-l", "-z", self.source.ref, ctx=self.ctx)
         found = []
         for row in output.decode(errors="surrogateescape").split("\0"):
@@ -109,10 +106,7 @@ class Commit:
 
 
 def resolve_commit(source: GitSource, ctx: Context) -> GitSource:
-    """Return the source with its branch or tag replaced by the commit that it points to now.
-
-    Raises WheelError if the repository has no such branch or tag, and OfflineError, RegistryError or TransientError.
-    """
+    """Return the source with its branch or tag resolved to a commit; raises WheelError and the errors of `_remote`."""
     if source.is_pinned:
         return source
     with temporary_tree(ctx.store.root / "tmp") as work:  # an empty repository: no other one's configuration applies
@@ -131,10 +125,9 @@ def resolve_commit(source: GitSource, ctx: Context) -> GitSource:
 
 @contextlib.contextmanager
 def fetch_commit(source: GitSource, ctx: Context) -> Iterator[Commit]:
-    """Fetch a commit with its files; they exist inside the `with` block only.
+    """Fetch a commit with its files, for the `with` block.
 
-    Raises RegistryError if the repository has no such commit or rejects the request, TransientError if the server does
-    not respond, OfflineError.
+    Raises RegistryError if the commit is missing or the request is rejected, TransientError, or OfflineError.
     """
     with temporary_tree(ctx.store.root / "tmp") as work, ctx.progress.task(f"fetching {source}"):
         yield Commit(source, _fetch_files(source, work, ctx), None, ctx)
@@ -170,10 +163,7 @@ def _origin(source: GitSource) -> list[str]:
 
 
 def _fetch_files(source: GitSource, work: Path, ctx: Context) -> Path:
-    """Fetch the commit and its files into a new repository and return its path.
-
-    All references are fetched if the server cannot send a single commit.
-    """
+    """Fetch the commit into a new repository and return its path; all references, if a single commit cannot be sent."""
     repository = _new_repository(work / "files", source, ctx)
     try:
         _remote(source, ["fetch", "--quiet", "--depth=1", "--no-tags", "origin", source.ref], repository, ctx)

@@ -56,10 +56,7 @@ def git_address(url: str, ref: str = "", subdirectory: str = "") -> str:
 
 
 def parse_git(address: str, where: str) -> GitSource:
-    """Parse an address in one of the forms above.
-
-    Raises WheelError, whose message starts with `where`, for an address that is invalid or that git could misread.
-    """
+    """Parse an address in one of the forms above; raises WheelError, which starts with `where`, for an unsafe one."""
     text = git_address(address.removeprefix("git+")).removeprefix("git+")
     wrong = WheelError(f"{where}: {redact_url(text)[:200]} is not the address of a git repository")
     try:

@@ -246,10 +246,7 @@ def wheel_files(root: Path) -> dict[str, Path] | None:
 
 
 def _wheel_with(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
-    """Build the wheel in a new process with the hatchling in `installed`.
-
-    The image lock pins hatchling's version because hatchling writes it into the wheel. Raises BuildError.
-    """
+    """Build the wheel in a new process with the hatchling in `installed`, whose version is a part of the wheel."""
     path = [str(installed), str(Path(__file__).parent.parent.parent), environ.get("PYTHONPATH", "")]
     env = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
     directory = directory / "pinned"
@@ -352,11 +349,7 @@ def _check_not_empty(wheel: Path, core: Any) -> None:
 
 
 def _checked_file(file: IncludedFile, root: Path, top: Path) -> IncludedFile:
-    """Return the file if an artifact may contain it.
-
-    Raises ConfigError for a file that is not regular (reading a pipe would block), unreadable, not UTF-8 in its name,
-    or outside of the project.
-    """
+    """Return a file that an artifact may contain; raises ConfigError, also for a pipe, which would block hatchling."""
     from hatch_docker.core.secrets import forbidden_target
 
     name = file.relative_path or file.path

@@ -137,10 +137,7 @@ def with_isolated_build(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_our_table(text: str) -> str:
-    """Return the text of a pyproject.toml without the lines of [tool.hatch-docker] and its sub-tables.
-
-    Returns the whole text if these lines cannot be removed without a change of other tables.
-    """
+    """Return a pyproject.toml's text without [tool.hatch-docker]; the whole text if that would change other tables."""
     kept: list[str] = []
     comments: list[str] = []  # kept if the next table's header follows: they may describe that table
     ours = False

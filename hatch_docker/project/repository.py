@@ -36,10 +36,7 @@ def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
 
 
 def run_gits(root: Path, *commands: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    """Run several git commands in parallel, each as `run_git` does, and return their outputs.
-
-    Raises the ProgramError of the first command that failed.
-    """
+    """Run git commands in parallel, as `run_git` does, and return their outputs; raises the first ProgramError."""
     top = repository_of(root) or root
     settings = [*_OVERRIDES.items(), *_filters_off(top, environ)]
     return at_once(*(functools.partial(_run, top, root, command, environ, settings) for command in commands))
@@ -53,10 +50,7 @@ def _run(
 
 
 def git_environment(environ: Mapping[str, str], settings: Sequence[tuple[str, str]], protocols: str) -> dict[str, str]:
-    """Return the environment for git: without the user's GIT_*, with `settings` (they override configuration files).
-
-    `protocols`: the transports that git may use (GIT_ALLOW_PROTOCOL).
-    """
+    """Return the environment for git: no GIT_* of the user, `settings` over files, and allowed transports."""
     env = _without_git(environ) | {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": protocols}
     env["GIT_CONFIG_COUNT"] = str(len(settings))
     for number, (key, value) in enumerate(settings):

@@ -21,15 +21,15 @@ COMMIT = "a" * 40
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Path:
+def remote(tmp_path: Path) -> Path:
     """A repository with two commits and a tag."""
     need("git")
-    make_repository(tmp_path / "there")
-    return tmp_path / "there"
+    make_repository(tmp_path / "remote")
+    return tmp_path / "remote"
 
 
-def source(there: Path, ref: str = "main") -> GitSource:
-    return parse_git(git_address(there.as_uri(), ref), "the test")
+def source(remote: Path, ref: str = "main") -> GitSource:
+    return parse_git(git_address(remote.as_uri(), ref), "the test")
 
 
 @pytest.mark.parametrize(("address", "expected"), [
@@ -61,18 +61,18 @@ def test_address_that_git_could_misread_is_rejected(address: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_branch_tag_and_commit_are_resolved(there: Path, ctx: Context) -> None:
+def test_branch_tag_and_commit_are_resolved(remote: Path, ctx: Context) -> None:
     """An annotated tag is resolved to its commit. If a branch and a tag have the same name, the branch is used."""
-    tagged, newest = (run("git", "rev-parse", f"{name}^{{commit}}", cwd=there).strip() for name in ("v1.5", "main"))
-    git(there, "branch", "v9", "v1.5")
-    git(there, "tag", "v9", "main")
+    tagged, newest = (run("git", "rev-parse", f"{name}^{{commit}}", cwd=remote).strip() for name in ("v1.5", "main"))
+    git(remote, "branch", "v9", "v1.5")
+    git(remote, "tag", "v9", "main")
     expected = {
         "": newest, "main": newest, "refs/heads/main": newest, "v1.5": tagged, "refs/tags/v1.5": tagged, "v9": tagged,
         "refs/tags/v9": newest, COMMIT: COMMIT,
     }  # fmt: skip
-    assert {ref: resolve_commit(source(there, ref), ctx).ref for ref in expected} == expected
+    assert {ref: resolve_commit(source(remote, ref), ctx).ref for ref in expected} == expected
     with pytest.raises(WheelError, match="has no branch and no tag nope: name one, or a whole commit"):
-        resolve_commit(source(there, "nope"), ctx)
+        resolve_commit(source(remote, "nope"), ctx)
 
 
 def members(archive: Path) -> dict[str, str]:
@@ -86,19 +86,19 @@ def members(archive: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("server", ["file", "http"])
-def test_archive_of_a_commit_is_reproducible(server: str, there: Path, tmp_path: Path, ctx: Context) -> None:
+def test_archive_of_a_commit_is_reproducible(server: str, remote: Path, tmp_path: Path, ctx: Context) -> None:
     """It contains the files and the history from which backends compute the version; git reads it like a clone.
 
     With the dumb HTTP protocol a single commit cannot be fetched: all references are fetched.
     """
-    found = resolve_commit(source(there), ctx)
+    found = resolve_commit(source(remote), ctx)
     first = repository_archive(found, ctx)
     other = with_environ(ctx, {**ctx.environ, "GIT_DIR": "/nonexistent", "GIT_EXEC_PATH": "/nonexistent"})
     other = replace(other, store=open_store(tmp_path / "other store"))
-    git(there, "gc", "-q")
+    git(remote, "gc", "-q")
     if server == "http":
-        git(there, "update-server-info")
-        with serving_files(there, paths := []) as url:
+        git(remote, "update-server-info")
+        with serving_files(remote, paths := []) as url:
             moved = parse_git(git_address(f"{url}/.git", found.ref), "x")
             assert repository_archive(moved, other).sha256 == first.sha256
         assert paths
@@ -113,13 +113,13 @@ def test_archive_of_a_commit_is_reproducible(server: str, there: Path, tmp_path:
     at = tmp_path / "unpacked/source"
     assert run("git", "describe", "--tags", "--long", "--dirty", cwd=at).startswith("v1.5-1-g")
     assert run("git", "status", "--porcelain", cwd=at) == ""
-    assert run("git", "rev-list", "HEAD", cwd=at) == run("git", "rev-list", "HEAD", cwd=there)
-    assert run("git", "ls-files", "-s", cwd=at) == run("git", "ls-files", "-s", cwd=there)
+    assert run("git", "rev-list", "HEAD", cwd=at) == run("git", "rev-list", "HEAD", cwd=remote)
+    assert run("git", "ls-files", "-s", cwd=at) == run("git", "ls-files", "-s", cwd=remote)
     assert b"top_dep/data.txt" in run("git", "archive", "HEAD", cwd=at).encode()
 
 
-def test_static_version_needs_no_history(there: Path, ctx: Context) -> None:
-    found = resolve_commit(parse_git(git_address(there.as_uri(), "main", "sub"), "x"), ctx)
+def test_static_version_needs_no_history(remote: Path, ctx: Context) -> None:
+    found = resolve_commit(parse_git(git_address(remote.as_uri(), "main", "sub"), "x"), ctx)
     archive = repository_archive(found, ctx)
     assert archive.version == "3.1"
     assert not [name for name in members(ctx.store.blob_path(f"sha256:{archive.sha256}")) if "/.git/" in name]
@@ -127,15 +127,15 @@ def test_static_version_needs_no_history(there: Path, ctx: Context) -> None:
         repository_archive(GitSource(found.url, found.ref, "nope"), ctx)
 
 
-def test_archive_contains_submodules(there: Path, tmp_path: Path, ctx: Context) -> None:
+def test_archive_contains_submodules(remote: Path, tmp_path: Path, ctx: Context) -> None:
     make_repository(tmp_path / "inner")
-    git(there, "submodule", "--quiet", "add", "../inner", "vendor/inner")
-    commit_all(there)
-    archive = repository_archive(resolve_commit(source(there), ctx), ctx)
+    git(remote, "submodule", "--quiet", "add", "../inner", "vendor/inner")
+    commit_all(remote)
+    archive = repository_archive(resolve_commit(source(remote), ctx), ctx)
     assert "source/vendor/inner/top_dep/data.txt" in members(ctx.store.blob_path(f"sha256:{archive.sha256}"))
 
 
-def test_fetching_runs_no_program_of_the_repository(there: Path, tmp_path: Path, ctx: Context) -> None:
+def test_fetching_runs_no_program_of_the_repository(remote: Path, tmp_path: Path, ctx: Context) -> None:
     """No hooks of a template directory, no filters from .gitattributes, no `ext::` protocol of a submodule."""
     ran, script = tmp_path / "ran", tmp_path / "program"
     script.write_text(f"#!/bin/sh\necho $0 >> {ran}\ncat\n")
@@ -151,46 +151,46 @@ def test_fetching_runs_no_program_of_the_repository(there: Path, tmp_path: Path,
     }  # fmt: skip
     for key, value in settings.items():
         run("git", "config", "--file", home / ".gitconfig", key, str(value))
-    (there / ".gitattributes").write_text("* filter=evil\n")
-    commit_all(there)
-    repository_archive(resolve_commit(source(there), ctx), ctx)
-    git(there, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
-    (there / ".gitmodules").write_text(f'[submodule "s"]\n\tpath = mod\n\turl = ext::{script}\n')
-    git(there, "add", ".gitmodules")
-    git(there, "commit", "-qm", "evil")
+    (remote / ".gitattributes").write_text("* filter=evil\n")
+    commit_all(remote)
+    repository_archive(resolve_commit(source(remote), ctx), ctx)
+    git(remote, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
+    (remote / ".gitmodules").write_text(f'[submodule "s"]\n\tpath = mod\n\turl = ext::{script}\n')
+    git(remote, "add", ".gitmodules")
+    git(remote, "commit", "-qm", "evil")
     with pytest.raises(WheelError, match=r"a submodule of .* is not the address|by another way"):
-        repository_archive(resolve_commit(source(there), ctx), ctx)
+        repository_archive(resolve_commit(source(remote), ctx), ctx)
     assert not ran.exists(), ran.read_text()
 
 
-def test_local_submodule_of_a_remote_repository_is_rejected(there: Path, ctx: Context) -> None:
-    (there / ".gitmodules").write_text('[submodule "s"]\n\tpath = mod\n\turl = file:///etc\n')
-    git(there, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
-    git(there, "add", ".gitmodules", "pyproject.toml")
-    git(there, "commit", "-qm", "evil")
-    git(there, "update-server-info")
-    with serving_files(there, []) as url, pytest.raises(WheelError, match="has a submodule on this machine: refused"):
+def test_local_submodule_of_a_remote_repository_is_rejected(remote: Path, ctx: Context) -> None:
+    (remote / ".gitmodules").write_text('[submodule "s"]\n\tpath = mod\n\turl = file:///etc\n')
+    git(remote, "update-index", "--add", "--cacheinfo", f"160000,{COMMIT},mod")
+    git(remote, "add", ".gitmodules", "pyproject.toml")
+    git(remote, "commit", "-qm", "evil")
+    git(remote, "update-server-info")
+    with serving_files(remote, []) as url, pytest.raises(WheelError, match="has a submodule on this machine: refused"):
         repository_archive(resolve_commit(parse_git(f"git+{url}/.git@main", "x"), ctx), ctx)
 
 
 @pytest.mark.parametrize("name", ["../out", ".git/hooks/post-checkout", ".GIT"])
-def test_path_that_git_does_not_allow_is_rejected(name: str, there: Path, ctx: Context) -> None:
-    blob = run("git", "hash-object", "-w", "pyproject.toml", cwd=there).strip()
+def test_path_that_git_does_not_allow_is_rejected(name: str, remote: Path, ctx: Context) -> None:
+    blob = run("git", "hash-object", "-w", "pyproject.toml", cwd=remote).strip()
     first, _, rest = name.rpartition("/")
     entry = f"100644 {rest}".encode() + b"\0" + bytes.fromhex(blob)
-    tree = hash_object(there, "tree", entry)
+    tree = hash_object(remote, "tree", entry)
     for part in reversed(first.split("/") if first else []):
-        tree = hash_object(there, "tree", f"40000 {part}".encode() + b"\0" + bytes.fromhex(tree))
-    commit = run("git", "-c", "user.name=A", "-c", "user.email=a@b", "commit-tree", "-m", "x", tree, cwd=there).strip()
-    git(there, "branch", "evil", commit)
+        tree = hash_object(remote, "tree", f"40000 {part}".encode() + b"\0" + bytes.fromhex(tree))
+    commit = run("git", "-c", "user.name=A", "-c", "user.email=a@b", "commit-tree", "-m", "x", tree, cwd=remote).strip()
+    git(remote, "branch", "evil", commit)
     with pytest.raises(WheelError, match="a path that git itself refuses"):
-        repository_archive(resolve_commit(source(there, "evil"), ctx), ctx)
+        repository_archive(resolve_commit(source(remote, "evil"), ctx), ctx)
 
 
-def hash_object(there: Path, kind: str, content: bytes) -> str:
-    (there / "object").write_bytes(content)
-    name = run("git", "hash-object", "-w", "--literally", "-t", kind, "object", cwd=there).strip()
-    (there / "object").unlink()
+def hash_object(remote: Path, kind: str, content: bytes) -> str:
+    (remote / "object").write_bytes(content)
+    name = run("git", "hash-object", "-w", "--literally", "-t", kind, "object", cwd=remote).strip()
+    (remote / "object").unlink()
     return name
 
 
@@ -205,10 +205,10 @@ def test_submodule_of_another_origin_gets_no_login(address: str, login: str) -> 
     assert submodule_source(parent, address, COMMIT).login == login
 
 
-def test_login_is_sent_to_the_server_only(there: Path, ctx: Context, lines: list[str]) -> None:
+def test_login_is_sent_to_the_server_only(remote: Path, ctx: Context, lines: list[str]) -> None:
     """No command line, message or cache file contains it."""
-    git(there, "update-server-info")
-    with serving_files(there, paths := []) as url:
+    git(remote, "update-server-info")
+    with serving_files(remote, paths := []) as url:
         address = url.replace("//", "//user:pass-mark@")
         found = resolve_commit(parse_git(f"git+{address}/.git@main", "x"), ctx)
         repository_archive(found, ctx)
@@ -231,12 +231,12 @@ def test_missing_repository_is_one_line(url: str, message: str, ctx: Context) ->
     assert "\n" not in str(caught.value)
 
 
-def test_missing_commit_and_offline_errors(there: Path, ctx: Context) -> None:
-    with pytest.raises(HatchDockerError, match=f"has no commit {COMMIT}"), fetch_commit(source(there, COMMIT), ctx):
+def test_missing_commit_and_offline_errors(remote: Path, ctx: Context) -> None:
+    with pytest.raises(HatchDockerError, match=f"has no commit {COMMIT}"), fetch_commit(source(remote, COMMIT), ctx):
         pass
-    found = resolve_commit(source(there), ctx)
+    found = resolve_commit(source(remote), ctx)
     repository_archive(found, ctx)
     offline = with_environ(ctx, {**ctx.environ, "HATCH_DOCKER_OFFLINE": "1"})
     assert repository_archive(found, offline)
     with pytest.raises(OfflineError):
-        resolve_commit(source(there), offline)
+        resolve_commit(source(remote), offline)

@@ -63,10 +63,7 @@ class Builder(Protocol):
 
 
 def daemon_error(output: str, name: str, program: str = "docker buildx") -> DaemonError:
-    """Return the error for a failure outside of the build's steps.
-
-    `output`: the program's output. `name`: the builder's name, "" for the default one.
-    """
+    """Return the error for a failure outside of the build's steps, from the program's output. `name`: the builder's."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it gave no error message"]
     line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
     if "ache export" in line and "not supported" in line:

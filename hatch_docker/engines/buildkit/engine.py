@@ -334,8 +334,7 @@ def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[i
 
 
 def _wheel_of(step: CopyStep, inputs: Inputs, out: Path) -> list[str]:
-    """Return the file name and the hash of a step's own wheel, ["", ""] for none; raises WheelError for a wrong wheel.
-    """
+    """Return the file name and hash of a step's own wheel, ["", ""] for none; raises WheelError for a wrong wheel."""
     wheels: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
     for path in sorted(path for path in wheels if path.is_file() and not path.is_symlink()):
         if step.job:

@@ -49,10 +49,7 @@ DPkg::Options {
 
 @dataclass(frozen=True, slots=True)
 class Debs:
-    """Packages that apt installs in a stage. `names`: the requested packages.
-
-    `packages`: all packages to install, in the context; None if apt resolves and downloads them.
-    """
+    """Packages that apt installs in a stage. `packages`: those to install `names`; None if apt itself resolves them."""
 
     names: tuple[str, ...]
     packages: tuple[Package, ...] | None

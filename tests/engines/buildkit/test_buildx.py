@@ -73,12 +73,12 @@ def test_docker_program_of_podman_is_detected(tmp_path: Path) -> None:
     assert found == Podman(str(tmp_path / "bin/docker"))
 
 
-@pytest.mark.parametrize(("variable", "said"), [
+@pytest.mark.parametrize(("variable", "output"), [
     ("BUILDX_BUILDER", 'ERROR: no builder "none" found'),
     ("DOCKER_CONTEXT", 'context "none": context not found: open /root/.docker/contexts/meta/9e/meta.json'),
 ])  # fmt: skip
-def test_missing_builder_of_a_variable_is_named(variable: str, said: str, tmp_path: Path) -> None:
-    ctx = context_with_programs(tmp_path, docker=docker(inspect=said, fails=True))
+def test_missing_builder_of_a_variable_is_named(variable: str, output: str, tmp_path: Path) -> None:
+    ctx = context_with_programs(tmp_path, docker=docker(inspect=output, fails=True))
     with pytest.raises(DaemonError, match="buildx has no builder 'none'; `docker buildx ls` lists them"):
         find_builder("", replace(ctx, environ={**ctx.environ, variable: "none"}))
 
@@ -98,10 +98,10 @@ def test_driver_of_a_named_builder(tmp_path: Path) -> None:
     assert found.platforms == ()
 
 
-@pytest.mark.parametrize("said", ["github.com/docker/buildx 0.0.0+unknown", "something else"])
-def test_buildx_without_a_version_is_accepted(said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["github.com/docker/buildx 0.0.0+unknown", "something else"])
+def test_buildx_without_a_version_is_accepted(output: str, tmp_path: Path) -> None:
     """`go install` builds such a program."""
-    found = find_builder("", context_with_programs(tmp_path, docker=docker(said)))
+    found = find_builder("", context_with_programs(tmp_path, docker=docker(output)))
     assert isinstance(found, Buildx)
     assert found.version == (0, 0)
 
@@ -140,7 +140,7 @@ GONE = {"digest": "sha256:5", "name": "[internal] load metadata for docker.io/ha
 NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
 
 
-@pytest.mark.parametrize(("said", "message"), [
+@pytest.mark.parametrize(("output", "message"), [
     (
         json.dumps({"vertexes": [{**BOOT, "error": "no such image"}]}),
         "builder 'far' (driver kubernetes) does not start: no such image; `docker buildx inspect --bootstrap far`",
@@ -156,9 +156,9 @@ NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch
     ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
     ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),
 ])  # fmt: skip
-def test_failure_before_the_first_step_is_one_line(said: str, message: str, tmp_path: Path) -> None:
+def test_failure_before_the_first_step_is_one_line(output: str, message: str, tmp_path: Path) -> None:
     with pytest.raises((BuildError, DaemonError)) as error:
-        failing_build(tmp_path, said, "kubernetes")()
+        failing_build(tmp_path, output, "kubernetes")()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
