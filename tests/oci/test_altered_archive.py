@@ -1,4 +1,4 @@
-"""Archives that another hand altered: no reader finds another image in one, and no command takes it."""
+"""Altered archives: an archive whose readers would find different images is rejected by every command."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ Alter = Callable[[Members], Any]
 
 
 def document(name: str, change: Callable[[Any], Any]) -> Alter:
-    """A change of a JSON document of an archive, which brings the blobs of another image, too."""
+    """Return a function that changes a JSON document of an archive, and adds the blobs of another image."""
 
     def alter(members: Members) -> None:
         value = json.loads(members[name])
@@ -69,8 +69,8 @@ ALTERED: dict[str, Alter] = {
     ),
     "a stranger's member": lambda members: members.update({"0123/layer.tar": b"x"}),
 }
-# Changes that no reader sees, for which an archive of another program may stand.
-UNSEEN: dict[str, Alter] = {
+# Alterations after which all readers find the same image.
+HARMLESS: dict[str, Alter] = {
     "a blob that nothing names": lambda members: members.update(EVIL_BLOBS),
     "no manifest.json": lambda members: members.pop("manifest.json"),
     "spaces": lambda members: members.update({"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}),
@@ -82,7 +82,7 @@ UNSEEN: dict[str, Alter] = {
 
 
 def written(path: Path, alter: Alter = lambda _: None, *extra: bytes, end: bytes = END) -> Path:
-    """An archive of the good image with other members, and raw ones at its end."""
+    """Write an archive of GOOD with altered members, and `extra` raw members at its end."""
     with path.open("wb") as out:
         write_archive(GOOD, ["app:1"], out, host=AMD64)
     with path.open("rb") as stream:
@@ -101,15 +101,15 @@ def member(name: str, data: bytes) -> bytes:
     return pack_header(Entry(name, "file", 0o644, 0), len(data)) + data + bytes(-len(data) % BLOCK)
 
 
-def test_the_archive_itself_is_read(tmp_path: Path) -> None:
-    """Byte for byte as it was written, the altered ones being made of it."""
+def test_unaltered_archive_is_read(tmp_path: Path) -> None:
+    """This test checks the helper `written`."""
     path = written(tmp_path / "a.oci.tar")
     assert read_archive(path).digest == read_archive(path, foreign=True).digest == GOOD.digest
 
 
 @pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
-def test_whoever_loads_it_reads_the_same_image(alter: Alter, tmp_path: Path) -> None:
-    """Or nobody does: what Docker, containerd or podman would load otherwise is refused of any program's archive."""
+def test_altered_archive_is_rejected(alter: Alter, tmp_path: Path) -> None:
+    """Docker, containerd or podman would load another image or other names."""
     path = written(tmp_path / "a.oci.tar", alter)
     for foreign in (False, True):
         with pytest.raises(ImageError, match=r"a\.oci\.tar"):
@@ -120,30 +120,28 @@ def test_whoever_loads_it_reads_the_same_image(alter: Alter, tmp_path: Path) -> 
     member("../escape", b"x"), member("index.json", b"{}"), pack_header(Entry("more", "symlink", 0o777, 0, "x"), 0),
     pack_header(Entry("blobs/sha256/" + "0" * 64, "hardlink", 0o644, 0, "index.json"), 0),
 ], ids=["climbs", "twice", "symlink", "hard link"])  # fmt: skip
-def test_members_that_lie_are_refused(extra: bytes, tmp_path: Path) -> None:
-    """Of any program's archive."""
+def test_archive_with_unsafe_members_is_rejected(extra: bytes, tmp_path: Path) -> None:
     path = written(tmp_path / "a.oci.tar", lambda _: None, extra)
     for foreign in (False, True):
         with pytest.raises(ImageError, match=r"a\.oci\.tar"):
             read_archive(path, foreign=foreign)
 
 
-@pytest.mark.parametrize("alter", UNSEEN.values(), ids=UNSEEN)
-def test_ours_is_to_the_byte_what_we_write(alter: Alter, tmp_path: Path) -> None:
-    """An archive that loads alike everywhere, and is not ours, is read as another program's alone."""
+@pytest.mark.parametrize("alter", HARMLESS.values(), ids=HARMLESS)
+def test_harmless_alteration_is_accepted_in_foreign_archives(alter: Alter, tmp_path: Path) -> None:
+    """It is rejected if the archive must be written by hatch-docker."""
     path = written(tmp_path / "a.oci.tar", alter)
     assert read_archive(path, foreign=True).digest == GOOD.digest
     with pytest.raises(ImageError, match=r"is not as hatch-docker writes it: .*; build it again"):
         read_archive(path)
 
 
-def test_an_archive_ends_with_its_end(tmp_path: Path) -> None:
+def test_archive_with_trailing_data_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="the order, the headers or the end"):
         read_archive(written(tmp_path / "a.oci.tar", end=END + b"more"))
 
 
-def test_an_archive_names_one_repository(tmp_path: Path) -> None:
-    """With all documents of one opinion, as whoever writes anew can have it."""
+def test_archive_with_two_repository_names_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.oci.tar"
     with path.open("wb") as out:
         write_archive(GOOD, ["app:1", "postgres:latest"], out, host=AMD64)
@@ -155,10 +153,10 @@ def test_an_archive_names_one_repository(tmp_path: Path) -> None:
     ["load", "--into", "docker"], ["push", "--registry", "registry.invalid"], ["inspect"], ["verify"],
     ["diff", "{good}"], ["rebase"],
 ], ids=lambda command: command[0])  # fmt: skip
-def test_every_command_refuses_it(
+def test_every_command_rejects_an_altered_archive(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one line that names the archive and where it lies."""
+    """With one line that names the archive and the altered document."""
     good = written(tmp_path / "good.oci.tar")
     bad = written(tmp_path / "bad.oci.tar", ALTERED["Docker loads another image"])
     if command[0] == "rebase":  # opens the project first
@@ -172,10 +170,10 @@ def test_every_command_refuses_it(
     assert "manifest.json" in line
 
 
-def test_a_flipped_byte_names_archive_and_blob(
+def test_error_for_damaged_layer_names_archive_and_blob(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is unpacked, loaded or sent."""
+    """The error is raised before anything is unpacked, loaded or sent."""
     path = written(tmp_path / "a.oci.tar")
     layer, data = GOOD.layers[0], path.read_bytes()
     at = data.index(layer.open().read()) + 30
@@ -186,7 +184,7 @@ def test_a_flipped_byte_names_archive_and_blob(
         assert f"the archive {path}: the blob {layer.descriptor.digest} is damaged" in lines, command
 
 
-def test_a_receipt_of_other_names_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_receipt_with_other_names_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "a.oci.tar")
     bare_receipt(GOOD, path.name, "postgres", ["latest"]).write(tmp_path / "a.image.json")
     for command in (["load"], ["push", "--registry", "registry.invalid"]):

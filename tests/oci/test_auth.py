@@ -1,4 +1,4 @@
-"""hatch_docker.oci.auth: the credentials that Docker and Podman know are found, and broken ones are named."""
+"""Authentication at registries: the credentials of Docker and Podman, credential helpers, challenges and tokens."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ def entry(username: str, password: str) -> dict[str, str]:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """A home of its own, and a directory for helpers in PATH."""
+    """Variables with a new home directory, and a directory for credential helpers in PATH."""
     (tmp_path / "bin").mkdir()
     (tmp_path / ".docker").mkdir()
     return {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
@@ -47,28 +47,26 @@ def helper(tmp_path: Path, name: str, body: str) -> None:
 ANSWER = """echo '{"ServerURL": "x", "Username": "USER", "Secret": "s3cret-from-NAME"}'"""
 
 
-def test_nothing_known(environ: dict[str, str]) -> None:
-    """Without any file there is no credential, and no complaint."""
+def test_no_credential_file_is_no_error(environ: dict[str, str]) -> None:
     assert credential_for(REGISTRY, environ) is None
     assert credential_for(REGISTRY, {}) is None
 
 
 @pytest.mark.parametrize("key", [REGISTRY, f"https://{REGISTRY}", f"https://{REGISTRY}/v1/", f"{REGISTRY}/v2/"])
-def test_auths(key: str, environ: dict[str, str], tmp_path: Path) -> None:
-    """Docker's file, with all the keys that logins have left over the years."""
+def test_keys_of_auths(key: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """Docker's file, with the forms of keys that old and new versions of Docker write."""
     write(tmp_path / ".docker/config.json", {"auths": {key: entry("user", "s3cret:word")}})
     assert credential_for(REGISTRY, environ) == Credential("user", "s3cret:word")
     assert credential_for("other.example", environ) is None
 
 
-def test_docker_hub(environ: dict[str, str], tmp_path: Path) -> None:
-    """The Hub's old key is found under its name of today."""
+def test_key_of_docker_hub(environ: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path / ".docker/config.json", {"auths": {"https://index.docker.io/v1/": entry("user", "x")}})
     assert credential_for("docker.io", environ) == Credential("user", "x")
 
 
-def test_precedence(environ: dict[str, str], tmp_path: Path) -> None:
-    """CredHelpers before credsStore before auths; REGISTRY_AUTH_FILE, Docker's file, Podman's files."""
+def test_precedence_of_credentials(environ: dict[str, str], tmp_path: Path) -> None:
+    """The order is credHelpers, credsStore, auths; REGISTRY_AUTH_FILE, Docker's file, Podman's files."""
     config = {"credHelpers": {REGISTRY: "one"}, "credsStore": "two", "auths": {REGISTRY: entry("u", "three")}}
     for name in ("one", "two"):
         helper(tmp_path, name, ANSWER.replace("NAME", name))
@@ -95,8 +93,7 @@ def test_precedence(environ: dict[str, str], tmp_path: Path) -> None:
     assert found == ["explicit", "three", "run", "home"]
 
 
-def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
-    """Podman's keys may name a namespace; the longest that fits counts."""
+def test_longest_key_of_a_podman_namespace_is_used(environ: dict[str, str], tmp_path: Path) -> None:
     auths = {REGISTRY: entry("u", "all"), f"{REGISTRY}/team": entry("u", "team"), f"{REGISTRY}/te": entry("u", "te")}
     write(tmp_path / ".config/containers/auth.json", {"auths": auths})
     for repository, password in {"team/app": "team", "teams/app": "all", "": "all"}.items():
@@ -114,8 +111,8 @@ def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
     ({"credHelpers": {REGISTRY: "garbage"}}, "docker-credential-garbage did not answer with credentials"),
     ({"credHelpers": {REGISTRY: "broken"}}, "gives no credentials for registry.example: the keyring is locked"),
 ])  # fmt: skip
-def test_broken_configuration(config: object, reason: str, environ: dict[str, str], tmp_path: Path) -> None:
-    """A broken file is named in one line, without its contents."""
+def test_invalid_credentials_file(config: object, reason: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """The error is one line that names the file, and contains nothing of it."""
     write(tmp_path / ".docker/config.json", config)
     helper(tmp_path, "garbage", "echo s3cret")
     helper(tmp_path, "broken", "echo the keyring is locked >&2; exit 1")
@@ -125,15 +122,13 @@ def test_broken_configuration(config: object, reason: str, environ: dict[str, st
     assert "s3cret" not in str(caught.value)
 
 
-def test_directory_in_the_way(environ: dict[str, str], tmp_path: Path) -> None:
-    """A configuration that is a directory is an error that names it."""
+def test_credentials_file_that_is_a_directory_is_an_error(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".docker/config.json").mkdir()
     with pytest.raises(RegistryError, match=r"cannot read the credentials in .*config.json: Is a directory"):
         credential_for(REGISTRY, environ)
 
 
-def test_hanging_helper(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A helper that hangs is killed with its children."""
+def test_hanging_helper_is_killed(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert auth.HELPER_TIMEOUT == 30
     monkeypatch.setattr(auth, "HELPER_TIMEOUT", 0.3)
     write(tmp_path / ".docker/config.json", {"credHelpers": {REGISTRY: "slow"}})
@@ -144,16 +139,15 @@ def test_hanging_helper(environ: dict[str, str], tmp_path: Path, monkeypatch: py
     assert time.monotonic() - start < 60
 
 
-def test_helper_without_an_entry(environ: dict[str, str], tmp_path: Path) -> None:
-    """A helper that knows nothing, or a credsStore that is not installed here, is no error."""
+def test_credential_helper_without_an_entry_is_no_error(environ: dict[str, str], tmp_path: Path) -> None:
+    """A credsStore that is not installed is no error, either."""
     helper(tmp_path, "empty", "echo credentials not found in native keychain; exit 1")
     for store in ("empty", "elsewhere"):
         write(tmp_path / ".docker/config.json", {"credsStore": store, "auths": {REGISTRY: entry("u", "file")}})
         assert credential_for(REGISTRY, environ) == Credential("u", "file")
 
 
-def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
-    """An identity token is exchanged by the OAuth2 flow, and the image arrives."""
+def test_identity_token_is_exchanged_by_oauth2(environ: dict[str, str], tmp_path: Path) -> None:
     with FakeRegistry(password="s3cret-identity") as registry:
         helper(tmp_path, "token", """echo '{"Username": "<token>", "Secret": "s3cret-identity"}'""")
         write(tmp_path / ".docker/config.json", {"credHelpers": {registry.host: "token"}})
@@ -177,8 +171,8 @@ def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
     ('Bearer realm="unfinished', [("bearer", {}), ("realm", {})]),
     ("Bearer " + 'a="' * 20_000, None),
 ])  # fmt: skip
-def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]] | None) -> None:
-    """WWW-Authenticate is read as RFC 9110 has it, whatever comes, in no time."""
+def test_parse_challenges(header: str, expected: list[tuple[str, dict[str, str]]] | None) -> None:
+    """Any `WWW-Authenticate` is parsed by RFC 9110 in less than a second."""
     start = time.process_time()
     found = parse_challenges(header)
     assert time.process_time() - start < 1
@@ -187,11 +181,11 @@ def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]] | No
 
 
 def test_scopes_are_joined() -> None:
-    """Our scopes and those that the registry asks for become one scope for each resource."""
+    """One scope for each resource."""
     wanted = ["repository:a:pull,push", "repository:b:pull", "repository:a:pull", "repository:b:delete"]
     assert merge_scopes(wanted) == ["repository:a:pull,push", "repository:b:pull,delete"]
 
 
-def test_secrets_are_not_shown() -> None:
-    """A credential that ends up in a traceback keeps its secret."""
+def test_repr_of_a_credential_contains_no_secret() -> None:
+    """Tracebacks may contain it."""
     assert "s3cret" not in repr(Credential("user", "s3cret", "s3cret"))

@@ -1,4 +1,4 @@
-"""Daemons: found in a moment, sent as little as it takes, refused in one line."""
+"""Daemons of Docker and Podman: finding them, loading only missing layers, and errors."""
 
 import hashlib
 import json
@@ -51,17 +51,17 @@ def saved(item: Any, path: Path) -> Path:
 
 @pytest.fixture
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A short path: a Unix socket's has at most 107 bytes."""
+    """A short path: the path of a Unix socket has at most 107 bytes."""
     path = Path("/tmp") / f"hd-{os.getpid()}-{time.monotonic_ns()}"
     path.mkdir()
     yield path
     shutil.rmtree(path, ignore_errors=True)
-    if path.exists():  # what a plain user's podman wrote belongs to users that only it can be
+    if path.exists():  # rootless podman has written files of other user IDs, which only it can remove
         subprocess.run(["podman", "unshare", "rm", "-rf", path], capture_output=True, check=True)
 
 
 class Fake(BaseHTTPRequestHandler):
-    """A daemon as its API looks: images by name, loads that can be refused."""
+    """A daemon's API, with images by name. `refuse`: errors of the next loads. `grant`: images after a load."""
 
     images: dict[str, dict[str, Any]]
     loads: list[int]
@@ -128,8 +128,8 @@ def known(item: Image) -> dict[str, Any]:
     return {"Id": config, "RootFS": {"Layers": [layer.diff_id for layer in item.layers]}}
 
 
-def test_no_daemon_is_found(home: Path) -> None:
-    """Docker's library is not imported for it."""
+def test_no_daemon_accepts_a_connection(home: Path) -> None:
+    """The `docker` library is not imported."""
     (home / "dead").touch()
     environ = {"DOCKER_HOST": f"unix://{home}/dead", "XDG_RUNTIME_DIR": str(home), "PATH": str(home)}
     environ["CONTAINER_HOST"] = f"unix://{home}/missing"
@@ -138,8 +138,8 @@ def test_no_daemon_is_found(home: Path) -> None:
     assert run(sys.executable, "-c", code).strip() == "False"
 
 
-def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
-    """DOCKER_HOST, the current context, Podman's socket; its program where nothing answers."""
+def test_find_daemons_by_variables_contexts_and_sockets(home: Path) -> None:
+    """DOCKER_HOST, the current context, Podman's socket; the `podman` program if no socket accepts a connection."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(home / "sock"))
         server.listen()
@@ -165,8 +165,8 @@ def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
     ("docker", "ssh://me@[::1]:22/run/a b.sock", "-l me -p 22 -- ::1 docker --host 'unix:///run/a b.sock'"),
     ("podman", "ssh://core@host/run/podman.sock", "-l core -- host podman --url unix:///run/podman.sock"),
 ])  # fmt: skip
-def test_ssh_is_told_what_docker_s_program_tells_it(kind: str, url: str, command: str) -> None:
-    """User, port and name of the machine as they are written: its name may be one of ~/.ssh/config's."""
+def test_ssh_command_is_that_of_dockers_cli(kind: str, url: str, command: str) -> None:
+    """User, port and host name are passed unchanged: the name may be an alias in ~/.ssh/config."""
     *lines, system, dial = ssh_command(Daemon(kind, url))
     at = lines.index("-o")
     assert lines[at:at + 3] == ["-o", "ConnectTimeout=30", "-T"]
@@ -177,15 +177,14 @@ def test_ssh_is_told_what_docker_s_program_tells_it(kind: str, url: str, command
     "ssh://", "ssh://-oProxyCommand=x", "ssh://me@-oProxyCommand=x", "ssh://-x@host", "ssh://me:secret@host",
     "ssh://host:port", "ssh://host?a=b", "ssh://[host", "ssh://host#secret",
 ])  # fmt: skip
-def test_what_is_no_machine_is_not_handed_to_ssh(url: str) -> None:
-    """Nor a password, which every user of this machine could read; it is not shown, either."""
+def test_invalid_ssh_address_is_rejected(url: str) -> None:
+    """A password, too: every user could read it in the command line. The error does not show it."""
     with pytest.raises(DaemonError, match="is not the address of a daemon; write ssh://user@host") as error:
         ssh_command(Daemon("docker", url))
     assert "secret" not in str(error.value)
 
 
-def test_ssh_that_is_not_there_or_gets_nowhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line of what to do."""
+def test_error_for_failed_or_missing_ssh_says_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("ssh")
     with pytest.raises(DaemonError, match=r"^cannot talk to Docker at ssh://127.0.0.1:1: .*Connection refused; chec"), \
             open_client(Daemon("docker", "ssh://user@127.0.0.1:1")) as client:
@@ -196,10 +195,10 @@ def test_ssh_that_is_not_there_or_gets_nowhere(home: Path, monkeypatch: pytest.M
         client.info()
 
 
-def test_an_exchange_over_ssh_is_one_over_a_socket(
+def test_load_over_ssh(
     fake: type[Fake], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program of ssh's name that connects to a socket of this machine: of other images only few are looked at."""
+    """A fake `ssh` connects to a local socket. Only few other images are compared, because requests are slow."""
     code = (
         "import os, socket, threading\n"
         f"s = socket.socket(socket.AF_UNIX); s.connect({str(home / 'sock')!r})\n"
@@ -221,8 +220,7 @@ def test_an_exchange_over_ssh_is_one_over_a_socket(
     assert fake.loads == [done.sent] == [path.stat().st_size]
 
 
-def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> None:
-    """Under all its names: nothing sent, Docker's library not asked."""
+def test_existing_image_is_not_sent(fake: type[Fake], home: Path) -> None:
     item = image(b"one")
     fake.images = dict.fromkeys(NAMES, known(item))
     daemon = Daemon("docker", f"unix://{home}/sock")
@@ -231,8 +229,7 @@ def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> N
     assert fake.loads == []
 
 
-def test_only_missing_names_are_given(fake: type[Fake], home: Path) -> None:
-    """The image is there under one of two names: a tag is enough."""
+def test_existing_image_gets_missing_tags(fake: type[Fake], home: Path) -> None:
     fake.images = {NAMES[0]: known(image(b"one"))}
     done = load(Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, log=print)
     assert (done.sent, fake.loads) == (0, [])
@@ -240,7 +237,7 @@ def test_only_missing_names_are_given(fake: type[Fake], home: Path) -> None:
 
 @pytest.mark.parametrize("name", [NAMES[0], "other.example/image:1"])
 def test_only_new_layers_are_sent(name: str, fake: type[Fake], home: Path) -> None:
-    """Where the last build, or another image, brought the base."""
+    """The daemon has the base from the last build, or from another image."""
     new = image(b"two")
     fake.images = {name: known(image(b"one"))}
     fake.grant = dict.fromkeys(NAMES, known(new))
@@ -250,8 +247,8 @@ def test_only_new_layers_are_sent(name: str, fake: type[Fake], home: Path) -> No
     assert done.sent < 20_000 < archive.stat().st_size
 
 
-def test_everything_is_sent_when_less_is_refused(fake: type[Fake], home: Path) -> None:
-    """Partial loads are undocumented: the fall-back says why it is taken."""
+def test_whole_image_is_sent_if_a_partial_load_fails(fake: type[Fake], home: Path) -> None:
+    """Docker does not document partial loads. The log has the reason for the second load."""
     new = image(b"two")
     fake.images = {NAMES[0]: known(image(b"one"))}
     fake.grant = dict.fromkeys(NAMES, known(new))
@@ -267,10 +264,10 @@ def test_everything_is_sent_when_less_is_refused(fake: type[Fake], home: Path) -
 
 @pytest.mark.parametrize(("kind", "driver"), [("podman", "overlay2"), ("docker", "io.containerd.snapshotter.v1")])
 @pytest.mark.parametrize("refused", [None, "connection refused"])
-def test_containerd_and_podman_get_everything(
+def test_containerd_and_podman_load_all_if_a_pull_fails(
     refused: str | None, kind: str, driver: str, fake: type[Fake], home: Path
 ) -> None:
-    """They want every blob, whatever layers they have: when a pull failed, and when it did not bring the image."""
+    """They need every blob. The pull fails, or does not load the image."""
     new, lines = image(b"two"), list[str]()
     archive = saved(new, home / "a.tar")
     fake.images, fake.driver, fake.no_pull = {NAMES[0]: known(image(b"one"))}, driver, refused
@@ -281,8 +278,8 @@ def test_containerd_and_podman_get_everything(
     assert lines == ([said] if refused else [])
 
 
-def test_an_image_is_served_to_those_who_have_its_password() -> None:
-    """By plain HTTP, after an answer to a handshake of TLS that is none; only what belongs to the image."""
+def test_served_image_needs_its_password() -> None:
+    """By plain HTTP; a TLS handshake fails. Only blobs and manifest of the image are served."""
     item = image(b"one")
     with serve_image(item) as served:
         host, _, tag = served.reference.partition("/")[0], *served.reference.rpartition(":")[1:]
@@ -310,8 +307,7 @@ def test_an_image_is_served_to_those_who_have_its_password() -> None:
         get(f"/manifests/{tag}")
 
 
-def test_failures_are_one_line(fake: type[Fake], home: Path) -> None:
-    """Refused, gone, silent: a DaemonError that names the daemon."""
+def test_error_of_a_daemon_is_one_line(fake: type[Fake], home: Path) -> None:
     new = image(b"two")
     archive = saved(new, home / "a.tar")
     fake.refuse = ["no space left on device"]
@@ -336,8 +332,8 @@ def docker() -> Iterator[Daemon]:
 
 
 @pytest.mark.engine
-def test_docker_takes_new_layers_only(docker: Daemon, tmp_path: Path) -> None:
-    """The real one: all of the first image, the new layer of the second, nothing of the same again."""
+def test_docker_loads_only_new_layers(docker: Daemon, tmp_path: Path) -> None:
+    """With a real daemon: the whole first image, the new layer of the second, and nothing for the same image."""
     one, two = image(b"one"), image(b"two")
     first = load(docker, one, NAMES, saved(one, tmp_path / "1"), host=AMD64, log=print)
     second = load(docker, two, NAMES, saved(two, tmp_path / "2"), host=AMD64, log=print)
@@ -356,8 +352,8 @@ def test_docker_takes_new_layers_only(docker: Daemon, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("way", ["socket", "program"])
-def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real one, through its socket and through its program."""
+def test_podman_loads_the_image(way: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a real Podman, through its socket and through its program."""
     program = need("podman")
     storage = home / "storage.conf"
     places = f'graphroot = "{home}/graph"\nrootless_storage_path = "{home}/graph"\nrunroot = "{home}/run"\n'
@@ -370,7 +366,7 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
         daemon = Daemon("podman", "")
         assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 0
         assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
-        takes_new_layers(daemon, home)
+        check_partial_load(daemon, home)
         return
     with subprocess.Popen([program, "system", "service", "--time=60", f"unix://{home}/podman.sock"],
                           stderr=subprocess.DEVNULL) as service:  # fmt: skip
@@ -382,13 +378,13 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
                 time.sleep(0.05)
             assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 1_000_000
             assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
-            takes_new_layers(daemon, home)
+            check_partial_load(daemon, home)
         finally:
             service.terminate()
 
 
-def takes_new_layers(daemon: Daemon, home: Path) -> None:
-    """Load an image without an archive where its base is; then its layers can be read, and it has its names alone."""
+def check_partial_load(daemon: Daemon, home: Path) -> None:
+    """Load an image into a daemon that has its base. Check the bytes sent, the image's names, and a saved archive."""
     two = image(b"two")
     done = load(daemon, two, NAMES, home / "missing.tar", host=AMD64, log=print)
     assert 0 < done.sent < 20_000
@@ -396,36 +392,36 @@ def takes_new_layers(daemon: Daemon, home: Path) -> None:
     program = ["docker", f"--host={daemon.url}"] if daemon.kind == "docker" else ["podman"]
     assert sorted(json.loads(run(*program, "image", "inspect", "--format", "{{json .RepoTags}}", NAMES[0]))) == [*NAMES]
     run(*program, "save", "--output", home / "saved.tar", NAMES[0])
-    assert (home / "saved.tar").stat().st_size > 1_000_000  # Podman's has no compression, Docker's BASE has none
+    assert (home / "saved.tar").stat().st_size > 1_000_000  # the base is not compressed
 
 
 @pytest.mark.engine
-def test_docker_with_containerd_takes_new_layers_only(home: Path) -> None:
-    """The real one, another than this machine's, as its image store is."""
+def test_docker_with_containerd_loads_only_new_layers(home: Path) -> None:
+    """With a real daemon that is started with containerd's image store."""
     need("dockerd")
     with bridge() as network, buildkitd(home, [], network) as (_, address):
         daemon, one = Daemon("docker", address), image(b"one")
         assert load(daemon, one, NAMES, home / "missing.tar", host=AMD64, log=print).sent > 1_000_000
-        takes_new_layers(daemon, home)
+        check_partial_load(daemon, home)
         index = make_index([image(b"three"), image(b"arm", Platform("linux", "arm64"))], {})
         archive = saved(index, home / "3")
         assert load(daemon, index, NAMES, archive, host=AMD64, log=print).sent == archive.stat().st_size
 
 
-def test_a_connection_that_says_nothing_is_not_waited_for() -> None:
-    """Any user of the machine can make one while an image is served, and keep it."""
+def test_idle_connection_does_not_block_the_end_of_serving() -> None:
+    """Any user of the machine can open a connection while an image is served."""
     with serve_image(image(b"one")) as served:
         port = int(served.reference.partition("/")[0].rpartition(":")[2])
-        stranger = socket.create_connection(("127.0.0.1", port), timeout=30)
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:  # accepted after the stranger's
-            asking.sendall(b"GET /v2/ HTTP/1.1\r\n\r\n")
-            assert asking.recv(12) == b"HTTP/1.1 401"
-    with stranger:
-        assert stranger.recv(1) == b""
+        idle = socket.create_connection(("127.0.0.1", port), timeout=30)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as active:  # accepted after the idle one
+            active.sendall(b"GET /v2/ HTTP/1.1\r\n\r\n")
+            assert active.recv(12) == b"HTTP/1.1 401"
+    with idle:
+        assert idle.recv(1) == b""
 
 
-def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes connections and never answers."""
+def test_load_into_a_hanging_daemon_times_out(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts connections and never responds."""
     monkeypatch.setattr("hatch_docker.oci.engine_api.ANSWER_TIMEOUT", 0.1)
     path = home / "d.sock"
     with socket.socket(socket.AF_UNIX) as silent:
@@ -436,8 +432,8 @@ def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("before", "most"), [(b"one", 0), (b"two", 20_000)])
-def test_an_image_is_loaded_without_the_library(before: bytes, most: int, fake: type[Fake], home: Path) -> None:
-    """Its import would take longer than all else that a build without changes does, or one of a changed line."""
+def test_load_does_not_import_the_docker_library(before: bytes, most: int, fake: type[Fake], home: Path) -> None:
+    """Importing it would take longer than an unchanged build."""
     item = image(b"one")
     fake.images = dict.fromkeys(NAMES, known(image(before)))
     fake.grant = dict.fromkeys(NAMES, known(item))
@@ -459,8 +455,8 @@ def test_an_image_is_loaded_without_the_library(before: bytes, most: int, fake: 
     assert sum(fake.loads) == int(sent)
 
 
-def test_a_port_with_tls_wants_certificates_of_both_sides(fake: type[Fake], home: Path) -> None:
-    """Those of the directory that DOCKER_CERT_PATH or a context names; a wrong one ends in one line."""
+def test_daemon_with_tls_needs_a_client_certificate(fake: type[Fake], home: Path) -> None:
+    """From the directory in DOCKER_CERT_PATH or a context. The error for a wrong certificate is one line."""
     authority, item, archive = trustme.CA(), image(b"one"), home / "a.tar"
     fake.images = dict.fromkeys(NAMES, known(item))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

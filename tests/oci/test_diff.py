@@ -1,4 +1,4 @@
-"""Two images that are not the same: the first layer, file, bytes, header fields and settings that differ are named."""
+"""Differences of two images: layers, files, bytes, header fields and settings."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ from hatch_docker.oci.media_types import OCI
 from hatch_docker.oci.model import Descriptor, History, Image, Layer, Platform, digest_of
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
-TEXT = bytes(range(256)) * 300  # more than one piece of what is compared at a time
+TEXT = bytes(range(256)) * 300  # more than one CHUNK
 
 
 def file(path: str, content: bytes = TEXT, mode: int = 0o644, **fields: int) -> Entry:
@@ -40,14 +40,14 @@ def image(*layers: Layer, platform: Platform = AMD64, created: int = 7, **option
 BASE = layer(file("base"))
 
 
-def test_the_same_image_differs_in_nothing() -> None:
+def test_equal_images_have_no_differences() -> None:
     assert differences(image(BASE), image(BASE)) == []
 
 
 @given(st.integers(0, len(TEXT) - 1), st.integers(1, 255))
 @settings(max_examples=40)
-def test_any_changed_byte_is_named(at: int, change: int) -> None:
-    """The layer, the file, and which byte, counted from 0."""
+def test_changed_byte_is_reported(at: int, change: int) -> None:
+    """With the layer, the file, and the number of the byte, from 0."""
     data = bytearray(TEXT)
     data[at] ^= change
     one, other = (image(BASE, layer(file("a/x"), file("a/y", content))) for content in (TEXT, bytes(data)))
@@ -68,13 +68,13 @@ def test_any_changed_byte_is_named(at: int, change: int) -> None:
      f"x: kind file -> symlink, mode 0644 -> 0777, target  -> y, size {len(TEXT)} -> 0"),
     (file("y"), "x is missing"),
 ])  # fmt: skip
-def test_what_differs_of_a_file_is_named(changed: Entry, says: str) -> None:
-    """Its bytes, and every field of its header."""
+def test_changed_file_is_reported(changed: Entry, says: str) -> None:
+    """With its bytes and every field of its header."""
     assert f"linux/amd64:   {says}" in differences(image(BASE, layer(file("x"))), image(BASE, layer(changed)))
 
 
-def test_the_first_layer_counts_and_causes_come_first() -> None:
-    """A later layer may differ for the first one's sake; RECORD and .pyc for the module's; a long list is cut."""
+def test_first_layer_is_reported_with_causes_first() -> None:
+    """Later layers, RECORD and .pyc may differ only as a consequence. A long list is cut."""
     def wheel(content: bytes) -> Layer:
         names = ["a-1.dist-info/RECORD", "a/__pycache__/m.cpython-313.pyc", "a/m.py", *(f"z{n}" for n in range(20))]
         return layer(*(file(name, content) for name in names))
@@ -87,8 +87,8 @@ def test_the_first_layer_counts_and_causes_come_first() -> None:
     assert not [line for line in lines if "layer 2" in line]
 
 
-def test_the_same_files_in_another_tar() -> None:
-    """The order of members, and what a header says that nobody reads."""
+def test_difference_of_two_tars_with_equal_files() -> None:
+    """The order of members, or a header field that is not compared."""
     def tar(*names: str, owner: str = "") -> Layer:
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as archive:
@@ -106,12 +106,12 @@ def test_the_same_files_in_another_tar() -> None:
     assert "in the header of a" in line
 
 
-def test_another_compression_of_the_same_files() -> None:
+def test_different_compression_is_reported() -> None:
     (line, *_) = differences(image(BASE), image(layer(file("base"), compression="none")))
     assert "layer 1 of 1 (hatch-docker layer-0) has the same files, compressed differently" in line
 
 
-def test_settings_and_annotations_are_named() -> None:
+def test_changed_settings_and_annotations_are_reported() -> None:
     one = image(BASE, env={"A": "1"}, labels={"x.y": "1"}, annotations={"k": "1"})
     other = image(BASE, env={"A": "2"}, labels={"x.y": "1", "z": "2"}, annotations={"k": "2"}, created=8)
     lines = differences(one, other)
@@ -122,12 +122,12 @@ def test_settings_and_annotations_are_named() -> None:
     assert not [line for line in lines if "layer" in line]
 
 
-def test_layers_more_or_less() -> None:
+def test_changed_number_of_layers_is_reported() -> None:
     assert "linux/amd64: 1 layers became 2" in differences(image(BASE), image(BASE, layer(file("x"))))
 
 
-def test_platforms_of_an_index() -> None:
-    """Each platform for itself; one that only one side has; an index beside an image; the index's own words."""
+def test_differences_of_an_index() -> None:
+    """Each platform, a missing platform, an index and an image, and the annotations of the index."""
     amd, arm = image(BASE), image(BASE, platform=ARM64)
     both = make_index([amd, arm], {})
     lines = differences(both, make_index([amd, image(layer(file("base", b"?")), platform=ARM64)], {}))
@@ -138,7 +138,7 @@ def test_platforms_of_an_index() -> None:
     assert differences(both, make_index([amd, arm], {"k": "v"})) == ['index.annotations: nothing -> {"k": "v"}']
 
 
-def test_a_damaged_layer_is_an_error() -> None:
+def test_damaged_layer_is_an_error() -> None:
     broken = replace(layer(file("x")), open=partial(io.BytesIO, b"\x1f\x8b not"))
     with pytest.raises(ImageError):
         differences(image(BASE), image(broken))

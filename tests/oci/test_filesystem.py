@@ -1,4 +1,4 @@
-"""Layers laid on each other: whiteouts, links and escapes, as layer.md says and as runtimes do."""
+"""Merging layers: whiteouts, links and limits (layer.md)."""
 
 import io
 import os
@@ -41,8 +41,8 @@ def disk(root: Path) -> dict[str, str]:
     return tree
 
 
-def test_whiteouts_remove_what_lower_layers_brought(tmp_path: Path) -> None:
-    """A whiteout and an opaque marker spare what their own layer adds, in whatever order it comes."""
+def test_whiteouts_remove_entries_of_lower_layers_only(tmp_path: Path) -> None:
+    """Entries of the same layer stay, before and after the whiteout."""
     upper = layer(
         file("etc/.wh.passwd"), file("var/cache/.wh..wh..opq"), file("var/cache/0", b"new"),
         file("var/cache/z", b"new"), file(".wh.sbin"), file("usr/.wh.nothing"),
@@ -55,8 +55,8 @@ def test_whiteouts_remove_what_lower_layers_brought(tmp_path: Path) -> None:
     assert list(merge_layers([BASE, upper])) == sorted(disk(tmp_path), key=lambda path: path.split("/"))
 
 
-def test_entries_below_a_linked_directory_land_in_it(tmp_path: Path) -> None:
-    """`bin/ls` in an upper layer is usr/bin/ls where the base linked bin; the link stays."""
+def test_entries_below_a_symlink_are_written_to_its_target(tmp_path: Path) -> None:
+    """`bin/ls` in an upper layer is usr/bin/ls if `bin` is a symlink of the base. The symlink stays."""
     hard = Entry("x", "hardlink", 0, 0, target="bin/sh")
     upper = layer(file("bin/ls", b"list"), directory("opt/venv"), hard)
     extract([BASE, upper], tmp_path)
@@ -71,8 +71,8 @@ def test_entries_below_a_linked_directory_land_in_it(tmp_path: Path) -> None:
     assert merged["x"].size == 5
 
 
-def test_replacing_one_kind_with_another(tmp_path: Path) -> None:
-    """A file over a directory removes the tree, a directory over a link removes the link."""
+def test_entry_replaces_entry_of_another_kind(tmp_path: Path) -> None:
+    """A file replaces a whole directory, a directory replaces a symlink."""
     upper = layer(file("var", b"file now"), directory("bin"), symlink("usr/bin/sh", "/etc/passwd"))
     extract([BASE, upper], tmp_path)
     assert (tmp_path / "var").read_text() == "file now"
@@ -80,8 +80,8 @@ def test_replacing_one_kind_with_another(tmp_path: Path) -> None:
     assert (tmp_path / "usr/bin/sh").readlink() == Path("/etc/passwd")
 
 
-def test_any_user_can_extract_and_remove(tmp_path: Path) -> None:
-    """Directories stay writable for their owner; set-user-ID bits do not reach the disk; times do."""
+def test_extract_needs_no_privileges(tmp_path: Path) -> None:
+    """Directories are writable for their owner, setuid bits are omitted, mtimes are set."""
     mask = os.umask(0o077)
     try:
         extract([BASE], tmp_path)
@@ -94,16 +94,16 @@ def test_any_user_can_extract_and_remove(tmp_path: Path) -> None:
     assert merge_layers([BASE])["sbin/su"].mode == 0o4755
 
 
-def test_devices_are_listed_and_not_made(tmp_path: Path) -> None:
-    """As any user: no mknod."""
+def test_devices_are_not_extracted(tmp_path: Path) -> None:
+    """mknod would need root."""
     upper = raw_layer(("dev/null", tarfile.CHRTYPE, ""), ("run/pipe", tarfile.FIFOTYPE, ""))
     assert merge_layers([upper])["dev/null"].kind == "character"
     extract([upper], tmp_path)
     assert disk(tmp_path) == {"dev": "/", "run": "/"}
 
 
-def test_deep_and_long_paths_are_refused() -> None:
-    """A path of thousands of directories would cost time and stack."""
+def test_deep_and_long_paths_are_rejected() -> None:
+    """A path of thousands of directories would need much time and stack."""
     with pytest.raises(ImageError, match="deep"):
         merge_layers([raw_layer(("a/" * 300 + "f", tarfile.REGTYPE, ""))])
     with pytest.raises(ImageError, match="too long"):

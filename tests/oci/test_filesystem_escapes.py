@@ -1,8 +1,8 @@
-"""Layers that try to get out of their root, and what whiteouts remove.
+"""Hostile layers that try to write outside of the root, and whiteouts.
 
-The sixty-odd escapes are those that containerd, go-containerregistry and apko test their own unpacking with, each said
-in a line, and more. A case is the members of a lower layer and of one above it: name, type, link. TOP is a directory
-that is none of ours, with a file `canary` in it; the root lies in it as `root`.
+The more than sixty escapes are the test cases of containerd, go-containerregistry and apko, and others. A case is the
+members of a lower and an upper layer: name, type, link. TOP is the directory that contains the root (as `root`) and a
+file `canary`, which must not change.
 """
 
 import tarfile
@@ -24,7 +24,7 @@ Member = tuple[str, bytes, str]
 ETC = (("etc", DIR, ""), ("etc/passwd", REG, ""))
 LINKED: tuple[Member, ...] = (*ETC, ("localetc", SYM, "/etc"))
 
-# Through symlinks and hard links, as containerd's own tests have them: lower layer, upper layer.
+# Through symlinks and hard links, from containerd's tests: lower layer, upper layer.
 LINKS: dict[str, tuple[tuple[Member, ...], tuple[Member, ...]]] = {
     "an absolute symlink": ((), (("etc", DIR, ""), ("localetc", SYM, "/etc"), ("localetc/x", REG, ""))),
     "a symlink up and out": ((), (("etc", DIR, ""), ("localetc", SYM, "/dummy/../etc"), ("localetc/x", REG, ""))),
@@ -73,7 +73,7 @@ LINKS: dict[str, tuple[tuple[Member, ...], tuple[Member, ...]]] = {
     "a hard link to what is outside": ((), (("TOP/l", SYM, "TOP/canary"), ("mine", LNK, "TOP/l"))),
 }  # fmt: skip
 
-# Names that are no place below the root, as go-containerregistry's tests have them.
+# Names outside of the root, from go-containerregistry's tests.
 NAMES: dict[str, tuple[tuple[Member, ...], tuple[Member, ...]]] = {
     name: ((), ((path, REG, ""),)) for name, path in {
         "climbs": "../canary", "climbs later": "a/../../canary", "climbs from the root": "/../canary",
@@ -82,7 +82,7 @@ NAMES: dict[str, tuple[tuple[Member, ...], tuple[Member, ...]]] = {
     }.items()
 }  # fmt: skip
 
-# Symlinks that are written through, as apko's tests have them, and others.
+# Writes through symlinks, from apko's tests, and others.
 THROUGH: dict[str, tuple[tuple[Member, ...], tuple[Member, ...]]] = {
     name: ((), members) for name, members in {
         "an absolute symlink out": (("link", SYM, "TOP"), ("link/canary", REG, "")),
@@ -121,8 +121,8 @@ ESCAPES = {**LINKS, **{f"a name that {name}": case for name, case in NAMES.items
 
 @pytest.mark.parametrize("split", ["together", "apart"])
 @pytest.mark.parametrize("name", ESCAPES)
-def test_nothing_outside_of_the_root_is_touched(name: str, split: str, tmp_path: Path) -> None:
-    """Names and links that climb out stay inside or are refused; in two layers, or each member in its own."""
+def test_extract_changes_nothing_outside_of_the_root(name: str, split: str, tmp_path: Path) -> None:
+    """Members are written inside the root or rejected; in two layers, or each member in its own layer."""
     outside = tmp_path / "outside"
     root = outside / "root"
     root.mkdir(parents=True)
@@ -138,7 +138,7 @@ def test_nothing_outside_of_the_root_is_touched(name: str, split: str, tmp_path:
     try:
         extract(layers, root)
     except ImageError as error:
-        assert not list(root.iterdir()), "refused, and nothing is left"
+        assert not list(root.iterdir()), "rejected, and no file is left"
         assert "\n" not in str(error)
     assert canary.read_text() == "alive"
     assert canary.stat().st_mode & 0o777 == 0o400
@@ -149,11 +149,11 @@ def test_nothing_outside_of_the_root_is_touched(name: str, split: str, tmp_path:
     assert all(path.read_bytes() == b"evil" for path in found if path.is_file()), "nothing from outside was read"
 
 
-def test_there_are_enough_of_them() -> None:
+def test_number_of_escapes() -> None:
     assert len(ESCAPES) == len(LINKS) + len(NAMES) + len(THROUGH) > 58
 
 
-# Whiteouts, and who else reads them so.
+# Whiteouts, compared with umoci.
 
 LOWER = raw_layer(
     ("a", DIR, ""), ("a/x", REG, ""), ("a/y", REG, ""), ("a/b", DIR, ""), ("a/b/z", REG, ""), ("link", SYM, "a"),
@@ -178,7 +178,7 @@ WHITEOUTS: dict[str, tuple[Member, ...]] = {
 
 @pytest.mark.engine
 @pytest.mark.parametrize("name", WHITEOUTS)
-def test_umoci_agrees_what_a_whiteout_removes(name: str, tmp_path: Path) -> None:
+def test_whiteouts_like_umoci(name: str, tmp_path: Path) -> None:
     image = image_of(LOWER, raw_layer(*WHITEOUTS[name]))
     write_layout(image, tmp_path / "layout", ["example.test/a:1"])
     reference = f"{tmp_path / 'layout'}:example.test/a:1"

@@ -1,4 +1,4 @@
-"""Layers: the same entries are the same bytes, and nothing that comes out of one can hurt."""
+"""Layers: deterministic writing, and reading of damaged and hostile layers."""
 
 import contextlib
 import gzip
@@ -33,7 +33,7 @@ def written(entries: list[Entry], compression: str = "none") -> bytes:
 
 
 def read_entries(raw: bytes, media_type: str = OCI.layer) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """The entries of a layer that is stored as these bytes; its diff-id is that of whatever they unpack to."""
+    """Return the entries of the layer with these (compressed) bytes. Its diff-id is computed from them."""
     try:
         diff_id = digest_of(read_fully(Decompressed(io.BytesIO(raw)), LAYER_LIMIT))
     except ImageError:
@@ -49,8 +49,8 @@ TREE = [
 ]  # fmt: skip
 
 
-def test_layer_is_the_same_for_any_order_of_entries() -> None:
-    """Order, time zone and umask leave no mark; parents come before children, hard links after their file."""
+def test_order_of_entries_does_not_change_the_layer() -> None:
+    """Parents come before children, hard links after their file."""
     assert written(TREE, "gzip") == written(TREE[::-1], "gzip")
     with tarfile.open(fileobj=io.BytesIO(written(TREE))) as tar:
         names = tar.getnames()
@@ -63,7 +63,7 @@ def test_layer_is_the_same_for_any_order_of_entries() -> None:
 
 
 def test_known_layer_has_the_known_diff_id() -> None:
-    """A diff-id is the stable identity: it may change with a recipe version only."""
+    """A diff-id may change only with the version of a recipe."""
     out = io.BytesIO()
     facts = write_layer(TREE, out, Compression("gzip"))
     assert facts.diff_id == "sha256:eb769449ca9d0ae998bacf89e47e9c02f91186c99fa5f2081a166ef4dbea7009"
@@ -73,14 +73,14 @@ def test_known_layer_has_the_known_diff_id() -> None:
     assert (facts.unpacked_size, facts.diff_id) == (len(plain), "sha256:" + hashlib.sha256(plain).hexdigest())
 
 
-def test_gzip_header_says_nothing_of_the_host() -> None:
+def test_gzip_header_is_constant() -> None:
     """No time, no file name, no operating system."""
     assert written(TREE, "gzip")[:10] == bytes.fromhex("1f8b08000000000000ff")
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "none"])
-def test_bytes_do_not_depend_on_how_content_arrives(name: str, tmp_path: Path) -> None:
-    """A file of 3 MB at hand, on disk and opened gives one digest, and comes back whole."""
+def test_layer_does_not_depend_on_the_kind_of_content(name: str, tmp_path: Path) -> None:
+    """A file of 3 MB in memory, on disk and from an opener."""
     data = b"".join(hashlib.sha256(bytes([n % 251, n // 251 % 251])).digest() * 2 for n in range(50_000))
     (tmp_path / "data").write_bytes(data)
     layers = {
@@ -106,8 +106,8 @@ WIDE = "/".join(["p" * 60] * 3) + "/name"
     [("short", False), (WIDE, False), (LONG, True), ("a/Főtanúsítvány.crt", True), ("x" * 100, False),
      ("/".join(["p" * 90] * 3), True), ("a\\x2db", False)],
 )  # fmt: skip
-def test_long_and_unicode_names_survive(path: str, pax: bool) -> None:
-    """USTAR where it can say the name, PAX where not; tarfile and our reader agree."""
+def test_long_and_unicode_names_round_trip(path: str, pax: bool) -> None:
+    """USTAR if the name fits, otherwise PAX. tarfile and our reader return the same names."""
     raw = written([file(path, b"1"), symlink("zz", path)])
     assert (b"PaxHeader" in raw) is (pax or len(path) > 100)
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
@@ -118,8 +118,8 @@ def test_long_and_unicode_names_survive(path: str, pax: bool) -> None:
     assert entries[1].target == path
 
 
-def test_numbers_that_ustar_cannot_hold() -> None:
-    """Sizes of 8 GiB, large ids and times before 1970 go into PAX records."""
+def test_large_numbers_are_pax_records() -> None:
+    """Sizes from 8 GiB, large user IDs and times before 1970."""
     big = Entry("big", "file", 0o644, -5, uid=1 << 22, gid=3)
     member = tarfile.TarInfo.frombuf(pack_header(big, 1 << 34)[-512:], "utf-8", "strict")
     assert member.name == "big"
@@ -129,8 +129,8 @@ def test_numbers_that_ustar_cannot_hold() -> None:
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
-def test_reads_what_others_write(form: int) -> None:
-    """GNU and PAX tars of tarfile: long names and links, big sizes, devices, the root left out."""
+def test_tars_of_tarfile_are_read(form: int) -> None:
+    """GNU, PAX and USTAR: long names and links, devices, pipes. The root directory is omitted."""
     out = io.BytesIO()
     name = "./" + "long/" * 25 + "file" if form != tarfile.USTAR_FORMAT else "./etc/file"
     with tarfile.open(fileobj=out, mode="w", format=form) as tar:
@@ -149,14 +149,14 @@ def test_reads_what_others_write(form: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "./", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", "a\0b", "x" * 256])
-def test_unsafe_names_are_refused(name: str) -> None:
-    """safe_path lets nothing out of the root, and nothing that no file system holds."""
+def test_unsafe_names_are_rejected(name: str) -> None:
+    """Names outside of the root, and names that no file system can store."""
     with pytest.raises(ImageError, match="unsafe path"):
         safe_path(name)
 
 
 def test_safe_names_are_normalised() -> None:
-    """One spelling for one path; a backslash only where it is a plain character."""
+    """With `backslash` False a backslash is rejected."""
     assert safe_path("./a//b/./c/") == "a/b/c"
     assert safe_path("a\\b") == "a\\b"
     assert safe_path("...") == "..."
@@ -177,8 +177,7 @@ def test_safe_names_are_normalised() -> None:
     ([file("a", Path("/no/such/file"))], "No such file"),
     ([file("a\udc80")], "not UTF-8"),
 ])  # fmt: skip
-def test_bad_entries_are_refused(entries: list[Entry], message: str) -> None:
-    """One line that names the entry."""
+def test_invalid_entries_are_rejected(entries: list[Entry], message: str) -> None:
     with pytest.raises(ImageError, match=message):
         written(entries)
 
@@ -216,16 +215,16 @@ def sparse() -> bytes:
     (sparse(), "unknown type"),
     (b"\0" * 511, "ends inside"),
 ])  # fmt: skip
-def test_damaged_layers_are_refused(raw: bytes, message: str) -> None:
-    """A damaged tar or stream is an ImageError, whatever is wrong, with nothing big held."""
+def test_damaged_layers_are_rejected(raw: bytes, message: str) -> None:
+    """With ImageError, and without reading large data into memory."""
     with pytest.raises(ImageError, match=message):
         for _entry, content in read_entries(bytes(raw)):
             if content:
                 content.read()
 
 
-def test_extended_attributes_are_no_entries() -> None:
-    """A capability of a file in a stranger's layer stays in that layer; nothing of ours takes it along."""
+def test_extended_attributes_are_ignored() -> None:
+    """File capabilities of a base's layer are not copied into other layers."""
     body = b"40 SCHILY.xattr.security.capability=\1\0\2\n"
     plain = tarfile.TarInfo("bin/ping")
     plain.size = 1
@@ -234,14 +233,13 @@ def test_extended_attributes_are_no_entries() -> None:
     assert (entry.path, entry.kind, content) == ("bin/ping", "file", b"x")
 
 
-def test_a_layer_of_another_type_is_refused() -> None:
-    """The error names the media type."""
+def test_unknown_media_type_of_a_layer_is_rejected() -> None:
     with pytest.raises(ImageError, match="encrypted"):
         next(read_entries(b"", OCI.layer + "+encrypted"))
 
 
-def test_bombs_stop_early() -> None:
-    """A megabyte that unpacks to a gigabyte stops at 64 MiB, one over the cap at the cap."""
+def test_decompression_bomb_is_stopped_early() -> None:
+    """Too high a ratio is detected after 64 MiB, too many bytes at the limit."""
     zeros = gzip.compress(pack_header(file("srv/zeros"), RATIO_GRACE + 512) + bytes(RATIO_GRACE + (1 << 20)), 9)
     stream = Decompressed(io.BytesIO(zeros))
     with pytest.raises(ImageError, match="bomb"):
@@ -254,16 +252,16 @@ def test_bombs_stop_early() -> None:
         list(read_tar(Decompressed(io.BytesIO(written([file("f", b"x" * 5000)], "gzip")), 1000)))
 
 
-def test_gzip_of_several_members_is_one_stream() -> None:
-    """pigz and eStargz write such layers."""
+def test_gzip_with_several_members_is_read() -> None:
+    """pigz and eStargz write such files."""
     raw = written([file("f", b"x" * 5000)])
     parts = gzip.compress(raw[:1000]) + gzip.compress(raw[1000:])
     ((entry, _),) = read_entries(parts, OCI.layer_type("gzip"))
     assert entry.path == "f"
 
 
-def test_whiteouts_are_told_apart() -> None:
-    """`.wh.x` removes x, the opaque marker names its directory, AUFS's own files are nothing."""
+def test_kinds_of_whiteouts() -> None:
+    """`.wh.x` removes x, the opaque marker returns its directory, metadata of AUFS is ignored."""
     entries = [
         directory("d"), file("d/.wh.x"), file("d/.wh..wh..opq"), file(".wh.y"),
         file(".wh..wh.plnk"), file("d/.wh"),
@@ -278,7 +276,7 @@ def test_whiteouts_are_told_apart() -> None:
 
 
 def test_diff_id_is_checked_after_reading() -> None:
-    """A layer that is not what its image says is refused, even where its tar is fine."""
+    """A valid tar with another diff-id is rejected."""
     out = io.BytesIO()
     compression = Compression("gzip")
     facts = write_layer(TREE, out, compression)
@@ -290,8 +288,8 @@ def test_diff_id_is_checked_after_reading() -> None:
         list(layer_entries(other))
 
 
-def test_compression_is_checked_and_names_itself() -> None:
-    """Its identity goes into keys: compressor, version, level."""
+def test_compression_identity_and_invalid_levels() -> None:
+    """The identity (compressor, version, level) is part of cache keys."""
     assert Compression("gzip").identity.startswith("gzip:zlib-ng-")
     assert Compression("zstd").identity.endswith(":3")
     assert Compression("none").identity == "none"
@@ -301,8 +299,8 @@ def test_compression_is_checked_and_names_itself() -> None:
             Compression(name, level)
 
 
-def test_another_process_writes_the_same_layer() -> None:
-    """Hash seed, time zone, umask and locale leave no mark."""
+def test_layer_does_not_depend_on_the_environment() -> None:
+    """With another hash seed, time zone, umask and locale."""
     script = (
         "import os, sys; os.umask(0o077); from tests.oci.test_layer import TREE, written;"
         "import hashlib; print(hashlib.sha256(written(TREE, 'gzip')).hexdigest())"
@@ -318,8 +316,8 @@ NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
 @settings(max_examples=100)
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), st.integers(0, 2**40))
 @example([["..."], ["a", "...", "b"]], 0)
-def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
-    """A layer that is written is read back by us and by tarfile."""
+def test_any_name_and_time_round_trip(paths: list[list[str]], mtime: int) -> None:
+    """A written layer is read back by our reader and by tarfile."""
     entries = {}
     for parts in paths:
         with contextlib.suppress(ImageError):
@@ -327,7 +325,7 @@ def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
             entries[path] = Entry(path, "symlink", 0o777, mtime, target=path)
     try:
         raw = written(list(entries.values()))
-    except ImageError:  # one below another
+    except ImageError:  # a path below a symlink
         return
     found = {entry.path: entry for entry, _ in read_tar(io.BytesIO(raw))}
     assert found == entries
@@ -338,11 +336,10 @@ def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 3583), st.integers(0, 255)), max_size=8))
 def test_any_damage_is_an_image_error(changes: list[tuple[int, int]]) -> None:
-    """A reader of strangers' tars fails in one way only."""
     raw = bytearray(written([file("a/" + "ő" * 60, b"x" * 600), symlink("b", "c")]))
     for position, value in changes:
         raw[position] = value
-    for start in range(0, len(raw), 512):  # with sums set right, damage gets further
+    for start in range(0, len(raw), 512):  # correct the checksums, so that the damage is not detected by them
         total = sum(raw[start : start + 148]) + sum(raw[start + 156 : start + 512]) + 256
         if raw[start + 257 : start + 262] == b"ustar":
             raw[start + 148 : start + 156] = b"%06o\0 " % total

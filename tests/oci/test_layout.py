@@ -1,4 +1,4 @@
-"""Layouts and archives: written the same everywhere, read with every document checked."""
+"""Layouts and archives: deterministic writing, and verified reading."""
 
 import dataclasses
 import io
@@ -30,8 +30,7 @@ def archive(item: Image | Index, path: Path, names: tuple[str, ...] = NAMES) -> 
 
 
 @pytest.mark.parametrize("item", [GOOD, BOTH, docker_image(), scratch(AMD64)])
-def test_what_is_written_is_read_back(item: Image | Index, tmp_path: Path) -> None:
-    """Through a directory and through a tar, digests and bytes stay."""
+def test_layout_and_archive_round_trip(item: Image | Index, tmp_path: Path) -> None:
     write_layout(item, tmp_path / "layout", NAMES)
     for found in (read_layout(tmp_path / "layout"), read_archive(archive(item, tmp_path / "a.tar"))):
         assert found.digest == item.digest
@@ -41,8 +40,8 @@ def test_what_is_written_is_read_back(item: Image | Index, tmp_path: Path) -> No
     assert child.platform == AMD64
 
 
-def test_archive_is_the_same_each_time(tmp_path: Path) -> None:
-    """No clock, no user, no order of the directory."""
+def test_archive_is_deterministic(tmp_path: Path) -> None:
+    """No time, user or order of a directory is written."""
     one = archive(GOOD, tmp_path / "one.tar").read_bytes()
     assert one == archive(image(), tmp_path / "two.tar").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(one)) as tar:
@@ -57,8 +56,8 @@ def member(path: Path, name: str) -> bytes:
         return tar.extractfile(name).read()  # type: ignore[union-attr]
 
 
-def test_archive_carries_every_name_once(tmp_path: Path) -> None:
-    """Spelt out in full: containerd and podman take them from index.json, docker from manifest.json."""
+def test_archive_contains_every_name_once(tmp_path: Path) -> None:
+    """In full form. containerd and podman read the names from index.json, docker from manifest.json."""
     path = archive(GOOD, tmp_path / "a.tar", (*NAMES, f"app@{GOOD.digest}"))
     full = ["docker.io/library/app:1.0", "docker.io/library/app:latest"]
     (docker,) = json.loads(member(path, "manifest.json"))
@@ -73,8 +72,8 @@ def test_archive_carries_every_name_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("host", "expected"), [("linux/amd64", 0), ("linux/arm64/v8", 1), ("linux/s390x", 0)])
-def test_docker_part_of_an_index_is_the_hosts(host: str, expected: int, tmp_path: Path) -> None:
-    """`docker load` without containerd knows one platform: the host's, else the first."""
+def test_docker_archive_of_an_index_is_for_the_host(host: str, expected: int, tmp_path: Path) -> None:
+    """`docker load` without containerd supports one platform: that of the host, otherwise the first."""
     out = io.BytesIO()
     write_archive(BOTH, NAMES, out, host=Platform.parse(host))
     (tmp_path / "a.tar").write_bytes(out.getvalue())
@@ -82,8 +81,8 @@ def test_docker_part_of_an_index_is_the_hosts(host: str, expected: int, tmp_path
     assert member(tmp_path / "a.tar", docker["Config"]) == BOTH.images[expected].config
 
 
-def test_unchanged_archive_is_recognised(tmp_path: Path) -> None:
-    """By its headers and documents; another name, image or length is not the same."""
+def test_archive_matches_only_an_equal_archive(tmp_path: Path) -> None:
+    """Headers, documents and length are compared. It takes less than 50 ms."""
     path = archive(GOOD, tmp_path / "a.tar")
     assert archive_matches(path, GOOD, NAMES, host=AMD64)
     assert quickest(lambda: archive_matches(path, GOOD, NAMES, host=AMD64)) < 0.05
@@ -98,8 +97,8 @@ def test_unchanged_archive_is_recognised(tmp_path: Path) -> None:
         assert not archive_matches(path, GOOD, NAMES, host=AMD64)
 
 
-def test_damaged_layer_never_gets_into_a_layout(tmp_path: Path) -> None:
-    """The bytes are checked on the way; no blob appears under a digest that it has not."""
+def test_damaged_layer_is_not_written_into_a_layout(tmp_path: Path) -> None:
+    """Bytes are verified while they are copied. A damaged blob in the layout is replaced."""
     for bad in (b"x" * GOOD.layers[0].descriptor.size, b"short", b"x" * 9999):
         layer = dataclasses.replace(GOOD.layers[0], open=lambda bad=bad: io.BytesIO(bad))
         broken = dataclasses.replace(GOOD, layers=(layer, GOOD.layers[1]))
@@ -117,8 +116,8 @@ def test_damaged_layer_never_gets_into_a_layout(tmp_path: Path) -> None:
     assert not list((tmp_path / "layout").rglob(".*"))
 
 
-def test_broken_layouts_are_refused(tmp_path: Path) -> None:
-    """Missing and altered documents, several images, no images: one line each."""
+def test_invalid_layouts_are_rejected(tmp_path: Path) -> None:
+    """Missing and altered documents, several images, no image, another version."""
     with pytest.raises(ImageError, match="is not an OCI layout"):
         read_layout(tmp_path)
     layout = tmp_path / "layout"
@@ -148,8 +147,8 @@ def test_broken_layouts_are_refused(tmp_path: Path) -> None:
         read_layout(layout)
 
 
-def test_broken_archives_are_refused(tmp_path: Path) -> None:
-    """No tar, a cut one, one that Docker before 25 saved, a missing blob."""
+def test_invalid_archives_are_rejected(tmp_path: Path) -> None:
+    """No tar, a truncated tar, an archive of Docker before 25, a missing file."""
     path = archive(GOOD, tmp_path / "a.tar")
     data = path.read_bytes()
     for bad, message in ((b"hello" * 200, "tar"), (data[:6000], "ends inside|cut short|no blob"), (b"", "index.json")):
@@ -166,8 +165,8 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
         read_archive(tmp_path / "missing")
 
 
-def test_a_manifest_says_its_own_media_type(tmp_path: Path) -> None:
-    """An index.json that another program wrote may name a type that is not an image's; the manifest decides."""
+def test_media_type_of_the_manifest_overrides_index_json(tmp_path: Path) -> None:
+    """Another program may have written a wrong media type into index.json."""
     write_layout(GOOD, tmp_path)
     index = json.loads((tmp_path / "index.json").read_bytes())
     index["manifests"][0]["mediaType"] = "text/plain"
@@ -178,8 +177,8 @@ def test_a_manifest_says_its_own_media_type(tmp_path: Path) -> None:
     assert build_image(found, [], Settings(), 0, {}).digest == build_image(GOOD, [], Settings(), 0, {}).digest
 
 
-def test_attestations_are_no_images(tmp_path: Path) -> None:
-    """BuildKit lists them as unknown/unknown; they are passed over."""
+def test_attestations_are_ignored(tmp_path: Path) -> None:
+    """Their platform in BuildKit's index is unknown/unknown."""
     write_layout(BOTH, tmp_path)
     value = json.loads(BOTH.index)
     fake = build_image(scratch(Platform("unknown", "unknown")), [], Settings(), 0, {})

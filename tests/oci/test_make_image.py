@@ -1,4 +1,4 @@
-"""New images out of others: what is kept, what is replaced, and that the digest depends on nothing else."""
+"""New images from a base: kept and replaced settings, media types, and deterministic digests."""
 
 import json
 
@@ -15,7 +15,7 @@ AMD64 = Platform("linux", "amd64")
 
 
 def test_image_has_the_known_digest() -> None:
-    """Manifest and configuration are canonical: two machines agree (gzip level fixed, layers plain here)."""
+    """Manifest and configuration are canonical JSON. The layer is not compressed."""
     made = build_image(
         scratch(AMD64), [(layer("a", compression="none"), History("COPY a"))], Settings(user="65532"), 0, {}
     )
@@ -23,8 +23,8 @@ def test_image_has_the_known_digest() -> None:
     validate(made)
 
 
-def test_settings_reach_the_configuration() -> None:
-    """Every setting stands where config.md wants it."""
+def test_settings_are_written_to_the_configuration() -> None:
+    """In the fields of config.md."""
     made = image(
         entrypoint=("/opt/venv/bin/app",), cmd=("--serve",), env={"PATH": "/opt/venv/bin", "A": "1"},
         labels={"org.opencontainers.image.title": "app"}, user="65532:65532", workdir="/srv",
@@ -45,8 +45,8 @@ def test_settings_reach_the_configuration() -> None:
     assert made.size == sum(layer["size"] for layer in made.manifest_json["layers"])
 
 
-def test_base_is_kept_but_for_what_is_said() -> None:
-    """Environment and labels are merged in place, an entry point takes the base's command away."""
+def test_unset_settings_of_the_base_are_kept() -> None:
+    """Variables and labels are merged; a new entry point removes the base's command."""
     base = docker_image(
         Env=["PATH=/usr/bin", "LANG=C.UTF-8"], Entrypoint=["/docker-entrypoint.sh"], Cmd=["python3"],
         Labels={"a": "1", "b": "1"}, OnBuild=["RUN x"], Hostname="abc", StopSignal="SIGQUIT", WorkingDir="/w",
@@ -68,7 +68,7 @@ def test_base_is_kept_but_for_what_is_said() -> None:
 
 
 def test_media_types_are_of_one_family() -> None:
-    """Docker's base keeps Docker's types, without annotations; OCI's keeps OCI's; zstd is OCI's only."""
+    """The family of the base is kept. Docker's family has no annotations and no zstd."""
     made = build_image(docker_image(), [(layer("app"), History("COPY"))], Settings(), CREATED, {"x": "y"})
     validate(made)
     types = [layer["mediaType"] for layer in made.manifest_json["layers"]]
@@ -84,8 +84,8 @@ def test_media_types_are_of_one_family() -> None:
     assert types == [OCI.layer_type("gzip"), OCI.layer_type("zstd")]
 
 
-def test_base_without_a_right_history_gets_one() -> None:
-    """History is optional; half of one would shift every line of `docker history`."""
+def test_history_is_completed_for_a_base_without_one() -> None:
+    """History is optional. A partial history would shift the lines of `docker history`."""
     base = docker_image()
     config = json.loads(base.config)
     del config["history"]
@@ -95,15 +95,14 @@ def test_base_without_a_right_history_gets_one() -> None:
     validate(made)
 
 
-def test_same_settings_in_another_order_are_the_same_image() -> None:
-    """No order of a dict decides a digest."""
+def test_order_of_settings_does_not_change_the_image() -> None:
     one = image(env={"A": "1", "B": "2"}, labels={"x": "1", "y": "2"})
     other = image(env={"B": "2", "A": "1"}, labels={"y": "2", "x": "1"})
     assert one.digest == other.digest
 
 
 def test_index_is_sorted_by_platform() -> None:
-    """One digest for any order of the platforms; each platform once; one family."""
+    """The order of the images does not change the digest. Each platform occurs once; no mix of families."""
     arm = image(Platform("linux", "arm64", "v8"))
     index = make_index([arm, image()], {"n": "1"})
     assert index.digest == make_index([image(), arm], {"n": "1"}).digest
@@ -120,8 +119,8 @@ def test_index_is_sorted_by_platform() -> None:
             make_index(images, {})
 
 
-def test_times_are_written_in_utc() -> None:
-    """RFC 3339, and a clear error out of range."""
+def test_rfc3339() -> None:
+    """In UTC. A time out of range is an error."""
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
     with pytest.raises(ImageError, match="creation time"):
         rfc3339(1 << 60)

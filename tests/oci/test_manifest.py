@@ -1,7 +1,6 @@
-"""Manifests, indexes and configurations as strangers serve them: what breaks the image-spec is refused by its field.
+"""Untrusted manifests, indexes and configurations: errors name the field that does not follow the image-spec.
 
-How the parsers fare with damage of all kinds is in test_fuzz, with what is large in test_bounds, with layers in
-test_tree.
+Random damage is tested in test_fuzz, large inputs in test_bounds, layers in test_layer and test_filesystem.
 """
 
 from pathlib import Path
@@ -24,8 +23,8 @@ from tests.fakes.registry import FakeRegistry, Handler, push
 from tests.fakes.resource_use import measure
 
 
-def test_lying_digests(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """A manifest other than the one asked for, or than the header promises, is not taken."""
+def test_manifest_with_wrong_digest_is_rejected(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """Wrong by the requested digest, or by the header Docker-Content-Digest."""
     image, other = small_image(), small_image(small_layer("x", b"x"))
     push(recorded.remote, image, [name(registry)])
     kind = {"content-type": OCI.manifest}
@@ -38,8 +37,8 @@ def test_lying_digests(registry: FakeRegistry, recorded: Recording, store: Store
         resolve(recorded.remote, name(registry), store)
 
 
-def test_a_tag_moves_between_an_index_and_its_image(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """The image is the one that the index names, whatever the tag means by then."""
+def test_tag_that_moves_during_a_pull(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """The image of the first index is pulled."""
     index, other = small_index(), small_index(small_image(small_layer("other", b"other")))
     push(recorded.remote, other, [name(registry, "team/app:other")])
     push(recorded.remote, index, [name(registry)])
@@ -97,10 +96,10 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
     (canonical_json({"manifests": {}}), OCI.index, "manifests is not a list"),
     (b" " * (5 << 20), OCI.manifest, "larger than 4194304 bytes"),
 ])  # fmt: skip
-def test_bad_manifests(
+def test_invalid_manifest(
     data: bytes, media_type: str, reason: str, registry: FakeRegistry, recorded: Recording, store: Store
 ) -> None:
-    """A manifest that breaks the image-spec is refused in one line that names the field."""
+    """The error is one short line that names the field."""
     registry.put_manifest("team/app", "1", media_type, data)
     registry.put_blob("team/app", small_image().config)
     with pytest.raises(HatchDockerError, match=reason) as caught:
@@ -110,15 +109,15 @@ def test_bad_manifests(
     assert recorded.sleeps == []
 
 
-def test_wrong_platform(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """An image for another machine is refused, both are named."""
+def test_image_for_another_platform_is_rejected(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """The error names both platforms."""
     push(recorded.remote, small_image(platform=ARM64), [name(registry)])
     with pytest.raises(ImageError, match="is for linux/arm64/v8, not for linux/amd64"):
         pull(recorded.remote, name(registry), AMD64, store)
 
 
-def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """A layer is had from the registry or not at all, wherever its descriptor would send us."""
+def test_urls_of_a_layer_are_ignored(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """A layer is downloaded from its registry only."""
     image = small_image()
     with FakeRegistry(address="127.0.0.2") as elsewhere:
         elsewhere.put_blob("x", b"x")
@@ -135,7 +134,7 @@ def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, recorded: Recordi
 
 
 def serve(registry: FakeRegistry, config: bytes, **fields: Any) -> None:
-    """Offer an image with that configuration, its digests right."""
+    """Put an image with this configuration, with correct digests."""
     registry.put_blob("team/app", config)
     descriptor = {**CONFIG, "digest": digest_of(config), "size": len(config)}
     registry.put_manifest("team/app", "1", OCI.manifest, manifest_with(config=descriptor, **fields))
@@ -161,8 +160,8 @@ def config_with(**changes: object) -> bytes:
     (config_with(config={"Labels": {"a": 1}}), "config.Labels is not a map of texts"),
     (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
 ])  # fmt: skip
-def test_bad_configs(config: bytes, reason: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """A configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
+def test_invalid_config(config: bytes, reason: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """Invalid by config.md, or for another image. The error is one line that names the field."""
     serve(registry, config)
     with pytest.raises(ImageError, match=reason) as caught:
         pull(recorded.remote, name(registry), AMD64, store)
@@ -170,8 +169,8 @@ def test_bad_configs(config: bytes, reason: str, registry: FakeRegistry, recorde
     assert recorded.sleeps == []
 
 
-def test_an_image_without_layers(registry: FakeRegistry, recorded: Recording, store: Store, tmp_path: Path) -> None:
-    """It is one, as config.md has it; there is nothing in it to build on, which is told where it is a base."""
+def test_image_without_layers(registry: FakeRegistry, recorded: Recording, store: Store, tmp_path: Path) -> None:
+    """It is valid by config.md, but cannot be a base."""
     serve(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
     empty = pull(recorded.remote, name(registry), AMD64, store)
     assert empty.layers == ()
@@ -181,7 +180,7 @@ def test_an_image_without_layers(registry: FakeRegistry, recorded: Recording, st
 
 
 def read_large(host: str, directory: str) -> None:
-    """In a process of its own: pull what the registry serves as a manifest."""
+    """Pull an image; called in another process."""
     from hatch_docker.core.http.client import Client
     from hatch_docker.oci.registry import Remote
 
@@ -190,7 +189,7 @@ def read_large(host: str, directory: str) -> None:
 
 
 def pairs(text: bytes) -> bytes:
-    """As many small values as are a manifest still."""
+    """Return a manifest with as many small values as DOCUMENT_LIMIT allows."""
     return b'{"schemaVersion": 2, "layers": [' + text * ((4 << 20) // len(text) - 30) + b"1]}"
 
 
@@ -204,8 +203,8 @@ LARGE = {
 
 
 @pytest.mark.parametrize("what", LARGE)
-def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> None:
-    """Refused in 200 MB and, measured, half a second of CPU; of 100 MB no more is read than a manifest may have."""
+def test_large_manifest_is_rejected_with_little_memory(what: str, registry: FakeRegistry, tmp_path: Path) -> None:
+    """With less than 200 MB of memory, and about half a second of CPU time. Only DOCUMENT_LIMIT bytes are read."""
     data, said = LARGE[what]
     sent: list[int] = []
 
@@ -234,7 +233,7 @@ UNKNOWN = Platform("unknown", "unknown")
 
 
 def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
-    """An index with an image for each platform, which may be one that the index does not tell."""
+    """Return an index with an image for each platform; None is an image without a platform in the index."""
     images = {item: small_image(small_layer("f", str(item).encode()), platform=item or AMD64) for item in platforms}
     items = []
     for platform, image in images.items():
@@ -263,11 +262,11 @@ def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None,
     ([None], AMD64, None),
     ([None], ARM64, "is for linux/amd64, not for linux/arm64"),
 ])  # fmt: skip
-def test_the_right_child_of_an_index(
+def test_image_of_an_index_is_chosen_by_platform(
     there: list[Platform | None], wanted: Platform, found: Platform | str | None, registry: FakeRegistry,
     recorded: Recording, store: Store,
 ) -> None:
-    """The variant that runs and is the newest, never an attestation; else what there is."""
+    """The newest variant that can run, never an attestation. Otherwise the error lists the platforms."""
     index, images = index_for(*there)
     for image in images.values():
         push(recorded.remote, image, [name(registry, "team/app:child")])
@@ -279,8 +278,8 @@ def test_the_right_child_of_an_index(
         assert pull(recorded.remote, name(registry), wanted, store).digest == images[found].digest
 
 
-def test_an_index_of_too_many_images_is_refused(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """Each would be a request, and some of them a large one."""
+def test_index_with_too_many_images_is_rejected(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """Each image needs requests."""
     one = Descriptor(OCI.manifest, f"sha256:{'0' * 64}", 1, AMD64).to_json()
     document = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": [one] * 101})
     registry.put_manifest("team/app", "1", OCI.index, document)
@@ -289,8 +288,8 @@ def test_an_index_of_too_many_images_is_refused(registry: FakeRegistry, recorded
     assert registry.count("GET", "0" * 64) == 0
 
 
-def test_attestations_are_no_images(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """Of BuildKit's index with attestations all that run are taken, and nothing else is asked for."""
+def test_attestations_are_ignored(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """The attestations of BuildKit's index are not requested."""
     index, images = index_for(AMD64, UNKNOWN, ARM64)
     for platform, image in images.items():
         if platform != UNKNOWN:

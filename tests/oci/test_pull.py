@@ -1,4 +1,4 @@
-"""hatch_docker.oci.pull: images travel whole, or the reason why not is said in one line."""
+"""Pushing and pulling images, with all kinds of faults of a registry."""
 
 import gzip
 import io
@@ -34,12 +34,12 @@ def same_layers(image: Image, other: Image) -> bool:
     return all(content(one) == content(two) for one, two in pairs)
 
 
-def test_image_survives_the_journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """An image that is pushed is pulled: the same bytes, layers downloaded only when opened, and only once."""
+def test_pushed_image_is_pulled(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """With the same bytes. A layer is downloaded when it is opened, and only once."""
     image = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b"))
     pushed = push(recorded.remote, image, [name(registry), name(registry, "team/app:latest")])
     assert pushed.digest == image.digest
-    assert pushed.sent == image.size + len(image.config) + 3 * len(image.manifest)  # by its digest and each tag
+    assert pushed.sent == image.size + len(image.config) + 3 * len(image.manifest)  # by digest and by two tags
     back = pull(recorded.remote, name(registry), AMD64, store)
     assert (back.digest, back.manifest, back.config) == (image.digest, image.manifest, image.config)
     assert registry.count("GET", image.layers[0].descriptor.digest) == 0
@@ -49,7 +49,7 @@ def test_image_survives_the_journey(registry: FakeRegistry, recorded: Recording,
 
 
 def test_second_push_sends_nothing(registry: FakeRegistry, recorded: Recording) -> None:
-    """An image that is there costs two questions and no bytes."""
+    """It makes two HEAD requests."""
     image = small_image()
     push(recorded.remote, image, [name(registry)])
     registry.requests.clear()
@@ -58,8 +58,8 @@ def test_second_push_sends_nothing(registry: FakeRegistry, recorded: Recording) 
     assert len(registry.requests) == 2
 
 
-def test_index_survives_the_journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """An index keeps its digest, and each platform finds its image in it."""
+def test_pushed_index_is_pulled(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """With its digest and all images. A missing platform is an error."""
     index = small_index()
     push(recorded.remote, index, [name(registry)])
     back = pull_index(recorded.remote, name(registry), store)
@@ -70,8 +70,7 @@ def test_index_survives_the_journey(registry: FakeRegistry, recorded: Recording,
         pull(recorded.remote, name(registry), Platform("linux", "s390x"), store)
 
 
-def test_pinned_image_needs_no_traffic(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """An image by digest is taken from the cache without a request."""
+def test_cached_image_with_digest_needs_no_request(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     index = small_index()
     push(recorded.remote, index, [name(registry)])
     pinned = name(registry).pinned(index.digest)
@@ -82,7 +81,7 @@ def test_pinned_image_needs_no_traffic(registry: FakeRegistry, recorded: Recordi
 
 
 def test_base_layers_are_mounted(registry: FakeRegistry, recorded: Recording) -> None:
-    """Layers of the base's repository are mounted; they are never opened."""
+    """They are not opened."""
     base = small_layer("base", b"base" * 1000)
     push(recorded.remote, small_image(base), [name(registry, "base:1")])
 
@@ -97,8 +96,8 @@ def test_base_layers_are_mounted(registry: FakeRegistry, recorded: Recording) ->
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, recorded: Recording) -> None:
-    """A user who may not read the other repository, or whose registry mounts nothing, sends the bytes."""
+def test_blob_is_sent_if_the_mount_fails(status: int, registry: FakeRegistry, recorded: Recording) -> None:
+    """The user may not read the other repository, or the registry does not support mounts."""
     push(recorded.remote, small_image(), [name(registry, "base:1")])
     registry.fault("POST", "from=base", status, times=9, headers={"www-authenticate": "Basic"})
     pushed = push(recorded.remote, small_image(), [name(registry)], find=lambda _digest: "base")
@@ -116,8 +115,10 @@ def journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("action", [408, 429, 499, 500, 502, 503, 504, 522, "reset", "close", "lost"])
 @pytest.mark.parametrize(("method", "part"), [*STEPS, ("GET", "/token")])
-def test_faults_that_pass(method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path) -> None:
-    """A fault of any step, up to three times, is survived with one line for each retry."""
+def test_transient_fault_is_retried(
+    method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path
+) -> None:
+    """A fault of any step, one or three times. Each retry writes one line."""
     with FakeRegistry(password=PASSWORD) as registry:
         recorded = Recording(login(tmp_path, registry))
         registry.fault(method, part, action, times=times)
@@ -130,31 +131,30 @@ def test_faults_that_pass(method: str, part: str, action: int | str, times: int,
 
 @pytest.mark.parametrize("action", ["cut", "short", "long", "flip"])
 @pytest.mark.parametrize("part", ["/blobs/", "/manifests/"])
-def test_damage_that_passes(part: str, action: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """Bytes that are wrong once are asked for again."""
+def test_damage_is_retried(part: str, action: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     registry.fault("GET", part, action)
     journey(registry, recorded, store)
     assert len(recorded.lines) == 1
 
 
 def other_bytes(handler: Handler) -> None:
-    """As many bytes as there should be, and not one of them right."""
+    """Respond with the right number of wrong bytes."""
     registry, digest = handler.registry, handler.path.rpartition("/")[2]
     handler.reply(200, bytes(byte ^ 255 for byte in registry.repository("team/app").blobs[digest]))
 
 
 def encoded_bytes(handler: Handler) -> None:
-    """The right bytes, once somebody undoes what nobody asked for (RFC 9110 §8.4)."""
+    """Respond with a Content-Encoding that was not requested (RFC 9110 §8.4)."""
     registry, digest = handler.registry, handler.path.rpartition("/")[2]
     body = gzip.compress(registry.repository("team/app").blobs[digest])
     handler.reply(200, body, {"content-encoding": "gzip"})
 
 
 @pytest.mark.parametrize("action", ["short", "long", "flip", other_bytes, encoded_bytes])
-def test_damage_that_stays(
+def test_permanently_damaged_blob_is_an_error(
     action: str | Callable[[Handler], None], registry: FakeRegistry, recorded: Recording, store: Store
 ) -> None:
-    """Bytes that stay wrong are an error after a second look, and the cache does not know them."""
+    """After two attempts. The cache does not contain the blob."""
     image = small_image()
     push(recorded.remote, image, [name(registry)])
     layer = pull(recorded.remote, name(registry), AMD64, store).layers[0]
@@ -173,11 +173,11 @@ def test_damage_that_stays(
     ("soon", 0.2, 0.4), ("60", 60, 60),
 ])  # fmt: skip
 @pytest.mark.parametrize(("method", "part"), [("PUT", "/manifests/"), ("GET", "/blobs/")])
-def test_retry_after_is_obeyed(
+def test_retry_after_is_followed(
     method: str, part: str, header: str | None, low: float, high: float, registry: FakeRegistry, recorded: Recording,
     store: Store,
 ) -> None:
-    """The registry's wish in seconds or as a date counts up to a minute; nonsense does not."""
+    """Seconds or a date, up to a minute. Invalid values are ignored."""
     text = formatdate(time.time() + 30, usegmt=True) if header == "in half a minute" else header
     registry.fault(method, part, 429, headers={"retry-after": text} if text else {})
     journey(registry, recorded, store)
@@ -185,8 +185,8 @@ def test_retry_after_is_obeyed(
 
 
 @pytest.mark.parametrize("header", ["86400", "Fri, 31 Dec 2999 23:59:59 GMT", "9" * 500])
-def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, recorded: Recording) -> None:
-    """A server that asks for a day of patience ends the attempt at once, with that time in the message."""
+def test_too_long_retry_after_is_an_error(header: str, registry: FakeRegistry, recorded: Recording) -> None:
+    """The message contains the time."""
     registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header})
     with pytest.raises(TransientError, match=r"asks to wait \d+ s: try again later"):
         push(recorded.remote, small_image(), [name(registry)])
@@ -194,8 +194,7 @@ def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, reco
 
 
 @pytest.mark.parametrize("action", ["hang", "drip"])
-def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> None:
-    """A registry that hangs, or drips bytes, is given up with a clear message."""
+def test_hanging_and_slow_registry_times_out(action: str, registry: FakeRegistry, store: Store) -> None:
     recorded = Recording(idle=0.3)
     image = small_image(small_layer("data", b"x" * 90000))
     push(recorded.remote, image, [name(registry)])
@@ -205,8 +204,8 @@ def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> Non
         layer.open()
 
 
-def test_permanent_failure_tags_nothing(registry: FakeRegistry, recorded: Recording) -> None:
-    """The error names the step, the status and what is there; no manifest was put."""
+def test_permanent_push_failure_leaves_no_tag(registry: FakeRegistry, recorded: Recording) -> None:
+    """The error names the step, the status, and the number of existing blobs."""
     registry.fault("PUT", "/blobs/uploads/", 500, times=999)
     with pytest.raises(TransientError) as caught:
         push(recorded.remote, small_image(), [name(registry)])
@@ -221,9 +220,9 @@ def test_permanent_failure_tags_nothing(registry: FakeRegistry, recorded: Record
     *((*step, False) for step in STEPS), *((*step, True) for step in STEPS if step[0] == "GET")
 ])
 def test_expired_token_is_renewed(method: str, part: str, midway: bool, store: Store, tmp_path: Path) -> None:
-    """A token that dies on whichever step is renewed, once, and the blob goes into a new upload session.
+    """At any step. The blob is sent in a new upload session.
 
-    `midway` it dies with the connection, in the middle of a body.
+    With `midway` the token expires and the connection breaks in the middle of a body.
     """
     with FakeRegistry(password=PASSWORD) as registry:
 
@@ -241,8 +240,8 @@ def test_expired_token_is_renewed(method: str, part: str, midway: bool, store: S
         assert registry.count("GET", "/token") <= 4
 
 
-def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
-    """A registry that refuses every token is asked for three at most, and the way out is named."""
+def test_invalid_tokens_are_not_requested_forever(store: Store, tmp_path: Path) -> None:
+    """At most three tokens are requested. The error says how to log in."""
     with FakeRegistry(password=PASSWORD, token_lifetime=-1) as registry:
         recorded = Recording(login(tmp_path, registry))
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1"):
@@ -253,8 +252,8 @@ def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
         assert registry.count("GET", "/token") <= 6
 
 
-def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
-    """Once a blob is there no token counts any more: two refusals, and it ends with the way out."""
+def test_permanent_401_in_the_middle_of_a_push(tmp_path: Path) -> None:
+    """After the first blob all tokens are invalid. The error says how to log in."""
     with FakeRegistry(password=PASSWORD) as registry:
         recorded = Recording(login(tmp_path, registry))
 
@@ -264,7 +263,7 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
             registry.token_lifetime = -1
 
         registry.fault("PUT", "/blobs/uploads/", expire)
-        # Both blobs may be on their way already: then it is the manifest that is refused.
+        # Both blobs may be uploading already: then the manifest is denied.
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
             push(recorded.remote, small_image(), [name(registry)])
         assert registry.count("GET", "/token") <= 3
@@ -273,8 +272,8 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "part"), STEPS)
-def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_path: Path) -> None:
-    """Whatever token comes with it, a step that is refused is asked for twice, and the way out is named."""
+def test_permanent_401_of_one_step(method: str, part: str, store: Store, tmp_path: Path) -> None:
+    """It is tried twice, with different tokens. The error says how to log in."""
     with FakeRegistry(password=PASSWORD) as registry:
         challenge = {"www-authenticate": f'Bearer realm="{registry.origin}/token",service="fake"'}
         registry.fault(method, part, 401, times=99, headers=challenge)
@@ -282,20 +281,19 @@ def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_pa
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
             journey(registry, recorded, store)
         assert not isinstance(caught.value, TransientError)
-        assert registry.count(method, part) <= 4  # of two blobs at once
+        assert registry.count(method, part) <= 4  # two blobs, two tries
         assert sum(recorded.sleeps) == 0
 
 
 @pytest.mark.parametrize("status", [404, 416])
-def test_lost_upload_session(status: int, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """A session that the registry forgot is replaced by a new one."""
+def test_new_session_after_a_lost_one(status: int, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     registry.fault("PUT", "/blobs/uploads/", status)
     journey(registry, recorded, store)
     assert registry.count("POST", "/blobs/uploads/") == 3
 
 
-def test_upload_locations(recorded: Recording, store: Store, tmp_path: Path) -> None:
-    """Relative locations work, and one on another port gets no Authorization."""
+def test_relative_and_foreign_upload_locations(recorded: Recording, store: Store, tmp_path: Path) -> None:
+    """A location at another port gets no Authorization."""
     with FakeRegistry(password=PASSWORD, scheme="basic") as registry, FakeRegistry() as other:
         recorded = Recording(login(tmp_path, registry))
         registry.upload_origin = "relative"
@@ -309,8 +307,8 @@ def test_upload_locations(recorded: Recording, store: Store, tmp_path: Path) -> 
         assert all("authorization" not in request.headers for request in other.requests)
 
 
-def test_early_answer_is_read(registry: FakeRegistry, recorded: Recording) -> None:
-    """The registry's own words count, not the broken pipe that came with them."""
+def test_early_error_response_is_read(registry: FakeRegistry, recorded: Recording) -> None:
+    """The error has the message of the response, not "broken pipe"."""
     registry.fault("PUT", "/blobs/uploads/", "early", times=9)
     big = small_layer("big", b"")
     size = 50 << 20
@@ -320,8 +318,7 @@ def test_early_answer_is_read(registry: FakeRegistry, recorded: Recording) -> No
         push(recorded.remote, image, [name(registry)])
 
 
-def test_password_is_asked_for(store: Store) -> None:
-    """Without a password the error says how to log in."""
+def test_error_without_a_password_says_how_to_log_in(store: Store) -> None:
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
             remote, reference = Recording().remote, name(registry)
@@ -329,16 +326,14 @@ def test_password_is_asked_for(store: Store) -> None:
                 resolve(remote, reference, store)
 
 
-def test_unknown_image(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """A name that does not exist is no reason to try again."""
+def test_unknown_image_is_not_retried(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     reason = r"team/app:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN.*check the name"
     with pytest.raises(RegistryError, match=reason):
         pull(recorded.remote, name(registry), AMD64, store)
     assert recorded.sleeps == []
 
 
-def test_https_unless_allowed(recorded: Recording) -> None:
-    """Plain http is spoken with this machine and listed registries only."""
+def test_http_only_for_loopback_and_listed_registries(recorded: Recording) -> None:
     remote = Recording({"HATCH_DOCKER_INSECURE_REGISTRIES": "old.registry.example:5000, x.example"}).remote
     for host, scheme in {
         "registry.example": "https", "old.registry.example:5000": "http", "old.registry.example": "https",
@@ -349,8 +344,8 @@ def test_https_unless_allowed(recorded: Recording) -> None:
 
 @pytest.mark.parametrize("scheme", ["bearer", "basic"])
 @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
-def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: Store, tmp_path: Path) -> None:
-    """The error has the registry's words, without the password or token in them."""
+def test_error_response_with_credentials_is_redacted(scheme: str, kind: str, store: Store, tmp_path: Path) -> None:
+    """The registry's message contains the password or token of the request."""
     with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
 
         def quote(handler: Handler) -> None:
@@ -358,11 +353,11 @@ def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: 
             if not sent:
                 handler.route()
                 return
-            said = f"no access with {sent}, in plain {PASSWORD if scheme == 'basic' else sent}"
+            message = f"no access with {sent}, in plain {PASSWORD if scheme == 'basic' else sent}"
             if kind == "text/plain":
-                handler.reply(403, said.encode(), {"content-type": kind})
+                handler.reply(403, message.encode(), {"content-type": kind})
             else:
-                handler.error(403, "DENIED", said)
+                handler.error(403, "DENIED", message)
 
         recorded = Recording(login(tmp_path, registry))
         push(recorded.remote, small_image(), [name(registry)])
@@ -374,8 +369,8 @@ def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: 
             push(recorded.remote, small_image(small_layer("x", b"x")), [name(registry)])
 
 
-def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
-    """Passwords and tokens are in no line and in no error, whatever goes wrong."""
+def test_errors_and_lines_contain_no_secrets(store: Store, tmp_path: Path) -> None:
+    """For faults of every step."""
     steps: list[Callable[[Remote, FakeRegistry], object]] = [
         lambda remote, registry: push(remote, small_image(), [name(registry)]),
         lambda remote, registry: resolve(remote, name(registry), store),

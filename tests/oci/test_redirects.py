@@ -1,4 +1,4 @@
-"""Credentials go to the registry they are for, whoever it sends us to, and over TLS unless the user says so."""
+"""Redirects and TLS: credentials are sent only to their registry, and only over TLS unless the user allows HTTP."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +24,8 @@ def journey(registry: FakeRegistry, recorded: Recording, store: Store, content: 
         assert stream.read()
 
 
-def sending_to(storage: FakeRegistry) -> Callable[[Handler], None]:
-    """An answer that sends whoever asks to the same path elsewhere, as object stores are used, with a signed query."""
+def redirect_to(storage: FakeRegistry) -> Callable[[Handler], None]:
+    """Return a handler that redirects to the same path of `storage` with a signed query, like to an object store."""
 
     def answer(handler: Handler) -> None:
         mark = "&" if "?" in handler.path else "?"
@@ -36,7 +36,7 @@ def sending_to(storage: FakeRegistry) -> Callable[[Handler], None]:
 
 @pytest.mark.parametrize("fault", ["flip", "short", "cut", "reset", "close", "lost", 503])
 def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp_path: Path) -> None:
-    """A blob that lives elsewhere is fetched without Authorization, and still checked; its URL is never shown."""
+    """The blob is verified, and its URL is not shown."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
         recorded = Recording(login(tmp_path, registry))
         storage.repositories = registry.repositories
@@ -46,13 +46,13 @@ def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp
         assert storage.count("GET", "/blobs/") == 3
         assert all("authorization" not in request.headers for request in storage.requests)
         assert all(f"signature={MARK}" in request.path for request in storage.requests)
-        assert registry.count("GET", "/blobs/") == 3, "a signature lives for a while: the next try asks for a new one"
+        assert registry.count("GET", "/blobs/") == 3, "a signature expires: each try requests a new URL"
         assert len(recorded.lines) == 1
 
 
 @pytest.mark.parametrize("fault", ["flip", "hang", "reset", 403, 404, 500])
-def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store, tmp_path: Path) -> None:
-    """The error names the registry's blob, not the signed URL where it should have been."""
+def test_error_for_redirected_blob_does_not_show_the_signed_url(fault: str | int, store: Store, tmp_path: Path) -> None:
+    """It names the blob of the registry."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
         recorded = Recording(login(tmp_path, registry), idle=0.3)
         push(recorded.remote, small_image(), [name(registry)])
@@ -62,17 +62,19 @@ def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store,
             pull(recorded.remote, name(registry), AMD64, store)
 
 
-@pytest.mark.parametrize("challenged", [False, True], ids=["", "and is asked who it is"])
+@pytest.mark.parametrize("challenged", [False, True], ids=["", "with a challenge"])
 @pytest.mark.parametrize(("method", "part"), STEPS)
-def test_a_step_that_leads_elsewhere(method: str, part: str, challenged: bool, store: Store, tmp_path: Path) -> None:
-    """Whichever step is redirected, no credentials of the registry's go there, even if they are asked for."""
+def test_redirected_step_gets_no_credentials(
+    method: str, part: str, challenged: bool, store: Store, tmp_path: Path
+) -> None:
+    """Even if the other server requires authentication."""
     other = PASSWORD if challenged else ""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2", password=other) as storage:
         recorded = Recording(login(tmp_path, registry))
         journey(registry, recorded, store, b"so that there are tokens")
         tokens = registry.count("GET", "/token")
         storage.repositories, storage.uploads = registry.repositories, registry.uploads
-        registry.fault(method, part, sending_to(storage), times=99)
+        registry.fault(method, part, redirect_to(storage), times=99)
         if challenged:
             with pytest.raises(RegistryError, match="401 Unauthorized"):
                 journey(registry, recorded, store)
@@ -91,7 +93,7 @@ def test_a_step_that_leads_elsewhere(method: str, part: str, challenged: bool, s
     ("/v2/team/app/manifests/1", "more than 5 redirects"),
 ])  # fmt: skip
 def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """Loops, other schemes and private addresses are refused at once."""
+    """Loops, other schemes and private addresses are errors without a retry."""
     push(recorded.remote, small_image(), [name(registry)])
     registry.fault("GET", "/manifests/", 302, times=99, headers={"location": location})
     with pytest.raises(RegistryError, match=reason):
@@ -99,8 +101,8 @@ def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, recor
     assert recorded.sleeps == []
 
 
-def test_ten_redirects(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """Five are followed and no more, wherever the tenth may lead."""
+def test_five_redirects_are_followed(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+    """A longer chain is an error."""
     push(recorded.remote, small_image(), [name(registry)])
 
     def hop(handler: Handler) -> None:
@@ -124,13 +126,13 @@ def authority() -> trustme.CA:
 
 
 def public(registry: FakeRegistry) -> str:
-    """The name of an image in it, by the name that is not this machine's."""
+    """Return the name of an image of the registry with the host registry.example, which is not loopback."""
     return f"registry.example:{registry.server.server_address[1]}/team/app:1"
 
 
 @pytest.mark.usefixtures("registry_example")
-def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path) -> None:
-    """A request over TLS is not sent on without it; not a byte goes there."""
+def test_redirect_from_https_to_http_is_rejected(authority: trustme.CA, store: Store, tmp_path: Path) -> None:
+    """Nothing is sent to the HTTP server."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     made = FakeRegistry(password=PASSWORD)
     serve_tls(made, authority)
@@ -141,15 +143,15 @@ def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path
         registry.realm = f"https://{public(registry).partition('/')[0]}/token"
         push(recorded.remote, small_image(), [parse_reference(public(registry))])
         assert resolve(recorded.remote, parse_reference(public(registry)), store)
-        registry.fault("GET", "/manifests/", sending_to(plain), times=9)
+        registry.fault("GET", "/manifests/", redirect_to(plain), times=9)
         with pytest.raises(RegistryError, match=r"leads from https to plain http at 127\.0\.0\.1: refused"):
             resolve(recorded.remote, parse_reference(public(registry)), open_store(tmp_path / "other"))
         assert plain.requests == []
 
 
 @pytest.mark.usefixtures("registry_example")
-def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
-    """Nobody falls back to plain http; where the user allows it, it is spoken."""
+def test_registry_without_tls_is_rejected_unless_listed(tmp_path: Path, store: Store) -> None:
+    """There is no fallback to plain HTTP."""
     with FakeRegistry(password=PASSWORD) as registry:
         environ, reference = login_for_example(tmp_path, registry), parse_reference(public(registry))
         for step in (
@@ -168,8 +170,8 @@ def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
 
 
 @pytest.mark.usefixtures("registry_example")
-def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Path, store: Store) -> None:
-    """It is asked nothing, once, and the way out is named."""
+def test_untrusted_certificate_is_rejected(authority: trustme.CA, tmp_path: Path, store: Store) -> None:
+    """No request is sent, and there is no retry. The error names HATCH_DOCKER_CA_BUNDLE."""
     made = FakeRegistry(password=PASSWORD)
     serve_tls(made, authority)
     with made as registry:
@@ -184,8 +186,10 @@ def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Pat
 @pytest.mark.parametrize(
     "words", ["Client sent an HTTP request to an HTTPS server.", "The plain HTTP request was sent to HTTPS port"]
 )
-def test_http_on_an_https_port(words: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """The words of Go's and nginx's servers get a reason, without a second try."""
+def test_http_request_to_an_https_port_is_explained(
+    words: str, registry: FakeRegistry, recorded: Recording, store: Store
+) -> None:
+    """The responses of Go's and nginx's servers. There is no retry."""
 
     def answer(handler: Handler) -> None:
         handler.reply(400, words.encode(), {"content-type": "text/plain"})
@@ -206,8 +210,8 @@ def test_http_on_an_https_port(words: str, registry: FakeRegistry, recorded: Rec
     ("", b"[]", "did not answer with a token"),
     ("", b'{"token": "a\\nb: c"}', "did not answer with a token"),
 ])  # fmt: skip
-def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store) -> None:
-    """A challenge sends us to no stranger, and a token is a short word."""
+def test_invalid_token_server_is_rejected(realm: str, answer: bytes, reason: str, store: Store) -> None:
+    """Its URL must use https and no private address, its response must be a token."""
     with FakeRegistry(password=PASSWORD) as registry:
         registry.realm = realm
         registry.fault("GET", "/token", lambda handler: handler.reply(200, answer), times=9)
@@ -216,8 +220,8 @@ def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store)
 
 
 @pytest.mark.parametrize("more", ["", ', "expires_in": -1', ', "expires_in": "soon", "issued_at": 7'])
-def test_a_token_that_does_not_say_how_long_it_lives(more: str, store: Store, tmp_path: Path) -> None:
-    """It is used until it is refused."""
+def test_token_without_lifetime_is_used(more: str, store: Store, tmp_path: Path) -> None:
+    """Until the registry rejects it."""
     with FakeRegistry(password=PASSWORD) as registry:
 
         def answer(handler: Handler) -> None:
@@ -229,8 +233,8 @@ def test_a_token_that_does_not_say_how_long_it_lives(more: str, store: Store, tm
         assert registry.count("GET", "/token") == 2
 
 
-def test_authentication_by_repository(store: Store, tmp_path: Path) -> None:
-    """Reading without a password works although writing wants one, with tokens and with Basic."""
+def test_anonymous_pull_and_authenticated_push(store: Store, tmp_path: Path) -> None:
+    """With tokens and with Basic authentication."""
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme, anonymous_pull=True) as registry:
             journey(registry, Recording(login(tmp_path, registry)), store)

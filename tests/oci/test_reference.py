@@ -1,4 +1,4 @@
-"""hatch_docker.oci.reference: names are read as Docker reads them."""
+"""References to images: parsing like Docker."""
 
 import pytest
 
@@ -25,8 +25,8 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
     (f"app@{DIGEST}", Reference("docker.io", "library/app", "", DIGEST)),
     (f"registry.example:5000/app:1@{DIGEST}", Reference("registry.example:5000", "app", "1", DIGEST)),
 ])  # fmt: skip
-def test_names(text: str, expected: Reference) -> None:
-    """Registry, repository, tag and digest are found, and the full name reads back as itself."""
+def test_parse_reference(text: str, expected: Reference) -> None:
+    """The full name and the familiar name are parsed to the same reference."""
     found = parse_reference(text)
     assert found == expected
     assert parse_reference(str(found)) == found
@@ -59,14 +59,13 @@ def test_names(text: str, expected: Reference) -> None:
     ("a" * 300_000, "more than 512 characters"),
     ("a-" * 255, "is not a repository"),
 ])  # fmt: skip
-def test_bad_names(text: str, reason: str) -> None:
-    """A wrong name is refused with the part that is wrong, in one short line, at once."""
+def test_invalid_reference_is_rejected(text: str, reason: str) -> None:
+    """The error is short and names the wrong part, but no password."""
     with pytest.raises(ImageError, match=reason) as caught:
         parse_reference(text)
     assert len(str(caught.value)) < 1200
     assert "secret" not in str(caught.value)
 
 
-def test_pinned() -> None:
-    """A pinned reference has the digest alone."""
+def test_pinned_reference_has_only_the_digest() -> None:
     assert str(parse_reference("registry.example/app:1").pinned(DIGEST)) == f"registry.example/app@{DIGEST}"

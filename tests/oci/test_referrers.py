@@ -1,4 +1,4 @@
-"""hatch_docker.oci.referrers: what is attached is listed, once, with and without the API, whoever else attaches."""
+"""Referrers: artifacts are listed once, with and without the referrers API, with concurrent clients."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ SUBJECT = IMAGE.descriptor
 
 
 class Clock:
-    """Time that passes when somebody sleeps."""
+    """A clock that advances only by `sleep`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -60,8 +60,8 @@ def digest(artifact: Artifact) -> str:
     return digest_of(artifact_manifest(artifact, SUBJECT))
 
 
-def test_an_artifact_is_what_the_specification_says() -> None:
-    """An empty configuration, one layer, its subject without a platform; the same bytes each time."""
+def test_artifact_manifest_follows_the_specification() -> None:
+    """An empty configuration, one layer, and a subject without a platform."""
     value = json.loads(artifact_manifest(sbom("{1}", note="x"), SUBJECT))
     assert value == {
         "schemaVersion": 2,
@@ -78,8 +78,8 @@ def test_an_artifact_is_what_the_specification_says() -> None:
 
 
 @pytest.mark.parametrize("api", [True, False], ids=["with the API", "without"])
-def test_what_is_attached_is_listed_once(registry: FakeRegistry, api: bool) -> None:
-    """By its type and annotations; attaching it again sends nothing but one question, or two without the API."""
+def test_artifact_is_listed_once(registry: FakeRegistry, api: bool) -> None:
+    """With type and annotations. Attaching it again makes one request, without the API two."""
     registry.referrers = api
     push(quick(), IMAGE, [parse_reference(f"{registry.host}/team/app:1")])
     ours = [sbom("{1}", note="x"), sbom("{2}")]
@@ -96,14 +96,13 @@ def test_what_is_attached_is_listed_once(registry: FakeRegistry, api: bool) -> N
     assert tags == (["1"] if api else ["1", fallback_tag(SUBJECT.digest)])
 
 
-def test_before_the_image_is_there(registry: FakeRegistry) -> None:
-    """The subject may come later."""
+def test_artifact_can_be_attached_before_its_subject(registry: FakeRegistry) -> None:
     attach(target(registry), SUBJECT, [sbom()])
     assert listed(registry) == [digest(sbom())]
 
 
-def test_a_registry_that_does_not_say_that_it_lists(registry: FakeRegistry) -> None:
-    """Without OCI-Subject the API is asked before a tag is written."""
+def test_api_is_used_without_the_subject_header(registry: FakeRegistry) -> None:
+    """Without OCI-Subject the API is checked before the fallback tag is written."""
     registry.referrers = True
 
     def keep(handler: Handler) -> None:
@@ -116,23 +115,22 @@ def test_a_registry_that_does_not_say_that_it_lists(registry: FakeRegistry) -> N
     assert fallback_tag(SUBJECT.digest) not in registry.repository("team/app").manifests
 
 
-def test_a_page_for_people_is_no_list(registry: FakeRegistry) -> None:
-    """GitLab and others answer 200 to what they do not know."""
+def test_web_page_instead_of_a_list_is_ignored(registry: FakeRegistry) -> None:
+    """GitLab and others respond with 200 to unknown requests."""
     registry.fault("GET", "/referrers/", lambda handler: handler.reply(200, b"<html>"), times=9)
     attach(target(registry), SUBJECT, [sbom()])
     assert listed(registry) == [digest(sbom())]
 
 
-def test_a_list_of_many_pages(registry: FakeRegistry) -> None:
-    """Every page is read."""
+def test_list_with_several_pages(registry: FakeRegistry) -> None:
     registry.referrers, registry.page = True, 2
     ours = [sbom(f"{{{number}}}") for number in range(5)]
     attach(target(registry), SUBJECT, ours)
     assert listed(registry) == [digest(item) for item in ours]
 
 
-def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
-    """Unknown fields and the order as well."""
+def test_entries_of_other_clients_are_not_changed(registry: FakeRegistry) -> None:
+    """Unknown fields and the order are kept."""
     other = canonical_json({"subject": {"digest": SUBJECT.digest}})
     theirs = {
         "mediaType": OCI.manifest, "digest": registry.put_manifest("team/app", "", OCI.manifest, other),
@@ -147,18 +145,17 @@ def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
     assert [item["digest"] for item in value["manifests"][1:]] == [digest(sbom())]
 
 
-def test_a_tag_that_is_no_list(registry: FakeRegistry) -> None:
-    """An image under the tag's name is not overwritten."""
+def test_image_under_the_fallback_tag_is_not_overwritten(registry: FakeRegistry) -> None:
     registry.put_manifest("team/app", fallback_tag(SUBJECT.digest), OCI.manifest, IMAGE.manifest)
     with pytest.raises(ImageError, match="is not an index, so nothing can be attached; delete that tag"):
         attach(target(registry), SUBJECT, [sbom()])
 
 
 @pytest.mark.parametrize("wait", [True, False], ids=["at once", "later"])
-def test_a_lost_update_is_written_again(registry: FakeRegistry, *, wait: bool) -> None:
-    """Somebody who had read the list before overwrites it before it is read back: in the end both are in it.
+def test_overwritten_entry_is_added_again(registry: FakeRegistry, *, wait: bool) -> None:
+    """Another client overwrites the list before it is read again. At the end both entries are listed.
 
-    It is read back once, when everybody must have written; a push does other things until then.
+    The list is read once after the wait; with `later` a push does other work during the wait.
     """
     tag = fallback_tag(SUBJECT.digest)
     theirs = artifact_manifest(sbom("{theirs}"), SUBJECT)
@@ -187,9 +184,8 @@ def test_a_lost_update_is_written_again(registry: FakeRegistry, *, wait: bool) -
 @pytest.mark.parametrize(
     ("new", "theirs", "seconds"), [(True, False, NEW_WAIT), (True, True, MIN_WAIT), (False, False, MIN_WAIT)]
 )  # fmt: skip
-def test_the_wait_until_others_have_written(registry: FakeRegistry, new: bool, theirs: bool, seconds: float) -> None:
-    """It is short for a new image, to which only another push of the same image can attach; unless something is listed.
-    """
+def test_wait_is_short_for_a_new_image(registry: FakeRegistry, new: bool, theirs: bool, seconds: float) -> None:
+    """Only another push of the same image can attach to it. If the list has entries, the wait is not short."""
     if theirs:
         attach(target(registry), SUBJECT, [sbom("{theirs}")])
     clock = Clock()
@@ -198,8 +194,8 @@ def test_the_wait_until_others_have_written(registry: FakeRegistry, new: bool, t
     assert listed(registry) == [digest(sbom("{theirs}"))] * theirs + [digest(sbom())]
 
 
-def test_others_that_never_stop(registry: FakeRegistry) -> None:
-    """It gives up with a line that says what to do."""
+def test_permanently_overwritten_list_is_an_error(registry: FakeRegistry) -> None:
+    """The error says what to do."""
     tag = fallback_tag(SUBJECT.digest)
     index = canonical_json({"schemaVersion": 2, "mediaType": OCI.index, "manifests": []})
 
@@ -213,8 +209,7 @@ def test_others_that_never_stop(registry: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("conditions", [False, True], ids=["ignoring If-Match", "heeding If-Match"])
-def test_ten_at_once(registry: FakeRegistry, conditions: bool) -> None:
-    """Ten pushes of attachments, each by a process that knows nothing of the others: 10 of 10 are listed."""
+def test_ten_concurrent_clients_are_all_listed(registry: FakeRegistry, conditions: bool) -> None:
     registry.conditions, registry.slowness = conditions, 0.01
     start = Barrier(10)
 
@@ -228,8 +223,8 @@ def test_ten_at_once(registry: FakeRegistry, conditions: bool) -> None:
     assert sorted(listed(registry)) == sorted(digest(sbom(f"{{{number}}}")) for number in range(10))
 
 
-def test_a_refusal_is_told(registry: FakeRegistry) -> None:
-    """The error has the registry's words and their subject."""
+def test_error_for_a_denied_request(registry: FakeRegistry) -> None:
+    """It contains the registry's message."""
     registry.password = "other"
     with pytest.raises(RegistryError, match=r"team/app: list what is attached: .*log in"):
         attach(target(registry), SUBJECT, [sbom()])

@@ -1,4 +1,4 @@
-"""Faults that the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or not."""
+"""Faults of the fake registry that a proxy before a real one does not have: servers that hang or send single bytes."""
 
 import contextlib
 import time
@@ -25,8 +25,8 @@ IMAGE = small_image(small_layer("data", bytes(90_000)))
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry(password=PASSWORD) as made:
-        yield made
+    with FakeRegistry(password=PASSWORD) as registry:
+        yield registry
 
 
 def journey(registry: FakeRegistry, recorded: Recording, directory: Path) -> None:
@@ -38,8 +38,8 @@ def journey(registry: FakeRegistry, recorded: Recording, directory: Path) -> Non
 
 @pytest.mark.parametrize("fault", ["hang", "drip-head"])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
-    """On each step it is given up in time, once and for all at the second look, and one that recovers is not."""
+def test_server_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
+    """At each step one fault is retried; a permanent one is an error after two tries."""
     recorded = Recording(login(tmp_path, registry), idle=0.3)
     registry.fault(*STEPS[step], fault)
     start = time.monotonic()
@@ -47,14 +47,14 @@ def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistr
     assert len(recorded.lines) == 1
     registry.repositories.clear()
     registry.fault(*STEPS[step], fault, times=99)
-    lines = pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries")
-    arrived = (step, fault) == ("PUT blob", "drip-head")  # so the second look finds it
-    with contextlib.nullcontext() if arrived else lines:
+    failure = pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries")
+    stored = (step, fault) == ("PUT blob", "drip-head")  # so the second try finds the blob
+    with contextlib.nullcontext() if stored else failure:
         journey(registry, Recording(login(tmp_path, registry), idle=0.3), tmp_path / "again")
     assert time.monotonic() - start < 8
 
 
-def test_how_long_a_peer_has() -> None:
-    """With the times of a user's own build, two looks and the pause between them are less than a minute."""
+def test_two_timeouts_take_less_than_a_minute() -> None:
+    """With the default timeout, including the pause between the tries."""
     client = Client({}, silent())
     assert 2 * client.idle + LONGEST_PAUSE < 60

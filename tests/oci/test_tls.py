@@ -1,6 +1,6 @@
-"""A3 over TLS, as every registry but those of this machine is spoken to: what breaks there passes as well.
+"""Pushing and pulling over TLS with broken connections.
 
-A connection that ends without TLS's own goodbye is another error of another library than one in plain http.
+A TLS connection that ends without close_notify causes other exceptions than a plain HTTP connection.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ IMAGE = small_image(small_layer("data", bytes(range(256)) * 2000))
 
 
 class Wire:
-    """A relay before a server; `faults` are how the next connections break, in the order in which they come.
+    """A proxy before a server. `faults`: the faults of the next connections, in order.
 
-    `close` and `reset` as soon as a client says something, `garbage` answers it, `flip` alters a byte of the first
-    answer that is encrypted.
+    `close` and `reset` end the connection after the client's first bytes, `garbage` responds with invalid TLS, `flip`
+    alters a byte of the first encrypted response.
     """
 
     def __init__(self, port: int, faults: list[str]) -> None:
@@ -52,7 +52,7 @@ class Wire:
         self.server.close()
 
     def serve(self) -> None:
-        with contextlib.suppress(OSError):  # closed when the test ends
+        with contextlib.suppress(OSError):  # raised when the test ends
             while True:
                 client, _ = self.server.accept()
                 fault = self.faults.pop(0) if self.faults else ""
@@ -86,22 +86,22 @@ def pump(source: socket.socket, target: socket.socket, flip: bool) -> None:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[FakeRegistry]:
-    """One that speaks TLS under a name that is not this machine's."""
+    """A registry with TLS under a host name that is not loopback."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    made = FakeRegistry(password=PASSWORD)
-    serve_tls(made, authority)
-    made.upload_origin = "relative"
-    with made:
-        yield made
+    registry = FakeRegistry(password=PASSWORD)
+    serve_tls(registry, authority)
+    registry.upload_origin = "relative"
+    with registry:
+        yield registry
 
 
 def port_of(registry: FakeRegistry) -> int:
     return int(registry.server.server_address[1])
 
 
-def world_of(registry: FakeRegistry, directory: Path, port: int) -> tuple[Recording, Reference]:
-    """Somebody with a password and the authority's certificate, and the name of an image at a port."""
+def client_for(registry: FakeRegistry, directory: Path, port: int) -> tuple[Recording, Reference]:
+    """Return a client with the password and the CA certificate, and the name of an image at a port."""
     environ = login_for_example(directory, registry)
     path = directory / "config.json"
     path.write_text(path.read_text().replace(f":{port_of(registry)}", f":{port}"))
@@ -118,9 +118,9 @@ def journey(recorded: Recording, reference: Reference, directory: Path) -> None:
 
 
 @pytest.mark.parametrize(("step", "fault"), SINGLE)
-def test_broken_connections_pass(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
-    """The same sixteen."""
-    recorded, reference = world_of(registry, tmp_path, port_of(registry))
+def test_broken_tls_connection_is_retried(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
+    """The faults of SINGLE."""
+    recorded, reference = client_for(registry, tmp_path, port_of(registry))
     registry.fault(*STEPS[step], fault)
     journey(recorded, reference, tmp_path)
     assert registry.faults[0].times == 0
@@ -129,34 +129,34 @@ def test_broken_connections_pass(step: str, fault: str, registry: FakeRegistry, 
 
 
 @pytest.mark.parametrize(("fault", "times"), [("close", 3), ("reset", 3), ("garbage", 1), ("flip", 1)])
-def test_a_handshake_that_breaks_passes(fault: str, times: int, registry: FakeRegistry, tmp_path: Path) -> None:
-    """Before there is TLS, or in it: by whoever is in between, a load balancer that restarts for one."""
+def test_broken_handshake_is_retried(fault: str, times: int, registry: FakeRegistry, tmp_path: Path) -> None:
+    """Before or during the handshake, such as by a load balancer that restarts."""
     with Wire(port_of(registry), [fault] * times) as wire:
-        recorded, reference = world_of(registry, tmp_path, wire.port)
+        recorded, reference = client_for(registry, tmp_path, wire.port)
         journey(recorded, reference, tmp_path)
     assert (wire.faults, len(recorded.lines)) == ([], times)
     assert all("connection to registry.example" in line and "again in" in line for line in recorded.lines)
 
 
-@pytest.mark.parametrize(("fault", "kind", "said"), [
+@pytest.mark.parametrize(("fault", "kind", "message"), [
     ("close", TransientError, r"broke \(.*EOF occurred.*; gave up after 6 tries"),
     ("garbage", RegistryError, r"no TLS connection to registry\.example \(.*; gave up after 2 tries"),
 ])  # fmt: skip
-def test_no_handshake_at_all(
-    fault: str, kind: type[RegistryError], said: str, registry: FakeRegistry, tmp_path: Path
+def test_error_for_a_failed_handshake(
+    fault: str, kind: type[RegistryError], message: str, registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    """It is told as what it is, without the advice for a certificate that nobody trusts."""
+    """Without the advice for an untrusted certificate."""
     with Wire(port_of(registry), [fault] * 99) as wire:
-        recorded, reference = world_of(registry, tmp_path, wire.port)
-        with pytest.raises(RegistryError, match=said) as caught:
+        recorded, reference = client_for(registry, tmp_path, wire.port)
+        with pytest.raises(RegistryError, match=message) as caught:
             push(recorded.remote, IMAGE, [reference])
     assert type(caught.value) is kind
     assert "HATCH_DOCKER_CA_BUNDLE" not in str(caught.value)
 
 
-def test_an_early_answer_is_read(registry: FakeRegistry, tmp_path: Path) -> None:
-    """The registry's own words count, not the broken connection that came with them."""
-    recorded, reference = world_of(registry, tmp_path, port_of(registry))
+def test_early_error_response_is_read_over_tls(registry: FakeRegistry, tmp_path: Path) -> None:
+    """The error has the message of the response, not that of the broken connection."""
+    recorded, reference = client_for(registry, tmp_path, port_of(registry))
     registry.fault("PUT", "/blobs/uploads/", "early", times=9)
     size = 50 << 20
     big = small_layer("big", b"")
@@ -166,8 +166,8 @@ def test_an_early_answer_is_read(registry: FakeRegistry, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_a_registry_on_this_machine_that_speaks_tls(trusted: bool, tmp_path: Path) -> None:
-    """It is asked by TLS before anything else, and its certificate is checked; one without TLS is asked by http."""
+def test_registry_on_loopback_with_tls(trusted: bool, tmp_path: Path) -> None:
+    """TLS is tried first, and the certificate is verified. A registry without TLS is used by HTTP."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with FakeRegistry() as plain, FakeRegistry() as registry:
@@ -185,8 +185,8 @@ def test_a_registry_on_this_machine_that_speaks_tls(trusted: bool, tmp_path: Pat
             assert registry.requests == []
 
 
-def test_a_server_that_waits_for_a_line_is_no_tls(tmp_path: Path) -> None:
-    """Whatever random bytes the hello has: it is followed by the end of a line. A port without a server is neither."""
+def test_probe_of_a_plain_http_server(tmp_path: Path) -> None:
+    """The random bytes of the ClientHello may contain no line break; one is sent after them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 

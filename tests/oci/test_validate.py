@@ -1,4 +1,4 @@
-"""validate finds whatever breaks the specification, and says what it is."""
+"""The tests' own validator of images: it finds violations of the specification, and names them."""
 
 import dataclasses
 import io
@@ -20,13 +20,13 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def remade(made: Image, *, manifest: Change = len, config: Change = len, **more: Any) -> Image:
-    """The image with its documents changed and their digests set right."""
-    configured, told = made.config_json, made.manifest_json
-    config(configured)
-    config_bytes = canonical_json(configured)
-    told["config"].update(digest=digest_of(config_bytes), size=len(config_bytes))
-    manifest(told)
-    data = canonical_json(told)
+    """Return the image with changed documents and correct digests."""
+    config_value, manifest_value = made.config_json, made.manifest_json
+    config(config_value)
+    config_bytes = canonical_json(config_value)
+    manifest_value["config"].update(digest=digest_of(config_bytes), size=len(config_bytes))
+    manifest(manifest_value)
+    data = canonical_json(manifest_value)
     descriptor = dataclasses.replace(made.descriptor, digest=digest_of(data), size=len(data))
     return dataclasses.replace(made, **{"descriptor": descriptor, "manifest": data, "config": config_bytes, **more})
 
@@ -43,8 +43,8 @@ GOOD = image()
 OTHER = bytes(range(256)) * 8
 
 
-def test_good_images_pass() -> None:
-    """Both families, an index, an empty image."""
+def test_valid_images_are_accepted() -> None:
+    """Of both families of media types, an index, and an image without layers."""
     for item in (GOOD, docker_image(), scratch(AMD64), make_index([GOOD], {}), remade(GOOD)):
         validate(item)
 
@@ -73,14 +73,14 @@ def test_good_images_pass() -> None:
         (with_new_layer(raw_layer(("../a", b"0", ""))), "unsafe path"),
     ],
 )  # fmt: skip
-def test_broken_images_are_refused(bad: Image, message: str) -> None:
-    """One fault at a time, each found."""
+def test_invalid_images_are_rejected(bad: Image, message: str) -> None:
+    """Each image has one fault."""
     with pytest.raises(ImageError, match=message):
         validate(bad)
 
 
-def test_a_layer_that_is_compressed_otherwise_is_refused() -> None:
-    """The media type says gzip, the bytes are plain; the diff-id is another one's."""
+def test_wrong_compression_or_diff_id_is_rejected() -> None:
+    """The media type is gzip but the bytes are not compressed; the diff-id is of other bytes."""
     out = io.BytesIO()
     facts = write_layer([], out, Compression("none"))
     opened = make_layer(facts, Compression("gzip"), lambda: io.BytesIO(out.getvalue()))
@@ -108,7 +108,7 @@ def broken_index(change: Change) -> Index:
         (lambda v: v["manifests"][0].pop("platform"), "says None"),
     ],
 )
-def test_broken_indexes_are_refused(change: Change, message: str) -> None:
-    """An index must tell the truth about its images."""
+def test_invalid_indexes_are_rejected(change: Change, message: str) -> None:
+    """Its entries must match its images."""
     with pytest.raises(ImageError, match=message):
         validate(broken_index(change))
