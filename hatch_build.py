@@ -2,7 +2,7 @@
 
 The addresses are in `[tool.hatch.metadata.hooks.custom]` of pyproject.toml, and nowhere else: `repository`, and
 `documentation`, that of the site. While `repository` is empty there are no URLs, and the README keeps the relative
-links that work in a checkout. Errors name a page of the site, else of the repository: `page_about` in
+links that work in a checkout. Errors name a page of the site, else of the repository: `documentation_url` in
 build/failures.py.
 """
 

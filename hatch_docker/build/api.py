@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.build.notes import Notes
-from hatch_docker.build.plan_context import about_image
+from hatch_docker.build.plan_context import naming_image_in_errors
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.unchanged import Command, shown_path
 from hatch_docker.core.context import REFRESH, Context
@@ -27,7 +27,7 @@ Receipts = MutableMapping[str, "Receipt"]
 """Receipts of the images that this process has built, by image name ("" for the image of the main table)."""
 
 
-def why_no_image(project: Project) -> str:
+def reason_for_no_image(project: Project) -> str:
     """Return the reason why a workspace's library, which `hatch build --all` visits, has no image; "" for others."""
     if "hatch-docker" in project.tables.get("tool", {}) or project.programs():
         return ""
@@ -84,7 +84,7 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
     paths = []
     with with_members(project, plans, ctx) as full_project:
         for plan in plans:
-            with about_image(plan.part):
+            with naming_image_in_errors(plan.part):
                 paths.append(write_dockerfile(plan, full_project, directory, ctx))
     return paths
 
@@ -129,7 +129,7 @@ def make_images(
     from hatch_docker.core.cache.prune import prune_now_and_then
 
     for plan in plans:
-        with about_image(plan.part), with_members(project, [plan], ctx) as full_project:
+        with naming_image_in_errors(plan.part), with_members(project, [plan], ctx) as full_project:
             receipts[plan.part] = run(plan, full_project, _engine(plan), directory, ctx, notes)
         prune_now_and_then(ctx.store)
     if notes is not None:

@@ -26,7 +26,7 @@ def friendly_errors() -> Iterator[None]:
         yield
 
 
-def own_command(*, hatch: bool = False) -> str:
+def shell_command(*, hatch: bool = False) -> str:
     """Return a command line that starts hatch-docker in the user's shell.
 
     `hatch`: this process runs in an environment of hatch or a build tool, whose programs are not on the PATH of the
@@ -46,11 +46,11 @@ def terminal_text(error: HatchDockerError, *, hatch: bool = False) -> str:
     """Return the text of an error without control characters, and with commands that work in the user's shell."""
     text = str(error)
     if "`hatch-docker " in text:
-        text = text.replace("`hatch-docker ", f"`{own_command(hatch=hatch)} ")
+        text = text.replace("`hatch-docker ", f"`{shell_command(hatch=hatch)} ")
     return sanitize(text)
 
 
-def page_about(error: HatchDockerError) -> str:
+def documentation_url(error: HatchDockerError) -> str:
     """Return the URL of the documentation about a kind of error: on the site, otherwise in the repository, or ""."""
     import importlib.metadata
 
@@ -70,7 +70,7 @@ def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
         with friendly_errors():
             return work()
     except HatchDockerError as error:
-        page = page_about(error)
+        page = documentation_url(error)
         text = terminal_text(error, hatch=True)
         app.abort(f"{text}\nhelp: {page}" if page else text, code=error.exit_status)
         raise

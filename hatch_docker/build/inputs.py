@@ -55,7 +55,7 @@ TIME_FIELDS: Mapping[str, str] = {  # by kind of cached answer: the field with i
     "debian-snapshot": "time", "pins": "at", "build-pins": "at", "builder-resolution": "time",
 }  # fmt: skip
 SKIPPED = ("__pycache__", ".git")  # directories, in trees other than the project's, from which no build takes files
-COARSE = 2.1   # seconds, instead of RECENT, for file systems whose times are whole seconds
+RECENT_COARSE = 2.1   # seconds, instead of RECENT, for file systems whose times are whole seconds
 
 
 def note_image(
@@ -261,7 +261,7 @@ def _check_age(command: Command, rows: Iterable[Facts]) -> None:
 
 
 def _is_recent(nanoseconds: int, command: Command) -> bool:
-    return nanoseconds / 1e9 > command.started - (RECENT if nanoseconds % 1_000_000_000 else COARSE)
+    return nanoseconds / 1e9 > command.started - (RECENT if nanoseconds % 1_000_000_000 else RECENT_COARSE)
 
 
 def _check_directories(command: Command, trees: Mapping[str, Tree], directory: Path, outputs: Iterable[str]) -> None:

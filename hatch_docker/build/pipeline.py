@@ -50,7 +50,7 @@ def run(
     """
     ctx.progress.long_tasks.clear()  # tasks of the previous image
     first = with_shared_cache(plan, project.root, ctx)
-    remote = check_first(plan, project, ctx, functools.partial(read_if_new, plan, first))
+    remote = check_before_build(plan, project, ctx, functools.partial(read_if_new, plan, first))
     archive, path = output_paths(plan, directory)
     dotenv = report_path(project.root, plan.dotenv, ctx.environ)
     for output in (archive, path):
@@ -168,7 +168,7 @@ def _stopped_if_refused(plan: Plan, remote: Remote | None, ctx: Context) -> cont
     return stop_if_refused(remote, plan.repositories, ctx)
 
 
-def check_first(
+def check_before_build(
     plan: Plan, project: Project, ctx: Context, then: Callable[[], object] = lambda: None
 ) -> Remote | None:
     """Raise now the errors of the build that can be found without building or downloading anything.

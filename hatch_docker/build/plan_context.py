@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def about_image(name: str) -> Iterator[None]:
+def naming_image_in_errors(name: str) -> Iterator[None]:
     """Prefix errors of the block with the name of the image; no prefix if it is "", the image of the main table."""
     try:
         yield
@@ -29,7 +29,7 @@ def about_image(name: str) -> Iterator[None]:
         raise
 
 
-def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
+def selected_images(names: Collection[str], environ: Mapping[str, str]) -> list[str]:
     """Return the images to build: those in HATCH_DOCKER_IMAGES, or all `names` if it is not set.
 
     Raises ConfigError for an unknown name.
@@ -42,7 +42,7 @@ def wanted_images(names: Collection[str], environ: Mapping[str, str]) -> list[st
     return [name for name in names if not chosen or (name or DEFAULT) in chosen]
 
 
-def open_context_of(project: Project, environ: Mapping[str, str]) -> tuple[dict[str, Config], Context]:
+def configs_and_context(project: Project, environ: Mapping[str, str]) -> tuple[dict[str, Config], Context]:
     """Return the options of a project's images, by image name, and the context of its builds. Raises ConfigError."""
     from hatch_docker.build.configs import read_configs
     from hatch_docker.core.terminal import open_progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
+from hatch_docker.build.plan_context import configs_and_context, metadata_of, naming_image_in_errors, selected_images
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.metadata import Metadata
@@ -30,9 +30,9 @@ def open_plans(
     from hatch_docker.oci.model import host_platform
     from hatch_docker.plan.defaults import make_plan
 
-    configs, ctx = open_context_of(project, environ)
+    configs, ctx = configs_and_context(project, environ)
     if len(configs) > 1 and not all_images:
-        configs = {name: configs[name] for name in wanted_images(configs, environ)}
+        configs = {name: configs[name] for name in selected_images(configs, environ)}
     metadata, ctx = metadata_of(project, configs, ctx, warn=True, use_lock=use_lock, pins=pins)
     if _may_have_sources(metadata, project.tables.get("tool", {})):
         from hatch_docker.build.members import find_members
@@ -45,7 +45,7 @@ def open_plans(
             config = with_options(config, build=build)
         if push:
             config = with_options(config, push=True, load="never", archive=False)
-        with about_image(name):
+        with naming_image_in_errors(name):
             plan = make_plan(metadata, config, host_platform(), name)
         plans.append(plan)
         title = f"{name}: " if name else ""

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.build.configs import with_options
-from hatch_docker.build.plan_context import about_image, metadata_of, open_context_of, wanted_images
+from hatch_docker.build.plan_context import configs_and_context, metadata_of, naming_image_in_errors, selected_images
 from hatch_docker.build.shared_cache import shared_of, with_shared_cache
 from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import key_of
@@ -118,7 +118,7 @@ def provisional_plan(project: Project, environ: Mapping[str, str], *, use_lock: 
 
     If the project has several images, it is the plan of the main table.
     """
-    configs, ctx = open_context_of(project, environ)
+    configs, ctx = configs_and_context(project, environ)
     config = _provisional(configs[""])
     metadata, ctx = metadata_of(project, {"": config}, ctx, warn=False, use_lock=use_lock)
     return make_plan(metadata, config, host_platform(), ""), ctx
@@ -139,17 +139,17 @@ def _check_before_stage(root: Path, tables: Mapping[str, Any], system: BuildSyst
     dynamic = dynamic_fields(tables)
     if not dynamic or "hatch-docker" not in tables.get("tool", {}):
         return  # without [project] no field is known; with complete metadata no stage runs
-    from hatch_docker.build.pipeline import check_first
+    from hatch_docker.build.pipeline import check_before_build
 
     known = {"scripts", "optional-dependencies"} - set(_fields(root, tables, dynamic))
     project = _static_project(root, tables, system)
-    read, ctx = open_context_of(project, environ)
-    names = wanted_images(read, environ) if len(read) > 1 else read
+    read, ctx = configs_and_context(project, environ)
+    names = selected_images(read, environ) if len(read) > 1 else read
     configs = {name: _provisional(read[name], {*known, "dependency-groups"}) for name in names}
     metadata, ctx = metadata_of(project, configs, ctx, warn=False, use_lock=False)
     for name, config in configs.items():
-        with about_image(name):
-            remote = check_first(make_plan(metadata, config, host_platform(), name), project, ctx)
+        with naming_image_in_errors(name):
+            remote = check_before_build(make_plan(metadata, config, host_platform(), name), project, ctx)
             if remote is not None:
                 from hatch_docker.release.sessions import close_sessions
 

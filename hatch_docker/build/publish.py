@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion
 
 from hatch_docker.build.ci_outputs import report_path, write_ci_outputs
 from hatch_docker.build.failures import naming_typed_options
-from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
+from hatch_docker.build.receipt import Receipt, read_receipt, receipt_beside, receipt_from_image, receipt_path
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
@@ -44,7 +44,7 @@ def push_archives(
     which override the environment. `spellings`: for each option the spelling on the command line, for error messages.
     `archives_by_name`: the names under which archives are pushed; two archives must not have the same name.
     """
-    from hatch_docker.build.plan_context import wanted_images
+    from hatch_docker.build.plan_context import selected_images
     from hatch_docker.config import PREFIX
     from hatch_docker.config.load import load_configs
 
@@ -52,7 +52,7 @@ def push_archives(
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
     with naming_typed_options({variable: spellings[name] for variable, name in variables.items()}):
         configs = load_configs(table, environ, root / "pyproject.toml")
-    parts = wanted_images(configs, environ) if len(configs) > 1 else []
+    parts = selected_images(configs, environ) if len(configs) > 1 else []
     pushes = []
     for archive in [found for path in archives for found in resolve_archives(path, parts)]:
         receipt = receipt_beside(archive)
@@ -216,7 +216,7 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
         names = [parse_reference(name) for name in named]
         words = "-".join(re.findall(r"[a-z0-9]+", archive.name.removesuffix(ARCHIVE).lower())) or "image"
         image = names[0].familiar.rpartition(":")[0] if names else words
-        return bare_receipt(item, archive.name, image, [name.tag for name in names]), None
+        return receipt_from_image(item, archive.name, image, [name.tag for name in names]), None
     receipt = read_receipt(path)
     if receipt.digest != item.digest:
         raise ImageError(

@@ -155,7 +155,7 @@ def _platform(image: Image, notes: Sequence[LayerInfo], left_out: tuple[Excluded
     return PlatformReceipt(str(image.platform), image.digest, image.size, unpacked, layers, left_out)
 
 
-def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
+def receipt_from_image(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
     """Return a receipt for an archive that has none, from the data in the image alone."""
     images = images_of(item)
     labels: dict[str, str] = images[0].settings.get("Labels") or {}

@@ -39,11 +39,11 @@ from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproje
 from hatch_docker.project.tree import read_tree
 
 POLL_INTERVAL = 1.0  # seconds between two comparisons of the files, without notifications
-SETTLED = 0.2        # seconds without a change before a build starts
+QUIET_TIME = 0.2     # seconds without a change before a build starts
 STOP_TIMEOUT = "1"   # seconds between SIGTERM and SIGKILL for a container
 
 # Files in the project's root that are watched even if they do not exist: creating one changes the build.
-ALWAYS = (
+ALWAYS_WATCHED = (
     "pyproject.toml", "hatch.toml", "setup.py", "setup.cfg", "hatch_build.py", "hatch-docker.lock", "pylock.toml",
     "uv.lock", "poetry.lock", "pdm.lock", "requirements.lock", "requirements.txt",
 )  # fmt: skip
@@ -119,13 +119,13 @@ def _build(project: WatchedProject, files: WatchedFiles, container: Container | 
 def _wait_for_change(
     files: WatchedFiles, seen: FileHashes, container: Container | None
 ) -> tuple[frozenset[Path], FileHashes]:
-    """Wait until files change and then stay the same for SETTLED; return the changed files, and the hashes of all."""
+    """Wait until files change and stay the same for QUIET_TIME; return the changed files, and all hashes."""
     with _change_detector(*files.directories()) as may_have_changed:
         while True:
             if may_have_changed() and changed_files(seen, now := files.hashes()):
                 before = None
                 while now != before:
-                    time.sleep(SETTLED)
+                    time.sleep(QUIET_TIME)
                     now, before = files.hashes(), now
                 if differ := changed_files(seen, now):
                     return differ, now
@@ -250,7 +250,7 @@ class WatchedFiles:
         try:
             self._chosen = frozenset(self._choose())
         except (HatchDockerError, ValueError, TypeError, OSError):
-            self._chosen |= {self.root / name for name in ALWAYS}
+            self._chosen |= {self.root / name for name in ALWAYS_WATCHED}
         return {path: self._digest(path) for path in sorted(self._chosen)}
 
     def directories(self) -> tuple[set[Path], set[Path]]:
@@ -261,7 +261,7 @@ class WatchedFiles:
         return {path for path in roots if path.is_dir()}, {path for path in below if path.is_dir()}
 
     def _choose(self) -> Iterator[Path]:
-        yield from (self.root / name for name in ALWAYS)
+        yield from (self.root / name for name in ALWAYS_WATCHED)
         isolated = {self.root: not self.plans}
         for plan in self.plans:
             isolated[self.root] |= plan.build.isolated
@@ -272,7 +272,7 @@ class WatchedFiles:
                 yield from () if source.is_dir() else (source,)
                 yield from (Path(directory, name) for directory, _, names in os.walk(source) for name in names)
         for project, whole in isolated.items():
-            yield project / ALWAYS[0]
+            yield project / ALWAYS_WATCHED[0]
             if build_system(read_pyproject(project))[1] == HATCHLING:
                 # An isolated build makes an sdist: watch the files of the sdist.
                 yield from selected_files(open_hatchling(project), sdist=whole)

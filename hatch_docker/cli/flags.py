@@ -13,10 +13,10 @@ from hatch_docker.config import PREFIX
 from hatch_docker.core.cache.store import NO_CACHE
 from hatch_docker.core.errors import ConfigError
 
-TAG_ALONE = re.compile(r"v?[0-9]|latest$|.*\{")  # the start of a value of -t that is a tag, not a name
+TAG_ONLY = re.compile(r"v?[0-9]|latest$|.*\{")  # the start of a value of -t that is a tag, not a name
 WITH_REGISTRY = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|([\w.-]+|\[[0-9a-f:]+\]):[0-9]+)/[a-z0-9._/-]+")
 # By the value of --load: the value of the option `load`, and the words for another command line.
-LOADS: dict[bool | None, tuple[str, list[str]]] = {
+LOAD_VALUES: dict[bool | None, tuple[str, list[str]]] = {
     True: ("always", ["--load"]), False: ("never", ["--no-load"]), None: ("", []),
 }  # fmt: skip
 HATCH_TARGETS = {
@@ -58,7 +58,7 @@ def flag_variables(options: argparse.Namespace, environ: Mapping[str, str]) -> t
         ("BASE", "--base", options.base),
         ("PLATFORMS", "--platform", json.dumps(platforms) if platforms else ""),
         ("BUILD_ARGS", "--build-arg", _build_args(options.build_arg, environ)),
-        ("LOAD", "--load", LOADS[getattr(options, "load", None)][0]),
+        ("LOAD", "--load", LOAD_VALUES[getattr(options, "load", None)][0]),
     ]
     variables = {PREFIX + option: value for option, _, value in table if value}
     spellings = {PREFIX + option: flag for option, flag, value in table if value}
@@ -74,7 +74,7 @@ def flag_words(options: argparse.Namespace) -> list[str]:
     words = [f"--{name}={value}" for name, value in (("image", options.image), ("base", options.base)) if value]
     for name in ("tag", "platform", "build_arg"):
         words += [f"--{name.replace('_', '-')}={value}" for value in getattr(options, name)]
-    words += LOADS[options.load][1]
+    words += LOAD_VALUES[options.load][1]
     words += ["--no-cache"] if options.no_cache else []
     return [*words, f"--progress={options.progress}"]
 
@@ -90,7 +90,7 @@ def _name_and_tags(values: Sequence[str], image: str) -> tuple[str, list[str]]:
                 f"`hatch build -t {text}`"
             )
         path, slash, last = text.rpartition("/")
-        name, colon, tag = ("", ":", last) if TAG_ALONE.match(text) and ":" not in text else last.partition(":")
+        name, colon, tag = ("", ":", last) if TAG_ONLY.match(text) and ":" not in text else last.partition(":")
         if path or name:
             names.append(f"{path}{slash}{name}")
         if colon:

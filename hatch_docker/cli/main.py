@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from hatch_docker import __version__
-from hatch_docker.build.failures import friendly_errors, page_about, terminal_text
+from hatch_docker.build.failures import documentation_url, friendly_errors, terminal_text
 from hatch_docker.cli.commands import (
     build,
     clean,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with friendly_errors():
             status: int | None = options.run(options)
     except HatchDockerError as error:
-        show_error(terminal_text(error), page_about(error))
+        show_error(terminal_text(error), documentation_url(error))
         return error.exit_status
     return status or 0
 

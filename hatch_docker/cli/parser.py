@@ -103,7 +103,7 @@ def _add_section(formatter: argparse.HelpFormatter, title: str, rows: Iterable[R
     formatter.end_section()
 
 
-def close_to(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+def most_similar(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return the name in `known` that is most similar to a word, "" if none is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff)), "")
 
@@ -111,7 +111,7 @@ def close_to(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 def command_advice(word: str, known: Iterable[str]) -> str:
     """Return advice on an unknown command. `known`: all commands."""
     words = {**_SYNONYMS, **{name: name for name in known}}
-    similar = close_to(word.lower(), words) if len(word) > 2 else ""  # two letters are similar to everything
+    similar = most_similar(word.lower(), words) if len(word) > 2 else ""  # two letters are similar to everything
     meant = words.get(word.lower()) or words.get(similar, "")
     lists = "`hatch-docker help` lists all commands"
     return f"did you mean `hatch-docker {meant}`? {lists}" if meant else lists
@@ -124,7 +124,7 @@ def option_advice(word: str, known: Iterable[str]) -> str:
     """
     if word in _ADVICE:
         return _ADVICE[word]
-    if meant := close_to(word, known, 0.75):
+    if meant := most_similar(word, known, 0.75):
         return f"did you mean {meant}?"
     if not word.startswith("--"):
         return ""

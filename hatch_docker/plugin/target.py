@@ -131,7 +131,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if unknown := sorted(set(options.get("versions") or ()) - set(self.get_version_api())):
             known = ", ".join(f"docker:{action}" for action in self.get_version_api())
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
-        if line := run_or_abort(self.app, lambda: api.why_no_image(readable_project(self._hatchling()))):
+        if line := run_or_abort(self.app, lambda: api.reason_for_no_image(readable_project(self._hatchling()))):
             self.app.display_info(line)
             return
         if not options.get("directory"):

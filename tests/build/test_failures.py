@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.build.failures import own_command, terminal_text
+from hatch_docker.build.failures import shell_command, terminal_text
 from hatch_docker.core.errors import ConfigError
 
 OWN = Path(sys.executable).parent
@@ -31,7 +31,7 @@ def test_command_in_errors_is_on_the_path_of_the_user(
     monkeypatch.setenv("PATH", path.format(elsewhere=tmp_path))
     if prefix:
         monkeypatch.setattr(sys, "prefix", prefix)
-    assert own_command(hatch=hatch) == expected
+    assert shell_command(hatch=hatch) == expected
     assert terminal_text(ConfigError("run `hatch-docker lock`\x1b"), hatch=hatch) == f"run `{expected} lock`\\x1b"
 
 

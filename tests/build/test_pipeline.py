@@ -30,7 +30,7 @@ DOCUMENTS = ["my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json"]
 FILES = sorted(["my_app-1.2.3.oci.tar", "my_app-1.2.3.image.json", *DOCUMENTS])
 
 
-class Story:
+class Builds:
     """Builds of one project. `engine` returns the same image each time, and adds its context to `contexts`."""
 
     def __init__(self, directory: Path, ctx: Context, **table: Any) -> None:
@@ -60,139 +60,139 @@ class Story:
 
 
 @pytest.fixture
-def story(tmp_path: Path, ctx: Context) -> Story:
-    return Story(tmp_path / "dist", ctx)
+def builds(tmp_path: Path, ctx: Context) -> Builds:
+    return Builds(tmp_path / "dist", ctx)
 
 
-def pushing(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> Story:
-    story = Story(tmp_path / "dist", ctx, image="team/app", registries=[registry.host])
-    story.plan = replace(story.plan, push=True)
-    return story
+def pushing(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> Builds:
+    builds = Builds(tmp_path / "dist", ctx, image="team/app", registries=[registry.host])
+    builds.plan = replace(builds.plan, push=True)
+    return builds
 
 
-def test_build_writes_archive_documents_and_receipt(story: Story, lines: list[str]) -> None:
-    receipt = story.run()
-    item = read_archive(output_paths(story.plan, story.directory)[0])
+def test_build_writes_archive_documents_and_receipt(builds: Builds, lines: list[str]) -> None:
+    receipt = builds.run()
+    item = read_archive(output_paths(builds.plan, builds.directory)[0])
     validate(item)
-    assert story.files() == FILES
-    assert item.digest == receipt.digest == story.built[0].image.digest
-    assert story.receipt == receipt
+    assert builds.files() == FILES
+    assert item.digest == receipt.digest == builds.built[0].image.digest
+    assert builds.receipt == receipt
     assert [document.file for document in receipt.documents] == DOCUMENTS
-    assert [layer.kind for layer in receipt.platforms[0].layers] == [note.kind for note in story.built[0].notes]
+    assert [layer.kind for layer in receipt.platforms[0].layers] == [note.kind for note in builds.built[0].notes]
     assert list(receipt.timings) == ["build", "libraries", "documents", "archive"]
     assert any(line.startswith("linux/amd64  sha256:") for line in lines)
     assert "nothing changed since the previous build" not in lines
 
 
-def test_repeated_build_does_not_rewrite_the_archive(story: Story, lines: list[str]) -> None:
-    first = story.run()
-    inode = output_paths(story.plan, story.directory)[0].stat().st_ino
-    assert replace(story.run(), timings={}) == replace(first, timings={})
-    assert output_paths(story.plan, story.directory)[0].stat().st_ino == inode
+def test_repeated_build_does_not_rewrite_the_archive(builds: Builds, lines: list[str]) -> None:
+    first = builds.run()
+    inode = output_paths(builds.plan, builds.directory)[0].stat().st_ino
+    assert replace(builds.run(), timings={}) == replace(first, timings={})
+    assert output_paths(builds.plan, builds.directory)[0].stat().st_ino == inode
     assert "nothing changed since the previous build" in lines
 
 
-def test_build_without_archive_may_skip_known_layers(story: Story) -> None:
+def test_build_without_archive_may_skip_known_layers(builds: Builds) -> None:
     """The engine then needs only the digests of layers (`lazy`); for an archive it needs their contents."""
-    receipt = story.run(archive=False)
-    assert (receipt.archive, story.files()) == ("", [name for name in FILES if not name.endswith(".tar")])
-    assert story.ctx.progress.warnings == [
+    receipt = builds.run(archive=False)
+    assert (receipt.archive, builds.files()) == ("", [name for name in FILES if not name.endswith(".tar")])
+    assert builds.ctx.progress.warnings == [
         "the image is only in the cache: archive = false, and it is not loaded and not pushed"
     ]
-    story.run(archive=True)
-    assert [ctx.lazy for ctx in story.contexts] == [True, False]
+    builds.run(archive=True)
+    assert [ctx.lazy for ctx in builds.contexts] == [True, False]
 
 
-def test_base_of_builder_is_recorded_in_notes(story: Story, tmp_path: Path) -> None:
+def test_base_of_builder_is_recorded_in_notes(builds: Builds, tmp_path: Path) -> None:
     """The next build compares the digest of its tag."""
     builder = BasePlan("registry", "registry.example/builder:1", "registry.example/builder:1")
-    story.before_engine = lambda ctx: ctx.materials.update({("base", builder.name): "sha256:" + "b" * 64})
+    builds.before_engine = lambda ctx: ctx.materials.update({("base", builder.name): "sha256:" + "b" * 64})
     notes = Notes(Command(tmp_path, ("test",), {}))
-    story.run(notes, base=replace(story.plan.base, builder=builder))
+    builds.run(notes, base=replace(builds.plan.base, builder=builder))
     assert notes.tags[builder.location] == "sha256:" + "b" * 64
 
 
-def test_images_of_several_platforms_are_an_index(story: Story) -> None:
-    (built,) = story.built
+def test_images_of_several_platforms_are_an_index(builds: Builds) -> None:
+    (built,) = builds.built
     other = replace(built, image=small_image(platform=ARM64), notes=(LayerInfo("base", (), cached=True),))
-    story.built = (built, other)
-    item = image_or_index(story.built)
+    builds.built = (built, other)
+    item = image_or_index(builds.built)
     assert isinstance(item, Index)
-    assert story.run(sbom=(), native_libraries="off").digest == item.digest
+    assert builds.run(sbom=(), native_libraries="off").digest == item.digest
 
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"budget": BudgetPlan(10, None, None)}, "max-size is 10 bytes"),
     ({"load": "always"}, "no Docker or Podman answers"),
 ])  # fmt: skip
-def test_failed_check_keeps_files_of_previous_build(changes: dict[str, Any], message: str, story: Story) -> None:
-    environ = {**story.ctx.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
-    story.ctx = replace(story.ctx, environ=environ)
-    story.run()
-    _, path = output_paths(story.plan, story.directory)
+def test_failed_check_keeps_files_of_previous_build(changes: dict[str, Any], message: str, builds: Builds) -> None:
+    environ = {**builds.ctx.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    builds.ctx = replace(builds.ctx, environ=environ)
+    builds.run()
+    _, path = output_paths(builds.plan, builds.directory)
     before = path.read_bytes()
-    (built,) = story.built
-    story.built = (replace(built, notes=(*built.notes[:-1], LayerInfo("files", (), cached=False))),)
+    (built,) = builds.built
+    builds.built = (replace(built, notes=(*built.notes[:-1], LayerInfo("files", (), cached=False))),)
     with pytest.raises(HatchDockerError, match=message) as caught:
-        story.run(**changes)
+        builds.run(**changes)
     assert caught.type is (BuildError if "budget" in changes else DaemonError)
     assert path.read_bytes() == before
-    assert story.files() == FILES
+    assert builds.files() == FILES
 
 
-def test_failed_engine_keeps_files_of_previous_build(story: Story) -> None:
-    story.run()
-    before = {path.name: path.read_bytes() for path in story.directory.iterdir()}
+def test_failed_engine_keeps_files_of_previous_build(builds: Builds) -> None:
+    builds.run()
+    before = {path.name: path.read_bytes() for path in builds.directory.iterdir()}
 
     def fail(_ctx: Context) -> None:
         raise BuildError("no compiler")
 
-    story.before_engine = fail
+    builds.before_engine = fail
     with pytest.raises(BuildError, match="no compiler"):
-        story.run()
-    assert {path.name: path.read_bytes() for path in story.directory.iterdir()} == before
+        builds.run()
+    assert {path.name: path.read_bytes() for path in builds.directory.iterdir()} == before
 
 
-def test_directory_at_output_path_fails_before_the_engine(story: Story) -> None:
-    output_paths(story.plan, story.directory)[0].mkdir(parents=True)
+def test_directory_at_output_path_fails_before_the_engine(builds: Builds) -> None:
+    output_paths(builds.plan, builds.directory)[0].mkdir(parents=True)
     with pytest.raises(StoreError, match="a directory is in the way"):
-        story.run()
-    assert story.contexts == []
+        builds.run()
+    assert builds.contexts == []
 
 
-def test_damaged_blob_repeats_the_build_once(story: Story, lines: list[str]) -> None:
+def test_damaged_blob_repeats_the_build_once(builds: Builds, lines: list[str]) -> None:
     """A second damage of the same blob is an error."""
     def damaged(_ctx: Context) -> None:
-        if len(story.contexts) != 2:
+        if len(builds.contexts) != 2:
             raise DamagedBlobError("blob sha256:1 is damaged")
 
-    story.before_engine = damaged
-    story.run()
-    assert (len(story.contexts), "blob sha256:1 is damaged" in "\n".join(lines)) == (2, True)
+    builds.before_engine = damaged
+    builds.run()
+    assert (len(builds.contexts), "blob sha256:1 is damaged" in "\n".join(lines)) == (2, True)
     with pytest.raises(DamagedBlobError, match="sha256:1"):
-        story.run()
-    assert len(story.contexts) == 4
+        builds.run()
+    assert len(builds.contexts) == 4
 
 
-def test_layer_missing_everywhere_repeats_the_build(story: Story) -> None:
+def test_layer_missing_everywhere_repeats_the_build(builds: Builds) -> None:
     """If a known layer is neither in the cache nor in a registry, the second attempt builds it."""
     def missing(ctx: Context) -> None:
         if ctx.lazy:
             raise DamagedBlobError("blob sha256:1 is missing")
 
-    story.before_engine = missing
-    story.run(archive=False)
-    assert [ctx.lazy for ctx in story.contexts] == [True, False]
+    builds.before_engine = missing
+    builds.run(archive=False)
+    assert [ctx.lazy for ctx in builds.contexts] == [True, False]
 
 
 def test_push_sends_image_tags_and_documents(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
-    story = pushing(tmp_path, ctx, registry)
-    receipt = story.run()
+    builds = pushing(tmp_path, ctx, registry)
+    receipt = builds.run()
     (delivery,) = receipt.deliveries
     assert receipt.references == (f"{registry.host}/team/app@{receipt.digest}",)
-    assert (delivery.error, delivery.attached, delivery.tags) == ("", 2, story.plan.tags)
+    assert (delivery.error, delivery.attached, delivery.tags) == ("", 2, builds.plan.tags)
     assert list(receipt.timings)[-2:] == ["push", "cache"]
-    assert story.receipt == receipt
+    assert builds.receipt == receipt
 
 
 def test_upload_session_is_cancelled_if_machine_check_fails(
@@ -200,43 +200,43 @@ def test_upload_session_is_cancelled_if_machine_check_fails(
 ) -> None:
     """Registry and machine are checked in parallel. Nothing is built."""
     nowhere = dict.fromkeys(("DOCKER_HOST", "CONTAINER_HOST"), "unix:///nowhere/docker.sock")
-    story = pushing(tmp_path, with_environ(ctx, {**nowhere, "PATH": ""}), registry)
+    builds = pushing(tmp_path, with_environ(ctx, {**nowhere, "PATH": ""}), registry)
     with pytest.raises(DaemonError, match="no Docker or Podman answers"):
-        story.run(load="always")
+        builds.run(load="always")
     assert [request.method for request in registry.requests] == ["POST", "DELETE"]
-    assert (registry.uploads, story.files()) == ({}, [])
+    assert (registry.uploads, builds.files()) == ({}, [])
 
 
 def test_failed_push_is_recorded_in_the_receipt(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
     """All files are written, and the error names the registry."""
-    story = pushing(tmp_path, ctx, registry)
+    builds = pushing(tmp_path, ctx, registry)
     registry.fault("PUT", "/manifests/", 403, times=9)
     with pytest.raises(RegistryError, match=registry.host):
-        story.run()
-    receipt = story.receipt
+        builds.run()
+    receipt = builds.receipt
     assert (receipt.references, receipt.deliveries[0].transient) == ((), False)
     assert registry.host in receipt.deliveries[0].error
-    assert story.files() == FILES
+    assert builds.files() == FILES
 
 
 def test_invalid_push_fails_before_the_engine(tmp_path: Path, ctx: Context) -> None:
-    story = Story(tmp_path / "dist", ctx)
+    builds = Builds(tmp_path / "dist", ctx)
     with pytest.raises(ConfigError, match="a push needs a registry"):
-        story.run(push=True)
+        builds.run(push=True)
     with pytest.raises(ConfigError, match=r"it holds uncommitted changes: x\.py"):
-        story.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
-    assert story.contexts == []
+        builds.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
+    assert builds.contexts == []
 
 
-def test_build_writes_outputs_for_ci_pipelines(story: Story, tmp_path: Path) -> None:
-    story.ctx = replace(story.ctx, environ={**story.ctx.environ, "GITHUB_OUTPUT": str(tmp_path / "output")})
-    receipt = story.run(dotenv="image.env")
+def test_build_writes_outputs_for_ci_pipelines(builds: Builds, tmp_path: Path) -> None:
+    builds.ctx = replace(builds.ctx, environ={**builds.ctx.environ, "GITHUB_OUTPUT": str(tmp_path / "output")})
+    receipt = builds.run(dotenv="image.env")
     assert f"IMAGE_DIGEST={receipt.digest}" in (tmp_path / "image.env").read_text()
     assert f"\n{receipt.digest}\n" in (tmp_path / "output").read_text()
 
 
-def test_quiet_build_prints_nothing(story: Story, lines: list[str]) -> None:
-    story.ctx = replace(story.ctx, progress=replace(story.ctx.progress, verbosity=-1))
-    story.run()
+def test_quiet_build_prints_nothing(builds: Builds, lines: list[str]) -> None:
+    builds.ctx = replace(builds.ctx, progress=replace(builds.ctx.progress, verbosity=-1))
+    builds.run()
     assert lines == []
-    assert story.receipt.hints == ()
+    assert builds.receipt.hints == ()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.build.publish import receipt_of, resolve_archive
-from hatch_docker.build.receipt import bare_receipt, read_receipt
+from hatch_docker.build.receipt import read_receipt, receipt_from_image
 from hatch_docker.cli.main import main
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.oci.archive import write_archive
@@ -36,7 +36,7 @@ def archive(
 
 def with_receipt(path: Path, item: Image | Index, **facts: Any) -> Path:
     """Write a receipt beside an archive; return its path. `facts`: values that replace the default ones."""
-    value = json.loads(bare_receipt(item, path.name, "team/app", ["1.0", "latest"]).to_json())
+    value = json.loads(receipt_from_image(item, path.name, "team/app", ["1.0", "latest"]).to_json())
     receipt = path.with_name(path.name.replace(".oci.tar", ".image.json"))
     receipt.write_text(json.dumps(value | facts))
     return receipt

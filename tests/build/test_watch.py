@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.build.watch import ALWAYS, WatchedFiles, WatchedProject, build_command, changed_files, watch
+from hatch_docker.build.watch import ALWAYS_WATCHED, WatchedFiles, WatchedProject, build_command, changed_files, watch
 from hatch_docker.cli.main import main
 from hatch_docker.plan.model import FilePlan, MemberPlan
 from tests.fakes.plans import plan
@@ -61,7 +61,7 @@ def test_files_that_do_not_exist_yet_are_watched(project: Path, tmp_path: Path) 
     before = files.hashes()
     assert {"../lib/hello.py", "../lib/pyproject.toml", "../lib/more.txt"} <= names(files)
     assert files.directories()[0] == {project, tmp_path / "lib"}
-    assert {project / name for name in ALWAYS} <= set(before)
+    assert {project / name for name in ALWAYS_WATCHED} <= set(before)
     (project / "static/deep").mkdir(parents=True)
     new = {project / name for name in ("static/deep/x.css", "one.txt", "uv.lock")}
     for path in new:
@@ -87,7 +87,7 @@ def test_invalid_project_keeps_its_watched_files(project: Path) -> None:
     before = files.hashes()
     (project / "pyproject.toml").write_text("[")
     assert changed_files(before, files.hashes()) == {project / "pyproject.toml"}
-    assert set(WatchedFiles(project, {}).hashes()) == {project / name for name in ALWAYS}
+    assert set(WatchedFiles(project, {}).hashes()) == {project / name for name in ALWAYS_WATCHED}
 
 
 def test_all_source_files_are_watched_for_other_backends(tmp_path: Path) -> None:

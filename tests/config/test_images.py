@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from hatch_docker.build.plan_context import wanted_images
+from hatch_docker.build.plan_context import selected_images
 from hatch_docker.build.plans import open_plans
 from hatch_docker.config.load import load_configs
 from hatch_docker.config.options import Config
@@ -154,7 +154,7 @@ def test_variable_selects_images() -> None:
     configs = load()
 
     def chosen(names: str) -> list[str]:
-        return wanted_images(configs, {"HATCH_DOCKER_IMAGES": names})
+        return selected_images(configs, {"HATCH_DOCKER_IMAGES": names})
 
     assert chosen("") == ["", "worker", "admin"]
     assert chosen("worker") == ["worker"]

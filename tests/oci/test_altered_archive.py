@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.build.existing import open_existing
-from hatch_docker.build.receipt import bare_receipt
+from hatch_docker.build.receipt import receipt_from_image
 from hatch_docker.cli.main import main
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import CONTAINERD_NAME, docker_manifest, read_archive, write_archive
@@ -186,7 +186,7 @@ def test_error_for_damaged_layer_names_archive_and_blob(
 
 def test_receipt_with_other_names_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "a.oci.tar")
-    bare_receipt(GOOD, path.name, "postgres", ["latest"]).write(tmp_path / "a.image.json")
+    receipt_from_image(GOOD, path.name, "postgres", ["latest"]).write(tmp_path / "a.image.json")
     for command in (["load"], ["push", "--registry", "registry.invalid"]):
         assert main([*command, str(path)]) == 1
         assert "its receipt names another image or other tags" in capsys.readouterr().err

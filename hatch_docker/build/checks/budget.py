@@ -17,7 +17,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import BudgetPlan, Plan
 
-SHOWN = 8  # rows in an error message
+MAX_ROWS = 8  # rows in an error message
 
 
 def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
@@ -54,7 +54,7 @@ def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
 
 def _rows(rows: Sequence[tuple[str, int]], sign: str = "") -> str:
     """Return a line for each of the largest rows. `rows`: title and bytes."""
-    rows = sorted(rows, key=lambda row: -row[1])[:SHOWN]
+    rows = sorted(rows, key=lambda row: -row[1])[:MAX_ROWS]
     lines = [f"  {sign}{megabytes(size)}  {title if len(title) <= 90 else title[:87] + '...'}" for title, size in rows]
     return "\n".join(lines)
 

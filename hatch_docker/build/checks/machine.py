@@ -10,7 +10,7 @@ from hatch_docker.core.text import megabytes
 from hatch_docker.oci.find_daemon import find_daemons
 from hatch_docker.plan.model import Plan
 
-ROOM = 1_000_000_000  # bytes that a first build may need in the cache; Debian's compilers are the largest part
+NEEDED_SPACE = 1_000_000_000  # bytes that a first build may need in the cache; Debian's compilers are the largest part
 
 
 def check_machine(plan: Plan, ctx: Context) -> None:
@@ -30,10 +30,10 @@ def check_machine(plan: Plan, ctx: Context) -> None:
     if problems:
         raise HatchDockerError("\n".join(map(str, problems)))
     free = shutil.disk_usage(ctx.store.root).free
-    if free < ROOM and not any((ctx.store.root / "trees").iterdir()):
+    if free < NEEDED_SPACE and not any((ctx.store.root / "trees").iterdir()):
         ctx.progress.warn(
             f"the cache {ctx.store.root.parent} has {megabytes(free)} free, and a first build may need "
-            f"{megabytes(ROOM)}: free some space, or set HATCH_DOCKER_CACHE_DIR to a directory on another disk"
+            f"{megabytes(NEEDED_SPACE)}: free some space, or set HATCH_DOCKER_CACHE_DIR to a directory on another disk"
         )
 
 

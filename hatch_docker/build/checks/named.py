@@ -21,7 +21,7 @@ from hatch_docker.wheels.install.layout import VenvTarget
 
 RECIPE = 1
 KIND, FILES = "named", "modules"
-LARGEST = 4 << 20  # bytes; larger modules are not read
+MAX_SIZE = 4 << 20  # bytes; larger modules are not read
 _ENDINGS = (".py", ".so", ".pyc", ".pth")
 
 
@@ -165,7 +165,7 @@ def _files_hint(path: str, tree: _Tree) -> str:
 def _module_names(layer: Layer, path: str) -> frozenset[str] | None:
     """Return the names that a module defines, None if its source does not decide that."""
     for entry, content in layer_entries(layer):
-        if entry.path == path and content is not None and entry.size <= LARGEST:
+        if entry.path == path and content is not None and entry.size <= MAX_SIZE:
             tree = parse_source(content.read())
             return defined_names(tree) if tree else None
     return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RECIPE = 1
 KIND = "native"
-LARGEST = 4 << 20  # bytes; larger modules are not read
+MAX_SIZE = 4 << 20  # bytes; larger modules are not read
 OPTION = "tool.hatch-docker.native-libraries"
 _LOADER = re.compile(r"/.*/ld(-linux|64|-musl)[^/]*")
 
@@ -119,7 +119,7 @@ def _loaded_by_import(need: MissingLibrary, built: BuiltImage, ctx: Context) -> 
         for entry, stream in layer_entries(layer):
             path = entry.path.removeprefix(site)
             inside = "/" not in path or path.partition("/")[0] in tops
-            if stream is not None and path != entry.path and inside and path.endswith(".py") and entry.size < LARGEST:
+            if stream is not None and path != entry.path and inside and path.endswith(".py") and entry.size < MAX_SIZE:
                 sources[path] = stream.read()
         return sorted(site + path for path in files_loaded_by_import(sources, code))
 

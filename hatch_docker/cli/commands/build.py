@@ -105,7 +105,7 @@ def _write_artifacts(
     receipts: dict[str, Receipt] = {}
     with temporary_directory() as temporary:
         project = source.open(environ, temporary, push=getattr(options, "push", False))
-        if line := api.why_no_image(project):
+        if line := api.reason_for_no_image(project):
             if not quiet:
                 print(line, file=sys.stderr)
             return

@@ -17,7 +17,7 @@ from hatch_docker.cli.common import (
 
 PATIENCE = 15.0  # seconds; longer than the HTTP client's timeout for a connection
 MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}
-TOPIC = 12  # width of the column with the topic
+TOPIC_WIDTH = 12  # width of the column with the topic
 EXAMPLES = (
     ("hatch-docker doctor", "check this machine and this project"),
     ("hatch-docker doctor --offline", "without the network"),
@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
         findings.append(finding)
         if not options.json:
             first, *rest = finding.text.splitlines() or [""]
-            print_lines([f"{MARKS[finding.state]}  {finding.topic:{TOPIC}}  {first}"])
-            print_lines(f"{'':{TOPIC + 6}}{line}" for line in rest)
+            print_lines([f"{MARKS[finding.state]}  {finding.topic:{TOPIC_WIDTH}}  {first}"])
+            print_lines(f"{'':{TOPIC_WIDTH + 6}}{line}" for line in rest)
     works = all(finding.state != "problem" for finding in findings)
     if options.json:
         print_json({"schema": 1, "works": works, "findings": [dataclasses.asdict(finding) for finding in findings]})

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.build.failures import own_command
+from hatch_docker.build.failures import shell_command
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import write_file
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     here = Path(options.project).resolve() == Path.cwd()
     hatch = here and proposal.backend == "hatchling.build" and shutil.which("hatch")
     place = "" if here else f" {shlex.quote(options.project)}"
-    build = "hatch build -t docker" if hatch else f"{own_command()} build{place}"
+    build = "hatch build -t docker" if hatch else f"{shell_command()} build{place}"
     print_lines([f"written: {', '.join(proposal.changed)}; next: {build}"])
 
 

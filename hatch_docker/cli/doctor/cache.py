@@ -14,7 +14,7 @@ from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.text import megabytes
 
 MIN_FREE = 1_000_000_000  # bytes; with less, a build may fail
-SAMPLE = 3.0              # seconds for reading a sample of the cache
+SAMPLE_TIME = 3.0         # seconds for reading a sample of the cache
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # locks may not work between machines
 
 
@@ -44,7 +44,7 @@ def check_cache(setup: Setup) -> Report:
 
 def _check_entries(store: Store, paths: list[Path], *, deep: bool) -> Report:
     """Verify the digests of a sample of the entries. `deep`: of all entries."""
-    end = time.monotonic() + SAMPLE
+    end = time.monotonic() + SAMPLE_TIME
     if not deep:
         random.shuffle(paths)
     checked, damaged = 0, []

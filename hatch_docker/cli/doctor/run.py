@@ -30,7 +30,7 @@ from hatch_docker.project.hatch_errors import hatchling_errors
 
 Result = TypeVar("Result")
 
-READING = 30.0  # seconds for reading the project's files; no requests are sent
+READ_TIMEOUT = 30.0  # seconds for reading the project's files; no requests are sent
 NOT_ASKED = "not asked: offline"
 
 
@@ -104,7 +104,7 @@ def run_checks(
         stack.callback(kill_running)  # kills programs of checks that exceeded the timeout
         ctx = _context(environ, patience, stack)
         reading = start_thread(partial(_read_project, root, ctx.environ))
-        (plans, pins, static), problem = _result(reading, READING, READING, ((), None, True))
+        (plans, pins, static), problem = _result(reading, READ_TIMEOUT, READ_TIMEOUT, ((), None, True))
         setup = Setup(root, replace(ctx, image_lock=pins), directory, plans, static, offline, deep, leftovers)
         yield from _project_findings(setup, problem)
         checks = (*CHECKS, *network.registry_checks(plans))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 NEVER = 1 << 30
 FILES = ("Procfile", "README.md", "README.rst", "README.txt", "README", "Dockerfile")
-LARGEST = 1 << 20  # bytes; larger files are not read
+MAX_SIZE = 1 << 20  # bytes; larger files are not read
 _START = r"(?:python[\d.]*(?:\s+-[a-zA-Z])*\s+|\s-A\s+|\s--app[ =]|\brun\s+|\bdev\s+)(?:\./)?"
 
 
@@ -15,7 +15,7 @@ def documented_commands(root: Path) -> str:
     lines: list[str] = []
     for name in FILES:
         path = root / name
-        if path.is_file() and path.stat().st_size <= LARGEST:
+        if path.is_file() and path.stat().st_size <= MAX_SIZE:
             text = path.read_text("utf-8", errors="replace")
             lines += _commands(text) if name.startswith("README") else _words(text)
     return "\n".join(lines)

@@ -15,7 +15,7 @@ SERVERS = {
     "celery": ("celery",), "sanic": ("sanic",), "streamlit": ("streamlit",),
 }  # fmt: skip
 # Frameworks whose programs are servers: the default port, and variables that make them listen on all addresses.
-SERVING: Mapping[str, tuple[int, Mapping[str, str]]] = {
+SERVER_FRAMEWORKS: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "gradio": (7860, {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ANALYTICS_ENABLED": "False"}),  # noqa: S104
     "nicegui": (8080, {}),
     "aiohttp": (8080, {}),
@@ -85,16 +85,16 @@ def _server_command(app: App, server: str) -> list[str]:
 
 
 def program_run(root: Path, module: str, path: Path | None) -> tuple[Run, str]:
-    """Return the command that runs a module, and the framework in SERVING that it imports, or ""."""
+    """Return the command that runs a module, and the framework in SERVER_FRAMEWORKS that it imports, or ""."""
     command = ["python", "-m", module]
     tree = parse(root / path) if path else None
     if tree is None:
         return Run(command, []), ""
     imported = {name.partition(".")[0] for name in imported_names(tree, module).values()}
-    framework = next((name for name in SERVING if name in imported), "")
+    framework = next((name for name in SERVER_FRAMEWORKS if name in imported), "")
     if not framework:
         return Run(command, []), ""
-    port, env = SERVING[framework]
+    port, env = SERVER_FRAMEWORKS[framework]
     return Run(command, [_port(tree) or port], env), framework
 
 

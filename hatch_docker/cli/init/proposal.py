@@ -50,7 +50,7 @@ SEVERAL = "no script has the project's name: set entrypoint to the script that t
 LONG = 100  # characters; in a longer TOML list, each item has its own line
 DATA_DIRECTORY = "/srv"  # working directory of an application that reads files by relative paths
 # Frameworks that search templates and static files beside the module, and not in the working directory.
-BESIDE = frozenset({"Flask", "Quart", "Django", "Dash"})
+FILES_BESIDE_MODULE = frozenset({"Flask", "Quart", "Django", "Dash"})
 
 
 @dataclass(slots=True)
@@ -402,7 +402,7 @@ def _server(proposal: Proposal, config: Mapping[str, Any], apps: Sequence[App]) 
         if "steps" in advice:
             where = advice["steps"][0]["outputs"][0]
             proposal.guesses.append(f"steps: django-admin collectstatic in the finished image, into {where}")
-    apart = [name for name in proposal.data if not (app.framework in BESIDE and name in DATA)]
+    apart = [name for name in proposal.data if not (app.framework in FILES_BESIDE_MODULE and name in DATA)]
     script = [app.path.as_posix()] if app.interface == "streamlit" else []
     pages = [name for name in ("pages", ".streamlit/config.toml") if script and (app.path.parent / name)]
     beside = [(app.path.parent / name).as_posix() for name in pages]

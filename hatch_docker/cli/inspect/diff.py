@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.cli.inspect.document import SCHEMA, settings
 from hatch_docker.cli.inspect.model import TITLES, File, ImageContents
 from hatch_docker.cli.inspect.reader import NamedImage
-from hatch_docker.cli.inspect.text import MOST
+from hatch_docker.cli.inspect.text import MAX_ROWS
 from hatch_docker.core.text import megabytes
 from hatch_docker.oci.diff import changed_items
 
@@ -176,7 +176,7 @@ def _file_lines(found: Difference, *, show_all: bool) -> Iterator[str]:
         change for change in sorted(found.files, key=_weight)
         if show_all or not {change.package, canonicalize_name(change.package)} & packages
     ]  # fmt: skip
-    listed = rows if show_all else rows[:MOST]
+    listed = rows if show_all else rows[:MAX_ROWS]
     for change in listed:
         mode = change.change == "changed" and "sha256" not in change.new
         yield _line(_signed(change.growth), change, f" {change.values}" if mode else "")

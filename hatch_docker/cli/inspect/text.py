@@ -9,13 +9,13 @@ from hatch_docker.cli.inspect.reader import NamedImage
 from hatch_docker.core.text import counted, megabytes, share
 from hatch_docker.plan.naming import PREFIX
 
-MOST = 20             # packages, files or paths in a list without --all
+MAX_ROWS = 20         # packages, files or paths in a list without --all
 WIDTH = 60            # characters of a layer's title
 TYPES = {"python": "Python", "deb": "Debian", "apk": "Alpine", "interpreter": "-"}
 
 
 def inspect_lines(named: NamedImage, *, files: bool, show_all: bool) -> Iterator[str]:
-    """Yield the contents of an image as lines. `files`: also list files. `show_all`: do not shorten lists to MOST."""
+    """Yield the contents of an image as lines. `files`: also list files. `show_all`: do not shorten lists."""
     contents = named.contents
     yield f"{named.name}  {contents.image.platform}  {contents.created}".rstrip()
     yield contents.image.digest
@@ -35,7 +35,7 @@ def inspect_lines(named: NamedImage, *, files: bool, show_all: bool) -> Iterator
     if files:
         largest = largest_files(contents)
         yield from ("", counted(len(largest), "file"))
-        for file in largest if show_all else largest[:MOST]:
+        for file in largest if show_all else largest[:MAX_ROWS]:
             package = contents.package_of(file, "-" if file.present else "(removed again)")
             yield size_line(file.size, f"layer {file.layer + 1:<3} {package:<20} /{file.path}")
 
@@ -92,7 +92,7 @@ def _packages(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
         yield "packages  none that can be read"
         return
     yield counted(len(packages), "package")
-    listed = packages if show_all else packages[:MOST]
+    listed = packages if show_all else packages[:MAX_ROWS]
     width = min(max(len(package.title) for package in listed), 44)
     for package in listed:
         layer = f"layer {package.layer + 1}" if package.layer >= 0 else ""
@@ -121,4 +121,5 @@ def _permissions(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
 
 
 def _shortened(paths: Sequence[str], *, show_all: bool) -> list[str]:
-    return [*paths] if show_all or len(paths) <= MOST else [*paths[:MOST], f"{len(paths) - MOST} more (--all)"]
+    rest = 0 if show_all else max(0, len(paths) - MAX_ROWS)
+    return [*paths[:MAX_ROWS], f"{rest} more (--all)"] if rest else [*paths]

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.cli.inspect.document import SCHEMA, package_document
 from hatch_docker.cli.inspect.model import PROJECT, Dependency, ImageContents, largest_packages
-from hatch_docker.cli.inspect.text import MOST, TYPES, rest_line, size_line
+from hatch_docker.cli.inspect.text import MAX_ROWS, TYPES, rest_line, size_line
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.text import counted, megabytes
 
@@ -114,7 +114,7 @@ def _shortest_paths(contents: ImageContents, roots: Iterable[int], avoided: int)
 
 
 def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: bool) -> Iterator[str]:
-    """Yield the reasons as lines for a terminal. `show_all`: do not shorten lists to MOST."""
+    """Yield the reasons as lines for a terminal. `show_all`: do not shorten lists to MAX_ROWS."""
     for index, reasons in enumerate(results):
         if index:
             yield ""
@@ -126,7 +126,7 @@ def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: 
             yield "it is the project itself"
         elif not reasons.chains:
             yield "no package of the image requires it: the build itself requested it"
-        chains = reasons.chains if show_all else reasons.chains[:MOST]
+        chains = reasons.chains if show_all else reasons.chains[:MAX_ROWS]
         yield from (f"  {_chain_text(contents, chain)}" for chain in chains)
         if len(chains) < len(reasons.chains):
             yield f"  and {len(reasons.chains) - len(chains)} more (--all)"
@@ -135,7 +135,7 @@ def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: 
         total = megabytes(package.size + sum(other.size for other in exclusive))
         others = f"with the packages that only it requires, {total}:" if exclusive else ""
         yield f"it takes {megabytes(package.size)}; {others or 'no other package is required only by it'}"
-        listed = exclusive if show_all else exclusive[:MOST]
+        listed = exclusive if show_all else exclusive[:MAX_ROWS]
         yield from (size_line(other.size, other.title) for other in listed)
         yield from rest_line(other.size for other in exclusive[len(listed) :])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.build.receipt import bare_receipt, read_receipt
+from hatch_docker.build.receipt import read_receipt, receipt_from_image
 from hatch_docker.cli.main import main
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.model import Image, Platform
@@ -36,7 +36,7 @@ def dist(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir()
     with (directory / "app-1.0.oci.tar").open("wb") as stream:
         write_archive(image, [f"{NAME}:1.0", f"{NAME}:latest"], stream, host=AMD64)
-    value = json.loads(bare_receipt(image, "app-1.0.oci.tar", NAME, ["1.0", "latest"]).to_json())
+    value = json.loads(receipt_from_image(image, "app-1.0.oci.tar", NAME, ["1.0", "latest"]).to_json())
     value["references"] = [f"{NAME}@{image.digest}", f"{NAME}:old"]
     (directory / "app-1.0.image.json").write_text(json.dumps(value))
     return directory

@@ -15,7 +15,7 @@ from tests.projects import write_files
 SHOP = '[project]\nname = "shop"\nversion = "1"\n'
 
 
-def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
+def proposal_of(root: Path, files: Mapping[str, str]) -> Proposal:
     """Write the proposal for a project and return it; check that a second proposal changes nothing."""
     proposal = propose(write_files(root, files), MIRROR)
     for name in proposal.changed:
@@ -26,7 +26,7 @@ def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
     return proposal
 
 
-def ours(proposal: Proposal) -> dict[str, object]:
+def options_of(proposal: Proposal) -> dict[str, object]:
     """Return the proposed [tool.hatch-docker] table."""
     table: dict[str, object] = proposal.config("pyproject.toml")["tool"]["hatch-docker"]
     return table
@@ -36,7 +36,7 @@ def test_modules_with_requirements_txt_get_a_minimal_pyproject(tmp_path: Path) -
     """Each build reads requirements.txt, with the files that it includes."""
     root = tmp_path / "My Shop"
     root.mkdir()
-    proposal = proposed(root, {
+    proposal = proposal_of(root, {
         "main.py": FASTAPI,
         "requirements.txt": "fastapi>=0.115  # the web\n-r more.txt\n--index-url https://me:secret@pypi.example/simple\n",
         "more.txt": "httpx==0.28.1 \\\n    --hash=sha256:00\n",
@@ -83,14 +83,14 @@ ports = [8000]
     [("My Shop", "my-shop"), ("Größe und Maß", "grosse-und-mass"), ("店", "app"), ("_x.1", "x-1")],
 )
 def test_project_name_is_the_normalised_directory_name(directory: str, name: str, tmp_path: Path) -> None:
-    proposal = proposed(tmp_path / directory, {"main.py": FASTAPI})
+    proposal = proposal_of(tmp_path / directory, {"main.py": FASTAPI})
     assert proposal.config("pyproject.toml")["project"]["name"] == name
 
 
 def test_project_name_differs_from_its_dependencies(tmp_path: Path) -> None:
     """Otherwise the project would depend on itself."""
     root = tmp_path / "fastapi"
-    proposal = proposed(root, {"main.py": FASTAPI, "requirements.txt": "FastAPI\n"})
+    proposal = proposal_of(root, {"main.py": FASTAPI, "requirements.txt": "FastAPI\n"})
     assert proposal.config("pyproject.toml")["project"]["name"] == "fastapi-app"
 
 
@@ -110,14 +110,14 @@ dependencies = [
 line-length = 100
 """
     factory = "from flask import Flask\n\n\ndef create_app(config=None):\n    app = Flask(__name__)\n    return app\n"
-    proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": factory, "uv.lock": ""})
+    proposal = proposal_of(tmp_path, {"pyproject.toml": before, "shop/__init__.py": factory, "uv.lock": ""})
     after = proposal.after["pyproject.toml"]
     lines = iter(after.splitlines())
     assert all(line in lines for line in before.splitlines())
     config = tomllib.loads(after)
     assert config["project"]["dependencies"] == ["flask", "gunicorn"]
     assert config["tool"]["hatch"]["build"]["targets"] == {"docker": {"dependencies": ["hatch-docker[uv]"]}}
-    assert ours(proposal) == {
+    assert options_of(proposal) == {
         "base": "debian:bookworm", "ports": [8000],
         "entrypoint": ["gunicorn", "--bind", "0.0.0.0:8000", "--worker-tmp-dir", "/dev/shm", "shop:create_app()"],
     }  # fmt: skip
@@ -129,7 +129,7 @@ line-length = 100
 
 def test_hatchling_project_with_script_gets_two_tables(tmp_path: Path) -> None:
     project = '[project]\nname = "tool"\nversion = "1"\n[project.scripts]\ntool = "tool:main"\n'
-    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project, "tool/__init__.py": FASTAPI})
+    proposal = proposal_of(tmp_path, {"pyproject.toml": HATCHLING + project, "tool/__init__.py": FASTAPI})
     added = proposal.after["pyproject.toml"].removeprefix(HATCHLING + project)
     assert added == """
 [tool.hatch.build.targets.docker]
@@ -145,7 +145,7 @@ def test_application_outside_the_wheel_is_ignored(tmp_path: Path) -> None:
     project = SHOP + 'dependencies = ["fastapi[standard]"]\n'
     files = {"pyproject.toml": HATCHLING + project, "main.py": FASTAPI, "src/shop/__init__.py": "",
              "src/shop/web.py": FASTAPI}
-    assert ours(proposed(tmp_path, files))["entrypoint"] == [
+    assert options_of(proposal_of(tmp_path, files))["entrypoint"] == [
         "uvicorn", "shop.web:app", "--host", "0.0.0.0", "--port", "8000",
     ]  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_target_is_added_to_hatch_toml_with_build_table(tmp_path: Path) -> None:
     """If hatch.toml has [build], hatch ignores that of pyproject.toml."""
     project = '[project]\nname = "other"\nversion = "1"\ndependencies = ["quart"]\n'
     app = "import quart\n\napp = quart.Quart(__name__)\n"
-    proposal = proposed(tmp_path, {
+    proposal = proposal_of(tmp_path, {
         "pyproject.toml": HATCHLING + project, "hatch.toml": "# ours\n[build]\nexclude = []\n",
         "src/thing/__init__.py": "", "src/thing/app.py": app,
     })  # fmt: skip
@@ -162,22 +162,22 @@ def test_target_is_added_to_hatch_toml_with_build_table(tmp_path: Path) -> None:
         "exclude": [],
         "targets": {"wheel": {"packages": ["src/thing"]}, "docker": {"dependencies": ["hatch-docker[uv]"]}},
     }
-    assert ours(proposal)["entrypoint"] == ["hypercorn", "--bind", "0.0.0.0:8000", "thing.app:app"]
+    assert options_of(proposal)["entrypoint"] == ["hypercorn", "--bind", "0.0.0.0:8000", "thing.app:app"]
     assert "hatch" not in proposal.config("pyproject.toml")["tool"]
 
 
 def test_hatch_toml_without_build_table_is_unchanged(tmp_path: Path) -> None:
     files = {"pyproject.toml": HATCHLING + SHOP, "hatch.toml": "[envs.default]\n", "shop/__init__.py": ""}
-    assert proposed(tmp_path, files).changed == ["pyproject.toml"]
+    assert proposal_of(tmp_path, files).changed == ["pyproject.toml"]
 
 
 @pytest.mark.parametrize("backend", ["setuptools.build_meta", "poetry.core.masonry.api", "maturin", "mesonpy"])
 def test_project_of_other_backend_gets_only_options(backend: str, tmp_path: Path) -> None:
     system = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n'
     project = SHOP + 'dependencies = ["fastapi", "granian"]\n'
-    proposal = proposed(tmp_path, {"pyproject.toml": system + project, "shop/main.py": FASTAPI})
+    proposal = proposal_of(tmp_path, {"pyproject.toml": system + project, "shop/main.py": FASTAPI})
     assert list(proposal.config("pyproject.toml")["tool"]) == ["hatch-docker"]
-    assert ours(proposal)["entrypoint"] == [
+    assert options_of(proposal)["entrypoint"] == [
         "granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", "shop.main:app",
     ]  # fmt: skip
 
@@ -186,7 +186,7 @@ def test_setup_py_project_gets_no_build_system(tmp_path: Path) -> None:
     """Without [build-system] the legacy backend of PEP 517 is used; such a setup.py may need it."""
     setup = "from setuptools import setup\nsetup(name='pkg', install_requires=['starlette', 'uvicorn[standard]'])\n"
     app = "from starlette.applications import Starlette\napp: Starlette = Starlette()\n"
-    proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": "", "pkg/web.py": app})
+    proposal = proposal_of(tmp_path, {"setup.py": setup, "pkg/__init__.py": "", "pkg/web.py": app})
     assert proposal.after["pyproject.toml"] == """\
 [tool.hatch-docker]
 base = "debian:trixie"
@@ -198,8 +198,8 @@ ports = [8000]
 
 def test_console_scripts_in_setup_py_get_a_note(tmp_path: Path) -> None:
     setup = "from setuptools import setup\nsetup(name='pkg', entry_points={'console_scripts': ['pkg=pkg:main']})\n"
-    proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": FASTAPI})
-    assert ours(proposal) == {"base": "debian:trixie"}
+    proposal = proposal_of(tmp_path, {"setup.py": setup, "pkg/__init__.py": FASTAPI})
+    assert options_of(proposal) == {"base": "debian:trixie"}
     assert proposal.notes == ["only its backend knows its scripts: set entrypoint if there are several"]
 
 
@@ -210,7 +210,7 @@ def test_console_scripts_in_setup_py_get_a_note(tmp_path: Path) -> None:
 def test_inline_script_metadata_gives_dependencies(block: str, project: tuple[str, str], tmp_path: Path) -> None:
     """PEP 723. Invalid metadata are ignored."""
     text = f"#!/usr/bin/env python3\n# /// script\n{block}# ///\nimport click\nclick.echo('hi')\n"
-    proposal = proposed(tmp_path / "demo", {"report.py": text})
+    proposal = proposal_of(tmp_path / "demo", {"report.py": text})
     table = proposal.config("pyproject.toml")["project"]
     assert str(table["dependencies"]) == project[0]
     assert table["requires-python"] == project[1] or not project[1]
@@ -218,23 +218,24 @@ def test_inline_script_metadata_gives_dependencies(block: str, project: tuple[st
 
 
 def test_data_directories_are_copied_to_working_directory(tmp_path: Path) -> None:
-    proposal = proposed(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
-    assert ours(proposal)["workdir"] == "/srv"
-    assert ours(proposal)["files"] == [
+    proposal = proposal_of(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
+    assert options_of(proposal)["workdir"] == "/srv"
+    assert options_of(proposal)["files"] == [
         {"source": "static", "target": "/srv/static"}, {"source": "templates", "target": "/srv/templates"},
     ]  # fmt: skip
 
 
 def test_module_with_main_block_or_script_is_the_program(tmp_path: Path) -> None:
     """Without both, a comment in the table shows the option."""
-    proposal = proposed(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
-    assert ours(proposal)["entrypoint"] == ["python", "-m", "work"]
-    assert ours(proposed(tmp_path / "script", {"work.py": "print(1)\n"}))["entrypoint"] == ["python", "-m", "work"]
+    proposal = proposal_of(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
+    assert options_of(proposal)["entrypoint"] == ["python", "-m", "work"]
+    script = proposal_of(tmp_path / "script", {"work.py": "print(1)\n"})
+    assert options_of(script)["entrypoint"] == ["python", "-m", "work"]
     files = {"main.py": "for one in ():\n    pass\n", "setup_logs.py": "print(1)\n"}
-    assert ours(proposed(tmp_path / "loop", files))["entrypoint"] == ["python", "-m", "main"]
-    long = proposed(tmp_path / "long", {"work.py": f"print({'ж' * 190!r}, {chr(0xD800)!r})\n"})
-    assert ours(long)["entrypoint"] == ["python", "-m", "work"]
-    proposal = proposed(tmp_path / "two", {"work.py": "def main(): ...\n"})
+    assert options_of(proposal_of(tmp_path / "loop", files))["entrypoint"] == ["python", "-m", "main"]
+    long = proposal_of(tmp_path / "long", {"work.py": f"print({'ж' * 190!r}, {chr(0xD800)!r})\n"})
+    assert options_of(long)["entrypoint"] == ["python", "-m", "work"]
+    proposal = proposal_of(tmp_path / "two", {"work.py": "def main(): ...\n"})
     assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
     assert proposal.notes == ["no program was found: set entrypoint to the command that the image runs"]
 
@@ -257,7 +258,7 @@ def test_django_uses_the_interface_of_the_required_server(tmp_path: Path) -> Non
     cases = (("django\n", "gunicorn"), ("django\nuvicorn\n", "uvicorn"), ("Django\nWaitress\n", "waitress-serve"))
     for needs, server in cases:
         root = tmp_path / server
-        entrypoint = ours(proposed(root, {**files, "requirements.txt": needs}))["entrypoint"]
+        entrypoint = options_of(proposal_of(root, {**files, "requirements.txt": needs}))["entrypoint"]
         assert isinstance(entrypoint, list)
         assert entrypoint[0] == server
         assert f"site1.{'asgi' if server == 'uvicorn' else 'wsgi'}:application" in entrypoint
@@ -270,19 +271,19 @@ def test_base_has_a_python_that_the_project_supports(tmp_path: Path) -> None:
     for number, (requires, base) in enumerate(cases):
         root = tmp_path / str(number)
         files = {"pyproject.toml": HATCHLING + project.format(requires), "shop/__init__.py": FASTAPI}
-        assert ours(proposed(root, files)).get("base") == base
+        assert options_of(proposal_of(root, files)).get("base") == base
     for number, (python, base) in enumerate([("^3.11", "debian:trixie"), ("~3.11", "debian:bookworm"), ("^4", None)]):
         text = '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
         text += f"{SHOP.replace('[project]', '[tool.poetry]')}[tool.poetry.dependencies]\npython = '{python}'\n"
         files = {"pyproject.toml": text, "shop/__init__.py": FASTAPI}
-        assert ours(proposed(tmp_path / f"poetry-{number}", files)).get("base") == base
+        assert options_of(proposal_of(tmp_path / f"poetry-{number}", files)).get("base") == base
 
 
 def test_existing_options_are_kept(tmp_path: Path) -> None:
     """hatch-docker is added to the existing dependencies of the target."""
     table = '[tool.hatch-docker]\nentrypoint = ["x"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["other"]\n'
-    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + SHOP + table + target, "shop/__init__.py": FASTAPI})
+    proposal = proposal_of(tmp_path, {"pyproject.toml": HATCHLING + SHOP + table + target, "shop/__init__.py": FASTAPI})
     config = proposal.config("pyproject.toml")["tool"]
     assert config["hatch-docker"] == {"entrypoint": ["x"]}
     assert config["hatch"]["build"]["targets"]["docker"]["dependencies"] == ["other", "hatch-docker[uv]"]
@@ -322,10 +323,10 @@ def test_entrypoint_is_added_to_existing_table(table: str, after: str, tmp_path:
 ])  # fmt: skip
 def test_inline_tables_and_dotted_keys_are_extended(tool: str, tmp_path: Path) -> None:
     before = (tool + HATCHLING + SHOP) if tool.startswith("tool") else (HATCHLING + SHOP + tool)
-    proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
+    proposal = proposal_of(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
     config = proposal.config("pyproject.toml")["tool"]
     assert config["hatch"]["build"]["targets"]["docker"] == {"dependencies": ["hatch-docker[uv]"]}
-    assert ours(proposal)["entrypoint"] == ["python", "-m", "shop"]
+    assert options_of(proposal)["entrypoint"] == ["python", "-m", "shop"]
 
 
 def test_invalid_pyproject_is_an_error(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def diff(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> tuple[str, str]:
+def two_archives(tmp_path: Path) -> tuple[str, str]:
     """Return two archives: the second has changed wheels, modules, modes, owners and links."""
     edited = [replace(item, content=b"x" * 60, size=60) if item.path.endswith("/app.py") else item for item in PROJECT]
     shared = [file("srv/mode", b"1"), file("srv/owner", b"1"), link("srv/link", "a"), file("srv/same", b"1")]
@@ -132,9 +132,9 @@ def two(tmp_path: Path) -> tuple[str, str]:
     return str(write_image_archive(old, directory, "old")), str(write_image_archive(new, directory, "new"))
 
 
-def test_text_output_and_exit_code_of_diff(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_output_and_exit_code_of_diff(two_archives: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """Packages, settings, and files of other packages. The exit status is 1 only with --exit-code."""
-    lines = [line.strip() for line in diff(capsys, *two).splitlines()]
+    lines = [line.strip() for line in diff(capsys, *two_archives).splitlines()]
     assert "~ web 2 -> 3" in "\n".join(lines)
     assert any(line.endswith("- loose 1") for line in lines)
     assert {"~ user 1 -> 2", "~ env B 2 -> 3", "- label x 1", "+ label y 1", "~ cmd '' -> a b"} <= {*lines}
@@ -144,13 +144,13 @@ def test_text_output_and_exit_code_of_diff(two: tuple[str, str], capsys: pytest.
     assert any(line.endswith("~ /srv/link") for line in lines)
     assert not any("/srv/same" in line or "more.py" in line for line in lines)
     assert any(line.endswith("of the packages above (--files)") for line in lines)
-    assert f"+5.00 kB  + /{SITE}/more.py" in diff(capsys, *two, "--files")
-    assert diff(capsys, *two, "--exit-code", status=1)
-    assert "the same packages, files and settings" in diff(capsys, two[0], two[0], "--exit-code")
+    assert f"+5.00 kB  + /{SITE}/more.py" in diff(capsys, *two_archives, "--files")
+    assert diff(capsys, *two_archives, "--exit-code", status=1)
+    assert "the same packages, files and settings" in diff(capsys, two_archives[0], two_archives[0], "--exit-code")
 
 
-def test_json_output_of_diff(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    value = json.loads(diff(capsys, *two, "--json"))
+def test_json_output_of_diff(two_archives: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    value = json.loads(diff(capsys, *two_archives, "--json"))
     assert [*value] == ["schema", "images", "kinds", "packages", "settings", "files"]
     assert {"change": "changed", "name": "web", "old": "2", "new": "3"}.items() <= next(
         item for item in value["packages"] if item["name"] == "web"

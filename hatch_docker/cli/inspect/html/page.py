@@ -33,7 +33,7 @@ from hatch_docker.engines.layer_cache import layer_title
 
 LARGEST = 50    # rows in the table of the largest files
 MAX_PATHS = 20  # paths in a list; the others are in a closed <details>
-DEEPEST = 3     # levels of nested steps
+MAX_DEPTH = 3     # levels of nested steps
 TITLE_STARTS = {
     "archive": "writing ", "load": "loading the image ", "push": "pushing to ", "check": "checking the image",
 }  # fmt: skip
@@ -196,7 +196,7 @@ def _nested(steps: Sequence[Step], everything: Sequence[Step], depth: int = 1) -
     for step in sorted(steps, key=lambda step: -step.seconds):
         yield step, depth
         parts = [part for part in everything if part.within == step.title and part != step]
-        yield from _nested(parts, everything, depth + 1) if depth < DEEPEST else ()
+        yield from _nested(parts, everything, depth + 1) if depth < MAX_DEPTH else ()
 
 
 def _steps_of(layer: LayerReceipt, receipt: Receipt) -> str:

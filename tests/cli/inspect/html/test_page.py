@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from hatch_docker.build.receipt import bare_receipt
+from hatch_docker.build.receipt import receipt_from_image
 from hatch_docker.cli.inspect.html.page import MAX_FILES, STEPS, short_size, tree
 from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.cli.main import main
@@ -49,7 +49,7 @@ def write_page(image: Image, directory: Path, receipt: dict[str, Any] | None = N
     """Write an image to an archive, optionally with a receipt, and its page; return the path of the page."""
     archive = write_image_archive(image, directory)
     if receipt is not None:
-        value = json.loads(bare_receipt(image, archive.name, "app", ["1"]).to_json())
+        value = json.loads(receipt_from_image(image, archive.name, "app", ["1"]).to_json())
         for layer, cached in zip(value["platforms"][0]["layers"], (True, False, False), strict=True):
             layer["cached"] = cached
         (directory / "app.image.json").write_text(json.dumps(value | receipt))
