@@ -142,5 +142,3 @@ def _find_misplaced(pyproject: Path | None) -> list[Problem]:
                 if ours:
                     found.append(Problem("misplaced_table", where, None, context, "", file))
     return found
-
-

@@ -203,10 +203,8 @@ def dependency_build_plan(build: BuildPlan, pinned: Pin | None = None) -> BuildP
 
 
 def check_contents(wheel: Path, target: Target) -> None:
-    """Check the contents of the project's or a workspace member's wheel.
-
-    Raises WheelError for a file that is not a wheel, for too many files, for a file that may contain secrets, and for
-    an extension module that was compiled for another Python, machine or C library.
+    """Raise WheelError if the project's or a member's wheel is not a wheel, or contains too many files, a file that may
+    contain secrets, or an extension module that was compiled for another Python, machine or C library.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:

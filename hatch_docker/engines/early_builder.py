@@ -35,7 +35,6 @@ def early_builder(plan: Plan, platform: Platform, ctx: Context) -> Iterator[Cont
 
             builder_root(base, platform, plan.build.packages, ctx, suite=found)
 
-
     if not plan.build.isolated or host is None or host.architecture != platform.architecture:
         yield ctx
     elif base.kind == "debian" and _is_new(base, platform, plan, ctx):

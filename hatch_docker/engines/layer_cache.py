@@ -55,10 +55,7 @@ WHEELS_RECIPE = STAGE_RECIPE = PACKAGES_RECIPE = FILES_RECIPE = VOLUMES_RECIPE =
 
 
 def wheels_layer_key(base: Base, venv: VenvTarget, identities: Sequence[object], *, own_files: bool) -> str:
-    """Return the key of a layer of wheels.
-
-    `identities`: `Wheel.identity` of each wheel. `own_files`: the layer has the virtual environment's own files.
-    """
+    """Return the key of a layer of wheels. `identities`: of the wheels; `own_files`: with the environment's files."""
     return key_of("wheels", WHEELS_RECIPE, *_environment(base, venv, own_files=own_files), identities)
 
 

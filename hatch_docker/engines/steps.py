@@ -89,9 +89,8 @@ class StepRun:
 class Steps:
     """An engine's functions for the steps of an image.
 
-    `engine`: its name. `run`: runs a step and returns the entries that it wrote, with their contents in files below the
-    given directory. `host_image`: builds the same image for the engine's architecture; None if the image is for that
-    architecture.
+    `engine`: its name. `run`: runs a step and returns the entries that it wrote; their contents are in files below the
+    directory. `host_image`: builds the image for the engine's architecture; None if the image is for it already.
     """
 
     engine: str

@@ -31,12 +31,11 @@ from hatch_docker.plan.model import (
 )
 from hatch_docker.plan.naming import annotations_of, merge_labels, repositories_of, tags_of
 from hatch_docker.plan.steps import step_plans
-from hatch_docker.project.dependencies import ProjectRequirements, collect_requirements
+from hatch_docker.project.dependencies import Requirements, collect_requirements
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import BuildConfig, Config
-
 
 
 def make_plan(project: Metadata, config: Config, host: Platform, part: str = "") -> Plan:
@@ -112,7 +111,7 @@ def _chosen(project: Metadata, config: Config) -> tuple[tuple[str, ...], tuple[s
 
 
 def _lock(
-    project: Metadata, config: Config, needs: ProjectRequirements, extras: tuple[str, ...], groups: tuple[str, ...],
+    project: Metadata, config: Config, needs: Requirements, extras: tuple[str, ...], groups: tuple[str, ...],
     guesses: list[Guess],
 ) -> LockPlan:
     if config.lock in ("auto", "none"):
@@ -130,9 +129,7 @@ def _lock(
     )
 
 
-def _members(
-    project: Metadata, config: Config, needs: ProjectRequirements, guesses: list[Guess]
-) -> tuple[MemberPlan, ...]:
+def _members(project: Metadata, config: Config, needs: Requirements, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
     """Return the workspace members to install; their wheels are built with the options of the project."""
     found = []
     for name, markers in needs.members.items():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectRequirements:
+class Requirements:
     """Requirements (PEP 508) to install from an index, and the workspace members to build.
 
     `members`: normalised name to markers; the member is installed if one of the markers holds ("" always holds).
@@ -32,7 +32,7 @@ class ProjectRequirements:
     sources: tuple[Source, ...] = ()
 
 
-def collect_requirements(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> ProjectRequirements:
+def collect_requirements(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> Requirements:
     """Return the requirements of a project with the extras and groups that are installed.
 
     A requirement on the project itself (`app[extra]`) is replaced by the requirements of these extras, a requirement on
@@ -44,7 +44,7 @@ def collect_requirements(project: Metadata, extras: Sequence[str], groups: Seque
     waiting += [(line, "", project, extra, "") for extra in extras for line in project.extras[extra]]
     waiting += [(line, "", project, "", group) for group in groups for line in project.groups[group]]
     if not waiting:
-        return ProjectRequirements((), {})
+        return Requirements((), {})
     found: dict[str, None] = {}
     sources: set[Source] = set()
     members: dict[str, dict[str, None]] = {}
@@ -77,17 +77,14 @@ def collect_requirements(project: Metadata, extras: Sequence[str], groups: Seque
         # The requirements of a member or an extra inherit the marker of the requirement that names it.
         waiting += [(line, marker, other, extra, "") for line, extra in below]
     sources.update(source for source in project.sources if source.indirect and not source.extra + source.group)
-    return ProjectRequirements(
+    return Requirements(
         tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())},
         tuple(sorted(sources, key=astuple)),
     )
 
 
 def _sources_of(name: str, owner: Metadata, extra: str, group: str, root: Path) -> Iterator[Source]:
-    """Yield the sources that `owner` sets for its requirement `name` in an extra or a group ("" for neither).
-
-    Paths are relative to `root`.
-    """
+    """Yield the sources that `owner` sets for a requirement in an extra or group, with paths relative to `root`."""
     for source in owner.sources:
         wanted = source.extra in ("", normalized(extra)) and source.group in ("", normalized(group))
         if source.name == name and wanted:

@@ -77,10 +77,9 @@ def _settings(root: Path, environ: Mapping[str, str], *options: str) -> list[tup
 
 
 def copy_repository(top: Path, objects: str, directory: Path, environ: Mapping[str, str]) -> None:
-    """Copy a checkout's repository into `directory`: references, index and harmless settings, but no objects.
+    """Copy a checkout's repository into `directory`, without logins, hooks, helpers, filters, includes and objects.
 
-    Logins, hooks, helpers, filters and includes are not copied. `objects`: the path of the objects, which the copy uses
-    as its alternates.
+    `objects`: the path of the objects, which the copy uses as its alternates.
     """
     checkout, repository = git_directories(top)
     (directory / "objects/info").mkdir(parents=True)

@@ -125,10 +125,7 @@ def resolve_commit(source: GitSource, ctx: Context) -> GitSource:
 
 @contextlib.contextmanager
 def fetch_commit(source: GitSource, ctx: Context) -> Iterator[Commit]:
-    """Fetch a commit with its files, for the `with` block.
-
-    Raises RegistryError if the commit is missing or the request is rejected, TransientError, or OfflineError.
-    """
+    """Fetch a commit with its files, for the `with` block; raises RegistryError without it, else as `_remote`."""
     with temporary_tree(ctx.store.root / "tmp") as work, ctx.progress.task(f"fetching {source}"):
         yield Commit(source, _fetch_files(source, work, ctx), None, ctx)
 

@@ -230,10 +230,7 @@ def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
 
 
 def wheel_files(root: Path) -> dict[str, Path] | None:
-    """Return the files of the wheel that hatchling would build: path in the wheel to path relative to the project.
-
-    None if hatchling finds no files to include, or would run code of the project.
-    """
+    """Return the files of the wheel: path in it to path in the project; None if there are none, or if code must run."""
     from hatchling.builders.wheel import WheelBuilder
 
     if runs_code(root, read_pyproject(root)):
@@ -246,7 +243,7 @@ def wheel_files(root: Path) -> dict[str, Path] | None:
 
 
 def _wheel_with(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
-    """Build the wheel in a new process with the hatchling in `installed`, whose version is a part of the wheel."""
+    """Build the wheel with the hatchling in `installed` (it writes its version into the wheel); raises BuildError."""
     path = [str(installed), str(Path(__file__).parent.parent.parent), environ.get("PYTHONPATH", "")]
     env = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
     directory = directory / "pinned"

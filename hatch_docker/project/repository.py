@@ -135,8 +135,7 @@ def git_directories(top: Path) -> tuple[Path, Path]:
 def own_repository(top: Path, environ: Mapping[str, str]) -> Path | None:
     """Return a checkout's common git directory; None if `.git` points to the repository of another checkout.
 
-    The repository belongs to the checkout if it is inside or, in a linked work tree or a submodule, if its `gitdir`
-    file or core.worktree points back to the checkout.
+    It is the checkout's own if it is inside, or if its `gitdir` file (linked work tree) or core.worktree points back.
     """
     place, common = (path.resolve() for path in git_directories(top))
     if place != common:

@@ -23,10 +23,7 @@ def parse_requirement(line: str) -> Requirement | None:
 
 
 def named_url(line: str) -> str:
-    """Convert a line of pip that is only a URL to the form of PEP 508, `NAME @ URL`; other lines stay unchanged.
-
-    The name comes from the URL's `#egg=NAME` or from the wheel's file name.
-    """
+    """Convert a URL alone to `NAME @ URL` (PEP 508), the name from `#egg=NAME` or the wheel; other lines stay as is."""
     found = re.fullmatch(r"(?:(?:-e|--editable)[ =]\s*)?((?:git\+|https?:|file:)[^\s#]+)(?:#(\S*))?(\s.*)?", line)
     if found is None:
         return line

@@ -37,7 +37,7 @@ class Source:
     indirect: bool = False
 
     @property
-    def is_uvs(self) -> bool:
+    def is_from_uv(self) -> bool:
         """True if a table of uv sets it."""
         return self.table.startswith("[tool.uv")
 
@@ -63,7 +63,7 @@ def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]
             by_name.setdefault(source.name, []).append(source)
         found |= by_name
     sources = (source for name in sorted(found) for source in found[name])
-    return tuple(replace(source, indirect=source.name in constrained and source.is_uvs) for source in sources)
+    return tuple(replace(source, indirect=source.name in constrained and source.is_from_uv) for source in sources)
 
 
 def _constrained_names(config: Config) -> set[str]:

@@ -80,8 +80,8 @@ def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
         return None
 
     @functools.cache
-    def in_leftover(directory: Path) -> bool:
-        return directory != start and (in_leftover(directory.parent) or _is_leftover(directory))
+    def in_tool_directory(directory: Path) -> bool:
+        return directory != start and (in_tool_directory(directory.parent) or _is_tool_directory(directory))
 
     @functools.cache
     def is_real(directory: Path) -> bool:
@@ -91,8 +91,8 @@ def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
 
     for name in other:
         if name.endswith("/"):  # git prints another repository inside this one as a directory
-            known += [] if in_leftover(start / name) else [name + inner for inner in _walk(start / name)]
-        elif name and not is_output(start / name) and not in_leftover((start / name).parent):
+            known += [] if in_tool_directory(start / name) else [name + inner for inner in _walk(start / name)]
+        elif name and not is_output(start / name) and not in_tool_directory((start / name).parent):
             known.append(name)
     # The index may contain hand-made paths such as ../x, or a directory that is a symlink now: stay inside `start`.
     names = (name for name in dict.fromkeys(known) if name and not name.startswith("/"))
@@ -115,12 +115,12 @@ def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> 
         tracked = {str(place) for name in known for place in PurePath(name).parents}
 
     def is_skipped(path: str) -> bool:
-        return path.rpartition("/")[2] == ".git" or (path not in tracked and _is_leftover(start / path))
+        return path.rpartition("/")[2] == ".git" or (path not in tracked and _is_tool_directory(start / path))
 
     return Sources(start, is_skipped, others, marks=(*SOURCE_MARKERS, "CACHEDIR.TAG"))
 
 
-def _is_leftover(directory: Path) -> bool:
+def _is_tool_directory(directory: Path) -> bool:
     """Return whether a tool created a directory, so that it is not part of the project."""
     if directory.name in TOOL_DIRECTORIES or directory.name.endswith(".egg-info") or is_cache(directory):
         return True
@@ -134,7 +134,7 @@ def _is_leftover(directory: Path) -> bool:
 def _walk(start: Path) -> list[str]:
     found: list[str] = []
     for directory, directories, names in os.walk(start):
-        directories[:] = [name for name in directories if not _is_leftover(Path(directory, name))]
+        directories[:] = [name for name in directories if not _is_tool_directory(Path(directory, name))]
         files = (Path(directory, name) for name in names)
         found += [os.path.relpath(path, start) for path in files if not is_output(path)]
     return found

@@ -112,9 +112,7 @@ def test_settings_of_the_base_are_updated_and_own_ones_kept(based: TaggedBase) -
     ({"prefix": "opt/python"}, r"/usr/local/bin/python3\.13.*opt/python/bin/python3\.13"),
     ({"glibc": "2.36"}, r"glibc 2\.41 of .*, and base .* has glibc 2\.36"),
 ])  # fmt: skip
-def test_base_with_another_python_or_older_glibc_is_rejected(
-    changed: dict[str, str], message: str, based: TaggedBase
-) -> None:
+def test_base_with_unfit_python_or_glibc_is_rejected(changed: dict[str, str], message: str, based: TaggedBase) -> None:
     old = based.build()
     path = "/opt/python/bin:/usr/bin" if "prefix" in changed else "/usr/local/bin:/usr/bin"
     with pytest.raises(BaseImageError, match=message) as caught:

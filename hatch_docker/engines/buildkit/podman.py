@@ -116,8 +116,6 @@ class PodmanLog:
             return pull_failure(base[1], self._lines[-1].removeprefix("Error: "))
         code = re.search(r"exit status (\d+)", last)
         reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
-        lines = [
-            line for line in self._lines if not (code and line.startswith("Error: building at STEP"))
-        ]  # fmt: skip
+        lines = [line for line in self._lines if not (code and line.startswith("Error: building at STEP"))]
         hint = failure_hints.hint("\n".join([*lines, reason]), network=True)
         return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(lines) if lines else "")

@@ -111,7 +111,7 @@ def _with_sources(lock: LockPlan, ctx: Context) -> LockPlan:
     """Return the lock plan; without uv's sources if UV_NO_SOURCES is set."""
     if ctx.environ.get("UV_NO_SOURCES", "").lower() not in ("1", "true", "yes", "on"):
         return lock
-    return replace(lock, sources=tuple(source for source in lock.sources if not source.is_uvs))
+    return replace(lock, sources=tuple(source for source in lock.sources if not source.is_from_uv))
 
 
 def _hashes(pins: Iterable[Pin]) -> tuple[PinHash, ...]:
