@@ -198,13 +198,13 @@ def undo_on_failure(advance: Advance) -> Iterator[Advance]:
     """Yield a function that passes progress on to `advance`; if the block fails, subtract all of it again."""
     count = 0
 
-    def tell(more: int) -> None:
+    def report(more: int) -> None:
         nonlocal count
         count += more
         advance(more)
 
     try:
-        yield tell
+        yield report
     except BaseException:
         advance(-count)
         raise

@@ -39,7 +39,7 @@ def handle_signals() -> Iterator[None]:
         try:
             yield
         except Exception:
-            if _received:  # before 3.12 Python replaces an exception that is raised while a class is made
+            if _received:  # Python before 3.12 replaces SystemExit if it is raised while a class is created
                 raise SystemExit(128 + _received[0]) from None
             raise
         finally:

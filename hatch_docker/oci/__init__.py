@@ -1,1 +1,1 @@
-"""OCI images: values, formats and the places where they are kept."""
+"""OCI images: values, formats, and reading and writing them in files, daemons and registries."""

@@ -23,8 +23,8 @@ from hatch_docker.oci.model import Image, Index, Platform, images_of
 if TYPE_CHECKING:
     from docker import APIClient
 
-COMPARED_IMAGES = 20          # newest images whose layers are compared if no image has one of the names
-COMPARED_IMAGES_BY_SSH = 3    # the same for a daemon by ssh, where requests are slow
+COMPARED_IMAGES = 20        # newest images whose layers are compared if no image has one of the names
+COMPARED_IMAGES_BY_SSH = 3  # the same for a daemon by ssh, where requests are slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,8 @@ def _load_missing(
     if containerd or api.daemon.kind == "podman":
         # They need an archive with every blob (containerd does not report a missing one). They can pull the missing
         # blobs from this process if they share its loopback interface. From an index they would pull one image only.
-        apart = "Desktop" in str(info.get("OperatingSystem")) or "rootless" in str(info.get("SecurityOptions"))
-        if isinstance(item, Index) or not api.daemon.socket or apart:
+        isolated = "Desktop" in str(info.get("OperatingSystem")) or "rootless" in str(info.get("SecurityOptions"))
+        if isinstance(item, Index) or not api.daemon.socket or isolated:
             return "", 0
         return _pull(api, item, ids, names, log)
     image = item if isinstance(item, Image) else child_for(item, host)

@@ -141,14 +141,14 @@ def _ranges(old: Layer, new: Layer, paths: list[str]) -> dict[str, list[str]]:
     """Return the ranges of bytes (the first byte is 0) in which the files at `paths` differ."""
     found: dict[str, list[str]] = {}
     with temporary_directory() as directory:
-        kept = {path: directory / str(number) for number, path in enumerate(paths)}
+        copies = {path: directory / str(number) for number, path in enumerate(paths)}
         for entry, content in layer_entries(old):
-            if entry.path in kept and content is not None:
-                with kept[entry.path].open("wb") as out:
+            if entry.path in copies and content is not None:
+                with copies[entry.path].open("wb") as out:
                     out.writelines(pieces(content))
         for entry, content in layer_entries(new):
-            if entry.path in kept and content is not None and kept[entry.path].exists():
-                with kept[entry.path].open("rb") as stream:
+            if entry.path in copies and content is not None and copies[entry.path].exists():
+                with copies[entry.path].open("rb") as stream:
                     found[entry.path] = _file_ranges(stream, content)
     return found
 

@@ -26,7 +26,7 @@ from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT, SOURCE_DATE
 
 CHUNK = 1 << 18
-CONTENT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps in memory
+CONTENT_LIMIT = 32 << 20  # bytes of content that `merge_layers` keeps in memory
 TREE_LIMIT = 200 << 20    # bytes of memory of a merged tree: some 300 000 entries
 ENTRY_COST = 560          # bytes of memory of an entry without its names
 STEP_LIMIT = 8_000_000    # lookups of names while layers are merged; an entry needs as many as its depth
@@ -180,7 +180,7 @@ def _merge(
     spool: Path | None = None, readers_of: ReadersOf = lambda _layer: (),
 ) -> _Tree:
     tree = _Tree()
-    room = CONTENT_LIMIT
+    content_left = CONTENT_LIMIT
     report_size = None if sizes is None else sizes.append
     for number, layer in enumerate(layers):
         readers = readers_of(layer)
@@ -200,12 +200,12 @@ def _merge(
             else:
                 for reader in readers:
                     reader.read_entry(entry, None)
-            kept = None if read_file is None or stream is None or node is None else read_file(node.entry.path, stream)
-            if kept is not None and node is not None:
-                room -= len(kept)
-                if room < 0:
+            data = None if read_file is None or stream is None or node is None else read_file(node.entry.path, stream)
+            if data is not None and node is not None:
+                content_left -= len(data)
+                if content_left < 0:
                     raise ImageError(f"{entry.path} and others of the layers are too large to keep in memory")
-                node.entry = dataclasses.replace(node.entry, content=kept)
+                node.entry = dataclasses.replace(node.entry, content=data)
         for reader in readers:
             reader.store_fact()
         advance(layer.descriptor.size)

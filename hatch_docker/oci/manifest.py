@@ -16,7 +16,7 @@ from hatch_docker.oci.model import DIGEST, UNKNOWN, Descriptor, Image, Layer, Op
 DOCUMENT_LIMIT = 4 << 20  # largest manifest or index in bytes; every registry accepts this size
 CONFIG_LIMIT = 8 << 20    # largest configuration in bytes
 LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # largest document in bytes
-_SIZE_LIMIT = 1 << 50           # largest `size` of a descriptor in bytes
+_SIZE_LIMIT = 1 << 50     # largest `size` of a descriptor in bytes
 # All fields of documents that this program reads or displays.
 _FIELDS = frozenset(
     {
@@ -191,8 +191,8 @@ def assemble(
     if len(diff_ids) != len(layers):
         raise ImageError(f"{what}: {len(layers)} layers but {len(diff_ids)} diff_ids")
     pairs = zip(layers, diff_ids, strict=True)
-    made = tuple(Layer(layer, diff_id, None, opener(layer)) for layer, diff_id in pairs)
-    return Image(descriptor, manifest, config, made)
+    opened = tuple(Layer(layer, diff_id, None, opener(layer)) for layer, diff_id in pairs)
+    return Image(descriptor, manifest, config, opened)
 
 
 def _check_config(value: dict[str, Any], where: str) -> None:

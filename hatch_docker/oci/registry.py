@@ -12,7 +12,7 @@ from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import BODY_LIMIT, Client, is_offline
 from hatch_docker.core.http.responses import Response, StatusError, explain
 from hatch_docker.core.http.retry import Retryable
-from hatch_docker.core.http.tls_probe import speaks_tls
+from hatch_docker.core.http.tls_probe import has_tls
 from hatch_docker.oci.auth import Credential, authorize, credential_for
 from hatch_docker.oci.manifest import DOCUMENT_LIMIT
 from hatch_docker.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
@@ -54,7 +54,7 @@ class Remote:
         if not urls.is_loopback(parts.hostname or ""):
             return "https"
         if host not in self.schemes:
-            answer = None if is_offline(self.environ) else speaks_tls(parts.hostname or "", parts.port or HTTPS_PORT)
+            answer = None if is_offline(self.environ) else has_tls(parts.hostname or "", parts.port or HTTPS_PORT)
             if answer is None:
                 return "http"
             self.schemes[host] = "https" if answer else "http"

@@ -18,7 +18,7 @@ import trustme
 
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import RegistryError, TransientError
-from hatch_docker.core.http.tls_probe import speaks_tls
+from hatch_docker.core.http.tls_probe import has_tls
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.reference import Reference, parse_reference
 from tests.fakes.images import AMD64, small_image, small_layer
@@ -198,5 +198,5 @@ def test_probe_of_a_plain_http_server(tmp_path: Path) -> None:
                     client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        assert [speaks_tls("127.0.0.1", port) for _ in range(20)] == [False] * 20
-    assert speaks_tls("127.0.0.1", port) is None
+        assert [has_tls("127.0.0.1", port) for _ in range(20)] == [False] * 20
+    assert has_tls("127.0.0.1", port) is None

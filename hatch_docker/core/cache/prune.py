@@ -59,14 +59,14 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
 
 def prune_now_and_then(store: Store) -> None:
     """Prune with the default limits, at most once a day. A store younger than a day is not pruned."""
-    marker, made = store.root / "pruned", store.root / "CACHEDIR.TAG"
+    marker, tag = store.root / "pruned", store.root / "CACHEDIR.TAG"
     with contextlib.suppress(OSError):
-        known = marker.exists()
-        young = time.time() - (marker if known else made).stat().st_mtime < INTERVAL
-        if known and young:
+        has_marker = marker.exists()
+        recent = time.time() - (marker if has_marker else tag).stat().st_mtime < INTERVAL
+        if has_marker and recent:
             return
         marker.touch()
-        if not young:
+        if not recent:
             prune(store)
 
 

@@ -157,8 +157,8 @@ class SharedStore(Store):
 
         A tree made with programs of a base from the shared cache gets a key with the scope.
         """
-        apart = kind in _TREES and not (self.root / "trees" / kind / key).is_dir()
-        return Store.tree(self, kind, self._key(key) if apart else key, make)
+        scoped = kind in _TREES and not (self.root / "trees" / kind / key).is_dir()
+        return Store.tree(self, kind, self._key(key) if scoped else key, make)
 
     def _key(self, key: str) -> str:
         return key_of(self.shared.scope, key) if self.shared.used else key

@@ -254,8 +254,8 @@ def fetch(
     bare, credentials = (url, {}) if local else urls.with_credentials(url, client.environ)
 
     def attempt() -> str:
-        with store.writer() as writer, undo_on_failure(advance) as tell:
-            write = CountingStream(writer, tell).write
+        with store.writer() as writer, undo_on_failure(advance) as report:
+            write = CountingStream(writer, report).write
             if local:
                 _copy(local, write, size, limit)
             else:

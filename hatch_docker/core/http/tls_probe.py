@@ -8,7 +8,7 @@ TIMEOUT = 2.0  # seconds; the probe is used for loopback only
 TLS_RECORDS = (b"\x15", b"\x16")  # alert and handshake (RFC 8446 §5.1)
 
 
-def speaks_tls(host: str, port: int) -> bool | None:
+def has_tls(host: str, port: int) -> bool | None:
     """Return whether a server responds to a ClientHello with a TLS record, None if it does not respond.
 
     Two line breaks follow the ClientHello, because a plain HTTP server waits for the end of the header.
