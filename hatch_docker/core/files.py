@@ -89,10 +89,10 @@ def temporary_tree(directory: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
 def temporary_directory() -> Iterator[Path]:
     """Yield a new directory in TMPDIR, removed at the end of the block. Raises StoreError if no TMPDIR is usable."""
     try:
-        place = Path(tempfile.gettempdir())
+        target = Path(tempfile.gettempdir())
     except OSError as error:
         raise StoreError(f"there is no directory for temporary files: {error.strerror}; set TMPDIR to one") from error
-    with temporary_tree(place) as path:
+    with temporary_tree(target) as path:
         yield path
 
 
@@ -249,12 +249,12 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _move_to(directory: Path, place: Path) -> Path:
+def _move_to(directory: Path, target: Path) -> Path:
     try:
-        return directory.rename(place)
+        return directory.rename(target)
     except PermissionError:  # the rename needs write permission on the directory itself
         directory.chmod(0o700)
-        return directory.rename(place)
+        return directory.rename(target)
 
 
 def write_access_of_others(directory: Path, allowed: int = 0) -> str:

@@ -21,15 +21,15 @@ FAULTS = FULL | {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFIL
 BROKEN_PIPE = 141  # exit status of a program whose output was closed: 128 + SIGPIPE
 
 
-def reason(error: OSError, place: Path) -> str:
-    """Return the system's message; for a full disk also the free space of the disk of `place`.
+def reason(error: OSError, directory: Path) -> str:
+    """Return the system's message; for a full disk also the free space of the disk of `directory`.
 
     The temporary files were removed before, so the operation needs more than the free space.
     """
     said = error.strerror or str(error)
     if error.errno in FULL:
         with contextlib.suppress(OSError):
-            said += f": it needs more than the {shutil.disk_usage(place).free / 1e6:.1f} MB that are free there"
+            said += f": it needs more than the {shutil.disk_usage(directory).free / 1e6:.1f} MB that are free there"
     return said
 
 

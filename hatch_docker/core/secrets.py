@@ -57,17 +57,17 @@ class Secrets:
     needles: dict[bytes, str] = field(default_factory=dict, repr=False)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def add(self, what: str, value: str) -> None:
-        """Add a value; `what` describes it in errors."""
+    def add(self, description: str, value: str) -> None:
+        """Add a value; `description` describes it in errors."""
         if value:
-            self.search_terms.add(f"{what} {fingerprint(value.encode(errors='surrogateescape'))}")
-        self._add(what, value)
+            self.search_terms.add(f"{description} {fingerprint(value.encode(errors='surrogateescape'))}")
+        self._add(description, value)
 
-    def _add(self, what: str, value: str) -> None:
+    def _add(self, description: str, value: str) -> None:
         value = value.strip()
         if len(value) >= MIN_LENGTH and value not in self.known:
-            self.known[value] = what
-            self.needles.update((needle, what) for needle in encodings(value))
+            self.known[value] = description
+            self.needles.update((needle, description) for needle in encodings(value))
 
     def add_source(self, name: str, source: Callable[[], NamedValues]) -> None:
         """Add a source of more values, unless one with this name exists. A source that fails has no values."""
@@ -116,8 +116,8 @@ class Secrets:
             while self.sources:
                 _, source = self.sources.popitem()
                 with contextlib.suppress(HatchDockerError):
-                    for what, value in source():
-                        self._add(what, value)
+                    for description, value in source():
+                        self._add(description, value)
 
 
 def fingerprint(value: bytes = b"") -> str:
@@ -167,9 +167,9 @@ def _search(find: Callable[[bytes], str], longest: int, where: str) -> Feed:
     def feed(piece: bytes) -> None:
         nonlocal tail
         data = tail + piece if tail else piece
-        if what := find(data):
+        if name := find(data):
             raise SecretError(
-                f"{what} is in {where}: nothing is written or pushed; remove it there, and replace the secret, because "
+                f"{name} is in {where}: nothing is written or pushed; remove it there, and replace the secret, because "
                 "it may be in other places, too"
             )
         tail = data[-longest + 1 :] if longest > 1 else b""

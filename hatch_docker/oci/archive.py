@@ -180,7 +180,7 @@ def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool 
     Layers are read at their offset in the archive. Raises ImageError, also for archives of Docker before 25, which
     contain no OCI layout.
     """
-    members, what = _locate(path), f"the archive {path}"
+    members, source = _locate(path), f"the archive {path}"
 
     def open_blob(digest: str) -> BinaryIO:
         found = members.get(blob_path(digest))
@@ -191,15 +191,15 @@ def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool 
     index, layout = (_read(path, members, name) for name in ("index.json", "oci-layout"))
     if foreign:
         _check_foreign(path, members, open_blob)
-        return read_item(index, layout, open_blob, platform, what)
-    item = read_item(index, layout, open_blob, None, what)
+        return read_item(index, layout, open_blob, platform, source)
+    item = read_item(index, layout, open_blob, None, source)
     names = archive_names(path)
     if len({name.rpartition(":")[0] for name in names}) > 1:
         raise ImageError(f"the archive {path} has names of several repositories: refused")
     if not any(archive_matches(path, item, names, host=image.platform) for image in images_of(item)):
         why = _first_difference(path, members, item, names)
         raise ImageError(f"the archive {path} is not as hatch-docker writes it: {why}; build it again")
-    return item if platform is None else read_item(index, layout, open_blob, platform, what)
+    return item if platform is None else read_item(index, layout, open_blob, platform, source)
 
 
 def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Image | Index, names: list[str]) -> str:
@@ -222,57 +222,57 @@ def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: O
     `docker load` and podman read manifest.json if it exists, other programs index.json. Both must contain the same
     image with the same names. Blobs that no document names are accepted: no program reads them.
     """
-    what = f"the archive {path}"
+    source = f"the archive {path}"
     if strange := [name for name in members if not _MEMBER.fullmatch(name)]:
-        raise ImageError(f"{what} has the member {shown(strange[0])}, which is no part of an image: refused")
-    entries = parse_index(_read(path, members, "index.json"), what)
+        raise ImageError(f"{source} has the member {shown(strange[0])}, which is no part of an image: refused")
+    entries = parse_index(_read(path, members, "index.json"), source)
     if len({entry.digest for entry in entries}) > 1:
-        raise ImageError(f"{what} holds {len({entry.digest for entry in entries})} images: only one can be read")
+        raise ImageError(f"{source} holds {len({entry.digest for entry in entries})} images: only one can be read")
     for entry in entries:
         full, short = (entry.annotations.get(key, "") for key in (CONTAINERD_NAME, REF_NAME))
         if full and short not in ("", full, full.rpartition(":")[2]):
-            raise ImageError(f"{what} has two names for one entry of index.json: {shown(full)} and {shown(short)}")
+            raise ImageError(f"{source} has two names for one entry of index.json: {shown(full)} and {shown(short)}")
     if "manifest.json" not in members:
         if "repositories" in members:
-            raise ImageError(f"{what} has repositories and no manifest.json: refused")
+            raise ImageError(f"{source} has repositories and no manifest.json: refused")
         return
     names = set(archive_names(path))
-    docker_entry = _docker_entry(_read(path, members, "manifest.json"), what)
+    docker_entry = _docker_entry(_read(path, members, "manifest.json"), source)
     expected = []
-    for data in _manifests(entries[0], members, open_blob, what) if entries else ():
-        found = parse_manifest(data, what)
+    for data in _manifests(entries[0], members, open_blob, source) if entries else ():
+        found = parse_manifest(data, source)
         expected.append((blob_path(found.config.digest), [blob_path(layer.digest) for layer in found.layers]))
     if (docker_entry.get("Config"), docker_entry.get("Layers")) not in expected:
-        raise ImageError(f"{what} has another image in manifest.json than in index.json: refused")
+        raise ImageError(f"{source} has another image in manifest.json than in index.json: refused")
     tagged = [docker_entry.get("RepoTags") or []]
     if "repositories" in members:
-        value = parse_json(_read(path, members, "repositories"), f"{what}: repositories")
+        value = parse_json(_read(path, members, "repositories"), f"{source}: repositories")
         tagged.append([f"{name}:{tag}" for name, tags in value.items() for tag in tags])
     if any(set(docker_names(texts)) != names for texts in tagged):
-        raise ImageError(f"{what} has other names in manifest.json or repositories than in index.json: refused")
+        raise ImageError(f"{source} has other names in manifest.json or repositories than in index.json: refused")
 
 
-def _docker_entry(data: bytes, what: str) -> dict[str, Any]:
+def _docker_entry(data: bytes, source: str) -> dict[str, Any]:
     """Return the only object in a manifest.json. Raises ImageError for several objects or an unknown key."""
-    value = parse_value(data, f"{what}: manifest.json")
+    value = parse_value(data, f"{source}: manifest.json")
     entry = value[0] if isinstance(value, list) and len(value) == 1 else None
     names = (entry.get("RepoTags") or []) if isinstance(entry, dict) and entry.keys() <= _KEYS else None
     if not isinstance(entry, dict) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ImageError(f"{what}: manifest.json does not describe one image")
+        raise ImageError(f"{source}: manifest.json does not describe one image")
     return entry
 
 
 def _manifests(
-    entry: Descriptor, members: dict[str, tuple[int, int]], open_blob: OpenBlob, what: str
+    entry: Descriptor, members: dict[str, tuple[int, int]], open_blob: OpenBlob, source: str
 ) -> Iterator[bytes]:
     """Yield the manifest of an entry of index.json, or the manifests of its index that the archive contains."""
-    data = read_document(entry, open_blob, what)
-    if media_type_of(data, entry.media_type, what) not in INDEX_TYPES:
+    data = read_document(entry, open_blob, source)
+    if media_type_of(data, entry.media_type, source) not in INDEX_TYPES:
         yield data
         return
-    for child in parse_index(data, what):
+    for child in parse_index(data, source):
         if child.platform != UNKNOWN and blob_path(child.digest) in members:
-            yield read_document(child, open_blob, what)
+            yield read_document(child, open_blob, source)
 
 
 def archive_names(path: Path) -> list[str]:

@@ -109,14 +109,14 @@ def _is_intact(path: Path, descriptor: Descriptor) -> bool:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == descriptor.digest
 
 
-def open_blob_of(directory: Path, what: str) -> OpenBlob:
-    """Return the function that opens the blobs of a layout directory. `what`: its name in error messages."""
+def open_blob_of(directory: Path, source: str) -> OpenBlob:
+    """Return the function that opens the blobs of a layout directory. `source`: its name in error messages."""
 
     def open_blob(digest: str) -> BinaryIO:
         try:
             return (directory / blob_path(digest)).open("rb")
         except OSError as error:
-            raise ImageError(f"{what} has no blob {digest}: {error.strerror}") from error
+            raise ImageError(f"{source} has no blob {digest}: {error.strerror}") from error
 
     return open_blob
 
@@ -130,52 +130,54 @@ def read_layout(directory: Path, platform: Platform | None = None) -> Image | In
         index, layout = ((directory / name).read_bytes() for name in ("index.json", "oci-layout"))
     except OSError as error:
         raise ImageError(f"{directory} is not an OCI layout: cannot read {error.filename}: {error.strerror}") from error
-    what = f"the layout {directory}"
-    return read_item(index, layout, open_blob_of(directory, what), platform, what)
+    source = f"the layout {directory}"
+    return read_item(index, layout, open_blob_of(directory, source), platform, source)
 
 
-def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str) -> Image | Index:
+def read_item(
+    index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, source: str
+) -> Image | Index:
     """Return the image or index of an index.json; its documents are verified. Raises ImageError."""
-    version = parse_json(layout, f"{what}: oci-layout").get("imageLayoutVersion")
+    version = parse_json(layout, f"{source}: oci-layout").get("imageLayoutVersion")
     if version != "1.0.0":
-        raise ImageError(f"{what} has the layout version {version!r}; only 1.0.0 can be read")
-    named = {child.digest: child for child in parse_index(index, what)}  # an image has one entry for each name
+        raise ImageError(f"{source} has the layout version {version!r}; only 1.0.0 can be read")
+    named = {child.digest: child for child in parse_index(index, source)}  # an image has one entry for each name
     if not named:
-        raise ImageError(f"{what} holds no image")
+        raise ImageError(f"{source} holds no image")
     if len(named) == 1:
         descriptor = next(iter(named.values()))
     elif platform is not None:
-        descriptor = choose(list(named.values()), platform, what)
+        descriptor = choose(list(named.values()), platform, source)
     else:
-        raise ImageError(f"{what} holds {len(named)} images: only one can be read")
-    data = read_document(descriptor, open_blob, what)
-    media_type = media_type_of(data, descriptor.media_type, what)
+        raise ImageError(f"{source} holds {len(named)} images: only one can be read")
+    data = read_document(descriptor, open_blob, source)
+    media_type = media_type_of(data, descriptor.media_type, source)
     if media_type not in INDEX_TYPES:
-        return _read_image(descriptor, data, open_blob, what)
-    children = parse_index(data, what)
+        return _read_image(descriptor, data, open_blob, source)
+    children = parse_index(data, source)
     if platform is not None:
-        child = choose(children, platform, what)
-        return _read_image(child, read_document(child, open_blob, what), open_blob, what)
+        child = choose(children, platform, source)
+        return _read_image(child, read_document(child, open_blob, source), open_blob, source)
     images = tuple(
-        _read_image(child, read_document(child, open_blob, what), open_blob, what)
+        _read_image(child, read_document(child, open_blob, source), open_blob, source)
         for child in children
         if child.platform != UNKNOWN
     )
     return Index(Descriptor(media_type, descriptor.digest, descriptor.size), data, images)
 
 
-def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> bytes:
+def read_document(descriptor: Descriptor, open_blob: OpenBlob, source: str) -> bytes:
     """Return the bytes of a manifest, index or configuration. Raises ImageError if size or digest are wrong."""
     if descriptor.size > LARGEST:
-        raise ImageError(f"{what}: {descriptor.digest} has {descriptor.size} bytes, too many for a document")
+        raise ImageError(f"{source}: {descriptor.digest} has {descriptor.size} bytes, too many for a document")
     with contextlib.closing(open_blob(descriptor.digest)) as stream:
         data = stream.read(descriptor.size + 1)
     if len(data) != descriptor.size or digest_of(data) != descriptor.digest:
-        raise ImageError(f"{what}: the blob {descriptor.digest} is damaged; copy it again, or build it again")
+        raise ImageError(f"{source}: the blob {descriptor.digest} is damaged; copy it again, or build it again")
     return data
 
 
-def _verify_first(open_blob: OpenBlob, what: str) -> OpenBlob:
+def _verify_first(open_blob: OpenBlob, source: str) -> OpenBlob:
     """Return a function that opens a blob, and verifies its digest when it is opened for the first time."""
     sound: set[str] = set()
 
@@ -184,19 +186,19 @@ def _verify_first(open_blob: OpenBlob, what: str) -> OpenBlob:
             with HashingStream(open_blob(digest)) as stream:
                 drain(stream)
             if stream.digest != digest:
-                raise ImageError(f"{what}: the blob {digest} is damaged; copy it again, or build it again")
+                raise ImageError(f"{source}: the blob {digest} is damaged; copy it again, or build it again")
             sound.add(digest)
         return open_blob(digest)
 
     return open_verified
 
 
-def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, what: str) -> Image:
-    media_type = media_type_of(manifest, descriptor.media_type, what)
+def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, source: str) -> Image:
+    media_type = media_type_of(manifest, descriptor.media_type, source)
     if media_type in INDEX_TYPES:
-        raise ImageError(f"{what}: an index within an index cannot be read")
-    config = read_document(parse_manifest(manifest, what).config, open_blob, what)
-    open_verified = _verify_first(open_blob, what)
-    image = assemble(descriptor, manifest, config, lambda layer: partial(open_verified, layer.digest), what)
+        raise ImageError(f"{source}: an index within an index cannot be read")
+    config = read_document(parse_manifest(manifest, source).config, open_blob, source)
+    open_verified = _verify_first(open_blob, source)
+    image = assemble(descriptor, manifest, config, lambda layer: partial(open_verified, layer.digest), source)
     bare = Descriptor(media_type, descriptor.digest, descriptor.size, image.platform)
     return Image(bare, manifest, config, image.layers)

@@ -1,4 +1,4 @@
-"""Strict parsers of manifests, indexes and configurations. Errors name the wrong field.
+"""Strict parsers of manifests, indexes and configurations. Errors name the `source` and the wrong field.
 
 Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and Docker's schema 2.
 """
@@ -37,32 +37,32 @@ class Manifest:
     layers: tuple[Descriptor, ...]
 
 
-def parse_json(data: bytes, what: str) -> dict[str, Any]:
+def parse_json(data: bytes, source: str) -> dict[str, Any]:
     """Return a JSON object. Raises ImageError, also for JSON that parsers read differently (duplicate keys, NaN)."""
-    value = parse_value(data, what)
+    value = parse_value(data, source)
     if not isinstance(value, dict):
-        raise ImageError(f"{what}: not a JSON object")
+        raise ImageError(f"{source}: not a JSON object")
     return value
 
 
-def parse_value(data: bytes, what: str) -> object:
+def parse_value(data: bytes, source: str) -> object:
     """Return a JSON value of any type. Raises ImageError like `parse_json`."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            raise ImageError(f"{what}: a key appears twice in one object")
+            raise ImageError(f"{source}: a key appears twice in one object")
         return value
 
     def constant(name: str) -> NoReturn:
-        raise ImageError(f"{what}: {name} is not JSON")
+        raise ImageError(f"{source}: {name} is not JSON")
 
     try:
         value: object = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
         if b"\\ud" in data.lower():  # perhaps a lone surrogate, which UTF-8 cannot encode
             canonical_json(value)
     except (ValueError, RecursionError) as error:
-        raise ImageError(f"{what}: not readable as JSON") from error
+        raise ImageError(f"{source}: not readable as JSON") from error
     return value
 
 
@@ -73,47 +73,47 @@ def _check_spelling(value: Mapping[str, Any], where: str) -> None:
             raise ImageError(f"{where} has the field {key[:40]!r}, which must be {_FOLDED[key.casefold()]!r}")
 
 
-def media_type_of(data: bytes, declared: str, what: str) -> str:
+def media_type_of(data: bytes, declared: str, source: str) -> str:
     """Return the media type of a manifest or index. Raises ImageError if `declared` and its own mediaType differ."""
-    value = parse_json(data, what)
+    value = parse_json(data, source)
     inside = value.get("mediaType")
     declared = declared.partition(";")[0].strip().lower()
     if value.get("schemaVersion") == 1:
-        raise ImageError(f"{what}: an image of the old schema 1; push it again with a current tool")
+        raise ImageError(f"{source}: an image of the old schema 1; push it again with a current tool")
     if "manifests" in value and ("layers" in value or "config" in value):
-        raise ImageError(f"{what}: a manifest and an index at once (CVE-2021-41190)")
+        raise ImageError(f"{source}: a manifest and an index at once (CVE-2021-41190)")
     known = INDEX_TYPES if "manifests" in value else MANIFEST_TYPES
     found = inside if isinstance(inside, str) else declared
     if found not in known or (declared in INDEX_TYPES | MANIFEST_TYPES and declared != found):
-        raise ImageError(f"{what}: mediaType is {str(found)[:100]!r}, sent as {declared[:100]!r}")
+        raise ImageError(f"{source}: mediaType is {str(found)[:100]!r}, sent as {declared[:100]!r}")
     return found
 
 
-def parse_manifest(data: bytes, what: str) -> Manifest:
+def parse_manifest(data: bytes, source: str) -> Manifest:
     """Return the descriptors of a manifest. Raises ImageError that names the wrong field."""
-    value = parse_json(data, what)
-    _check_spelling(value, what)
+    value = parse_json(data, source)
+    _check_spelling(value, source)
     layers = value.get("layers")
     if not isinstance(layers, list):
-        raise ImageError(f"{what}: layers is not a list")
-    config = _descriptor(value.get("config"), f"{what}: config")
+        raise ImageError(f"{source}: layers is not a list")
+    config = _descriptor(value.get("config"), f"{source}: config")
     if config.media_type not in CONFIG_TYPES:
-        raise ImageError(f"{what}: not a container image, its config is {config.media_type[:100]!r}")
-    read = tuple(_descriptor(layer, f"{what}: layers[{number}]") for number, layer in enumerate(layers))
+        raise ImageError(f"{source}: not a container image, its config is {config.media_type[:100]!r}")
+    read = tuple(_descriptor(layer, f"{source}: layers[{number}]") for number, layer in enumerate(layers))
     for number, layer in enumerate(read):
         if layer.media_type not in LAYER_TYPES:
-            raise ImageError(f"{what}: layers[{number}] has the unknown media type {layer.media_type[:100]!r}")
+            raise ImageError(f"{source}: layers[{number}] has the unknown media type {layer.media_type[:100]!r}")
     return Manifest(config, read)
 
 
-def parse_index(data: bytes, what: str) -> tuple[Descriptor, ...]:
+def parse_index(data: bytes, source: str) -> tuple[Descriptor, ...]:
     """Return the descriptors of an index. Raises ImageError that names the wrong field."""
-    value = parse_json(data, what)
-    _check_spelling(value, what)
+    value = parse_json(data, source)
+    _check_spelling(value, source)
     manifests = value.get("manifests")
     if not isinstance(manifests, list):
-        raise ImageError(f"{what}: manifests is not a list")
-    return tuple(_descriptor(item, f"{what}: manifests[{number}]") for number, item in enumerate(manifests))
+        raise ImageError(f"{source}: manifests is not a list")
+    return tuple(_descriptor(item, f"{source}: manifests[{number}]") for number, item in enumerate(manifests))
 
 
 def _descriptor(value: object, where: str) -> Descriptor:
@@ -142,7 +142,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
     return Descriptor(media_type, digest, size, Platform(*parts), annotations)
 
 
-def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:
+def choose(children: Sequence[Descriptor], platform: Platform, source: str) -> Descriptor:
     """Return the descriptor in an index for a platform. Raises ImageError that lists the platforms of the index."""
     images = [child for child in children if child.platform != UNKNOWN]
     for wanted in _compatible_platforms(platform):
@@ -152,7 +152,7 @@ def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Des
     if len(images) == 1 and images[0].platform is None:
         return images[0]
     found = ", ".join(sorted({str(child.platform) for child in images if child.platform})) or "none"
-    raise ImageError(f"{what} has no image for {platform}; it has: {found}")
+    raise ImageError(f"{source} has no image for {platform}; it has: {found}")
 
 
 def _canonical(platform: Platform) -> Platform:
@@ -170,26 +170,26 @@ def _compatible_platforms(platform: Platform) -> list[Platform]:
 
 
 def assemble(
-    descriptor: Descriptor, manifest: bytes, config: bytes, opener: Callable[[Descriptor], Opener], what: str
+    descriptor: Descriptor, manifest: bytes, config: bytes, opener: Callable[[Descriptor], Opener], source: str
 ) -> Image:
     """Return the image of a manifest and a configuration. `opener`: returns the function that opens a layer.
 
     Raises ImageError if configuration and manifest contradict each other, or if a required field is missing.
     """
-    layers = parse_manifest(manifest, what).layers
-    value = parse_json(config, f"{what}: config")
-    _check_spelling(value, f"{what}: config")
+    layers = parse_manifest(manifest, source).layers
+    value = parse_json(config, f"{source}: config")
+    _check_spelling(value, f"{source}: config")
     for name in ("os", "architecture"):
         if not isinstance(value.get(name), str) or not value[name]:
-            raise ImageError(f"{what}: config.{name} is missing")
-    _check_config(value, f"{what}: config")
+            raise ImageError(f"{source}: config.{name} is missing")
+    _check_config(value, f"{source}: config")
     rootfs = table_at(value, "rootfs")
-    _check_spelling(rootfs, f"{what}: config.rootfs")
+    _check_spelling(rootfs, f"{source}: config.rootfs")
     diff_ids = rootfs.get("diff_ids")
     if not isinstance(diff_ids, list) or not all(DIGEST.fullmatch(str(item)) for item in diff_ids):
-        raise ImageError(f"{what}: config.rootfs.diff_ids is not a list of digests")
+        raise ImageError(f"{source}: config.rootfs.diff_ids is not a list of digests")
     if len(diff_ids) != len(layers):
-        raise ImageError(f"{what}: {len(layers)} layers but {len(diff_ids)} diff_ids")
+        raise ImageError(f"{source}: {len(layers)} layers but {len(diff_ids)} diff_ids")
     pairs = zip(layers, diff_ids, strict=True)
     opened = tuple(Layer(layer, diff_id, None, opener(layer)) for layer, diff_id in pairs)
     return Image(descriptor, manifest, config, opened)
@@ -224,7 +224,7 @@ def _check_config(value: dict[str, Any], where: str) -> None:
         raise ImageError(f"{where}.variant is not a text")
 
 
-def check_platform(image: Image, platform: Platform, what: str) -> None:
+def check_platform(image: Image, platform: Platform, source: str) -> None:
     """Raise ImageError if an image cannot run on a platform, by the platform in its configuration."""
     if _canonical(image.platform) not in _compatible_platforms(platform):
-        raise ImageError(f"{what} is for {image.platform}, not for {platform}")
+        raise ImageError(f"{source} is for {image.platform}, not for {platform}")

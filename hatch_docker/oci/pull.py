@@ -107,18 +107,18 @@ def pull_index(remote: Remote, reference: Reference, blobs: Store) -> Index:
 
 
 def _image(remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: Store) -> Image:
-    what = str(reference.pinned(descriptor.digest))
-    parsed = parse_manifest(manifest, what)
+    source = str(reference.pinned(descriptor.digest))
+    parsed = parse_manifest(manifest, source)
     config = parsed.config
     if config.size > CONFIG_LIMIT:
-        raise RegistryError(f"{what}: its config has {config.size} bytes, more than {CONFIG_LIMIT}")
+        raise RegistryError(f"{source}: its config has {config.size} bytes, more than {CONFIG_LIMIT}")
     for layer in parsed.layers:
         if layer.size > LAYER_LIMIT:
-            raise RegistryError(f"{what}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
+            raise RegistryError(f"{source}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
     data = fetch_blob(remote, reference, config, blobs).read_bytes()
     return assemble(
         descriptor, manifest, data,
-        lambda layer: lambda: VerifiedFile(fetch_blob(remote, reference, layer, blobs), layer.digest), what,
+        lambda layer: lambda: VerifiedFile(fetch_blob(remote, reference, layer, blobs), layer.digest), source,
     )  # fmt: skip
 
 
@@ -150,10 +150,10 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
     with blobs.lock(descriptor.digest):
         found = blobs.get(descriptor.digest)
         if not found:
-            what = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
+            operation = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
             title = f"downloading {descriptor.digest[7:19]} of {reference.name}"
             small = descriptor.size < SMALL  # shown with -v only
             with remote.client.progress.task(title, descriptor.size, part=small) as task:
-                remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
+                remote.client.retry(operation, lambda: attempt(task.advance), size=descriptor.size)
             found = blobs.blob_path(descriptor.digest)  # verified during the download
     return found

@@ -152,19 +152,19 @@ def send_manifest(
             raise RegistryError(f"it stores the manifest as {stored} instead of {descriptor.digest}")
         return answer
 
-    what = f"{target.name.name}{'@' if name == descriptor.digest else ':'}{name}"
-    return remote.client.retry(f"{what}: put manifest (all blobs are there)", attempt)
+    operation = f"{target.name.name}{'@' if name == descriptor.digest else ':'}{name}"
+    return remote.client.retry(f"{operation}: put manifest (all blobs are there)", attempt)
 
 
 def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: Advance = no_progress) -> int | None:
     """Push one blob; return the bytes sent, 0 if it was mounted, None if the repository had it."""
-    what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
+    operation = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
 
     def attempt() -> int | None:
         with undo_on_failure(advance) as report:
             return _push_blob(target, descriptor, lambda: cast("BinaryIO", CountingStream(opener(), report)))
 
-    return target.remote.client.retry(what, attempt, size=descriptor.size)
+    return target.remote.client.retry(operation, attempt, size=descriptor.size)
 
 
 def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task) -> list[tuple[str, int]]:

@@ -162,10 +162,10 @@ def _is_index(response: Response) -> bool:
     return response.status == 200 and response.headers.get("content-type", "").partition(";")[0].strip() == OCI.index
 
 
-def get_document(target: Target, url: str, what: str, expected: Container[int] = ()) -> Response:
+def get_document(target: Target, url: str, operation: str, expected: Container[int] = ()) -> Response:
     """Return the response to a GET of a manifest or a list. Raises RegistryError for a status not in `expected`.
 
-    Without `expected` only the statuses 401 and 403 are errors. `what` describes the request in messages.
+    Without `expected` only the statuses 401 and 403 are errors. `operation` describes the request in messages.
     """
 
     def attempt() -> Response:
@@ -175,13 +175,13 @@ def get_document(target: Target, url: str, what: str, expected: Container[int] =
             raise response_error(target.name, response)
         return response
 
-    return target.remote.client.retry(f"{target.name.name}: {what}", attempt)
+    return target.remote.client.retry(f"{target.name.name}: {operation}", attempt)
 
 
-def _items(document: bytes, what: str) -> list[dict[str, Any]]:
+def _items(document: bytes, source: str) -> list[dict[str, Any]]:
     """Return the entries of an index with all fields: entries of other clients must be written back unchanged."""
-    parse_index(document, what)
-    items: list[dict[str, Any]] = parse_json(document, what)["manifests"]
+    parse_index(document, source)
+    items: list[dict[str, Any]] = parse_json(document, source)["manifests"]
     return items
 
 

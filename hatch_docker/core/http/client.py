@@ -94,10 +94,10 @@ class Client:
             lambda: check_status(expect, self.send(method, url, headers=headers, body=body, limit=limit)),
         )
 
-    def retry(self, what: str, attempt: Callable[[], Result], *, size: int = 0) -> Result:
+    def retry(self, operation: str, attempt: Callable[[], Result], *, size: int = 0) -> Result:
         """Run an attempt with the retry policy. `size`, the bytes to transfer, extends the deadline."""
         deadline = self.policy.deadline + size / self.minimum_rate
-        return self.policy.run(what, attempt, self.progress, deadline=deadline)
+        return self.policy.run(operation, attempt, self.progress, deadline=deadline)
 
     def send(
         self, method: str, url: str, *, headers: Mapping[str, str] = _NO_HEADERS, body: Body = None,

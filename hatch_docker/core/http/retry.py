@@ -45,9 +45,9 @@ class Policy:
     clock: Callable[[], float] = time.monotonic
 
     def run(
-        self, what: str, attempt: Callable[[], Result], progress: Progress, *, deadline: float | None = None
+        self, operation: str, attempt: Callable[[], Result], progress: Progress, *, deadline: float | None = None
     ) -> Result:
-        """Call `attempt` until it succeeds; return its result. `what` is the start of each message about a failure.
+        """Call `attempt` until it succeeds; return its result. `operation` is the start of each error message.
 
         Raises TransientError if all tries failed, RegistryError for a permanent failure.
         """
@@ -60,18 +60,18 @@ class Policy:
                 bounded += error.tries < self.tries
                 tries = "1 try" if number == 1 else f"{number} tries"
                 if number == self.tries or bounded >= error.tries:
-                    raise _failure(f"{what}: {error}; gave up after {tries}", error) from error
+                    raise _failure(f"{operation}: {error}; gave up after {tries}", error) from error
                 wait = pause(number) if error.after is None else error.after
                 if wait > LONGEST_REQUEST:
                     raise TransientError(
-                        f"{what}: {error}; the server asks to wait {wait:.0f} s: try again later"
+                        f"{operation}: {error}; the server asks to wait {wait:.0f} s: try again later"
                     ) from error
                 if self.clock() + wait > end:
-                    raise _failure(f"{what}: {error}; gave up after {tries}: out of time", error) from error
-                progress.info(f"{what}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")
+                    raise _failure(f"{operation}: {error}; gave up after {tries}: out of time", error) from error
+                progress.info(f"{operation}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")
                 self.sleep(wait)
             except RegistryError as error:
-                error.args = (f"{what}: {error}",)
+                error.args = (f"{operation}: {error}",)
                 raise
         raise AssertionError("unreachable")
 
