@@ -24,7 +24,7 @@ from tests.fakes.plans import plan
 from tests.fakes.sbom_images import metadata
 
 
-def layers() -> list[Layer]:
+def base_layers() -> list[Layer]:
     system = [
         file("etc/ld.so.conf", "/usr/local/lib\n"), metadata("alpha", "1"), file("var/lib/dpkg/status.d/.wh.gone", ""),
         file("var/lib/dpkg/status.d/libc6", "Package: libc6\nVersion: 2.41\n"),
@@ -32,15 +32,15 @@ def layers() -> list[Layer]:
     return [debian_layer(), python_layer(host_platform().architecture), layer_of(system)]
 
 
-def never() -> Any:
+def fail_if_opened() -> Any:
     raise AssertionError("opened again")
 
 
 def test_base_layers_are_decompressed_once(ctx: Context, tmp_path: Path) -> None:
-    whole, base = plan({"sbom": ["cyclonedx"]}), layers()
+    whole, base = plan({"sbom": ["cyclonedx"]}), base_layers()
     image = image_of(*base, architecture=host_platform().architecture)
     read_facts(image, "test", replace(ctx, layer_readers=base_readers(whole)), unpack=True)
-    closed = [replace(layer, open=never) for layer in base]
+    closed = [replace(layer, open=fail_if_opened) for layer in base]
     fresh = replace(ctx, store=open_store(tmp_path / "other"))
     assert read_files(closed, len(base), ctx) == read_files(base, len(base), fresh)
     found = json.dumps(read_inventory(closed, ctx), sort_keys=True)
@@ -61,7 +61,7 @@ def test_builder_is_prepared_while_a_new_base_is_unpacked(
 
     monkeypatch.setattr("hatch_docker.bases.debian.base.builder_root", builder_root)
     compiled = plan({"base": "python:3.13-slim", "build": {"isolated": "always"}})
-    image = image_of(*layers(), architecture=host_platform().architecture)
+    image = image_of(*base_layers(), architecture=host_platform().architecture)
     if known:
         read_facts(image, "test", ctx, unpack=True)
     with early_builder(compiled, host_platform(), ctx) as inner:

@@ -25,11 +25,11 @@ def cache_entries(store: Store) -> list[Path]:
     return list((store.root / "facts" / KIND).glob("*"))
 
 
-def dumped(value: Any) -> Any:
+def dump(value: Any) -> Any:
     """Return a plain object of options in the format of pydantic's `model_dump`."""
     if isinstance(value, SimpleNamespace):
-        return {name: dumped(item) for name, item in vars(value).items() if name != "model_fields_set"}
-    return tuple(map(dumped, value)) if isinstance(value, tuple) else value
+        return {name: dump(item) for name, item in vars(value).items() if name != "model_fields_set"}
+    return tuple(map(dump, value)) if isinstance(value, tuple) else value
 
 
 @pytest.mark.parametrize("secret", [True, False])
@@ -44,7 +44,7 @@ def test_cached_options_equal_those_of_the_models(
     models = load_configs(table(text), {}, path)
     for _ in range(2):
         found = read_configs(table(text), {}, path, store)
-        assert repr([*map(dumped, found.values())]) == repr([model.model_dump() for model in models.values()])
+        assert repr([*map(dump, found.values())]) == repr([model.model_dump() for model in models.values()])
         assert [set(config.model_fields_set) for config in found.values()] == [
             model.model_fields_set for model in models.values()
         ]
@@ -84,6 +84,6 @@ def test_possible_secrets_are_not_cached(
 ) -> None:
     """The cache has only their place in the table, from which the same value is read."""
     first, again = (read_configs(options, environ, tmp_path / "pyproject.toml", store) for _ in range(2))
-    assert repr([*map(dumped, again.values())]) == repr([*map(dumped, first.values())])
+    assert repr([*map(dump, again.values())]) == repr([*map(dump, first.values())])
     assert len(cache_entries(store)) == kept
     assert not any("planted" in path.read_text() for path in cache_entries(store))

@@ -43,7 +43,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
     return fake.write()
 
 
-def wheels(index: FakeIndex) -> FakeIndex:
+def add_wheels(index: FakeIndex) -> FakeIndex:
     """Add newer and yanked versions, one for a newer Python, and a pre-release to an index; return it."""
     index.add("plain", *(make_wheel("plain", version) for version in ("1.0", "1.1", "1.2", "2.0", "3.0rc1")))
     index.add("bad", make_wheel("bad", "1.0"))
@@ -58,14 +58,14 @@ def without_cached_answers(ctx: Context, **variables: str) -> Context:
     return with_environ(ctx, {**ctx.environ, REFRESH: "1", **variables})
 
 
-def debian(name: str, version: str = "1.0") -> Pinned:
+def debian_pin(name: str, version: str = "1.0") -> Pinned:
     return Pinned("debian", "trixie amd64", name, version, "")
 
 
 def test_outdated_debian_packages_and_security_updates(archive: FakeArchive, tmp_path: Path, ctx: Context) -> None:
     """If the mirror has an old Release file, the command fails: it does not report that all is current."""
     ctx = without_cached_answers(ctx, HATCH_DOCKER_DEBIAN_MIRROR=archive.url)
-    pins = [debian("libc6"), debian("libc6", "1.0+deb13u1"), debian("tzdata"), debian("zlib1g"), debian("gone")]
+    pins = [debian_pin("libc6", "1.0+deb13u1"), *map(debian_pin, ("libc6", "tzdata", "zlib1g", "gone"))]
     found = find_outdated(pins, PLAN, tmp_path, ctx)
     assert [(item.pinned.name, item.newest, item.reason) for item in found] == [
         ("libc6", "1.0+deb13u1", "security"), ("tzdata", "1.1", "newer"),
@@ -90,7 +90,7 @@ def test_base_is_outdated_if_its_tag_has_another_digest(registry: FakeRegistry, 
 @pytest.mark.parametrize("html", [False, True])
 def test_outdated_and_yanked_wheels(index: FakeIndex, html: bool, root: Path, ctx: Context, lines: list[str]) -> None:
     """With JSON and HTML pages. A newer release counts only if it supports the pin's Python."""
-    wheels(index).html = html
+    add_wheels(index).html = html
     pins = [
         Pinned("wheel", "3.13.5", name, version, "", f"{name}-{version}-py3-none-any.whl")
         for name, version in (("plain", "1.0"), ("bad", "1.0"), ("private", "1.0"), ("plain", "1.1"))
@@ -115,7 +115,7 @@ def test_outdated_command_on_lock_and_image(
     """Table, exit status and remedies for a lock, then JSON for the image in dist/."""
     project = write_project("hello", tmp_path / "p")
     monkeypatch.chdir(project)
-    for name, value in {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url, "UV_DEFAULT_INDEX": wheels(index).url}.items():
+    for name, value in {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url, "UV_DEFAULT_INDEX": add_wheels(index).url}.items():
         monkeypatch.setenv(name, value)
     (project / "hatch-docker.lock").write_bytes(image_lock_toml(ENTRIES))
     assert main(["outdated", "--exit-code", "-q"]) == 1
@@ -148,7 +148,7 @@ def test_outdated_command_on_lock_and_image(
 def test_files_of_two_platforms_count_as_one_pin() -> None:
     files = (f"plain-1.0-cp313-cp313-manylinux_2_28_{machine}.whl" for machine in ("x86_64", "aarch64"))
     wheels = [Pinned("wheel", "3.13.5", "plain", "1.0", "", file) for file in files]
-    assert count_pins([*wheels, debian("plain"), debian("plain"), debian("other")]) == 3
+    assert count_pins([*wheels, debian_pin("plain"), debian_pin("plain"), debian_pin("other")]) == 3
 
 
 HASH = "0" * 64

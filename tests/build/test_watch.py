@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Path:
     return write_project("hello", tmp_path / "p")
 
 
-def names(files: WatchedFiles) -> set[str]:
+def watched_names(files: WatchedFiles) -> set[str]:
     return {os.path.relpath(path, files.root) for path, digest in files.hashes().items() if digest}
 
 
@@ -36,13 +36,13 @@ def test_watched_files_are_those_of_wheel_or_sdist(project: Path) -> None:
     (project / "tests/test_it.py").touch()
     (project / "README.md").touch()
     files = WatchedFiles(project, {})
-    first = names(files)
+    first = watched_names(files)
     assert {"pyproject.toml", "hello.py", "tests/test_it.py"} <= first
     first_plan = plan()
     files.plans = [replace(first_plan, build=replace(first_plan.build, isolated=False))]
-    assert names(files) == first - {"tests/test_it.py", "README.md"}
+    assert watched_names(files) == first - {"tests/test_it.py", "README.md"}
     files.plans = [replace(first_plan, build=replace(first_plan.build, isolated=True))]
-    assert names(files) == first
+    assert watched_names(files) == first
 
 
 def test_files_that_do_not_exist_yet_are_watched(project: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_files_that_do_not_exist_yet_are_watched(project: Path, tmp_path: Path) 
     (tmp_path / "lib/more.txt").touch()
     files.plans = [replace(first_plan, members=members, files=copied, lock=lock)]
     before = files.hashes()
-    assert {"../lib/hello.py", "../lib/pyproject.toml", "../lib/more.txt"} <= names(files)
+    assert {"../lib/hello.py", "../lib/pyproject.toml", "../lib/more.txt"} <= watched_names(files)
     assert files.directories()[0] == {project, tmp_path / "lib"}
     assert {project / name for name in ALWAYS_WATCHED} <= set(before)
     (project / "static/deep").mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_all_source_files_are_watched_for_other_backends(tmp_path: Path) -> None
     (tmp_path / "build").mkdir()
     (tmp_path / "build/out.o").touch()
     sources = {"setup.py", "a/__init__.py"}
-    assert sources <= names(WatchedFiles(tmp_path, {})) <= {*sources, "build/out.o"}
+    assert sources <= watched_names(WatchedFiles(tmp_path, {})) <= {*sources, "build/out.o"}
 
 
 # A build script. For its n-th run it executes the n-th step: write a file of the project, exit with a status.

@@ -102,7 +102,7 @@ def test_help_lists_all_commands_in_groups_with_examples(capsys: pytest.CaptureF
 def test_help_is_as_wide_as_the_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     lines = [line for parser in (PARSER, COMMANDS.choices["build"]) for line in parser.format_help().splitlines()]
-    widest = max(len(line) for line in lines if not line.startswith("  hatch-docker "))  # commands to copy
+    widest = max(len(line) for line in lines if not line.startswith("  hatch-docker "))  # examples are not wrapped
     assert int(columns) - 12 < widest <= int(columns)
 
 

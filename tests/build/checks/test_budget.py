@@ -49,24 +49,24 @@ def test_plan_has_budget_of_options() -> None:
         plan_of({"max-growth": "5%"})
 
 
-def blob(name: str, size: int) -> Layer:
+def layer_of_size(name: str, size: int) -> Layer:
     """Return a layer of about `size` bytes, which do not compress."""
     data = b"".join(hashlib.sha256(f"{name}{number}".encode()).digest() for number in range(size // 32))
     return layer_of([Entry(name, "file", 0o644, 0, size=len(data), content=data)])
 
 
-def image_of_layers(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
+def image_with(plan: Plan, ctx: Context, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
     base = open_registry_base(plan.base.name, ctx)
     notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
     return finish(Inputs(plan, project_with_wheel(), base, target_of(base), ctx), (), notes, [WheelInfo("x", "y")])
 
 
-def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:
-    return blob("opt/x", size), "project", ("my_app 1.2.3",)
+def project_layer(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:
+    return layer_of_size("opt/x", size), "project", ("my_app 1.2.3",)
 
 
 def wheel(name: str, version: str, size: int) -> tuple[Layer, str, tuple[str, ...]]:
-    return blob(f"opt/{name}", size), "dependencies", (f"{name} {version}",)
+    return layer_of_size(f"opt/{name}", size), "dependencies", (f"{name} {version}",)
 
 
 def plan_with_base(registry: FakeRegistry, **table: object) -> Plan:
@@ -78,8 +78,8 @@ def plan_with_base(registry: FakeRegistry, **table: object) -> Plan:
 
 def test_error_of_max_size_lists_largest_layers_first(registry: FakeRegistry, ctx: Context) -> None:
     plan = plan_with_base(registry, **{"max-size": "50kB"})
-    check_budget(plan, [image_of_layers(plan, ctx, project())], ctx)
-    big = image_of_layers(plan, ctx, wheel("numpy", "2.4.0", 64_000), wheel("idna", "3", 640), project())
+    check_budget(plan, [image_with(plan, ctx, project_layer())], ctx)
+    big = image_with(plan, ctx, wheel("numpy", "2.4.0", 64_000), wheel("idna", "3", 640), project_layer())
     with pytest.raises(BuildError) as caught:
         check_budget(plan, [big], ctx)
     first, second, *_ = str(caught.value).splitlines()
@@ -91,11 +91,11 @@ def test_error_of_max_size_lists_largest_layers_first(registry: FakeRegistry, ct
 def test_error_of_max_growth_lists_new_and_grown_wheels(registry: FakeRegistry, ctx: Context) -> None:
     """The previous image is the one with the last existing tag; its layers are not downloaded."""
     plan = plan_with_base(registry, tags=["{version}", "latest"], **{"max-growth": "10kB"})
-    before = image_of_layers(plan, ctx, wheel("numpy", "2.3.0", 32_000), wheel("gone", "1", 9600), project())
+    before = image_with(plan, ctx, wheel("numpy", "2.3.0", 32_000), wheel("gone", "1", 9600), project_layer())
     check_budget(plan, [before], ctx)  # there is no previous image
     publish(registry, before.image, "latest")
-    check_budget(plan, [image_of_layers(plan, ctx, wheel("numpy", "2.3.0", 32_000), project(9600))], ctx)
-    after = image_of_layers(plan, ctx, wheel("numpy", "2.4.0", 48_000), wheel("pandas", "3", 64_000), project())
+    check_budget(plan, [image_with(plan, ctx, wheel("numpy", "2.3.0", 32_000), project_layer(9600))], ctx)
+    after = image_with(plan, ctx, wheel("numpy", "2.4.0", 48_000), wheel("pandas", "3", 64_000), project_layer())
     with pytest.raises(BuildError) as caught:
         check_budget(plan, [after], ctx)
     check_budget(replace(plan, budget=BudgetPlan(share=30.0)), [after], ctx)
@@ -108,7 +108,7 @@ def test_error_of_max_growth_lists_new_and_grown_wheels(registry: FakeRegistry, 
     assert lines[2].lstrip().startswith("+16.0")
     assert len(lines) == 3
     fetched = {request.path.rpartition("/")[2] for request in registry.requests if "/blobs/" in request.path}
-    assert not fetched & {layer.descriptor.digest for layer in before.image.layers[2:]}  # layers above the base
+    assert not fetched & {layer.descriptor.digest for layer in before.image.layers[2:]}  # no layer above the base
 
 
 @pytest.mark.parametrize(("status", "expected"), [(503, TransientError), (403, RegistryError)])
@@ -117,7 +117,7 @@ def test_registry_failure_in_growth_check_stops_push(
 ) -> None:
     """If the registry is down, a build without push only warns, so that it works offline. A 403 is always an error."""
     plan = plan_with_base(registry, **{"max-growth": "5%"})
-    image = image_of_layers(plan, ctx, project())
+    image = image_with(plan, ctx, project_layer())
     for method in ("GET", "HEAD"):
         registry.fault(method, "/manifests/", status, times=99)
     slow = replace(ctx, connect=lambda: replace(ctx.client, policy=replace(ctx.client.policy, tries=1)))

@@ -161,7 +161,7 @@ def test_docker_runs_check_and_removes_image(base: Base, lines: list[str]) -> No
 def test_podman_program_runs_check_and_removes_container(
     base: Base, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no socket; the storage is the test's."""
+    """Without a socket, and with a temporary storage."""
     need("podman"), need("runc")
     places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
     (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')

@@ -23,7 +23,7 @@ NO_UV = {"HATCH_UV": "/nowhere/uv"}
 NO_DAEMON = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "CONTAINER_HOST": "unix:///nowhere/podman.sock", "PATH": ""}
 
 
-def changed(**changes: Any) -> Plan:
+def plan_with(**changes: Any) -> Plan:
     return replace(plan(), **changes)
 
 
@@ -38,10 +38,10 @@ def test_missing_program_fails_if_the_build_needs_it(
 ) -> None:
     ctx = with_environ(ctx, environ)
     if error is None:
-        check_machine(changed(**changes), ctx)
+        check_machine(plan_with(**changes), ctx)
         return
     with pytest.raises(error):
-        check_machine(changed(**changes), ctx)
+        check_machine(plan_with(**changes), ctx)
 
 
 def test_uv_is_not_required_with_cached_resolutions(ctx: Context) -> None:
@@ -52,7 +52,7 @@ def test_uv_is_not_required_with_cached_resolutions(ctx: Context) -> None:
 def test_all_problems_are_in_one_error(ctx: Context) -> None:
     """The error has a line for each. With the tree of a builder in the cache, no mirror is needed."""
     base = replace(plan().base, kind="debian", location="trixie", mirror="ftp://nowhere")
-    ctx, compiled = with_environ(ctx, NO_UV | NO_DAEMON), changed(base=base, load="always", **ISOLATED)
+    ctx, compiled = with_environ(ctx, NO_UV | NO_DAEMON), plan_with(base=base, load="always", **ISOLATED)
     with pytest.raises(HatchDockerError) as caught:
         check_machine(compiled, ctx)
     daemon, uv, mirror = str(caught.value).splitlines()
@@ -61,7 +61,7 @@ def test_all_problems_are_in_one_error(ctx: Context) -> None:
     assert "'ftp://nowhere'" in mirror
     (ctx.store.root / "trees/builder").mkdir(parents=True)
     with pytest.raises(WheelError):
-        check_machine(changed(base=base, **ISOLATED), ctx)
+        check_machine(plan_with(base=base, **ISOLATED), ctx)
 
 
 def test_refused_sandbox_fails_before_downloads(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ ports = [8000]
     assert not proposal.notes
     assert proposal.changed == ["pyproject.toml", "requirements.txt"]
     assert proposal.after["requirements.txt"].removeprefix(proposal.before["requirements.txt"]) == "uvicorn\n"
-    (root / "more.txt").write_text("httpx>1\nanyio; python_version > '3'\n")  # an edit counts
+    (root / "more.txt").write_text("httpx>1\nanyio; python_version > '3'\n")  # each build reads the file again
     project, whole = open_static(root)
     assert whole
     read = project.read(root, {}, (), print).dependencies

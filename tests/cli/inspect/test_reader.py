@@ -29,7 +29,7 @@ from tests.fakes.sbom_images import SITE, metadata, plan_and_image
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def package(contents: ImageContents, name: str) -> Package:
+def find_package(contents: ImageContents, name: str) -> Package:
     (found,) = (item for item in contents.packages if item.name == name)
     return found
 
@@ -60,9 +60,9 @@ def test_sizes_of_layers_and_files_add_up(tmp_path: Path) -> None:
     assert contents.unpacked_size == sum(layer.unpacked_size or 0 for layer in image.layers)
     assert contents.yours == image.layers[-1].unpacked_size
     assert sum(item.size for item in contents.files) == sum(layer.files_size for layer in contents.layers)
-    own = package(contents, "my_app")
+    own = find_package(contents, "my_app")
     assert (own.type, own.version, own.kind, own.layer, own.root) == ("python", "1.2.3", "project", 4, True)
-    assert package(contents, "libc6").type == "deb"
+    assert find_package(contents, "libc6").type == "deb"
 
 
 def test_packages_of_files_are_found_by_record_and_dpkg() -> None:
@@ -80,7 +80,7 @@ def test_packages_of_files_are_found_by_record_and_dpkg() -> None:
         file(f"{SITE}/stray.py", b"1234"),
     ])  # fmt: skip
     contents = read_contents(foreign_image(system, wheel, User="app"))
-    alpha, ssl = package(contents, "alpha"), package(contents, "libssl3")
+    alpha, ssl = find_package(contents, "alpha"), find_package(contents, "libssl3")
     listed = [file.path for file in contents.files if file.package >= 0 and contents.packages[file.package] == alpha]
     assert {"opt/venv/bin/tool", f"{SITE}/alpha/__pycache__/a.cpython-313.opt-2.pyc"} <= {*listed}
     assert present_file(contents, f"{SITE}/stray.py").package == -1
@@ -95,7 +95,7 @@ def test_record_is_read_up_to_an_invalid_row() -> None:
     strange = [file(entry.path, record) if entry.path.endswith("RECORD") else entry for entry in wheel]
     contents = read_contents(foreign_image(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
     metadata_size = present_file(contents, metadata("alpha", "1").path).size
-    assert package(contents, "alpha").size == 10 + metadata_size + len(record)
+    assert find_package(contents, "alpha").size == 10 + metadata_size + len(record)
 
 
 def test_removed_and_replaced_files_are_counted() -> None:
@@ -140,7 +140,7 @@ def test_contents_of_an_image_of_a_dockerfile() -> None:
     assert not contents.by_hatch_docker
     assert (contents.python, contents.system) == ("3.12.9", "Debian 13")
     assert [layer.title for layer in contents.layers] == ["ADD file:1 in /", "RUN pip install .", "COPY . /srv"]
-    python = package(contents, "python")
+    python = find_package(contents, "python")
     assert (python.type, python.size, python.files) == ("interpreter", 13500, 3)
     kinds = {item.name: item.kind for item in contents.packages}
     assert kinds == {"python": "system", "pip": "dependencies", "dep": "dependencies", "mine": "project"}

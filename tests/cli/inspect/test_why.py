@@ -112,7 +112,7 @@ def test_json_output_of_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert fast["exclusive"] == []
 
 
-def diff(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+def output_of_diff(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
     assert main(["diff", *arguments]) == status
     return capsys.readouterr().out
 
@@ -134,7 +134,7 @@ def two_archives(tmp_path: Path) -> tuple[str, str]:
 
 def test_text_output_and_exit_code_of_diff(two_archives: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """Packages, settings, and files of other packages. The exit status is 1 only with --exit-code."""
-    lines = [line.strip() for line in diff(capsys, *two_archives).splitlines()]
+    lines = [line.strip() for line in output_of_diff(capsys, *two_archives).splitlines()]
     assert "~ web 2 -> 3" in "\n".join(lines)
     assert any(line.endswith("- loose 1") for line in lines)
     assert {"~ user 1 -> 2", "~ env B 2 -> 3", "- label x 1", "+ label y 1", "~ cmd '' -> a b"} <= {*lines}
@@ -144,13 +144,14 @@ def test_text_output_and_exit_code_of_diff(two_archives: tuple[str, str], capsys
     assert any(line.endswith("~ /srv/link") for line in lines)
     assert not any("/srv/same" in line or "more.py" in line for line in lines)
     assert any(line.endswith("of the packages above (--files)") for line in lines)
-    assert f"+5.00 kB  + /{SITE}/more.py" in diff(capsys, *two_archives, "--files")
-    assert diff(capsys, *two_archives, "--exit-code", status=1)
-    assert "the same packages, files and settings" in diff(capsys, two_archives[0], two_archives[0], "--exit-code")
+    assert f"+5.00 kB  + /{SITE}/more.py" in output_of_diff(capsys, *two_archives, "--files")
+    assert output_of_diff(capsys, *two_archives, "--exit-code", status=1)
+    same = output_of_diff(capsys, two_archives[0], two_archives[0], "--exit-code")
+    assert "the same packages, files and settings" in same
 
 
 def test_json_output_of_diff(two_archives: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    value = json.loads(diff(capsys, *two_archives, "--json"))
+    value = json.loads(output_of_diff(capsys, *two_archives, "--json"))
     assert [*value] == ["schema", "images", "kinds", "packages", "settings", "files"]
     assert {"change": "changed", "name": "web", "old": "2", "new": "3"}.items() <= next(
         item for item in value["packages"] if item["name"] == "web"
@@ -166,7 +167,7 @@ def test_diff_lists_different_times_of_files(tmp_path: Path, capsys: pytest.Capt
     """They change the digest, although the contents are the same."""
     old, new = (foreign_image(layer_of([replace(file("a", b"1"), mtime=mtime)])) for mtime in (1, 2))
     paths = [str(write_image_archive(image, tmp_path / "dist", f"{number}")) for number, image in enumerate((old, new))]
-    text = diff(capsys, *paths, "--exit-code", status=1)
+    text = output_of_diff(capsys, *paths, "--exit-code", status=1)
     assert "the same packages, files and settings" in text
     assert "a: mtime 1 -> 2" in text
 

@@ -146,7 +146,7 @@ def test_map_with_keyboard(page: Page) -> None:
     library = page.press(Keys.SPACE)
     assert library.startswith("/opt/venv/lib/python3.13/site-packages/big/core/, 132 kB, 8 files, ")
     assert page.press(Keys.ENTER).startswith("/opt/venv/lib/python3.13/site-packages/big/core/a.py, 27.0 kB, ")
-    assert page.press(Keys.ENTER).startswith("/opt/venv/lib/python3.13/site-packages/big/core/a.py")  # nothing in it
+    assert page.press(Keys.ENTER).startswith("/opt/venv/lib/python3.13/site-packages/big/core/a.py")  # it is a file
     assert page.press(Keys.ESCAPE) == library
     assert page.press(Keys.BACKSPACE) == inner
     assert page.press(Keys.ESCAPE) == first
