@@ -66,8 +66,6 @@ class Target:
         return (push_scope(self.name), *([f"repository:{source}:pull"] if source else []))
 
 
-
-
 def push_blobs(target: Target, item: Image | Index, task: Task, *, manifest: bool = True) -> UploadResult:
     """Push the blobs of an image or index, then its manifests; `put_tags` must follow.
 

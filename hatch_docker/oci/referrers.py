@@ -54,8 +54,6 @@ class Artifact:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-
-
 def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
     """Return the manifest of an artifact with an empty configuration (manifest.md, Guidelines for Artifact Usage).
 

@@ -156,7 +156,7 @@ def test_parsed_lock_is_cached_by_contents(tmp_path: Path) -> None:
     assert read_image_lock(path, "x.lock", ctx.store).known == {}
 
 
-@pytest.mark.parametrize(("kind", "question", "says"), [
+@pytest.mark.parametrize(("kind", "question", "expected"), [
     ("base", {"name": "debian:trixie"}, "it pins no base"),
     ("base", {"name": "debian:bookworm"}, "it pins python:3.13-slim, debian:trixie, and the base is debian:bookworm"),
     ("debian", {**debian()[1], "asked": ["libgomp1", "libpq5"]},
@@ -168,13 +168,13 @@ def test_parsed_lock_is_cached_by_contents(tmp_path: Path) -> None:
     ("requirements", {**requirements("a>=1", 'b; python_version < "4"')[1], "python": "3.13.6"},
      "python was 3.13.5 and is 3.13.6"),
 ])  # fmt: skip
-def test_error_for_outdated_lock_says_what_changed(kind: str, question: dict[str, Any], says: str) -> None:
-    pins = make_image_lock("hatch-docker.lock", "", ENTRIES if says != "it pins no base" else [])
+def test_error_for_outdated_lock_says_what_changed(kind: str, question: dict[str, Any], expected: str) -> None:
+    pins = make_image_lock("hatch-docker.lock", "", ENTRIES if expected != "it pins no base" else [])
     with pytest.raises(ConfigError) as caught:
         pins.find(kind, question_of(kind, question))
     message = str(caught.value)
     assert message.startswith("hatch-docker.lock is out of date: ")
-    assert says in message
+    assert expected in message
     assert message.endswith("run `hatch-docker lock`")
 
 
@@ -195,15 +195,15 @@ def test_changes_between_two_locks() -> None:
     ]  # fmt: skip
 
 
-def asking(ctx: Context) -> Context:
+def with_new_lock(ctx: Context) -> Context:
     """Return the context of `hatch-docker lock` without an old lock."""
     return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "", [], update=True))
 
 
-def locked(ctx: Context, by: Context, *more: tuple[str, Entry]) -> Context:
-    """Return the context of a build with the entries of the lock that `by` has written, and `more`."""
-    assert by.image_lock is not None
-    data = image_lock_toml([*by.image_lock.used_entries.values(), *more])
+def with_lock(ctx: Context, writer: Context, *more: tuple[str, Entry]) -> Context:
+    """Return the context of a build with the entries of the lock that `writer` has written, and `more`."""
+    assert writer.image_lock is not None
+    data = image_lock_toml([*writer.image_lock.used_entries.values(), *more])
     entries: list[tuple[str, Entry]] = [*parse_image_lock(data, "hatch-docker.lock")]
     return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "d", entries))
 
@@ -222,12 +222,12 @@ def fake(tmp_path: Path) -> FakeArchive:
 
 def test_locked_debian_base_does_not_change(fake: FakeArchive, tmp_path: Path) -> None:
     """With a newer package on the mirror and an empty cache: the same base, and only .debs are requested."""
-    writer = asking(context(tmp_path / "one"))
+    writer = with_new_lock(context(tmp_path / "one"))
     first = debian_base(fake, writer, fake.url, "libpq5")
     fake.add("libpq5", "17.2", {"usr/lib/libpq.txt": b"two"})
     fake.write()
     with serving(tmp_path / "mirror") as (url, requests):
-        again = debian_base(fake, locked(context(tmp_path / "two"), writer), f"{url}/debian", "libpq5")
+        again = debian_base(fake, with_lock(context(tmp_path / "two"), writer), f"{url}/debian", "libpq5")
         assert again.digest == first.digest
         assert {path.rpartition(".")[2] for path in requests} == {"deb"}
         newest = debian_base(fake, context(tmp_path / "three"), f"{url}/debian", "libpq5")
@@ -235,20 +235,20 @@ def test_locked_debian_base_does_not_change(fake: FakeArchive, tmp_path: Path) -
 
 
 def test_error_for_missing_deb_says_what_to_do(fake: FakeArchive, tmp_path: Path) -> None:
-    writer = asking(context(tmp_path / "one"))
+    writer = with_new_lock(context(tmp_path / "one"))
     debian_base(fake, writer, fake.url, "libpq5")
     shutil.rmtree(tmp_path / "mirror/debian/pool/main/l/libpq5")
     with serving(tmp_path / "mirror") as (url, _), pytest.raises(RegistryError) as caught:
-        debian_base(fake, locked(context(tmp_path / "two"), writer), f"{url}/debian", "libpq5")
+        debian_base(fake, with_lock(context(tmp_path / "two"), writer), f"{url}/debian", "libpq5")
     for words in ("libpq5_17.1_amd64.deb", "hatch-docker.lock pins libpq5 17.1", "lock --upgrade`", "snapshot"):
         assert words in str(caught.value)
 
 
 def test_added_package_makes_the_lock_outdated(fake: FakeArchive, tmp_path: Path) -> None:
-    writer = asking(context(tmp_path / "one"))
+    writer = with_new_lock(context(tmp_path / "one"))
     debian_base(fake, writer, fake.url)
     with pytest.raises(ConfigError, match=r"nothing for runtime\.packages .*run `hatch-docker lock`"):
-        debian_base(fake, locked(context(tmp_path / "one"), writer), fake.url, "libpq5")
+        debian_base(fake, with_lock(context(tmp_path / "one"), writer), fake.url, "libpq5")
 
 
 def test_locked_tag_is_not_requested(tmp_path: Path) -> None:
@@ -263,10 +263,10 @@ def test_locked_tag_is_not_requested(tmp_path: Path) -> None:
         ctx = context(tmp_path / "one")
         assert open_base(plan, AMD64, ctx, compression=Compression()).digest == moved.digest
         registry.requests.clear()
-        ctx = locked(context(tmp_path / "two"), asking(ctx), entry)
+        ctx = with_lock(context(tmp_path / "two"), with_new_lock(ctx), entry)
         assert open_base(plan, AMD64, ctx, compression=Compression()).digest == BOTH.digest
         assert not [request for request in registry.requests if "/manifests/3.13" in request.path]
-        ctx = locked(context(tmp_path / "two"), asking(ctx), base(name, BOTH.digest, image="sha256:" + SHA))
+        ctx = with_lock(context(tmp_path / "two"), with_new_lock(ctx), base(name, BOTH.digest, image="sha256:" + SHA))
         with pytest.raises(BaseImageError, match=f"{BOTH.images[0].digest} for linux/amd64, and sha256:{SHA} in the"):
             open_base(plan, AMD64, ctx, compression=Compression())
 
@@ -276,7 +276,7 @@ def test_error_for_missing_digest_says_what_to_do(tmp_path: Path) -> None:
         publish(registry, BOTH)
         name = f"{registry.host}/python:3.13"
         entry = base(name, "sha256:" + SHA)
-        ctx = locked(context(tmp_path), asking(context(tmp_path)), entry)
+        ctx = with_lock(context(tmp_path), with_new_lock(context(tmp_path)), entry)
         with pytest.raises(RegistryError) as caught:
             open_base(BasePlan("registry", name, name), AMD64, ctx, compression=Compression())
     for words in (SHA, "hatch-docker.lock pins it", "`hatch-docker lock --upgrade`"):
@@ -290,7 +290,7 @@ def test_other_image_in_a_locked_layout_is_rejected(tmp_path: Path) -> None:
     def opened(image: Image) -> Base:
         write_layout(image, tmp_path / "base")
         entry = ("base", {"name": "oci:base", "platforms": [{**PLACE, "digest": first.digest}]})
-        ctx = locked(context(tmp_path / "cache"), asking(context(tmp_path / "cache")), entry)
+        ctx = with_lock(context(tmp_path / "cache"), with_new_lock(context(tmp_path / "cache")), entry)
         return open_base(plan, AMD64, ctx, compression=Compression())
 
     assert opened(first).digest == first.digest
@@ -306,11 +306,11 @@ def test_locked_resolution_does_not_change(tmp_path: Path) -> None:
     with index.serving() as serving_index:
         environ = {"UV_DEFAULT_INDEX": serving_index.url, "no_proxy": "*", "PATH": "", "HATCH_DOCKER_REFRESH": "1"}
         environ["UV"] = UV
-        writer = asking(context(tmp_path / "one", **environ))
+        writer = with_new_lock(context(tmp_path / "one", **environ))
         first = pin(lock, tmp_path, TARGET, writer)
         index.add("a", make_wheel("a", "1.1"))
         serving_index.requests.clear()
-        build = locked(context(tmp_path / "two", **environ), writer)
+        build = with_lock(context(tmp_path / "two", **environ), writer)
         assert pin(lock, tmp_path, TARGET, build) == first
         assert serving_index.requests == []
         assert pin(lock, tmp_path, TARGET, context(tmp_path / "two", **environ)) != first
@@ -328,9 +328,9 @@ def test_find_links_path_in_the_lock_is_relative(tmp_path: Path) -> None:
         (tmp_path / name / "wheels" / filename).write_bytes(data)
     environ = {"UV_FIND_LINKS": str(tmp_path / "one/wheels"), "UV_NO_INDEX": "1", "UV": UV, "PATH": ""}
     lock = LockPlan("resolve", requirements=("a",))
-    writer = asking(context(tmp_path / "cache", **environ))
+    writer = with_new_lock(context(tmp_path / "cache", **environ))
     pin(lock, tmp_path / "one", TARGET, writer)
-    build = locked(context(tmp_path / "cache"), writer)
+    build = with_lock(context(tmp_path / "cache"), writer)
     (found,) = pin(lock, tmp_path / "two", TARGET, build)
     assert found.url == (tmp_path / "two/wheels" / found.filename).as_uri()
 
@@ -342,11 +342,11 @@ def test_git_commit_is_locked(tmp_path: Path) -> None:
     commit = make_repository(there)
     metadata = b"Metadata-Version: 2.4\nName: top-dep\nVersion: 1.6.dev1\n"
     lock = LockPlan("resolve", requirements=(f"top-dep @ git+{there.as_uri()}@main",))
-    writer = asking(context(tmp_path / "cache", **environ))
+    writer = with_new_lock(context(tmp_path / "cache", **environ))
     pin(lock, tmp_path, TARGET, writer, metadata=lambda _pin, _path: metadata)
     (there / "more").touch()
     commit_all(there)
-    build = locked(context(tmp_path / "another", **environ), writer)
+    build = with_lock(context(tmp_path / "another", **environ), writer)
     (found,) = pin(lock, tmp_path, TARGET, build)
     assert found.commit == (f"git+{there.as_uri()}@{commit}", commit)
     assert fetch([found], build, root=tmp_path)[0].is_file()

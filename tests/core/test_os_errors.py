@@ -14,18 +14,18 @@ from hatch_docker.core.os_errors import friendly_os_errors, reason
 
 
 def test_full_disk_error_has_the_free_space(tmp_path: Path) -> None:
-    said = reason(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
-    assert said.startswith("No space left on device: it needs more than the ")
-    assert said.endswith(" MB that are free there")
+    message = reason(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert message.startswith("No space left on device: it needs more than the ")
+    assert message.endswith(" MB that are free there")
     assert reason(OSError(errno.EACCES, "Permission denied"), tmp_path) == "Permission denied"
 
 
-@pytest.mark.parametrize(("number", "said"), [
+@pytest.mark.parametrize(("number", "message"), [
     (errno.EDQUOT, r"v1: Disk quota.*hatch-docker clean --all.*HATCH_DOCKER_CACHE_DIR"),
     (errno.EROFS, r"v1: Read-only file system; HATCH_DOCKER_CACHE_DIR names another$"),
 ])  # fmt: skip
 def test_cache_write_error_says_what_to_do(
-    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(tmp_path)
 
@@ -33,10 +33,10 @@ def test_cache_write_error_says_what_to_do(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("os.fsync", failing)
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         store.put(b"x")
     monkeypatch.setattr("fcntl.flock", lambda _stream, _how: failing(0))
-    with pytest.raises(StoreError, match=said), store.lock("x"):
+    with pytest.raises(StoreError, match=message), store.lock("x"):
         raise AssertionError("the lock was not acquired")
 
 
@@ -54,12 +54,12 @@ PRINTING = "import sys; from hatch_docker.cli.main import main; sys.exit(main(['
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize(("where", "status", "said"), [
+@pytest.mark.parametrize(("where", "status", "message"), [
     ("full", 1, "error: cannot write to standard output: No space left on device\n"),
     ("a pipe that nobody reads", 141, ""),
     ("nowhere", 0, ""),
 ])  # fmt: skip
-def test_unwritable_standard_output(where: str, status: int, said: str, unbuffered: str) -> None:
+def test_unwritable_standard_output(where: str, status: int, message: str, unbuffered: str) -> None:
     """A full disk, a closed pipe (`| head`), and no standard output at all, which is no error."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -71,4 +71,4 @@ def test_unwritable_standard_output(where: str, status: int, said: str, unbuffer
     )  # fmt: skip
     for descriptor in {opened, writing}:
         os.close(descriptor)
-    assert (done.returncode, done.stderr) == (status, said)
+    assert (done.returncode, done.stderr) == (status, message)

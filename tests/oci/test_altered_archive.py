@@ -81,7 +81,7 @@ HARMLESS: dict[str, Alter] = {
 }
 
 
-def written(path: Path, alter: Alter = lambda _: None, *extra: bytes, end: bytes = END) -> Path:
+def altered_archive(path: Path, alter: Alter = lambda _: None, *extra: bytes, end: bytes = END) -> Path:
     """Write an archive of GOOD with altered members, and `extra` raw members at its end."""
     with path.open("wb") as out:
         write_archive(GOOD, ["app:1"], out, host=AMD64)
@@ -102,15 +102,15 @@ def member(name: str, data: bytes) -> bytes:
 
 
 def test_unaltered_archive_is_read(tmp_path: Path) -> None:
-    """This test checks the helper `written`."""
-    path = written(tmp_path / "a.oci.tar")
+    """This test checks the helper `altered_archive`."""
+    path = altered_archive(tmp_path / "a.oci.tar")
     assert read_archive(path).digest == read_archive(path, foreign=True).digest == GOOD.digest
 
 
 @pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
 def test_altered_archive_is_rejected(alter: Alter, tmp_path: Path) -> None:
     """Docker, containerd or podman would load another image or other names."""
-    path = written(tmp_path / "a.oci.tar", alter)
+    path = altered_archive(tmp_path / "a.oci.tar", alter)
     for foreign in (False, True):
         with pytest.raises(ImageError, match=r"a\.oci\.tar"):
             read_archive(path, foreign=foreign)
@@ -121,7 +121,7 @@ def test_altered_archive_is_rejected(alter: Alter, tmp_path: Path) -> None:
     pack_header(Entry("blobs/sha256/" + "0" * 64, "hardlink", 0o644, 0, "index.json"), 0),
 ], ids=["climbs", "twice", "symlink", "hard link"])  # fmt: skip
 def test_archive_with_unsafe_members_is_rejected(extra: bytes, tmp_path: Path) -> None:
-    path = written(tmp_path / "a.oci.tar", lambda _: None, extra)
+    path = altered_archive(tmp_path / "a.oci.tar", lambda _: None, extra)
     for foreign in (False, True):
         with pytest.raises(ImageError, match=r"a\.oci\.tar"):
             read_archive(path, foreign=foreign)
@@ -130,7 +130,7 @@ def test_archive_with_unsafe_members_is_rejected(extra: bytes, tmp_path: Path) -
 @pytest.mark.parametrize("alter", HARMLESS.values(), ids=HARMLESS)
 def test_harmless_alteration_is_accepted_in_foreign_archives(alter: Alter, tmp_path: Path) -> None:
     """It is rejected if the archive must be written by hatch-docker."""
-    path = written(tmp_path / "a.oci.tar", alter)
+    path = altered_archive(tmp_path / "a.oci.tar", alter)
     assert read_archive(path, foreign=True).digest == GOOD.digest
     with pytest.raises(ImageError, match=r"is not as hatch-docker writes it: .*; build it again"):
         read_archive(path)
@@ -138,7 +138,7 @@ def test_harmless_alteration_is_accepted_in_foreign_archives(alter: Alter, tmp_p
 
 def test_archive_with_trailing_data_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="the order, the headers or the end"):
-        read_archive(written(tmp_path / "a.oci.tar", end=END + b"more"))
+        read_archive(altered_archive(tmp_path / "a.oci.tar", end=END + b"more"))
 
 
 def test_archive_with_two_repository_names_is_rejected(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_every_command_rejects_an_altered_archive(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With one line that names the archive and the altered document."""
-    good = written(tmp_path / "good.oci.tar")
-    bad = written(tmp_path / "bad.oci.tar", ALTERED["Docker loads another image"])
+    good = altered_archive(tmp_path / "good.oci.tar")
+    bad = altered_archive(tmp_path / "bad.oci.tar", ALTERED["Docker loads another image"])
     if command[0] == "rebase":  # opens the project first
         with pytest.raises(ImageError, match=r"bad\.oci\.tar .* manifest\.json"):
             open_existing(str(bad), context(tmp_path / "cache"))
@@ -174,7 +174,7 @@ def test_error_for_damaged_layer_names_archive_and_blob(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The error is raised before anything is unpacked, loaded or sent."""
-    path = written(tmp_path / "a.oci.tar")
+    path = altered_archive(tmp_path / "a.oci.tar")
     layer, data = GOOD.layers[0], path.read_bytes()
     at = data.index(layer.open().read()) + 30
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -185,7 +185,7 @@ def test_error_for_damaged_layer_names_archive_and_blob(
 
 
 def test_receipt_with_other_names_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path / "a.oci.tar")
+    path = altered_archive(tmp_path / "a.oci.tar")
     receipt_from_image(GOOD, path.name, "postgres", ["latest"]).write(tmp_path / "a.image.json")
     for command in (["load"], ["push", "--registry", "registry.invalid"]):
         assert main([*command, str(path)]) == 1

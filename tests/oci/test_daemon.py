@@ -43,7 +43,7 @@ def image(code: bytes, platform: Platform = AMD64) -> Image:
     return build_image(scratch(platform), layers, Settings(("/code",)), 1_700_000_000, {})
 
 
-def saved(item: Any, path: Path) -> Path:
+def save_archive(item: Any, path: Path) -> Path:
     with path.open("wb") as out:
         write_archive(item, NAMES, out, host=AMD64)
     return path
@@ -123,7 +123,7 @@ def fake(home: Path) -> Iterator[type[Fake]]:
         yield Handler
 
 
-def known(item: Image) -> dict[str, Any]:
+def inspection(item: Image) -> dict[str, Any]:
     config = item.manifest_json["config"]["digest"]
     return {"Id": config, "RootFS": {"Layers": [layer.diff_id for layer in item.layers]}}
 
@@ -213,24 +213,24 @@ def test_load_over_ssh(
     monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
     new = image(b"two")
     fake.images = {f"other.example/{number}:1": {"Id": f"sha256:{number}"} for number in range(9)}
-    fake.images["other.example/old:1"] = known(image(b"one"))
-    fake.grant = dict.fromkeys(NAMES, known(new))
+    fake.images["other.example/old:1"] = inspection(image(b"one"))
+    fake.grant = dict.fromkeys(NAMES, inspection(new))
     path = home / "a.tar"
-    done = load(Daemon("docker", "ssh://user@host"), new, NAMES, lambda: saved(new, path), host=AMD64, log=print)
+    done = load(Daemon("docker", "ssh://user@host"), new, NAMES, lambda: save_archive(new, path), host=AMD64, log=print)
     assert fake.loads == [done.sent] == [path.stat().st_size]
 
 
 def test_existing_image_is_not_sent(fake: type[Fake], home: Path) -> None:
     item = image(b"one")
-    fake.images = dict.fromkeys(NAMES, known(item))
+    fake.images = dict.fromkeys(NAMES, inspection(item))
     daemon = Daemon("docker", f"unix://{home}/sock")
     done = load(daemon, item, NAMES, home / "none", host=AMD64, log=print)
-    assert (done.sent, done.image_id, done.references) == (0, known(item)["Id"], NAMES)
+    assert (done.sent, done.image_id, done.references) == (0, inspection(item)["Id"], NAMES)
     assert fake.loads == []
 
 
 def test_existing_image_gets_missing_tags(fake: type[Fake], home: Path) -> None:
-    fake.images = {NAMES[0]: known(image(b"one"))}
+    fake.images = {NAMES[0]: inspection(image(b"one"))}
     done = load(Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, log=print)
     assert (done.sent, fake.loads) == (0, [])
 
@@ -239,9 +239,9 @@ def test_existing_image_gets_missing_tags(fake: type[Fake], home: Path) -> None:
 def test_only_new_layers_are_sent(name: str, fake: type[Fake], home: Path) -> None:
     """The daemon has the base from the last build, or from another image."""
     new = image(b"two")
-    fake.images = {name: known(image(b"one"))}
-    fake.grant = dict.fromkeys(NAMES, known(new))
-    archive = saved(new, home / "a.tar")
+    fake.images = {name: inspection(image(b"one"))}
+    fake.grant = dict.fromkeys(NAMES, inspection(new))
+    archive = save_archive(new, home / "a.tar")
     done = load(Daemon("docker", f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=print)
     assert fake.loads == [done.sent]
     assert done.sent < 20_000 < archive.stat().st_size
@@ -250,11 +250,11 @@ def test_only_new_layers_are_sent(name: str, fake: type[Fake], home: Path) -> No
 def test_whole_image_is_sent_if_a_partial_load_fails(fake: type[Fake], home: Path) -> None:
     """Docker does not document partial loads. The log has the reason for the second load."""
     new = image(b"two")
-    fake.images = {NAMES[0]: known(image(b"one"))}
-    fake.grant = dict.fromkeys(NAMES, known(new))
+    fake.images = {NAMES[0]: inspection(image(b"one"))}
+    fake.grant = dict.fromkeys(NAMES, inspection(new))
     fake.refuse = ["no such layer file"]
     lines: list[str] = []
-    archive = saved(new, home / "a.tar")
+    archive = save_archive(new, home / "a.tar")
     daemon = Daemon("docker", f"unix://{home}/sock")
     done = load(daemon, new, NAMES, archive, host=AMD64, log=lines.append)
     assert done.sent == archive.stat().st_size
@@ -269,9 +269,9 @@ def test_containerd_and_podman_load_all_if_a_pull_fails(
 ) -> None:
     """They need every blob. The pull fails, or does not load the image."""
     new, lines = image(b"two"), list[str]()
-    archive = saved(new, home / "a.tar")
-    fake.images, fake.driver, fake.no_pull = {NAMES[0]: known(image(b"one"))}, driver, refused
-    fake.grant = dict.fromkeys(NAMES, known(new))
+    archive = save_archive(new, home / "a.tar")
+    fake.images, fake.driver, fake.no_pull = {NAMES[0]: inspection(image(b"one"))}, driver, refused
+    fake.grant = dict.fromkeys(NAMES, inspection(new))
     done = load(Daemon(kind, f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=lines.append)
     assert done.sent == archive.stat().st_size
     said = f"pulling only the new layers failed (the daemon refused the image: {refused}): loading all of them"
@@ -309,7 +309,7 @@ def test_served_image_needs_its_password() -> None:
 
 def test_error_of_a_daemon_is_one_line(fake: type[Fake], home: Path) -> None:
     new = image(b"two")
-    archive = saved(new, home / "a.tar")
+    archive = save_archive(new, home / "a.tar")
     fake.refuse = ["no space left on device"]
     daemon = Daemon("docker", f"unix://{home}/sock")
     with pytest.raises(DaemonError, match="no space left"):
@@ -335,8 +335,8 @@ def docker() -> Iterator[Daemon]:
 def test_docker_loads_only_new_layers(docker: Daemon, tmp_path: Path) -> None:
     """With a real daemon: the whole first image, the new layer of the second, and nothing for the same image."""
     one, two = image(b"one"), image(b"two")
-    first = load(docker, one, NAMES, saved(one, tmp_path / "1"), host=AMD64, log=print)
-    second = load(docker, two, NAMES, saved(two, tmp_path / "2"), host=AMD64, log=print)
+    first = load(docker, one, NAMES, save_archive(one, tmp_path / "1"), host=AMD64, log=print)
+    second = load(docker, two, NAMES, save_archive(two, tmp_path / "2"), host=AMD64, log=print)
     again = load(docker, two, NAMES, tmp_path / "2", host=AMD64, log=print)
     back = load(docker, one, NAMES, tmp_path / "missing", host=AMD64, log=print)
     assert first.sent > 1_000_000 > 20_000 > second.sent > 0
@@ -345,7 +345,7 @@ def test_docker_loads_only_new_layers(docker: Daemon, tmp_path: Path) -> None:
     for name in NAMES:
         assert run("docker", "image", "inspect", name, "--format", "{{.Id}}").strip() == first.image_id
     index = make_index([one, image(b"arm", Platform("linux", "arm64"))], {})
-    loaded = load(docker, index, NAMES, saved(index, tmp_path / "3"), host=AMD64, log=print)
+    loaded = load(docker, index, NAMES, save_archive(index, tmp_path / "3"), host=AMD64, log=print)
     assert loaded.image_id in (first.image_id, index.digest)
     run("docker", "rmi", "-f", second.image_id)
 
@@ -361,7 +361,7 @@ def test_podman_loads_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
     monkeypatch.setenv("HOME", str(home))
     one = image(b"one")
-    archive = saved(one, home / "1.tar")
+    archive = save_archive(one, home / "1.tar")
     if way == "program":
         daemon = Daemon("podman", "")
         assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 0
@@ -388,7 +388,7 @@ def check_partial_load(daemon: Daemon, home: Path) -> None:
     two = image(b"two")
     done = load(daemon, two, NAMES, home / "missing.tar", host=AMD64, log=print)
     assert 0 < done.sent < 20_000
-    assert done.image_id in (two.digest, known(two)["Id"])
+    assert done.image_id in (two.digest, inspection(two)["Id"])
     program = ["docker", f"--host={daemon.url}"] if daemon.kind == "docker" else ["podman"]
     assert sorted(json.loads(run(*program, "image", "inspect", "--format", "{{json .RepoTags}}", NAMES[0]))) == [*NAMES]
     run(*program, "save", "--output", home / "saved.tar", NAMES[0])
@@ -404,7 +404,7 @@ def test_docker_with_containerd_loads_only_new_layers(home: Path) -> None:
         assert load(daemon, one, NAMES, home / "missing.tar", host=AMD64, log=print).sent > 1_000_000
         check_partial_load(daemon, home)
         index = make_index([image(b"three"), image(b"arm", Platform("linux", "arm64"))], {})
-        archive = saved(index, home / "3")
+        archive = save_archive(index, home / "3")
         assert load(daemon, index, NAMES, archive, host=AMD64, log=print).sent == archive.stat().st_size
 
 
@@ -435,8 +435,8 @@ def test_load_into_a_hanging_daemon_times_out(home: Path, tmp_path: Path, monkey
 def test_load_does_not_import_the_docker_library(before: bytes, most: int, fake: type[Fake], home: Path) -> None:
     """Importing it would take longer than an unchanged build."""
     item = image(b"one")
-    fake.images = dict.fromkeys(NAMES, known(image(before)))
-    fake.grant = dict.fromkeys(NAMES, known(item))
+    fake.images = dict.fromkeys(NAMES, inspection(image(before)))
+    fake.grant = dict.fromkeys(NAMES, inspection(item))
     code = (
         "import pathlib, sys\n"
         "from hatch_docker.oci.archive import read_archive\n"
@@ -448,7 +448,7 @@ def test_load_does_not_import_the_docker_library(before: bytes, most: int, fake:
         "loaded = load(Daemon('docker', url), item, names, archive, host=Platform('linux', 'amd64'), log=print)\n"
         "print(loaded.sent, 'docker' in sys.modules, 'requests' in sys.modules)"
     )
-    arguments = [str(saved(item, home / "a.tar")), f"unix://{home}/sock", *NAMES]
+    arguments = [str(save_archive(item, home / "a.tar")), f"unix://{home}/sock", *NAMES]
     sent, *imported = run(sys.executable, "-c", code, *arguments).split()
     assert imported == ["False", "False"]
     assert min(most, 1) <= int(sent) <= most
@@ -458,7 +458,7 @@ def test_load_does_not_import_the_docker_library(before: bytes, most: int, fake:
 def test_daemon_with_tls_needs_a_client_certificate(fake: type[Fake], home: Path) -> None:
     """From the directory in DOCKER_CERT_PATH or a context. The error for a wrong certificate is one line."""
     authority, item, archive = trustme.CA(), image(b"one"), home / "a.tar"
-    fake.images = dict.fromkeys(NAMES, known(item))
+    fake.images = dict.fromkeys(NAMES, inspection(item))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     authority.issue_cert("127.0.0.1").configure_cert(context)

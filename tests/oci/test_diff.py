@@ -56,7 +56,7 @@ def test_changed_byte_is_reported(at: int, change: int) -> None:
     assert second == f"linux/amd64:   a/y: byte {at}"
 
 
-@pytest.mark.parametrize(("changed", "says"), [
+@pytest.mark.parametrize(("changed", "expected"), [
     (file("x", mode=0o755), "x: mode 0644 -> 0755"),
     (file("x", mtime=2), "x: mtime 1 -> 2"),
     (file("x", uid=5, gid=6), "x: uid 0 -> 5, gid 0 -> 6"),
@@ -68,9 +68,9 @@ def test_changed_byte_is_reported(at: int, change: int) -> None:
      f"x: kind file -> symlink, mode 0644 -> 0777, target  -> y, size {len(TEXT)} -> 0"),
     (file("y"), "x is missing"),
 ])  # fmt: skip
-def test_changed_file_is_reported(changed: Entry, says: str) -> None:
+def test_changed_file_is_reported(changed: Entry, expected: str) -> None:
     """With its bytes and every field of its header."""
-    assert f"linux/amd64:   {says}" in differences(image(BASE, layer(file("x"))), image(BASE, layer(changed)))
+    assert f"linux/amd64:   {expected}" in differences(image(BASE, layer(file("x"))), image(BASE, layer(changed)))
 
 
 def test_first_layer_is_reported_with_causes_first() -> None:

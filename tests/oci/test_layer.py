@@ -26,7 +26,7 @@ from tests.conftest import run
 from tests.fakes.layer_entries import TIME, directory, file, symlink
 
 
-def written(entries: list[Entry], compression: str = "none") -> bytes:
+def layer_bytes(entries: list[Entry], compression: str = "none") -> bytes:
     out = io.BytesIO()
     write_layer(entries, out, Compression(compression))
     return out.getvalue()
@@ -51,8 +51,8 @@ TREE = [
 
 def test_order_of_entries_does_not_change_the_layer() -> None:
     """Parents come before children, hard links after their file."""
-    assert written(TREE, "gzip") == written(TREE[::-1], "gzip")
-    with tarfile.open(fileobj=io.BytesIO(written(TREE))) as tar:
+    assert layer_bytes(TREE, "gzip") == layer_bytes(TREE[::-1], "gzip")
+    with tarfile.open(fileobj=io.BytesIO(layer_bytes(TREE))) as tar:
         names = tar.getnames()
         assert names == ["opt", "opt/a", "opt/a/x", "opt/a-b", "opt/b", "opt/home", "opt/link", "opt/a-hard"]
         assert {member.mtime for member in tar} == {TIME}
@@ -75,7 +75,7 @@ def test_known_layer_has_the_known_diff_id() -> None:
 
 def test_gzip_header_is_constant() -> None:
     """No time, no file name, no operating system."""
-    assert written(TREE, "gzip")[:10] == bytes.fromhex("1f8b08000000000000ff")
+    assert layer_bytes(TREE, "gzip")[:10] == bytes.fromhex("1f8b08000000000000ff")
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "none"])
@@ -84,9 +84,9 @@ def test_layer_does_not_depend_on_the_kind_of_content(name: str, tmp_path: Path)
     data = b"".join(hashlib.sha256(bytes([n % 251, n // 251 % 251])).digest() * 2 for n in range(50_000))
     (tmp_path / "data").write_bytes(data)
     layers = {
-        written([file("f", data)], name),
-        written([file("f", tmp_path / "data")], name),
-        written([file("f", lambda: io.BytesIO(data), size=len(data))], name),
+        layer_bytes([file("f", data)], name),
+        layer_bytes([file("f", tmp_path / "data")], name),
+        layer_bytes([file("f", lambda: io.BytesIO(data), size=len(data))], name),
     }
     assert len(layers) == 1
     media_type = OCI.layer_type(name)
@@ -108,7 +108,7 @@ WIDE = "/".join(["p" * 60] * 3) + "/name"
 )  # fmt: skip
 def test_long_and_unicode_names_round_trip(path: str, pax: bool) -> None:
     """USTAR if the name fits, otherwise PAX. tarfile and our reader return the same names."""
-    raw = written([file(path, b"1"), symlink("zz", path)])
+    raw = layer_bytes([file(path, b"1"), symlink("zz", path)])
     assert (b"PaxHeader" in raw) is (pax or len(path) > 100)
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
         assert tar.getnames() == [path, "zz"]
@@ -179,11 +179,11 @@ def test_safe_names_are_normalised() -> None:
 ])  # fmt: skip
 def test_invalid_entries_are_rejected(entries: list[Entry], message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        written(entries)
+        layer_bytes(entries)
 
 
 def damaged(change: Callable[[bytearray], object], compression: str = "none") -> bytes:
-    raw = bytearray(written([directory("d"), file("d/f", b"x" * 5000)], compression))
+    raw = bytearray(layer_bytes([directory("d"), file("d/f", b"x" * 5000)], compression))
     change(raw)
     return bytes(raw)
 
@@ -249,12 +249,12 @@ def test_decompression_bomb_is_stopped_early() -> None:
     with pytest.raises(ImageError, match=r"^srv/zeros: it unpacks to more than 200 times its size: refused as a bomb"):
         list(read_entries(zeros))
     with pytest.raises(ImageError, match="more than 1000 bytes"):
-        list(read_tar(Decompressed(io.BytesIO(written([file("f", b"x" * 5000)], "gzip")), 1000)))
+        list(read_tar(Decompressed(io.BytesIO(layer_bytes([file("f", b"x" * 5000)], "gzip")), 1000)))
 
 
 def test_gzip_with_several_members_is_read() -> None:
     """pigz and eStargz write such files."""
-    raw = written([file("f", b"x" * 5000)])
+    raw = layer_bytes([file("f", b"x" * 5000)])
     parts = gzip.compress(raw[:1000]) + gzip.compress(raw[1000:])
     ((entry, _),) = read_entries(parts, OCI.layer_type("gzip"))
     assert entry.path == "f"
@@ -266,13 +266,13 @@ def test_kinds_of_whiteouts() -> None:
         directory("d"), file("d/.wh.x"), file("d/.wh..wh..opq"), file(".wh.y"),
         file(".wh..wh.plnk"), file("d/.wh"),
     ]  # fmt: skip
-    seen = [(entry.path, entry.kind) for entry, _ in read_entries(written(entries))]
+    seen = [(entry.path, entry.kind) for entry, _ in read_entries(layer_bytes(entries))]
     assert sorted(seen) == [
         ("d", "directory"), ("d", "opaque"), ("d/.wh", "file"), ("d/x", "whiteout"), ("y", "whiteout"),
     ]  # fmt: skip
     for name in (".wh.", ".wh..", ".wh..."):
         with pytest.raises(ImageError, match="whiteout"):
-            list(read_entries(written([file(name)])))
+            list(read_entries(layer_bytes([file(name)])))
 
 
 def test_diff_id_is_checked_after_reading() -> None:
@@ -283,7 +283,7 @@ def test_diff_id_is_checked_after_reading() -> None:
     good = make_layer(facts, compression, lambda: io.BytesIO(out.getvalue()))
     assert good.descriptor.media_type == OCI.layer_type("gzip")
     assert len(list(layer_entries(good))) == len(TREE)
-    other = make_layer(facts, compression, lambda: io.BytesIO(written(TREE[:3])))
+    other = make_layer(facts, compression, lambda: io.BytesIO(layer_bytes(TREE[:3])))
     with pytest.raises(ImageError, match="as its image says"):
         list(layer_entries(other))
 
@@ -302,12 +302,12 @@ def test_compression_identity_and_invalid_levels() -> None:
 def test_layer_does_not_depend_on_the_environment() -> None:
     """With another hash seed, time zone, umask and locale."""
     script = (
-        "import os, sys; os.umask(0o077); from tests.oci.test_layer import TREE, written;"
-        "import hashlib; print(hashlib.sha256(written(TREE, 'gzip')).hexdigest())"
+        "import os, sys; os.umask(0o077); from tests.oci.test_layer import TREE, layer_bytes;"
+        "import hashlib; print(hashlib.sha256(layer_bytes(TREE, 'gzip')).hexdigest())"
     )
     variables = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     digest = run(sys.executable, "-c", script, cwd=Path(__file__).parent.parent.parent, variables=variables).strip()
-    assert digest == hashlib.sha256(written(TREE, "gzip")).hexdigest()
+    assert digest == hashlib.sha256(layer_bytes(TREE, "gzip")).hexdigest()
 
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=60)
@@ -324,7 +324,7 @@ def test_any_name_and_time_round_trip(paths: list[list[str]], mtime: int) -> Non
             path = safe_path("/".join(parts))
             entries[path] = Entry(path, "symlink", 0o777, mtime, target=path)
     try:
-        raw = written(list(entries.values()))
+        raw = layer_bytes(list(entries.values()))
     except ImageError:  # a path below a symlink
         return
     found = {entry.path: entry for entry, _ in read_tar(io.BytesIO(raw))}
@@ -336,7 +336,7 @@ def test_any_name_and_time_round_trip(paths: list[list[str]], mtime: int) -> Non
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 3583), st.integers(0, 255)), max_size=8))
 def test_any_damage_is_an_image_error(changes: list[tuple[int, int]]) -> None:
-    raw = bytearray(written([file("a/" + "ő" * 60, b"x" * 600), symlink("b", "c")]))
+    raw = bytearray(layer_bytes([file("a/" + "ő" * 60, b"x" * 600), symlink("b", "c")]))
     for position, value in changes:
         raw[position] = value
     for start in range(0, len(raw), 512):  # correct the checksums, so that the damage is not detected by them

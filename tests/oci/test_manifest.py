@@ -133,7 +133,7 @@ def test_urls_of_a_layer_are_ignored(registry: FakeRegistry, recorded: Recording
         assert elsewhere.requests == []
 
 
-def serve(registry: FakeRegistry, config: bytes, **fields: Any) -> None:
+def serve_config(registry: FakeRegistry, config: bytes, **fields: Any) -> None:
     """Put an image with this configuration, with correct digests."""
     registry.put_blob("team/app", config)
     descriptor = {**CONFIG, "digest": digest_of(config), "size": len(config)}
@@ -162,7 +162,7 @@ def config_with(**changes: object) -> bytes:
 ])  # fmt: skip
 def test_invalid_config(config: bytes, reason: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Invalid by config.md, or for another image. The error is one line that names the field."""
-    serve(registry, config)
+    serve_config(registry, config)
     with pytest.raises(ImageError, match=reason) as caught:
         pull(recorded.remote, name(registry), AMD64, store)
     assert "\n" not in str(caught.value)
@@ -171,7 +171,7 @@ def test_invalid_config(config: bytes, reason: str, registry: FakeRegistry, reco
 
 def test_image_without_layers(registry: FakeRegistry, recorded: Recording, store: Store, tmp_path: Path) -> None:
     """It is valid by config.md, but cannot be a base."""
-    serve(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
+    serve_config(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
     empty = pull(recorded.remote, name(registry), AMD64, store)
     assert empty.layers == ()
     with pytest.raises(BaseImageError, match="team/app has no Python") as caught:
@@ -205,7 +205,7 @@ LARGE = {
 @pytest.mark.parametrize("what", LARGE)
 def test_large_manifest_is_rejected_with_little_memory(what: str, registry: FakeRegistry, tmp_path: Path) -> None:
     """With less than 200 MB of memory, and about half a second of CPU time. Only DOCUMENT_LIMIT bytes are read."""
-    data, said = LARGE[what]
+    data, message = LARGE[what]
     sent: list[int] = []
 
     def endless(handler: Handler) -> None:
@@ -222,7 +222,7 @@ def test_large_manifest_is_rejected_with_little_memory(what: str, registry: Fake
     else:
         registry.put_manifest("team/app", "1", OCI.manifest, data)
     found = measure(read_large, registry.host, str(tmp_path / "cache"))
-    assert said in found.error
+    assert message in found.error
     assert found.peak < 200 << 20, found
     assert found.seconds < 4, found
     assert sum(sent) < 20_000_000

@@ -105,7 +105,7 @@ def test_blob_is_sent_if_the_mount_fails(status: int, registry: FakeRegistry, re
     assert push(recorded.remote, small_image(), [name(registry, "c:1")], find=lambda _digest: "none").mounted == 0
 
 
-def journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
+def push_and_pull(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     image = small_image(small_layer("data", bytes(range(256)) * 40))
     push(recorded.remote, image, [name(registry)])
     back = pull(recorded.remote, name(registry), AMD64, store)
@@ -122,7 +122,7 @@ def test_transient_fault_is_retried(
     with FakeRegistry(password=PASSWORD) as registry:
         recorded = Recording(login(tmp_path, registry))
         registry.fault(method, part, action, times=times)
-        journey(registry, recorded, store)
+        push_and_pull(registry, recorded, store)
         assert len(recorded.lines) == times - registry.faults[0].times
         assert all("again in" in line and registry.host in line for line in recorded.lines)
         assert sum(recorded.sleeps) < 5
@@ -133,7 +133,7 @@ def test_transient_fault_is_retried(
 @pytest.mark.parametrize("part", ["/blobs/", "/manifests/"])
 def test_damage_is_retried(part: str, action: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     registry.fault("GET", part, action)
-    journey(registry, recorded, store)
+    push_and_pull(registry, recorded, store)
     assert len(recorded.lines) == 1
 
 
@@ -180,7 +180,7 @@ def test_retry_after_is_followed(
     """Seconds or a date, up to a minute. Invalid values are ignored."""
     text = formatdate(time.time() + 30, usegmt=True) if header == "in half a minute" else header
     registry.fault(method, part, 429, headers={"retry-after": text} if text else {})
-    journey(registry, recorded, store)
+    push_and_pull(registry, recorded, store)
     assert low <= recorded.sleeps[0] <= high
 
 
@@ -235,7 +235,7 @@ def test_expired_token_is_renewed(method: str, part: str, midway: bool, store: S
                 handler.route()
 
         registry.fault(method, part, expire)
-        journey(registry, Recording(login(tmp_path, registry)), store)
+        push_and_pull(registry, Recording(login(tmp_path, registry)), store)
         assert registry.faults[0].times == 0
         assert registry.count("GET", "/token") <= 4
 
@@ -279,7 +279,7 @@ def test_permanent_401_of_one_step(method: str, part: str, store: Store, tmp_pat
         registry.fault(method, part, 401, times=99, headers=challenge)
         recorded = Recording(login(tmp_path, registry))
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
-            journey(registry, recorded, store)
+            push_and_pull(registry, recorded, store)
         assert not isinstance(caught.value, TransientError)
         assert registry.count(method, part) <= 4  # two blobs, two tries
         assert sum(recorded.sleeps) == 0
@@ -288,7 +288,7 @@ def test_permanent_401_of_one_step(method: str, part: str, store: Store, tmp_pat
 @pytest.mark.parametrize("status", [404, 416])
 def test_new_session_after_a_lost_one(status: int, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     registry.fault("PUT", "/blobs/uploads/", status)
-    journey(registry, recorded, store)
+    push_and_pull(registry, recorded, store)
     assert registry.count("POST", "/blobs/uploads/") == 3
 
 
@@ -298,7 +298,7 @@ def test_relative_and_foreign_upload_locations(recorded: Recording, store: Store
         recorded = Recording(login(tmp_path, registry))
         registry.upload_origin = "relative"
         registry.upload_headers = {"oci-chunk-min-length": "1000000"}
-        journey(registry, recorded, store)
+        push_and_pull(registry, recorded, store)
         registry.upload_origin = other.origin
         other.uploads = registry.uploads
         other.repositories = registry.repositories

@@ -18,7 +18,7 @@ from tests.fakes.registry import FakeRegistry, Handler, push
 pytestmark = pytest.mark.usefixtures("check_no_secret_leaks")
 
 
-def journey(registry: FakeRegistry, recorded: Recording, store: Store, content: bytes = b"data") -> None:
+def push_and_pull(registry: FakeRegistry, recorded: Recording, store: Store, content: bytes = b"data") -> None:
     push(recorded.remote, small_image(small_layer("data", content)), [name(registry)])
     with pull(recorded.remote, name(registry), AMD64, store).layers[0].open() as stream:
         assert stream.read()
@@ -42,7 +42,7 @@ def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp
         storage.repositories = registry.repositories
         registry.redirect_blobs = storage.origin
         storage.fault("GET", "/blobs/", fault)
-        journey(registry, recorded, store)
+        push_and_pull(registry, recorded, store)
         assert storage.count("GET", "/blobs/") == 3
         assert all("authorization" not in request.headers for request in storage.requests)
         assert all(f"signature={MARK}" in request.path for request in storage.requests)
@@ -71,15 +71,15 @@ def test_redirected_step_gets_no_credentials(
     other = PASSWORD if challenged else ""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2", password=other) as storage:
         recorded = Recording(login(tmp_path, registry))
-        journey(registry, recorded, store, b"so that there are tokens")
+        push_and_pull(registry, recorded, store, b"so that there are tokens")
         tokens = registry.count("GET", "/token")
         storage.repositories, storage.uploads = registry.repositories, registry.uploads
         registry.fault(method, part, redirect_to(storage), times=99)
         if challenged:
             with pytest.raises(RegistryError, match="401 Unauthorized"):
-                journey(registry, recorded, store)
+                push_and_pull(registry, recorded, store)
         else:
-            journey(registry, recorded, store)
+            push_and_pull(registry, recorded, store)
         assert storage.requests
         assert registry.count("GET", "/token") == tokens
         assert all("authorization" not in request.headers for request in storage.requests)
@@ -125,7 +125,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def public(registry: FakeRegistry) -> str:
+def public_name(registry: FakeRegistry) -> str:
     """Return the name of an image of the registry with the host registry.example, which is not loopback."""
     return f"registry.example:{registry.server.server_address[1]}/team/app:1"
 
@@ -140,12 +140,12 @@ def test_redirect_from_https_to_http_is_rejected(authority: trustme.CA, store: S
         environ = {**login_for_example(tmp_path, registry), "HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
         recorded = Recording(environ)
         registry.upload_origin = "relative"
-        registry.realm = f"https://{public(registry).partition('/')[0]}/token"
-        push(recorded.remote, small_image(), [parse_reference(public(registry))])
-        assert resolve(recorded.remote, parse_reference(public(registry)), store)
+        registry.realm = f"https://{public_name(registry).partition('/')[0]}/token"
+        push(recorded.remote, small_image(), [parse_reference(public_name(registry))])
+        assert resolve(recorded.remote, parse_reference(public_name(registry)), store)
         registry.fault("GET", "/manifests/", redirect_to(plain), times=9)
         with pytest.raises(RegistryError, match=r"leads from https to plain http at 127\.0\.0\.1: refused"):
-            resolve(recorded.remote, parse_reference(public(registry)), open_store(tmp_path / "other"))
+            resolve(recorded.remote, parse_reference(public_name(registry)), open_store(tmp_path / "other"))
         assert plain.requests == []
 
 
@@ -153,7 +153,7 @@ def test_redirect_from_https_to_http_is_rejected(authority: trustme.CA, store: S
 def test_registry_without_tls_is_rejected_unless_listed(tmp_path: Path, store: Store) -> None:
     """There is no fallback to plain HTTP."""
     with FakeRegistry(password=PASSWORD) as registry:
-        environ, reference = login_for_example(tmp_path, registry), parse_reference(public(registry))
+        environ, reference = login_for_example(tmp_path, registry), parse_reference(public_name(registry))
         for step in (
             lambda remote: push(remote, small_image(), [reference]), lambda remote: resolve(remote, reference, store)
         ):  # fmt: skip
@@ -163,8 +163,8 @@ def test_registry_without_tls_is_rejected_unless_listed(tmp_path: Path, store: S
             assert recorded.sleeps == []
         assert registry.requests == []
         registry.upload_origin = "relative"
-        registry.realm = f"http://{public(registry).partition('/')[0]}/token"
-        allowed = Recording({**environ, "HATCH_DOCKER_INSECURE_REGISTRIES": public(registry).partition("/")[0]})
+        registry.realm = f"http://{public_name(registry).partition('/')[0]}/token"
+        allowed = Recording({**environ, "HATCH_DOCKER_INSECURE_REGISTRIES": public_name(registry).partition("/")[0]})
         push(allowed.remote, small_image(), [reference])
         assert resolve(allowed.remote, reference, store)
 
@@ -175,7 +175,7 @@ def test_untrusted_certificate_is_rejected(authority: trustme.CA, tmp_path: Path
     made = FakeRegistry(password=PASSWORD)
     serve_tls(made, authority)
     with made as registry:
-        recorded, reference = Recording(login_for_example(tmp_path, registry)), parse_reference(public(registry))
+        recorded, reference = Recording(login_for_example(tmp_path, registry)), parse_reference(public_name(registry))
         with pytest.raises(RegistryError, match=r"no trusted TLS connection .*HATCH_DOCKER_CA_BUNDLE"):
             push(recorded.remote, small_image(), [reference])
         with pytest.raises(RegistryError, match="no trusted TLS connection"):
@@ -229,7 +229,7 @@ def test_token_without_lifetime_is_used(more: str, store: Store, tmp_path: Path)
             handler.reply(200, f'{{"token": "{MARK}-own"{more}}}'.encode())
 
         registry.fault("GET", "/token", answer, times=9)
-        journey(registry, Recording(login(tmp_path, registry)), store)
+        push_and_pull(registry, Recording(login(tmp_path, registry)), store)
         assert registry.count("GET", "/token") == 2
 
 
@@ -237,5 +237,5 @@ def test_anonymous_pull_and_authenticated_push(store: Store, tmp_path: Path) -> 
     """With tokens and with Basic authentication."""
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme, anonymous_pull=True) as registry:
-            journey(registry, Recording(login(tmp_path, registry)), store)
+            push_and_pull(registry, Recording(login(tmp_path, registry)), store)
             pull(Recording().remote, name(registry), AMD64, store)

@@ -38,21 +38,21 @@ class Clock:
         self.now += seconds
 
 
-def quick(clock: Clock | None = None) -> Remote:
+def fast_remote(clock: Clock | None = None) -> Remote:
     clock = clock or Clock()
     return Remote(Client({}, silent(), Policy(sleep=clock.sleep, clock=lambda: clock.now)), {})
 
 
 def target(registry: FakeRegistry, remote: Remote | None = None) -> Target:
     name = parse_reference(f"{registry.host}/team/app")
-    return Target(remote or quick(), replace(name, tag=""), lambda _digest: "")
+    return Target(remote or fast_remote(), replace(name, tag=""), lambda _digest: "")
 
 
 def sbom(text: str = "{}", **annotations: str) -> Artifact:
     return Artifact(SBOM, text.encode(), annotations)
 
 
-def listed(registry: FakeRegistry) -> list[str]:
+def list_referrers(registry: FakeRegistry) -> list[str]:
     return list(referrers(target(registry), SUBJECT.digest))
 
 
@@ -81,7 +81,7 @@ def test_artifact_manifest_follows_the_specification() -> None:
 def test_artifact_is_listed_once(registry: FakeRegistry, api: bool) -> None:
     """With type and annotations. Attaching it again makes one request, without the API two."""
     registry.referrers = api
-    push(quick(), IMAGE, [parse_reference(f"{registry.host}/team/app:1")])
+    push(fast_remote(), IMAGE, [parse_reference(f"{registry.host}/team/app:1")])
     ours = [sbom("{1}", note="x"), sbom("{2}")]
     sent = attach(target(registry), SUBJECT, ours)
     assert sent == {digest(item): len(item.data) + len(artifact_manifest(item, SUBJECT)) for item in ours}
@@ -98,7 +98,7 @@ def test_artifact_is_listed_once(registry: FakeRegistry, api: bool) -> None:
 
 def test_artifact_can_be_attached_before_its_subject(registry: FakeRegistry) -> None:
     attach(target(registry), SUBJECT, [sbom()])
-    assert listed(registry) == [digest(sbom())]
+    assert list_referrers(registry) == [digest(sbom())]
 
 
 def test_api_is_used_without_the_subject_header(registry: FakeRegistry) -> None:
@@ -111,7 +111,7 @@ def test_api_is_used_without_the_subject_header(registry: FakeRegistry) -> None:
 
     registry.fault("PUT", "/manifests/sha256:", keep)
     attach(target(registry), SUBJECT, [sbom()])
-    assert listed(registry) == [digest(sbom())]
+    assert list_referrers(registry) == [digest(sbom())]
     assert fallback_tag(SUBJECT.digest) not in registry.repository("team/app").manifests
 
 
@@ -119,14 +119,14 @@ def test_web_page_instead_of_a_list_is_ignored(registry: FakeRegistry) -> None:
     """GitLab and others respond with 200 to unknown requests."""
     registry.fault("GET", "/referrers/", lambda handler: handler.reply(200, b"<html>"), times=9)
     attach(target(registry), SUBJECT, [sbom()])
-    assert listed(registry) == [digest(sbom())]
+    assert list_referrers(registry) == [digest(sbom())]
 
 
 def test_list_with_several_pages(registry: FakeRegistry) -> None:
     registry.referrers, registry.page = True, 2
     ours = [sbom(f"{{{number}}}") for number in range(5)]
     attach(target(registry), SUBJECT, ours)
-    assert listed(registry) == [digest(item) for item in ours]
+    assert list_referrers(registry) == [digest(item) for item in ours]
 
 
 def test_entries_of_other_clients_are_not_changed(registry: FakeRegistry) -> None:
@@ -178,7 +178,7 @@ def test_overwritten_entry_is_added_again(registry: FakeRegistry, *, wait: bool)
     for function in later:
         function()
     assert registry.count("PUT", tag) == 2
-    assert listed(registry) == [digest_of(theirs), digest(sbom())]
+    assert list_referrers(registry) == [digest_of(theirs), digest(sbom())]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_wait_is_short_for_a_new_image(registry: FakeRegistry, new: bool, theirs
     if theirs:
         attach(target(registry), SUBJECT, [sbom("{theirs}")])
     clock = Clock()
-    attach(replace(target(registry, quick(clock)), is_new=new), SUBJECT, [sbom()])
+    attach(replace(target(registry, fast_remote(clock)), is_new=new), SUBJECT, [sbom()])
     assert seconds <= clock.now < seconds + 0.1
-    assert listed(registry) == [digest(sbom("{theirs}"))] * theirs + [digest(sbom())]
+    assert list_referrers(registry) == [digest(sbom("{theirs}"))] * theirs + [digest(sbom())]
 
 
 def test_permanently_overwritten_list_is_an_error(registry: FakeRegistry) -> None:
@@ -220,7 +220,7 @@ def test_ten_concurrent_clients_are_all_listed(registry: FakeRegistry, condition
 
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(one, range(10)))
-    assert sorted(listed(registry)) == sorted(digest(sbom(f"{{{number}}}")) for number in range(10))
+    assert sorted(list_referrers(registry)) == sorted(digest(sbom(f"{{{number}}}")) for number in range(10))
 
 
 def test_error_for_a_denied_request(registry: FakeRegistry) -> None:

@@ -29,7 +29,7 @@ def registry() -> Iterator[FakeRegistry]:
         yield registry
 
 
-def journey(registry: FakeRegistry, recorded: Recording, directory: Path) -> None:
+def push_and_pull(registry: FakeRegistry, recorded: Recording, directory: Path) -> None:
     push(recorded.remote, IMAGE, [name(registry)])
     back = pull(recorded.remote, name(registry), AMD64, open_store(directory / "cache"))
     with back.layers[0].open() as stream:
@@ -43,14 +43,14 @@ def test_server_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistr
     recorded = Recording(login(tmp_path, registry), idle=0.3)
     registry.fault(*STEPS[step], fault)
     start = time.monotonic()
-    journey(registry, recorded, tmp_path)
+    push_and_pull(registry, recorded, tmp_path)
     assert len(recorded.lines) == 1
     registry.repositories.clear()
     registry.fault(*STEPS[step], fault, times=99)
     failure = pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries")
     stored = (step, fault) == ("PUT blob", "drip-head")  # so the second try finds the blob
     with contextlib.nullcontext() if stored else failure:
-        journey(registry, Recording(login(tmp_path, registry), idle=0.3), tmp_path / "again")
+        push_and_pull(registry, Recording(login(tmp_path, registry), idle=0.3), tmp_path / "again")
     assert time.monotonic() - start < 8
 
 

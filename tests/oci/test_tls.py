@@ -110,7 +110,7 @@ def client_for(registry: FakeRegistry, directory: Path, port: int) -> tuple[Reco
     return recorded, parse_reference(f"registry.example:{port}/team/app:1")
 
 
-def journey(recorded: Recording, reference: Reference, directory: Path) -> None:
+def push_and_pull(recorded: Recording, reference: Reference, directory: Path) -> None:
     push(recorded.remote, IMAGE, [reference])
     back = pull(recorded.remote, reference, AMD64, open_store(directory / "cache"))
     assert back.digest == IMAGE.digest
@@ -122,7 +122,7 @@ def test_broken_tls_connection_is_retried(step: str, fault: str, registry: FakeR
     """The faults of SINGLE."""
     recorded, reference = client_for(registry, tmp_path, port_of(registry))
     registry.fault(*STEPS[step], fault)
-    journey(recorded, reference, tmp_path)
+    push_and_pull(recorded, reference, tmp_path)
     assert registry.faults[0].times == 0
     assert len(recorded.lines) == 1
     assert len(registry.repository("team/app").blobs) == 2
@@ -133,7 +133,7 @@ def test_broken_handshake_is_retried(fault: str, times: int, registry: FakeRegis
     """Before or during the handshake, such as by a load balancer that restarts."""
     with Wire(port_of(registry), [fault] * times) as wire:
         recorded, reference = client_for(registry, tmp_path, wire.port)
-        journey(recorded, reference, tmp_path)
+        push_and_pull(recorded, reference, tmp_path)
     assert (wire.faults, len(recorded.lines)) == ([], times)
     assert all("connection to registry.example" in line and "again in" in line for line in recorded.lines)
 
@@ -174,14 +174,14 @@ def test_registry_on_loopback_with_tls(trusted: bool, tmp_path: Path) -> None:
         serve_tls(registry, authority, "127.0.0.1")
         registry.upload_origin = "relative"
         recorded = Recording({"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")} if trusted else {}, idle=2.0)
-        journey(recorded, parse_reference(f"{plain.host}/team/app:1"), tmp_path)
+        push_and_pull(recorded, parse_reference(f"{plain.host}/team/app:1"), tmp_path)
         reference = parse_reference(f"{registry.host}/team/app:1")
         if trusted:
-            journey(recorded, reference, tmp_path)
+            push_and_pull(recorded, reference, tmp_path)
             assert recorded.remote.schemes == {plain.host: "http", registry.host: "https"}
         else:
             with pytest.raises(RegistryError, match="no trusted TLS connection"):
-                journey(recorded, reference, tmp_path)
+                push_and_pull(recorded, reference, tmp_path)
             assert registry.requests == []
 
 

@@ -19,7 +19,7 @@ from tests.validate import validate
 Change = Callable[[dict[str, Any]], object]
 
 
-def remade(made: Image, *, manifest: Change = len, config: Change = len, **more: Any) -> Image:
+def changed(made: Image, *, manifest: Change = len, config: Change = len, **more: Any) -> Image:
     """Return the image with changed documents and correct digests."""
     config_value, manifest_value = made.config_json, made.manifest_json
     config(config_value)
@@ -45,7 +45,7 @@ OTHER = bytes(range(256)) * 8
 
 def test_valid_images_are_accepted() -> None:
     """Of both families of media types, an index, and an image without layers."""
-    for item in (GOOD, docker_image(), scratch(AMD64), make_index([GOOD], {}), remade(GOOD)):
+    for item in (GOOD, docker_image(), scratch(AMD64), make_index([GOOD], {}), changed(GOOD)):
         validate(item)
 
 
@@ -54,18 +54,18 @@ def test_valid_images_are_accepted() -> None:
     [
         (dataclasses.replace(GOOD, manifest=GOOD.manifest + b" "), "manifest has the digest"),
         (dataclasses.replace(GOOD, config=GOOD.config + b" "), "configuration has the digest"),
-        (remade(GOOD, manifest=lambda m: m.update(schemaVersion=1)), "schemaVersion 1"),
-        (remade(GOOD, manifest=lambda m: m.update(mediaType=DOCKER.manifest)), "is listed as"),
-        (remade(GOOD, manifest=lambda m: m["layers"].pop()), "other layers"),
-        (remade(GOOD, manifest=lambda m: m["layers"].reverse()), "other layers"),
-        (remade(GOOD, manifest=lambda m: m["layers"][0].update(mediaType=DOCKER.layer_type("gzip"))), "OCI's media"),
-        (remade(GOOD, manifest=lambda m: m["config"].update(size=1)), "not 1"),
-        (remade(GOOD, config=lambda c: c["rootfs"]["diff_ids"].pop()), "diff-ids"),
-        (remade(GOOD, config=lambda c: c["rootfs"]["diff_ids"].reverse()), "diff-ids"),
-        (remade(GOOD, config=lambda c: c["rootfs"].pop("type")), "rootfs"),
-        (remade(GOOD, config=lambda c: c["history"].pop()), "history"),
-        (remade(GOOD, config=lambda c: c.pop("os")), "no os"),
-        (remade(GOOD, config=lambda c: c.update(architecture="arm64")), "descriptor says linux/amd64"),
+        (changed(GOOD, manifest=lambda m: m.update(schemaVersion=1)), "schemaVersion 1"),
+        (changed(GOOD, manifest=lambda m: m.update(mediaType=DOCKER.manifest)), "is listed as"),
+        (changed(GOOD, manifest=lambda m: m["layers"].pop()), "other layers"),
+        (changed(GOOD, manifest=lambda m: m["layers"].reverse()), "other layers"),
+        (changed(GOOD, manifest=lambda m: m["layers"][0].update(mediaType=DOCKER.layer_type("gzip"))), "OCI's media"),
+        (changed(GOOD, manifest=lambda m: m["config"].update(size=1)), "not 1"),
+        (changed(GOOD, config=lambda c: c["rootfs"]["diff_ids"].pop()), "diff-ids"),
+        (changed(GOOD, config=lambda c: c["rootfs"]["diff_ids"].reverse()), "diff-ids"),
+        (changed(GOOD, config=lambda c: c["rootfs"].pop("type")), "rootfs"),
+        (changed(GOOD, config=lambda c: c["history"].pop()), "history"),
+        (changed(GOOD, config=lambda c: c.pop("os")), "no os"),
+        (changed(GOOD, config=lambda c: c.update(architecture="arm64")), "descriptor says linux/amd64"),
         (with_layer(GOOD, open=lambda: io.BytesIO(OTHER)), "checksum"),
         (with_layer(GOOD, open=GOOD.layers[1].open), "bytes of the layer"),
         (with_layer(GOOD, unpacked_size=5), "not 5 bytes"),

@@ -119,13 +119,13 @@ class SharedStore(Store):
 
     def recall(self, kind: str, key: str) -> Any:
         """Return the JSON value stored under a key, here or in the shared cache, or None."""
-        own, shared = self.local, self.shared
-        value = own.recall(kind, key)
+        local, shared = self.local, self.shared
+        value = local.recall(kind, key)
         if value is None and shared.scope:
             scoped = key_of(shared.scope, key)
-            value = own.recall(kind, scoped)
-            if value is None and kind in shared.read_kinds and shared.load(own):
-                value = own.recall(kind, scoped)
+            value = local.recall(kind, scoped)
+            if value is None and kind in shared.read_kinds and shared.load(local):
+                value = local.recall(kind, scoped)
             shared.used = shared.used or value is not None
         if value is not None:
             self.note(kind, key, value)
