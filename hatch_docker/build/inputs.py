@@ -187,9 +187,9 @@ def _check_suitable(project: Project, plans: Sequence[Plan], ctx: Context) -> No
 def _trees(project: Project, plans: Sequence[Plan], sources: Sources, outputs: Container[str]) -> dict[str, Tree]:
     """Return the directories from which the build takes files, and their contents."""
     top, own = sources.top, _tree(sources.top, sources.is_skipped, outputs)
-    if sources.marks and any(name.endswith("/.git") for name in own[1]):
+    if sources.marker_names and any(name.endswith("/.git") for name in own[1]):
         raise NotRememberable("the project contains another repository")
-    places = [*sources.others, *(project.root / path for plan in plans for path in copied_paths(plan)), APT]
+    places = [*sources.extra_paths, *(project.root / path for plan in plans for path in copied_paths(plan)), APT]
     places += [project.root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
     if _is_checkout():
         places.append(PACKAGE)
@@ -231,10 +231,10 @@ def _paths(
     root, top = project.root, sources.top
     named = [place / name for place in root.parents for name in PARENT_FILES]
     named += [path for plan in plans for path in lock_files(root, plan)]
-    named += [path for path in sources.others if not path.is_dir()]
+    named += [path for path in sources.extra_paths if not path.is_dir()]
     named += [root / path for plan in plans for path in copied_paths(plan)]
     named += [root / base.location for plan in plans for base in plan.bases if base.kind == "oci"]
-    named += [top / place / name for place in trees[str(top)][0] for name in sources.marks]
+    named += [top / place / name for place in trees[str(top)][0] for name in sources.marker_names]
     named += [Path(environ.get("NETRC") or Path(environ.get("HOME", "/"), ".netrc"))]
     return [*map(str, [*named, *login_files(environ)]), *config_files(root, environ)]
 
@@ -248,7 +248,7 @@ def lock_files(root: Path, plan: Plan) -> Iterator[Path]:
 
 def copied_paths(plan: Plan) -> list[str]:
     """Return the project's files and directories that are copied into an image or a step, relative to the root."""
-    return [*(path for _, path in plan.copied), *(path for step in plan.steps for path in step.places)]
+    return [*(path for _, path in plan.copied_files), *(path for step in plan.steps for path in step.places)]
 
 
 def _check_age(command: Command, rows: Iterable[Facts]) -> None:

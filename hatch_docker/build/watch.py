@@ -268,7 +268,7 @@ class WatchedFiles:
             isolated |= {(self.root / member.path).resolve(): member.build.isolated for member in plan.members}
             yield from lock_files(self.root, plan)
             inputs = [path for step in plan.steps for pattern in step.inputs for path in matches(pattern, self.root)]
-            for source in (*(self.root / path for _, path in plan.copied), *inputs):
+            for source in (*(self.root / path for _, path in plan.copied_files), *inputs):
                 yield from () if source.is_dir() else (source,)
                 yield from (Path(directory, name) for directory, _, names in os.walk(source) for name in names)
         for project, whole in isolated.items():

@@ -282,7 +282,7 @@ class Plan:
         return f"{self.name}-{self.version}" + (f".{self.part}" if self.part else "")
 
     @property
-    def copied(self) -> tuple[tuple[str, str], ...]:
+    def copied_files(self) -> tuple[tuple[str, str], ...]:
         """The project's files and directories that are copied into the image, as (option, path)."""
         files = tuple(("files", file.source) for file in self.files)
         return files + tuple(("ca-certificates", path) for path in self.ca_certificates)

@@ -53,10 +53,10 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
                 "the options of the image are in [tool.hatch-docker]"
             )
         builder = self.build_config.builder
-        made, digest = receipts_of(builder.metadata), file_digest(wheel).removeprefix("sha256:")
-        if made and all(receipt.wheel and receipt.wheel.sha256 == digest for receipt in made.values()):
+        receipts, digest = receipts_of(builder.metadata), file_digest(wheel).removeprefix("sha256:")
+        if receipts and all(item.wheel and item.wheel.sha256 == digest for item in receipts.values()):
             # `hatch build -t docker -t wheel`: the target has built the image of this wheel already
-            return [wheel.parent / receipt.archive for receipt in made.values() if receipt.archive]
+            return [wheel.parent / item.archive for item in receipts.values() if item.archive]
         hatchling = Hatchling(builder.root, builder.metadata, builder.plugin_manager, builder.app)
         # The image contains this wheel, and not one built from the sdist.
         project = replace(readable_project(hatchling), root=root, wheel=lambda: wheel, wheels=(wheel,))
@@ -67,7 +67,7 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
                 ctx.progress.warn(
                     f"{root.name} is an unpacked sdist without a lock: its dependencies are resolved anew"
                 )
-            return make_images(project, plans, wheel.parent, ctx, made)
+            return make_images(project, plans, wheel.parent, ctx, receipts)
 
 
 def reason_to_skip(version: str, directory: Path, environ: Mapping[str, str]) -> str:

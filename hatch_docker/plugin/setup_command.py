@@ -50,10 +50,10 @@ class Docker(Command):  # type: ignore[misc]  # setuptools has no types
         from hatch_docker.core.files import make_output_directory, temporary_directory
 
         root = Path.cwd()
-        made: dict[str, Receipt] = {}
+        receipts: dict[str, Receipt] = {}
         with temporary_directory() as temporary, without_cache(os.environ) as environ:
             project = open_project(root, environ, temporary)
             directory = Path(self.output).resolve() if self.output else project.output()
             make_output_directory(directory)
-            for archive in api.build_images(project, directory, environ, made):
-                print(api.artifact_text(str(archive), root, made.values(), quiet=False))  # noqa: T201
+            for archive in api.build_images(project, directory, environ, receipts):
+                print(api.artifact_text(str(archive), root, receipts.values(), quiet=False))  # noqa: T201

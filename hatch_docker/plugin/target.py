@@ -40,13 +40,13 @@ _recalled: WeakKeyDictionary[Any, Iterable[Mapping[str, Any]]] = WeakKeyDictiona
 
 def receipts_of(metadata: Any) -> dict[str, Receipt]:
     """Return the receipts of a project's images by the image's name; the caller adds the receipts of new images."""
-    made = _receipts.setdefault(metadata, {})
+    receipts = _receipts.setdefault(metadata, {})
     for value in _recalled.pop(metadata, ()):
         from hatch_docker.build.receipt import Receipt
         from hatch_docker.core.validation import read_record
 
-        made[value["part"]] = read_record(Receipt, value)
-    return made
+        receipts[value["part"]] = read_record(Receipt, value)
+    return receipts
 
 
 def _remembered_command(

@@ -27,17 +27,16 @@ class Application(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The files that a build of the project's artifacts may read: those below `top`, and `others`.
+    """The files that a build of the project's artifacts may read: those below `top`, and `extra_paths`.
 
-    `is_skipped` takes a directory's path relative to `top` and returns True if no file below it is read; its result may
-    depend on these files, and on the presence of files with a name in `marks` in the directory. `others`: further files
-    and directories. `marks`: file names.
+    `is_skipped` takes a directory's path relative to `top` and returns True if no file below it is read. Its result may
+    depend on these files, and on whether the directory has a file with a name in `marker_names`.
     """
 
     top: Path
     is_skipped: Callable[[str], bool]
-    others: tuple[Path, ...] = ()
-    marks: tuple[str, ...] = ()
+    extra_paths: tuple[Path, ...] = ()
+    marker_names: tuple[str, ...] = ()
 
 
 def _no_artifact() -> NoReturn:

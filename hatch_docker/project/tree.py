@@ -117,7 +117,7 @@ def tree_sources(root: Path, environ: Mapping[str, str], *, versioned: bool) -> 
     def is_skipped(path: str) -> bool:
         return path.rpartition("/")[2] == ".git" or (path not in tracked and _is_tool_directory(start / path))
 
-    return Sources(start, is_skipped, others, marks=(*SOURCE_MARKERS, "CACHEDIR.TAG"))
+    return Sources(start, is_skipped, others, marker_names=(*SOURCE_MARKERS, "CACHEDIR.TAG"))
 
 
 def _is_tool_directory(directory: Path) -> bool:

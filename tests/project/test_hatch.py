@@ -111,7 +111,7 @@ def test_licence_files_are_sources(tmp_path: Path) -> None:
     root = write_files(tmp_path / "p", {"legal/a": "", "a.py": ""})
     sources = hatchling_project(open_hatchling(root), tmp_path).sources(False)
     assert sources is not None
-    assert root / "../licence" in sources.others
+    assert root / "../licence" in sources.extra_paths
     assert sources.is_skipped("legal")
     (root / "pyproject.toml").write_text(f"{tables}license-files = ['legal/*']\n")
     sources = hatchling_project(open_hatchling(root), tmp_path).sources(False)

@@ -90,7 +90,7 @@ def test_ignore_files_of_git_are_sources(place: str, tmp_path: Path) -> None:
     (tmp_path / ".git/excluded").write_text("b.py")
     sources = tree_sources(tmp_path, environ, versioned=False)
     assert sources is not None
-    assert tmp_path / place in sources.others
+    assert tmp_path / place in sources.extra_paths
     text = f"[core]\nexcludesFile = {tmp_path}/.git/excluded\n" if place.endswith("config") else "b.py\n"
     write_files(tmp_path, {place: text})
     assert "new/b.py" not in read_tree(tmp_path, environ, versioned=False).files
@@ -101,4 +101,4 @@ def test_git_references_are_sources(name: str, tmp_path: Path) -> None:
     git(write_tree(tmp_path, {"pyproject.toml"}), "init", "-q")
     sources = tree_sources(tmp_path, {"PATH": os.environ["PATH"]}, versioned=True)
     assert sources is not None
-    assert tmp_path / ".git" / name in sources.others
+    assert tmp_path / ".git" / name in sources.extra_paths

@@ -86,7 +86,7 @@ def _check_mirror(plan: Plan, ctx: Context) -> None:
 def check_paths(plan: Plan, root: Path) -> None:
     """Raise ConfigError if the lock or another file or directory that the options name does not exist."""
     inputs = (path for step in plan.steps for path in step.places)
-    named = ((plan.lock.path, "lock"), *((path, option) for option, path in plan.copied))
+    named = ((plan.lock.path, "lock"), *((path, option) for option, path in plan.copied_files))
     for path, option in (*named, *((path, "steps.inputs") for path in inputs)):
         if path and not (root / path).exists():
             raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")
