@@ -182,7 +182,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     existing = open_existing(image, ctx)
     wheel = existing.receipt.wheel if existing.receipt else None
     engine = rebase(existing.item, wheel, existing.left_out)
-    none = ({"type": "none"},)  # a rebase knows less than a build: it must not replace the build's shared cache
+    none = ({"type": "none"},)  # a rebase has fewer facts than a build: do not replace the shared cache
     plan = replace(existing.plan(matching_plan(image, plans)), cache=CachePlan(none, none))
     return run(plan, project, engine, directory, ctx)
 

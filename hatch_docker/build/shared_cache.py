@@ -135,12 +135,12 @@ def _read_registry(fields: Mapping[str, str], plan: Plan, root: Path, ctx: Conte
     reference = parse_reference(fields["ref"])
     remote = Remote(ctx.client, ctx.environ)
     def attempt() -> bytes | None:
-        answer = remote.request_manifest(reference)
-        if answer.status == 404:
+        response = remote.request_manifest(reference)
+        if response.status == 404:
             return None
-        if answer.status != 200:
-            raise response_error(reference, answer)
-        return answer.body
+        if response.status != 200:
+            raise response_error(reference, response)
+        return response.body
 
     manifest = remote.client.retry(f"{reference}: get the shared cache", attempt)
     if manifest is None:

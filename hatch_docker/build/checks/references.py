@@ -68,7 +68,7 @@ def _of_server(words: Sequence[str]) -> list[Reference]:
 
 
 def _of_option(words: Sequence[str], options: Sequence[str], default: str) -> list[Reference]:
-    """Return the reference that the last of `options` has, else `default`: module, module:name, module:name(), file."""
+    """Return the reference in the last value of one of `options`, or in `default`: module, module:name, or file."""
     target = default
     for before, word in zip(["", *words], words, strict=False):
         name, _, value = word.partition("=")

@@ -122,9 +122,9 @@ def _check_repository(name: str, push: bool, setup: Setup) -> Report:
         if push:
             remote.sessions[reference.name] = open_session(remote, reference)
         else:
-            answer = remote.request_manifest(reference, "HEAD")
-            if answer.status != 200:
-                raise response_error(reference, answer)
+            response = remote.request_manifest(reference, "HEAD")
+            if response.status != 200:
+                raise response_error(reference, response)
     except RegistryError as error:
         transient = "; check that the address is right" if isinstance(error, TransientError) else ""
         advice = transient if push else f"; {NO_REGISTRY_HINT}"
