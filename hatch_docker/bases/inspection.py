@@ -180,12 +180,12 @@ def _find_python(
                 if path.partition("/")[0] in _TAKEN:
                     raise BaseImageError(
                         f"base {name} has its Python in /{path.rpartition('/')[0]}, a directory that the builder stage "
-                        "needs for other files; take a base that has it in /usr, /usr/local or /opt"
+                        "needs for other files; use a base that has it in /usr, /usr/local or /opt"
                     )
                 return path, content
     raise BaseImageError(
         f"base {name} has no Python 3 in /{', /'.join(places)}; "
-        "take one that has, such as python:3.13-slim or debian:trixie"
+        "use one that has, such as python:3.13-slim or debian:trixie"
     )
 
 

@@ -81,7 +81,7 @@ def open_existing(name: str, ctx: Context, *, foreign: bool = False) -> Existing
         receipt = receipt if receipt and receipt.digest == item.digest else None
         return ExistingImage(item, image, tuple(name.tag for name in names), receipt=receipt)
     if name.endswith(ENDINGS) or name.startswith((".", "/")):
-        raise ConfigError(f"there is no archive {name}: build it, or name another")
+        raise ConfigError(f"there is no archive {name}: build it, or give another path")
 
     try:
         reference = parse_reference(name)

@@ -75,8 +75,8 @@ def _table(wheels: Sequence[Path]) -> Mapping[str, Any]:
     for other in others:
         if identities[other] != identities[first]:
             raise ConfigError(
-                f"{first.name} and {other.name} are of different packages or versions, and an image is made of one: "
-                "name one, and build the other with a second command"
+                f"{first.name} and {other.name} are of different packages or versions, and an image is made from one: "
+                "give one, and build the other with a second command"
             )
         if project_table(other) != table:
             raise ConfigError(

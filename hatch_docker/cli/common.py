@@ -76,7 +76,7 @@ def project_root(options: argparse.Namespace) -> Path:
     """Return the project's directory; raise ConfigError if it does not exist."""
     root = Path(options.project).resolve()
     if not root.is_dir():
-        raise ConfigError(f"{options.project} is not a directory: name the project's directory")
+        raise ConfigError(f"{options.project} is not a directory: give the project's directory")
     return root
 
 

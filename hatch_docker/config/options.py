@@ -209,7 +209,7 @@ class Config(Table):
         "`debian:<suite>` (Python and its libraries straight from Debian's signed packages: no shell, no registry), "
         "`standalone:X.Y` (the same with a CPython of python-build-standalone, `standalone:3.14t` free-threaded), or "
         "`oci:PATH` (an OCI layout). Debian's own image on a registry is `library/debian:...`. Default: "
-        "`python:X.Y-slim`, X.Y the newest Python up to 3.14 that `requires-python` admits.")
+        "`python:X.Y-slim`, X.Y the newest Python up to 3.14 that `requires-python` allows.")
     python: types.Python = Field(default="", description='The Python version that the image must have, such as '
         '`"3.13"` or `"3.14t"` (free-threaded). If a Debian suite has several, this selects one. Default: that of the '
         "base.")

@@ -304,7 +304,7 @@ def _locate(path: Path) -> dict[str, tuple[int, int]]:
                 if stream.tell() + entry.size > end:
                     raise ImageError(f"the archive {path} is cut short inside {entry.path}")
     except FileNotFoundError as error:
-        raise ImageError(f"there is no archive {path}: build it, or name another") from error
+        raise ImageError(f"there is no archive {path}: build it, or give another path") from error
     except OSError as error:
         raise ImageError(f"cannot read the archive {path}: {error.strerror}") from error
     except ImageError as error:

@@ -34,7 +34,7 @@ def base_plan(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[
                 "set base to an image with such a Python"
             )
         name = f"python:{python}-slim"
-        reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
+        reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} allows"
         reason += " and a wheel is for" if any(project.pythons) else ""
         guesses.append(Guess("base", name, reason))
     kind, location = base_location(name)
@@ -119,7 +119,7 @@ def _suite_python(project: Metadata, name: str, known: Sequence[str], python: st
         )
     found = next((python for python in known if _admits(project.requires_python, python)), known[0])
     if found != known[0]:
-        guesses.append(Guess("python", found, f"requires-python {project.requires_python} admits no {known[0]}"))
+        guesses.append(Guess("python", found, f"requires-python {project.requires_python} does not allow {known[0]}"))
     return found
 
 

@@ -50,7 +50,7 @@ def debug_variant(plan: Plan, config: Config) -> Plan:
         ),
         budget=None,
         debug=True,
-        notes=(*plan.notes, f"a debug variant: whoever reaches its port {DEBUG_PORT} can run any code in it"),
+        notes=(*plan.notes, f"a debug variant: everybody who can connect to its port {DEBUG_PORT} can run code in it"),
     )
 
 

@@ -60,13 +60,13 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
     """Raise ConfigError if an image has no registry, or has uncommitted changes: the paths `dirty`."""
     if not repositories:
         raise ConfigError(
-            f"tool.hatch-docker.registries: a push needs a registry, and image {image!r} names none; "
+            f"tool.hatch-docker.registries: a push needs a registry, and image {image!r} has none; "
             f'set registries = ["registry.example"], or image = "registry.example/{image}"'
         )
     if dirty and not allow_dirty:
         raise ConfigError(
-            f"the image is not pushed, because it holds uncommitted changes: {abbreviate(dirty)}; commit or ignore "
-            "that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
+            f"the image is not pushed, because it contains uncommitted changes: {abbreviate(dirty)}; commit or ignore "
+            "these files, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
         )
 
 
@@ -192,7 +192,7 @@ def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
     kind = TransientError if all(result.transient for result in failed) else RegistryError
     pushed = [result.reference for result in results if not result.error]
     text = "\n".join(result.error for result in failed)
-    return kind(f"{text}\npushed in spite of that: {', '.join(pushed)}" if pushed else text)
+    return kind(f"{text}\npushed to the other registries: {', '.join(pushed)}" if pushed else text)
 
 
 def _to_registry(

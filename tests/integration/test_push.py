@@ -183,7 +183,7 @@ def test_push_after_a_failed_registry_continues(servers: tuple[Server, Server], 
         assert failed.status == 75, failed.output
         assert "Traceback" not in failed.output
         good = f"{servers[0].host}/partial@{failed.digest}"
-        assert f"pushed in spite of that: {good}" in failed.output
+        assert f"pushed to the other registries: {good}" in failed.output
         assert failed.receipt["references"] == [good]
         assert [bool(delivery["error"]) for delivery in deliveries(failed)] == [False, True]
         flaky.requests.clear()
@@ -273,7 +273,7 @@ def test_uncommitted_changes_are_not_pushed(tmp_path: Path, cache: Path) -> None
         (project / "vcs_version/__init__.py").write_text("def main(): print('other')\n")
         registry.requests.clear()
         refused = run_build(project, cache, verb="docker:push")
-        check_failed(refused, "it holds uncommitted changes: vcs_version/__init__.py; commit")
+        check_failed(refused, "it contains uncommitted changes: vcs_version/__init__.py; commit")
         assert registry.requests == []
         dirty = build(project, cache, verb="docker:push", variables={"HATCH_DOCKER_ALLOW_DIRTY": "1"}).receipt
         assert (clean["dirty"], dirty["dirty"]) == ([], ["vcs_version/__init__.py"])

@@ -161,7 +161,7 @@ def test_invalid_archives_are_rejected(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(b"[]"))
     with pytest.raises(ImageError, match=r"no index\.json"):
         read_archive(path)
-    with pytest.raises(ImageError, match=r"there is no archive .*missing: build it, or name another"):
+    with pytest.raises(ImageError, match=r"there is no archive .*missing: build it, or give another path"):
         read_archive(tmp_path / "missing")
 
 

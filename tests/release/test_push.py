@@ -122,7 +122,7 @@ def test_error_names_failed_and_pushed_repositories(registry: FakeRegistry, othe
     error = push_error(done)
     assert type(error) is TransientError and error.exit_status == 75
     assert f"{registry.host}/app@{IMAGE.digest}: put manifest" in str(error)
-    assert f"pushed in spite of that: {other.host}/app@{IMAGE.digest}" in str(error)
+    assert f"pushed to the other registries: {other.host}/app@{IMAGE.digest}" in str(error)
     assert names(registry, "app") == set() and names(other, "app") == set(TAGS)
     registry.faults.clear()
     for fake in (registry, other):
@@ -224,7 +224,7 @@ def test_uncommitted_changes_and_missing_registry_are_rejected() -> None:
     with pytest.raises(ConfigError, match=r"a, b, c and 1 more; commit or ignore.*allow-dirty = true"):
         check_destinations(["registry.example/app"], "app", ["a", "b", "c", "d"], allow_dirty=False)
     check_destinations(["registry.example/app"], "app", ["a"], allow_dirty=True)
-    with pytest.raises(ConfigError, match=r'image \'app\' names none; set registries = \["registry.example"\]'):
+    with pytest.raises(ConfigError, match=r'image \'app\' has none; set registries = \["registry.example"\]'):
         check_destinations([], "app", [], allow_dirty=False)
 
 

@@ -98,7 +98,7 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
 
 def _unsigned(where: str, reason: str) -> BaseImageError:
     return BaseImageError(
-        f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or a proxy before it, "
+        f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or a proxy in front of it, "
         f"changes files, or it is not a mirror of Debian; set another one with {ALTERNATIVES}"
     )
 

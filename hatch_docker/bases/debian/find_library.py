@@ -49,7 +49,7 @@ def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider
         try:
             _find(missing, suite, found)
         except HatchDockerError as error:
-            ctx.progress.detail(f"cannot tell for certain which packages have {', '.join(missing)}: {error}")
+            ctx.progress.detail(f"cannot find out for certain which packages contain {', '.join(missing)}: {error}")
         for library in missing:
             known[library] = {"time": now, "found": asdict(found[library]) if library in found else None}
             ctx.store.remember(KIND, keys[library], known[library])

@@ -61,7 +61,7 @@ def find_package(name: str, suite: Suite | None) -> str:
         try:
             fact = {"time": time.time(), "package": _search(name, suite)}
         except HatchDockerError as error:
-            ctx.progress.detail(f"cannot tell which package has {name}: {error}")
+            ctx.progress.detail(f"cannot find out which package contains {name}: {error}")
             return ""
         ctx.store.remember(KIND, key, fact)
     return str(fact["package"])

@@ -159,7 +159,7 @@ def _suggestion(names: Sequence[str]) -> str:
 def _files_hint(path: str, tree: _Tree) -> str:
     end = f"/{posixpath.basename(path)}"
     files = {f"/{file}" for layer in tree.layers[: tree.own] for file in tree.files(layer) if f"/{file}".endswith(end)}
-    return f"; it is at {abbreviate(sorted(files))}" if files else "; add it by `files`"
+    return f"; it is at {abbreviate(sorted(files))}" if files else "; add it with `files`"
 
 
 def _module_names(layer: Layer, path: str) -> frozenset[str] | None:

@@ -156,11 +156,11 @@ def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, s
 def _advice(library: str, package: str | None, plan: Plan, base: Base) -> str:
     """Return advice on a missing library. `package`: its Debian package as `_packages` returns it, None if unknown."""
     if _LOADER.fullmatch(library):
-        return f"the loader of another C library than the base's {base.libc[0]}: take another base or another wheel"
+        return f"the loader of another C library than the base's {base.libc[0]}: use another base or another wheel"
     if base.libc[0] == "musl":
         return f"take a base that has it (`apk add so:{library}`)"
     if package is None:
-        return "no Debian package of it is known: take a base that has it, or a wheel that includes it"
+        return "no Debian package that contains it was found: use a base that has it, or a wheel that includes it"
     if base.plan.kind == "debian" or plan.engine == "buildkit":
         return f"add {package} to runtime.packages"
     return f'take a base with Debian\'s {package}, or engine = "buildkit" and add it to runtime.packages'
@@ -172,12 +172,12 @@ def _optional_hints(
     """Yield a hint for each wheel about libraries that parts of it need. `found`: these libraries and their lines."""
     for wheel, rows in found.items():
         if len(rows) == 1:
-            yield f"{rows[0][1]}; only where that is imported"
+            yield f"{rows[0][1]}, only if this file is imported"
         else:
             names = [library for library, _ in rows]
             quoted = ", ".join(dict.fromkeys(packages[name] for name in names))
             advice = _advice(names[0], quoted, plan, base)
-            yield f"{', '.join(names)}: {advice}; files of {wheel} need them; only where these are imported"
+            yield f"{', '.join(names)}: {advice}; files of {wheel} need them, only if these files are imported"
 
 
 def _file(need: MissingLibrary) -> str:

@@ -70,7 +70,7 @@ def run_verify(options: argparse.Namespace) -> None:
             archives = archives_of(open_source(os.environ, temporary), os.environ)
     for archive in archives:
         if not archive.is_file():
-            raise ConfigError(f"there is no archive {archive}: build it, or name another")
+            raise ConfigError(f"there is no archive {archive}: build it, or give another path")
 
         def build_again(environ: Mapping[str, str], archive: Path = archive) -> Rebuilt:
             with temporary_directory() as temporary:

@@ -194,8 +194,8 @@ def _fail_without_code(root: Path) -> NoReturn:
             f'"{notebooks[0]}"`) and run init again'
         )
     if names := below(root):
-        raise ConfigError(f"{root} holds no Python project; there are projects below it{names}: go to one of them")
-    raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
+        raise ConfigError(f"{root} contains no Python project; there are projects below it{names}: go to one of them")
+    raise ConfigError(f"{root} contains no Python project and no Python file: go to the project's directory")
 
 
 def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:

@@ -380,7 +380,7 @@ def _resolve_by_index(
             f"{lock.pinned} pins {abbreviate(pinned)}; with hashes (`uv pip compile --generate-hashes`) it would pin "
             "the files too"
         )
-        note = f'{lock.pinned} pins some of them, and `lock = "none"` does without'
+        note = f'{lock.pinned} pins some of them; `lock = "none"` ignores these pins'
         indexes = replace(indexes, note=f"{indexes.note}; {note}" if indexes.note else note)
     reason = "no lock" if ctx.image_lock is None else "to be locked"
     try:

@@ -86,7 +86,7 @@ def test_existing_or_undecidable_reference_passes(command: str, tmp_path: Path) 
     ("python -m shp", "module 'shp'; did you mean shop?"),
     ("python -m space", ""),
     ("python -m shop.wed", "module 'shop.wed'; did you mean shop.web?"),
-    ("python page2.py", "file /srv/page2.py, which 'page2.py' names; add it by `files`"),
+    ("python page2.py", "file /srv/page2.py, which 'page2.py' names; add it with `files`"),
     ("streamlit run web.py", f"file /srv/web.py, which 'web.py' names; it is at /{SITE}/shop/web.py"),
     ("uvicorn shop.web:ap", "'ap' in the module 'shop.web'; did you mean shop.web:app?"),
     ("python -m uvicorn.x shop.web:ap", "module 'uvicorn.x'"),

@@ -95,7 +95,8 @@ def test_missing_library_is_reported_with_its_user(tmp_path: Path) -> None:
     wheel = record("psycopg_c", "3.2", so("psycopg_c/pq.so", "libpq.so.5", "libc.so.6"))
     (line,) = warnings_of(tmp_path, wheel)
     assert line == (
-        "libpq.so.5: no Debian package of it is known: take a base that has it, or a wheel that includes it; "
+        "libpq.so.5: no Debian package that contains it was found: use a base that has it, or a wheel that includes "
+        "it; "
         "psycopg_c/pq.so of psycopg-c 3.2 needs it"
     )
     assert warnings_of(tmp_path, wheel, system=LIBPQ) == []
@@ -207,7 +208,7 @@ def test_missing_library_is_error_hint_or_warning(tmp_path: Path, ctx: Context) 
     own = record("app", "1", so("app/a.so", "libx.so.1"))
     assert warnings_of(tmp_path, wheel, value="auto") == []
     (hint,) = check_native(plan(), [built_image(ctx, wheel)], ctx)
-    assert re.fullmatch(r"libx\.so\.1: .*; pkg/a\.so of Some-Pkg 1 needs it; only where that is imported", hint)
+    assert re.fullmatch(r"libx\.so\.1: .*; pkg/a\.so of Some-Pkg 1 needs it, only if this file is imported", hint)
     module = file(f"{SITE}/pkg/__init__.py", "from .b import x\n")
     sure = [so("pkg/a.so", "libx.so.1"), so("pkg/b.so", "libx.so.1"), module]
     with pytest.raises(BuildError, match=r"libx\.so\.1: .*; pkg/b\.so of Some-Pkg 1 needs it, and another file"):
@@ -252,11 +253,11 @@ def test_advice_depends_on_engine_and_base(tmp_path: Path) -> None:
     several = record("pkg", "1", so("pkg/pq.so", "libpq.so.5", "libother.so.3", "libz.so.1", "libno.so.1"))
     other = built_image(ctx, several, suite="trixie")
     first, second = check_native(plan(), [replace(other, base=replace(base, image=other.base.image))], ctx)
-    assert first.startswith("libno.so.1: no Debian package of it is known")
-    assert first.endswith("; pkg/pq.so of pkg 1 needs it; only where that is imported")
+    assert first.startswith("libno.so.1: no Debian package that contains it was found")
+    assert first.endswith("; pkg/pq.so of pkg 1 needs it, only if this file is imported")
     assert second == (
         'libother.so.3, libpq.so.5, libz.so.1: add "libpq5", "zlib1g" to runtime.packages; '
-        "files of pkg 1 need them; only where these are imported"
+        "files of pkg 1 need them, only if these files are imported"
     )
     with pytest.raises(BuildError, match=r'\n  \[tool.hatch-docker.runtime\]\n  packages = \["libpq5"\]$'):
         check_native(plan("error"), [replace(image, base=base)], ctx)

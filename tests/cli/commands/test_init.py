@@ -54,7 +54,7 @@ def test_init_on_terminal_asks_before_writing(answer: bytes, written: bool, tmp_
 
 def test_init_of_missing_directory_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "nowhere"]) == 1
-    assert capsys.readouterr().err == "error: nowhere is not a directory: name the project's directory\n"
+    assert capsys.readouterr().err == "error: nowhere is not a directory: give the project's directory\n"
 
 
 def test_windows_line_endings_are_kept(tmp_path: Path, mirror: None) -> None:

@@ -93,7 +93,7 @@ def test_load_without_daemon_fails(
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["missing.oci.tar"], "there is no archive missing.oci.tar: build it, or name another"),
+    (["missing.oci.tar"], "there is no archive missing.oci.tar: build it, or give another path"),
     (["README"], "cannot read the archive README: a tar"),
     (["empty"], "empty holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ([], "dist holds no .oci.tar"),

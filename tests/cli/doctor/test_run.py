@@ -101,7 +101,7 @@ def test_doctor_without_project_and_without_directory(tmp_path: Path, capsys: py
     """Without a project the common checks run. A directory that does not exist is an error."""
     assert offline_check("project", tmp_path, tmp_path / "cache")[0][0] == "unneeded"
     assert main(["doctor", str(tmp_path / "absent")]) == 1
-    assert "name the project's directory" in capsys.readouterr().err
+    assert "give the project's directory" in capsys.readouterr().err
 
 
 def test_missing_lock_file_is_a_problem(tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_invalid_pyproject_is_an_error(tmp_path: Path) -> None:
 
 
 def test_directory_without_project_or_code_fails(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
+    with pytest.raises(ConfigError, match="contains no Python project and no Python file"):
         propose(tmp_path, MIRROR)
     files = {f"services/api/{name}": "" for name in ("pyproject.toml", "x.py")}
     with pytest.raises(ConfigError, match=r"no Python project; there are projects below it \(services/api\): go to"):
