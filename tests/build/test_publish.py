@@ -138,7 +138,7 @@ def test_push_without_receipt_uses_names_in_the_archive(
 ) -> None:
     path = make_archive(tmp_path)
     assert main(["push", str(path)]) == 1
-    assert "a push needs a registry, and image 'team/app' names none" in capsys.readouterr().err
+    assert "a push needs a registry, and image 'team/app' has none" in capsys.readouterr().err
     assert main(["push", str(path), "--registry", registry.host]) == 0
     assert pushed_tags(registry, "team/app") == {"1.0", "latest"}
 

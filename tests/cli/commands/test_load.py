@@ -95,8 +95,8 @@ def test_load_without_daemon_fails(
 @pytest.mark.parametrize(("arguments", "message"), [
     (["missing.oci.tar"], "there is no archive missing.oci.tar: build it, or give another path"),
     (["README"], "cannot read the archive README: a tar"),
-    (["empty"], "empty holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
-    ([], "dist holds no .oci.tar"),
+    (["empty"], "empty contains no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
+    ([], "dist contains no .oci.tar"),
 ])  # fmt: skip
 def test_invalid_archive_is_an_error_of_one_line(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -262,7 +262,7 @@ def test_platform_option_selects_an_image_of_the_index(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(("name", "message"), [
     ("missing.oci.tar", "there is no archive missing.oci.tar: build it, or give another path"),
     ("saved.tar", "there is no archive saved.tar: build it, or give another path"),
-    ("dist", "dist holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
+    ("dist", "dist contains no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ("oci:missing", "missing is not an OCI layout: cannot read missing/index.json: No such file or directory"),
     ("docker:x", "no Docker answers: start it, or set its address"),
     ("docker:", "'' is not an image reference: "),
