@@ -223,7 +223,7 @@ def test_invalid_push_fails_before_the_engine(tmp_path: Path, ctx: Context) -> N
     builds = Builds(tmp_path / "dist", ctx)
     with pytest.raises(ConfigError, match="a push needs a registry"):
         builds.run(push=True)
-    with pytest.raises(ConfigError, match=r"it holds uncommitted changes: x\.py"):
+    with pytest.raises(ConfigError, match=r"it contains uncommitted changes: x\.py"):
         builds.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
     assert builds.contexts == []
 
