@@ -179,7 +179,7 @@ def test_directory_must_have_exactly_one_archive(tmp_path: Path) -> None:
     path = make_archive(tmp_path)
     assert resolve_archive(tmp_path) == path
     make_archive(tmp_path, name="app-2.0")
-    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name one of them"):
+    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): choose one of them"):
         resolve_archive(tmp_path)
 
 
