@@ -201,18 +201,18 @@ def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator
     """
     import tempfile
 
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as errors:
         with connection:
             process = _start(
-                command, stdin=connection.fileno(), stdout=connection.fileno(), stderr=said, start_new_session=True
+                command, stdin=connection.fileno(), stdout=connection.fileno(), stderr=errors, start_new_session=True
             )
         try:
             yield
             _has_failed(process)
         except OSError as error:
             failed = not isinstance(error, TimeoutError) and _has_failed(process)
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
             if failed and lines:
                 raise ProcessFailed(lines[-1], process.returncode, "\n".join(lines)) from error
             raise

@@ -47,7 +47,7 @@ NO_CACHE = "HATCH_DOCKER_NO_CACHE"
 FORMAT = "v1"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # errors of a file system without flock
 RECENT = 0.05         # seconds; the resolution of a file's ctime is finer
-USED_LATELY = 600     # seconds until a time of last use is set again; less than the pruning's GRACE
+TOUCH_INTERVAL = 600  # seconds until a time of last use is set again; less than the pruning's GRACE
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is removed, locked or not
 
 
@@ -103,19 +103,19 @@ class Store:
     # Blobs and trees that matched their digests in this process. Values: inode, size and ctime of a blob.
     verified: dict[Path, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     # Trees that `tree` returned without a check, with their inodes; None if `tree` checks each tree first.
-    unchecked: dict[Path, int] | None = field(default=None, repr=False, compare=False)
+    unchecked_trees: dict[Path, int] | None = field(default=None, repr=False, compare=False)
 
     def with_deferred_checks(self) -> Self:
         """Return a store whose `tree` returns an existing tree without a check; `check_trees` checks it later.
 
         A sandbox can start meanwhile. Its results must not be stored before `check_trees` has succeeded.
         """
-        return replace(self, unchecked={})
+        return replace(self, unchecked_trees={})
 
     def check_trees(self) -> None:
         """Check the trees that were returned without a check; raise ChangedTreeError if one has changed."""
-        for path, inode in sorted((self.unchecked or {}).items()):
-            if not self._is_intact(path) or _inode(path) != inode:  # another inode: another build made it again
+        for path, inode in sorted((self.unchecked_trees or {}).items()):
+            if not self._check_tree_once(path) or _inode(path) != inode:  # another inode: another build made it again
                 raise ChangedTreeError
 
     @property
@@ -172,13 +172,13 @@ class Store:
     def _matches(self, path: Path, digest: str) -> bool:
         """Return whether a file has a digest. A file that was verified in this process is not read again."""
         status = path.stat()
-        seen = (status.st_ino, status.st_size, status.st_ctime_ns)
-        if self.verified.get(path) == seen:
+        state = (status.st_ino, status.st_size, status.st_ctime_ns)
+        if self.verified.get(path) == state:
             return True
         if file_digest(path) != digest:
             return False
         if time.time() - status.st_ctime > RECENT:  # otherwise the next change could have the same ctime
-            self.verified[path] = seen
+            self.verified[path] = state
         return True
 
     def open(self, digest: str) -> BinaryIO:
@@ -191,16 +191,16 @@ class Store:
     def discard(self, path: Path) -> None:
         """Remove an entry. A tree is renamed first, so that no build can use a partly removed tree."""
         if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError), temporary_tree(self.root / "tmp") as doomed:
+            with contextlib.suppress(OSError), temporary_tree(self.root / "tmp") as temporary:
                 path.chmod(0o700)  # a rename needs write permission on the directory itself
-                path.rename(doomed / path.name)
+                path.rename(temporary / path.name)
         else:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """Yield a BlobWriter. Without `commit` the blob is removed at the end of the block. Raises StoreError."""
-        with _writing(self.root), temporary_file(self.root / "tmp") as (stream, temporary):
+        with _store_errors(self.root), temporary_file(self.root / "tmp") as (stream, temporary):
             yield BlobWriter(self, stream, temporary)
 
     def put(self, data: bytes) -> str:
@@ -238,17 +238,17 @@ class Store:
         return _read_fact(path) is not None
 
     def _is_intact_tree(self, path: Path, key: str, deep: bool) -> bool:
-        seal = self.recall("seal", key)
-        if not isinstance(seal, dict):
+        digests = self.recall("seal", key)
+        if not isinstance(digests, dict):
             return False
         here = tree_digest(path, portable=False)
-        if not deep and here == seal.get("here"):
+        if not deep and here == digests.get("here"):
             return True
-        if tree_digest(path, portable=True) != seal.get("portable"):
+        if tree_digest(path, portable=True) != digests.get("portable"):
             return False
-        if here != seal.get("here"):
+        if here != digests.get("here"):
             with contextlib.suppress(StoreError):  # a read-only cache
-                self.remember("seal", key, {**seal, "here": here})
+                self.remember("seal", key, {**digests, "here": here})
         return True
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
@@ -259,10 +259,10 @@ class Store:
         """
         text = json.dumps(fact, sort_keys=True).encode()
         path = self.root / "facts" / kind / key
-        with _writing(self.root):
-            _make(path.parent)
+        with _store_errors(self.root):
+            _make_directory(path.parent)
             with temporary_file(self.root / "tmp") as (stream, temporary):
-                stream.writelines((_fact_sum(key, text), b"\n", text))
+                stream.writelines((_fact_checksum(key, text), b"\n", text))
                 stream.close()
                 _rename(temporary, path)
 
@@ -281,16 +281,17 @@ class Store:
         The directory is checked by its digest once per process.
         """
         path = self.root / "trees" / kind / key
-        if self.unchecked is not None and path not in self.verified and (inode := _inode(path)) is not None:
-            self.unchecked.setdefault(path, inode)
-        elif not self._is_intact(path):
-            with self.lock(f"{kind}-{key}"), _writing(self.root):
-                if not self._is_intact(path):
+        if self.unchecked_trees is not None and path not in self.verified and (inode := _inode(path)) is not None:
+            self.unchecked_trees.setdefault(path, inode)
+        elif not self._check_tree_once(path):
+            with self.lock(f"{kind}-{key}"), _store_errors(self.root):
+                if not self._check_tree_once(path):
                     self._make_tree(path, make)
         _touch(path)
         return path
 
-    def _is_intact(self, path: Path) -> bool:
+    def _check_tree_once(self, path: Path) -> bool:
+        """Return whether a tree exists and is intact; in each process it is read only the first time."""
         if not path.is_dir() or path.is_symlink():
             return False
         with contextlib.suppress(OSError):
@@ -300,11 +301,11 @@ class Store:
         return False
 
     def _make_tree(self, path: Path, make: Callable[[Path], FileDigests | None]) -> None:
-        _make(path.parent)
+        _make_directory(path.parent)
         with temporary_tree(self.root / "tmp") as temporary:
             temporary.chmod(0o755)
-            seal = tree_digests(temporary, make(temporary) or {})
-            self.remember("seal", f"{path.parent.name}-{path.name}", seal)
+            digests = tree_digests(temporary, make(temporary) or {})
+            self.remember("seal", f"{path.parent.name}-{path.name}", digests)
             self.discard(path)
             finish_tree(temporary, path)
             self.verified[path] = ()
@@ -317,7 +318,7 @@ class Store:
         has no locks.
         """
         with contextlib.ExitStack() as stack:
-            with _writing(self.root):
+            with _store_errors(self.root):
                 stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX)
@@ -338,10 +339,10 @@ def _read_fact(path: Path) -> bytes | None:
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         checksum, text = stream.readline().rstrip(b"\n"), stream.read()
-    return text if checksum == _fact_sum(path.name, text) else None
+    return text if checksum == _fact_checksum(path.name, text) else None
 
 
-def _fact_sum(key: str, text: bytes) -> bytes:
+def _fact_checksum(key: str, text: bytes) -> bytes:
     digest = hashlib.sha256(key.encode() + b"\n")
     digest.update(text)  # not concatenated: it may be several megabytes
     return digest.hexdigest().encode()
@@ -363,9 +364,9 @@ def _rename(temporary: Path, path: Path) -> None:
 
 
 def _touch(path: Path) -> None:
-    """Set the time of an entry's last use (for `prune`), unless it was set less than USED_LATELY seconds ago."""
+    """Set the time of an entry's last use (for `prune`), unless it was set less than TOUCH_INTERVAL seconds ago."""
     with contextlib.suppress(OSError):
-        if not 0 <= time.time() - path.stat().st_mtime < USED_LATELY:
+        if not 0 <= time.time() - path.stat().st_mtime < TOUCH_INTERVAL:
             os.utime(path)
 
 
@@ -402,8 +403,8 @@ def open_store(root: Path) -> Store:
     try:
         if store.root.is_symlink():
             store.root.unlink()
-        _make(root)
-        _make(store.root)
+        _make_directory(root)
+        _make_directory(store.root)
         _check_owner(root, stat.S_IWOTH | stat.S_ISVTX)  # allowed: with the sticky bit others cannot rename our files
         _check_owner(store.root)
         # CI pipelines often keep the cache inside the project: the mark keeps it out of git and of images.
@@ -411,7 +412,7 @@ def open_store(root: Path) -> Store:
             mark_as_cache(store.root)
         _check_entries(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
-            _make(store.root / name)
+            _make_directory(store.root / name)
         for name in ("facts", "trees", "locks"):
             _check_entries(store.root / name)
         remove_abandoned(store.root / "tmp")
@@ -442,7 +443,7 @@ def find_store(root: Path, kind: str) -> Store:
     return store
 
 
-def _make(directory: Path) -> None:
+def _make_directory(directory: Path) -> None:
     """Create a directory of the store without write permission for others, whatever the umask is."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
 
@@ -473,7 +474,7 @@ def _check_entries(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _writing(root: Path) -> Iterator[None]:
+def _store_errors(root: Path) -> Iterator[None]:
     """Turn an OSError of the block into a StoreError that says what the user can do."""
     try:
         yield
