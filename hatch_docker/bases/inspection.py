@@ -16,7 +16,7 @@ from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
-from hatch_docker.core.text import counted
+from hatch_docker.core.text import plural
 from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry, LayerReader
 from hatch_docker.oci.model import Image, Layer
@@ -81,7 +81,7 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
     def make(root: Path) -> FileDigests:
         written: dict[str, bytes] = {}
         size = sum(layer.descriptor.size for layer in layers)
-        title, sizes = f"unpacking {counted(len(layers), 'layer')} of {name}", list[int]()
+        title, sizes = f"unpacking {plural(len(layers), 'layer')} of {name}", list[int]()
         with ctx.progress.task(title, size, quick=True) as task:
             tree = extract(
                 layers, root, task.advance, read_file=_read_part if found else None, sizes=sizes,
@@ -120,7 +120,7 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context, *, unpack: b
         if unpack and host is not None and host.architecture == image.platform.architecture:
             unpack_layers(image.layers, name, ctx, lambda *found: read.append(found))
         if not read:
-            title, size = f"reading {counted(len(image.layers), 'layer')} of {name}", image.size
+            title, size = f"reading {plural(len(image.layers), 'layer')} of {name}", image.size
             with ctx.progress.task(title, size, quick=True) as task:
                 measured = list[int]()
                 read.append((merge_layers(image.layers, _read_part, measured, advance=task.advance), measured))

@@ -10,7 +10,7 @@ from typing import Annotated
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, json_text, write_file
 from hatch_docker.core.progress import LongTask
-from hatch_docker.core.text import megabytes, share
+from hatch_docker.core.text import megabytes, percentage
 from hatch_docker.core.validation import FileName, Line, read_record
 from hatch_docker.engines.model import BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.model import Image, Index, images_of
@@ -215,7 +215,7 @@ def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
         title = f"{receipt.part}: " if receipt.part else ""
         lines.append(f"{title}{platform.platform}  {platform.digest[:19] if short else platform.digest}")
         for kind, unpacked, stored, state in size_rows(platform):
-            part = f"{megabytes(unpacked):>10}  {share(unpacked, platform.unpacked_size):>7}"
+            part = f"{megabytes(unpacked):>10}  {percentage(unpacked, platform.unpacked_size):>7}"
             lines.append(f"  {kind:<16}{part}   {megabytes(stored):>10} compressed   {state}".rstrip())
         lines += [f"  {line}" for line in left_out_lines(platform.left_out)]
     return lines

@@ -12,7 +12,7 @@ from hatch_docker.build.receipt import KINDS, TITLES, PlatformReceipt, Receipt, 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import RECEIPT
-from hatch_docker.core.text import abbreviate, counted
+from hatch_docker.core.text import abbreviate, plural
 from hatch_docker.engines.common import slim_rules
 from hatch_docker.engines.wheel_layers import known_files
 from hatch_docker.oci.diff import changed_items
@@ -109,7 +109,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     code = [path for path in differ if ".dist-info/" not in path]
     if not code:
         return "its metadata" if differ else "the same files, made differently"
-    return f"{counted(len(code), 'file')} changed: {abbreviate(code)}"
+    return f"{plural(len(code), 'file')} changed: {abbreviate(code)}"
 
 
 def _own_files(receipt: Receipt, ctx: Context, rules: Rules) -> dict[str, str] | None:

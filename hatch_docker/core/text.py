@@ -21,11 +21,11 @@ def sanitize(text: str) -> str:
 def megabytes(size: int) -> str:
     """Return a size for people, in powers of ten: "1 byte", "1.50 kB", "2.00 MB"."""
     if size < 1000:
-        return counted(size, "byte")
+        return plural(size, "byte")
     return f"{size / 1e6:.2f} MB" if size >= 1_000_000 else f"{size / 1e3:.2f} kB"
 
 
-def counted(number: int, word: str) -> str:
+def plural(number: int, word: str) -> str:
     """Return a number with a noun: "1 file", "2 files"."""
     return f"{number} {word}{'' if number == 1 else 's'}"
 
@@ -35,7 +35,7 @@ def abbreviate(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def share(part: int, whole: int) -> str:
+def percentage(part: int, whole: int) -> str:
     """Return a percentage: "12.3 %", and "<0.1 %" for a part that would be rounded to zero."""
     percent = 100 * part / whole if whole else 0.0
     return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"

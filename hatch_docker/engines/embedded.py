@@ -19,7 +19,7 @@ from hatch_docker.core.cache.kept_file import KeptFile, existing_file
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
-from hatch_docker.core.text import counted
+from hatch_docker.core.text import plural
 from hatch_docker.engines.common import (
     check_commands,
     check_contents,
@@ -210,7 +210,7 @@ def _layers(
     wanted = [pinned for pinned in pins if f"sha256:{pinned.sha256}" in digests and pinned.is_wheel]
     fetch(wanted, site.ctx, root=root)
     reused += len(known) - len(missing)
-    title = f"making {counted(len(missing), 'layer')}{f' ({reused} reused)' if reused else ''}"
+    title = f"making {plural(len(missing), 'layer')}{f' ({reused} reused)' if reused else ''}"
     with (
         site.ctx.progress.task(title, len(missing), unit="layers", quick=True) as task,
         ThreadPoolExecutor(WORKERS, initializer=task.become_parent) as pool,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
-from hatch_docker.core.text import abbreviate, counted, megabytes
+from hatch_docker.core.text import abbreviate, megabytes, plural
 from hatch_docker.plan.model import Plan
 from hatch_docker.wheels.target import Pin
 
@@ -44,6 +44,6 @@ def warn_of_gpu_packages(plan: Plan, base: Base, pins: Sequence[Pin], ctx: Conte
     if size >= LARGE:
         titles = [pin.title for pin in sorted(found, key=lambda pin: -(pin.size or 0))]
         ctx.progress.warn(
-            f"{megabytes(size)} to download are for GPUs: {counted(len(found), 'package')} "
+            f"{megabytes(size)} to download are for GPUs: {plural(len(found), 'package')} "
             f"({abbreviate(titles, SHOWN)}). {gpu_advice({pin.name for pin in pins})}"
         )

@@ -10,7 +10,7 @@ from hatch_docker.bases.partial_tree import watch, with_whole_trees
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
-from hatch_docker.core.text import abbreviate, counted, sanitize
+from hatch_docker.core.text import abbreviate, plural, sanitize
 from hatch_docker.engines.layer_cache import (
     layer_by_key,
     layer_title,
@@ -148,7 +148,7 @@ def check_records(pins: Iterable[Pin], ctx: Context, *, refuse: bool) -> None:
         faults = record_faults(f"sha256:{pinned.sha256}", ctx)
         if not faults:
             continue
-        others = f", and {counted(len(faults) - 1, 'other fault')}" if len(faults) > 1 else ""
+        others = f", and {plural(len(faults) - 1, 'other fault')}" if len(faults) > 1 else ""
         line = f"wheel {pinned.filename} has a wrong RECORD: {sanitize(faults[0])}{others}"
         if refuse:
             raise WheelError(f'{line}; pin another version, or leave out wheel-records = "refuse"')

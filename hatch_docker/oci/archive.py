@@ -31,7 +31,7 @@ from hatch_docker.oci.layout import (
 from hatch_docker.oci.manifest import LARGEST, media_type_of, parse_index, parse_json, parse_manifest, parse_value
 from hatch_docker.oci.media_types import INDEX_TYPES
 from hatch_docker.oci.model import UNKNOWN, Descriptor, Image, Index, Layer, Platform, canonical_json, images_of
-from hatch_docker.oci.paths import shown
+from hatch_docker.oci.paths import quote
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
 
@@ -212,7 +212,7 @@ def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Ima
         if isinstance(content, bytes) and content and content != _read(path, members, name):
             return f"{name} describes another image, or other names"
     if others := [name for name in members if name not in expected]:
-        return f"{shown(others[0])} does not belong to the image"
+        return f"{quote(others[0])} does not belong to the image"
     return "the order, the headers or the end of its members differ"
 
 
@@ -224,14 +224,14 @@ def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: O
     """
     source = f"the archive {path}"
     if strange := [name for name in members if not _MEMBER.fullmatch(name)]:
-        raise ImageError(f"{source} has the member {shown(strange[0])}, which is no part of an image: refused")
+        raise ImageError(f"{source} has the member {quote(strange[0])}, which is no part of an image: refused")
     entries = parse_index(_read(path, members, "index.json"), source)
     if len({entry.digest for entry in entries}) > 1:
         raise ImageError(f"{source} holds {len({entry.digest for entry in entries})} images: only one can be read")
     for entry in entries:
         full, short = (entry.annotations.get(key, "") for key in (CONTAINERD_NAME, REF_NAME))
         if full and short not in ("", full, full.rpartition(":")[2]):
-            raise ImageError(f"{source} has two names for one entry of index.json: {shown(full)} and {shown(short)}")
+            raise ImageError(f"{source} has two names for one entry of index.json: {quote(full)} and {quote(short)}")
     if "manifest.json" not in members:
         if "repositories" in members:
             raise ImageError(f"{source} has repositories and no manifest.json: refused")
@@ -299,7 +299,7 @@ def _locate(path: Path) -> dict[str, tuple[int, int]]:
             end = path.stat().st_size
             for entry, _content in read_tar(stream, lambda count: stream.seek(count, io.SEEK_CUR)):
                 if entry.path in members or entry.kind not in ("file", "directory"):
-                    raise ImageError(f"the archive {path} has {shown(entry.path)} twice, or as a {entry.kind}: refused")
+                    raise ImageError(f"the archive {path} has {quote(entry.path)} twice, or as a {entry.kind}: refused")
                 members[entry.path] = (stream.tell(), entry.size)
                 if stream.tell() + entry.size > end:
                     raise ImageError(f"the archive {path} is cut short inside {entry.path}")

@@ -48,10 +48,10 @@ def safe_path(name: str, *, backslash: bool = True) -> str:
     elif len(parts) > DEPTH_LIMIT:
         why = f"it is more than {DEPTH_LIMIT} directories deep"
     if why:
-        raise ImageError(f"unsafe path {shown(name)} in an archive: {why}")
+        raise ImageError(f"unsafe path {quote(name)} in an archive: {why}")
     return "/".join(parts)
 
 
-def shown(name: str) -> str:
+def quote(name: str) -> str:
     """Return a name from an archive for a message: quoted, and cut after SHOWN characters."""
     return repr(name) if len(name) <= SHOWN else f"{name[:SHOWN]!r}..."

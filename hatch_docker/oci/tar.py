@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import Readable, drain, pieces, read_fully
 from hatch_docker.oci.model import Content
-from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, safe_path, shown
+from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, quote, safe_path
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -260,12 +260,12 @@ def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
     name = extra.get("path", name)
     kind = _KINDS.get(fields[7])
     if kind is None:
-        raise ImageError(f"a tar holds {shown(name)} of the unknown type {fields[7]!r}")
+        raise ImageError(f"a tar holds {quote(name)} of the unknown type {fields[7]!r}")
     if kind == "file" and fields[7] == b"\0" and name.endswith("/"):
         kind = "directory"  # in the tar format before POSIX.1-1988
     target = extra.get("linkpath", _text(fields[8])) if kind in ("symlink", "hardlink") else ""
     if kind == "symlink" and (not target or "\0" in target or len(target) > PATH_LIMIT):
-        raise ImageError(f"the link {shown(name)} in an archive has a target that is empty or too long")
+        raise ImageError(f"the link {quote(name)} in an archive has a target that is empty or too long")
     numbers = [_extra_number(extra, key, fields[at]) for key, at in _NUMBERS]
     path = safe_path(name.lstrip("/")) if set(name.split("/")) - {"", "."} else ""
     return Entry(
@@ -285,5 +285,5 @@ def _extra_number(extra: dict[str, str], key: str, field: bytes) -> int:
     whole = text[:40].split(".", 1)[0]
     digits = whole.removeprefix("-" if key == "mtime" else "")
     if not (digits.isascii() and digits.isdigit()) or len(whole) > 20:
-        raise ImageError(f"a tar has an extended header with {key} = {shown(text)}")
+        raise ImageError(f"a tar has an extended header with {key} = {quote(text)}")
     return int(whole)

@@ -16,7 +16,7 @@ from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
 from hatch_docker.core.secrets import fingerprint
-from hatch_docker.core.text import abbreviate, counted, megabytes
+from hatch_docker.core.text import abbreviate, megabytes, plural
 from hatch_docker.core.validation import Line
 from hatch_docker.oci.model import Image, Index, digest_of, images_of
 from hatch_docker.oci.reference import Reference, parse_reference
@@ -174,8 +174,8 @@ def pushing_line(repositories: Sequence[str]) -> str:
 
 def pushed_line(result: PushResult) -> str:
     """Return the log line about the result of a push."""
-    mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
-    attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
+    mounted = f", {plural(result.mounted, 'blob')} mounted" if result.mounted else ""
+    attached = f", {plural(result.attached, 'document')} attached" if result.attached else ""
     moved = f"{megabytes(result.sent)} sent{mounted}{attached}, {result.seconds:.1f} s"
     done = f"{', '.join(result.tags)} ({moved if result.sent or result.mounted else 'already there'})"
     return f"{result.reference.partition('@')[0]}: {'not pushed' if result.error else done}"

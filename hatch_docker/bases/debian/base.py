@@ -35,7 +35,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.cache.tree_digest import FileDigests
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, SandboxError
-from hatch_docker.core.text import counted
+from hatch_docker.core.text import plural
 from hatch_docker.oci.filesystem import extract
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.make_image import Settings, build_image, scratch
@@ -244,7 +244,7 @@ def builder_root(
                 rows[name] = [digests[name], [(*_FIELDS(entry), None) for entry in entries]]
 
             known = _unpacked(digests, ctx)
-            new = counted(len(found) - len(known), "package")
+            new = plural(len(found) - len(known), "package")
             with (
                 ctx.progress.task(f"making the builder of {target.name}, {new} to unpack"),
                 pending_debs(target, found) as debs,

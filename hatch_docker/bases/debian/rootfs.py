@@ -14,7 +14,7 @@ from typing import BinaryIO
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.progress import Progress
-from hatch_docker.core.text import counted
+from hatch_docker.core.text import plural
 from hatch_docker.oci.filesystem import write_entries, write_file
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
@@ -70,7 +70,7 @@ def unpack(
     device, or a path in two packages.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
-    title = f"unpacking {counted(len(debs), 'package')}"
+    title = f"unpacking {plural(len(debs), 'package')}"
     with progress.task(title, len(debs), unit="packages", part=True) as task, ThreadPoolExecutor(workers) as pool:
 
         def unpack_one(pending: Deb | Future[Deb]) -> tuple[Deb, list[Entry]]:

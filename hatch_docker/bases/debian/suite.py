@@ -32,7 +32,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.image_lock import NotPinnedError
 from hatch_docker.core.progress import Advance, no_progress
-from hatch_docker.core.text import counted
+from hatch_docker.core.text import plural
 from hatch_docker.plan.model import BasePlan
 
 TRANSFERS = 4  # parallel downloads of .debs
@@ -237,7 +237,7 @@ def _fetching(suite: Suite, packages: Sequence[Package]) -> Iterator[dict[str, F
         pool = ThreadPoolExecutor(TRANSFERS)
         stack.callback(pool.shutdown, cancel_futures=True)
         if missing:
-            title = f"downloading {counted(len(missing), 'package')} of {suite.name}"
+            title = f"downloading {plural(len(missing), 'package')} of {suite.name}"
             size = sum(package.size for package in missing)
             task = suite.ctx.progress.task(title, size)
             task.begin()  # not a `with` block: the task may end in the thread of the last download

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hatch_docker.build.receipt import left_out_lines
 from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
 from hatch_docker.cli.inspect.reader import NamedImage
-from hatch_docker.core.text import counted, megabytes, share
+from hatch_docker.core.text import megabytes, percentage, plural
 from hatch_docker.plan.naming import PREFIX
 
 MAX_ROWS = 20         # packages, files or paths in a list without --all
@@ -34,7 +34,7 @@ def inspect_lines(named: NamedImage, *, files: bool, show_all: bool) -> Iterator
     yield from _permissions(contents, show_all=show_all)
     if files:
         largest = largest_files(contents)
-        yield from ("", counted(len(largest), "file"))
+        yield from ("", plural(len(largest), "file"))
         for file in largest if show_all else largest[:MAX_ROWS]:
             package = contents.package_of(file, "-" if file.present else "(removed again)")
             yield size_line(file.size, f"layer {file.layer + 1:<3} {package:<20} /{file.path}")
@@ -83,7 +83,7 @@ def _layers(contents: ImageContents) -> Iterator[str]:
 
 
 def _kind_columns(contents: ImageContents, kind: str, size: int) -> str:
-    return f"{TITLES[kind]:<20}{megabytes(size):>11}{share(size, contents.unpacked_size):>9}"
+    return f"{TITLES[kind]:<20}{megabytes(size):>11}{percentage(size, contents.unpacked_size):>9}"
 
 
 def _packages(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _packages(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
     if not packages:
         yield "packages  none that can be read"
         return
-    yield counted(len(packages), "package")
+    yield plural(len(packages), "package")
     listed = packages if show_all else packages[:MAX_ROWS]
     width = min(max(len(package.title) for package in listed), 44)
     for package in listed:
@@ -108,7 +108,7 @@ def rest_line(sizes: Iterable[int]) -> Iterator[str]:
 
 def _permissions(contents: ImageContents, *, show_all: bool) -> Iterator[str]:
     facts = contents.permissions
-    owners = (f"{name} {megabytes(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners)
+    owners = (f"{name} {megabytes(owned.size)} in {plural(owned.files, 'file')}" for name, owned in contents.owners)
     yield from _row("owners", ", ".join(owners) or "no files")
     yield from _row("setuid", *_shortened(facts.setuid, show_all=show_all) or ["none"])
     if facts.user == 0:

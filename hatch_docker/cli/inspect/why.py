@@ -12,7 +12,7 @@ from hatch_docker.cli.inspect.document import SCHEMA, package_document
 from hatch_docker.cli.inspect.model import PROJECT, Dependency, ImageContents, largest_packages
 from hatch_docker.cli.inspect.text import MAX_ROWS, TYPES, rest_line, size_line
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.text import counted, megabytes
+from hatch_docker.core.text import megabytes, plural
 
 MAX_STEPS = 1_000_000  # sum of the lengths of all chains
 
@@ -120,7 +120,7 @@ def why_lines(contents: ImageContents, results: Sequence[Reasons], *, show_all: 
             yield ""
         package = contents.packages[reasons.package]
         layer = f"layer {package.layer + 1}, " if package.layer >= 0 else ""
-        size = f"{megabytes(package.size)} in {counted(package.files, 'file')}"
+        size = f"{megabytes(package.size)} in {plural(package.files, 'file')}"
         yield from (f"{package.title}  {TYPES[package.type]}, {layer}{size}", "")
         if package.kind == PROJECT:
             yield "it is the project itself"

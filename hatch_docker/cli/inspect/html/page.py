@@ -28,7 +28,7 @@ from hatch_docker.cli.inspect.model import (
 )
 from hatch_docker.cli.inspect.reader import NamedImage
 from hatch_docker.cli.inspect.text import TYPES
-from hatch_docker.core.text import abbreviate, counted, sanitize, share
+from hatch_docker.core.text import abbreviate, percentage, plural, sanitize
 from hatch_docker.engines.layer_cache import layer_title
 
 LARGEST = 50    # rows in the table of the largest files
@@ -85,7 +85,7 @@ def short_size(size: int) -> str:
             value = size / unit
             digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
             return f"{value:.{digits}f} {name}"
-    return counted(size, "byte")
+    return plural(size, "byte")
 
 
 def _text(words: object) -> str:
@@ -158,7 +158,7 @@ def _kinds_bar(contents: ImageContents) -> str:
         x += width * scale
         items.append(
             f'<li class="k-{kind.kind}">{TITLES[kind.kind]} <b>{short_size(kind.unpacked_size)}</b> '
-            f"<span>{_text(share(kind.unpacked_size, whole))}</span></li>"
+            f"<span>{_text(percentage(kind.unpacked_size, whole))}</span></li>"
         )
     return (
         '<svg class="whole" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
@@ -231,7 +231,7 @@ def _timeline_table(receipt: Receipt | None) -> str:
     table = _table("timeline", [("step", ""), ("time", "n"), ("", "")], rows)
     return (
         '<section aria-labelledby="timeline-title">\n<h2 id="timeline-title">The build</h2>\n'
-        f"<p>{whole / 1000:.2f} s; {count} of {counted(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
+        f"<p>{whole / 1000:.2f} s; {count} of {plural(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
     )
 
 
@@ -289,7 +289,7 @@ def _files_table(contents: ImageContents) -> str:
 def _settings_list(contents: ImageContents) -> str:
     """Return the list of settings: command, user, environment variables, labels, owners and writable paths."""
     settings, facts = contents.settings, contents.permissions
-    owners = [f"{name}: {short_size(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners]
+    owners = [f"{name}: {short_size(owned.size)} in {plural(owned.files, 'file')}" for name, owned in contents.owners]
     rows: list[tuple[str, Sequence[str]]] = [
         ("runs", [contents.command]),
         ("as", [contents.user]),
