@@ -112,15 +112,18 @@ def loaded_line(loaded: LoadResult) -> str:
 def remember(notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context) -> None:
     """Write the record of a successful build to the cache, unless changes since then could not be detected."""
     try:
-        memory = _memory(notes, project, plans, directory, ctx)
+        record = _make_record(notes, project, plans, directory, ctx)
     except (NotRememberable, HatchDockerError, OSError) as why:
         ctx.progress.detail(f"the next build cannot be skipped, even if nothing changes: {why}")
         return
     with contextlib.suppress(HatchDockerError):  # the disk is full; this build does not need the record
-        ctx.store.remember(KIND, notes.command.key, memory)
+        ctx.store.remember(KIND, notes.command.key, record)
 
 
-def _memory(notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context) -> dict[str, Any]:
+def _make_record(
+    notes: Notes, project: Project, plans: Sequence[Plan], directory: Path, ctx: Context
+) -> dict[str, Any]:
+    """Return the record of a build, as JSON; its parts are described in `build/unchanged.py`."""
     _check_suitable(project, plans, ctx)
     isolated = any(plan.build.isolated for plan in plans)
     sources = sources_of(project, plans)
@@ -196,12 +199,12 @@ def _trees(project: Project, plans: Sequence[Plan], sources: Sources, outputs: C
 
     def is_known(path: Path) -> bool:
         name = str(path.relative_to(top)) if path.is_relative_to(top) else ""
-        gaps = [f"{skipped}/" for skipped in own[0] if not _is_skipped(skipped)]
-        apart = any(gap.startswith(f"{name}/".removeprefix("./")) or f"{name}/".startswith(gap) for gap in gaps)
-        return (name in own[1] or path == top) and not apart
+        skipped = [f"{directory}/" for directory in own[0] if not _is_skipped(directory)]
+        partial = any(gap.startswith(f"{name}/".removeprefix("./")) or f"{name}/".startswith(gap) for gap in skipped)
+        return (name in own[1] or path == top) and not partial
 
-    more = [path for path in dict.fromkeys(places) if path.is_dir() and not is_known(path)]
-    return {str(top): own} | {str(path): _tree(path, _is_skipped, outputs) for path in more}
+    others = [path for path in dict.fromkeys(places) if path.is_dir() and not is_known(path)]
+    return {str(top): own} | {str(path): _tree(path, _is_skipped, outputs) for path in others}
 
 
 def _is_skipped(name: str) -> bool:

@@ -57,8 +57,8 @@ def run(
         check_file(output)
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
-    known = project.shared() if plan.build.isolated else None
-    ctx = with_shared_cache(plan, project.root, ctx, known or shared_of(first))
+    stage_cache = project.shared() if plan.build.isolated else None
+    ctx = with_shared_cache(plan, project.root, ctx, stage_cache or shared_of(first))
     ctx = replace(ctx, materials={}, layer_readers=base_readers(plan))
     attempt = functools.partial(_build, plan, project, engine, directory, {}, remote)
     lazy = not plan.archive and plan.load == "never"

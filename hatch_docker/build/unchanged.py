@@ -151,53 +151,53 @@ def recall(command: Command, write: Callable[[str], None], verbosity: int) -> Un
     started = time.time()
     try:
         store = find_store(cache_root(command.environ), KIND)
-        known = store.recall(KIND, command.key)
-        if known is None or not _is_unchanged(known, command, store):
+        record = store.recall(KIND, command.key)
+        if record is None or not _is_unchanged(record, command, store):
             return None
         for place in (None, store.root / "tmp"):  # like a full build: temporary files of killed builds
             remove_abandoned(place)
-        _write_receipts(known, command, store, started)
-        receipts = tuple(image["receipt"] for image in known["images"])
-        _write_outputs(known, receipts, command.root, command.environ)
-        for line in known["lines"] if verbosity >= 0 else ():
+        _write_receipts(record, command, store, started)
+        receipts = tuple(image["receipt"] for image in record["images"])
+        _write_outputs(record, receipts, command.root, command.environ)
+        for line in record["lines"] if verbosity >= 0 else ():
             write(line)
     except (HatchDockerError, NotRememberable, OSError, ValueError, LookupError, TypeError):
         return None
-    return UnchangedBuild(tuple(name for image in known["images"] for name in image["artifacts"]), receipts)
+    return UnchangedBuild(tuple(name for image in record["images"] for name in image["artifacts"]), receipts)
 
 
-def _is_unchanged(known: Mapping[str, Any], command: Command, store: Store) -> bool:
+def _is_unchanged(record: Mapping[str, Any], command: Command, store: Store) -> bool:
     now = time.time()
-    ages = [now - known["at"], *(now - asked for _, _, _, asked in known["asked"])]
+    ages = [now - record["at"], *(now - asked for _, _, _, asked in record["asked"])]
     if not all(0 <= age < LIFETIME for age in ages):
         return False
-    outputs = known["outputs"]
-    if any(facts(path) != found for table in (outputs, known["paths"]) for path, found in table.items()):
+    outputs = record["outputs"]
+    if any(facts(path) != found for table in (outputs, record["paths"]) for path, found in table.items()):
         return False
-    if any(name.startswith(".") and name.endswith(".tmp") for name in os.listdir(known["directory"])):  # noqa: PTH208
+    if any(name.startswith(".") and name.endswith(".tmp") for name in os.listdir(record["directory"])):  # noqa: PTH208
         return False  # a temporary file of a killed build
-    if any(facts(path, entries=True) != found for path, found in known["imports"].items()):
+    if any(facts(path, entries=True) != found for path, found in record["imports"].items()):
         return False
-    for top, (skipped, found) in known["trees"].items():
+    for top, (skipped, found) in record["trees"].items():
         if walk(top, set(skipped).__contains__, outputs) != found:
             return False
-    if any((store.recall(kind, key) or {}).get(name) != asked for kind, key, name, asked in known["asked"]):
+    if any((store.recall(kind, key) or {}).get(name) != asked for kind, key, name, asked in record["asked"]):
         return False
     return all(at_once(
-        lambda: _has_revision(known, command), lambda: _has_images(known["daemon"], command.environ),
-        *_registry_checks(known["tags"], known["pushes"], command.environ, store),
+        lambda: _has_revision(record, command), lambda: _has_images(record["daemon"], command.environ),
+        *_registry_checks(record["tags"], record["pushes"], command.environ, store),
     ))  # fmt: skip
 
 
-def _has_revision(known: Mapping[str, Any], command: Command) -> bool:
+def _has_revision(record: Mapping[str, Any], command: Command) -> bool:
     """Return whether git reports the same commit, branch and changed files as in the record."""
-    if not known["repository"]:
+    if not record["repository"]:
         return True
     from hatch_docker.project.git import read_revision
 
     warnings: list[str] = []
-    revision = read_revision(command.root, command.environ, known["written"], warnings.append)
-    return not warnings and revision_row(revision) == known["revision"]
+    revision = read_revision(command.root, command.environ, record["written"], warnings.append)
+    return not warnings and revision_row(revision) == record["revision"]
 
 
 def revision_row(revision: Any) -> Facts:
@@ -257,22 +257,22 @@ def walk(top: str, is_skipped: Callable[[str], bool], outputs: Container[str]) -
     return found
 
 
-def _has_images(known: Mapping[str, Any] | None, environ: Mapping[str, str]) -> bool:
+def _has_images(expected: Mapping[str, Any] | None, environ: Mapping[str, str]) -> bool:
     """Return whether the daemon that a build would use has the same images under all their names."""
-    if known is None:
+    if expected is None:
         return True
     from hatch_docker.oci.engine_api import EngineApi, open_socket
     from hatch_docker.oci.find_daemon import find_daemons
 
     first = find_daemons(environ)[:1]
-    if [[daemon.kind, daemon.url] for daemon in first] != known["first"]:
+    if [[daemon.kind, daemon.url] for daemon in first] != expected["first"]:
         return False
-    for daemon in first if known["names"] else ():
+    for daemon in first if expected["names"] else ():
         if not daemon.url:
             return True  # Podman's program: the file with its list of images was compared as an output
         with open_socket(daemon) as path:
             api = EngineApi(daemon, path)
-            return all(api.inspect_image(name).get("Id") == image_id for name, image_id in known["names"].items())
+            return all(api.inspect_image(name).get("Id") == image_id for name, image_id in expected["names"].items())
     return True
 
 
@@ -313,21 +313,21 @@ def _has_digest(remote: Remote, reference: Reference, digest: str, store: Store)
     return resolve(remote, reference, store)[0].digest == digest
 
 
-def _write_receipts(known: Any, command: Command, store: Store, started: float) -> None:
+def _write_receipts(record: Any, command: Command, store: Store, started: float) -> None:
     """Write the receipts of an unchanged build, in which all layers are reused, unless the last build wrote them."""
-    if known["again"]:
+    if record["again"]:
         return
-    for image in known["images"]:
+    for image in record["images"]:
         image["receipt"]["timings"] = {"build": round(time.time() - started, 3)}
         path = image["path"]
         write_json(Path(path), image["receipt"])
-        known["outputs"][path] = facts(path)
-    known["again"] = True
-    store.remember(KIND, command.key, known)
+        record["outputs"][path] = facts(path)
+    record["again"] = True
+    store.remember(KIND, command.key, record)
 
 
 def _write_outputs(
-    known: Mapping[str, Any], receipts: Sequence[object], root: Path, environ: Mapping[str, str]
+    record: Mapping[str, Any], receipts: Sequence[object], root: Path, environ: Mapping[str, str]
 ) -> None:
     """Write the outputs for a GitHub workflow; GitLab's dotenv report is an output file, which was compared."""
     if not any(environ.get(name) for name in PIPELINE_FILES):
@@ -338,4 +338,4 @@ def _write_outputs(
 
     for receipt in receipts:
         several = is_one_of_several(root, environ)
-        write_ci_outputs(read_record(Receipt, receipt), Path(known["directory"]), None, environ, several=several)
+        write_ci_outputs(read_record(Receipt, receipt), Path(record["directory"]), None, environ, several=several)
