@@ -124,8 +124,8 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
     if not re.fullmatch(r"[\w.+-]+", name):
         raise RegistryError(f"{name[:100]!r} is not the name of a credential helper")
     try:
-        answer = run([program, "get"], env=environ, stdin=key.encode(), timeout=HELPER_TIMEOUT)
-        value = json.loads(answer)
+        output = run([program, "get"], env=environ, stdin=key.encode(), timeout=HELPER_TIMEOUT)
+        value = json.loads(output)
         username, secret = value["Username"], value["Secret"]
     except ProcessFailed as error:
         if "credentials not found" in error.output.lower():

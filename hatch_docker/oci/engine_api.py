@@ -20,11 +20,11 @@ from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.text import sanitize
 
-ANSWER_LIMIT = 16 << 20  # largest response in bytes
-ANSWER_TIMEOUT = 60      # seconds without a byte of the response
-LOAD_TIMEOUT = 600       # the same while an image is loaded
-PIECE = 4 << 20          # bytes of an image between two reports of progress
-SSH_TIMEOUT = 30         # seconds to connect by ssh; Docker's CLI has the same timeout
+RESPONSE_LIMIT = 16 << 20  # largest response in bytes
+RESPONSE_TIMEOUT = 60      # seconds without a byte of the response
+LOAD_TIMEOUT = 600         # the same while an image is loaded
+PIECE = 4 << 20            # bytes of an image between two reports of progress
+SSH_TIMEOUT = 30           # seconds to connect by ssh; Docker's CLI has the same timeout
 
 
 class Daemon(NamedTuple):
@@ -123,9 +123,9 @@ class EngineApi(NamedTuple):
         self._request("DELETE", f"/images/{quote(name, safe='')}?noprune=1")
 
     def _get(self, target: str) -> Any:
-        answer = self._request("GET", target)
+        body = self._request("GET", target)
         try:
-            return None if answer is None else json.loads(answer)
+            return None if body is None else json.loads(body)
         except ValueError as error:
             raise DaemonError(f"{self.daemon} failed: its answer is not JSON") from error
 
@@ -142,31 +142,31 @@ class EngineApi(NamedTuple):
             *filter(None, [header]), "", "",
         )  # fmt: skip
         with _connect_socket(self.path) if self.path else _connect_tls(self.daemon) as connection:
-            connection.settimeout(LOAD_TIMEOUT if body or header else ANSWER_TIMEOUT)
+            connection.settimeout(LOAD_TIMEOUT if body or header else RESPONSE_TIMEOUT)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a response before the end of the body
                 connection.sendall("\r\n".join(lines).encode())
                 for start in range(0, size, PIECE):
                     assert body is not None
                     advance(connection.sendfile(body, start, PIECE))
             with connection.makefile("rb") as stream:
-                head, _, answer = stream.read(ANSWER_LIMIT).partition(b"\r\n\r\n")
+                head, _, content = stream.read(RESPONSE_LIMIT).partition(b"\r\n\r\n")
         status = (*head.split(b" ", 2), b"")[1].decode(errors="replace")
         if not status:
             raise ConnectionError("it gave no answer")
         if status == "404" and method == "GET":
             return None
         if status.startswith("2"):
-            return answer
+            return content
         try:
-            message = json.loads(answer)["message"]
+            message = json.loads(content)["message"]
         except (ValueError, TypeError, KeyError):
             message = f"its answer has the status {status} and is not JSON"
         raise DaemonError(f"{self.daemon} failed: {message}")
 
 
-def _check_lines(answer: bytes | None) -> None:
+def _check_lines(body: bytes | None) -> None:
     """Raise DaemonError if one of a daemon's progress lines is an error."""
-    for line in (answer or b"").splitlines():
+    for line in (body or b"").splitlines():
         try:
             refusal = json.loads(line)["error"]
         except (ValueError, TypeError, KeyError):

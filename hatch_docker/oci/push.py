@@ -140,15 +140,15 @@ def send_manifest(
 
     def attempt() -> Response:
         headers = {"content-type": descriptor.media_type, **(condition or {})}
-        answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
-        if answer.status in (400, 404) and any(code in answer.body for code in _NOT_YET):
-            raise Retryable(explain(answer), tries=4, permanent=True)
-        if answer.status not in (200, 201, 202):
-            raise response_error(target.name, answer)
-        stored = answer.headers.get("docker-content-digest", descriptor.digest)
+        response = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
+        if response.status in (400, 404) and any(code in response.body for code in _NOT_YET):
+            raise Retryable(explain(response), tries=4, permanent=True)
+        if response.status not in (200, 201, 202):
+            raise response_error(target.name, response)
+        stored = response.headers.get("docker-content-digest", descriptor.digest)
         if stored != descriptor.digest:
             raise RegistryError(f"it stores the manifest as {stored} instead of {descriptor.digest}")
-        return answer
+        return response
 
     operation = f"{target.name.name}{'@' if name == descriptor.digest else ':'}{name}"
     return remote.client.retry(f"{operation}: put manifest (all blobs are there)", attempt)
@@ -198,26 +198,26 @@ def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | 
     if digest in target.known:
         return None
     if digest not in target.new_blobs:
-        found = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
-        if found.status == 200:
+        check = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
+        if check.status == 200:
             return None
-        if found.status in (401, 403):
-            raise response_error(target.name, found)
+        if check.status in (401, 403):
+            raise response_error(target.name, check)
     source = target.find(digest)
-    opened = _open_session(target, digest, source if source != target.name.repository else "")
-    if opened is None:
+    session = _open_session(target, digest, source if source != target.name.repository else "")
+    if session is None:
         return 0
-    answer = remote.send(
-        target.name, "PUT", f"{opened}{'&' if '?' in opened else '?'}digest={quote(digest, safe='')}",
+    response = remote.send(
+        target.name, "PUT", f"{session}{'&' if '?' in session else '?'}digest={quote(digest, safe='')}",
         target.scopes(), replay=False, headers={"content-type": "application/octet-stream"}, body=opener,
         body_size=descriptor.size,
     )  # fmt: skip
-    if answer.status in (404, 416):
-        raise Retryable(f"the upload session is gone: {explain(answer)}")
-    if answer.status == 400:
-        raise Retryable(explain(answer), tries=2, permanent=True)
-    if answer.status not in (201, 204):
-        raise response_error(target.name, answer)
+    if response.status in (404, 416):
+        raise Retryable(f"the upload session is gone: {explain(response)}")
+    if response.status == 400:
+        raise Retryable(explain(response), tries=2, permanent=True)
+    if response.status not in (201, 204):
+        raise response_error(target.name, response)
     return descriptor.size
 
 
@@ -225,17 +225,17 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
     """Return the URL of a new upload session; None if the blob was mounted from `source`."""
     remote = target.remote
     url = remote.url(target.name, "blobs/uploads/")
-    answer = None
+    response = None
     if source:
         query = f"?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
         try:
-            answer = remote.send(target.name, "POST", url + query, target.scopes(source))
+            response = remote.send(target.name, "POST", url + query, target.scopes(source))
         except TransientError:
             raise
         except RegistryError:  # such as for users without read access to the source
             pass
-    if answer is None or answer.status not in (201, 202):
-        if opened := remote.sessions.pop(target.name.name, ""):
-            return opened
-        answer = remote.send(target.name, "POST", url, target.scopes())
-    return None if answer.status == 201 else session_url(target.name, answer)
+    if response is None or response.status not in (201, 202):
+        if session := remote.sessions.pop(target.name.name, ""):
+            return session
+        response = remote.send(target.name, "POST", url, target.scopes())
+    return None if response.status == 201 else session_url(target.name, response)

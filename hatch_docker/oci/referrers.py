@@ -104,10 +104,10 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
     unlisted = []
     for manifest in manifests:
         descriptor = Descriptor(OCI.manifest, digest_of(manifest), len(manifest))
-        answer = send_manifest(target, descriptor.digest, descriptor, manifest)
+        response = send_manifest(target, descriptor.digest, descriptor, manifest)
         # With this header the registry lists the manifest itself. Otherwise the client must list it, with its type and
         # annotations (Pushing Manifests with Subject).
-        if answer.headers.get("oci-subject") != subject.digest:
+        if response.headers.get("oci-subject") != subject.digest:
             value = parse_json(manifest, descriptor.digest)
             item = {**descriptor.to_json(), "artifactType": value.get("artifactType") or value["config"]["mediaType"]}
             unlisted.append(item | ({"annotations": value["annotations"]} if value.get("annotations") else {}))

@@ -54,10 +54,10 @@ class Remote:
         if not urls.is_loopback(parts.hostname or ""):
             return "https"
         if host not in self.schemes:
-            answer = None if is_offline(self.environ) else has_tls(parts.hostname or "", parts.port or HTTPS_PORT)
-            if answer is None:
+            uses_tls = None if is_offline(self.environ) else has_tls(parts.hostname or "", parts.port or HTTPS_PORT)
+            if uses_tls is None:
                 return "http"
-            self.schemes[host] = "https" if answer else "http"
+            self.schemes[host] = "https" if uses_tls else "http"
         return self.schemes[host]
 
     def send(
@@ -130,12 +130,12 @@ def push_scope(reference: Reference) -> str:
     return f"{_pull_scope(reference)},push"
 
 
-def session_url(reference: Reference, answer: Response) -> str:
+def session_url(reference: Reference, response: Response) -> str:
     """Return the URL of a new upload session from a response (Pushing blobs). Raises StatusError without a session."""
-    location = answer.headers.get("location")
-    if answer.status != 202 or not location:
-        raise response_error(reference, answer)
-    return urls.follow(answer.url, location)
+    location = response.headers.get("location")
+    if response.status != 202 or not location:
+        raise response_error(reference, response)
+    return urls.follow(response.url, location)
 
 
 def _login_advice(registry: str) -> str:

@@ -422,7 +422,7 @@ def test_idle_connection_does_not_block_the_end_of_serving() -> None:
 
 def test_load_into_a_hanging_daemon_times_out(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts connections and never responds."""
-    monkeypatch.setattr("hatch_docker.oci.engine_api.ANSWER_TIMEOUT", 0.1)
+    monkeypatch.setattr("hatch_docker.oci.engine_api.RESPONSE_TIMEOUT", 0.1)
     path = home / "d.sock"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
