@@ -261,7 +261,7 @@ def _with_compiler_cache(step: CopyStep, compiler: Compiler | None, inputs: Inpu
 
 
 class _MissingRequirements(Exception):
-    """Build requirements that a backend requests in addition to [build-system] requires (PEP 517)."""
+    """Exception: a backend requests build requirements in addition to [build-system] requires (PEP 517)."""
 
     def __init__(self, job: Job, requires: list[str]) -> None:
         super().__init__(", ".join(requires))
