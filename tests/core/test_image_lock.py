@@ -287,15 +287,15 @@ def test_other_image_in_a_locked_layout_is_rejected(tmp_path: Path) -> None:
     first, other = (python_image("amd64", version) for version in ("3.13.5", "3.13.6"))
     plan = BasePlan("oci", "oci:base", str(tmp_path / "base"))
 
-    def opened(image: Image) -> Base:
+    def open_layout(image: Image) -> Base:
         write_layout(image, tmp_path / "base")
         entry = ("base", {"name": "oci:base", "platforms": [{**PLACE, "digest": first.digest}]})
         ctx = with_lock(context(tmp_path / "cache"), with_new_lock(context(tmp_path / "cache")), entry)
         return open_base(plan, AMD64, ctx, compression=Compression())
 
-    assert opened(first).digest == first.digest
+    assert open_layout(first).digest == first.digest
     with pytest.raises(BaseImageError, match=f"{other.digest}.*{first.digest}.*--upgrade"):
-        opened(other)
+        open_layout(other)
 
 
 def test_locked_resolution_does_not_change(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_setuid_bits_are_removed_from_layers(tmp_path: Path) -> None:
 
 
 def test_documents_are_searched_for_secrets(tmp_path: Path) -> None:
-    """New documents for all secrets, known documents only for those that are known without a call of a source."""
+    """New documents for all secrets, known documents only for secrets that need no call of a source."""
     made, built = plan_and_image(context(tmp_path / "cache"))
 
     def check(word: str) -> None:
@@ -247,12 +247,12 @@ def test_documents_are_searched_for_secrets(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.provenance\.json"):
         check("externalParameters")
 
-    def kept() -> list[Path]:
+    def matching_blobs() -> list[Path]:
         return [path for path in (tmp_path / "cache").rglob("blobs/*") if b"GNU Libc Maintainers" in path.read_bytes()]
 
-    assert kept() == []
+    assert matching_blobs() == []
     check("what is in none of them")
-    assert len(kept()) == 1
+    assert len(matching_blobs()) == 1
     check("another word")
     ctx = context(tmp_path / "cache")
     ctx.secrets.add("the value of TOKEN", "hatch-docker")

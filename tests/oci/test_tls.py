@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("check_no_secret_leaks", "registry_example"
 IMAGE = small_image(small_layer("data", bytes(range(256)) * 2000))
 
 
-class Wire:
+class FaultyProxy:
     """A proxy before a server. `faults`: the faults of the next connections, in order.
 
     `close` and `reset` end the connection after the client's first bytes, `garbage` responds with invalid TLS, `flip`
@@ -131,10 +131,10 @@ def test_broken_tls_connection_is_retried(step: str, fault: str, registry: FakeR
 @pytest.mark.parametrize(("fault", "times"), [("close", 3), ("reset", 3), ("garbage", 1), ("flip", 1)])
 def test_broken_handshake_is_retried(fault: str, times: int, registry: FakeRegistry, tmp_path: Path) -> None:
     """Before or during the handshake, such as by a load balancer that restarts."""
-    with Wire(port_of(registry), [fault] * times) as wire:
-        recorded, reference = client_for(registry, tmp_path, wire.port)
+    with FaultyProxy(port_of(registry), [fault] * times) as proxy:
+        recorded, reference = client_for(registry, tmp_path, proxy.port)
         push_and_pull(recorded, reference, tmp_path)
-    assert (wire.faults, len(recorded.lines)) == ([], times)
+    assert (proxy.faults, len(recorded.lines)) == ([], times)
     assert all("connection to registry.example" in line and "again in" in line for line in recorded.lines)
 
 
@@ -146,8 +146,8 @@ def test_error_for_a_failed_handshake(
     fault: str, kind: type[RegistryError], message: str, registry: FakeRegistry, tmp_path: Path
 ) -> None:
     """Without the advice for an untrusted certificate."""
-    with Wire(port_of(registry), [fault] * 99) as wire:
-        recorded, reference = client_for(registry, tmp_path, wire.port)
+    with FaultyProxy(port_of(registry), [fault] * 99) as proxy:
+        recorded, reference = client_for(registry, tmp_path, proxy.port)
         with pytest.raises(RegistryError, match=message) as caught:
             push(recorded.remote, IMAGE, [reference])
     assert type(caught.value) is kind

@@ -157,7 +157,7 @@ def test_failed_tree_leaves_no_directory(store: Store) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def grow(root: Path) -> None:
+def fill_tree(root: Path) -> None:
     """Write a tree with a directory, an executable, a symlink and a file."""
     (root / "bin").mkdir()
     (root / "bin/program").write_bytes(b"program")
@@ -196,10 +196,10 @@ def test_changed_tree_is_made_again(change: str, store: Store) -> None:
     outside = store.root.parent / "outside"
     outside.mkdir()
     (outside / "canary").write_text("alive")
-    tree = store.tree("t", "k", grow)
+    tree = store.tree("t", "k", fill_tree)
     CHANGES[change](tree)
     for _ in range(2):
-        found = open_store(store.root.parent).tree("t", "k", grow)
+        found = open_store(store.root.parent).tree("t", "k", fill_tree)
         assert found == tree
         assert not found.is_symlink()
         assert sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*")) == [
@@ -216,7 +216,7 @@ def test_large_tree_is_read_again_only_after_a_change(store: Store, monkeypatch:
     monkeypatch.setattr("hatch_docker.core.cache.tree_digest.CONTENTS_LIMIT", 3)
     read = Mock(side_effect=hashlib.file_digest)
     monkeypatch.setattr("hatch_docker.core.cache.store.hashlib.file_digest", read)
-    make = Mock(side_effect=grow)
+    make = Mock(side_effect=fill_tree)
     tree = store.tree("t", "k", make)
     files = read.call_count
     os.utime(tree, (1, 1))
@@ -240,19 +240,19 @@ def test_change_with_equal_size_and_mtime_is_detected(
     replaced: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hatch_docker.core.cache.tree_digest.CONTENTS_LIMIT", 3)
-    file = store.tree("t", "k", grow) / "file"
+    file = store.tree("t", "k", fill_tree) / "file"
     before = file.stat()
     if replaced:
         file.unlink()
     file.write_bytes(b"BYTES")
     file.chmod(stat.S_IMODE(before.st_mode))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (open_store(store.root.parent).tree("t", "k", grow) / "file").read_bytes() == b"bytes"
+    assert (open_store(store.root.parent).tree("t", "k", fill_tree) / "file").read_bytes() == b"bytes"
 
 
 def test_tree_is_checked_once_per_process(store: Store) -> None:
     """The process that made it does not check it. A build needs the tree of its compiler several times."""
-    make = Mock(side_effect=grow)
+    make = Mock(side_effect=fill_tree)
     tree = store.tree("t", "k", make)
     (tree / "file").unlink()
     store.tree("t", "k", make)
@@ -349,7 +349,7 @@ def test_file_system_without_locks_is_an_error(code: int, tmp_path: Path, monkey
     store = open_store(tmp_path / "cache")
     store.put(b"bytes")
     with pytest.raises(StoreError, match=rf"^the cache .*/cache cannot be locked \({os.strerror(code)}\), which"):
-        store.tree("kind", "key", grow)
+        store.tree("kind", "key", fill_tree)
     assert list((store.root / "tmp").iterdir()) == []
 
 
