@@ -188,7 +188,7 @@ def image_roots(base: Base, layers: Sequence[Layer], ctx: Context) -> list[Path]
 
     def make(layer: Layer, root: Path) -> FileDigests:
         written: dict[str, bytes] = {}
-        extract([layer], root, written=written)
+        extract([layer], root, file_digests=written)
         return written
 
     trees = [ctx.store.tree("layer", key_of(1, layer.diff_id), partial(make, layer)) for layer in layers]

@@ -85,7 +85,7 @@ def unpack_layers(layers: Sequence[Layer], name: str, ctx: Context, found: Found
         with ctx.progress.task(title, size, quick=True) as task:
             tree = extract(
                 layers, root, task.advance, read_file=_read_part if found else None, sizes=sizes,
-                readers_of=readers_of if found else lambda _layer: (), written=written,
+                readers_of=readers_of if found else lambda _layer: (), file_digests=written,
             )  # fmt: skip
         if found is not None:
             found(tree, sizes)

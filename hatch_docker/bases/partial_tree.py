@@ -231,7 +231,7 @@ def _unpack(layer: Layer, place: Path, key: str) -> FileDigests:
     root.mkdir()
     root.chmod(0o755)
     written: dict[str, bytes] = {}
-    entries = extract([layer], root, written=written)
+    entries = extract([layer], root, file_digests=written)
     found, wrong = entries.pop(LIST, None), LIST
     if found is not None and found.kind == "file" and found.size <= LIST_LIMIT:
         rows = parse_json((root / LIST).rename(place / LIST).read_bytes(), LIST)

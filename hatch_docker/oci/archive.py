@@ -204,8 +204,8 @@ def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool 
 
 def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Image | Index, names: list[str]) -> str:
     """Return the first difference between an archive and the result of `write_archive`, as a clause."""
-    written = list(_members(item, names, images_of(item)[0].platform))
-    expected = {next(read_tar(io.BytesIO(header)))[0].path: content for header, content, _ in written}
+    expected_members = list(_members(item, names, images_of(item)[0].platform))
+    expected = {next(read_tar(io.BytesIO(header)))[0].path: content for header, content, _ in expected_members}
     if missing := [name for name in expected if name not in members]:
         return f"it has no {missing[0]}"
     for name, content in expected.items():

@@ -257,13 +257,14 @@ def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -
 
 def extract(
     layers: Sequence[Layer], root: Path, advance: Advance = no_progress, *, read_file: FileReader | None = None,
-    sizes: list[int] | None = None, readers_of: ReadersOf = lambda _layer: (), written: dict[str, bytes] | None = None,
+    sizes: list[int] | None = None, readers_of: ReadersOf = lambda _layer: (),
+    file_digests: dict[str, bytes] | None = None,
 ) -> dict[str, Entry]:
     """Write the merged tree of layers into the empty directory `root`, and return it. Needs no privileges.
 
     Owners, devices, and the setuid and setgid bits are omitted; the owner can write to directories and read files. Each
     layer is read once: its files are written to temporary names, and renamed after the last layer. `readers_of`:
-    returns the readers of a layer. `written` gets the SHA-256 of each file by path. The other arguments are as in
+    returns the readers of a layer. `file_digests` gets the SHA-256 of each file by path. The other arguments are as in
     `merge_layers`. Raises ImageError, and OSError for a failed write.
     """
     spool = root / f".{os.urandom(8).hex()}"  # random: no layer can contain this name
@@ -274,8 +275,8 @@ def extract(
         _place_nodes(nodes, root, spool)
     finally:
         shutil.rmtree(spool)
-    if written is not None:
-        written |= {path: merged.hashes[node.source] for path, node in nodes.items() if node.entry.kind == "file"}
+    if file_digests is not None:
+        file_digests |= {path: merged.hashes[node.source] for path, node in nodes.items() if node.entry.kind == "file"}
     return {path: node.entry for path, node in nodes.items()}
 
 

@@ -37,8 +37,8 @@ def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
     """Return the first of `find_daemons`. Raises DaemonError if there is none."""
     found = find_daemons(environ, kind)
     if not found:
-        who = kind.capitalize() or "Docker or Podman"
-        raise DaemonError(f"no {who} answers: start it, or set its address (DOCKER_HOST, CONTAINER_HOST)")
+        daemons = kind.capitalize() or "Docker or Podman"
+        raise DaemonError(f"no {daemons} answers: start it, or set its address (DOCKER_HOST, CONTAINER_HOST)")
     return found[0]
 
 

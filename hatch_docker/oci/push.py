@@ -47,16 +47,16 @@ class UploadResult:
 class Target:
     """A repository to push to. `find` returns the repository from which a blob can be mounted.
 
-    `known`: digests of blobs that the repository has. `new_blobs`: digests of blobs that this build has just made, so
-    that no registry can have them. No request looks for either. `is_new`: True if no registry can have the image.
-    `later`: if it is not None, `attach` appends functions that must be called at the end of the push; they check the
-    lists of referrers, which other clients may overwrite.
+    `existing_blobs`: digests of blobs that the repository has. `new_blobs`: digests of blobs that this build has just
+    made, so that no registry can have them. No request looks for either. `is_new`: True if no registry can have the
+    image. `later`: if it is not None, `attach` appends functions that must be called at the end of the push; they check
+    the lists of referrers, which other clients may overwrite.
     """
 
     remote: Remote
     name: Reference
     find: FindRepository
-    known: frozenset[str] = frozenset()
+    existing_blobs: frozenset[str] = frozenset()
     new_blobs: frozenset[str] = frozenset()
     is_new: bool = False
     later: list[Callable[[], object]] | None = None
@@ -195,7 +195,7 @@ def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task
 def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
     """Make one attempt to push a blob. It needs a new upload session: in an old one the registry would append data."""
     remote, digest = target.remote, descriptor.digest
-    if digest in target.known:
+    if digest in target.existing_blobs:
         return None
     if digest not in target.new_blobs:
         check = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())

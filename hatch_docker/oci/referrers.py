@@ -78,8 +78,8 @@ def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -
     The subject can be pushed before or after. Raises RegistryError or TransientError.
     """
     manifests = {artifact_manifest(artifact, subject): artifact.data for artifact in artifacts}
-    known = {} if target.is_new else referrers(target, subject.digest)
-    missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in known}
+    listed_digests = {} if target.is_new else referrers(target, subject.digest)
+    missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in listed_digests}
     sizes: list[int] = []
     if missing:
         from concurrent.futures import ThreadPoolExecutor
@@ -113,8 +113,8 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
             unlisted.append(item | ({"annotations": value["annotations"]} if value.get("annotations") else {}))
     if unlisted and not target.is_new:
         found, with_api = _list(target, subject.digest)
-        known = {item["digest"] for item in found} if with_api else frozenset()
-        unlisted = [item for item in unlisted if item["digest"] not in known]
+        listed_digests = {item["digest"] for item in found} if with_api else frozenset()
+        unlisted = [item for item in unlisted if item["digest"] not in listed_digests]
     if unlisted:
         _list_by_tag(target, subject.digest, unlisted)
 
@@ -223,30 +223,30 @@ def _rounds(target: Target, digest: str, items: Sequence[dict[str, Any]]) -> Ite
     Raises RegistryError after ROUNDS reads.
     """
     clock, sleep = target.remote.client.policy.clock, target.remote.client.policy.sleep
-    wait, written, ours = NEW_WAIT if target.is_new else MIN_WAIT, None, None
+    wait, put_time, put_items = NEW_WAIT if target.is_new else MIN_WAIT, None, None
     for number in range(ROUNDS):
         start = clock()
         found, etag = _tagged(target, digest)
-        if written is None and found:  # the image is not new
+        if put_time is None and found:  # the image is not new
             wait = MIN_WAIT
-        if ours not in (None, found):  # another client writes the list, and may be slow
+        if put_items not in (None, found):  # another client writes the list, and may be slow
             wait = max(wait, BUSY_WAIT)
-        known = {item["digest"] for item in found}
-        if missing := [item for item in items if item["digest"] not in known]:
-            ours = [*found, *missing]
-            _put_index(target, digest, ours, etag)
-            alone, written = written is None and not found, clock()
-            wait = max(wait, WAIT_FACTOR * (written - start))
+        listed_digests = {item["digest"] for item in found}
+        if missing := [item for item in items if item["digest"] not in listed_digests]:
+            put_items = [*found, *missing]
+            _put_index(target, digest, put_items, etag)
+            no_others, put_time = put_time is None and not found, clock()
+            wait = max(wait, WAIT_FACTOR * (put_time - start))
             yield
-            if alone:  # no other client so far: one more read after the wait
-                sleep(max(wait - (clock() - written), 0.0))
+            if no_others:  # no other client so far: one more read after the wait
+                sleep(max(wait - (clock() - put_time), 0.0))
                 continue
             # A random pause, longer in each round, so that clients do not write at the same time again.
             sleep(random.uniform(0.0, min(0.05 * (number + 1), 1.0)))  # noqa: S311
-        elif written is None or start - written >= wait:
+        elif put_time is None or start - put_time >= wait:
             return
         else:
-            sleep(max(wait - (start - written), 0.01))
+            sleep(max(wait - (start - put_time), 0.01))
     raise RegistryError(
         f"{target.name.name}: other pushes keep overwriting the list of attachments of {digest}; "
         "push again when they are done"

@@ -74,10 +74,10 @@ class Remote:
         response = self.client.send(method, url, headers=sent, limit=limit, **body)
         if response.status != 401 or not own or urls.origin(response.url) != urls.origin(url):
             return response
-        fresh = self._renew(reference, scopes, response, sent.get("authorization"))
+        new_headers = self._renew(reference, scopes, response, sent.get("authorization"))
         if not replay:
             raise Retryable(str(response_error(reference, response)), after=0.0, tries=2, permanent=True)
-        return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
+        return self.client.send(method, url, headers={**sent, **new_headers}, limit=limit, **body)
 
     def request_manifest(self, reference: Reference, method: str = "GET") -> Response:
         """Make one attempt to get (or with `method` HEAD, to check) the manifest or index of a reference."""
@@ -94,8 +94,8 @@ class Remote:
             response = error.response
             if response.status != 401 or urls.origin(response.url) != urls.origin(url):
                 raise
-            fresh = self._renew(reference, scopes, response, header.get("authorization"))
-            self.client.download(url, write, size=size, headers=fresh)
+            new_headers = self._renew(reference, scopes, response, header.get("authorization"))
+            self.client.download(url, write, size=size, headers=new_headers)
 
     def _header(self, reference: Reference, scopes: tuple[str, ...]) -> dict[str, str]:
         value = self.headers.get((reference.registry, scopes))

@@ -244,7 +244,7 @@ def _to_repository(
             if not present:
                 raise
             # The registry may have removed blobs: try again, and check for each blob whether it exists.
-            target = replace(target, known=frozenset(), new_blobs=frozenset(), is_new=False)
+            target = replace(target, existing_blobs=frozenset(), new_blobs=frozenset(), is_new=False)
             pushed, attached, tagged = _deliver(target, item, tags, ctx, on_pushed, together=False)
     except DamagedBlobError:
         raise  # the caller makes the blob again, and then pushes again
