@@ -83,10 +83,7 @@ def with_options(table: Table, **options: object) -> Table:
 
 
 def _replace_free_text(config: Any, image: str, table: Mapping[str, Any]) -> bool:
-    """Replace each free-text option of an image by its place in the table.
-
-    Return False if the table does not have the value: an environment variable set it, or the model changed it.
-    """
+    """Replace free-text options by their places in the table; return False if a value is not the same there."""
     for path in _FREE_TEXT:
         row, value = config, config
         for name in path:

@@ -26,9 +26,8 @@ def verify(
 ) -> tuple[str, str]:
     """Build the image of an archive again with an empty cache, and compare both; return digest and creation time.
 
-    `rebuild` is called with environment variables that set the platforms and the time of the archive. `keep_downloads`:
-    use downloaded files of the user's cache, by digest. Raises BuildError with the differences between the images or
-    their names, and ImageError for a damaged archive.
+    `rebuild` gets environment variables with the platforms and the time of the archive. `keep_downloads`: use downloads
+    in the user's cache, by digest. Raises BuildError with the differences, and ImageError for a damaged archive.
     """
     expected = read_archive(archive)
     images = images_of(expected)

@@ -137,10 +137,7 @@ def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:
 
 
 def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, str]:
-    """Return the Debian package of each library, in quotes; {} for other bases.
-
-    A remark follows if only the name of the library suggests the package.
-    """
+    """Return the Debian package of each library, in quotes, with a remark if only the name suggests it."""
     if not libraries or base.suite not in DEBIAN_PYTHONS:
         return {}
     from hatch_docker.bases.debian.find_library import find_providers
