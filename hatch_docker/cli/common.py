@@ -40,7 +40,7 @@ def declare(
 
 def add_project(command: argparse.ArgumentParser, *, option: bool = False) -> None:
     """Add the project's directory as an argument, or as an `option`."""
-    text = "the project's directory, of any build backend; default: the current one"
+    text = "the project's directory (any build backend); default: the current directory"
     if option:
         command.add_argument("--project", default=".", metavar="DIRECTORY", help=text)
     else:

@@ -38,7 +38,7 @@ def add_flags(command: argparse.ArgumentParser, *, builds: bool) -> None:
     add("--platform", action="append", default=[], help="linux/amd64 or linux/arm64; may be repeated")
     add("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="a value for build.args")
     if builds:
-        add("--load", action=argparse.BooleanOptionalAction, help="load the image into Docker or Podman, or do not")
+        add("--load", action=argparse.BooleanOptionalAction, help="always or never load it into Docker or Podman")
         add("--no-cache", action="store_true", help="use no results of earlier builds, not even downloads")
         add("--progress", choices=("auto", "plain"), default="auto", help="plain: lines without colours or a display")
 

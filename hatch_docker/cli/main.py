@@ -35,7 +35,7 @@ GROUPS = {
     "other commands": (doctor, clean, schema, completion),
 }
 EXAMPLES = (
-    ("hatch-docker init", "show the few lines that the project needs, and write them"),
+    ("hatch-docker init", "show the lines that are missing, and add them"),
     ("hatch-docker build", "build the image, and load it into Docker or Podman"),
     ("hatch-docker build -t registry.example/shop:1.2 --push", "build and push"),
     ("hatch-docker inspect", "show what is in the image"),

@@ -42,12 +42,12 @@ def add_source(command: argparse.ArgumentParser) -> None:
     """Add the project's directory or wheels, and --config."""
     command.add_argument(
         "project", nargs="*", metavar="PROJECT",
-        help="the project's directory, of any build backend; or the project's wheels, one for each platform; "
+        help="the project's directory (any build backend), or the project's wheels, one for each platform; "
         "default: the current directory",
     )
     command.add_argument(
         "--config", metavar="FILE",
-        help="with wheels: the file with [tool.hatch-docker]; default: pyproject.toml above the wheel",
+        help="for wheels: the file that has [tool.hatch-docker]; default: the nearest pyproject.toml above the wheel",
     )
 
 

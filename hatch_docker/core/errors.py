@@ -54,7 +54,7 @@ class SandboxError(BuildError):
 class ImageError(_LineError):
     """An image, layer, layout or archive does not follow its specification."""
 
-    section = "images-that-are-not-as-they-should-be"
+    section = "invalid-images-and-archives"
 
 
 class SecretError(_LineError):

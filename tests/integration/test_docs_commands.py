@@ -185,7 +185,7 @@ def test_commands_of_the_pages_in_order(reader: Reader) -> None:
     assert "\n200\n" in output
     assert "site-packages/h11/" in output
     reader.run_section("deploy.md", "OpenShift")
-    reader.run_section("deploy.md", "What the image says itself")
+    reader.run_section("deploy.md", "Settings in the image")
 
     reader.run_section("pins.md", "Pins")
     commit(reader)
@@ -231,7 +231,7 @@ def raise_version(reader: Reader) -> None:
 
 def test_dockerfile_of_engines_page_builds(reader: Reader) -> None:
     reader.run("hatch-docker init --yes")
-    reader.run_section("engines.md", "To a Dockerfile, and away")
+    reader.run_section("engines.md", "Write a Dockerfile")
     output = reader.run(f"docker run --rm --entrypoint python {reader.image} -c 'import app; print(app.__file__)'")
     assert output.startswith("/opt/venv/")
 

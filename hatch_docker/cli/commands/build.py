@@ -31,10 +31,10 @@ SUMMARIES = {
 }
 EXAMPLES = {
     "build": (
-        ("hatch-docker build", "the project of this directory"),
+        ("hatch-docker build", "the project in this directory"),
         ("hatch-docker build -t registry.example/shop:1.2 --push", "build and push"),
         ("hatch-docker build --base debian:trixie --platform linux/arm64", "another base and platform"),
-        ("hatch-docker build dist/shop-1.2-py3-none-any.whl", "of a wheel that exists"),
+        ("hatch-docker build dist/shop-1.2-py3-none-any.whl", "from an existing wheel"),
         ("hatch-docker build --watch --run", "while you develop"),
     ),
     "plan": (("hatch-docker plan -o .", "into this directory"),),
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
         command.set_defaults(name=name)
         add_source(command)
         command.add_argument("-o", "--output", type=output_directory, metavar="DIRECTORY",
-                             help="where to write; default: the project's dist")  # fmt: skip
+                             help="the directory to write to; default: dist/ of the project")  # fmt: skip
         if name == "build":
             command.add_argument("--push", action="store_true", help="push the image, and write no archive")
             command.add_argument("--watch", action="store_true", help="build again after each change; never push")

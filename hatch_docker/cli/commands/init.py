@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("hatch-docker init", "show the lines, then ask"),
-    ("hatch-docker init --yes services/shop", "write them for a project elsewhere"),
+    ("hatch-docker init --yes services/shop", "add them without a question, in another directory"),
 )
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "propose the few lines that a project needs, and write them if you agree"
+    summary = "show the lines that are missing in pyproject.toml, and add them if you agree"
     init = declare(commands, "init", summary, run, examples=EXAMPLES)
     add_project(init)
     init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")
-    init.add_argument("-y", "--yes", action="store_true", help="write them without asking")
+    init.add_argument("-y", "--yes", action="store_true", help="add the lines without asking")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_image_options(command: argparse.ArgumentParser, form: argparse._ActionsContainer) -> None:
-    command.add_argument("--platform", default="", help="which platform of the image; default: this machine's")
+    command.add_argument("--platform", default="", help="the platform of the image; default: that of this machine")
     add_json(form, "docs/inspect.md")
 
 

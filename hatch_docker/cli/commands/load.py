@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         "archive", type=Path, nargs="?", default=Path("dist"), metavar="ARCHIVE",
         help="the archive; default: the only one in dist/",
     )
-    load.add_argument("--into", choices=("docker", "podman"), default="", help="default: the first that answers")
+    load.add_argument("--into", choices=("docker", "podman"), default="", help="default: the first that runs")
     load.add_argument(
         "--tag", action="append", default=[], metavar="NAME:TAG",
         help="a name to replace those of the build; may be repeated",

@@ -10,8 +10,8 @@ from hatch_docker.core.files import temporary_directory
 
 EXAMPLES = (
     ("hatch-docker lock", "write hatch-docker.lock, or complete it"),
-    ("hatch-docker lock --upgrade", "take the newest versions"),
-    ("hatch-docker lock dist/shop-1.2-py3-none-any.whl", "for images of a wheel that exists"),
+    ("hatch-docker lock --upgrade", "update to the newest versions"),
+    ("hatch-docker lock dist/shop-1.2-py3-none-any.whl", "for images from an existing wheel"),
     ("hatch-docker lock --check", "in a pipeline: fail if it is outdated"),
 )
 
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     lock = declare(commands, "lock", summary, run, verbosity=True, examples=EXAMPLES)
     add_source(lock)
     mode = lock.add_mutually_exclusive_group()
-    mode.add_argument("--upgrade", action="store_true", help="take the newest version of everything")
+    mode.add_argument("--upgrade", action="store_true", help="update everything to the newest version")
     mode.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if the lock is outdated")
 
 

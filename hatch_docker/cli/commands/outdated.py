@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hatch_docker.cli.inspect.reader import NamedImage
 
 EXAMPLES = (
-    ("hatch-docker outdated", "what hatch-docker.lock pins; without a lock, the image in dist/"),
+    ("hatch-docker outdated", "check hatch-docker.lock; without a lock, the image in dist/"),
     ("hatch-docker outdated registry.example/shop:1.2 --exit-code", "in a pipeline: fail if there is something newer"),
 )
 TITLES = {"base": "base", "debian": "Debian", "wheel": "Python"}
@@ -40,9 +40,9 @@ def add(commands: Commands) -> None:
     summary = "list what is newer than in the lock or the image: base, Debian packages, wheels"
     outdated = declare(commands, "outdated", summary, run, verbosity=True, examples=EXAMPLES)
     outdated.add_argument("image", nargs="?", default="", metavar="IMAGE",
-                          help=IMAGE.replace("default: the only one", "default: the lock, without one the only image"))
+                          help=IMAGE.replace("default: the only one", "default: the lock, else the only image"))
     add_project(outdated, option=True)
-    outdated.add_argument("--platform", default="", help="which platform of the image; default: this machine's")
+    outdated.add_argument("--platform", default="", help="the platform of the image; default: that of this machine")
     add_json(outdated, "docs/pins.md")
     outdated.add_argument("--exit-code", action="store_true", help="exit with status 1 if something is outdated")
 

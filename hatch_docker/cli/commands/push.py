@@ -8,7 +8,7 @@ from hatch_docker.cli.common import Commands, declare, print_lines, stderr_conte
 SPELLINGS = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}
 EXAMPLES = (
     ("hatch-docker push", "the archive in dist/, to its registry"),
-    ("hatch-docker push --registry registry.example/team/shop --tag 1.2", "to another place"),
+    ("hatch-docker push --registry registry.example/team/shop --tag 1.2", "to another repository"),
 )
 
 

@@ -17,19 +17,22 @@ from hatch_docker.core.files import temporary_directory
 
 EXAMPLES = (
     ("hatch-docker rebase", "the archive in dist/"),
-    ("hatch-docker rebase registry.example/shop:1.2 --push", "an image of a registry"),
+    ("hatch-docker rebase registry.example/shop:1.2 --push", "an image in a registry"),
 )
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    summary = "put a built image on a newer base, without building it again"
+    summary = "move a built image to a newer base, without a new build"
     rebase = declare(commands, "rebase", summary, run, verbosity=True, examples=EXAMPLES)
-    rebase.add_argument("image", nargs="?", metavar="IMAGE", help="an archive or a reference; default: that in dist/")
-    rebase.add_argument("--base", default="", help="the new base; default: the project's, as the lock pins it")
-    rebase.add_argument("--push", action="store_true", help="push the result, too: back to where it came from")
+    rebase.add_argument(
+        "image", nargs="?", metavar="IMAGE",
+        help="an archive, or the name of an image in a registry; default: the archive in dist/",
+    )
+    rebase.add_argument("--base", default="", help="the new base; default: the project's base, as pinned by the lock")
+    rebase.add_argument("--push", action="store_true", help="also push the result, to the repository of the image")
     rebase.add_argument("-o", "--output", type=output_directory, metavar="DIRECTORY",
-                        help="where the archive goes; default: dist")  # fmt: skip
+                        help="the directory for the archive; default: dist")  # fmt: skip
     add_project(rebase, option=True)
 
 

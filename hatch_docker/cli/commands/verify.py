@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = {
     "verify": (
-        ("hatch-docker verify", "rebuild the archive of dist/, and compare"),
-        ("hatch-docker verify dist/shop-1.2-py3-none-any.whl", "that was made of a wheel"),
+        ("hatch-docker verify", "rebuild the archive in dist/, and compare"),
+        ("hatch-docker verify dist/shop-1.2-py3-none-any.whl", "an image that was built from a wheel"),
     ),
     "verify-signature": (("hatch-docker verify-signature registry.example/shop:1.2 --key cosign.pub", "with a key"),),
 }
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     verify = declare(commands, "verify", summary, run_verify, verbosity=True, examples=EXAMPLES["verify"])
     verify.add_argument(
         "files", nargs="*", metavar="FILE",
-        help="the archive, and the wheels that it was built from, if any; default: that in dist/, from the sources",
+        help="the archive, and the wheels that it was built from, if any; default: the archive in dist/",
     )
     add_project(verify, option=True)
     verify.add_argument("--keep-downloads", action="store_true", help="use downloads of the cache, by their hashes")
