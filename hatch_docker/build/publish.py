@@ -194,7 +194,7 @@ def resolve_archive(path: Path) -> Path:
     if not found:
         raise ConfigError(f"{path} contains no {ARCHIVE}: build it first (`hatch-docker build`), or name an archive")
     names = ", ".join(archive.name for archive in found[:5])
-    raise ConfigError(f"{path} holds {len(found)} archives ({names}): choose one of them")
+    raise ConfigError(f"{path} contains {len(found)} archives ({names}): choose one of them")
 
 
 def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:

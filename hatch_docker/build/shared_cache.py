@@ -287,7 +287,7 @@ def _push(
 
     reference, digest = parse_reference(name), artifact.descriptor.digest
     if reference.digest:
-        raise ConfigError(f"tool.hatch-docker.cache.to: {name} is a digest, which cannot be written; name a tag")
+        raise ConfigError(f"tool.hatch-docker.cache.to: {name} is a digest, which cannot be written; use a tag")
     assert isinstance(ctx.store, SharedStore)
     key = key_of(str(reference))
     if ctx.store.local.recall(LAST_DIGEST, key) == digest:
@@ -319,7 +319,7 @@ def _write_directory(directory: Path, artifact: CacheArtifact) -> None:
     from hatch_docker.oci.referrers import EMPTY
 
     if any(directory.glob("*")) and not (directory / "oci-layout").is_file():
-        raise ImageError(f"{directory} has other files than a shared cache: name an empty directory")
+        raise ImageError(f"{directory} contains other files than a shared cache: set an empty directory")
     mark_as_cache(directory)
     paths = set()
 

@@ -73,7 +73,7 @@ def _value(schema: Mapping[str, Any], text: str) -> Any:
     if kind == "object":
         pairs = [item.partition("=") for item in text.split(",")]
         if not all(equals for _, equals, _ in pairs):
-            raise ValueError("must be A=1,B=2, or a JSON object where a value holds a comma")
+            raise ValueError("must be A=1,B=2, or a JSON object if a value contains a comma")
         return {name.strip(): value for name, _, value in pairs}
     if schema["items"]["type"] == "object":
         raise ValueError("must be a JSON list of objects")

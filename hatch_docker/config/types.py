@@ -76,7 +76,7 @@ def read_fields(value: str, *, place: str) -> dict[str, str]:
         raise ValueError("mode must be min or max")
     for name, text in fields.items():
         if re.search("token|secret|password|access_key", name) or re.search(r"//[^/]*@", text):
-            raise ValueError(f"{name} holds a login; leave it out: BuildKit takes it from the environment")
+            raise ValueError(f"{name} contains a login; remove it: BuildKit reads logins from the environment")
     return {**fields, "mode": fields.get("mode", "max")} if place == "dest" else fields
 
 

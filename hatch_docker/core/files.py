@@ -107,7 +107,9 @@ def make_output_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"--output: cannot make the directory {directory}: {error.strerror}; name another") from error
+        raise StoreError(
+            f"--output: cannot create the directory {directory}: {error.strerror}; choose another"
+        ) from error
 
 
 @contextlib.contextmanager

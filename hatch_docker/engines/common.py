@@ -213,20 +213,22 @@ def check_contents(wheel: Path, target: Target) -> None:
         raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
     if len(names) > MEMBERS:
         raise WheelError(
-            f"the project's wheel holds {len(names)} files, more than the limit of {MEMBERS}: exclude files that the "
+            f"the project's wheel contains {len(names)} files, more than the limit of {MEMBERS}: exclude files that "
+            "the "
             "program does not read, or copy data into the image with `files`"
         )
     for name in names:
         if part := secret_part(name):
             raise WheelError(
-                f"the project's wheel holds {name}, which looks like a secret; "
+                f"the project's wheel contains {name}, which looks like a secret; "
                 f'exclude it: [tool.hatch.build] exclude = ["{part}"]'
             )
         built = _EXTENSION.search(name)
         libc = "musl" if target.libc[0] == "musl" else "gnu"
         if built and built.groups() != (target.short.replace(".", "") + target.abi, target.machine, libc):
             raise WheelError(
-                f"the project's wheel holds {name}, which an earlier build compiled for another Python, machine or C "
+                f"the project's wheel contains {name}, which an earlier build compiled for another Python, machine or "
+                "C "
                 f"library than the base's ({target}): remove it, and have git ignore it"
             )
 
@@ -253,7 +255,7 @@ def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Contex
         if words and not _is_program(words[0], plan, base, programs, ctx):
             known = ", ".join(sorted(programs)) or "none"
             raise ConfigError(
-                f"tool.hatch-docker.{option}: {words[0]!r} is not a program in the image; the wheels bring: {known}"
+                f"tool.hatch-docker.{option}: {words[0]!r} is not a program in the image; the wheels contain: {known}"
             )
 
 

@@ -120,7 +120,9 @@ def layer_path(path: str, base: Base, option: str) -> str:
     except ImageError as error:
         raise ConfigError(f"{option}: {path[:60]!r}: {str(error).rpartition(': ')[2]}; choose another") from error
     if any(part.startswith(WHITEOUT) for part in path.split("/")):
-        raise ConfigError(f"{option}: {path}: no layer can hold a name that starts with {WHITEOUT}; choose another")
+        raise ConfigError(
+            f"{option}: {path}: a layer cannot contain a name that starts with {WHITEOUT}; choose another"
+        )
     parent = real_path(base.symlinks, parent) if parent else ""
     return f"{parent}/{name}" if parent else name
 
@@ -226,14 +228,16 @@ def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base
     for child in sorted(source.iterdir()):
         path = f"{target}/{child.name}"
         if os.fsencode(child.name) != child.name.encode(errors="replace"):
-            raise ConfigError(f"{option}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
+            raise ConfigError(f"{option}: {plan.source} contains {child.name!r}, which is not UTF-8; rename it")
         if child.name.startswith(WHITEOUT):
-            raise ConfigError(f"{option}: {plan.source} holds {child.name}, a name that no layer can hold; rename it")
+            raise ConfigError(
+                f"{option}: {plan.source} contains {child.name}, a name that a layer cannot contain; rename it"
+            )
         # Outputs of builds are skipped: with them, each build would make another image.
         if child.name in ("__pycache__", ".git") or child == root / DIST or is_output(child) or is_cache(child):
             continue
         if looks_secret(child.name):
-            raise ConfigError(f"{option}: {plan.source} holds {child.name}, which looks like a secret; move it away")
+            raise ConfigError(f"{option}: {plan.source} contains {child.name}, which looks like a secret; move it away")
         if child.is_symlink():
             link = os.readlink(child)  # noqa: PTH115 - the exact text; Path normalises it
             end = os.path.normpath(source / link)

@@ -215,7 +215,7 @@ def _check_paths(run: StepRun) -> None:
     on_path = [Path(tree, place) for place in real for tree in find_path(trees, place)[1]]
     programs = {path.name for place in on_path for path in place.iterdir()}
     close = difflib.get_close_matches(name, sorted(programs), 1)
-    meant = f"did you mean {close[0]!r}?" if close else "name one that the wheels or the base bring, or a path"
+    meant = f"did you mean {close[0]!r}?" if close else "use one that the wheels or the base contain, or a path"
     raise ConfigError(f"{run.option}.command: {word!r} is not a program in the image; {meant}")
 
 
@@ -231,7 +231,7 @@ def _normalised(entries: Sequence[Entry], run: StepRun) -> list[Entry]:
         if any("\udc80" <= character <= "\udcff" for character in entry.path + entry.target):
             raise BuildError(f"{run.option}: {run.title} wrote {entry.path!r}, whose name or target is not UTF-8")
         if entry.path.rpartition("/")[2].startswith(WHITEOUT):
-            raise BuildError(f"{run.option}: {run.title} wrote /{entry.path}, and no layer can hold that name")
+            raise BuildError(f"{run.option}: {run.title} wrote /{entry.path}, but a layer cannot contain this name")
     found = {
         entry.path: replace(entry, mode=0o755) if entry.kind == "directory" else entry
         for entry in entries if entry.kind != "directory" or not _has(run.roots, entry.path)

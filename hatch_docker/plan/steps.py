@@ -38,11 +38,13 @@ def check_output(path: str, number: int) -> None:
     """Raise ConfigError if a layer cannot contain an output. `path`: absolute; `number`: the step's index from 0."""
     table = f"tool.hatch-docker.steps[{number}]"
     if path == "/":
-        raise ConfigError(f"{table}.outputs: / is the whole image; name the directory that the command fills")
+        raise ConfigError(f"{table}.outputs: / is the whole image; set the directory that the command writes to")
     if f"{path}/".startswith(MOUNTED_DIRECTORIES):
         raise ConfigError(
             f"{table}.outputs: {path} belongs to the container's runtime or to the step, and cannot be in a layer; "
             "choose another directory, such as /srv/static"
         )
     if any(file.startswith(f"{path}/") for file in MOUNTED_FILES):
-        raise ConfigError(f"{table}.outputs: {path} holds files of the step's container; name one below it")
+        raise ConfigError(
+            f"{table}.outputs: {path} contains files of the step's container; choose a directory below it"
+        )

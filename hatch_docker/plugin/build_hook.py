@@ -79,7 +79,7 @@ def reason_to_skip(version: str, directory: Path, environ: Mapping[str, str]) ->
     if environ.get("PIP_BUILD_TRACKER"):
         return "pip builds to install, in a temporary directory; use `hatch build`, `python -m build` or `uv build`"
     if is_temporary(directory):
-        return f"{directory} is a temporary directory; name one that stays"
+        return f"{directory} is a temporary directory; set one that stays"
     return ""
 
 

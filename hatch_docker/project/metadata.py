@@ -127,5 +127,5 @@ def _source_date(environ: Mapping[str, str], revision: Revision | None) -> int |
     if not re.fullmatch(r"\d{1,11}", text):
         raise ConfigError(f"SOURCE_DATE_EPOCH is {text!r}: it must be a number of seconds since 1970")
     if int(text) > LAST_DATE:
-        raise ConfigError(f"SOURCE_DATE_EPOCH is {text}: a wheel can hold no date after 2107")
+        raise ConfigError(f"SOURCE_DATE_EPOCH is {text}: a wheel cannot contain a date after 2107")
     return int(text)

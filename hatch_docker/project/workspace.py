@@ -151,7 +151,7 @@ def writable_path(root: Path, name: str, option: str, variable: str, environ: Ma
     top, path = top_directory(root).resolve(), (root / name).resolve()
     inside = path.is_relative_to(top) and ".git" not in path.relative_to(top).parts
     if not inside and not environ.get(variable):
-        advice = f"set {variable}" if variable else "name that directory on the command line"
+        advice = f"set {variable}" if variable else "give that directory on the command line"
         raise ConfigError(f"{option}: {name} is outside of the project; a build writes only to the project; {advice}")
     return root / name
 

@@ -92,7 +92,7 @@ def test_own_wheel_with_too_many_files_is_rejected(tmp_path: Path, monkeypatch: 
     (wheel := tmp_path / "demo-1-py3-none-any.whl").write_bytes(make_wheel("demo", "1", files={"demo/data": b""})[1])
     check_contents(wheel, TRIXIE)
     monkeypatch.setattr("hatch_docker.engines.common.MEMBERS", 3)
-    with pytest.raises(WheelError, match=r"the project's wheel holds 4 files, more than the limit of 3"):
+    with pytest.raises(WheelError, match=r"the project's wheel contains 4 files, more than the limit of 3"):
         check_contents(wheel, TRIXIE)
 
 
@@ -108,5 +108,5 @@ def test_extension_module_for_another_python_is_rejected(name: str, tmp_path: Pa
     if name in ("_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so"):
         check_contents(wheel, TRIXIE)
         return
-    with pytest.raises(WheelError, match=rf"holds demo/{name}, which an earlier build compiled for another Python"):
+    with pytest.raises(WheelError, match=rf"contains demo/{name}, which an earlier build compiled for another Python"):
         check_contents(wheel, TRIXIE)

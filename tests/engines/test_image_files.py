@@ -67,8 +67,8 @@ def test_last_of_two_files_with_the_same_target_is_used(root: Path) -> None:
     ([("a", "/root")], "/root is a directory; name the file: /root/a"),
     ([("a", "/opt/venv")], "/opt/venv is a directory; name the file: /opt/venv/a"),
     ([("over", "/var")], "/var/run would be a file and a directory"),
-    ([("a", "/x/.wh.y")], "no layer can hold a name that starts with .wh."),
-    ([("white", "/x")], "white holds .wh.a, a name that no layer can hold"),
+    ([("a", "/x/.wh.y")], "a layer cannot contain a name that starts with .wh."),
+    ([("white", "/x")], "white contains .wh.a, a name that a layer cannot contain"),
     ([("a", "/" + "a" * 300)], "too long for a file system"),
     ([("conf/*", "/x")], "there is no conf/* in p/; patterns are not expanded here, give a directory"),
 ])  # fmt: skip

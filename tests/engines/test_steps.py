@@ -124,9 +124,9 @@ def test_step_that_is_not_reproducible_gives_a_warning(tmp_path: Path) -> None:
     ({"inputs": ["*.css"]}, [], "inputs: nothing in .* matches"),
     ({"outputs": ["/srv/file/below"]}, [], "/srv/file is a file in the image"),
     ({"command": ["pyton3.13"]}, [], r"'pyton3.13' is not a program in the image; did you mean 'python3.13'\?"),
-    ({"command": ["/bin/sh"]}, [], "'/bin/sh' is not a program in the image; name one"),
+    ({"command": ["/bin/sh"]}, [], "'/bin/sh' is not a program in the image; use one"),
     ({}, [], "wrote nothing below /srv/static"),
-    ({}, [file_entry("srv/.wh.x")], "no layer can hold that name"),
+    ({}, [file_entry("srv/.wh.x")], "a layer cannot contain this name"),
     ({}, [file_entry("srv/\udcff")], "whose name or target is not UTF-8"),
     ({}, [link("srv/x", "\udcff")], "whose name or target is not UTF-8"),
 ])
@@ -205,7 +205,7 @@ def test_hint_for_a_write_error(output: str, path: str, tmp_path: Path) -> None:
     ({"outputs": ["//"]}, None),
     ({"outputs": ["/./."]}, "outputs: / is the whole image"),
     ({"outputs": ["/tmp/x"]}, "/tmp/x belongs to the container's runtime or to the step"),
-    ({"outputs": ["/etc"]}, "/etc holds files of the step's container"),
+    ({"outputs": ["/etc"]}, "/etc contains files of the step's container"),
     ({"outputs": ["/srv"], "env": {"A": "1"}, "secrets": ["A"]}, "env: A is also one of its secrets"),
 ])
 def test_impossible_outputs_are_rejected(step: dict[str, Any], message: str | None) -> None:

@@ -103,7 +103,7 @@ def test_directory_copied_by_files_is_not_changed(tmp_path: Path) -> None:
     ("/etc/passwd/x", "/etc/passwd of base test is not a directory"),
     ("/seed/a", "/seed/a of `files` is not a directory"),
     ("/seed/b/x", "/seed/b of `files` is not a directory"), ("/" + "a" * 300, "too long for a file system"),
-    ("/data/.wh.x", "no layer can hold"), ("/.", "names nothing"),
+    ("/data/.wh.x", "a layer cannot contain"), ("/.", "names nothing"),
 ])  # fmt: skip
 def test_volume_at_the_path_of_a_file_is_rejected(volume: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()

@@ -48,7 +48,7 @@ def test_both_engines_compile_in_build_base(layouts: Path, docker: str, tmp_path
     """The digests agree, for a distribution whose compiler hatch-docker cannot install."""
     project = new_project("c-extension", tmp_path / "p", options=check_option("c-extension"))
     run_base_only = {**PLAIN, "HATCH_DOCKER_BASE": f"oci:{layouts}/run"}
-    check_failed(run_build(project, cache, variables=run_base_only), "name an image with a compiler: build.base")
+    check_failed(run_build(project, cache, variables=run_base_only), "set build.base to an image with a compiler")
     variables = {**run_base_only, "HATCH_DOCKER_BUILD_BASE": f"oci:{layouts}/build"}
     embedded = build(project, cache, variables=variables)
     assert "oci:build" in [row.get("name") for row in materials(embedded)]

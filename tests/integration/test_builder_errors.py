@@ -93,5 +93,5 @@ def test_failed_cache_export_is_reported(docker: str, tmp_path: Path, cache: Pat
     """Docker's default image store cannot export a cache; with another store the push of the cache fails."""
     target = f"type=registry,ref=127.0.0.1:{free_port()}/app:cache"
     line = error_of(tmp_path, cache, "cache.to", variables={"HATCH_DOCKER_CACHE_TO": target}, steps=1)
-    default = "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder that can"
+    default = "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; use a builder that can"
     assert line.startswith((default, "exporting cache to registry failed ("))

@@ -27,7 +27,7 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
     "unknown option": (("", ""), 'entrypint = ["hello"]', ("toml:16", "entrypint", 'did you mean "entrypoint"')),
     "wrong type": (("", ""), "tags = 3", ("pyproject.toml:16", "tool.hatch-docker.tags", "must be a list, not 3")),
     "unknown suite": (("debian:trixie", "debian:woody"), "", ("debian:woody", "known: debian:bookworm")),
-    "missing script": (("", ""), 'entrypoint = ["serve"]', ("entrypoint", "'serve'", "the wheels bring: hello")),
+    "missing script": (("", ""), 'entrypoint = ["serve"]', ("entrypoint", "'serve'", "the wheels contain: hello")),
     "no script": (('hello = "hello:main"', ""), "", ("entrypoint", "has no script", '"python", "-m"')),
     "bad script": (("hello:main", "hello main"), "", ("project.scripts.hello", "'hello main'", "module:function")),
     "Python mismatch": ((">=3.11", ">=3.14"), "", ("3.13", ">=3.14", "python:3.14-slim")),

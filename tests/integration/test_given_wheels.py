@@ -77,7 +77,7 @@ def test_image_of_a_wheel_from_python_m_build(base: str, tmp_path: Path, cache: 
         module.write("EDITED = 1\n")
     shutil.copy(wheel, project / "dist")
     verify = "verify", "--keep-downloads"
-    check_failed(run_command(project, cache, *verify), f"name that too: hatch-docker verify {project}/dist/")
+    check_failed(run_command(project, cache, *verify), f"give the wheel, too: hatch-docker verify {project}/dist/")
     same = run_command(project, cache, *verify, f"dist/{wheel.name}")
     assert f"yes, {given.digest}" in same.output
 

@@ -255,5 +255,5 @@ def test_image_lock_and_output_directory_stay_in_the_project(tmp_path: Path) -> 
         open_lock(root, {"tool": {"hatch-docker": {"pins": "../../.bash_login"}}}, {})
     with (root / "pyproject.toml").open("a") as stream:
         stream.write('\n[tool.hatch.build]\ndirectory = "../../out"\n')
-    with pytest.raises(ConfigError, match=r"build: directory: .*/out is outside of .*; name that directory"):
+    with pytest.raises(ConfigError, match=r"build: directory: .*/out is outside of .*; give that directory"):
         open_hatchling(root).output()

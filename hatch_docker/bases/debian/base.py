@@ -134,7 +134,7 @@ def _base_layer(
             pass  # the Python is in the next layer
         elif host is None or not compiled:
             suite.ctx.progress.warn(
-                f"this machine cannot run {suite.plan.name}'s Python: its standard library goes without .pyc"
+                f"this machine cannot run {suite.plan.name}'s Python, so its standard library has no .pyc files"
             )
         elif suite.architecture != host.architecture:
             plan = replace(suite.plan, packages=())
@@ -282,5 +282,5 @@ def upstream_version(version: str) -> str:
     """Return the upstream part of a Debian version: "3.13.5" for "3.13.5-2+deb13u5", "2.41" for "2.41-12"."""
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     if match is None:
-        raise BaseImageError(f"{version!r} of a Debian package holds no version to compare")
+        raise BaseImageError(f"{version!r} of a Debian package contains no version to compare")
     return match[1]

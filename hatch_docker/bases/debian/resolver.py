@@ -190,7 +190,7 @@ def _named(index: PackageIndex, name: str, where: str) -> Package:
         return providers[0]
     if providers:
         names = ", ".join(package.name for package in providers[:5])
-        raise BaseImageError(f"{name} is a virtual package of {where}; name one that provides it: {names}")
+        raise BaseImageError(f"{name} is a virtual package of {where}; use a package that provides it: {names}")
     similar = index.similar(name)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`apt search` on Debian finds names"
     raise BaseImageError(f"{where} has no package {name!r}; {hint}")

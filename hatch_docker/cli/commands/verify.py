@@ -94,7 +94,7 @@ def _wheel_hint(archive: Path) -> str:
     wheel = archive.parent / receipt.wheel.filename if receipt and receipt.wheel else None
     if wheel is None or not wheel.is_file():
         return ""
-    return f"\nif it was made of the wheel, name that too: hatch-docker verify {archive} {wheel}"
+    return f"\nif it was built from the wheel, give the wheel, too: hatch-docker verify {archive} {wheel}"
 
 
 def run_verify_signature(options: argparse.Namespace) -> None:

@@ -107,7 +107,8 @@ def check_disks(setup: Setup) -> Report:
     if setup.plans and not os.access(output, os.W_OK | os.X_OK):
         yield Finding(
             "problem", "disk",
-            f"{output}, where images are written, is not writable: change that, or name another directory (`-o`)",
+            f"{output}, where images are written, is not writable: change its permissions, or set another directory "
+            "(`-o`)",
         )
 
 

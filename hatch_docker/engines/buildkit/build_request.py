@@ -68,7 +68,7 @@ def daemon_error(output: str, name: str, program: str = "docker buildx") -> Daem
     line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
     if "ache export" in line and "not supported" in line:
         return DaemonError(
-            f"tool.hatch-docker.cache.to: {line}; name a builder that can (builder = ...), or turn on Docker's "
+            f"tool.hatch-docker.cache.to: {line}; use a builder that can (builder = ...), or turn on Docker's "
             "containerd image store"
         )
     if re.search(r"no builder .* found|failed to find driver|context not found", output):

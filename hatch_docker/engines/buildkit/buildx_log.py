@@ -74,7 +74,7 @@ class Log:
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
         if "exec format error" in f"{output}{self.error}":
-            hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
+            hint = "; this builder cannot run that platform's programs: use one that can (builder = ...)"
         elif self.failed.startswith("exporting cache"):
             hint = "; with ignore-error=true in cache.to the build goes on"
         else:

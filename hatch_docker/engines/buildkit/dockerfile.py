@@ -105,7 +105,7 @@ def quoted(text: str, what: str = "the value") -> str:
     """
     if "\n" in text or "\0" in text:
         raise ConfigError(
-            f"a Dockerfile cannot hold {what} {text[:40]!r}: it has a line break; "
+            f"a Dockerfile cannot contain {what} {text[:40]!r}: it has a line break; "
             'leave it out, or let hatch-docker set it (engine = "embedded" or "buildkit" builds the image)'
         )
     return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'

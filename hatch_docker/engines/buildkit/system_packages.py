@@ -103,7 +103,7 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
     if not base.suite:
         raise BuildError(
             f"there is no compiler for base {base.name}, which is not Debian; use debian:<suite>, an image made from "
-            "Debian, or name an image with a compiler: build.base"
+            "Debian, or set build.base to an image with a compiler"
         )
     if host_platform().architecture != base.platform.architecture:
         raise BuildError(

@@ -271,7 +271,7 @@ def make_builder_stage(
     if not base.suite:
         raise BuildError(
             f"{source.name} has to be compiled, and there is no compiler for base {base.name}, which is not "
-            "Debian; use debian:<suite>, an image made from Debian, or name an image with a compiler: build.base"
+            "Debian; use debian:<suite>, an image made from Debian, or set build.base to an image with a compiler"
         )
     root = None if unpacked else find_builder(base.plan, base.platform, build.packages, ctx, suite=base.suite)
     if root is None:

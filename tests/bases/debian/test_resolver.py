@@ -126,7 +126,7 @@ def test_dependency_cycle_is_resolved() -> None:
 @pytest.mark.parametrize(("wanted", "message"), [
     ("libpq", "debian:x has no package 'libpq'; did you mean libpq5"),
     ("zzzz", "has no package 'zzzz'"),
-    ("awk", "awk is a virtual package of debian:x; name one that provides it: mawk, gawk"),
+    ("awk", "awk is a virtual package of debian:x; use a package that provides it: mawk, gawk"),
     ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which does not exist"),
     ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
     ("rude", "packages rude 1.0 and mawk 1.0 exclude each other"),

@@ -247,7 +247,10 @@ def test_output_directory_without_write_permission_is_a_problem(
             context.setattr("os.access", lambda path, mode, place=place: path != place)
             found = offline_check("disk", root, tmp_path / "cache")
         assert [text for state, text in found if state == "problem"] == [
-            f"{place}, where images are written, is not writable: change that, or name another directory (`-o`)"
+            (
+                f"{place}, where images are written, is not writable: change its permissions, or set another "
+                "directory (`-o`)"
+            ),
         ]
 
 

@@ -399,5 +399,5 @@ def test_cache_permissions_do_not_depend_on_umask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("below", "why"), [("file", "File exists"), ("file/dist", "Not a directory")])
 def test_output_directory_error_names_path(below: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=f"--output: cannot make the directory {tmp_path / below}: {why}; name"):
+    with pytest.raises(StoreError, match=f"--output: cannot create the directory {tmp_path / below}: {why}; choose"):
         make_output_directory(tmp_path / below)

@@ -152,7 +152,7 @@ NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch
     ),
     (json.dumps({"vertexes": [PULL]}), UNPULLED),
     (json.dumps({"vertexes": [GONE]}), "docker.io/hatch-docker/base:0 was loaded into the builder, and is no"),
-    (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder"),
+    (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; use a builder"),
     ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
     ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),
 ])  # fmt: skip

@@ -39,9 +39,9 @@ def caches(sources: list[str] | None = None, targets: list[str] | None = None) -
     ("from", "type=local,dest=x", "type=local needs src=..."),
     ("to", "type=gha,mode=all", "mode must be min or max"),
     ("to", "type=gha,max", "the field 'max' has no value"),
-    ("to", f"type=gha,token={SECRET}", "token holds a login; leave it out"),
-    ("to", f"type=s3,region=x,bucket=y,secret_access_key={SECRET}", "secret_access_key holds a login"),
-    ("from", f"type=gha,url=https://me:{SECRET}@cache.example/", "url holds a login"),
+    ("to", f"type=gha,token={SECRET}", "token contains a login; remove it"),
+    ("to", f"type=s3,region=x,bucket=y,secret_access_key={SECRET}", "secret_access_key contains a login"),
+    ("from", f"type=gha,url=https://me:{SECRET}@cache.example/", "url contains a login"),
     ("from", 'type=local,"src', "must be fields between commas"),
 ])  # fmt: skip
 def test_ineffective_cache_option_is_an_error(option: str, value: str, message: str) -> None:

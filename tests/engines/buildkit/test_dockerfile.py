@@ -90,7 +90,7 @@ def test_values_do_not_change_the_instructions(env: dict[str, str], workdir: str
 def test_line_break_in_a_value_is_rejected() -> None:
     with pytest.raises(ConfigError, match="line break"):
         quoted("one\ntwo")
-    with pytest.raises(ConfigError, match=r"hold org\.example\.x = .one\\ntwo.: it has a line break"):
+    with pytest.raises(ConfigError, match=r"contain org\.example\.x = .one\\ntwo.: it has a line break"):
         key_value("org.example.x", "one\ntwo")
 
 
