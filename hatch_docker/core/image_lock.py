@@ -96,26 +96,26 @@ class NotPinnedError(Exception):
 class ImageLock:
     """The entries of an image lock. `name`: file name for messages. `digest`: SHA-256 of the file in hexadecimal.
 
-    `known`: kind and entry by the key of the question. `update`: True while a lock is being written; then `find`
+    `entries`: kind and entry by the key of the question. `update`: True while a lock is being written; then `find`
     returns None for a missing entry, and the caller requests it and calls `note`. In a build `find` raises ConfigError.
     """
 
     name: str
     digest: str
-    known: Mapping[str, tuple[str, Entry]]
+    entries: Mapping[str, tuple[str, Entry]]
     update: bool = False
     used_entries: dict[str, tuple[str, Entry]] = field(default_factory=dict)
 
     def find(self, kind: str, question: Entry) -> Entry | None:
         """Return the entry for a question. Raises ConfigError, whose message names what the lock contains instead."""
         key = key_of(kind, dict(question))
-        found = self.known.get(key) or self.used_entries.get(key)
+        found = self.entries.get(key) or self.used_entries.get(key)
         if found is not None:
             self.used_entries[key] = found
             return found[1]
         if self.update:
             return None
-        reason = missing_reason(kind, question, [entry for other, entry in self.known.values() if other == kind])
+        reason = missing_reason(kind, question, [entry for other, entry in self.entries.values() if other == kind])
         raise ConfigError(f"{self.name} is out of date: {reason}; {RELOCK}")
 
     def note(self, kind: str, entry: Entry) -> None:

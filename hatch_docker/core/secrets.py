@@ -45,13 +45,13 @@ NamedValues = Iterable[tuple[str, str]]
 class Secrets:
     """The secrets of a build: values, and sources of more values.
 
-    `known`: descriptions by value. `sources`: functions that return more values by reading files or running programs;
-    they are called once, at the first search. `search_terms`: names and fingerprints of the values, and names of the
-    sources; part of the key under which the cache stores the result of a search. `needles`: descriptions by encoded
-    value.
+    `descriptions`: by value, for errors. `sources`: functions that return more values by reading files or running
+    programs; they are called once, at the first search. `search_terms`: names and fingerprints of the values, and names
+    of the sources; part of the key under which the cache stores the result of a search. `needles`: descriptions by
+    encoded value.
     """
 
-    known: dict[str, str] = field(default_factory=dict, repr=False)
+    descriptions: dict[str, str] = field(default_factory=dict, repr=False)
     sources: dict[str, Callable[[], NamedValues]] = field(default_factory=dict)
     search_terms: set[str] = field(default_factory=set)
     needles: dict[bytes, str] = field(default_factory=dict, repr=False)
@@ -65,8 +65,8 @@ class Secrets:
 
     def _add(self, description: str, value: str) -> None:
         value = value.strip()
-        if len(value) >= MIN_LENGTH and value not in self.known:
-            self.known[value] = description
+        if len(value) >= MIN_LENGTH and value not in self.descriptions:
+            self.descriptions[value] = description
             self.needles.update((needle, description) for needle in encodings(value))
 
     def add_source(self, name: str, source: Callable[[], NamedValues]) -> None:
@@ -77,7 +77,7 @@ class Secrets:
     def values(self) -> list[str]:
         """Return all values, to redact a program's output."""
         self.call_sources()
-        return list(self.known)
+        return list(self.descriptions)
 
     def search(self) -> Callable[[str], Feed] | None:
         """Return a function that starts the search of a file at a path of the image; None if there are no secrets.

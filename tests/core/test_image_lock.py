@@ -150,10 +150,10 @@ def test_parsed_lock_is_cached_by_contents(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     path.write_bytes(image_lock_toml(ENTRIES))
     first, again = (read_image_lock(path, "x.lock", ctx.store) for _ in range(2))
-    assert first.known == again.known
-    assert len(first.known) == len(ENTRIES)
+    assert first.entries == again.entries
+    assert len(first.entries) == len(ENTRIES)
     path.write_bytes(image_lock_toml([]))
-    assert read_image_lock(path, "x.lock", ctx.store).known == {}
+    assert read_image_lock(path, "x.lock", ctx.store).entries == {}
 
 
 @pytest.mark.parametrize(("kind", "question", "expected"), [

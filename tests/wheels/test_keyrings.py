@@ -69,7 +69,7 @@ def test_password_from_keyring(configured: str, service: str, tmp_path: Path) ->
         ctx.store.blob_path(f"sha256:{pins[0].sha256}").unlink()
         fetch(pins, ctx, root=tmp_path)
         assert keyring_calls(tmp_path)[before:] == calls
-        assert ctx.secrets.known[PASSWORD] == f"the login of the index {index.url}"
+        assert ctx.secrets.descriptions[PASSWORD] == f"the login of the index {index.url}"
         kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
         assert not [path for path in kept if MARK.encode() in path.read_bytes()]
 
