@@ -176,9 +176,13 @@ def _join(parent: _Node, name: str) -> str:
 
 def _merge(
     layers: Sequence[Layer], read_file: FileReader | None,
-    every: list[_Node] | None = None, sizes: list[int] | None = None, advance: Advance = no_progress,
+    all_nodes: list[_Node] | None = None, sizes: list[int] | None = None, advance: Advance = no_progress,
     spool: Path | None = None, readers_of: ReadersOf = lambda _layer: (),
 ) -> _Tree:
+    """Merge layers (see `merge_layers`), and append the node of each member to `all_nodes`.
+
+    With `spool` files are written into that directory, as "LAYER-MEMBER", and `readers_of` may return readers.
+    """
     tree = _Tree()
     content_left = CONTENT_LIMIT
     report_size = None if sizes is None else sizes.append
@@ -186,16 +190,16 @@ def _merge(
         readers = readers_of(layer)
         for ordinal, (entry, stream) in enumerate(layer_entries(layer, report_size=report_size)):
             node = tree.apply(entry, (number, ordinal))
-            if every is not None and node is not None:
-                every.append(node)
+            if all_nodes is not None and node is not None:
+                all_nodes.append(node)
             if spool is not None and stream is not None and node is not None:
-                place = f"{spool}/{number}-{ordinal}"  # a Path would take a third of the time of a small file
+                path = f"{spool}/{number}-{ordinal}"  # a Path would take a third of the time of a small file
                 hashed = hashlib.sha256()
-                write_file(place, stream, entry.mode & 0o1777 | stat.S_IRUSR, hashed.update, entry.mtime)
+                write_file(path, stream, entry.mode & 0o1777 | stat.S_IRUSR, hashed.update, entry.mtime)
                 tree.hashes[number, ordinal] = hashed.digest()
-                stream = _open_lazily(place)
+                stream = _open_lazily(path)
                 for reader in readers:
-                    with contextlib.closing(_open_lazily(place)) as own:
+                    with contextlib.closing(_open_lazily(path)) as own:
                         reader.read_entry(entry, own)
             else:
                 for reader in readers:
@@ -241,17 +245,17 @@ def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -
     The result includes members that a later layer removes or replaces. Hard links have the kind "hardlink" and the
     size 0. Everything else is as in `merge_layers`.
     """
-    every: list[_Node] = []
+    all_nodes: list[_Node] = []
     sizes: list[int] = []
-    shown = {id(node) for node in _merge(layers, read_file, every, sizes).nodes()}
+    visible = {id(node) for node in _merge(layers, read_file, all_nodes, sizes).nodes()}
     seen: set[tuple[int, int]] = set()
     members = []
-    for node in every:
+    for node in all_nodes:
         entry, again = node.entry, node.source in seen
         seen.add(node.source)
         if again and entry.kind == "file":
             entry = dataclasses.replace(entry, kind="hardlink", size=0)
-        members.append(LayerMember(entry, node.source[0], id(node) in shown))
+        members.append(LayerMember(entry, node.source[0], id(node) in visible))
     return members, sizes
 
 
@@ -345,13 +349,13 @@ def _open_lazily(path: str) -> BinaryIO:
 
 
 def write_file(
-    path: str, stream: BinaryIO, mode: int, seen: Callable[[bytes], object], mtime: int | None = None
+    path: str, stream: BinaryIO, mode: int, watch: Callable[[bytes], object], mtime: int | None = None
 ) -> None:
-    """Write a new file; `seen` gets its contents in pieces. Raises OSError, also if the file exists."""
+    """Write a new file; `watch` gets its contents in pieces. Raises OSError, also if the file exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as out:
         for piece in pieces(stream, CHUNK):
-            seen(piece)
+            watch(piece)
             out.write(piece)
         out.flush()  # a later write would change the mtime
         os.fchmod(descriptor, mode)
