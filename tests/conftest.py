@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+# Hypothesis would import trio, which another library brings.
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
+
 from hypothesis import HealthCheck, settings
 
 from hatch_docker.core.cache.store import Store, open_store

@@ -59,6 +59,9 @@ def make_ar(members: Sequence[tuple[str, bytes]]) -> bytes:
     return b"".join(parts)
 
 
+compress_xz = partial(lzma.compress, preset=0)  # the default preset takes 94 MB of memory for each call
+
+
 def make_deb(
     name: str,
     version: str = "1.0",
@@ -79,7 +82,7 @@ def make_deb(
     }
     if postinst:
         control["postinst"] = postinst.encode()
-    pack = {"xz": lzma.compress, "gz": partial(gzip.compress, mtime=0), "": bytes}[compression]
+    pack = {"xz": compress_xz, "gz": partial(gzip.compress, mtime=0), "": bytes}[compression]
     suffix = f".{compression}" if compression else ""
     return make_ar([
         ("debian-binary", b"2.0\n"),
@@ -152,7 +155,7 @@ class FakeArchive:
         for where in suites:
             directory = self._of(where) / "dists" / (self.suite + where)
             stanzas = "\n".join(stanza for stanza, _ in self.packages.get(where, ()))
-            files = {f"main/binary-{self.architecture}/Packages.xz": lzma.compress(stanzas.encode())}
+            files = {f"main/binary-{self.architecture}/Packages.xz": compress_xz(stanzas.encode())}
             if self.contents and not where:
                 name = f"main/Contents-{self.architecture}.gz"
                 files[name] = gzip.compress(self.contents.encode(), mtime=0)

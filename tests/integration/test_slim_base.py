@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,17 @@ from tests.fakes.bases import file
 from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.registry import push
-from tests.integration.builds import Outcome, build, check_failed, lock_of, output_of, require, run_build, run_command
+from tests.integration.builds import (
+    Outcome,
+    build,
+    check_failed,
+    linked_cache,
+    lock_of,
+    output_of,
+    require,
+    run_build,
+    run_command,
+)
 from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX_KINDS, assert_same, check_engines, new_project
 from tests.integration.docker_registry import Server
 from tests.projects import write_files
@@ -101,27 +110,27 @@ command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1'
 DATABASE = """
 import shutil
 
-import psycopg2
+import pg
 
 
 def main():
     tools = [name for name in ("cc", "gcc", "g++", "make", "pg_config", "pip") if shutil.which(name)]
-    print(psycopg2.__libpq_version__ // 10000, tools)
-    psycopg2.connect("host=127.0.0.1 port=1 user=app")
+    print(pg.get_pqlib_version() // 10000, tools)
+    pg.connect(host="127.0.0.1", port=1, user="app")
 """
-PSYCOPG = f'''
+LIBPQ = f'''
 image = "{NAME}"
 tags = ["1.0.0"]
-{COMPILER}env = {{ CFLAGS = "-O0" }}
+{COMPILER}
 [tool.hatch-docker.runtime]
 packages = ["libpq5"]
 '''
 
 
-def test_psycopg_is_compiled_and_runs(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
+def test_dependency_is_compiled_against_libpq(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """Both engines make the same layer for both bases; the image has libpq and no compiler. There is no server."""
-    project = new_project("hello", tmp_path / "p", options=PSYCOPG)
-    require(project, "psycopg2>=2.9")
+    project = new_project("hello", tmp_path / "p", options=LIBPQ)
+    require(project, "PyGreSQL>=6.2")
     (project / "hello.py").write_text(DATABASE)
     assert_connects(docker, build(project, cache, variables=PLAIN))
     named = {**PLAIN, "HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}
@@ -151,7 +160,7 @@ def assert_connects(docker: str, outcome: Outcome) -> None:
 
 def test_lock_pins_debian_packages(slim: str, tmp_path: Path, cache: Path) -> None:
     """The lock has all dependencies of `runtime.packages`, also those in the base, and the compiler's packages."""
-    project = new_project("c-extension", tmp_path / "p", options=PSYCOPG)
+    project = new_project("c-extension", tmp_path / "p", options=LIBPQ)
     variables = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_ENGINE": "buildkit"}
     output_of(project, cache, "lock", **variables)
     output_of(project, cache, "lock", "--check", **variables)
@@ -211,8 +220,7 @@ def test_podman_makes_the_same_layer(docker: str, podman: dict[str, str], tmp_pa
     write_layout(slim_image(cache, tmp_path), project / "base")
     named = {"HATCH_DOCKER_BASE": "oci:base"}
     receipt = build(project, cache, variables={**BUILDKIT, **named}).receipt
-    for kind in ("stage tree", "layer"):  # remove the results of stages
-        shutil.rmtree(cache / "v1/facts" / kind)
-    other = build(project, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
+    private = linked_cache(cache, tmp_path / "cache", "stage tree", "layer")
+    other = build(project, private, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
     assert re.search(r"^  system  ", other.output, re.MULTILINE)
     assert other.digest == receipt["digest"]
