@@ -242,7 +242,7 @@ def test_mirror_without_inrelease_is_reported(tmp_path: Path) -> None:
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": (tmp_path / "debian").as_uri()}
     outcome = run_build(new_project(tmp_path), tmp_path / "c", variables=variables)
     line = check_error(outcome, "InRelease does not exist")
-    assert "named by HATCH_DOCKER_DEBIAN_MIRROR" in line
+    assert "the mirror is from HATCH_DOCKER_DEBIAN_MIRROR" in line
 
 
 def test_mirror_with_a_foreign_signature_is_rejected(tmp_path: Path) -> None:
