@@ -210,7 +210,7 @@ def test_push_sends_all_images_of_one_build(
         write_receipt(path, item, name="my_app", version="1.0", part=part, repositories=repositories)
     monkeypatch.chdir(tmp_path)
     assert main(["push"]) == 1
-    assert "holds 2 archives" in capsys.readouterr().err
+    assert "contains 2 archives" in capsys.readouterr().err
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "My.App"\n[tool.hatch-docker.images.worker]\n')
     names = [f"{registry.host}/app@{small_image().digest}", f"{registry.host}/app-worker@{worker.digest}"]
     assert main(["push"]) == 0
