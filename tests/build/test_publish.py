@@ -225,7 +225,7 @@ def test_push_sends_all_images_of_one_build(
     assert capsys.readouterr().out.splitlines() == names[1:]
     write_receipt(make_archive(tmp_path / "dist", name="app-2.0"), small_image(), name="my_app", version="2.0")
     assert main(["push"]) == 1
-    assert "holds 3 archives" in capsys.readouterr().err
+    assert "contains 3 archives" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("pyproject", "is_used"), [
