@@ -1,7 +1,6 @@
 """Secrets of the user do not reach layers, documents, output or cache of a whole build."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
@@ -77,10 +76,9 @@ def leaks(outcome: Outcome, cache: Path, start: float) -> list[str]:
             else:
                 CLEAN.add(name)
     for name in ("blobs", "facts", "locks", "tmp", "trees/wheel", "trees/build-env"):
-        for path in (cache / "v1" / name).rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # a temporary file of another build
-                if path.is_file() and path.stat().st_mtime >= start - 1 and has_secret(path.read_bytes()):
-                    found.append(str(path.relative_to(cache)))
+        paths = [path for path in (cache / "v1" / name).rglob("*") if path.is_file()]
+        new = [path for path in paths if path.stat().st_mtime >= start - 1]
+        found += [str(path.relative_to(cache)) for path in new if has_secret(path.read_bytes())]
     return found
 
 

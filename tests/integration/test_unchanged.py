@@ -18,7 +18,7 @@ from tests.conftest import need
 from tests.conftest import run as run_program
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, environment, linked_cache, run_in
+from tests.integration.builds import Outcome, build, environment, run_in
 from tests.integration.prepared_build import push_base, push_image
 from tests.integration.remembered_build import (
     CHANGES,
@@ -278,7 +278,6 @@ def test_remembered_build_equals_an_ordinary_one(
 
 def test_command_line_options_are_noticed(tmp_path: Path, cache: Path) -> None:
     """Each set of options is remembered separately. With --no-cache the layers are made again; the cache stays."""
-    cache = linked_cache(cache, tmp_path / "cache")
     with FakeRegistry() as registry:
         project = write_project("hello", tmp_path / "p", base=push_base(registry, cache, tmp_path / "base"))
         time.sleep(2 * RECENT)  # a build is not remembered if a file was written a moment before
