@@ -80,8 +80,8 @@ os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Start two workers for each processor, and two more: most tests wait longer for programs than they compute."""
-    return 2 * len(os.sched_getaffinity(0)) + 2
+    """Start two workers for each processor: most tests wait longer for programs and files than they compute."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,11 +95,8 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(name)
 
 
-# The first file of each worker: the longest one, which fills the cache of whole builds, and others that do not use it.
-FIRST = (
-    "test_slim_base.py", "test_transport_faults.py", "test_fuzz.py", "test_bounds.py", "test_pull.py",
-    "test_compiler_cache.py",
-)  # fmt: skip
+# The first file of each worker: the longest one, which fills the cache of whole builds, and three that do not use it.
+FIRST = ("test_slim_base.py", "test_fuzz.py", "test_bounds.py", "test_pull.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

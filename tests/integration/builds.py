@@ -77,6 +77,17 @@ def environment(cache: Path, variables: Mapping[str, str] = {}) -> dict[str, str
     return {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables}
 
 
+def linked_cache(cache: Path, directory: Path, *without: str) -> Path:
+    """Make a private cache: a copy of the shared one, by hard links, without the kinds `without` of its facts.
+
+    This changes the ctime of the shared files, so that a remembered build that used them is not recalled.
+    """
+    left_out = {str(cache / "v1"): ("tmp", "locks"), str(cache / "v1/facts"): without}
+    return shutil.copytree(
+        cache, directory, symlinks=True, copy_function=os.link, ignore=lambda path, _names: left_out.get(path, ())
+    )
+
+
 def run_in(
     project: Path, cache: Path, *command: str, variables: Mapping[str, str] = {}, timeout: float = 600, **options: Any
 ) -> Outcome:

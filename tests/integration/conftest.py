@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,11 @@ from hatch_docker.oci.registry import Remote
 from tests.conftest import need, need_docker
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build
+from tests.integration.compare_engines import edit_module
 from tests.integration.docker_registry import Server, docker_registry
 from tests.integration.prepared_build import push_base
 from tests.projects import write_project
 
-# Builds that many test files need: kind of project, base, platform. One worker makes them for all workers.
-COMMON = (
-    ("hello", "debian:trixie", ""), ("c-extension", "debian:trixie", ""),
-    ("hello", "debian:trixie", "linux/arm64"), ("c-extension", "debian:bookworm", ""),
-)  # fmt: skip
 SHARED_IMAGE = "hatch-docker-tests/shared"
 
 
@@ -44,41 +39,40 @@ def layers_in_docker(archive: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a directory with two caches: `hello` after the first build of COMMON, `cache` after all of them.
-
-    Without xdist only the first build is done: the single process makes the rest when a test needs it.
-    """
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    """Return a directory that all workers share, with two caches: `hello` after one build, and `cache` of all tests."""
     base = tmp_path_factory.getbasetemp()
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
     shared = (base.parent if parallel else base) / "shared"  # the workers' own directories lie beside it
     shared.mkdir(exist_ok=True)
-
-    def make(number: int) -> None:
-        kind, base, platforms = COMMON[number]
-        project = write_project(kind, shared / f"{number}", base=base, options=f'image = "{SHARED_IMAGE}"')
-        for source in (*project.rglob("*.py"), *project.rglob("*.c")):
-            source.write_text(f"{source.read_text()}\n#define NO_OTHER_PROJECT\n")  # a comment in Python
-        build(project, shared / "made", variables={"HATCH_DOCKER_PLATFORMS": platforms} if platforms else {})
-
     with contextlib.ExitStack() as stack:
-        with (shared / "lock").open("w") as lock, ThreadPoolExecutor() as pool:
+        with (shared / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (shared / "cache").exists():
-                make(0)
-                shutil.copytree(shared / "made", shared / "hello", symlinks=True)
-                list(pool.map(make, range(1, len(COMMON) if parallel else 1)))
-                (shared / "made").rename(shared / "cache")
-                stack.enter_context(layers_in_docker(shared / "0/dist/hello-1.0.0.oci.tar"))
+                project = write_project("hello", shared / "project", options=f'image = "{SHARED_IMAGE}"')
+                edit_module(project)
+                build(project, shared / "hello")
+                shutil.copytree(shared / "hello", shared / "new", symlinks=True)
+                (shared / "new").rename(shared / "cache")
+                stack.enter_context(layers_in_docker(shared / "project/dist/hello-1.0.0.oci.tar"))
         yield shared
 
 
 @pytest.fixture(scope="session")
-def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the worker's cache, at first a copy of the shared one; or TEST_CACHE_DIR, which is kept for developers."""
+def cache(request: pytest.FixtureRequest) -> Path:
+    """Return the cache of whole builds. All workers use it at the same time, so that each base is made once.
+
+    With TEST_CACHE_DIR all sessions use that directory, which saves a developer's time.
+    """
     if directory := os.environ.get("TEST_CACHE_DIR"):
         return Path(directory)
-    shared = request.getfixturevalue("shared")
-    return shutil.copytree(shared / "cache", tmp_path_factory.mktemp("cache"), symlinks=True, dirs_exist_ok=True)
+    shared: Path = request.getfixturevalue("shared")
+    return shared / "cache"
+
+
+@pytest.fixture(scope="session")
+def hello_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a private cache of this worker, with the base of `hello`: its files keep their ctime (`linked_cache`)."""
+    return shutil.copytree(shared / "hello", tmp_path_factory.mktemp("hello") / "cache", symlinks=True)
 
 
 @pytest.fixture(scope="module")

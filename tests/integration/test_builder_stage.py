@@ -22,6 +22,7 @@ from hatch_docker.wheels.builder.build import find_wheel
 from hatch_docker.wheels.target import Target
 from tests.fakes.package_index import write_sdist
 from tests.fakes.sandbox_roots import need_sandbox
+from tests.integration.builds import linked_cache
 
 pytestmark = pytest.mark.network
 
@@ -73,6 +74,10 @@ HATCHLING = {
 def ctx(cache: Path) -> Context:
     """Return a context with the user's environment and the cache of the session."""
     need_sandbox()
+    return context_of(cache)
+
+
+def context_of(cache: Path) -> Context:
     return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, Progress(print, 1))
 
 
@@ -152,8 +157,9 @@ def test_wheel_does_not_depend_on_directory_or_umask(ctx: Context, tmp_path: Pat
     assert len(built) == 1
 
 
-def test_compiler_cache_compiles_only_changed_files(ctx: Context, tmp_path: Path) -> None:
+def test_compiler_cache_compiles_only_changed_files(ctx: Context, cache: Path, tmp_path: Path) -> None:
     """The wheel is the same as without the cache; only the project's own builds use the cache."""
+    ctx = context_of(linked_cache(cache, tmp_path / "cache"))
     top = ctx.store.root / "compilers"
     before = set(top.glob("*"))
     files = {**SETUPTOOLS, "demo.c": HATCHLING["demo.c"], "more.py": ""}

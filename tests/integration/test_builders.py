@@ -4,7 +4,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 from hatch_docker.oci.model import Index
 from tests.conftest import missing, need, run
 from tests.fakes.buildkitd import buildkitd, network, relay
-from tests.integration.builds import Outcome, build, require, run_build, start
+from tests.integration.builds import Outcome, build, linked_cache, require, run_build, start
 from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, new_project
 from tests.integration.docker_registry import Server
 
@@ -82,11 +81,6 @@ def stages_cached(outcome: Outcome) -> list[str]:
     return re.findall(r"^  ([a-z]+-\S+)  cached", outcome.output, re.MULTILINE)
 
 
-def forget_stages(cache: Path) -> None:
-    """Remove the results of stages from the cache; packages and bases stay."""
-    shutil.rmtree(cache / "v1/facts/stage tree")
-
-
 def test_remote_builder_makes_the_same_digest(builders: tuple[Builder, Builder], tmp_path: Path, cache: Path) -> None:
     """The driver is `remote`; the base is sent as an OCI layout."""
     project = new_project("extras-and-groups", tmp_path / "p")
@@ -107,13 +101,13 @@ def test_builder_uses_a_cache_in_a_registry(builders: tuple[Builder, Builder], t
     first = build(project, cache, variables={**one.variables, **shared, **to})
     assert f"nothing in the cache {REGISTRY}/c-extension:cache yet" in first.output
     assert {"environment-project", "build-project", "install-project"} <= set(stages_run(first))
-    forget_stages(cache)
-    second = build(project, cache, variables={**two.variables, **shared})
+    private = linked_cache(cache, tmp_path / "cache", "stage tree")
+    second = build(project, private, variables={**two.variables, **shared})
     assert stages_run(second) == []
     assert {"install-packages", "environment-project", "build-project", "install-project"} <= set(stages_cached(second))
     assert second.digest == first.digest
     edit_module(project)
-    edited = build(project, cache, variables={**two.variables, **shared})
+    edited = build(project, private, variables={**two.variables, **shared})
     assert stages_run(edited) == ["build-project", "install-project"]
 
 
@@ -139,8 +133,8 @@ def test_buildkit_index_of_two_platforms_without_emulation(docker: str, tmp_path
     require(project, "markupsafe")
     both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64", "SOURCE_DATE_EPOCH": "1700000000"}
     digest = build(project, cache, variables={**PLAIN, **both}).digest
-    forget_stages(cache)
-    other = build(project, cache, variables={**BUILDKIT, **VERBOSE, **both})
+    private = linked_cache(cache, tmp_path / "cache", "stage tree")
+    other = build(project, private, variables={**BUILDKIT, **VERBOSE, **both})
     # Compiled wheels differ; the project's pure wheel gives the same tree for both.
     assert sorted([*stages_run(other), *stages_cached(other)])[:2] == ["install-packages", "install-packages"]
     assert "install-project" in stages_run(other)
@@ -174,8 +168,8 @@ def test_podman_uses_a_cache_in_a_registry(podman: dict[str, str], server: Serve
     assert "building in Podman" in first.output
     assert (stages_run(first), first.digest) == (["install-project"], digest)
     run("podman", "rmi", "--all", "--force", variables=podman)
-    forget_stages(cache)
-    again = build(project, cache, variables=variables)
+    private = linked_cache(cache, tmp_path / "cache", "stage tree")
+    again = build(project, private, variables=variables)
     assert stages_run(again) == []
     assert "install-project" in stages_cached(again)
 

@@ -29,6 +29,7 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.auth import credential_for
 from tests.conftest import need, need_docker
 from tests.fakes.github_outputs import read_outputs
+from tests.integration.builds import linked_cache
 from tests.integration.docker_registry import docker_registry
 from tests.integration.forked_python import write_program
 from tests.pages import DOCS, blocks
@@ -127,13 +128,19 @@ class Reader:
         return "".join(output)
 
 
+@pytest.fixture(scope="module")
+def ci_cache(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a private cache. With CI=true a build keeps facts in it which later pushes of others would contain."""
+    return linked_cache(cache, tmp_path_factory.mktemp("ci") / "cache")
+
+
 @pytest.fixture
-def reader(tmp_path: Path, cache: Path) -> Iterator[Reader]:
+def reader(tmp_path: Path, ci_cache: Path) -> Iterator[Reader]:
     docker = need_docker()
     project = tmp_path / "app"
     write_files(project, FILES)
     with docker_registry(tmp_path / "registry") as server:
-        reader = Reader(project, server.host, cache)
+        reader = Reader(project, server.host, ci_cache)
         reader.run("git init -q -b main && git add -A")
         try:
             yield reader

@@ -51,10 +51,10 @@ def test_fork_is_killed_after_the_timeout(tmp_path: Path) -> None:
 
 
 @pytest.mark.network
-def test_fork_records_its_own_start(tmp_path: Path, cache: Path) -> None:
+def test_fork_records_its_own_start(tmp_path: Path, hello_cache: Path) -> None:
     """A build that is older than a file is not remembered, as the file may have changed while the build ran."""
-    build(write_project("hello", tmp_path / "other"), cache)  # starts the fork server
+    build(write_project("hello", tmp_path / "other"), hello_cache)  # starts the fork server
     project = write_project("hello", tmp_path / "p")
     time.sleep(2 * RECENT)
-    build(project, cache)
-    assert list(build(project, cache).receipt["timings"]) == ["build"]  # the remembered build
+    build(project, hello_cache)
+    assert list(build(project, hello_cache).receipt["timings"]) == ["build"]  # the remembered build

@@ -35,28 +35,28 @@ def write(directory: Path) -> str:
 
 
 @pytest.mark.engine
-def test_image_of_a_wheel(docker: str, tmp_path: Path, cache: Path) -> None:
+def test_image_of_a_wheel(docker: str, tmp_path: Path, hello_cache: Path) -> None:
     """Both engines and the Dockerfile use this wheel, and table, files and check of the project in the directory."""
     wheel = write(tmp_path)
     time.sleep(0.1)  # a build is not remembered if a file was written a moment before
-    first = run_command(tmp_path, cache, "build", wheel)
+    first = run_command(tmp_path, hello_cache, "build", wheel)
     assert first.status == 0, first.output
     digest = hashlib.sha256((tmp_path / wheel).read_bytes()).hexdigest()
     assert first.receipt["wheel"] == {"filename": Path(wheel).name, "sha256": digest}
     assert "revision" not in first.image().config_json["config"]["Labels"]
-    again = run_command(tmp_path, cache, "build", wheel, HATCH_VERBOSE="0")
+    again = run_command(tmp_path, hello_cache, "build", wheel, HATCH_VERBOSE="0")
     assert (again.status, again.new_layers(), list(again.receipt["timings"])) == (0, [], ["build"])  # remembered
-    other = run_command(tmp_path, cache, "build", wheel, HATCH_DOCKER_ENGINE="buildkit")
+    other = run_command(tmp_path, hello_cache, "build", wheel, HATCH_DOCKER_ENGINE="buildkit")
     assert (other.status, other.digest) == (0, first.digest), other.output
-    assert run_command(tmp_path, cache, "dockerfile", wheel).status == 0
+    assert run_command(tmp_path, hello_cache, "dockerfile", wheel).status == 0
     context = tmp_path / "dist/demo-1.0.context"
     name, dockerfile = "hatch-docker/given:written", context.with_suffix(".Dockerfile")
     run(docker, "build", "--quiet", "--tag", name, "--file", str(dockerfile), str(context))
     assert "a = 1" in run(docker, "run", "--rm", "--network=none", name)
     run(docker, "rmi", name)
-    assert "hatch-docker.lock: written" in run_command(tmp_path, cache, "lock", wheel).output
-    assert run_command(tmp_path, cache, "build", wheel).digest == first.digest
-    assert "nothing changes" in run_command(tmp_path, cache, "lock", wheel).output
+    assert "hatch-docker.lock: written" in run_command(tmp_path, hello_cache, "lock", wheel).output
+    assert run_command(tmp_path, hello_cache, "build", wheel).digest == first.digest
+    assert "nothing changes" in run_command(tmp_path, hello_cache, "lock", wheel).output
 
 
 def test_image_of_a_wheel_from_python_m_build(base: str, tmp_path: Path, cache: Path) -> None:

@@ -25,7 +25,7 @@ from tests.fakes.images import image_of, layer_of, raw_layer, with_config
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
 from tests.fakes.wheels import record_hash
-from tests.integration.builds import Outcome, build, check_failed, files_in_dist, require, run_build
+from tests.integration.builds import Outcome, build, check_failed, files_in_dist, linked_cache, require, run_build
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
@@ -168,9 +168,9 @@ def test_hostile_build_directory_is_removed(tmp_path: Path, cache: Path) -> None
     )
     with (project / "pyproject.toml").open("a") as stream:
         stream.write("\n[tool.hatch.build.targets.wheel.hooks.custom]\n")
-    before = set((cache / "v1/tmp").iterdir())
-    build(project, cache)
-    assert set((cache / "v1/tmp").iterdir()) <= before
+    private = linked_cache(cache, tmp_path / "cache")
+    build(project, private)
+    assert list((private / "v1/tmp").iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, require, run_command
+from tests.integration.builds import Outcome, build, linked_cache, require, run_command
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -85,7 +85,7 @@ def test_invalid_shared_cache_entries_are_ignored(registry: FakeRegistry, tmp_pa
 )
 def test_build_of_an_edit_with_an_empty_cache(edited: str, line: str, whole: bool, tmp_path: Path, cache: Path) -> None:
     """The builder's tree has only the files that earlier builds opened; if the build fails, it has all files."""
-    place = tmp_path / "shared"
+    place, cache = tmp_path / "shared", linked_cache(cache, tmp_path / "private")
     project = write_project("c-extension", tmp_path / "p")
     source = project / "c_extension" / edited
     comment = "#" if edited.endswith("py") else "//"

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,17 @@ from tests.fakes.bases import file
 from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.registry import push
-from tests.integration.builds import Outcome, build, check_failed, lock_of, output_of, require, run_build, run_command
+from tests.integration.builds import (
+    Outcome,
+    build,
+    check_failed,
+    linked_cache,
+    lock_of,
+    output_of,
+    require,
+    run_build,
+    run_command,
+)
 from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX_KINDS, assert_same, check_engines, new_project
 from tests.integration.docker_registry import Server
 from tests.projects import write_files
@@ -212,8 +221,7 @@ def test_podman_makes_the_same_layer(docker: str, podman: dict[str, str], tmp_pa
     write_layout(slim_image(cache, tmp_path), project / "base")
     named = {"HATCH_DOCKER_BASE": "oci:base"}
     receipt = build(project, cache, variables={**BUILDKIT, **named}).receipt
-    for kind in ("stage tree", "layer"):  # remove the results of stages
-        shutil.rmtree(cache / "v1/facts" / kind)
-    other = build(project, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
+    private = linked_cache(cache, tmp_path / "cache", "stage tree", "layer")
+    other = build(project, private, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
     assert re.search(r"^  system  ", other.output, re.MULTILINE)
     assert other.digest == receipt["digest"]

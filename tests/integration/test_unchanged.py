@@ -83,6 +83,11 @@ ENTRIES = {"hatchling": ("hatchling.cli", "hatchling"), "hatch-docker": ("hatch_
 
 
 @pytest.fixture(scope="module")
+def cache(hello_cache: Path) -> Path:
+    return hello_cache
+
+
+@pytest.fixture(scope="module")
 def remembered(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[RememberedBuild]:
     """Remember a build of a project in git: a base by tag, `files` with a link, an ignored file, a dotenv report."""
     place = tmp_path_factory.mktemp("unchanged")

@@ -31,6 +31,11 @@ PUSHED = ("pushed", "other/copy")
 
 
 @pytest.fixture(scope="module")
+def cache(hello_cache: Path) -> Path:
+    return hello_cache
+
+
+@pytest.fixture(scope="module")
 def pushing(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[RememberedBuild]:
     """Remember a push to two repositories with two tags; the registry has no referrers API."""
     place = tmp_path_factory.mktemp("pushing")
