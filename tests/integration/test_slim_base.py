@@ -54,8 +54,8 @@ def slim(docker: str, server: Server, cache: Path, tmp_path_factory: pytest.Temp
 COMPILER = '[tool.hatch-docker.build]\npackages = ["libpq-dev"]\n'
 
 
-# Their wheels are made as those of other kinds, or compared by a test below; test_engine_equality compares all kinds.
-ALIKE = ("hello", "c-extension", "namespace", "vcs-version")
+# Kinds whose wheel is made in the same way as that of another kind; test_engine_equality compares all of them.
+ALIKE = ("hello", "namespace", "vcs-version")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in ALIKE)) for kind in SIX_KINDS])
